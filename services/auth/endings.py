@@ -8,9 +8,10 @@ as long as the device is not revoked, so that a list that is read afterwards has
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 from runtime.logs import structlog
 from services.auth.links import is_open
@@ -46,82 +47,142 @@ class Endings:
         self._links = links
         self._spaces = spaces
         self._clock = clock
-        self._under_way: set[asyncio.Task[EndedDevice]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def revoke(self, device: DeviceId, *, user: UserId, calling: DeviceId, end_links: bool) -> EndedDevice:
         """Sign out one of the user's devices, the `calling` one or another, and end the keys that it has made; with
         `end_links` also its public links.
 
-        Signed out already, it stays so, and what it has made ends now. What was begun is done to its end even if nobody
-        waits for that. Raise NoSuchDevice if the device is not theirs, Unavailable if something could not be ended; all
-        the rest has ended then.
+        Signed out already, it stays so, and what it has made ends now; so does what was made by a device whose record
+        was dropped since it expired. What was begun is done to its end even if nobody waits for that.
+
+        Raise NoSuchDevice if the device is not theirs, or was dropped and nothing that they made by it is left. Raise
+        Unavailable if something could not be ended. All that could be ended has ended then, except that a device that
+        revokes itself stays signed in to repeat the call.
         """
         found = await self._devices.device(device)
-        if found is None or found.user != user:
+        if found.user != user if found is not None else not await self._has_made(device, user):
             raise NoSuchDevice
-        ending = asyncio.create_task(self._end(found, last=device == calling, end_links=end_links))
-        self._under_way.add(ending)
-        ending.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(ending)
+        return await self._to_its_end(self._end(device, user, device_last=device == calling, end_links=end_links))
 
-    async def copied(self, device: DeviceRecord) -> None:
-        """Sign out a device of which somebody has a copy, and end the keys that it has made. Raise Unavailable."""
-        await self._end(device, last=False, end_links=False)
+    async def revoke_copied(self, device: DeviceRecord) -> None:
+        """Sign out a device of which somebody has a copy, and end the keys that it has made.
 
-    async def _end(self, device: DeviceRecord, *, last: bool, end_links: bool) -> EndedDevice:
-        """End a device and what it has made. With `last` the device ends after all that: it could not ask again."""
-        keys, links = list[DeviceRecord](), list[Link]()
-        if last:
-            keys += await self._end_keys(device)
-            links += await self._end_links(device) if end_links else []
-        await self._devices.revoke_device(device.device, at_ms=self._clock())
-        keys += await self._end_keys(device)
-        links += await self._end_links(device) if end_links else []
-        remaining = [] if end_links else await self._open_links(device)
-        log.info("device revoked", user=device.user, device=device.device, keys=len(keys), links=len(links))
-        return EndedDevice(keys, links, remaining)
+        Signed out already, it stays so, and its keys end now: an earlier call may have been broken off. What was begun
+        is done to its end even if nobody waits for that. Raise Unavailable if something could not be ended; all the
+        rest has ended then, and the call may be repeated.
+        """
+        await self._to_its_end(self._end(device.device, device.user, device_last=False, end_links=False))
 
-    async def _end_keys(self, maker: DeviceRecord) -> list[DeviceRecord]:
-        """Revoke the good keys that a device has made, and return them. Raise Unavailable."""
-        now = self._clock()
-        made = await self._devices.keys_of(maker.device)
-        good = [key for key in made if key.revoked_at_ms is None and key.expires_at_ms > now]
-        await _each(good, lambda key: self._devices.revoke_device(key.device, at_ms=now))
-        return good
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`, which goes on if the caller of this goes away."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
 
-    async def _end_links(self, maker: DeviceRecord) -> list[Link]:
-        """Revoke the public links that a device has made, and return them. Raise Unavailable."""
-        now = self._clock()
-        made = await self._made_links(maker)
-        await _each(made, lambda link: self._links.revoke_link(link, at_ms=now))
-        return made
+    async def _end(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
+        """End a device and what the user has made by it. No failure keeps the rest from being ended.
 
-    async def _open_links(self, maker: DeviceRecord) -> list[Link]:
-        made = await self._made_links(maker)
-        roles = {one.space: one.role for one in await self._spaces.memberships(maker.user)} if made else {}
+        With `device_last` the device ends when all that has ended, and not before: it could not ask again.
+        """
+        ended = _Ended()
+        if device_last:
+            await self._end_made(device, user, ended, end_links=end_links)
+            ended.raise_failure(device)
+        await ended.end([device], self._revoke_device)
+        await self._end_made(device, user, ended, end_links=end_links)
+        ended.raise_failure(device)
+        remaining = [] if end_links else await self._open_links(device, user)
+        log.info("device revoked", user=user, device=device, keys=len(ended.keys), links=len(ended.links))
+        return EndedDevice(ended.keys, ended.links, remaining)
+
+    async def _end_made(self, maker: DeviceId, user: UserId, ended: _Ended, *, end_links: bool) -> None:
+        """End the good keys that a user has made by a device, and with `end_links` the public links."""
+        with ended.noting_failure():
+            now = self._clock()
+            made = await self._made_keys(maker, user)
+            good = [key for key in made if key.revoked_at_ms is None and key.expires_at_ms > now]
+            ended.keys += await ended.end(good, lambda key: self._revoke_device(key.device))
+        if end_links:
+            with ended.noting_failure():
+                ended.links += await ended.end(await self._made_links(maker, user), self._revoke_link)
+
+    async def _revoke_device(self, device: DeviceId) -> None:
+        await self._devices.revoke_device(device, at_ms=self._clock())
+
+    async def _revoke_link(self, link: Link) -> None:
+        await self._links.revoke_link(link, at_ms=self._clock())
+
+    async def _open_links(self, maker: DeviceId, user: UserId) -> list[Link]:
+        made = await self._made_links(maker, user)
+        roles = {one.space: one.role for one in await self._spaces.memberships(user)} if made else {}
         now = self._clock()
         return [link for link in made if is_open(link, roles.get(link.space), now_ms=now)]
 
-    async def _made_links(self, maker: DeviceRecord) -> list[Link]:
-        return [link for link in await self._links.links_of(maker.user) if link.made_by == maker.device]
+    async def _has_made(self, maker: DeviceId, user: UserId) -> bool:
+        return bool(await self._made_keys(maker, user) or await self._made_links(maker, user))
+
+    async def _made_keys(self, maker: DeviceId, user: UserId) -> list[DeviceRecord]:
+        return [key for key in await self._devices.keys_of(maker) if key.user == user]
+
+    async def _made_links(self, maker: DeviceId, user: UserId) -> list[Link]:
+        return [link for link in await self._links.links_of(user) if link.made_by == maker]
 
 
-async def _each(items: Sequence[T], end: Callable[[T], Awaitable[None]]) -> None:
-    """Do `end` with each of these, a few at a time. Raise Unavailable if it has failed for some again and again: none
-    keeps the others from being ended.
-    """
-    left = list(items)
-    for pause in _RETRIES.pauses():
-        failed: list[T] = []
-        for start in range(0, len(left), _AT_ONCE):
-            some = left[start : start + _AT_ONCE]
-            results = await asyncio.gather(*map(end, some), return_exceptions=True)
-            failed += [one for one, result in zip(some, results, strict=True) if isinstance(result, Unavailable)]
-            for result in results:
-                if isinstance(result, BaseException) and not isinstance(result, Unavailable):
-                    raise result
-        if not failed:
-            return
-        left = failed
-        await asyncio.sleep(pause)
-    raise Unavailable("not all that the device has made could be ended; revoke it again")
+@dataclass(slots=True)
+class _Ended:
+    """The keys and links that one call has ended so far, and the errors of those that it could not end."""
+
+    keys: list[DeviceRecord] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+
+    async def end(self, items: Sequence[T], end: Callable[[T], Awaitable[None]]) -> list[T]:
+        """Do `end` with each of these, a few at a time, and again for those for which it raises Unavailable.
+
+        Return those that have ended. The errors of the others are noted; none keeps the others from being ended.
+        """
+        ended: list[T] = []
+        left: Sequence[T] = items
+        unavailable: list[Exception] = []
+        for pause in _RETRIES.pauses():
+            failed, unavailable = list[T](), []
+            for start in range(0, len(left), _AT_ONCE):
+                some = left[start : start + _AT_ONCE]
+                results = await asyncio.gather(*map(end, some), return_exceptions=True)
+                for one, result in zip(some, results, strict=True):
+                    match result:
+                        case None:
+                            ended.append(one)
+                        case Unavailable():
+                            failed.append(one)
+                            unavailable.append(result)
+                        case Exception():
+                            self.failures.append(result)
+                        case _:
+                            raise result
+            if not failed:
+                break
+            left = failed
+            await asyncio.sleep(pause)
+        self.failures += unavailable
+        return ended
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Note an error of the block instead of raising it."""
+        try:
+            yield
+        except Exception as error:  # raised by `raise_failure`, when the rest has been done
+            self.failures.append(error)
+
+    def raise_failure(self, device: DeviceId) -> None:
+        """Raise an error that tells a fault of the service if one was noted, else Unavailable if anything failed."""
+        if self.failures:  # the caller may have gone away, and nobody else would tell
+            log.warning("device ended in part", device=device, failures=len(self.failures))
+        for failure in self.failures:
+            if not isinstance(failure, Unavailable):
+                raise failure
+        if self.failures:
+            raise Unavailable("not all that the device has made could be ended; revoke it again")

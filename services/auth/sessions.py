@@ -4,7 +4,7 @@ A refresh token is `{device}.{family}{secret}`, where the family is the same for
 secret is new each time. Only digests are stored. At any time one token is current. The one before it is taken too as
 long as the current one was never used, since its answer may have been lost; the current one is then replaced, so that
 whoever holds it is found out. Any other token of the family is a copy, and the device is signed out, with the keys that
-it has made.
+it has made. A copy that comes when the device is signed out already ends the keys that are left.
 """
 
 from __future__ import annotations
@@ -101,16 +101,16 @@ def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> St
     chain = device.chain
     if chain is None or not hmac.compare_digest(token.family_digest(), chain.family):
         return Standing.FORGED
-    if device.revoked_at_ms is not None:
-        return Standing.REVOKED
-    if now_ms >= chain.expires_at_ms:
+    is_revoked = device.revoked_at_ms is not None
+    if not is_revoked and now_ms >= chain.expires_at_ms:
         return Standing.EXPIRED
     digest = token.digest()
-    if hmac.compare_digest(digest, chain.current):
-        return Standing.CURRENT
-    if chain.previous is not None and hmac.compare_digest(digest, chain.previous):
-        return Standing.PREDECESSOR
-    return Standing.SPENT
+    is_current = hmac.compare_digest(digest, chain.current)
+    if not is_current and (chain.previous is None or not hmac.compare_digest(digest, chain.previous)):
+        return Standing.SPENT  # also if the device is revoked: its keys may not have ended yet
+    if is_revoked:
+        return Standing.REVOKED
+    return Standing.CURRENT if is_current else Standing.PREDECESSOR
 
 
 class Sessions:
@@ -134,7 +134,8 @@ class Sessions:
         """Trade a refresh token for new tokens.
 
         Raises RefreshTokenReused for a copy, DeviceRevoked, TokenInvalid for a token that was never issued,
-        TokenExpired, and Unavailable if another refresh of the device came in between; that may be repeated.
+        TokenExpired, and Unavailable if another refresh of the device came in between, or not all could be ended that
+        ends with a copied device; that may be repeated.
         """
         device = await self._devices.device(token.device)
         now = self._clock()
@@ -145,10 +146,12 @@ class Sessions:
                 return await self._advance(device, device.chain, token, now)
             case Standing.SPENT:
                 assert device is not None
-                await self._endings.copied(device)
-                metrics.COPIES.inc()
-                log.warning("refresh reused", user=device.user, device=device.device)
-                raise RefreshTokenReused
+                is_found_out = device.revoked_at_ms is not None
+                if not is_found_out:
+                    metrics.COPIES.inc()
+                    log.warning("refresh reused", user=device.user, device=device.device)
+                await self._endings.revoke_copied(device)
+                raise DeviceRevoked if is_found_out else RefreshTokenReused
             case Standing.REVOKED:
                 raise DeviceRevoked
             case Standing.EXPIRED:

@@ -811,9 +811,30 @@ MUTANTS = (
         ("tests/contract/auth/test_store.py::test_a_device_that_has_ended_makes_nothing_any_more",),
     ),
     Mutant(
+        "a copy that comes again leaves the keys of the device",
+        "services/auth/sessions.py",
+        "    is_revoked = device.revoked_at_ms is not None\n",
+        "    is_revoked = device.revoked_at_ms is not None\n    if is_revoked:\n        return Standing.REVOKED\n",
+        ("tests/services/auth/test_endings.py::test_keys_that_outlived_a_copied_device_end_when_the_copy_comes_again",),
+    ),
+    Mutant(
+        "what ends with a device is broken off when its caller goes away",
+        "services/auth/endings.py",
+        "return await asyncio.shield(task)",
+        "return await task",
+        ("tests/services/auth/test_endings.py::test_whoever_brings_a_copy_and_goes_away_keeps_no_key",),
+    ),
+    Mutant(
+        "what was made by a device ends for whoever names the device",
+        "services/auth/endings.py",
+        "await self._devices.keys_of(maker) if key.user == user]",
+        "await self._devices.keys_of(maker)]",
+        ("tests/services/auth/test_endings.py::test_what_a_device_has_made_ends_when_its_record_has_expired",),
+    ),
+    Mutant(
         "a device that ends itself ends before what it has made",
         "services/auth/endings.py",
-        "        if last:\n",
+        "        if device_last:\n",
         "        if False:\n",
         (
             "tests/services/auth/test_endings.py::test_what_cannot_be_ended_keeps_a_device_from_ending_itself_and_no_other_from_ending_it",

@@ -4,13 +4,27 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.auth.endings import Endings
 from services.auth.records import DAY
+from services.auth.sessions import RefreshToken, Sessions
+from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.auth.v1 import auth_pb2
-from syncline.model.errors import Unavailable
-from syncline.model.identifiers import ROOT, DeviceId, LinkId, new_request_id, new_text_id
-from tests.services.auth.support import Clock, Person, bearer, new_account, new_device, new_link, refused, serving
+from syncline.model.accounts import DeviceKind
+from syncline.model.errors import DeviceRevoked, NoSuchDevice, Unavailable
+from syncline.model.identifiers import ROOT, DeviceId, LinkId, UserId, new_request_id, new_text_id
+from tests.services.auth.support import (
+    Clock,
+    Person,
+    bearer,
+    new_account,
+    new_device,
+    new_key_device,
+    new_link,
+    refused,
+    serving,
+)
 from tests.support.auth import InMemoryIdentityStore
 
 EMAIL = "ann@example.com"
@@ -141,7 +155,9 @@ async def test_a_copy_of_a_refresh_token_ends_the_keys_of_the_device(auth, ann):
 
 
 class Stumbling(InMemoryIdentityStore):
-    """The first attempt to end a link fails, as if somebody else was at it; each waits until a test lets it go on."""
+    """The first attempt to end a link fails, as if somebody else was at it; each waits until a test lets it go on. So
+    does what ends a key; attempts to end certain devices or links fail as often as a test says.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,9 +166,23 @@ class Stumbling(InMemoryIdentityStore):
         self.for_ever = False
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
+        self.failing = dict[str, list[Exception]]()
+        """The errors of the next attempts to end a device or link, by its id."""
+
+    def fail(self, item: DeviceId | LinkId) -> None:
+        if self.failing.get(item):
+            raise self.failing[item].pop()
+
+    async def revoke_device(self, device, *, at_ms):
+        found = await self.device(device)
+        if found is not None and found.made_by is not None:
+            await self.may_go_on.wait()
+        self.fail(device)
+        await super().revoke_device(device, at_ms=at_ms)
 
     async def revoke_link(self, link, *, at_ms):
         await self.may_go_on.wait()
+        self.fail(link.link)
         if self.for_ever or (self.fails and link.link not in self.stumbled):
             self.stumbled.add(link.link)
             raise Unavailable("the link is used at this moment")
@@ -177,6 +207,17 @@ class World:
     def link(self, maker: DeviceId | None):
         new = new_link(self.account.personal_space, self.account.user)
         return replace(new, link=LinkId(new_text_id()), made_by=maker)
+
+    async def add_key(self, maker: DeviceId) -> DeviceId:
+        program = new_key_device(self.account.user, now=self.clock(), kind=DeviceKind.PROGRAM)
+        program = replace(program, made_by=maker)
+        await self.store.add_device(program)
+        return program.device
+
+    async def has_ended(self, device: DeviceId) -> bool:
+        found = await self.store.device(device)
+        assert found is not None
+        return found.revoked_at_ms is not None
 
     async def revoke(self, *, calling: DeviceId):
         return await self.endings.revoke(self.stolen.device, user=self.account.user, calling=calling, end_links=True)
@@ -229,6 +270,117 @@ async def test_what_cannot_be_ended_keeps_a_device_from_ending_itself_and_no_oth
     assert (await world.store.device(world.stolen.device)).revoked_at_ms
     world.store.for_ever = False
     assert len((await world.revoke(calling=world.other.device)).links) == MANY
+
+
+BROKEN = RuntimeError("the store answers nonsense")
+MET = Unavailable("somebody else is at it")
+
+
+@pytest.mark.parametrize("error", [MET, BROKEN])
+async def test_what_cannot_be_ended_keeps_nothing_else_from_being_ended(world, error):
+    key, other_key = [await world.add_key(world.stolen.device) for _ in range(2)]
+    first_link = (await world.store.links_of(world.account.user))[0]
+    world.store.failing = {key: [error] * 100, first_link.link: [error] * 100}
+    with pytest.raises(type(error)):
+        await world.revoke(calling=world.other.device)
+    assert await world.has_ended(world.stolen.device)
+    assert await world.has_ended(other_key)
+    assert await world.left() == [world.stolen.device, world.other.device, None]
+    world.store.failing.clear()
+    ended = await world.revoke(calling=world.other.device)
+    assert ([one.device for one in ended.keys], ended.links) == ([key], [first_link])
+
+
+async def test_a_device_at_which_a_transaction_is_ends_all_the_same(world):
+    world.store.failing = {world.stolen.device: [MET]}
+    await world.revoke(calling=world.other.device)
+    assert await world.has_ended(world.stolen.device)
+
+
+async def test_a_device_that_cannot_be_revoked_loses_what_it_has_made(world):
+    key = await world.add_key(world.stolen.device)
+    world.store.failing = {world.stolen.device: [MET] * 100}
+    with pytest.raises(Unavailable, match="revoke it again"):
+        await world.revoke(calling=world.other.device)
+    assert await world.has_ended(key)
+    assert await world.left() == [world.other.device, None]
+
+
+async def test_what_a_device_has_made_ends_when_its_record_has_expired(world):
+    key, other_key = await world.add_key(world.stolen.device), await world.add_key(world.other.device)
+    del world.store._devices[world.stolen.device]
+    stranger = new_device(UserId(new_text_id()), now=world.clock())
+    with pytest.raises(NoSuchDevice):
+        await world.endings.revoke(world.stolen.device, user=stranger.user, calling=stranger.device, end_links=True)
+    for keys in ([key], []):  # the call may be repeated
+        assert [one.device for one in (await world.revoke(calling=world.other.device)).keys] == keys
+        assert await world.has_ended(key)
+        assert await world.left() == [world.other.device, None]
+    assert not await world.has_ended(other_key)
+    nobody = DeviceId(new_text_id())
+    with pytest.raises(NoSuchDevice):
+        await world.endings.revoke(nobody, user=world.account.user, calling=world.other.device, end_links=True)
+
+
+class Copied(World):
+    """A device with a key, and a refresh token of the device that was spent long ago."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        tokens = AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=self.clock)
+        self.sessions = Sessions(self.store, tokens, endings=self.endings, clock=self.clock)
+
+    async def prepare(self) -> None:
+        self.stolen, tokens = self.sessions.open(user=self.account.user, name="laptop")
+        await self.store.add_device(self.stolen)
+        self.key = await self.add_key(self.stolen.device)
+        self.spent = token = RefreshToken.parse(tokens.refresh)
+        for _ in range(2):
+            token = RefreshToken.parse((await self.sessions.refresh(token)).refresh)
+        self.current = token
+
+
+@pytest.fixture
+async def copied() -> Copied:
+    world = Copied()
+    await world.prepare()
+    return world
+
+
+async def test_whoever_brings_a_copy_and_goes_away_keeps_no_key(copied):
+    copied.store.may_go_on.clear()
+    thief = asyncio.create_task(copied.sessions.refresh(copied.spent))
+    while not await copied.has_ended(copied.stolen.device):
+        await asyncio.sleep(0)
+    thief.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await thief
+    copied.store.may_go_on.set()
+    async with asyncio.timeout(10):
+        while not await copied.has_ended(copied.key):
+            await asyncio.sleep(0.01)
+
+
+async def test_keys_that_outlived_a_copied_device_end_when_the_copy_comes_again(copied):
+    copied.store.failing = {copied.key: [MET] * 5}
+    with pytest.raises(Unavailable):
+        await copied.sessions.refresh(copied.spent)
+    assert await copied.has_ended(copied.stolen.device)
+    assert not await copied.has_ended(copied.key)
+    copied.store.failing.clear()
+    with pytest.raises(DeviceRevoked):
+        await copied.sessions.refresh(copied.spent)
+    assert await copied.has_ended(copied.key)
+
+
+async def test_a_copy_that_comes_after_the_device_has_signed_out_ends_its_keys(copied):
+    await copied.store.revoke_device(copied.stolen.device, at_ms=copied.clock())
+    with pytest.raises(DeviceRevoked):
+        await copied.sessions.refresh(copied.current)
+    assert not await copied.has_ended(copied.key)  # programs go on, since no copy has shown itself
+    with pytest.raises(DeviceRevoked):
+        await copied.sessions.refresh(copied.spent)
+    assert await copied.has_ended(copied.key)
 
 
 async def test_a_device_that_is_revoked_meanwhile_makes_nothing(auth, ann, stolen):

@@ -730,7 +730,7 @@ class RevokeDeviceRequest(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     END_LINKS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
-    """One of the caller's devices."""
+    """One of the caller's devices, or one that `made_by` of a key or public link of theirs names."""
     end_links: _builtins.bool
     """Whether the public links that the device has made end, too."""
     def __init__(

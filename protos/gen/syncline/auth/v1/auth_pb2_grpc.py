@@ -233,8 +233,10 @@ class AuthServiceServicer:
     def RefreshToken(self, request, context):
         """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
         unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
+        The keys that the device has made end then, too, also if it had been signed out before. UNAVAILABLE if not all of them could be
+        ended, or another refresh of the device is under way; the call may be repeated.
         UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
-        TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
+        TOKEN_MALFORMED, TOKEN_INVALID. Whichever of these it is, the device has to sign in again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -282,8 +284,10 @@ class AuthServiceServicer:
     def RevokeDevice(self, request, context):
         """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
         S3 credentials that it already holds when they expire. The keys that the device has made end in the same way, and with end_links
-        its public links do. A device that was revoked before stays so, and what it has made ends now. NOT_FOUND / NO_SUCH_DEVICE.
-        UNAVAILABLE if not all of that could be ended; the call may be repeated.
+        its public links do. A device that was revoked before stays so, and what it has made ends now; so does what the user has made by a
+        device that is listed no more since it has expired. NOT_FOUND / NO_SUCH_DEVICE.
+        UNAVAILABLE if not all of that could be ended: the rest has ended, and the call may be repeated. A device that revokes itself is
+        signed in then for that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,8 +68,10 @@ class AuthServiceStub:
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]
     """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
     unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
+    The keys that the device has made end then, too, also if it had been signed out before. UNAVAILABLE if not all of them could be
+    ended, or another refresh of the device is under way; the call may be repeated.
     UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
-    TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
+    TOKEN_MALFORMED, TOKEN_INVALID. Whichever of these it is, the device has to sign in again.
     """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]
     """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
@@ -91,8 +93,10 @@ class AuthServiceStub:
     RevokeDevice: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]
     """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
     S3 credentials that it already holds when they expire. The keys that the device has made end in the same way, and with end_links
-    its public links do. A device that was revoked before stays so, and what it has made ends now. NOT_FOUND / NO_SUCH_DEVICE.
-    UNAVAILABLE if not all of that could be ended; the call may be repeated.
+    its public links do. A device that was revoked before stays so, and what it has made ends now; so does what the user has made by a
+    device that is listed no more since it has expired. NOT_FOUND / NO_SUCH_DEVICE.
+    UNAVAILABLE if not all of that could be ended: the rest has ended, and the call may be repeated. A device that revokes itself is
+    signed in then for that.
     """
     CreateSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]
     """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
@@ -203,8 +207,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
     RefreshToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]  # type: ignore[assignment]
     """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
     unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
+    The keys that the device has made end then, too, also if it had been signed out before. UNAVAILABLE if not all of them could be
+    ended, or another refresh of the device is under way; the call may be repeated.
     UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
-    TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
+    TOKEN_MALFORMED, TOKEN_INVALID. Whichever of these it is, the device has to sign in again.
     """
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
@@ -226,8 +232,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
     RevokeDevice: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]  # type: ignore[assignment]
     """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
     S3 credentials that it already holds when they expire. The keys that the device has made end in the same way, and with end_links
-    its public links do. A device that was revoked before stays so, and what it has made ends now. NOT_FOUND / NO_SUCH_DEVICE.
-    UNAVAILABLE if not all of that could be ended; the call may be repeated.
+    its public links do. A device that was revoked before stays so, and what it has made ends now; so does what the user has made by a
+    device that is listed no more since it has expired. NOT_FOUND / NO_SUCH_DEVICE.
+    UNAVAILABLE if not all of that could be ended: the rest has ended, and the call may be repeated. A device that revokes itself is
+    signed in then for that.
     """
     CreateSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]  # type: ignore[assignment]
     """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
@@ -353,8 +361,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.RefreshTokenResponse, _abc.Awaitable[_auth_pb2.RefreshTokenResponse]]:
         """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
         unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
+        The keys that the device has made end then, too, also if it had been signed out before. UNAVAILABLE if not all of them could be
+        ended, or another refresh of the device is under way; the call may be repeated.
         UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
-        TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
+        TOKEN_MALFORMED, TOKEN_INVALID. Whichever of these it is, the device has to sign in again.
         """
 
     @_abc_1.abstractmethod
@@ -412,8 +422,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.RevokeDeviceResponse, _abc.Awaitable[_auth_pb2.RevokeDeviceResponse]]:
         """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
         S3 credentials that it already holds when they expire. The keys that the device has made end in the same way, and with end_links
-        its public links do. A device that was revoked before stays so, and what it has made ends now. NOT_FOUND / NO_SUCH_DEVICE.
-        UNAVAILABLE if not all of that could be ended; the call may be repeated.
+        its public links do. A device that was revoked before stays so, and what it has made ends now; so does what the user has made by a
+        device that is listed no more since it has expired. NOT_FOUND / NO_SUCH_DEVICE.
+        UNAVAILABLE if not all of that could be ended: the rest has ended, and the call may be repeated. A device that revokes itself is
+        signed in then for that.
         """
 
     @_abc_1.abstractmethod
