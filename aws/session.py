@@ -16,19 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from runtime.imports import absent, no_text, replaced
+from runtime.imports import absent
 
-# httpx is an alternative to aiohttp, imported by aiobotocore if it happens to be there. What writes the
-# documentation of generated methods takes 4 MB of each process.
-with (
-    absent("httpx", "httpx2"),
-    replaced(
-        "botocore.docs.docstring",
-        ClientMethodDocstring=no_text,
-        PaginatorDocstring=no_text,
-        WaiterDocstring=no_text,
-    ),
-):
+with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobotocore if it happens to be there
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
 
