@@ -87,13 +87,19 @@ def resident_bytes() -> int:
 
 
 def _let_go_of_code(libc: ctypes.CDLL) -> None:
-    """Unmap the machine code that only starting up ran; what is called again comes back from the page cache.
+    """Unmap the code, and the constants beside it, that only starting up read; what is read again comes back from the
+    page cache.
 
-    Done only for executable file mappings, which are never written, so dropping their pages loses nothing.
+    Done only for mappings of files of which this process has no page of its own. Whatever it has written, such as the
+    addresses that the dynamic linker fills in, would be lost.
     """
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        addresses, permissions, _offset, _device, inode, *_path = line.split(maxsplit=5)
-        if permissions == "r-xp" and inode != "0":
-            start, end = (int(address, 16) for address in addresses.split("-"))
-            libc.madvise(start, end - start, _MADV_DONTNEED)
+    start = size = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):  # the first line of a mapping
+            permissions, _offset, _device, inode = values[:4]
+            start, end = (int(address, 16) for address in name.split("-"))
+            size = end - start if permissions in {"r-xp", "r--p"} and inode != "0" else 0
+        elif name == "Anonymous:" and values[0] == "0" and size:
+            libc.madvise(start, size, _MADV_DONTNEED)
