@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from typing_extensions import override
 
+from runtime.fair_queue import FairQueue
 from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
 from runtime.network import current_share
@@ -50,8 +50,8 @@ class Beginnings:
     def __init__(self) -> None:
         self._begun: set[str] = set()
         """The networks of the calls that began lately."""
-        self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
-        """The calls that wait, by network and by caller. In both mappings the next to be served comes first."""
+        self._waiting = FairQueue()
+        """The calls that wait, by network and by caller."""
 
     async def begin(self, share: Share) -> Callable[[], None]:
         """Wait until a call of `share` may begin, and count it for a while, or until what is returned is called."""
@@ -66,49 +66,20 @@ class Beginnings:
 
     async def _turn(self, share: Share) -> None:
         """Wait for a turn, with which the call is counted."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(share.network, OrderedDict()).setdefault(share.caller, deque()).append(turn)
+        turn = self._waiting.add(share.network, share.caller)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._leave(share, turn)
-            else:
+            if not turn.cancelled():
                 self._end(share.network)
             raise
 
     def _end(self, network: str) -> None:
         self._begun.remove(network)
-        # At most BEGUN_AT_ONCE networks are passed over.
-        while (following := next(filter(self._may, self._waiting), None)) is not None:
-            turn = self._next(following)
-            if not turn.cancelled():  # The task of a cancelled call may not have heard of that yet.
-                self._begun.add(following)
-                turn.set_result(None)
-
-    def _next(self, network: str) -> asyncio.Future[None]:
-        """Take out the next call of a network. The network and the caller come last from now on."""
-        callers = self._waiting[network]
-        caller, queue = next(iter(callers.items()))
-        turn = queue.popleft()
-        callers.move_to_end(caller)
-        self._waiting.move_to_end(network)
-        self._tidy(Share(caller, network))
-        return turn
-
-    def _leave(self, share: Share, turn: asyncio.Future[None]) -> None:
-        callers = self._waiting.get(share.network)
-        if callers is not None and turn in callers.get(share.caller, ()):
-            callers[share.caller].remove(turn)
-            self._tidy(share)
-
-    def _tidy(self, share: Share) -> None:
-        """Forget a caller, and a network, of whom nothing waits any more."""
-        callers = self._waiting[share.network]
-        if not callers[share.caller]:
-            del callers[share.caller]
-        if not callers:
-            del self._waiting[share.network]
+        while (following := self._waiting.take(self._may)) is not None:
+            begun, turn = following
+            self._begun.add(begun)
+            turn.set_result(None)
 
 
 class _Begun:

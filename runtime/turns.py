@@ -17,10 +17,11 @@ single request. The turns of one key go round those who share it.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
+
+from runtime.fair_queue import FairQueue
 
 T = TypeVar("T")
 
@@ -57,15 +58,13 @@ class _Turns:
 
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
-        self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
-        """The futures of waiting callers, by key and by member. In both mappings the next to be served comes first."""
+        self._waiting = FairQueue()
         self._rest = 0
         """Rounds that have yet to pass before the next turn."""
         self._is_called = False
 
     def granted(self, key: str, member: str) -> asyncio.Future[None]:
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, OrderedDict()).setdefault(member, deque()).append(future)
+        future = self._waiting.add(key, member)
         self._call()
         return future
 
@@ -78,24 +77,11 @@ class _Turns:
         """Grant one turn, unless the rest after the last one is not over; called in each round until all is done."""
         self._is_called = False
         self._rest = max(self._rest - 1, 0)
-        while self._waiting and not self._rest:
-            future = self._next()
-            if not future.done():  # A future that is done belongs to a caller who has given up.
-                future.set_result(None)
-                self._rest = self._rounds
+        if not self._rest and (following := self._waiting.take()) is not None:
+            following[1].set_result(None)
+            self._rest = self._rounds
         if self._waiting or self._rest:
             self._call()
-
-    def _next(self) -> asyncio.Future[None]:
-        """Take out who is served next; its key and member come last from now on."""
-        key, members = self._waiting.popitem(last=False)
-        member, queue = members.popitem(last=False)
-        future = queue.popleft()
-        if queue:
-            members[member] = queue
-        if members:
-            self._waiting[key] = members
-        return future
 
 
 _OfLoops: TypeAlias = WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]
