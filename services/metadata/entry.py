@@ -65,7 +65,12 @@ class JournalEntry:
 
     def created(self) -> int:
         """The number of nodes that the entry makes."""
-        return sum(result.change is Change.CREATED for result in self.accepted())
+        return created(self.commits)
+
+
+def created(commits: Iterable[Commit]) -> int:
+    """The number of nodes that these commits make."""
+    return sum(result.change is Change.CREATED for commit in commits for result in commit.accepted())
 
 
 @dataclass(frozen=True, slots=True)

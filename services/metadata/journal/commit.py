@@ -19,7 +19,7 @@ from typing import Final
 
 from runtime.turns import slices
 from services.metadata import metrics
-from services.metadata.entry import Commit, JournalEntry
+from services.metadata.entry import Commit, JournalEntry, created
 from services.metadata.journal.draft import Draft, ListedNames, Looked
 from services.metadata.journal.project import Projector
 from services.metadata.objects import Objects
@@ -493,12 +493,13 @@ class Committer:
 
     async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> JournalEntry | None:
         """Append one entry at the view's seq + 1. None: the race was lost, or the batch was cut; decide again."""
+        commits = tuple(one.commit for one in recorded)
         entry = JournalEntry(
             seq=self._view.seq + 1,
             append_id=secrets.token_bytes(16),
-            commits=tuple(one.commit for one in recorded),
+            commits=commits,
             used_bytes=_used_after(self._view.used_bytes, recorded),
-            nodes=self._view.counted_nodes() + _made(recorded),
+            nodes=self._view.counted_nodes() + created(commits),
         )
         blob = await entry_to_bytes(entry)
         if len(blob) > MAX_ENTRY_BYTES:
@@ -556,11 +557,6 @@ def _used_after(before: int, recorded: Sequence[_Decided]) -> int:
         for result in one.commit.accepted()
         if result.change in {Change.CREATED, Change.UPDATED} and result.node and result.node.content
     )
-
-
-def _made(recorded: Sequence[_Decided]) -> int:
-    """The number of nodes that are made."""
-    return sum(result.change is Change.CREATED for one in recorded for result in one.commit.accepted())
 
 
 def _fail(pending: _Pending, error: Exception) -> None:
