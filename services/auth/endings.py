@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from runtime.logs import structlog
+from runtime.workers import results_of
 from services.auth.links import is_open
 from services.auth.ports import DeviceStore, LinkStore, SpaceStore
 from services.auth.records import Clock, DeviceRecord, Link
@@ -148,20 +150,16 @@ class _Ended:
         unavailable: list[Exception] = []
         for pause in _RETRIES.pauses():
             failed, unavailable = list[T](), []
-            for start in range(0, len(left), _AT_ONCE):
-                some = left[start : start + _AT_ONCE]
-                results = await asyncio.gather(*map(end, some), return_exceptions=True)
-                for one, result in zip(some, results, strict=True):
-                    match result:
-                        case None:
-                            ended.append(one)
-                        case Unavailable():
-                            failed.append(one)
-                            unavailable.append(result)
-                        case Exception():
-                            self.failures.append(result)
-                        case _:
-                            raise result
+            errors = await results_of((partial(_error_of, end, one) for one in left), at_once=_AT_ONCE)
+            for one, error in zip(left, errors, strict=True):
+                match error:
+                    case None:
+                        ended.append(one)
+                    case Unavailable():
+                        failed.append(one)
+                        unavailable.append(error)
+                    case _:
+                        self.failures.append(error)
             if not failed:
                 break
             left = failed
@@ -186,3 +184,12 @@ class _Ended:
                 raise failure
         if self.failures:
             raise Unavailable("not all that the device has made could be ended; revoke it again")
+
+
+async def _error_of(end: Callable[[T], Awaitable[None]], one: T) -> Exception | None:
+    """Do `end` with `one`, and return its error instead of raising it."""
+    try:
+        await end(one)
+    except Exception as error:
+        return error
+    return None
