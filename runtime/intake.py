@@ -31,7 +31,7 @@ from cachetools import TTLCache
 from runtime.connections import ConnectionPool
 from runtime.frames import FrameReader
 from runtime.logs import structlog
-from runtime.network import network_of
+from runtime.network import network_of, peer_name
 from runtime.permissions import Work
 from runtime.pool import Share
 from runtime.rates import Rate, Rates
@@ -269,7 +269,7 @@ class Intake:
                 accepted.close()
                 continue
             accepted.setblocking(False)
-            connection = CallerConnection(self, share, _name(address[0], address[1]), network)
+            connection = CallerConnection(self, share, peer_name(address[0], address[1]), network)
             self._all.add(connection)
             if network is not None:
                 self._of_network.setdefault(network, set()).add(connection)
@@ -497,8 +497,3 @@ class _Inner(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._connection.hung_up()
-
-
-def _name(host: str, port: int) -> str:
-    """Return a peer as grpc names it."""
-    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"

@@ -43,6 +43,11 @@ _COMPLAINT_SECONDS = 60.0
 log = structlog.get_logger()
 
 
+def peer_name(host: str, port: int) -> str:
+    """Return a peer as grpc names it, which `peer_address` reads."""
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
 def peer_address(
     transport: str,
     forwarded: Sequence[str],
