@@ -13,7 +13,7 @@ from collections import Counter
 
 from syncline.model.identifiers import NodeId
 from syncline.sync.folder.files import FileChanged
-from syncline.sync.plan.operations import Delete, Side
+from syncline.sync.plan.operations import Delete
 from syncline.sync.plan.plan import Plan
 from syncline.sync.report import Report
 from syncline.sync.state.database import State
@@ -44,7 +44,7 @@ class Ledger:
         self.passing: dict[str, str] = {}
         """Reasons, by path, that something was not done now but may be done by another round."""
         self._problems: dict[str, str] = {}
-        self._open = Counter(operation.node for side in Side for operation in plan.operations(side))
+        self._open = Counter(operation.node for operation in plan.in_order())
         self.refused = False
         """True if a commit, or credentials to upload, were refused because this device lacks the right."""
         self._failed: set[NodeId] = set()

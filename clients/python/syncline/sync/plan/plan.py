@@ -46,16 +46,8 @@ class Plan:
     conflicts: frozenset[NodeId] = frozenset()
 
     def operations(self, side: Side) -> Iterator[Operation]:
-        """Yield the operations on one side in their order."""
-        if side is Side.LOCAL:
-            yield from self.arrange_local
-            yield from self.fetches
-            yield from self.modes
-            yield from self.delete_local
-        else:
-            yield from self.arrange_remote
-            yield from self.sends
-            yield from self.delete_remote
+        """Return the operations on one side in their order."""
+        return (operation for operation in self.in_order() if operation.side is side)
 
     def in_order(self) -> Iterator[Operation]:
         """Yield the operations on both sides, stage by stage, in the order in which a sync carries them out."""
@@ -70,7 +62,7 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """True if there is nothing to do in the folder or the space."""
-        return all(next(self.operations(side), None) is None for side in Side)
+        return next(self.in_order(), None) is None
 
 
 _Content = TypeVar("_Content", Write, SetMode)
@@ -198,7 +190,7 @@ def _staged(
 
 
 def _with_agreed(result: Plan, base: Base, remote: Remote) -> Plan:
-    busy = {operation.node for side in Side for operation in result.operations(side)}
+    busy = {operation.node for operation in result.in_order()}
     agreed = []
     for node in result.target:
         here, there = result.local.get(node), remote.get(node)
