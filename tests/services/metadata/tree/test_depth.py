@@ -96,7 +96,7 @@ async def test_the_space_waits_for_turns_that_a_move_takes_and_not_whoever_moved
     async def looking() -> None:
         while True:
             for waiting in list(turns._bulk.values()):
-                waited.update(waiting._waiting)
+                waited.update(waiting._waiting._waiting)
             await asyncio.sleep(0)
 
     async with metadata.caller(space=editor.space) as ben:
