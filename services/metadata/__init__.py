@@ -1,1 +1,1 @@
-"""metadata: one log per space, everything else derived from it."""
+"""metadata: one journal per space; everything else is derived from the journal."""

@@ -1,7 +1,8 @@
-"""The right of a caller in a space: asked of auth, and for reads remembered for a few seconds.
+"""The right of a caller in a space: metadata asks auth for the right, and remembers the answer for a few seconds for
+reads.
 
-So a member who is removed, a device that is revoked, and a visitor of a link that has ended, read nothing more
-within ten seconds, and change nothing more from that moment on.
+A removed member, a revoked device and a visitor of a link that has ended therefore read nothing more after ten seconds
+at most. Writes always ask auth, so they are refused at once.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A caller's role in a space, None without a grant.
+    """A caller's role in a space; None without a grant.
 
-    `writes_since_ms` is when the right to write that the role includes was given (see CheckAccessResponse).
+    `writes_since_ms` is the time at which the caller was granted the right to write (see CheckAccessResponse).
     """
 
     role: Role | None
@@ -54,7 +55,9 @@ class Auth(GrantSource, Protocol):
 
 
 class RoleCache:
-    """The caller's role in a space. A refusal is never remembered, so that a new or greater grant holds at once."""
+    """Cache of the callers' roles in spaces. Refusals are not cached, so that a new or greater grant takes effect at
+    once.
+    """
 
     def __init__(
         self,
@@ -63,16 +66,18 @@ class RoleCache:
         seconds: float = REMEMBERED_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """A role is remembered for `seconds`."""
+        """`seconds` is the time for which a role is cached."""
         self._grants = grants
         self._standings: TTLCache[_Key, Standing] = TTLCache(_REMEMBERED, seconds, timer=monotonic)
         self._under_way: dict[_Key, asyncio.Task[Standing]] = {}
         self._waiting: dict[_Key, asyncio.Task[Standing]] = {}
 
     async def require(self, space: SpaceId, caller: Identity, role: Role, *, now: bool = False) -> Standing:
-        """The caller's standing, at least this role; else NoSuchSpace (no grant at all) or PermissionDenied.
+        """Return the caller's standing. Raise NoSuchSpace if the caller has no grant, PermissionDenied if the role is
+        below `role`.
 
-        With `now` it is what auth answers after this call has begun, not what is remembered.
+        With `now`, the standing is an answer to a request that was sent to auth after this call began; the cache is not
+        used.
         """
         link = caller.link
         if link is not None and link.space != space:
@@ -97,15 +102,16 @@ class RoleCache:
             return None
 
     async def _ask(self, key: _Key, caller: Identity) -> Standing:
-        """Return the answer of auth to a question that is sent from now on.
+        """Return auth's answer to a request that is sent after this call began.
 
-        The answer to a question that is under way may be from before this call. So calls that come meanwhile share
-        the next question.
+        A request that is already in flight may have been answered before this call, so its answer is not used. Calls
+        that arrive while it is in flight share the request after it.
         """
         question = self._waiting.get(key)
         if question is None:
             question = asyncio.create_task(self._question(key, caller, after=self._under_way.get(key)))
-            question.add_done_callback(lambda done: done.cancelled() or done.exception())  # everyone may have given up
+            # every caller may have been cancelled
+            question.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._waiting[key] = question
         return await asyncio.shield(question)
 

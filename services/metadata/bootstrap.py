@@ -1,4 +1,4 @@
-"""Metadata put together."""
+"""Composition root of metadata."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from syncline.rpc.channel import aio_channel
 
 @dataclass(frozen=True, slots=True)
 class MetadataAdapters:
-    """The outside, as the domain sees it."""
+    """The adapters of all of metadata's ports."""
 
     journal: Journal
     table: TreeTable
@@ -51,7 +51,7 @@ class MetadataAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
-    """The adapters of production."""
+    """Yield the production adapters."""
     secret = settings.service_secret.get_secret_value()
     async with (
         Clients() as clients,
@@ -90,8 +90,10 @@ async def bootstrap(
     access_seconds: float = REMEMBERED_SECONDS,
     ask_seconds: float = ASK_SECONDS,
 ) -> AsyncIterator[App]:
-    """The application; `access_seconds` is for how long a grant is taken to be there, `ask_seconds` how often a stream
-    asks for it anew.
+    """Yield the application.
+
+    `access_seconds` is the time for which a grant is cached, `ask_seconds` the interval at which a stream checks its
+    caller's right again.
     """
     objects = Objects(index=adapters.index, storage=adapters.storage)
     search = NameSearch(journal=adapters.journal)

@@ -11,12 +11,14 @@ from syncline.model.tree import Change, Node, Result
 from syncline.model.verdicts import Verdict
 
 NameKey = tuple[NodeId, str]
-"""A directory and a name in it."""
+"""A directory and the name of one of its children."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One request of which something was accepted: who asked, when, and the result of each mutation in order."""
+    """One request of which at least one mutation was accepted: the caller, the time, and the result of each mutation in
+    order.
+    """
 
     request: RequestId
     fingerprint: bytes
@@ -31,9 +33,9 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A point in one history of a journal: after entry `seq`, and 8 bytes that tell this entry from any other.
+    """A point in one history of a journal: after entry `seq`, and 8 bytes that distinguish this entry from any other.
 
-    A table restored from a backup goes on with other entries under the same numbers.
+    A table that was restored from a backup continues with different entries under the same numbers.
     """
 
     seq: int
@@ -52,11 +54,13 @@ class JournalEntry:
     commits: tuple[Commit, ...]
     used_bytes: int
     nodes: int | None = None
-    """The number of the space's nodes after the entry, deleted ones too; None if the entry is older than the count."""
+    """The number of the space's nodes after the entry, including deleted ones; None for entries written before nodes
+    were counted.
+    """
 
     @property
     def position(self) -> Position:
-        """Right after this entry."""
+        """Position directly after this entry."""
         return Position(self.seq, self.append_id[:8])
 
     def accepted(self) -> Iterator[Result]:
@@ -64,12 +68,12 @@ class JournalEntry:
             yield from commit.accepted()
 
     def created(self) -> int:
-        """The number of nodes that the entry makes."""
+        """Number of nodes that the entry creates."""
         return created(self.commits)
 
 
 def created(commits: Iterable[Commit]) -> int:
-    """The number of nodes that these commits make."""
+    """Return the number of nodes that these commits create."""
     return sum(result.change is Change.CREATED for commit in commits for result in commit.accepted())
 
 
@@ -115,14 +119,14 @@ class Projection:
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
     superseded: list[Node] = field(default_factory=list)
-    """States whose version a later entry of the range replaced."""
+    """Node states whose version a later entry of the range superseded."""
     updated: set[NodeId] = field(default_factory=set)
     """Nodes whose stored version the range replaces; the table's own state of them becomes a VERSION."""
     trash: dict[NodeId, tuple[bool, int]] = field(default_factory=dict)
     requests: dict[RequestId, int] = field(default_factory=dict)
 
     def add(self, result: Result, seq: int) -> None:
-        """Take in an accepted result of entry `seq`; results come in the journal's order."""
+        """Add an accepted result of entry `seq`; results must be added in the order of the journal."""
         node = result.node
         assert node is not None, "an accepted result carries its node"
         for key, holder in name_changes(result):
@@ -139,7 +143,7 @@ class Projection:
 
 
 async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
-    """The projection of consecutive entries, folded in slices on the account of somebody."""
+    """Return the projection of consecutive entries. It is folded in slices of work, which are charged to `account`."""
     projection = Projection(entries[-1].seq, entries[-1].used_bytes)
     for entry in entries:
         for commit in entry.commits:
@@ -151,7 +155,9 @@ async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
 
 
 def replay(entries: Iterable[JournalEntry]) -> dict[NodeId, Node]:
-    """All nodes after `entries`, from the beginning: the definition that every other read must agree with."""
+    """Return all nodes after `entries`, which start at the beginning of the journal. Every other read must agree with
+    this one.
+    """
     nodes: dict[NodeId, Node] = {}
     for entry in entries:
         for result in entry.accepted():

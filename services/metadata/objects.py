@@ -1,17 +1,18 @@
-"""Objects are proven before a version can name them.
+"""Proof of objects: an object is proven before a version may name it.
 
-A single block is proven by the SHA-256 that S3 computed when it was put, or by reading it where S3 computed none; a
-pack or a manifest by reading it. What is proven is recorded in the object index and remembered here, since it stays
+A single block is proven by the SHA-256 that S3 computed at upload, or by reading the block if S3 computed none. A pack
+or a manifest is proven by reading it. Proven facts are recorded in the object index and cached here, since they stay
 true.
 
-An object whose bytes are not those that its key names, or that cannot be read, stands in the way of the right ones,
-since nothing can be put over it. It is removed, by its etag: right bytes that can be read have another one, so nothing
-that is or will be sealed can go with it. Only right bytes that are archived have the same one, and stay.
+An object whose bytes do not match its key, or that cannot be read, blocks the key, since an existing key cannot be
+overwritten. Such an object is removed by its etag. Readable bytes that match the key have a different etag, so the
+removal never hits an object that is or will be sealed. Only matching bytes that are archived have the same etag, and an
+archived object is not removed.
 
-Proving costs the service far more than declaring costs a caller. So each object is read once, however many calls
-declare it at the same time; what its bytes were found not to be is remembered; a call reads a bounded number of bytes,
-and looks for nothing more after a bounded number of objects that cannot be proven; a caller has a bounded number of
-calls and of HEAD requests under way; and callers take turns.
+Proving an object costs the service far more than declaring it costs a caller. Therefore: each object is read once,
+however many calls declare it concurrently; failed proofs are cached; a call reads a bounded number of bytes, and stops
+looking after a bounded number of objects that cannot be proven; a caller has a bounded number of concurrent calls and
+HEAD requests; and callers take turns.
 """
 
 from __future__ import annotations
@@ -54,33 +55,42 @@ from syncline.model.verdicts import SealVerdict
 from syncline.wire.tree import manifest_from_bytes
 
 REMEMBERED_ENTRIES = 200_000
-"""Block entries of sealed objects kept in memory: about 10 MB."""
+"""Maximum number of block entries of sealed objects in memory: about 10 MB."""
 CALLS_AT_ONCE: Final = 16
-"""Calls that seal at the same time; more wait. Each holds its declarations, some 16 MiB in memory."""
+"""Maximum number of concurrent SealObjects calls; further calls wait. Each holds its declarations, some 16 MiB in
+memory.
+"""
 READ_BYTES_AT_ONCE: Final = 4 * MAX_OBJECT_BYTES
-"""Bytes of objects in memory that are being proven; those of manifests beside it count for themselves, since comparing
-one with the object index takes long."""
+"""Maximum number of bytes of objects in memory that are being proven. The bytes of manifests have a budget of the same
+size of their own, since comparing a manifest with the object index takes long.
+"""
 HEADS_AT_ONCE: Final = 8
-"""HEAD requests to S3 under way in one process. Each takes two milliseconds of its event loop, so that these keep it
-busy; more of them would only make all that is not about objects wait for each in turn."""
+"""Maximum number of concurrent HEAD requests to S3 in one process. Each takes two milliseconds of the event loop, so
+that this many keep the loop busy; more would only delay all other calls.
+"""
 UNPROVEN_AT_MOST: Final = 8
-"""Objects of one call that storage is asked for in vain. A client has put what it declares, and one that has lost
-objects puts them again whatever their number."""
+"""Maximum number of unproven objects of one call for which storage is asked. A correct client has uploaded the objects
+that it declares, and a client that has lost objects uploads them again, whatever their number.
+"""
 OBJECTS_PER_CALL: Final = 20
-"""Objects of a SealObjects call that count, for its caller's rate, as one call more."""
+"""Number of objects in a SealObjects call that are charged to the caller's rate limit like one additional call."""
 CALLS_PER_UNPROVEN: Final = 10
-"""Calls for which an object counts that storage was asked for in vain."""
+"""Number of calls that are charged to the caller's rate limit for an object that storage was asked for and that could
+not be proven.
+"""
 UNSEALED_LOOKED_FOR: Final = 8
-"""Objects that are not sealed of which one batch of commits tells whether they are stored. The others are refused as
-not sealed, which is as true, and clients put both kinds again."""
+"""Maximum number of unsealed objects of a batch of commits for which storage is asked whether they exist. The others
+are refused as not sealed, which is true in either case; clients upload again after both verdicts.
+"""
 _OBJECTS_AT_ONCE: Final = 8
-"""Objects of one call that are proven at the same time."""
+"""Maximum number of objects of one call that are proven concurrently."""
 _RECORDS_AT_ONCE: Final = 100
-"""Objects of whose records one call keeps all entries in memory; one record has up to a megabyte."""
+"""Maximum number of objects of one call whose complete records are in memory at once; one record has up to a megabyte.
+"""
 _REFS_AT_ONCE: Final = 5_000
-"""Blocks of a manifest that are compared in one go."""
+"""Number of blocks of a manifest that are compared in one slice of work."""
 _MOST_LOOKED_AT: Final = 500_000
-"""Block entries of all objects that one commit names for the first time: about 50 MB."""
+"""Maximum number of block entries, over all objects that one commit names for the first time: about 50 MB."""
 _REMEMBERED_REFUSALS: Final = 20_000
 
 T = TypeVar("T")
@@ -115,7 +125,7 @@ class SerializedManifest:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredObject:
-    """A client's statement about an object that it uploaded."""
+    """A client's declaration of an object that it uploaded."""
 
     digest: Digest
     size: int
@@ -128,14 +138,16 @@ Proof = Sealed | SealVerdict
 
 @dataclass(slots=True)
 class _Reading:
-    """For whom one call reads, how many bytes it may still read, and what it asked for in vain."""
+    """The account that one call reads for, the number of bytes that it may still read, and the number of its failed
+    requests to storage.
+    """
 
     share: Share
     left: int = SEAL_READ_BYTES
     unproven: int = 0
-    """Objects for which storage was asked, and which could not be proven."""
+    """Number of objects for which storage was asked and that could not be proven."""
     removed: int = 0
-    """Wrong ones among these that are gone, so that nobody can ask for them again and again."""
+    """Number of unproven objects that were removed, so that nobody can have storage asked for them repeatedly."""
 
     def take(self, size: int) -> None:
         self.left -= size
@@ -144,16 +156,17 @@ class _Reading:
 
     @property
     def is_over(self) -> bool:
-        """True if so much was not proven that nothing more is looked for."""
+        """True if the call has reached the maximum of unproven objects, so that it looks for no more."""
         return self.unproven - self.removed >= UNPROVEN_AT_MOST
 
 
 @dataclass(slots=True)
 class _ProofLock:
-    """The lock under which one call at a time proves an object; `users` counts its holder and those who wait.
+    """The lock under which one call at a time proves an object; `users` counts its holder and its waiters.
 
-    `proven` is for those who wait. It may not be recorded yet, so that each of them records it as well. It is by how
-    often the object had been removed before: what was proven of one that was removed since says nothing.
+    `proven` is the result for the waiters. It may not be recorded yet, so each waiter records it as well. The key of
+    `proven` is the number of earlier removals of the object: a proof of bytes that have been removed since is
+    worthless.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -162,7 +175,7 @@ class _ProofLock:
 
 
 class Objects:
-    """The proven objects of all spaces, for one process."""
+    """The proven objects of all spaces, as this process knows them."""
 
     def __init__(
         self, *, index: ObjectIndex, storage: ObjectStorage, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
@@ -181,11 +194,13 @@ class Objects:
         self._proof_locks: dict[tuple[SpaceId, Digest], _ProofLock] = {}
 
     def remembered(self, space: SpaceId, digest: Digest) -> Sealed | None:
-        """The object if this process knows that it is sealed."""
+        """Return the sealed object if it is in this process's cache."""
         return self._remembered.get((space, digest))
 
     async def sealed(self, space: SpaceId, digests: Collection[Digest]) -> dict[Digest, Sealed]:
-        """The sealed ones among `digests`. More may have been proven of one meanwhile, by another process."""
+        """Return the sealed ones among `digests`. Another process may have proven more facts about one of them in the
+        meantime.
+        """
         found = {digest: known for digest in digests if (known := self.remembered(space, digest))}
         unknown = [digest for digest in digests if digest not in found]
         if unknown:
@@ -200,7 +215,7 @@ class Objects:
         return missing
 
     async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
-        """Return what `missing` does, for many objects that nobody asked for: the facts recorded of them are not
+        """Return what `missing` returns, for many objects that no caller asked for: their recorded facts are not
         fetched.
         """
         unknown = {digest for digest in digests if self.remembered(space, digest) is None}
@@ -209,12 +224,11 @@ class Objects:
     async def look(
         self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0, unsealed_before: int = 0
     ) -> dict[Digest, Sealed | Unsealed]:
-        """Return everything that is proven of each of `digests` now; of one that is not sealed, whether it is at
-        least stored.
+        """Return all facts that are proven about each of `digests` now; for an unsealed object, whether it is stored.
 
-        Storage is asked for UNSEALED_LOOKED_FOR of these, less `unsealed_before`; the others are said to be stored.
-        Raise RequestTooLarge if more is proven of them than fits into memory `beside` the block entries that the
-        caller has.
+        Storage is asked for UNSEALED_LOOKED_FOR of these objects, less `unsealed_before`; the others are reported as
+        stored. Raise RequestTooLarge if the facts do not fit into memory together with the `beside` block entries that
+        the caller holds.
         """
         found: dict[Digest, Sealed | Unsealed] = {}
         entries = beside
@@ -226,7 +240,7 @@ class Objects:
             found.update(recorded)
         unsealed = [digest for digest in digests if digest not in found]
         asked = unsealed[: max(0, UNSEALED_LOOKED_FOR - unsealed_before)]
-        share = Share.alone(space)  # a commit decides requests of several callers together
+        share = Share.alone(space)  # a commit batches the requests of several callers
         heads = await results_of(
             (partial(self._head, space, digest, share=share) for digest in asked), at_once=_OBJECTS_AT_ONCE
         )
@@ -235,13 +249,13 @@ class Objects:
         return found
 
     async def seal(self, space: SpaceId, declared: Sequence[DeclaredObject], *, share: Share) -> list[SealVerdict]:
-        """Prove each declared object to be what it is declared as, and add that to what is recorded of it.
+        """Prove that each declared object is as declared, and add the proven facts to its record.
 
-        Once UNPROVEN_AT_MOST of them could not be proven, all that is not looked for yet is said to be missing.
-        The work waits for a turn of `share`, on whose account it is done. Raise InvalidArgument if an object is
-        declared as more than SEAL_FORMS different things. Raise RequestTooLarge if what has to be read is more than
-        SEAL_READ_BYTES. Raise TooMuchAtOnce if the caller, or all callers together, have too many calls under way
-        for too long.
+        Once UNPROVEN_AT_MOST of them could not be proven, all objects that were not looked for yet are reported as
+        missing. The work waits for a turn of `share`, and is charged to its account. Raise InvalidArgument if an object
+        is declared as more than SEAL_FORMS different things. Raise RequestTooLarge if more than SEAL_READ_BYTES have to
+        be read. Raise TooMuchAtOnce if the caller, or all callers together, have too many concurrent calls for too
+        long.
         """
         forms: dict[Digest, dict[DeclaredObject, None]] = {}
         for one in declared:
@@ -268,7 +282,7 @@ class Objects:
     async def _seal(
         self, forms: Mapping[Digest, Sequence[DeclaredObject]], space: SpaceId, reading: _Reading
     ) -> dict[DeclaredObject, SealVerdict]:
-        recorded = await self._index.look(space, forms)  # before storage is looked at, see ObjectIndex
+        recorded = await self._index.look(space, forms)  # the index is read before storage is asked: see ObjectIndex
         known, removals = recorded.sealed, recorded.removals
         for digest, sealed in known.items():
             self._remember(space, digest, sealed)
@@ -317,7 +331,7 @@ class Objects:
     async def _prove(
         self, space: SpaceId, forms: Sequence[DeclaredObject], known: Sealed | None, removals: int, reading: _Reading
     ) -> dict[DeclaredObject, Proof]:
-        """Return the proof of one object for each of `forms`, which are all its declarations. The object was removed
+        """Return a proof for each of `forms`, which are all declarations of one object. The object was removed
         `removals` times before.
         """
         proofs = self._proven_before(space, forms, known)
@@ -340,7 +354,7 @@ class Objects:
     def _proven_before(
         self, space: SpaceId, forms: Iterable[DeclaredObject], known: Sealed | None
     ) -> dict[DeclaredObject, Proof]:
-        """Return the proofs that need no look at storage."""
+        """Return the proofs that need no request to storage."""
         proofs: dict[DeclaredObject, Proof] = {}
         for one in forms:
             if isinstance(one.form, PackOfBlocks) and (problem := _entries_refused(one.form, one.size)):
@@ -399,8 +413,8 @@ class Objects:
             if data is None:
                 return dict.fromkeys(forms, SealVerdict.OBJECT_MISSING)
             if await asyncio.to_thread(_sha256, data) != digest:
-                # Sealing never removes right bytes, so the bytes that HEAD saw (`stored`) were wrong too, and their
-                # etag may be used.
+                # Sealing never removes matching bytes, so the bytes that HEAD found (`stored`) did not match either,
+                # and their etag is safe to use.
                 return await self._wrong(space, digest, forms, stored, reading)
             for one in forms:
                 if len(data) != one.size:
@@ -423,11 +437,13 @@ class Objects:
     async def _wrong(
         self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], stored: StoredObject, reading: _Reading
     ) -> dict[DeclaredObject, Proof]:
-        """The verdicts on an object whose bytes are not those that its key names, or cannot be read; it is removed."""
+        """Remove an object whose bytes do not match its key or cannot be read, and return the verdicts on its
+        declarations.
+        """
         if await self._index.sealed(space, [digest]):
             log.error("sealed_object_damaged", space=space, object=digest.hex(), size=stored.size)
         elif stored.barrier is Barrier.ARCHIVE and stored.sha256 in {digest, None}:
-            # Another process may have removed it, and the same bytes may have been put and sealed since.
+            # Another process may have removed it, and the same bytes may have been uploaded and sealed since.
             log.error(
                 "object_archived", space=space, object=digest.hex(), hint="remove it, so that it can be put again"
             )
@@ -441,7 +457,9 @@ class Objects:
         }
 
     async def _prove_manifest(self, space: SpaceId, one: DeclaredObject, data: bytes) -> Proof:
-        """Compare the blocks of a manifest with the index, a slice at a time, up to the first that is not proven."""
+        """Compare the blocks of a manifest with the index, a slice at a time, up to the first block that is not
+        proven.
+        """
         manifest = await asyncio.to_thread(_manifest, data)
         if manifest is None:
             self._refused[space, _fingerprint(one)] = SealVerdict.MANIFEST_INVALID
@@ -465,7 +483,7 @@ def _slices(items: Iterable[T], count: int) -> Iterator[list[T]]:
 
 
 def _ref_slices(manifest: Manifest) -> Iterator[list[BlockRef]]:
-    """The blocks in order, a few objects at a time."""
+    """Yield the blocks in order, in slices that touch few objects."""
     refs: list[BlockRef] = []
     objects: set[Digest] = set()
     for ref in manifest.refs():
@@ -484,12 +502,12 @@ def _too_much_to_read() -> RequestTooLarge:
 
 
 def _bytes_to_read(one: DeclaredObject) -> int:
-    """Bytes that the service reads to prove a declaration, by the size that it declares."""
+    """Return the number of bytes that the service reads to prove a declaration, according to its declared size."""
     return 0 if isinstance(one.form, SingleBlock) else one.size
 
 
 def _fingerprint(one: DeclaredObject) -> bytes:
-    """Return a digest that distinguishes a declaration from every other one, without keeping it."""
+    """Return a digest that identifies a declaration without keeping the declaration in memory."""
     told = hashlib.sha256(one.digest + one.size.to_bytes(8, "big") + type(one.form).__name__.encode())
     if isinstance(one.form, PackOfBlocks):
         told.update(one.form.blocks)
@@ -498,7 +516,7 @@ def _fingerprint(one: DeclaredObject) -> bytes:
 
 
 def _not_held(refs: Iterable[BlockRef], objects: Mapping[Digest, Sealed]) -> set[Digest]:
-    """The objects of blocks that are not proven to lie there."""
+    """Return the objects of those blocks that are not proven to lie in them."""
     return {ref.object for ref in refs if not _holds(objects.get(ref.object), ref)}
 
 
@@ -507,7 +525,9 @@ def _holds(sealed: Sealed | None, ref: BlockRef) -> bool:
 
 
 def _claimed(one: DeclaredObject, known: Sealed) -> Sealed | None:
-    """Return the facts that a declaration states of the object, as far as they can be told without reading it."""
+    """Return the facts that a declaration states about the object, as far as they are known without reading the
+    object.
+    """
     match one.form:
         case SingleBlock():
             return Sealed(one.size)
@@ -529,7 +549,7 @@ def _entries_refused(pack: PackOfBlocks, size: int) -> SealVerdict | None:
 
 
 def _prove_pack(data: bytes, pack: PackOfBlocks) -> Sealed | SealVerdict:
-    """Hash each entry of the pack; for a thread, since hashing releases the interpreter."""
+    """Hash each entry of the pack. Runs in a thread, since hashing releases the GIL."""
     view = memoryview(data)
     for i, (offset, length) in enumerate(zip(pack.offsets, pack.lengths, strict=True)):
         if _sha256(view[offset : offset + length]) != pack.blocks[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]:
@@ -538,7 +558,7 @@ def _prove_pack(data: bytes, pack: PackOfBlocks) -> Sealed | SealVerdict:
 
 
 def _manifest(data: bytes) -> Manifest | None:
-    """The manifest; for a thread."""
+    """Parse a manifest; None if it is malformed. Runs in a thread."""
     try:
         return manifest_from_bytes(data)
     except MalformedManifest:

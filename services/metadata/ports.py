@@ -1,4 +1,4 @@
-"""The ports of the domain. Each docstring states what an adapter owes; `tests/contract` holds them to it."""
+"""The ports of the domain. Each docstring states the obligations of an adapter; `tests/contract` checks them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from syncline.model.identifiers import NodeId, RequestId, SpaceId
 from syncline.model.tree import Node, Version
 
 BYTES_READ_BACK: Final = 1_000_000
-"""Bytes of entries after which one call that reads the journal backwards ends: as many as DynamoDB reads at once."""
+"""Number of bytes of entries after which one call that reads the journal backwards ends, which is the size of one
+DynamoDB page.
+"""
 MAX_SEALED_ENTRIES: Final = 9000
-"""Blocks within one object that are kept as proven: what an item of DynamoDB holds, more than two full packs."""
+"""Maximum number of proven blocks that are recorded for one object: the capacity of a DynamoDB item, more than two full
+packs.
+"""
 PROJECTION_WRITES: Final = 2
-"""Writes by which one process has the table follow the journals that are under way at once, if nothing else is set."""
+"""Maximum number of concurrent projection writes of one process; the default of its setting."""
 NO_REMOVALS: Final[Mapping[Digest, int]] = MappingProxyType({})
 assert 2 * MAX_PACK_ENTRIES <= MAX_SEALED_ENTRIES
 
 
 class EntryTaken(Exception):
-    """The journal has an entry of that number already. `blob` is that entry."""
+    """The journal already has an entry with that number. `blob` is the stored entry."""
 
     def __init__(self, blob: bytes) -> None:
         super().__init__("entry taken")
@@ -43,12 +47,14 @@ class Journal(Protocol):
         """
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """Up to `limit` entries after `after`, in order, without a gap. Consistent: none that was appended before."""
+        """Return up to `limit` entries after `after`, in order, without a gap. Consistent: the result includes every
+        entry that was appended before the call.
+        """
 
     async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """Up to `limit` entries before `seq`, newest first, without a gap. Consistent, as `read`.
+        """Return up to `limit` entries before `seq`, newest first, without a gap. Consistent, as `read` is.
 
-        May end early: with the entry that makes it BYTES_READ_BACK or more.
+        The result may end early: with the entry at which the total reaches BYTES_READ_BACK.
         """
 
 
@@ -61,21 +67,22 @@ class ProjectionState:
     used_bytes: int = 0
     """Bytes that the versions of the space use after entry `projected_seq`."""
     marks: Mapping[str, int] = field(default_factory=dict)
-    """Dirty marks: process -> lease end, milliseconds since 1970."""
+    """Dirty marks: the lease end, in milliseconds since 1970, by process."""
     nodes: int | None = None
-    """Number of nodes after entry `projected_seq`, deleted ones too; None if the table does not say it."""
+    """Number of nodes after entry `projected_seq`, including deleted ones; None if the table does not hold the number.
+    """
 
 
 @dataclass(slots=True)
 class Rows:
-    """The values that the table holds for some keys. A key that the table does not hold is absent."""
+    """The values that the table holds for some keys. Keys that the table does not hold are absent."""
 
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
-    """Holder (None: a tombstone) and the seq that said so."""
+    """The node that holds each name (None for a tombstone), and the seq of the entry that set it."""
     requests: dict[RequestId, int] = field(default_factory=dict)
     more: bool = False
-    """True if a listing goes on after its last name."""
+    """True if the listing continues after its last name."""
 
     @property
     def newest(self) -> int:
@@ -88,7 +95,7 @@ class Rows:
 
 
 class TreeTable(Protocol):
-    """The table that the journal is projected to. Reads are consistent: they see every write that ended before."""
+    """The table that the journal is projected to. Reads are consistent: they include every write that ended before."""
 
     async def state(self, space: SpaceId) -> ProjectionState: ...
 
@@ -103,13 +110,17 @@ class TreeTable(Protocol):
         """Return the values that are stored under these keys, read in batches; not a snapshot."""
 
     async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
-        """Up to `limit` names of a directory greater than `after` in UTF-8 order, tombstones included."""
+        """Return up to `limit` names of a directory that are greater than `after` in UTF-8 order, including
+        tombstones.
+        """
 
     async def versions(self, space: SpaceId, node: NodeId, *, before: int, limit: int) -> Sequence[Version]:
-        """Superseded versions with a number below `before`, newest first."""
+        """Return superseded versions with a number below `before`, newest first."""
 
     async def trash(self, space: SpaceId, *, after: NodeId | None, limit: int) -> Sequence[tuple[NodeId, bool, int]]:
-        """Up to `limit` rows (id, whether it is in the trash, seq that said so) by id after `after`."""
+        """Return up to `limit` rows after the id `after`, in the order of ids: the id, whether the node is in the
+        trash, and the seq of the entry that set it.
+        """
 
     async def project(self, space: SpaceId, projection: Projection) -> None:
         """Write the projection's items, each only over an older seq; versions before the nodes that supersede them.
@@ -127,27 +138,27 @@ class TreeTable(Protocol):
         unmark: Mapping[str, int],
         nodes: int | None = None,
     ) -> None:
-        """Move projected_seq and announced_seq forward (never back) and remove the dirty marks `unmark`.
+        """Advance projected_seq and announced_seq (never back) and remove the dirty marks `unmark`.
 
-        `used_bytes` and `nodes` (None if not known) are as after entry `projected_seq`. A mark is removed only while
-        its lease is the given one; when the last goes, the space leaves `stale`.
+        `used_bytes` and `nodes` (None if not known) are the values after entry `projected_seq`. A mark is removed only
+        while its lease end is the given one; when the last mark is removed, the space is no longer `stale`.
         """
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
         """Set or renew a process's dirty mark. Durable on return."""
 
     async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:
-        """Spaces whose latest dirty lease ended before `now_ms`; may lag by seconds."""
+        """Return spaces whose latest dirty lease ended before `now_ms`. The result may lag by seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """The proven facts about an object of `size` bytes. An object can be several things at once.
 
-    Its bytes have the SHA-256 that it is named by, so the whole object is always a proven block. `offsets`,
-    `lengths` and `blocks` (packed digests) are the proven blocks within it, ascending by offset, then by length;
-    those of different packs over the same bytes may overlap. `content_size` is the size in bytes of the content that
-    the object describes if it is proven to be a serialised manifest.
+    The object's bytes have the SHA-256 that is its name, so the whole object is always a proven block. `offsets`,
+    `lengths` and `blocks` (packed digests) are the proven blocks within the object, ascending by offset, then by
+    length; blocks of different packs over the same bytes may overlap. `content_size` is the size in bytes of the
+    content that the object describes if it is proven to be a serialised manifest.
     """
 
     size: int
@@ -157,7 +168,7 @@ class Sealed:
     content_size: int | None = None
 
     def block(self, offset: int, length: int) -> bytes | None:
-        """The digest of the proven block that lies there within the object; None if none is."""
+        """Return the digest of the proven block at this place in the object; None if there is none."""
         first = bisect_left(self.offsets, offset)
         at = bisect_left(self.lengths, length, first, bisect_right(self.offsets, offset, first))
         if at == len(self.offsets) or (self.offsets[at], self.lengths[at]) != (offset, length):
@@ -173,8 +184,8 @@ class Sealed:
         )
 
     def with_all_of(self, other: Sealed) -> Sealed:
-        """Return the facts of this value and of `other` together; of more than MAX_SEALED_ENTRIES blocks, all those
-        of `other`.
+        """Return the union of the facts of this value and of `other`. If that is more than MAX_SEALED_ENTRIES blocks,
+        the blocks of `other` take precedence.
         """
         if other.proves(self):
             return other
@@ -217,11 +228,11 @@ class Recorded:
 
 
 class ObjectIndex(Protocol):
-    """Index of the objects of a space that are proven, with the facts proven of each.
+    """Index of the proven objects of a space, with the facts proven about each.
 
-    An object that is not sealed may be removed, and no removal can hit what is sealed: it is recorded here before it
-    begins, which fails if the object is sealed. Sealing looks here before it looks at storage, and records what it
-    has proven only if no removal has begun since, and none was under way.
+    An object that is not sealed may be removed, and a removal must never hit a sealed object. A removal is therefore
+    recorded here before it begins, and recording fails if the object is sealed. Sealing reads this index before it asks
+    storage, and its result is recorded only if no removal was in progress or has begun since.
     """
 
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
@@ -236,38 +247,39 @@ class ObjectIndex(Protocol):
     async def seal(
         self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
     ) -> set[Digest]:
-        """Add what is proven to what is recorded (`Sealed.with_all_of`). Idempotent, and right under concurrency.
+        """Add proven facts to the records (`Sealed.with_all_of`). Idempotent and safe under concurrency.
 
-        `after` are the numbers of the last removals, as `look` told before the objects were proven. Those of which
-        another one has begun since are not recorded; these are returned.
+        `after` has the number of the last removal of each object, as `look` returned it before the objects were proven.
+        An object of which another removal has begun since is not recorded; the result is the set of these objects.
         """
 
     async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
-        """Record that an object is about to be removed; the number of the removal.
+        """Record that a removal of an object is about to begin, and return the number of the removal.
 
-        None, and nothing is recorded, if it is sealed, or another removal may be under way.
+        Record nothing and return None if the object is sealed, or if another removal may be in progress.
         """
 
     async def end_removal(self, space: SpaceId, digest: Digest, number: int) -> None:
-        """Record that this removal is over: no request for it is on its way. Nothing if another one has begun."""
+        """Record that this removal has ended: no request for it is in flight. Do nothing if another removal has
+        begun.
+        """
 
 
 class Barrier(Enum):
     """The reason that the services cannot read an object that is stored."""
 
     KEY = auto()
-    """The object is encrypted by a key that the services do not have. No bytes that they can read have its etag."""
+    """The object is encrypted with a key that the services do not have. No readable object has the same etag."""
     ARCHIVE = auto()
-    """The object is archived. The same bytes, stored to be read, have the same etag."""
+    """The object is archived. A readable object with the same bytes has the same etag."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """The facts that storage tells about an object: its size in bytes, and the SHA-256 that storage itself computed
-    when it was put.
+    """The metadata of an object in storage: its size in bytes, and the SHA-256 that storage computed at upload.
 
-    `sha256` is None if storage computed none of the whole object. `etag` tells these bytes from any others that are
-    stored under the same key, but for those of Barrier.ARCHIVE. `barrier` is None if the object can be read.
+    `sha256` is None if storage has no checksum of the whole object. `etag` distinguishes these bytes from any others
+    that are stored under the same key, except for Barrier.ARCHIVE. `barrier` is None if the object can be read.
     """
 
     size: int
@@ -278,7 +290,9 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object as a listing of storage tells it, by its name within the space; `digest` is None if that is not one."""
+    """An object in a listing of storage, with its name within the space; `digest` is None if the name is not a
+    digest.
+    """
 
     name: str
     digest: Digest | None
@@ -289,7 +303,7 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of a listing. `after` is what the next page begins after, empty for the last one."""
+    """A page of a listing. `after` is the name after which the next page begins; empty on the last page."""
 
     objects: Sequence[ListedObject]
     after: str
@@ -299,7 +313,7 @@ class Listing:
 class Deletion:
     """The outcome of removing an object.
 
-    `is_over` is True if storage has answered the only request for it, so that none can take effect any more.
+    `is_over` is True if storage has answered the only request, so that no request can take effect later.
     """
 
     removed: bool
@@ -307,22 +321,24 @@ class Deletion:
 
 
 class ObjectStorage(Protocol):
-    """The bytes of objects: read to prove them, and removed where they are not what their key says."""
+    """The stored objects: they are read to be proven, and removed if their bytes do not match their key."""
 
     async def list(self, space: SpaceId, *, after: str = "") -> Listing:
-        """Up to 1,000 objects of the space in the order of their names. Consistent."""
+        """Return up to 1,000 objects of the space in the order of their names. Consistent."""
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
-        """None if the object is not in this space."""
+        """Return the metadata of an object; None if the object is not in this space."""
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
-        """All bytes, at most MAX_OBJECT_BYTES; None if the object is not in this space, or archived."""
+        """Return all bytes, at most MAX_OBJECT_BYTES; None if the object is not in this space, or archived."""
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
-        """Remove the object if it has this etag; whatever else is there stays. True if the object was removed."""
+        """Remove the object if it has this etag, and leave any other object in place. Return True if the object was
+        removed.
+        """
 
     async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
-        """Remove an object as `remove` does, by any name that a listing told."""
+        """Remove an object as `remove` does, by its name in a listing, with a single request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,27 +359,32 @@ class Measure:
 
 
 class MeasureTable(Protocol):
-    """Table of the measures of the objects of spaces, and of the spaces that are to be measured, with the time of
-    each.
-    """
+    """Table of the measures of spaces, and of the time at which each space is to be measured next."""
 
     async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
-        """Have these measured: now, or when their last measure says. What is to be measured already stays so."""
+        """Schedule these spaces for a measure: now, or at the time that their last measure set. A space that is already
+        scheduled keeps its time.
+        """
 
     async def due(self, now_ms: int, limit: int) -> Sequence[tuple[SpaceId, int]]:
-        """Spaces that are to be measured by now, the longest first, each with since when; may lag by seconds."""
+        """Return spaces whose measure is due at `now_ms`, the longest overdue first, each with the time at which it
+        became due. The result may lag by seconds.
+        """
 
     async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
-        """Put a space off from `since_ms` to `until_ms`; False if somebody else has done so."""
+        """Postpone the measure of a space from `since_ms` to `until_ms`; return False if another process has done
+        so.
+        """
 
     async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:
-        """Keep a measure of a space that is put off to `lease_ms`; False, and nothing is kept, if it no longer is.
+        """Save a measure of a space whose measure is postponed to `lease_ms`. Save nothing and return False if it no
+        longer is.
 
-        The space is then to be measured again at `due_ms`, or is not for None.
+        The next measure is scheduled for `due_ms`; None schedules no measure.
         """
 
     async def measure(self, space: SpaceId) -> Measure:
-        """The last measure; all zero for a space that was never measured."""
+        """Return the last measure; all values are zero for a space that was never measured."""
 
 
 class Topic(Protocol):

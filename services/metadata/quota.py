@@ -1,8 +1,8 @@
-"""Measures what is uploaded: bytes that are not sealed count against the quota of their space, and go after a week.
+"""Measurement of uploads: unsealed bytes count against the quota of their space, and are removed after a week.
 
-Devices put objects into S3 by themselves, and no service sees it. So spaces that auth has issued credentials to write
-for are listed from time to time, by one process each, and again for as long as something unsealed lies there. A space
-that nobody writes to costs nothing.
+Devices upload objects to S3 directly, without any service. Spaces for which auth has issued credentials to write are
+therefore listed periodically, each by one process, and again for as long as they hold unsealed objects. A space that
+nobody writes to costs nothing.
 """
 
 from __future__ import annotations
@@ -26,28 +26,34 @@ from syncline.model.identifiers import SpaceId
 from syncline.model.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 
 HANDS: Final = 4
-"""Spaces that one process measures at the same time."""
+"""Number of workers, each of which measures one space at a time, in one process."""
 SPACES_AT_ONCE: Final = 25
-"""Spaces that one hand measures one after the other before it looks again which are due."""
+"""Number of spaces that a worker measures in sequence before it reads again which spaces are due."""
 DUE_AT_ONCE: Final = 4 * SPACES_AT_ONCE
-"""Spaces of which one hand takes some by chance, since all hands of all processes look for the same ones."""
-_LEASE_MS: Final = 600_000
-"""Milliseconds for which the other processes leave a space alone that one process measures; renewed while that
-lasts.
+"""Number of due spaces that a worker reads and then chooses from at random, since the workers of all processes read the
+same ones.
 """
+_LEASE_MS: Final = 600_000
+"""Milliseconds of the lease under which a process measures a space; the lease is renewed while the measure lasts."""
 _REMOVAL_MS: Final = 86_400_000
-"""After which a removal is over, whatever became of its process: S3 refuses what was signed fifteen minutes before."""
+"""Milliseconds after which a removal is certainly over, even if its process died: S3 refuses requests whose signature
+is older than fifteen minutes.
+"""
 _STALLED_MS: Final = 3_600_000
-"""A removal that was recorded longer ago, by a process that was suspended since, is given up before its request."""
+"""Milliseconds after which a recorded removal is abandoned if its request has not been sent yet, because the process
+was suspended.
+"""
 _LONGEST_GAP_MS: Final = 86_400_000
 """Maximum delay after a measure was due, in milliseconds, with which a table still counts as having measured the
 space all the time.
 """
 _REMEMBERED: Final = 1_000
 _REMEMBERED_SECONDS: Final = 3_600
-"""For a figure: what this process measured; another process may measure a space the next time."""
+"""Seconds for which this process includes a measure in its metrics; another process may measure the space the next
+time.
+"""
 REST: Final = 20
-"""A space is measured again after so many times what the last measure took, if that is longer than usual."""
+"""Minimum ratio of the pause between two measures of a space to the duration of the last one."""
 
 log = structlog.get_logger()
 
@@ -56,30 +62,32 @@ class Writers(Protocol):
     """Source of the spaces for which credentials to write were issued."""
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
-        """A page of the spaces that were written to of late, and the token of the next one, empty at the end."""
+        """Return a page of the spaces that were recently written to, and the token of the next page; the token is empty
+        at the end.
+        """
 
     async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
-        """Tell what was measured; `refused` decides about credentials to write from now on.
+        """Report a measure to auth; `refused` decides whether credentials to write are issued from now on.
 
-        Of two measures counts the one with the later `at_ms`, whichever is told last.
+        Of two measures, auth uses the one with the later `at_ms`, in whichever order they arrive.
         """
 
 
 @dataclass(slots=True)
 class _Sum:
-    """The sums over a space while it is listed."""
+    """The running sums of a measure while the space is being listed."""
 
     stored_bytes: int = 0
     unsealed_bytes: int = 0
     unsealed_objects: int = 0
     counted_bytes: int = 0
-    """The sum as in `unsealed_bytes`, but with at least LEAST_UNSEALED_BYTES for each object."""
+    """The sum of unsealed bytes in which each object counts for at least LEAST_UNSEALED_BYTES."""
     lease_ms: int = 0
     """The time until which no other process measures the space, in milliseconds since 1970."""
 
 
 class Measuring:
-    """Measures the spaces that are due, in every process, and removes what was never sealed."""
+    """Measures the spaces that are due, in every process, and removes objects that were never sealed."""
 
     def __init__(
         self,
@@ -95,7 +103,7 @@ class Measuring:
         interval_seconds: float,
         keep_days: float,
     ) -> None:
-        """Each space is measured every `interval_seconds` at most; `keep_days` is when what is unsealed is removed."""
+        """Each space is measured at most every `interval_seconds`; unsealed objects are removed after `keep_days`."""
         self._measures = measures
         self._storage = storage
         self._index = index
@@ -109,11 +117,13 @@ class Measuring:
         self._unsealed_bytes: TTLCache[SpaceId, int] = TTLCache(_REMEMBERED, _REMEMBERED_SECONDS)
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Measure from time to time. A space that takes long keeps one of several hands busy, not all."""
+        """Measure periodically within the context. A space that takes long occupies one of several workers, not all of
+        them.
+        """
         return rounds(self.schedule, *[self.measure] * HANDS, interval_seconds=self._interval_seconds)
 
     async def schedule(self) -> None:
-        """Have the spaces measured that were written to of late."""
+        """Schedule measures of the spaces that were recently written to."""
         metrics.UNSEALED_BYTES.set(sum(self._unsealed_bytes.values()))
         page = ""
         while True:
@@ -123,11 +133,13 @@ class Measuring:
                 return
 
     async def measure(self) -> int:
-        """Measure the spaces that are due, for as long as there are more than one hand takes; how many there were."""
+        """Measure the spaces that are due until fewer are due than one worker takes; return the number of measured
+        spaces.
+        """
         measured = 0
         while True:
             due = list(await self._measures.due(self._now_ms(), DUE_AT_ONCE))
-            # A random choice makes processes seldom meet at one space.
+            # A random choice makes it unlikely that two processes choose the same space.
             some = random.sample(due, min(len(due), SPACES_AT_ONCE))
             claimed = 0
             for space, since_ms in some:
@@ -146,7 +158,9 @@ class Measuring:
         return until_ms if await self._measures.claim(space, since_ms=since_ms, until_ms=until_ms) else None
 
     async def _measure(self, space: SpaceId, lease: int) -> bool:
-        """Measure, tell and keep; False if another process has taken over."""
+        """Measure the space, report the measure to auth, and save it; return False if another process has taken
+        over.
+        """
         begun = time.monotonic()
         before = await self._measures.measure(space)
         since_ms = self._watched_since_ms(before)
@@ -155,11 +169,12 @@ class Measuring:
             return False
         used = (await self._table.state(space)).used_bytes
         with_versions = used + found.counted_bytes if found.counted_bytes else 0
-        # Sealed objects that no version names are in neither sum; hence the limit of all objects.
+        # Neither sum includes sealed objects that no version names; the limit on all objects bounds those.
         too_much_stored = found.stored_bytes > STORED_QUOTAS * self._quota_bytes
         refused = with_versions > self._quota_bytes or too_much_stored
         took = time.monotonic() - begun
-        now = max(self._now_ms(), before.at_ms + 1)  # No clock may make a measure older than the one before it.
+        # If the clock was set back, the new measure must still be later than the last one.
+        now = max(self._now_ms(), before.at_ms + 1)
         measure = Measure(
             unsealed_bytes=found.unsealed_bytes,
             unsealed_objects=found.unsealed_objects,
@@ -178,11 +193,11 @@ class Measuring:
         return True
 
     async def _tell(self, space: SpaceId, lease: int, before: Measure, measure: Measure) -> bool:
-        """Tell auth and keep the measure, as far as no other process has taken over; False if one has.
+        """Report the measure to auth and save it, unless another process has taken over; return False if one has.
 
-        The space is kept as refused before auth is told, and as it is afterwards. So whatever ends this process in
-        between, the next measure knows that auth may refuse, and has a later time: auth goes by that one, also if it
-        hears of this one only afterwards.
+        The space is first saved as refused, then auth is told, then the actual measure is saved. If this process dies
+        in between, the next measure knows that auth may be refusing. The next measure also has a later time, so auth
+        uses it even if this report arrives afterwards.
         """
         if measure.refused or before.refused:
             renewed = self._now_ms() + _LEASE_MS
@@ -195,9 +210,10 @@ class Measuring:
         return await self._measures.save(space, measure, lease_ms=lease, due_ms=due_ms)
 
     def _watched_since_ms(self, before: Measure) -> int:
-        """Return since when this table has measured the space without a gap: now if its last measure is long overdue.
+        """Return the time since which this table has measured the space without a gap: now if its last measure is long
+        overdue.
 
-        A table from a backup has such a gap, and does not know what was sealed in it.
+        A table restored from a backup has such a gap, and does not know which objects were sealed in the meantime.
         """
         now_ms = self._now_ms()
         is_watched = before.since_ms and now_ms <= before.next_at_ms + _LONGEST_GAP_MS
@@ -213,9 +229,10 @@ class Measuring:
         return before_ms if since_ms < before_ms else 0
 
     async def _listed(self, space: SpaceId, lease: int, *, remove_before_ms: int) -> _Sum | None:
-        """List the space, and compare each page with what is sealed; None if another process has taken over.
+        """List the space, and compare each page with the index of sealed objects; return None if another process has
+        taken over.
 
-        What was put before that time and is not sealed is removed.
+        Unsealed objects that were uploaded before `remove_before_ms` are removed.
         """
         found, after = _Sum(lease_ms=lease), ""
         while True:
@@ -237,10 +254,10 @@ class Measuring:
                 return found
             if not await self._keeps_lease(space, found):
                 return None
-            await asyncio.sleep(time.monotonic() - begun)  # others come first
+            await asyncio.sleep(time.monotonic() - begun)  # leave the event loop to others
 
     async def _keeps_lease(self, space: SpaceId, found: _Sum) -> bool:
-        """Renew the lease if half of it is over; False if another process has taken over."""
+        """Renew the lease if half of it has passed; return False if another process has taken over."""
         if found.lease_ms - self._now_ms() < _LEASE_MS / 2:
             renewed = await self._lease(space, found.lease_ms)
             if renewed is None:
@@ -254,11 +271,11 @@ class Measuring:
         return [one for one in objects if one.digest is None or one.digest in unknown]
 
     async def _remove(self, space: SpaceId, one: ListedObject) -> None:
-        """Remove an object, unless it is sealed by now. See ObjectIndex for what sealing does meanwhile.
+        """Remove an object, unless it has been sealed. ObjectIndex states how removing and sealing exclude each other.
 
-        The removal is over when storage has answered the only request for it. Where that is not known, it counts as
-        under way for a day, and the object cannot be sealed until then. What has another name than a digest can never
-        be sealed, so nothing is recorded of its removal.
+        The removal is over when storage has answered its only request. If the answer is unknown, the removal counts as
+        in progress for a day, and the object cannot be sealed until then. An object whose name is not a digest can
+        never be sealed, so its removal is not recorded.
         """
         if one.digest is None:
             deletion = await self._storage.remove_once(space, one.name, etag=one.etag)
@@ -267,7 +284,8 @@ class Measuring:
             number = await self._index.begin_removal(space, one.digest, now_ms=now_ms, until_ms=now_ms + _REMOVAL_MS)
             if number is None:
                 return
-            if self._now_ms() - now_ms > _STALLED_MS:  # a request sent now might be under way when the day is over
+            # a request sent now might still be in flight when the recorded removal expires
+            if self._now_ms() - now_ms > _STALLED_MS:
                 await self._index.end_removal(space, one.digest, number)
                 return
             deletion = await self._storage.remove_once(space, one.name, etag=one.etag)
@@ -278,7 +296,7 @@ class Measuring:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await work that is not to be broken off."""
+    """Await `work` to its end, even if the caller is cancelled."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

@@ -1,7 +1,7 @@
-"""The way back of what is in the trash, whatever became of the directories that it was in.
+"""Restoring from the trash, even if directories above the node were deleted, moved or replaced.
 
-Of a directory that was deleted too, only a new one of its name comes back: what else was in it stays in the trash. A
-directory that has taken its name and place meanwhile is used as it is.
+For a directory above that was deleted, a new directory of the same name is created; the other children of the deleted
+one stay in the trash. A live directory that has taken the same name and place is used as it is.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from syncline.model.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeK
 from syncline.model.verdicts import Verdict
 
 _WAYS: Final = 5
-"""Maximum number of times that a way is looked for which others change at the same time."""
+"""Maximum number of attempts to plan a restore when concurrent changes invalidate the plan."""
 _TRIED: Final = 100
-"""Free names that are looked for; then a part of the node's id makes one."""
+"""Maximum number of candidate names that are tried to find a free one; after that, a part of the node's id makes the
+name unique.
+"""
 
 
 async def way_back(
     view: SpaceView, want: RestoreNode, *, request: RequestId, path: Sequence[str] | None = None
 ) -> tuple[Mutation, ...]:
-    """Return the mutations that bring a node back: the directories that its way lacks, then itself; to be committed
-    by `request`.
+    """Return the mutations that restore a node, to be committed by `request`: the creation of missing directories, then
+    the restore itself.
 
-    With `path`, the names of one, it goes there: into a directory that is there under its own name, else under the
-    last of the names. A name that is not asked for by `want.name` or `path` gives way to a free one where it is
-    taken; one that is asked for, also of a directory of `path`, does not, and is refused by the commit. Raise
-    InvalidArgument for a way that is too long.
+    With `path`, the names of a path, the node is restored there: into the directory at that path under its own name if
+    there is one, else under the last name of the path. A name that neither `want.name` nor `path` requests is replaced
+    by a free one if it is taken. A requested name, or a directory on the requested path, is not replaced; the commit
+    refuses the mutation if it is taken. Raise InvalidArgument if the path becomes too long.
     """
 
     def answer(reader: ViewReader) -> tuple[Mutation, ...]:
@@ -42,7 +44,8 @@ async def way_back(
         if node is None or reader.live(node):
             return (want,)  # The commit refuses such a mutation.
         if want.name and name_problem(want.name):
-            return (RestoreNode(node.id, ROOT, want.name),)  # The commit refuses this one too, before anything is made.
+            # The commit refuses this mutation too, before any directory is created.
+            return (RestoreNode(node.id, ROOT, want.name),)
         way = _Way(reader, view, request)
         name = want.name
         if path is not None:
@@ -65,7 +68,9 @@ async def brought_back(
     plan: Callable[[], Awaitable[tuple[Mutation, ...]]],
     commit: Callable[[tuple[Mutation, ...]], Awaitable[CommitOutcome]],
 ) -> tuple[CommitOutcome, Result]:
-    """Return the outcome for a node that `plan` finds a way for. Others may change that way until it is committed."""
+    """Return the outcome of a restore that `plan` has planned. If concurrent changes invalidate the plan, it is planned
+    and committed again.
+    """
     mutations = await plan()
     answer = await commit(mutations)
     for _ in range(_WAYS - 1):
@@ -80,7 +85,7 @@ async def brought_back(
 
 
 class _Way:
-    """A walk down from a live directory that makes what is missing."""
+    """Walks a path down from a live directory, and plans the creation of missing directories."""
 
     def __init__(self, reader: ViewReader, view: SpaceView, request: RequestId) -> None:
         self._reader = reader
@@ -90,7 +95,7 @@ class _Way:
         self.made: list[CreateNode] = []
 
     def directory(self, start: NodeId, names: Sequence[str]) -> NodeId | None:
-        """The live directory at this path."""
+        """Return the live directory at this path."""
         for name in names:
             found = self._child(start, name)
             if found is None or found.kind is not NodeKind.DIRECTORY:
@@ -99,8 +104,8 @@ class _Way:
         return start
 
     def enter(self, start: NodeId, names: Sequence[str], *, asked: bool = False) -> None:
-        """Go there. What is no directory but has the name of one keeps it, and the new one gets a free name, unless
-        these very names are asked for.
+        """Descend to this path. If a file holds the name of a directory, the new directory gets a free name, unless the
+        caller asked for these names (`asked`).
         """
         self.at = start
         for name in names:
@@ -116,7 +121,7 @@ class _Way:
             self.at = made
 
     def free_name(self, name: str, node: NodeId) -> str:
-        """The name, or one like it that nothing has in the directory."""
+        """Return `name`, or a similar name that is free in the directory."""
         if self.made and self.at == created_node_id(self._view.space, self._request, len(self.made) - 1):
             return name
         return next(one for one in _like(name, node) if self._child(self.at, one) is None)
@@ -129,7 +134,7 @@ class _Way:
 
 
 def _lost(reader: ViewReader, node: Node) -> tuple[NodeId, list[str]]:
-    """The nearest directory above a node that is live, and the names of those between that are not."""
+    """Return the nearest live directory above a node, and the names of the deleted directories between the two."""
     names: list[str] = []
     above = reader.node(node.parent) if node.parent != ROOT else None
     while above is not None and not reader.live(above):

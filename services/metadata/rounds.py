@@ -1,4 +1,4 @@
-"""Work that every process looks for from time to time."""
+"""Background work that every process does periodically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def rounds(*works: Callable[[], Awaitable[object]], interval_seconds: float) -> AsyncIterator[None]:
-    """Do each of `works` every `interval_seconds`, with jitter, whatever became of the last time."""
+    """Run each of `works` every `interval_seconds`, with jitter, even after a failure."""
     tasks = [asyncio.create_task(_repeat(work, interval_seconds)) for work in works]
     try:
         yield

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     Context = ServicerContext[Any, Any]
 
 USUAL_PAGE = 100
-"""Entries on a page of what may hold many manifests, where the caller names no number."""
+"""Default number of entries per page for listings whose entries may hold manifests."""
 
 
 class MetadataServicer(MetadataServiceServicer):
@@ -82,7 +82,7 @@ class MetadataServicer(MetadataServiceServicer):
         max_nodes: int,
         ask_seconds: float,
     ) -> None:
-        """`ask_seconds` is how often it is asked whether the caller of a stream may still read."""
+        """`ask_seconds` is the interval at which a stream checks whether its caller may still read."""
         self._ask_seconds = ask_seconds
         self._access = access
         self._spaces = spaces
@@ -95,13 +95,15 @@ class MetadataServicer(MetadataServiceServicer):
 
     @asynccontextmanager
     async def _open(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[LiveSpace]:
-        """The space, once the caller, who is a person unless one is given, is known to have this role in it."""
+        """Yield the space, after checking that the caller has this role in it. The caller has to be a person unless
+        `caller` is given.
+        """
         space = await self._allowed(space_id, role, caller)
         async with self._spaces.use(space) as live:
             yield live
 
     def _while_allowed(self, space: SpaceId) -> AbstractAsyncContextManager[Interruption]:
-        """Asks again and again whether the caller may still read in the space, for what lasts longer than a moment."""
+        """Check periodically, for the duration of a stream, whether the caller may still read in the space."""
         ask = partial(self._access.require, space, current_user(), Role.VIEWER, now=True)
         return asked_again(ask, seconds=self._ask_seconds)
 
@@ -116,7 +118,7 @@ class MetadataServicer(MetadataServiceServicer):
             await live.view.validate()
             if live.view.known_node_count is None:
                 await live.view.count_nodes()
-                live.projector.wake()  # The table says the number from now on.
+                live.projector.wake()  # From now on, the table holds the number.
             measured = await self._measures.measure(live.view.space)
             return metadata_pb2.GetSpaceResponse(
                 head=live.view.seq,
@@ -155,7 +157,7 @@ class MetadataServicer(MetadataServiceServicer):
     async def CommitChanges(
         self, request: metadata_pb2.CommitChangesRequest, context: Context
     ) -> metadata_pb2.CommitChangesResponse:
-        check_size(len(request.mutations), request.ByteSize())  # before work is done with it
+        check_size(len(request.mutations), request.ByteSize())  # before any work is done with the request
         writes_since_ms = request.writes_since_ms if request.HasField("writes_since_ms") else None
         user = current_user().user
         mutations: list[Mutation] = []
@@ -167,7 +169,8 @@ class MetadataServicer(MetadataServiceServicer):
             told += map(result_to_wire, part)
         results = that_fit(told)
         if len(results) < len(answer.results):
-            # The results of an entry fit, so nothing was accepted; the nodes that stand in the way may be large.
+            # The results of an entry fit into an answer, so nothing was accepted; only the blocking nodes in refusals
+            # can be large.
             raise RequestTooLarge("what stands in the way of these mutations does not fit into one answer; split them")
         return metadata_pb2.CommitChangesResponse(seq=answer.seq, results=results)
 
@@ -216,7 +219,9 @@ class MetadataServicer(MetadataServiceServicer):
         size: int,
         writes_since_ms: int | None = None,
     ) -> CommitOutcome:
-        """Commit. If `writes_since_ms` is given and not that of the caller's present right to write, RightChanged."""
+        """Commit the mutations. Raise RightChanged if `writes_since_ms` is given and differs from that of the caller's
+        present right to write.
+        """
         caller = current_user()
         wanted = Request(
             id=request_id_from_wire(request.request_id),
@@ -267,7 +272,7 @@ class MetadataServicer(MetadataServiceServicer):
         if opening is None or opening.WhichOneof("kind") != "open":
             raise InvalidArgument("the first message of a version check opens a space")
         space = opening.open.space_id
-        del opening  # The opening message may be large, and must not stay in memory for as long as the stream.
+        del opening  # The opening message may be large, and must not stay in memory for the duration of the stream.
         async with self._open(space, Role.VIEWER) as live:
             seq = 0
             async with self._while_allowed(live.view.space) as ending:
@@ -443,7 +448,7 @@ def _packed(raw: bytes, *, what: str, most: int) -> Sequence[Digest]:
 
 
 def _declarations(pbs: Sequence[metadata_pb2.ObjectDeclaration]) -> list[DeclaredObject]:
-    """InvalidArgument names the position of the first bad one."""
+    """Parse declarations. Raise InvalidArgument that names the position of the first malformed one."""
     declarations = []
     for position, pb in enumerate(pbs):
         try:
@@ -457,7 +462,8 @@ def _declaration(pb: metadata_pb2.ObjectDeclaration) -> DeclaredObject:
     form: SingleBlock | PackOfBlocks | SerializedManifest
     match pb.WhichOneof("form"):
         case "pack":
-            if max(len(pb.pack.offsets), len(pb.pack.lengths)) > MAX_PACK_ENTRIES:  # before they are copied
+            # checked before the columns are copied
+            if max(len(pb.pack.offsets), len(pb.pack.lengths)) > MAX_PACK_ENTRIES:
                 raise InvalidArgument(f"a pack has 1 to {MAX_PACK_ENTRIES} entries")
             form = PackOfBlocks(pb.pack.blocks, tuple(pb.pack.offsets), tuple(pb.pack.lengths))
         case "manifest":
@@ -468,7 +474,7 @@ def _declaration(pb: metadata_pb2.ObjectDeclaration) -> DeclaredObject:
 
 
 def _token(end: str | int | bytes | None, listing: str) -> str:
-    """The token that goes on after `end`; empty where there is nothing more."""
+    """Return the page token that continues after `end`; empty if `end` is None."""
     if end is None:
         return ""
     return page_token_to_wire(end if isinstance(end, bytes) else str(end).encode(), listing=listing)
@@ -489,7 +495,7 @@ def _id_token(token: str, listing: str) -> NodeId | None:
 
 
 async def _nodes_to_wire(nodes: Sequence[Node]) -> tuple[list[journal_pb2.Node], int]:
-    """Many nodes, in slices on the caller's account, and their size in bytes."""
+    """Convert many nodes, in slices of work that are charged to the caller; return them with their size in bytes."""
     told: list[journal_pb2.Node] = []
     size = 0
     async for some in slices(nodes, current_user().user):
@@ -500,5 +506,5 @@ async def _nodes_to_wire(nodes: Sequence[Node]) -> tuple[list[journal_pb2.Node],
 
 
 def _changes(writes_since_ms: int | None) -> metadata_pb2.ListChangesResponse:
-    """A message of changes that says since when its reader may write, if it may."""
+    """Return a message of changes that says since when its reader may write, if the reader may."""
     return metadata_pb2.ListChangesResponse(read_only=writes_since_ms is None, writes_since_ms=writes_since_ms or 0)

@@ -1,4 +1,6 @@
-"""Journal entries, cursors and page tokens between bytes and values; the rest is in `syncline.wire.tree`."""
+"""Conversion of journal entries, cursors and page tokens to bytes and back; `syncline.wire.tree` has the other
+conversions.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def _without_results(commit: Commit) -> journal_pb2.Commit:
 
 
 def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.MutationResult:
-    """The stored form of a result: accepted nodes leave out what the entry and the commit say."""
+    """Return the stored form of a result: accepted nodes leave out the values that the entry and the commit hold."""
     pb = result_to_wire(result)
     node = result.node
     if result.verdict is Verdict.ACCEPTED and node is not None:
@@ -45,7 +47,9 @@ def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.Muta
 
 
 async def entry_to_bytes(entry: JournalEntry) -> bytes:
-    """The stored form of an entry, made in slices on the account of those who asked for the commits."""
+    """Return the stored form of an entry. It is made in slices of work that are charged to the authors of the
+    commits.
+    """
     pb = journal_pb2.Entry(seq=entry.seq, append_id=entry.append_id, used_bytes=entry.used_bytes, nodes=entry.nodes)
     for commit in entry.commits:
         stored = pb.commits.add()
@@ -56,7 +60,7 @@ async def entry_to_bytes(entry: JournalEntry) -> bytes:
 
 
 def entry_from_bytes(seq: int, blob: bytes) -> JournalEntry:
-    """Entry `seq` from its stored form."""
+    """Parse entry `seq` from its stored form."""
     pb = journal_pb2.Entry.FromString(blob)
     return JournalEntry(
         seq,
@@ -68,7 +72,9 @@ def entry_from_bytes(seq: int, blob: bytes) -> JournalEntry:
 
 
 def nodes_of_entry(blob: bytes) -> tuple[int, int | None]:
-    """The number of nodes that an entry makes, and how many the space has after it; None if the entry does not say."""
+    """Return the number of nodes that an entry creates, and the number of nodes in the space after it (None if the
+    entry does not hold it).
+    """
     pb = journal_pb2.Entry.FromString(blob)
     made = sum(result.change == journal_pb2.CHANGE_CREATED for commit in pb.commits for result in commit.results)
     return made, pb.nodes if pb.HasField("nodes") else None
@@ -97,7 +103,7 @@ _CURSOR_FORM = 2
 
 
 def cursor_to_wire(space: SpaceId, after: Position) -> bytes:
-    """An opaque resume point; it is bound to its space and carries a checksum, so that a wrong one is told apart."""
+    """Return an opaque cursor, which is bound to its space and carries a checksum, so that a wrong one is detected."""
     binding = hashlib.sha256(space.encode()).digest()[:4]
     body = _CURSOR.pack(_CURSOR_FORM, binding, after.seq, after.mark)
     return body + struct.pack(">I", binascii.crc32(body))
@@ -135,7 +141,7 @@ _PLACE = struct.Struct(">QI")
 
 
 def place_to_wire(place: ChangePlace, *, listing: str) -> str:
-    """The page token that goes on after a change."""
+    """Return the page token that continues after a change."""
     return page_token_to_wire(_PLACE.pack(place.seq, place.index), listing=listing)
 
 

@@ -1,1 +1,1 @@
-"""Adapters of metadata's ports, as they are in production."""
+"""Production adapters of metadata's ports."""

@@ -1,4 +1,4 @@
-"""Auth as metadata sees it: over gRPC."""
+"""The client of auth that metadata uses, over gRPC."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ IDEMPOTENT = [
 
 
 class AuthClient:
-    """Grants, keys and uploads, asked with this service's own token; about a public link, with the link's."""
+    """Reads grants, keys and uploads from auth with this service's own token. Questions about a public link carry the
+    link's token.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._stub = AuthServiceStub(channel)

@@ -1,4 +1,4 @@
-"""The journal in the metadata table: an entry is an item, which is written once."""
+"""The journal in the metadata table: one item per entry, which is written once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DynamoJournal:
-    """Journal on the metadata table."""
+    """Implements Journal on the metadata table."""
 
     def __init__(self, client: DynamoDBClient, *, table: str) -> None:
         self._items = Table(client, table, called="the metadata table")
@@ -25,11 +25,11 @@ class DynamoJournal:
         try:
             await self._items.put({**_entry_key(space, seq), "entry": attribute(blob)}, NEW)
         except ConditionFailed as failed:
-            taken = failed.found or {}  # the condition fails only where there is an item
+            taken = failed.found or {}  # the condition fails only if the item exists
             raise EntryTaken(bytes_of(taken, "entry")) from None
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        if limit == 1:  # asked before every answer, and mostly in vain: the cheapest read there is
+        if limit == 1:  # this read precedes every answer and usually finds nothing, so it has to be the cheapest read
             item = await self._items.get(_entry_key(space, after + 1))
             return [(after + 1, bytes_of(item, "entry"))] if item else []
         query = self._items.query(

@@ -1,4 +1,4 @@
-"""The measures of the objects of a space, and the times at which to measure again, in the metadata table."""
+"""Measures of the objects of each space, and the time of the next measure, in the metadata table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TO_MEASURE: Final = {"S": "MEASURE"}
 
 
 class DynamoMeasures:
-    """MeasureTable on the metadata table."""
+    """Implements MeasureTable on the metadata table."""
 
     def __init__(self, client: DynamoDBClient, *, table: str) -> None:
         self._items = Table(client, table, called="the metadata table")
@@ -97,7 +97,7 @@ def _measure_item(space: SpaceId, measure: Measure) -> Item:
 
 
 def _measure(item: Mapping[str, Any] | None) -> Measure:
-    if item is None or "at" not in item:  # to be measured for the first time
+    if item is None or "at" not in item:  # first measure of this space
         return Measure()
     return Measure(
         number_of(item, "unsealed_bytes"),

@@ -1,4 +1,4 @@
-"""The index of proven objects of a space, and of those that are being removed, in the metadata table."""
+"""The index of the proven objects of a space, and of objects that are being removed, in the metadata table."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _SIZE: Final = "#size"
 
 
 class DynamoObjectIndex:
-    """ObjectIndex on the metadata table."""
+    """Implements ObjectIndex on the metadata table."""
 
     def __init__(self, client: DynamoDBClient, *, table: str, clock: Callable[[], float] = time.time) -> None:
-        """`clock` tells seconds since 1970."""
+        """`clock` returns seconds since 1970."""
         self._items = Table(client, table, called="the metadata table")
         self._clock = clock
 
@@ -80,7 +80,8 @@ class DynamoObjectIndex:
         return lost
 
     async def _add(self, space: SpaceId, digest: Digest, proven: Sealed, now_ms: int, *, removals: int) -> bool:
-        """Add to a record that is there; if somebody else does so at this moment, then to theirs.
+        """Add facts to an existing record. If a concurrent write changes the record first, the facts are added to the
+        changed record.
 
         Return False if the object is not sealed and its recorded number of removals is not `removals`.
         """
@@ -97,7 +98,7 @@ class DynamoObjectIndex:
             elif found is not None and number_of(found, "removals") == removals:
                 item = _object_item(space, digest, proven, now_ms)
                 condition, values = "removals = :number", {":number": attribute(removals)}
-            else:  # also where what was recorded of a removal has gone since, after a week
+            else:  # also if the record of a removal has expired since, which takes a week
                 return False
             try:
                 await self._items.put(item, condition, values)

@@ -1,4 +1,4 @@
-"""The tree as projected from the journal, and the progress of projecting, in the metadata table."""
+"""The projection of the journal as a tree, and the progress of projecting, in the metadata table."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class _Update(TypedDict):
-    """An update of an item: its expression, under which condition, and what the two refer to."""
+    """An update of a DynamoDB item: its expression, its condition, and the names and values that both refer to."""
 
     update: str
     condition: str
@@ -59,7 +59,7 @@ _NEWER: Final = f"{NEW} OR seq < :seq"
 
 
 class DynamoTable:
-    """TreeTable on the metadata table."""
+    """Implements TreeTable on the metadata table."""
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class DynamoTable:
         projection_writes: int = PROJECTION_WRITES,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`projection_writes` is how many writes of projections are under way at once, of all spaces; one space alone
-        has half of them. `clock` tells seconds since 1970; from it follows when items expire.
+        """`projection_writes` is the maximum number of concurrent writes of projections, over all spaces; one space may
+        have half of them. `clock` returns seconds since 1970; the expiry times of items are computed from it.
         """
         self._items = Table(client, table, called="the metadata table")
         self._writes = Pool("projection_writes", projection_writes, counted=True)
@@ -146,16 +146,18 @@ class DynamoTable:
         now = int(self._clock())
         superseded = await self._superseded(space, projection)
         changed = len(projection.nodes) + len(projection.names) + len(projection.trash)
-        # Bulk is written in turns: others have the event loop in between. What is one write is written at once.
+        # A large projection waits for turns, so that other coroutines run in between. A projection that fits into one
+        # write needs no turn.
         is_bulk = changed + len(superseded) + len(projection.requests) > MAX_ITEMS_PER_WRITE
         written = partial(
             all_done,
             account=space if is_bulk else None,
             place=partial(self._writes.lent, 1, Share.alone(space), patience=None),
         )
-        # Unconditional, since a version never changes; before the nodes, which may be all that tells of it now.
+        # The put has no condition, since a version never changes. Versions are written before nodes: until then, the
+        # node's row may be the only place that holds the version.
         await written(self._items.puts(_version_item(space, node) for node in superseded))
-        # Items are made while others are written.
+        # Items are encoded while earlier ones are being written.
         items = chain(
             (_node_item(space, node) for node in projection.nodes.values()),
             (_name_item(space, name, *held, now=now) for name, held in projection.names.items()),
@@ -166,10 +168,13 @@ class DynamoTable:
         await written(chain(self._items.puts_if(_NEWER, newer, changed, refused=None), self._items.puts(answered)))
 
     async def _superseded(self, space: SpaceId, projection: Projection) -> Collection[Node]:
-        """The states whose versions the projection replaces, in the table and within itself."""
+        """Return the node states whose versions the projection supersedes, both in the table and within the projection
+        itself.
+        """
         stored = (await self.rows(space, nodes=projection.updated)).nodes if projection.updated else {}
         replaced = [node for node in stored.values() if node.version < projection.nodes[node.id].version]
-        # A table that is ahead of the projection's start may hold a state that the projection supersedes itself.
+        # If the table is ahead of the start of the projection, it may hold a state that the projection itself
+        # supersedes.
         return {(node.id, node.version): node for node in (*replaced, *projection.superseded)}.values()
 
     # ---- the space's state
@@ -193,7 +198,8 @@ class DynamoTable:
                 nodes=state.nodes if (projected_seq, nodes is not None) < (state.projected_seq, True) else nodes,
             )
 
-        # One write when nobody else is at work; who finds otherwise looks and tries again.
+        # One write suffices if no other process is projecting; if the condition fails, the state is read and the change
+        # is tried again.
         moves_on = f"({NEW} OR (projected_seq <= :projected AND announced_seq <= :announced))"
         setting = "SET projected_seq = :projected, announced_seq = :announced, used_bytes = :used"
         values = {
@@ -245,7 +251,9 @@ class DynamoTable:
     async def _change_state(
         self, space: SpaceId, change: Callable[[ProjectionState], ProjectionState], **usual: Unpack[_Update]
     ) -> None:
-        """Carry out the `usual` update if its condition holds; else make `change` of what is there."""
+        """Apply the `usual` update if its condition holds; otherwise read the state, apply `change` to it, and write
+        the result.
+        """
         update = usual
         for pause in RETRIES.pauses():
             try:
@@ -347,7 +355,8 @@ def _state(item: Mapping[str, Any] | None) -> ProjectionState:
         number_of(item, "announced_seq"),
         number_of(item, "used_bytes"),
         marks,
-        # A process from before nodes were counted moves `projected_seq` on and leaves the number as it is.
+        # A process older than the node count advances `projected_seq` and leaves the number unchanged, so that the
+        # number is stale.
         number_of(item, "nodes") if item.get("nodes_seq") == item["projected_seq"] else None,
     )
 

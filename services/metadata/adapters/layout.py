@@ -23,9 +23,11 @@ from typing import Final
 
 DAY_SECONDS: Final = 86_400
 TOMBSTONE_SECONDS: Final = 7 * DAY_SECONDS
-"""Much longer than a projector can stall: until then a late write of the old name finds the newer seq."""
+"""A tombstone lives much longer than a projector can stall. A late write under the old name therefore meets the
+tombstone's newer seq and is refused.
+"""
 
 
 def ordered(number: int) -> str:
-    """A number as a key: in text order as in numeric order."""
+    """Return a number as a key whose text order equals the numeric order."""
     return f"{number:020}"

@@ -70,11 +70,11 @@ class S3Storage:
         return StoredObject(answer["ContentLength"], _checksum(answer), answer["ETag"], barrier)
 
     async def _locked(self, key: str, refusal: ClientError) -> StoredObject | None:
-        """The object for which S3 refuses HEAD because of the key that encrypts it; None if there is no such object.
+        """Return the object whose encryption key makes S3 refuse HEAD; None if there is no such object.
 
-        Two kinds. Of an object with a customer's key, HEAD is a bad request (as it is with expired credentials); the
-        error of a GET says why, and only a listing tells the size and etag. Of one with a key of KMS that this role may
-        not use, HEAD is forbidden as soon as it asks for the checksum.
+        There are two cases. With a customer's key (SSE-C), HEAD answers 400, as it does for expired credentials; the
+        error of a GET tells the two apart, and only a listing has the size and the etag. With a KMS key that this role
+        may not use, HEAD answers 403 if it asks for the checksum.
         """
         where: Any = {"Bucket": self._bucket, "Key": key}
         with contextlib.suppress(ClientError), aws_errors("S3"):
@@ -143,7 +143,7 @@ def _is_missing(error: ClientError, key: str) -> bool:
     meaning = _meaning(error)
     if meaning is S3Error.DENIED:
         log.warning("object_hidden", key=key, hint="the role lacks s3:GetObject or s3:ListBucket on the bucket")
-    return meaning in {S3Error.MISSING, S3Error.DENIED, S3Error.ARCHIVED}  # archived: nothing there could be read
+    return meaning in {S3Error.MISSING, S3Error.DENIED, S3Error.ARCHIVED}  # an archived object cannot be read either
 
 
 def _meaning(error: ClientError) -> S3Error:
@@ -157,7 +157,9 @@ def _listed(one: Mapping[str, Any], prefix: str) -> ListedObject:
 
 
 def _checksum(answer: Mapping[str, Any]) -> Digest | None:
-    """The SHA-256 of the whole object; a composite one (of several parts) says nothing about the whole."""
+    """Return the SHA-256 of the whole object; None for a composite checksum (of several parts), which is not one of the
+    whole.
+    """
     try:
         raw = base64.b64decode(answer.get("ChecksumSHA256", ""), validate=True)
     except binascii.Error:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SnsTopic:
-    """Topic on SNS. Subscribers can filter by the attribute `space`."""
+    """Implements Topic on SNS. Subscribers can filter by the attribute `space`."""
 
     def __init__(self, client: SNSClient, *, topic_arn: str) -> None:
         self._client = client

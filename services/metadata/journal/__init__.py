@@ -1,1 +1,1 @@
-"""The way in which a space changes: commits are decided together, appended as one entry, projected and announced."""
+"""The write path of a space: requests are decided in batches, appended as one entry, projected and announced."""

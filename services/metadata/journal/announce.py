@@ -1,4 +1,4 @@
-"""Announcements: that a space moved on, and who changed what, in a form small enough for SNS."""
+"""Announcements: messages that a space has a new sequence number, and who changed what, small enough for SNS."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from syncline.model.tree import Change
 
 MAX_COMMITS_PER_EVENT = 100
 MAX_NAMES = 10
-"""Per commit; 100 commits of 10 names of 255 bytes stay below SNS's limit of 256 KB even when JSON escapes them."""
+"""Maximum number of names in the announcement of one commit. 100 commits of 10 names of 255 bytes stay below SNS's
+limit of 256 KB even when JSON escapes the names.
+"""
 EVENT_BYTES = 200_000
 
 
 def events(space: SpaceId, entries: Sequence[JournalEntry], *, traceparent: str = "") -> Iterator[str]:
-    """The announcements of consecutive entries, in order, as JSON.
+    """Yield the announcements of consecutive entries, in order, as JSON.
 
     {"v": 1, "space", "from_seq", "to_seq", "commits": [{"seq", "user", "device", "at_ms", "created", "updated",
-    "moved", "deleted", "restored", "names"}]}; counts are of nodes, `names` are the first few. A `traceparent` goes
-    along if there is one.
+    "moved", "deleted", "restored", "names"}]}; counts are of nodes, `names` are the first few. `traceparent` is
+    included unless it is empty.
     """
     commits = [(entry.seq, commit) for entry in entries for commit in entry.commits]
     described: list[dict[str, Any]] = []
@@ -53,7 +55,7 @@ def _event(space: SpaceId, described: list[dict[str, Any]], traceparent: str) ->
 
 
 def _describe(seq: int, commit: Commit) -> dict[str, Any]:
-    # A discarded node has its content elsewhere, of which another result tells.
+    # The content of a discarded node is held by another node, whose own result is announced.
     told = [result for result in commit.accepted() if result.change is not Change.DISCARDED]
     counts = Counter(result.change for result in told)
     names = [result.node.name for result in told[:MAX_NAMES] if result.node]

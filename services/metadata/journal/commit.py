@@ -1,7 +1,7 @@
-"""Commits: requests that come together are decided together and appended as one journal entry.
+"""Commits: concurrent requests are decided as one batch and appended as one journal entry.
 
-A commit is acknowledged when its entry is appended, and the append succeeds only at `head + 1`. So the decisions
-it carries were made on the head, whichever process made them, and a space is serialisable without a lock.
+A commit is acknowledged when its entry is appended, and the append succeeds only at `head + 1`. The decisions in the
+entry were therefore made on the head, whichever process made them, and a space is serialisable without a lock.
 """
 
 from __future__ import annotations
@@ -47,24 +47,25 @@ from syncline.model.verdicts import Verdict
 from syncline.rpc import traces
 
 MAX_ENTRY_BYTES = 380_000
-"""A DynamoDB item holds 400 KB, keys and the other attributes included."""
+"""Maximum size of a journal entry, in bytes. A DynamoDB item holds 400 KB, including keys and the other attributes."""
 MAX_ATTEMPTS = 40
-"""Maximum number of times that a lost race for the next entry is run again before the caller is told to come back."""
+"""Maximum number of attempts to append the next entry before the caller is told to retry later."""
 LAG_PATIENCE_SECONDS = 20.0
 TRIES: Final = 40
-"""Maximum number of times, for each mutation of a batch, that one is tried before those ahead of it are decided, in
-order to load what it needs.
+"""Maximum number of trial decisions per mutation of a batch. A trial decides a mutation before those ahead of it are
+decided, to learn which keys it needs.
 """
 LISTED_NAMES: Final = 20_000
-"""Names, tombstones included, that are listed to learn which directories of one batch are empty."""
+"""Maximum number of names, including tombstones, that are listed to find out which directories of one batch are empty.
+"""
 _LISTED_AT_ONCE: Final = 32
 _MANY: Final = 1 << 30
-"""More names than one batch can take away."""
+"""A count larger than the number of names that one batch can remove."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The changes that one caller wants in one space. `size` is the serialised size of the mutations in bytes."""
+    """The mutations that one caller requests in one space. `size` is the serialised size of the mutations in bytes."""
 
     id: RequestId
     fingerprint: bytes
@@ -76,14 +77,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class CommitOutcome:
-    """The entry that holds what was accepted (the head where nothing was), and the result of each mutation."""
+    """The entry that holds the accepted mutations (the head if none was accepted), and the result of each mutation."""
 
     seq: int
     results: tuple[Result, ...]
 
 
 def check_size(mutations: int, size: int) -> None:
-    """Raise RequestTooLarge for more mutations, or serialised bytes of them, than one request holds."""
+    """Raise RequestTooLarge if the mutations exceed the maximum count, or the maximum serialised size, of one
+    request.
+    """
     if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
         raise RequestTooLarge(
             f"a request holds at most {MAX_MUTATIONS} mutations and {MAX_REQUEST_BYTES} bytes, not {mutations} and "
@@ -99,7 +102,7 @@ class _Pending:
 
 
 class _Waiting:
-    """Requests that wait to be decided: each person's in order, and the persons in turn."""
+    """Queue of requests to decide: in order for each person, and round-robin over the persons."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, deque[_Pending]] = OrderedDict()
@@ -122,7 +125,7 @@ class _Waiting:
         return pending
 
     def put_back(self, some: Sequence[_Pending]) -> None:
-        """Have these taken next, as if they had never been taken."""
+        """Put these requests back at the front of the queue, as if they had never been taken."""
         for pending in reversed(some):
             self._of.setdefault(pending.request.user, deque()).appendleft(pending)
             self._of.move_to_end(pending.request.user, last=False)
@@ -139,7 +142,7 @@ class _Decided:
 
 
 class _Decisions:
-    """The decisions on a batch, in order, as far as they could be made at the draft's sequence number."""
+    """The decisions on a batch, in order, as far as they can be made at the draft's sequence number."""
 
     def __init__(
         self, view: SpaceView, draft: Draft, batch: Sequence[_Pending], *, quota_bytes: int, max_nodes: int, now_ms: int
@@ -158,9 +161,9 @@ class _Decisions:
         self._results: list[Result] = []
 
     async def go_on(self) -> bool:
-        """Decide up to the first mutation that needs something loaded; whether all are decided.
+        """Decide mutations in order until one needs keys that are not loaded; return True if all are decided.
 
-        Stops early if the view moves on.
+        Also stops if the view advances.
         """
         self.draft.missing = Missing()
         async for some in self._left():
@@ -172,7 +175,9 @@ class _Decisions:
         return len(self._results) == len(self._mutations)
 
     async def try_rest(self) -> int:
-        """Add what the mutations that are left seem to need to what is missing; how many mutations those are."""
+        """Try the remaining mutations, add the keys that they seem to need to `missing`, and return the number of
+        mutations tried.
+        """
         fork = self.draft.fork()
         async for some in self._left():
             for request, index, mutation in some:
@@ -180,7 +185,7 @@ class _Decisions:
         return len(self._mutations) - len(self._results)
 
     def of_requests(self) -> list[_Decided]:
-        """The decisions by request; all are made."""
+        """Return the decisions grouped by request. All mutations must be decided."""
         results = iter(self._results)
         decided = []
         for pending in self._batch:
@@ -191,7 +196,7 @@ class _Decisions:
 
     @cached_property
     def moved(self) -> Mapping[NodeId, Node]:
-        """The nodes that mutations of the batch move, delete or restore, as the view has them."""
+        """Return the nodes that mutations of the batch move, delete or restore, as the view holds them."""
         named = {
             mutation.node
             for _, _, mutation in self._mutations
@@ -201,11 +206,11 @@ class _Decisions:
 
     @cached_property
     def leaving(self) -> Counter[NodeId]:
-        """The number of names in each directory that the batch may free."""
+        """Return the number of names that the batch may free, by directory."""
         return Counter(node.parent for node in self.moved.values())
 
     async def _left(self) -> AsyncIterator[Sequence[tuple[Request, int, Mutation]]]:
-        """The mutations that are not decided yet, in slices on account of whoever sent them."""
+        """Yield the undecided mutations, in slices of work that are charged to the sender of each."""
         for request, some in groupby(self._mutations[len(self._results) :], key=itemgetter(0)):
             async for few in slices(list(some), request.user):
                 if self._view.seq != self.draft.seq:
@@ -225,7 +230,7 @@ class _Decisions:
 
 
 class Committer:
-    """Commits of one space in this process."""
+    """Decides and appends the commits of one space in this process."""
 
     def __init__(
         self,
@@ -257,10 +262,10 @@ class Committer:
         return not self._in_flight
 
     async def commit(self, request: Request) -> CommitOutcome:
-        """Decide and append. Repeating a request that was recorded returns its first answer.
+        """Decide the request and append an entry. A repeated request that was recorded returns its first answer.
 
-        Errors: RequestTooLarge, RequestIdReused, Contended, Unavailable; after the last two the request may or may
-        not have been recorded, and repeating it tells.
+        Raise RequestTooLarge, RequestIdReused, Contended or Unavailable. After the last two, the request may have been
+        recorded; repeating it returns the recorded answer.
         """
         check_size(len(request.mutations), request.size)
         pending = self._in_flight.get(request.id)
@@ -273,12 +278,12 @@ class Committer:
                 self._worker = asyncio.create_task(self._work(), name=f"commit {self._view.space}")
         elif (pending.request.fingerprint, pending.request.user) != (request.fingerprint, request.user):
             raise RequestIdReused
-        # A caller that gives up must not take the answer from another that repeated the request.
+        # If one caller is cancelled, a caller that repeated the request still has to get the answer.
         return await asyncio.shield(pending.answer)
 
     async def first_answer(self, request: Request) -> CommitOutcome | None:
-        """Return the result of `commit` for a request that was recorded before, or is being decided on here; else
-        None.
+        """Return the result of `commit` for a request that was recorded before or is being decided in this process;
+        otherwise None.
 
         Raise RequestIdReused, and the errors of `commit`.
         """
@@ -321,7 +326,7 @@ class Committer:
                 raise
 
     def _take_batch(self) -> list[_Pending]:
-        """Take as many waiting requests as share an entry, one of each person in turn."""
+        """Take the waiting requests that fit into one entry, round-robin over the persons."""
         batch = [self._queue.take()]
         mutations, size = len(batch[0].request.mutations), batch[0].request.size
         while self._queue:
@@ -335,14 +340,14 @@ class Committer:
 
     async def _commit(self, batch: list[_Pending]) -> None:
         if self._view.seq == 0:
-            await self._view.validate()  # opens the view, if this is its first use
+            await self._view.validate()  # the first use opens the view
         await self._view.count_nodes()
         for attempt in range(MAX_ATTEMPTS):
             batch[:] = await self._answer_repeated(batch)
             floor = self._view.requests_floor
             if reused := await self._reused(batch):
                 if self._view.requests_floor != floor:
-                    continue  # a request may have been answered meanwhile
+                    continue  # another process may have answered a request in the meantime
                 for pending in reused:
                     _fail(pending, RequestIdReused())
                     batch.remove(pending)
@@ -353,7 +358,7 @@ class Committer:
                 continue
             recorded = [one for one in decided if one.accepted]
             if not recorded:
-                # A refusal is true only if it was made on the head.
+                # A refusal is valid only if it was decided on the head.
                 seq = self._view.seq
                 await self._view.validate()
                 if self._view.seq == seq:
@@ -365,12 +370,12 @@ class Committer:
                 return
             if not batch:
                 return
-            # Full jitter; a loser has caught up already, so the wait only spreads the next try.
+            # Full jitter. The loser of a race has already caught up, so the wait only spreads the next attempts.
             await asyncio.sleep(random.random() * 0.002 * min(attempt + 1, 10))  # noqa: S311 - not a secret
         raise Contended
 
     async def _answer_repeated(self, batch: list[_Pending]) -> list[_Pending]:
-        """Answer the requests that an entry has answered already; return the others."""
+        """Answer the requests that an earlier entry has answered; return the others."""
         if not batch:
             return batch
         while True:
@@ -383,9 +388,10 @@ class Committer:
                 return [pending for pending in batch if pending.request.id not in answered]
 
     async def _reused(self, batch: Sequence[_Pending]) -> list[_Pending]:
-        """Return the requests whose id was used by another one, of which no answer is kept any more.
+        """Return the requests whose id another request used, and for which no answer is kept any more.
 
-        A node exists then whose id follows from the request's. No node may take its place, even one of its kind.
+        The node whose id follows from the request id then exists. No other node may take that id, even one of the same
+        kind.
         """
         made: list[set[NodeId]] = []
         for pending in batch:
@@ -412,7 +418,7 @@ class Committer:
             pending.answer.set_result(CommitOutcome(seq, commit.results))
 
     async def _recorded(self, request: RequestId, seq: int) -> Commit:
-        """The commit of a request that entry `seq` is said to answer."""
+        """Return the commit of `request` in entry `seq`."""
         for _, blob in await self._journal.read(self._view.space, seq - 1, 1):
             for commit in entry_from_bytes(seq, blob).commits:
                 if commit.request == request:
@@ -420,11 +426,12 @@ class Committer:
         raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
 
     async def _decide(self, batch: list[_Pending]) -> list[_Decided] | None:
-        """Decide all of the batch at the view's seq; None if a request may turn out to be answered already.
+        """Decide the whole batch at the view's seq. Return None if a request may have been answered by an earlier
+        entry.
 
-        In rounds: each goes on with the first mutation that could not be decided yet. What it lacked is loaded, and
-        with it, to save rounds, what the mutations after it seem to ask for. How many of them are tried for that in
-        all is bounded, since each may depend on the one before it.
+        Works in rounds. Each round resumes at the first undecided mutation, after loading the keys that this mutation
+        needs. To save rounds, keys that the later mutations seem to need are loaded with them. The number of trial
+        decisions is bounded, since each mutation may depend on the one before it.
         """
         floor = self._view.requests_floor
         looked = Looked(names_left=LISTED_NAMES)
@@ -435,7 +442,7 @@ class Committer:
             if known or self._view.requests_floor != floor:
                 return None
             if decisions is None or decisions.draft.seq != self._view.seq:
-                decisions = self._begin(batch, looked)  # at first, and when another process has appended meanwhile
+                decisions = self._begin(batch, looked)  # first round, or another process has appended in the meantime
             complete = await decisions.go_on()
             if decisions.draft.seq != self._view.seq:
                 continue
@@ -458,7 +465,7 @@ class Committer:
         )
 
     async def _look(self, decisions: _Decisions, looked: Looked) -> None:
-        """Load what the decisions lack."""
+        """Load the keys that the decisions need."""
         missing = decisions.draft.missing
         await self._view.load(missing)
         if missing.objects:
@@ -472,13 +479,14 @@ class Committer:
             enough = max(names, decisions.leaving[directory] + 1)
             looked.directories[directory] = await self._listed(directory, enough, looked)
         if missing.depths:
-            # The depths of all directories that the batch moves are measured: many cost little more than one.
+            # The depths of all directories that the batch moves are measured in one pass, which costs little more than
+            # measuring one.
             moved = {one for one, node in decisions.moved.items() if node.kind is NodeKind.DIRECTORY}
             looked.depths_seq, looked.depths = await self._depths.depths_below(self._view, missing.depths | moved)
 
     async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> ListedNames:
-        """Return the number of names in a directory, counted up to `enough`; _MANY if that takes too many of
-        `looked`.
+        """Return the number of names in a directory, counted up to `enough`; _MANY if counting needs more than the rest
+        of the budget in `looked`.
         """
         seq, names, size = self._view.seq, 0, max(enough, _LISTED_AT_ONCE)
         after: str | None = ""
@@ -492,7 +500,9 @@ class Committer:
         return ListedNames(seq, names, complete=after is None)
 
     async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> JournalEntry | None:
-        """Append one entry at the view's seq + 1. None: the race was lost, or the batch was cut; decide again."""
+        """Append one entry at the view's seq + 1. Return None if the race was lost or the batch was split; the caller
+        decides again.
+        """
         commits = tuple(one.commit for one in recorded)
         entry = JournalEntry(
             seq=self._view.seq + 1,
@@ -523,7 +533,9 @@ class Committer:
         return entry
 
     def _cut(self, batch: list[_Pending]) -> None:
-        """The entry would be too large: keep the first half of the batch, put the other back."""
+        """Keep the first half of a batch whose entry would be too large, and put the second half back into the
+        queue.
+        """
         if len(batch) == 1:
             _fail(
                 batch.pop(), RequestTooLarge("what the request changes does not fit into one journal entry; split it")
@@ -534,7 +546,7 @@ class Committer:
         del batch[half:]
 
     async def _wait_for_projection(self) -> None:
-        """Backpressure: writers wait while the table is too far behind."""
+        """Apply back-pressure: writers wait while the projection lags too far behind the journal."""
         if self._view.seq - self._view.floor >= MAX_LAG:
             try:
                 async with asyncio.timeout(LAG_PATIENCE_SECONDS):
@@ -562,4 +574,5 @@ def _used_after(before: int, recorded: Sequence[_Decided]) -> int:
 def _fail(pending: _Pending, error: Exception) -> None:
     if not pending.answer.done():
         pending.answer.set_exception(error)
-        pending.answer.exception()  # read once, so that asyncio does not complain where the caller has given up
+        # retrieve the exception, so that asyncio does not report it as unhandled if the caller was cancelled
+        pending.answer.exception()

@@ -1,4 +1,6 @@
-"""The tree as it will be when the decisions made so far are appended: what the view knows, with these on top."""
+"""The tree as it will be once the decisions made so far are appended: the state of the view with these decisions
+applied.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,12 @@ _OBJECTS_REFUSED = frozenset(
         Verdict.MANIFEST_INVALID,
     }
 )
-"""Verdicts that may follow from what is not proven."""
+"""Verdicts that may be due to an object that is not proven."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedNames:
-    """The number of names in a directory at a sequence number: at least `names`, and no more if `complete`."""
+    """Number of names in a directory at a sequence number: at least `names`, and exactly `names` if `complete`."""
 
     seq: int
     names: int
@@ -40,18 +42,18 @@ class ListedNames:
 
 @dataclass(slots=True)
 class Looked:
-    """The values that were looked up for the decisions of one batch, beside what the view knows."""
+    """Values that were loaded for the decisions of one batch, in addition to the state of the view."""
 
     names_left: int
-    """Names that may still be listed."""
+    """Number of names that may still be listed."""
     objects: dict[Digest, Sealed | Unsealed] = field(default_factory=dict)
     versions: dict[tuple[NodeId, int], Content | None] = field(default_factory=dict)
     directories: dict[NodeId, ListedNames] = field(default_factory=dict)
     depths: dict[NodeId, PathLength] = field(default_factory=dict)
-    """Right at `depths_seq` only."""
+    """Depths of directories; valid at `depths_seq` only."""
     depths_seq: int = 0
     entries: int = 0
-    """Block entries of `objects`."""
+    """Number of block entries in `objects`."""
     unsealed: int = 0
     """Number of `objects` that are not sealed."""
 
@@ -63,16 +65,18 @@ class Looked:
 
 
 class Draft:
-    """A `decide.Tree` that takes decisions in. What a decision costs does not depend on how many came before."""
+    """A `decide.Tree` to which decisions are applied. The cost of a decision is independent of the number of earlier
+    ones.
+    """
 
     def __init__(self, view: SpaceView, *, objects: Objects, looked: Looked, nodes: int, alone: bool) -> None:
-        """`nodes` is the number of nodes in the view, deleted ones too. `alone` is true of a batch of one mutation: no
-        later one needs to know how deep directories have become.
+        """`nodes` is the number of nodes in the view, including deleted ones. `alone` is True for a batch of one
+        mutation: there, no later mutation needs the new depths of directories.
         """
         self.missing = Missing()
         self.seq = view.seq
-        """The sequence number of the view that the decisions are made on. They are worth nothing once the view has
-        moved on.
+        """The sequence number of the view on which the decisions are made. The decisions are invalid once the view has
+        advanced.
         """
         self.known_live: set[NodeId] = set()
         self.known_path_lengths: dict[NodeId, PathLength] = {}
@@ -83,18 +87,18 @@ class Draft:
         self._looked = looked
         self._alone = alone
         self._added_depths: dict[NodeId, PathLength] = {}
-        """The longest path, by directory, below which this draft has put something."""
+        """The longest path, by directory, that this draft has added below the directory."""
         self._nodes: dict[NodeId, Node] = {}
         self._names: dict[NameKey, NodeId | None] = {}
         self._held: Counter[NodeId] = Counter()
-        """By directory, the names that nodes have by this draft."""
+        """Number of names that nodes hold in this draft, by directory."""
         self._freed: Counter[NodeId] = Counter()
-        """By directory, the names that nodes have in the view and had to give up in this draft."""
+        """Number of names that nodes hold in the view and no longer hold in this draft, by directory."""
         self._created: set[NodeId] = set()
         self._undecided: set[NodeId] = set()
 
     def fork(self) -> Draft:
-        """A draft that goes on from here by itself, to find out what later mutations will ask for."""
+        """Return a copy of the draft, on which later mutations are tried in order to learn which keys they need."""
         other = copy.copy(self)
         other.known_live = self.known_live.copy()
         other.known_path_lengths = self.known_path_lengths.copy()
@@ -162,8 +166,8 @@ class Draft:
         raise NotLoaded
 
     def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
-        """The result, taken into the draft; None if something must be loaded first."""
-        self._undecided.discard(at.new_id)  # a node that names itself as its parent does not wait for itself
+        """Return the result and apply it to the draft; return None if a key has to be loaded first."""
+        self._undecided.discard(at.new_id)  # a node that names itself as its parent must not wait for itself
         result: Result | None = None
         depths: dict[NodeId, PathLength] = {}
         try:
@@ -173,7 +177,7 @@ class Draft:
         except NotLoaded:
             pass
         if result is not None and result.verdict in _OBJECTS_REFUSED:
-            # Another process may have proven more of the objects than is remembered here.
+            # Another process may have proven more about an object than this process remembers.
             unseen = {digest for digest in _objects_of(mutation) if digest not in self._looked.objects}
             self.missing.objects |= unseen
             result = None if unseen else result
@@ -187,9 +191,10 @@ class Draft:
         return result
 
     def _depths_after(self, result: Result) -> dict[NodeId, PathLength]:
-        """By directory, what becomes of `_added_depths`, so that later mutations can move the directories.
+        """Return the updates of `_added_depths` by a result, by directory, so that later mutations can move the
+        directories.
 
-        Goes up as far as directories become deeper than they were.
+        Walks up for as long as directories become deeper.
         """
         node = result.node
         if self._alone or node is None or result.change not in {Change.CREATED, Change.MOVED, Change.RESTORED}:
@@ -232,7 +237,7 @@ class Draft:
 
 
 def _objects_of(mutation: Mutation) -> set[Digest]:
-    """The objects that a mutation's content names."""
+    """Return the objects that the content of a mutation names."""
     content = mutation.content if isinstance(mutation, CreateNode | UpdateContent) else None
     if content is None:
         return set()

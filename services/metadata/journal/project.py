@@ -1,9 +1,9 @@
-"""After the append: announce it, write it to the table, say how far that has come.
+"""The steps after the append: announce the entry, write it to the table, and record the progress of both.
 
-Each process projects every entry that the table lacks, whoever wrote it. That is safe because each item is
-written only over an older seq, and it needs no leader. The dirty mark only makes sure that somebody does it:
-a process marks the space before it appends and unmarks it when table and topic have caught up; a mark whose
-lease has run out is what `sweep` looks for.
+Each process projects every entry that the table lacks, whichever process appended it. This is safe without a leader,
+because each item is written only over an older seq. A dirty mark guarantees that some process does it: a process marks
+the space before it appends, and removes the mark when table and topic have caught up. `sweep` looks for marks whose
+lease has expired.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from syncline.rpc import traces
 
 ROUND_ENTRIES = 16
 ROUND_CHANGES = 2000
-"""Entries projected at once, and changes after which no further entry is added to them."""
+"""Maximum number of changes per round: no further entry is added to a round that has this many."""
 QUIET_ROUNDS = 5
-"""The table is written when nobody has committed for so many times the coalescing time, or `ROUND_ENTRIES` entries
-wait: what changes often is then written once, and a burst of commits does not compete with its own projection."""
+"""The projection is written after so many coalescing intervals without a commit, or when `ROUND_ENTRIES` entries wait.
+An item that changes often is then written once, and a burst of commits does not compete with its own projection.
+"""
 MAX_PAUSE_SECONDS = 5.0
 MAX_CAUSES = 32
 """Commits to which the trace of a projection is linked."""
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 
 
 def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
-    """The first of these entries: as many as one round projects."""
+    """Return the first of these entries, as many as one round projects."""
     some: list[JournalEntry] = []
     changes = 0
     for entry in islice(entries, ROUND_ENTRIES):
@@ -50,7 +51,7 @@ def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
 
 
 class Projector:
-    """Announcement and projection of one space in this process."""
+    """Announces and projects the entries of one space in this process."""
 
     def __init__(
         self,
@@ -73,12 +74,14 @@ class Projector:
         self._coalesce_seconds = coalesce_seconds
         self._lease_ms = lease_ms
         self._announced: int | None = None
-        """The highest sequence number that is published for certain; None until this run has looked."""
+        """The highest sequence number that has certainly been published; None until this run has read it from the
+        table.
+        """
         self._lease_until_ms = 0
         self._lease_lock = asyncio.Lock()
         self._appending = 0
         self._causes: list[traces.Cause] = []
-        """The commits that made this run necessary, the first few."""
+        """The first few commits that caused this run."""
         self._busy_since_ms = 0
         self._progress = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -86,12 +89,12 @@ class Projector:
 
     @property
     def idle(self) -> bool:
-        """True if nothing is under way and no mark stands."""
+        """True if no run is in progress and no dirty mark is set."""
         return self._lease_until_ms == 0 and (self._task is None or self._task.done())
 
     @contextlib.asynccontextmanager
     async def dirty(self) -> AsyncIterator[None]:
-        """While an entry is appended: a dirty mark stands, and afterwards what was appended gets projected."""
+        """Hold a dirty mark while an entry is appended, and start a projection afterwards."""
         async with self._lease_lock:
             now = self._now_ms()
             if self._lease_until_ms - now < self._lease_ms // 2:
@@ -101,20 +104,20 @@ class Projector:
         try:
             yield
         finally:
-            # Also after a failure: the entry may have been stored all the same.
+            # The projection also starts after a failed append, since the entry may have been stored.
             self._appending -= 1
             if (cause := traces.current()) is not None and len(self._causes) < MAX_CAUSES:
                 self._causes.append(cause)
             self.wake()
 
     def wake(self) -> None:
-        """See to it that table and topic catch up."""
+        """Start a run that brings table and topic up to date, unless one is in progress."""
         if self._task is None or self._task.done():
             self._busy_since_ms = self._now_ms()
             self._task = asyncio.create_task(self._run(), name=f"project {self._view.space}")
 
     def waiting(self) -> int:
-        """Entries that are to be announced or projected from here."""
+        """Number of entries that this process has yet to announce or to project."""
         return 0 if self._task is None or self._task.done() else len(self._view.tail)
 
     def waiting_since_ms(self) -> float:
@@ -124,7 +127,7 @@ class Projector:
         tail = list(self._view.tail)
         if not tail or not self.waiting():
             return math.inf
-        # Entries of other processes may be in the table for long, which is known when this run looks there.
+        # Entries of other processes may have been projected long ago; this run finds that out when it reads the table.
         return max(tail[0].commits[0].at_ms, self._busy_since_ms)
 
     async def caught_up_to(self, seq: int) -> None:
@@ -136,14 +139,14 @@ class Projector:
             await self._progress.wait()
 
     async def drain(self) -> None:
-        """Wait until nothing is left to do."""
+        """Wait until all entries are announced and projected."""
         self._hurried.set()
         self.wake()
         assert self._task is not None
         await self._task
 
     async def stop(self) -> None:
-        """Finish what can be finished."""
+        """Finish announcing and projecting as far as possible, and stop."""
         self._hurried.set()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
@@ -163,7 +166,7 @@ class Projector:
                     return
                 pause = 0.0
             except Exception as error:
-                # The journal has it; the table must get it, however long that takes.
+                # The entry is in the journal, so the table must receive it, however long that takes.
                 pause = min(max(pause, 0.05) * 2, MAX_PAUSE_SECONDS)
                 unexpected = not isinstance(error, SynclineError)
                 metrics.POSTPONED.inc()
@@ -171,18 +174,20 @@ class Projector:
                 await asyncio.sleep(pause)
 
     def _span(self) -> traces.Span:
-        """In the trace of the first commit that waits, and linked to others; else this goes on with what was begun."""
+        """Return a span in the trace of the first waiting commit, linked to the traces of the others; without one, a
+        span of the current trace.
+        """
         (cause, *others), self._causes = self._causes or [None], []
         return traces.span("project", parent=cause, links=others)
 
     async def _linger(self, seconds: float) -> None:
-        """Wait, unless somebody waits for the table."""
+        """Wait for `seconds`, or until a caller waits for the table."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurried.wait()
 
     async def _until_quiet(self) -> None:
-        """Let a burst of commits pass; what it says meanwhile is announced."""
+        """Wait until a burst of commits has ended; entries are announced in the meantime."""
         quiet = 0
         while quiet < QUIET_ROUNDS and not self._hurried.is_set():
             seq = self._view.seq
@@ -193,7 +198,7 @@ class Projector:
             await self._announce()
 
     async def _round(self) -> bool:
-        """One step of projecting; True when nothing is left and the mark is gone."""
+        """Do one step of projecting; return True when nothing is left and the dirty mark is removed."""
         view = self._view
         await view.validate()
         state = await self._table.state(view.space)
@@ -213,7 +218,7 @@ class Projector:
             done = not self._appending and view.seq == projected == head == announced
             unmark = {self._process: self._lease_until_ms} if done and self._lease_until_ms else {}
             if done:
-                # Forget the lease before the mark goes, so that the next append marks again in any case.
+                # Clear the lease before the mark is removed, so that the next append sets a new mark in any case.
                 self._lease_until_ms = 0
             if entries or unmark or announced > state.announced_seq or is_counted:
                 await self._table.save_progress(
@@ -229,7 +234,9 @@ class Projector:
         return done
 
     async def _announce(self, by_others: int = 0) -> int:
-        """Publish the entries that this process knows and that nobody has published; the last one published."""
+        """Publish the entries that this process knows and that have not been published; return the sequence number of
+        the last published one.
+        """
         if self._announced is None:
             by_others = by_others or (await self._table.state(self._view.space)).announced_seq
         announced, head = max(self._announced or 0, by_others), self._view.seq
@@ -243,7 +250,7 @@ class Projector:
         return announced
 
     async def _entries(self, after: int, head: int) -> list[JournalEntry]:
-        """Entries (after, head], from memory where they are there."""
+        """Return the entries (after, head], from memory where possible."""
         if after >= head:
             return []
         entries = [entry for entry in self._view.tail if after < entry.seq <= head]

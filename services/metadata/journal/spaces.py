@@ -1,4 +1,4 @@
-"""The spaces that this process has in memory, bounded."""
+"""The spaces that this process keeps in memory, with a bound on their total size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from syncline.model.identifiers import SpaceId
 
 @dataclass(slots=True)
 class LiveSpace:
-    """One space in memory: what is known, who writes, who projects."""
+    """One space in memory: its view, its committer and its projector."""
 
     view: SpaceView
     committer: Committer
@@ -68,7 +68,7 @@ class OpenSpaces:
 
     @contextlib.asynccontextmanager
     async def use(self, space: SpaceId) -> AsyncIterator[LiveSpace]:
-        """The space, which stays in memory meanwhile. Not validated yet."""
+        """Yield the space, which stays in memory for the duration of the context. Its view is not validated yet."""
         live = self._live.get(space)
         metrics.VIEW_USES.labels("miss" if live is None else "hit").inc()
         if live is None:
@@ -117,11 +117,11 @@ class OpenSpaces:
     # ---- for metrics, which another thread may ask for: it looks at copies
 
     def in_memory(self) -> int:
-        """Spaces in memory."""
+        """Number of spaces in memory."""
         return len(self._live)
 
     def size(self) -> int:
-        """Nodes and names in memory."""
+        """Number of nodes and names in memory."""
         return sum(live.view.size for live in list(self._live.values()))
 
     def waiting(self) -> int:
@@ -135,13 +135,15 @@ class OpenSpaces:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Stop in good order at the end."""
+        """Stop all spaces at the end of the context."""
         try:
             yield
         finally:
             await self.stop()
 
     async def stop(self) -> None:
-        """Finish commits, then projections; what cannot be finished stays marked for a sweeper."""
+        """Finish commits, then projections. A space whose projection cannot be finished keeps its dirty mark for a
+        sweeper.
+        """
         await asyncio.gather(*(live.committer.stop() for live in self._live.values()))
         await asyncio.gather(*(live.projector.stop() for live in self._live.values()))

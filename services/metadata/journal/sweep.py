@@ -1,4 +1,4 @@
-"""The sweeper: finishes the projection and announcement that another process left behind."""
+"""The sweeper finishes projections and announcements that another process left unfinished."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Sweeper:
-    """Looks for spaces whose dirty lease ran out, every `interval_seconds` with jitter, in every process."""
+    """Looks for spaces whose dirty lease has expired, every `interval_seconds` with jitter, in every process."""
 
     def __init__(
         self, *, spaces: OpenSpaces, table: TreeTable, now_ms: Callable[[], int], interval_seconds: float
@@ -28,11 +28,11 @@ class Sweeper:
         self._interval_seconds = interval_seconds
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Sweep from time to time."""
+        """Sweep periodically within the context."""
         return rounds(self.sweep, interval_seconds=self._interval_seconds)
 
     async def sweep(self) -> int:
-        """Take over all stale spaces once; how many there were."""
+        """Take over all stale spaces once; return the number of them."""
         stale = await self._table.stale(self._now_ms(), SPACES_AT_ONCE)
         for space in stale:
             async with self._spaces.use(space) as live:

@@ -1,1 +1,1 @@
-"""The tree of a space as its journal makes it: what this process knows of it, decisions on it, and reads."""
+"""The tree of a space as the journal defines it: the state in memory, the decisions on mutations, and reads."""

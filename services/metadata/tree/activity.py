@@ -1,4 +1,6 @@
-"""The activity in a space, newest first, as its journal tells it, whether or not the table holds it yet."""
+"""The activity in a space, newest first, read from the journal, so that it includes entries that are not projected
+yet.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,17 @@ from syncline.model.tree import Change
 from syncline.wire.pages import PAGE_BYTES
 
 _END: Final = 1 << 63
-"""Beyond every entry."""
+"""A sequence number greater than that of every entry."""
 
 
 async def list_activity(
     journal: Journal, space: SpaceId, *, after: ChangePlace | None, limit: int
 ) -> tuple[list[Activity], ChangePlace | None]:
-    """Up to `limit` changes older than `after`, newest first, and the place to go on after; None if there are no
-    more.
+    """Return up to `limit` changes older than `after`, newest first, and the place after which to continue; None if
+    there are no more.
 
-    No more is read than a page can carry. So there are fewer changes where entries are large, and none where all
-    that was read are changes that are not told. Raise InvalidPageToken if there is no change at `after`.
+    No more is read than a page can carry. A page therefore has fewer changes if entries are large, and none if
+    everything that was read is not shown (discarded nodes). Raise InvalidPageToken if there is no change at `after`.
     """
     found: list[Activity] = []
     below = _END
@@ -46,7 +48,7 @@ async def list_activity(
 
 
 async def _rest_of_entry(journal: Journal, space: SpaceId, after: ChangePlace) -> list[Activity]:
-    """The changes of the entry of `after` that are older than that one."""
+    """Return the changes in the entry of `after` that are older than `after`."""
     for seq, blob in await journal.read(space, after.seq - 1, 1):
         entry = entry_from_bytes(seq, blob)
         if after.index in range(max(1, len(list(entry.accepted())))):
@@ -59,5 +61,5 @@ def _newest_first(entry: JournalEntry) -> list[Activity]:
     return [
         Activity(ChangePlace(entry.seq, index), result, commit.user, commit.device, commit.at_ms)
         for index, (commit, result) in reversed(list(enumerate(changes)))
-        if result.change is not Change.DISCARDED  # The fate of its content is told already.
+        if result.change is not Change.DISCARDED  # Activity already shows the node that holds its content.
     ]

@@ -1,4 +1,4 @@
-"""The names of one directory as far as memory knows them, in an order that a page can begin anywhere in."""
+"""The names of one directory as far as this process knows them, in an order in which a page can begin anywhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from syncline.model.identifiers import NodeId
 
 
 class Children:
-    """The names in a directory, and the node that has each.
+    """The names in a directory, and the node that holds each.
 
-    Pages of a directory of any size cost what they hold: the held names are kept in order once they were asked for
-    in order, so that directories which nobody lists cost no more than a dictionary. The order is that of code
-    points, which is that of UTF-8 bytes.
+    A page costs as much as it holds, whatever the size of the directory: names are kept sorted from the first ordered
+    read on. A directory that nobody lists costs no more than a dictionary. The order is that of code points, which
+    equals that of UTF-8 bytes.
     """
 
     __slots__ = ("_holders", "_ordered")
@@ -24,17 +24,17 @@ class Children:
         self._ordered: SortedList[str] | None = None
 
     def __contains__(self, name: str) -> bool:
-        """Return True if the holder of the name is known, or if it is known that there is none."""
+        """Return True if the node that holds the name is known, or if the name is known to be free."""
         return name in self._holders
 
     def __getitem__(self, name: str) -> NodeId | None:
-        """Return the node that has the name; None if the name is known to be free. Raise KeyError if neither is
+        """Return the node that holds the name; None if the name is known to be free. Raise KeyError if neither is
         known.
         """
         return self._holders[name]
 
     def get(self, name: str, otherwise: NodeId | None) -> NodeId | None:
-        """Return what `[name]` does; `otherwise` where that is not known."""
+        """Return the same as `[name]`; `otherwise` if that is not known."""
         return self._holders.get(name, otherwise)
 
     def __setitem__(self, name: str, holder: NodeId | None) -> None:
@@ -47,7 +47,7 @@ class Children:
         self._holders[name] = holder
 
     def held_after(self, after: str) -> Iterator[tuple[str, NodeId]]:
-        """The names greater than `after` that are held, in order, and by whom."""
+        """Yield the held names greater than `after`, in order, each with the node that holds it."""
         if self._ordered is None:
             self._ordered = SortedList(name for name, holder in self._holders.items() if holder is not None)
         for name in self._ordered.irange(minimum=after, inclusive=(False, True)):

@@ -1,7 +1,8 @@
-"""The decision on one mutation: pure, from the few nodes that are involved.
+"""The decision on one mutation: a pure function of the few nodes that are involved.
 
-`decide` reads a `Tree` that may not know a key yet; the tree then raises NotLoaded, the caller loads what is
-missing and decides again. So a decision never waits, and a batch costs a few reads however many mutations it has.
+`decide` reads a `Tree`, which raises NotLoaded for a key that it does not know. The caller then loads the missing keys
+and decides again. A decision therefore never waits for I/O, and a batch costs a few reads however many mutations it
+has.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ from syncline.model.tree import (
 from syncline.model.verdicts import Verdict
 
 _MAX_COMPARED_VERSIONS = 4
-"""Maximum number of versions of a file that is deleted without a trace in the trash, and of the file that keeps its
-contents.
+"""Maximum number of versions that are compared when a file is deleted without a trash entry, both of that file and of
+the file that keeps its contents.
 """
 
 
 class NotLoaded(LookupError):
-    """The tree does not know yet; it has noted what to load."""
+    """The tree does not know a key yet; the tree has recorded it as missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsealed:
-    """An object that is not proven; `stored` says whether its bytes are in the space's storage at all."""
+    """An object that is not proven; `stored` is True if its bytes are in the space's storage."""
 
     stored: bool
 
@@ -63,7 +64,7 @@ class PathLength:
         return PathLength(self.names + other.names, self.size + other.size)
 
     def max_with(self, other: PathLength) -> PathLength:
-        """The greater of each."""
+        """Return the component-wise maximum."""
         return PathLength(max(self.names, other.names), max(self.size, other.size))
 
     def fits_in(self, other: PathLength) -> bool:
@@ -77,7 +78,7 @@ class PathLength:
 LONGEST = PathLength(MAX_PATH_NAMES, MAX_PATH_BYTES + 1)
 """The longest path that is allowed; one byte more than MAX_PATH_BYTES, since a '/' is counted after each name."""
 _BEYOND = PathLength(1 << 30, 1 << 30)
-"""Longer than any path: stands for the path of a directory that is deeper than MAX_PATH_NAMES."""
+"""A path length greater than any valid one: the result for a directory that is deeper than MAX_PATH_NAMES."""
 
 
 class Tree(Protocol):
@@ -85,22 +86,24 @@ class Tree(Protocol):
 
     @property
     def known_live(self) -> set[NodeId]:
-        """Directories that were found live, for `is_live` to add to: many questions cost one way up a deep tree.
+        """Return a cache of live directories, to which `is_live` adds, so that many questions walk up a deep tree once.
 
-        Whoever applies the deletion of a directory must clear this set; no other change makes a live directory dead.
+        Code that applies the deletion of a directory must clear this set; no other change ends the life of a directory.
         """
 
     @property
     def known_path_lengths(self) -> dict[NodeId, PathLength]:
-        """Lengths of paths of directories, for `path_length_of` to add to. Whoever moves a directory must clear it."""
+        """Return a cache of the path lengths of directories, to which `path_length_of` adds. Code that moves a
+        directory must clear it.
+        """
 
     def depth_below(self, directory: NodeId) -> PathLength:
-        """The depth of a directory without what is in the trash, or more."""
+        """Return the depth of a directory, excluding nodes in the trash, or an upper bound of it."""
 
     def node(self, node: NodeId) -> Node | None: ...
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
-        """The node, not deleted itself, that has this name in this directory."""
+        """Return the node that holds this name in this directory and is not deleted itself."""
 
     def version(self, node: NodeId, number: int) -> Content | None: ...
 
@@ -112,9 +115,7 @@ class Tree(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """The circumstances of a mutation: who wants it, when (in milliseconds since 1970), and the limits of the
-    decision.
-    """
+    """The context of a mutation: its author, its time (in milliseconds since 1970), and the limits of the decision."""
 
     user: str
     device: str
@@ -122,11 +123,11 @@ class Circumstances:
     seq: int
     """The sequence number of the entry that is being made."""
     new_id: NodeId
-    """The id that a created node will have."""
+    """The id of the node that the mutation creates, if it creates one."""
     free_bytes: int
-    """The bytes that are left of the quota."""
+    """Bytes that remain of the quota."""
     free_nodes: int
-    """The nodes that may still be made."""
+    """Number of nodes that may still be created."""
 
 
 def is_live(tree: Tree, node: Node | None) -> bool:
@@ -145,17 +146,17 @@ def is_live(tree: Tree, node: Node | None) -> bool:
 
 
 def decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
-    """The verdict on `mutation` and the state that follows from it. Raises NotLoaded, nothing else.
+    """Return the verdict on `mutation` and the resulting state of the node. Raise NotLoaded, and no other error.
 
-    A refusal tells the node that stands in the way without its manifest and target: they may weigh a thousand times as
-    much as the mutation, and nobody decides by them what to do next.
+    A refusal includes the blocking node without its manifest and target. They may be a thousand times larger than the
+    mutation, and no client needs them to decide what to do next.
     """
     result = _decide(tree, mutation, at)
     return result if result.verdict is Verdict.ACCEPTED else dataclasses.replace(result, node=_in_brief(result.node))
 
 
 def _in_brief(node: Node | None) -> Node | None:
-    """The node without what its content consists of; what tells one content from another stays."""
+    """Return the node without manifest and target; the values that distinguish one content from another stay."""
     if node is None or node.content is None:
         return node
     brief = dataclasses.replace(node.content, manifest=EMPTY_MANIFEST, manifest_object=b"", target="")
@@ -258,7 +259,7 @@ def _move(tree: Tree, want: MoveNode, at: Circumstances) -> Result:
     if refusal := _place_refused(tree, want.parent, want.name, mover=node.id):
         return refusal
     place = path_length_of(tree, want.parent) + PathLength.of(want.name)
-    # A node that goes up, or stays where it is, makes no path longer, however long its paths are.
+    # A node that moves up, or stays at the same depth, makes no path longer, however long its paths are.
     was = path_length_of(tree, node.parent) + PathLength.of(node.name)
     if not place.fits_in(was) and _is_too_long(tree, node, place):
         return Result(Verdict.PATH_TOO_LONG, node)
@@ -283,8 +284,8 @@ def _delete(tree: Tree, want: DeleteNode, at: Circumstances) -> Result:
 
 
 def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
-    """Return True if nothing is lost without a node: an empty directory, or a file whose versions are empty or
-    another's.
+    """Return True if deleting the node loses nothing: it is an empty directory, or a file whose versions are empty or
+    also versions of `elsewhere`.
     """
     if node.kind is NodeKind.DIRECTORY:
         return tree.is_empty(node.id)
@@ -303,7 +304,9 @@ def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
 
 
 def _older(tree: Tree, node: Node) -> list[Content | None]:
-    """The contents of the last versions before the current one; all of them are asked for before NotLoaded comes."""
+    """Return the contents of the last versions before the current one. All missing ones are recorded before NotLoaded
+    is raised.
+    """
     looked: list[Content | None] = []
     numbers = range(max(1, node.version - _MAX_COMPARED_VERSIONS + 1), node.version)
     for number in numbers:
@@ -322,7 +325,7 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
         return Result(Verdict.NOT_DELETED, node)
     parent = node.parent if want.parent is None else want.parent
     name = want.name or node.name
-    # A live parent cannot be below this deleted node, so no cycle can come of it.
+    # A live parent cannot be below this deleted node, so the move cannot create a cycle.
     if refusal := _place_refused(tree, parent, name):
         return refusal
     if _is_too_long(tree, node, path_length_of(tree, parent) + PathLength.of(name)):
@@ -331,13 +334,15 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
         Verdict.ACCEPTED,
         dataclasses.replace(node, parent=parent, name=name, deleted_at_ms=0, seq=at.seq),
         Change.RESTORED,
-        # A node that was deleted only with a directory above still has its name in its own directory.
+        # A node that was deleted only with a directory above it still holds its name in its own directory.
         None if node.deleted_at_ms else (node.parent, node.name),
     )
 
 
 def path_length_of(tree: Tree, directory: NodeId) -> PathLength:
-    """The length of a directory's path; `_BEYOND` for one that is too deep, which is not followed to its beginning."""
+    """Return the length of a directory's path; `_BEYOND` if the directory is too deep, without walking all the way to
+    the root.
+    """
     way: list[Node] = []
     asked = directory
     while directory != ROOT and directory not in tree.known_path_lengths:
@@ -354,15 +359,15 @@ def path_length_of(tree: Tree, directory: NodeId) -> PathLength:
 
 
 def _is_too_long(tree: Tree, node: Node, place: PathLength) -> bool:
-    """Return True if a path would be too long if that of the node, which is not put there yet, was `place`."""
+    """Return True if moving the node to a place with the path length `place` would make a path too long."""
     if not place.fits_in(LONGEST):
         return True
     return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(LONGEST)
 
 
 def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:
-    """Return the refusal of a node at this place; None if it can be there. A node that is there already may stay
-    (`mover`).
+    """Return the refusal to put a node at this place; None if the place is free and valid. The node `mover` may hold
+    the place already.
     """
     if name_problem(name) or (parent == ROOT and name == RESERVED_AT_ROOT):
         return Result(Verdict.NAME_INVALID)
@@ -449,7 +454,7 @@ def _manifest_refused(tree: Tree, content: Content) -> Verdict | None:
         return None if content.digest == _EMPTY_DIGEST else Verdict.MANIFEST_INVALID
     if len(manifest) == 1 and manifest.blocks != content.digest:
         return Verdict.MANIFEST_INVALID
-    # Look at all before the verdict on any, so that one round of loading finds all that is missing.
+    # All objects are looked up before the first verdict, so that one round of loading fetches every missing one.
     looked = [(ref, _look(tree, ref.object)) for ref in manifest.refs()]
     if any(found is None for _, found in looked):
         raise NotLoaded
@@ -472,7 +477,9 @@ def _unsealed(found: Unsealed) -> Verdict:
 
 
 def block_refused(ref: BlockRef, found: Sealed | Unsealed) -> Verdict | None:
-    """Return the verdict that a block does not lie where the manifest says; None if it is proven to."""
+    """Return the verdict on a block that does not lie where the manifest says; None if the block is proven to lie
+    there.
+    """
     if isinstance(found, Unsealed):
         return _unsealed(found)
     if ref.offset + ref.length > found.size:

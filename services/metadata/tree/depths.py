@@ -1,4 +1,4 @@
-"""The depths of directories, which a move must know so that no path becomes too long."""
+"""Depths of directories, which a move needs in order to refuse paths that become too long."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from syncline.model.identifiers import NodeId
 from syncline.model.tree import NodeKind
 
 WALKED: Final = 2_000
-"""Nodes that are looked at one by one, for all directories of one question; beyond, the index of names is asked."""
+"""Maximum number of nodes that are walked one by one for all directories of one question; above that, the index of
+names is used.
+"""
 _LISTED: Final = 500
-"""Names that are listed at once."""
+"""Number of names per read of a listing."""
 
 
 class Depths:
-    """Measures how deep directories are.
+    """Measures the depths of directories.
 
-    Small ones are walked through; large ones are measured by the index of names that searches use, in one pass for all.
+    Small directories are walked; large ones are measured with the search index of names, in one pass for all of them.
     """
 
     def __init__(self, search: NameSearch) -> None:
@@ -29,9 +31,9 @@ class Depths:
     async def depths_below(
         self, view: SpaceView, directories: Collection[NodeId]
     ) -> tuple[int, dict[NodeId, PathLength]]:
-        """The longest path below each directory, or more; without what is in the trash.
+        """Return the longest path below each directory, excluding nodes in the trash, or an upper bound of it.
 
-        Right at the sequence number that comes with it, which may be older than the view's is now.
+        The result is valid at the returned sequence number, which may be older than the view's present one.
         """
         seq, left = view.seq, WALKED
         found: dict[NodeId, PathLength] = {}
@@ -44,7 +46,9 @@ class Depths:
 
     @staticmethod
     async def _walked(view: SpaceView, top: NodeId, left: int) -> tuple[PathLength | None, int]:
-        """The depth of a directory, None if there are more than `left` nodes; and how many more may be looked at."""
+        """Return the depth of a directory (None if there are more than `left` nodes below it), and the remaining number
+        of nodes to walk.
+        """
         depth = PathLength()
         pending = [(top, PathLength())]
         while pending:

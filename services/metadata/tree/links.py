@@ -1,5 +1,5 @@
-"""The view of a visitor of a public link: nothing above the node that the link opens, and not who works on the
-nodes.
+"""The view of a visitor of a public link: only the node that the link opens and what is below it, without the names of
+authors.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from syncline.model.tree import Node
 
 
 def scope(caller: Identity) -> NodeId:
-    """The node that the caller may read with all that is below it; ROOT for a member of the space."""
+    """Return the node whose subtree the caller may read; ROOT for a member of the space."""
     return ROOT if caller.link is None else caller.link.node
 
 
 def shown(node: Node, caller: Identity) -> Node:
-    """`node` as the caller may see it."""
+    """Return `node` without the fields that the caller may not see."""
     if caller.link is None:
         return node
     return replace(node, parent=ROOT if node.id == caller.link.node else node.parent, user="", device="")

@@ -1,4 +1,4 @@
-"""Reads of a space. Each is answered at one sequence number between its start and its end."""
+"""Reads of a space. Each is answered at one sequence number, which was the head at a moment during the call."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from syncline.wire.pages import PAGE_BYTES
 T = TypeVar("T")
 
 _SLICE = 100
-"""Nodes or versions of a page that are read at once: they may hold manifests of 80 KB each."""
+"""Number of nodes or versions of a page that are read at once; each may hold a manifest of 80 KB."""
 _FIRST_ENTRIES = 4
-"""Entries of the journal that are read at first; from their size follows how many then make a page."""
+"""Number of journal entries in the first read; later reads are sized by the size of these entries."""
 
 
 class ViewReader:
-    """A view as a `decide.Tree`, as far as reads need one."""
+    """A view with the interface of a `decide.Tree`, as far as reads need it."""
 
     def __init__(self, view: SpaceView) -> None:
         self.view = view
@@ -48,17 +48,17 @@ class ViewReader:
 
 
 async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
-    """Return the result of `answer` on the validated view, once nothing that it asks for is missing.
+    """Return the result of `answer` on the validated view, once every key that it needs is loaded.
 
-    `answer` may raise NotLoaded, or go on after one and return with `missing` filled, so that one round of loading
-    serves many questions.
+    `answer` may raise NotLoaded; or it may catch NotLoaded and return with `missing` filled, so that one round of
+    loading serves many questions.
     """
     await view.validate()
     return await _loaded(view, answer)
 
 
 async def _loaded(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
-    """Return what `settled` does, on the view as it is, which the caller has validated."""
+    """Return the same as `settled`, on a view that the caller has validated."""
     while True:
         reader = ViewReader(view)
         try:
@@ -73,7 +73,7 @@ async def _loaded(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A node, its path from where it was asked for, and the sequence number at which it was so."""
+    """A node, its path relative to the start of the query, and the sequence number at which both were valid."""
 
     node: Node
     path: str
@@ -81,8 +81,8 @@ class Found:
 
 
 async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
-    """The live node with this id or at this path, if it is `within` or below it; paths begin there. Raise
-    NoSuchNode.
+    """Return the live node with this id or at this path, if it is `within` or below it. Paths are relative to `within`.
+    Raise NoSuchNode.
     """
 
     def answer(reader: ViewReader) -> Found:
@@ -95,8 +95,8 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
 
 
 async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
-    """Return those of these nodes that are live, as of the view's `seq` at the end. The caller has validated the
-    view.
+    """Return those of these nodes that are live, at the view's `seq` at the end of the call. The caller has validated
+    the view.
     """
 
     def answer(reader: ViewReader) -> list[Found]:
@@ -119,7 +119,7 @@ def _resolve(reader: ViewReader, names: Sequence[str], start: NodeId) -> Node | 
 
 
 def _walk(reader: ViewReader, start: NodeId, names: Iterable[str]) -> NodeId | None:
-    """The node, not deleted itself, to which these names lead from `start`; None if one of them leads nowhere."""
+    """Return the node, not deleted itself, at this path from `start`; None if there is none."""
     for name in names:
         held = reader.child(start, name)
         if held is None:
@@ -129,10 +129,11 @@ def _walk(reader: ViewReader, start: NodeId, names: Iterable[str]) -> NodeId | N
 
 
 def _path(reader: ViewReader, node: Node, start: NodeId) -> str:
-    """The path of a node from `start`, empty for that itself. Raise NoSuchNode if it is not below it.
+    """Return the path of a node relative to `start`; empty for `start` itself. Raise NoSuchNode if the node is not
+    below `start`.
 
-    A path that is longer than a path can be is empty too: trees may be deeper than any path, and only who looks
-    below a node (`start`) has to know the whole way.
+    The result is also empty for a path that exceeds the maximum length: trees may be deeper than any valid path. The
+    whole way up is walked only if `start` is not the root.
     """
     names: list[str] = []
     size = 0
@@ -143,7 +144,7 @@ def _path(reader: ViewReader, node: Node, start: NodeId) -> str:
         elif start == ROOT:
             return ""
         else:
-            size = MAX_PATH_BYTES + 2  # too long to return; go on only to find out whether the node is below start
+            size = MAX_PATH_BYTES + 2  # too long to return; continue only to find out whether the node is below start
         if node.parent == start:
             break
         parent = reader.node(node.parent) if node.parent != ROOT else None
@@ -156,7 +157,8 @@ def _path(reader: ViewReader, node: Node, start: NodeId) -> str:
 async def list_nodes(
     view: SpaceView, parent: NodeId, *, after: str, limit: int, within: NodeId = ROOT
 ) -> tuple[list[Node], str | None]:
-    """Up to `limit` live children by name after `after`, and where the next page starts (None: nowhere).
+    """Return up to `limit` live children, by name, after the name `after`, and the start of the next page (None on the
+    last one).
 
     Raise NoSuchNode if `parent` is no live directory that is `within` or below it.
     """
@@ -182,7 +184,7 @@ async def list_nodes(
             directory(reader)
             for name, holder in page:
                 node = reader.node(holder)
-                # A node that changed while the page was read is shown as it is now.
+                # A node that changed while the page was read is returned in its present state.
                 if node and not node.deleted_at_ms and (node.parent, node.name) == (parent, name):
                     nodes.append(node)
         except NotLoaded:
@@ -192,7 +194,7 @@ async def list_nodes(
 
 
 async def _load_some(view: SpaceView, nodes: Sequence[NodeId]) -> int:
-    """Load nodes of a page until they weigh what a page can carry: how many were loaded, 0 if it was all of them."""
+    """Load nodes of a page until they fill a page; return how many were loaded, 0 if all were."""
     weight = 0
     for at in range(0, len(nodes), _SLICE):
         some = nodes[at : at + _SLICE]
@@ -204,7 +206,7 @@ async def _load_some(view: SpaceView, nodes: Sequence[NodeId]) -> int:
 
 
 def _weight(content: Content | None) -> int:
-    """About how many bytes a content takes on the wire."""
+    """Return the approximate size of a content on the wire, in bytes."""
     if content is None:
         return 0
     manifest = content.manifest
@@ -212,7 +214,9 @@ def _weight(content: Content | None) -> int:
 
 
 async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: int) -> tuple[list[Version], int | None]:
-    """Versions of a file (deleted or not) with a number below `before`, newest first, and where to go on."""
+    """Return versions of a file (deleted or not) with a number below `before`, newest first, and the number at which
+    the next page starts.
+    """
 
     def current(reader: ViewReader) -> Node:
         found = reader.node(node)
@@ -236,7 +240,9 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
 
 
 async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
-    """One version of a file (deleted or not), and the file as it is. Raise NoSuchNode, NoSuchVersion."""
+    """Return one version of a file (deleted or not), and the present state of the file. Raise NoSuchNode or
+    NoSuchVersion.
+    """
 
     def current(reader: ViewReader) -> Node:
         found = reader.node(node)
@@ -248,7 +254,7 @@ async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Versi
     if number == file.version:
         return version_of(file), file
     if 0 < number < file.version:
-        # A superseded version never changes, so this one is right whatever happened to the file since.
+        # A superseded version never changes, so it is valid whatever has happened to the file since.
         for version in await view.versions(node, before=number + 1, limit=1):
             if version.number == number:
                 return version, file
@@ -258,10 +264,11 @@ async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Versi
 async def list_trash(
     view: SpaceView, *, after: NodeId | None, limit: int, at: Sequence[str] = ()
 ) -> tuple[list[Found], NodeId | None]:
-    """Up to `limit` deleted nodes by id after `after`, and where the next page starts (None: nowhere).
+    """Return up to `limit` deleted nodes, by id, after the id `after`, and the start of the next page (None on the last
+    one).
 
-    Each with the path of where it was, by what the directories above are called now, deleted or not. With `at`, the
-    names of a path, only what was there of these nodes and below them: what went with a directory that was deleted.
+    Each has its former path, in terms of the present names of the directories above, deleted or not. With `at`, the
+    names of a path, only the nodes formerly at that path and below are returned: the contents of a deleted directory.
     """
     wanted = "/".join(at)
     await view.validate()
@@ -291,10 +298,10 @@ async def list_trash(
 
 
 async def changes(view: SpaceView, journal: Journal, *, after: Position) -> AsyncIterator[tuple[list[Node], Position]]:
-    """The nodes that entries after `after` changed, entry by entry, up to the head as it is when this starts.
+    """Yield the nodes that the entries after `after` changed, entry by entry, up to the head at the start of the call.
 
-    At least one item, so that the caller learns the head. Raise InvalidCursor if the journal has no such position:
-    it is not that long, or it was restored from a backup and has another history since.
+    Yields at least one item, so that the caller learns the head. Raise InvalidCursor if the journal has no such
+    position: it is shorter, or it was restored from a backup and has another history since.
     """
     await view.validate()
     head = view.seq
@@ -302,7 +309,7 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
         raise InvalidCursor
     if after.seq == head:
         yield [], after
-    # A few entries at once: whoever reads slowly keeps no more than those in memory.
+    # Few entries at once, so that a slow reader keeps no more than these in memory.
     blobs: deque[tuple[int, bytes]] = deque()
     seq, some = after.seq, _FIRST_ENTRIES
     while seq < head:
@@ -323,7 +330,7 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
 
 @dataclass(slots=True)
 class Differences:
-    """Only the files of a batch that differ; one position in each list belongs to one file."""
+    """The files of a batch that differ, in columns: the same position in each list belongs to the same file."""
 
     seq: int = 0
     indexes: list[int] = field(default_factory=list)

@@ -1,11 +1,12 @@
-"""Nodes by words of their names: an index of the names of a space, which is one more projection of its journal.
+"""Search of nodes by words in their names: an index of the names of a space, which is one more projection of its
+journal.
 
-An index holds names in the order of paths. A page goes on where the page before it stopped, and costs what it passes.
-An index is brought to the journal's head before it is searched, so no search is stale. What it tells is only which
-nodes match and where they are; the nodes themselves are read through the view, at the same sequence number.
+An index holds names in the order of paths. A page starts where the page before it stopped, and costs as much as it
+passes over. An index is brought to the journal's head before it is searched, so no search is stale. The index says only
+which nodes match and where they are; the nodes themselves are read through the view, at the same sequence number.
 
-The indexes of all spaces together hold at most `most_names` names; those that were not searched for longest go first.
-A space that has more is read from the beginning for each search, and nothing of it is kept.
+The indexes of all spaces together hold at most `most_names` names; the least recently searched ones are evicted first.
+A space with more names is read from the beginning for each search, and its index is not kept.
 """
 
 from __future__ import annotations
@@ -37,26 +38,26 @@ T = TypeVar("T")
 MAX_NAMES: Final = 500_000
 """Maximum number of names in memory for searches; a name takes about 400 bytes."""
 SPACE_WEIGHT: Final = 4
-"""Memory that an index takes beside its names, expressed in names."""
+"""Memory overhead of an index, in units of one name."""
 STREAMS: Final = 2
-"""Searches at once of spaces that are too large to be kept."""
+"""Maximum number of concurrent searches of spaces that are too large to be kept."""
 SLICE: Final = 5_000
-"""Names that are looked at in one turn to learn how deep directories are."""
+"""Number of names that are visited per turn when depths of directories are measured."""
 LOOKED_AT: Final = 100_000
-"""Names that are looked at for one page of a search."""
+"""Maximum number of names that are visited for one page of a search."""
 _DIRECTORIES: Final = ("/",)
-"""A word that no name contains, so that an index with `only` this holds directories and no files."""
+"""A word that no name contains. An index with `only` this word holds directories and no files."""
 _NOTHING: Final = PathLength()
 NODES_PER_TURN: Final = 1_000
-"""Nodes that are taken from the journal, or looked at by a search, in one turn."""
+"""Number of nodes that are applied from the journal, or visited by a search, per turn."""
 _SURELY_SHORT: Final = MAX_PATH_BYTES // 4
-"""Characters of a path that have no more than MAX_PATH_BYTES bytes."""
+"""Number of characters of a path that is certainly not longer than MAX_PATH_BYTES bytes."""
 _AFTER_ALL: Final = NodeId(b"\xff" * (ID_BYTES + 1))
-"""Greater than any id of a node."""
+"""An id that is greater than every node id."""
 
 
 def folded(text: str) -> str:
-    """The form in which names and words are compared: whatever the case."""
+    """Return the case-folded form in which names and words are compared."""
     return normalize(normalize(text).casefold())
 
 
@@ -72,7 +73,7 @@ def words_of(query: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """The values of a node that tell whether it matches and where it is."""
+    """The values of a node that decide whether it matches and where it is."""
 
     id: NodeId
     parent: NodeId
@@ -82,52 +83,57 @@ class _Name:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The nodes of a page by path, where the next one starts (None: nowhere), and as of which sequence number."""
+    """The nodes of a page in the order of paths, the start of the next page (None on the last one), and the sequence
+    number at which both are valid.
+    """
 
     seq: int
     nodes: list[NodeId]
     above: set[NodeId]
-    """The directories on their paths."""
+    """The directories on the paths of these nodes."""
     end: str | None
 
 
 class NameIndex:
-    """The names of one space after journal entry `position`, but for the nodes that are deleted themselves.
+    """The names of one space after journal entry `position`, excluding nodes that are deleted themselves.
 
-    With `only`, of files only those whose names contain these words: as much as one search needs.
+    With `only`, the index holds of the files only those whose names contain these words, which is enough for one
+    search.
     """
 
     def __init__(self, only: Sequence[str] = (), *, is_ordered: bool = True) -> None:
-        """`is_ordered`: whether pages will be asked for."""
+        """`is_ordered` is True if pages will be read."""
         self.position = BEGINNING
         self._only = only
         self._is_ordered = is_ordered
         self._names: dict[NodeId, _Name] = {}
         self._children: dict[NodeId, SortedList[tuple[str, NodeId]]] = {}
-        """By directory, what is in it in the order of paths: each node as `name`, each directory as `name/` as well."""
+        """The entries of each directory in the order of paths: each node as `name`, and each directory as `name/` as
+        well.
+        """
 
     @property
     def size(self) -> int:
         return len(self._names) + max(0, len(self._children) - 1) + SPACE_WEIGHT
 
     def apply(self, nodes: Iterable[Node]) -> None:
-        """Take states of nodes in, in the journal's order."""
+        """Apply states of nodes, in the order of the journal."""
         for node in nodes:
             key = folded(node.name)
             is_directory = node.kind is NodeKind.DIRECTORY
             unwanted = self._only and not is_directory and not _contains(key, self._only)
             before = self._names.pop(node.id, None)
             if node.deleted_at_ms or unwanted:
-                # Should it come back, or match some day, its whole state will be told.
+                # If the node is restored, or matches later, the journal has its whole state again.
                 self._reorder(before, None, is_directory)
             else:
-                # One string where both are the same, as most are.
+                # One string object serves both if they are equal, as most are.
                 now = _Name(node.id, node.parent, key if key == node.name else node.name, key)
                 self._names[node.id] = now
                 self._reorder(before, now, is_directory)
 
     def _reorder(self, before: _Name | None, now: _Name | None, is_directory: bool) -> None:
-        """Move a node in the order of paths from where it was (None: nowhere) to where it is."""
+        """Move a node in the order of paths from `before` (None: absent) to `now` (None: absent)."""
         if not self._is_ordered or before == now:
             return
         if before is not None:
@@ -141,17 +147,17 @@ class NameIndex:
             children.update((key, now.id) for key in _keys(now.name, is_directory))
 
     def emptied(self) -> NameIndex:
-        """One for the same names that begins anew."""
+        """Return an empty index for the same selection of names."""
         return NameIndex(self._only, is_ordered=self._is_ordered)
 
     async def page(self, words: Sequence[str], *, after: str, limit: int, account: str) -> Candidates:
-        """Up to `limit` live nodes whose names contain all words, by path, after the path `after`.
+        """Return up to `limit` live nodes whose names contain all words, in the order of paths, after the path `after`.
 
-        At most LOOKED_AT names are looked at, so that a page may be short, or empty, and yet others follow; no name is
-        looked at for two pages. The index must not change meanwhile. What has a path that is longer than a path can be
-        is left out.
+        At most LOOKED_AT names are visited, so a page may be short or empty although others follow; no name is visited
+        for two pages. The index must not change during the call. Nodes whose path exceeds the maximum length are left
+        out.
         """
-        first, *others = sorted(words, key=len, reverse=True)  # the longest is in the fewest names
+        first, *others = sorted(words, key=len, reverse=True)  # the longest word occurs in the fewest names
         nodes: list[NodeId] = []
         above: set[NodeId] = set()
         end, looked = after, 0
@@ -172,11 +178,12 @@ class NameIndex:
         return Candidates(self.position.seq, nodes, above, None)
 
     def _by_path(self, after: str) -> Iterator[tuple[str, _Name | None]]:
-        """The live nodes whose path is greater than `after`, in the order of their paths; None for a path too long.
+        """Yield the live nodes whose path is greater than `after`, in the order of paths; None for a path that is too
+        long.
 
-        In that order "a.txt" comes between "a" and "a/b", so a directory's place and that of what is below it differ.
+        In this order, "a.txt" comes between "a" and "a/b", so a directory and its contents are separate entries.
         """
-        # Each level: the path of a directory with '/' at its end, and what is left there to visit.
+        # Each level: the path of a directory with '/' at its end, and an iterator over its remaining entries.
         levels = [("", self._visits(ROOT, after))]
         while levels:
             prefix, visits = levels[-1]
@@ -194,29 +201,28 @@ class NameIndex:
                 levels.append((path, self._visits(node, after.removeprefix(path) if after.startswith(path) else "")))
 
     def _visits(self, directory: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
-        """Yield the entries of a directory, in order, from the entry on to which `after` leads, a path in this
-        directory.
+        """Yield the entries of a directory, in order, from the entry that `after`, a path relative to this directory,
+        leads to.
         """
         children = self._children.get(directory)
         if children is None:
             return iter(())
         name, slash, _ = after.partition("/")
-        # Every entry in the directory `name` comes after the entry `name/`, which is not greater than `after`.
+        # Every entry in the directory `name` follows the entry `name/`, which is not greater than `after`.
         return children.irange((name + slash, NodeId(b"") if slash else _AFTER_ALL), inclusive=(True, True))
 
     async def depths_below(self, directories: Collection[NodeId], *, account: str) -> dict[NodeId, PathLength]:
-        """The depth of each of these directories.
+        """Return the depth of each of these directories.
 
-        With `only`, an upper bound: files that the index leaves out count as the longest name.
-
-        One pass for all of them, whatever their size. The index must not change meanwhile.
+        With `only`, the result is an upper bound: files that the index leaves out count as having the longest possible
+        name. All directories are measured in one pass, whatever their size. The index must not change during the call.
         """
         depths: dict[NodeId, PathLength] = {}
         for some in _slices(self._names.values()):
             for held in some:
                 depths[held.parent] = depths.get(held.parent, _NOTHING).max_with(PathLength.of(held.name))
             await turn(account)
-        # The directories that hold something, those that are farther down first.
+        # The non-empty directories, deepest first.
         above = {one: self._names[one].parent for one in depths if one in self._names}
         for directories_of_a_slice in _slices(_from_below(above)):
             for one in directories_of_a_slice:
@@ -239,7 +245,7 @@ def _keys(name: str, is_directory: bool) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Kept:
-    """An index in memory. `lock` is held by who changes it and by who needs it not to change."""
+    """An index in memory. `lock` is held by code that changes the index and by code that needs it unchanged."""
 
     index: NameIndex = field(default_factory=NameIndex)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -249,11 +255,11 @@ class _Kept:
 
 
 class _NotKept(Exception):
-    """There is no room for an index of this space."""
+    """There is no memory for an index of this space."""
 
 
 class NameSearch:
-    """Searches of all spaces, with the indexes that this process has in memory."""
+    """Searches of all spaces, with the indexes that this process keeps in memory."""
 
     def __init__(self, *, journal: Journal, most_names: int = MAX_NAMES) -> None:
         self._journal = journal
@@ -265,15 +271,16 @@ class NameSearch:
 
     @property
     def size(self) -> int:
-        """Names in memory."""
+        """Number of names in memory."""
         return self._size
 
     async def depths_below(
         self, view: SpaceView, directories: Collection[NodeId]
     ) -> tuple[int, dict[NodeId, PathLength]]:
-        """The sequence number of the journal's head, and the depths of these directories, or more.
+        """Return the sequence number of the journal's head, and the depth of each of these directories, or an upper
+        bound of it.
 
-        The space waits for its turns, since what several persons commit is decided together.
+        The turns are charged to the space, since commits of several persons are decided together.
         """
         account = view.space
         try:
@@ -296,11 +303,12 @@ class NameSearch:
     async def search(
         self, view: SpaceView, words: Sequence[str], *, after: str, limit: int, account: str
     ) -> tuple[list[reads.Found], str | None]:
-        """Up to `limit` live nodes whose names contain all of `words` (from `words_of`), by path after `after`,
-        and where the next page starts (None: nowhere). A page may be short, or empty, and yet others follow.
+        """Return up to `limit` live nodes whose names contain all of `words` (from `words_of`), in the order of paths,
+        after the path `after`, and the start of the next page (None on the last one). A page may be short or empty
+        although others follow.
 
-        The nodes, and which they are, are right at one sequence number between start and end of the call. `account` is
-        the person who waits for the turns that it takes.
+        The result is valid at one sequence number between start and end of the call. `account` is the person whom the
+        turns are charged to.
         """
         try:
             if view.space not in self._too_large:
@@ -323,8 +331,8 @@ class NameSearch:
             wanted = kept.started + 1
             async with kept.lock:
                 if self._kept.get(view.space) is not kept:
-                    raise _NotKept  # The index turned out to be too large while this search waited.
-                # Searches that come together share one look at the journal, which started after each of them asked.
+                    raise _NotKept  # The index proved too large while this search waited.
+                # Concurrent searches share one read of the journal, which started after each of them was called.
                 if kept.finished < wanted:
                     kept.started += 1
                     mine = kept.started
@@ -342,7 +350,9 @@ class NameSearch:
             raise
 
     async def _caught_up(self, index: NameIndex, view: SpaceView, account: str, kept: _Kept | None = None) -> NameIndex:
-        """The index at the journal's head; another one if the journal has another history than the index."""
+        """Return the index at the journal's head; a new index if the journal's history differs from that of the
+        index.
+        """
         try:
             await self._apply_changes(index, view, account, kept)
         except InvalidCursor:
@@ -357,7 +367,8 @@ class NameSearch:
 
     async def _apply_changes(self, index: NameIndex, view: SpaceView, account: str, kept: _Kept | None) -> None:
         waiting = 0
-        # Each entry is taken in as a whole: who is cancelled leaves an index that the next one goes on with.
+        # Each entry is applied as a whole, so that an index whose search was cancelled can be continued by the next
+        # search.
         async for nodes, position in reads.changes(view, self._journal, after=index.position):
             before = index.size
             index.apply(nodes)
@@ -386,11 +397,11 @@ class NameSearch:
             kept.users -= 1
 
     def _make_room(self, space: SpaceId, index: NameIndex) -> None:
-        """Drop what was not searched for longest, until all fits; _NotKept if nothing can go but this space."""
+        """Evict the least recently searched indexes until all fit. Raise _NotKept if only this space is left."""
         if self._size <= self._most:
             return
         if index.size > self._most:
-            # The index will hardly become smaller, and to try again would push out all others.
+            # The index will hardly shrink, and another attempt would evict all others.
             self._too_large.add(space)
             raise _NotKept
         for other, kept in list(self._kept.items()):
@@ -405,14 +416,16 @@ class NameSearch:
 
 
 async def _seen(view: SpaceView, candidates: Candidates) -> tuple[list[reads.Found], str | None] | None:
-    """The candidates as they are in the view; None if the view has moved on since they were."""
+    """Return the candidates' nodes as the view holds them; None if the view has advanced since the candidates were
+    found.
+    """
     await view.load(Missing(nodes={*candidates.nodes, *candidates.above}))
     found = await reads.look(view, candidates.nodes)
     return (found, candidates.end) if view.seq == candidates.seq else None
 
 
 def _from_below(above: Mapping[NodeId, NodeId]) -> Iterator[NodeId]:
-    """The keys of a forest, given what each is in, each before what it is in."""
+    """Yield the keys of a forest, which is given as the parent of each key, children before their parents."""
     waiting = Counter(above.values())
     pending = [one for one in above if not waiting[one]]
     while pending:

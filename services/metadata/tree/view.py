@@ -1,13 +1,13 @@
-"""The part of a space's tree that this process knows, and the rules by which it may rely on that.
+"""The part of a space's tree that this process knows, and the rules by which the knowledge is valid.
 
-A view holds nodes and names as of journal entry `seq`. Two facts make it right although the table lags:
+A view holds nodes and names as of journal entry `seq`. Two rules make it correct although the table lags:
 
-* Entries after `floor` are pinned: what they touched stays in memory. The table holds all entries up to
-  `floor`. So what memory does not know, the table knows as of `seq`.
-* A row that the table returns with a seq beyond the view's says that others moved on: the view first catches
-  up with the journal, and what the caught-up entries touched outranks the row.
+* Entries after `floor` are pinned: the nodes and names that they changed stay in memory. The table holds all entries up
+  to `floor`, so a key that is not in memory is in the table as of `seq`.
+* A row that the table returns with a seq greater than the view's shows that other processes have advanced. The view
+  then catches up with the journal first, and the keys that these entries changed take precedence over the row.
 
-A view is never answered from without `validate`, which asks the journal for entry `seq + 1`.
+Every answer from a view requires a `validate` before it, which asks the journal for entry `seq + 1`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId
 from syncline.model.tree import Change, Content, Node, NodeKind, Result, Version
 
 MAX_LAG = 64
-"""Entries that may wait for projection before writers do."""
+"""Maximum number of entries that wait for projection before writers are made to wait."""
 TAIL_PAGE = 32
-"""Entries read at once: at most 12 MB."""
+"""Number of entries that are read at once: at most 12 MB."""
 
 BULK_BYTES = 20_000
-"""An entry that is larger waits for a turn before it is read."""
+"""Size in bytes from which on an entry waits for a turn before it is parsed."""
 
 RowsT = TypeVar("RowsT")
 
 
 class JournalBroken(RuntimeError):
-    """An entry is missing between others. Nothing of the space is answered until an operator has looked."""
+    """The journal has a gap. The space is unavailable until an operator has repaired it."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Missing:
     versions: set[tuple[NodeId, int]] = field(default_factory=set)
     objects: set[Digest] = field(default_factory=set)
     directories: dict[NodeId, int] = field(default_factory=dict)
-    """Directories, and of how many of their names it must be known whether they are held."""
+    """Directories, each with the number of names for which it must be known whether they are held."""
     depths: set[NodeId] = field(default_factory=set)
     """Directories whose depth must be loaded."""
 
@@ -65,7 +65,7 @@ class Missing:
 
 
 class SpaceView:
-    """One space as this process knows it. Not thread-safe; all methods belong to one event loop."""
+    """One space as this process knows it. Not thread-safe; all methods have to be called from one event loop."""
 
     def __init__(self, space: SpaceId, *, journal: Journal, table: TreeTable, capacity: int) -> None:
         self.space = space
@@ -73,7 +73,9 @@ class SpaceView:
         self.floor = 0
         self.used_bytes = 0
         self._nodes_made: int | None = None
-        """The number of nodes at `seq`, deleted ones too; None until `count_nodes` where the table does not say it."""
+        """The number of nodes at `seq`, including deleted ones; None until `count_nodes` is called, if the table does
+        not hold the number.
+        """
         self._counting = asyncio.Lock()
         self.announced_seq = 0
         self.tail: deque[JournalEntry] = deque()
@@ -100,7 +102,7 @@ class SpaceView:
     # -- what is known ------------------------------------------------------------------------------
 
     def node(self, node: NodeId, missing: Missing) -> Node | None:
-        """The node's state at `seq`, or NotLoaded."""
+        """Return the node's state at `seq`. Raise NotLoaded if it is not known."""
         try:
             return self._nodes[node]
         except KeyError:
@@ -121,34 +123,38 @@ class SpaceView:
 
     @property
     def known_nodes(self) -> Mapping[NodeId, Node | None]:
-        """All nodes in memory; for reads of thousands, where a call for each would cost more than the look."""
+        """Return all nodes in memory. Reads of thousands of nodes use this, since one call per node would cost more
+        than the lookup.
+        """
         return self._nodes
 
     def tail_entry(self, seq: int) -> JournalEntry | None:
-        """Entry `seq`, at most the view's, if it is in memory, as all are that the table may lack."""
+        """Return entry `seq`, which is at most the view's, if it is in memory. All entries that the table may lack
+        are.
+        """
         return self.tail[seq - self.floor - 1] if seq > self.floor else None
 
     @property
     def requests_floor(self) -> int:
-        """`known_request` knows the requests of all entries after this one."""
+        """The sequence number after which the requests of all entries are known to `known_request`."""
         return self._requests_floor
 
     def known_request(self, request: RequestId) -> int | None:
-        """The entry that answered a request, among those that this view has applied."""
+        """Return the number of the entry that answered a request, among the entries that this view has applied."""
         return self._requests.get(request)
 
     @property
     def size(self) -> int:
-        """Nodes and names in memory."""
+        """Number of nodes and names in memory."""
         return self._size
 
     # -- keeping up with the journal ------------------------------------------------------------------
 
     async def validate(self) -> None:
-        """Bring the view to the journal's head as it is at some moment after this call began.
+        """Bring the view to the journal's head as of some moment after this call began.
 
-        One consistent read when nothing changed. Callers that come together share it: each is served by a
-        validation that started after it asked.
+        Costs one consistent read if nothing has changed. Concurrent callers share a validation: each is served by one
+        that started after the call.
         """
         wanted = self._started + 1
         async with self._lock:
@@ -172,7 +178,7 @@ class SpaceView:
         self._opened = True
 
     async def _catch_up(self) -> None:
-        limit = 1  # a validation that finds nothing costs the smallest read there is
+        limit = 1  # a validation that finds nothing costs the smallest possible read
         while True:
             entries = await self._journal.read(self.space, self.seq, limit)
             for seq, blob in entries:
@@ -183,13 +189,13 @@ class SpaceView:
                 break
             limit = TAIL_PAGE
         if len(self.tail) > MAX_LAG // 2:
-            # Others project; without this look a view that only reads would pin every entry for ever.
+            # Other processes project; without this read, a view that is only read would pin every entry for ever.
             self.raise_floor((await self._table.state(self.space)).projected_seq)
         elif self._size > self._capacity:
             self._forget()
 
     def apply(self, entry: JournalEntry) -> None:
-        """Move the view on by one entry; one that it has seen already is ignored."""
+        """Advance the view by one entry; an entry that was applied before is ignored."""
         if entry.seq <= self.seq:
             return
         if entry.seq != self.seq + 1:
@@ -202,7 +208,7 @@ class SpaceView:
             if node.id not in self._nodes:
                 self._size += 1
             if node.kind is NodeKind.DIRECTORY and result.change is Change.CREATED:
-                self._complete.add(node.id)  # nothing can have been put into it before
+                self._complete.add(node.id)  # a new directory is empty
             self._nodes[node.id] = node
             self._pin(node.id, result)
         for commit in entry.commits:
@@ -218,10 +224,10 @@ class SpaceView:
             self._nodes_made += entry.created()
 
     async def count_nodes(self) -> int:
-        """Return the number of nodes at the view's `seq`, deleted ones too. The view was validated before.
+        """Return the number of nodes at the view's `seq`, including deleted ones. The caller has validated the view.
 
-        Where the table does not say the number, the journal is read once, backwards, to an entry that says it. Entries
-        from before nodes were counted do not.
+        If the table does not hold the number, the journal is read once, backwards, to the last entry that holds it.
+        Entries written before nodes were counted do not.
         """
         async with self._counting:
             counted, nodes = 0, 0
@@ -234,17 +240,19 @@ class SpaceView:
         return self.counted_nodes()
 
     def counted_nodes(self) -> int:
-        """Return what `count_nodes` has counted, as it is now."""
+        """Return the number that `count_nodes` has determined, kept up to date since."""
         assert self._nodes_made is not None, "the nodes are counted before"
         return self._nodes_made
 
     @property
     def known_node_count(self) -> int | None:
-        """The number of nodes if it is known without reading the journal."""
+        """Return the number of nodes; None if it is not known without reading the journal."""
         return self._nodes_made
 
     async def _made_after(self, after: int, seq: int) -> int:
-        """The number of nodes that entries (after, seq] made, or that the newest of them says less what was counted."""
+        """Return the number of nodes that entries (after, seq] created, or the difference between the count in the
+        newest of them and the last count.
+        """
         nodes, before = 0, seq + 1
         while before > after + 1:
             page = await self._journal.before(self.space, before, min(TAIL_PAGE, before - after - 1))
@@ -260,7 +268,9 @@ class SpaceView:
         return nodes
 
     async def position(self, seq: int) -> Position:
-        """The position after entry `seq`, which is at most the view's; read from the journal if it is not in memory."""
+        """Return the position after entry `seq`, which is at most the view's; the entry is read from the journal if it
+        is not in memory.
+        """
         if seq == 0:
             return BEGINNING
         if self._last.seq != seq:
@@ -282,7 +292,7 @@ class SpaceView:
             self._tail_trash.discard(node)
 
     def _unpin(self, entry: JournalEntry) -> None:
-        """Forget what the oldest entry of the tail says, since the table says it now."""
+        """Unpin the oldest entry of the tail, which the table holds now."""
         for result in entry.accepted():
             node = result.node
             assert node is not None
@@ -301,7 +311,7 @@ class SpaceView:
         children[key[1]] = holder
 
     def raise_floor(self, projected_seq: int) -> None:
-        """The table now holds all entries up to `projected_seq`; they need not stay pinned."""
+        """Unpin all entries up to `projected_seq`, which the table holds now."""
         projected_seq = min(projected_seq, self.seq)
         if projected_seq <= self.floor:
             return
@@ -312,7 +322,7 @@ class SpaceView:
             self._forget()
 
     def _forget(self) -> None:
-        """Drop all that is not pinned. Coarse, and so never wrong: no order of use has to be kept."""
+        """Drop everything that is not pinned. Dropping all at once needs no record of the order of use."""
         self._nodes = {}
         self._children = {}
         self._complete = set()
@@ -332,7 +342,7 @@ class SpaceView:
     # -- reading through to the table -------------------------------------------------------------------
 
     async def covered(self, read: Callable[[], Awaitable[RowsT]], newest: Callable[[RowsT], int]) -> RowsT:
-        """Rows that, together with what memory knows, are right at the view's `seq`."""
+        """Return rows from `read` that, together with the state in memory, are valid at the view's `seq`."""
         while True:
             floor = self.floor
             rows = await read()
@@ -342,7 +352,7 @@ class SpaceView:
                 return rows
 
     async def load(self, missing: Missing) -> None:
-        """Make nodes and names known. What the table does not hold is known to be absent."""
+        """Load nodes and names. Keys that the table does not hold are remembered as absent."""
         nodes = [node for node in missing.nodes if node not in self._nodes]
         names = [key for key in missing.names if not self._knows_name(key)]
         if not nodes and not names:
@@ -354,7 +364,7 @@ class SpaceView:
         metrics.VIEW_LOADED.inc(len(nodes) + len(names))
 
     def learn(self, rows: Rows, *, nodes: Iterable[NodeId] = (), names: Iterable[NameKey] = ()) -> None:
-        """Take covered rows in, where memory does not know better."""
+        """Remember rows from `covered`, except where memory has newer state."""
         for node in nodes:
             if node not in self._nodes:
                 self._size += 1
@@ -384,7 +394,9 @@ class SpaceView:
     async def list_names(
         self, parent: NodeId, *, after: str, limit: int
     ) -> tuple[list[tuple[str, NodeId]], str | None]:
-        """Up to `limit` held names of a directory after `after`, and where the next page starts (None: nowhere)."""
+        """Return up to `limit` held names of a directory after `after`, and the start of the next page (None on the
+        last one).
+        """
         if parent in self._complete:
             held = list(islice(self._held_after(parent, after), limit + 1))
             page = held[:limit]
@@ -399,7 +411,7 @@ class SpaceView:
         within = takewhile(lambda item: end is None or item[0] <= end, self._held_after(parent, after))
         found.update(islice(within, limit + 1))
         held = sorted((name, node) for name, node in found.items() if node)
-        # Names that the table does not hold yet come on top of what it was asked for.
+        # Names that are not in the table yet are added to the rows that the table returned.
         page = held[:limit]
         return page, page[-1][0] if len(held) > limit else end
 
@@ -408,16 +420,16 @@ class SpaceView:
         return iter(()) if children is None else children.held_after(after)
 
     async def version(self, node: NodeId, number: int) -> Content | None:
-        """The content of one version, current or superseded."""
+        """Return the content of one version, current or superseded."""
         for version in await self.versions(node, before=number + 1, limit=1):
             if version.number == number:
                 return version.content
         return None
 
     async def versions(self, node: NodeId, *, before: int, limit: int) -> list[Version]:
-        """Versions with a number below `before`, newest first.
+        """Return versions with a number below `before`, newest first.
 
-        A superseded version is a VERSION row, or still the table's own NODE row, or the state in a pinned entry.
+        A superseded version is a VERSION row, or still the NODE row of the table, or a state in a pinned entry.
         """
 
         async def read() -> tuple[Rows, list[Version]]:
@@ -433,7 +445,9 @@ class SpaceView:
         return sorted(found.values(), key=lambda version: -version.number)[:limit]
 
     async def trash(self, *, after: NodeId | None, limit: int) -> tuple[list[NodeId], NodeId | None]:
-        """Up to `limit` ids of deleted nodes by id after `after`, and where the next page starts (None: nowhere)."""
+        """Return up to `limit` ids of deleted nodes, in order, after the id `after`, and the start of the next page
+        (None on the last one).
+        """
         rows = await self.covered(
             lambda: self._table.trash(self.space, after=after, limit=limit),
             lambda rows: max((seq for _, _, seq in rows), default=0),
@@ -443,12 +457,12 @@ class SpaceView:
         in_tail = self._tail_trash.irange(after, end, inclusive=(False, True))
         found.update(islice(in_tail, limit + 1))
         deleted = sorted(found)
-        # Nodes that the table does not hold yet come on top of what it was asked for.
+        # Nodes that are not in the table yet are added to the rows that the table returned.
         page = deleted[:limit]
         return page, page[-1] if len(deleted) > limit else end
 
 
 def version_of(node: Node) -> Version:
-    """The version that a node's state holds."""
+    """Return the version that a node's state holds."""
     assert node.content is not None, "only files and symlinks have versions"
     return Version(node.version, node.content, node.user, node.device, node.committed_at_ms)
