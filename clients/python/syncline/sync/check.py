@@ -1,4 +1,4 @@
-"""Comparing local checksums with the space, without changing anything."""
+"""Comparison of local checksums with the space, without changing anything."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from syncline.sync.trees import BaseNode, Place, Problem, path_of
 class Verdicts:
     """The result of a check: the number of current files, and the paths of the others.
 
-    `stale`: the space has a newer version and the file was not changed here; `modified`: it was changed here;
-    `unknown`: the space has no such file; `deleted`: it was deleted there.
+    `stale`: the space has a newer version and the file was not changed here; `modified`: the file was changed here;
+    `unknown`: the space has no such file; `deleted`: the file was deleted in the space.
     """
 
     current: int = 0
@@ -50,7 +50,7 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class _Local:
-    """One file here: its digest, what folder and space last agreed on for its place, and whether a rule ignores it."""
+    """One local file: its digest, the base of its place, and whether a rule ignores it."""
 
     path: str
     digest: Digest
@@ -67,10 +67,11 @@ def check(
     excluded: frozenset[str] = frozenset(),
     verify: bool = False,
 ) -> Verdicts:
-    """Compare the files of a folder with the current versions, but those at or below `excluded` paths.
+    """Compare the files of a folder with the current versions, except those at or below `excluded` paths.
 
-    Files that look as they did are not read, unless with `verify`. What is ignored and unknown to the space is no
-    difference. What a sync leaves alone is not compared, and said as a sync says it.
+    A file whose signature is unchanged is not read, unless `verify` is set. A file that is ignored and unknown to the
+    space counts as no difference. Entries that a sync would leave out are not compared, and are reported as a sync
+    reports them.
     """
     scanned = scan(files)
     within = nested(folder, files, scanned, excluded)
@@ -114,10 +115,11 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
 
 
 def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
-    """Return the places where another filesystem is mounted than the one that was synced. Entries there are not
+    """Return the places at which another filesystem is mounted than the one that was synced. Entries there are not
     compared.
     """
-    # A check does not know the tree of the space: as if nothing was deleted there, everything strange is left out.
+    # A check does not load the tree of the space. It assumes that nothing was deleted there, so that everything below
+    # strange places is left out.
     strange = Strange(scanned, base, base)
     directories = {path_of(node.id, places): node for node in base.values() if node.kind is NodeKind.DIRECTORY}
     for number, entry in enumerate(scanned.entries):
@@ -154,7 +156,9 @@ def _locals(  # noqa: PLR0917 - what a check is made of
     verdicts: Verdicts,
     left_out: set[int],
 ) -> Iterator[_Local]:
-    """Each file and symlink with its digest: as remembered where it looks as it did, else read."""
+    """Yield each file and symlink with its digest: from the base if the signature is unchanged, otherwise by reading
+    the file.
+    """
     unread: dict[str, bool] = {}
     within = set(left_out)
     for number, entry in enumerate(scanned.entries):

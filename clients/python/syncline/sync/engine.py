@@ -1,4 +1,4 @@
-"""One sync of one folder: at a glance if there is nothing to do, else in rounds until folder and space agree."""
+"""One sync of one folder: a quick check if nothing has changed, otherwise rounds until folder and space agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from syncline.sync.state.database import State, set_aside, state_errors
 
 
 class Engine:
-    """Syncs a folder. `device` names it in conflict copies; what follows `progress` is there for tests to replace."""
+    """Syncs a folder. `device` is the device's name for conflict copies; the arguments after `progress` exist for tests
+    to replace.
+    """
 
     def __init__(
         self,
@@ -47,12 +49,14 @@ class Engine:
         self._now = now
 
     def sync(self, *, mass_delete: MassDelete = MassDelete.REFUSE, wanted: Wanted = AS_BEFORE) -> Report:
-        """Converge. FolderBusy, FolderMissing, TooManyDeletions, StateUnusable, and what the services raise."""
+        """Sync until folder and space agree. Raise FolderBusy, FolderMissing, TooManyDeletions, StateUnusable, and
+        errors of the services.
+        """
         report = Report()
         started, before = time.monotonic(), self._transfers.counts()
         self._folder.check_root()
         with self._folder.locked(), self._open_files(self._folder) as files:
-            self._folder.check_root()  # once more, now that it cannot be unmounted any more
+            self._folder.check_root()  # checked again, now that the open folder cannot be unmounted
             files.prepare()
             try:
                 self._run(files, report, wanted, mass_delete)
@@ -112,7 +116,7 @@ class Engine:
             rounds.converge(mass_delete)
 
     def _include_all(self, wanted: Wanted) -> None:
-        """Note in a new state, in which nothing is excluded, that what is to be included is."""
+        """Record in a new state, which has no exclusions, the paths to include as included."""
         database = self._folder.database
         if wanted.include:
             with state_errors(database), self._open_state(database) as state:

@@ -13,14 +13,14 @@ class FolderBusy(SynclineError):
 
 
 class FolderMissing(SynclineError):
-    """The folder is not there, or is not the one that was synced."""
+    """The folder does not exist, or is not the one that was synced."""
 
     reason = "FOLDER_MISSING"
     kind = Kind.PRECONDITION
 
 
 class FolderUnreadable(SynclineError):
-    """The folder cannot be read, so that nobody can tell what it is."""
+    """The folder cannot be read, so that it cannot be identified."""
 
     reason = "FOLDER_UNREADABLE"
     kind = Kind.PRECONDITION
@@ -41,18 +41,18 @@ class FolderUnsuitable(SynclineError):
 
 
 class MountsChanging(SynclineError):
-    """Something is mounted in the folder all the time, so that it cannot be told what is in it; try again later."""
+    """The filesystems mounted in the folder keep changing, so that it cannot be scanned; try again later."""
 
     reason = "MOUNTS_CHANGING"
     kind = Kind.UNAVAILABLE
 
 
 class NotExcluded(InvalidArgument):
-    """The path that is to be included is not excluded."""
+    """The path to include is not excluded."""
 
 
 class LinkedElsewhere(SynclineError):
-    """The folder is linked, but not like this."""
+    """The folder is already linked, but in another way."""
 
     reason = "LINKED_ELSEWHERE"
     kind = Kind.PRECONDITION

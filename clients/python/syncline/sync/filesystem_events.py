@@ -1,7 +1,8 @@
-"""Noticing that something in a folder has changed, whatever the system lets us watch.
+"""Detection of changes in a folder, with the best means that the system offers.
 
-On Linux every directory of the folder has a watch of inotify's. A directory that cannot have one (the system allows a
-user only so many, or does not let us read it) is looked at every few seconds instead. Elsewhere watchfiles does this.
+On Linux every directory of the folder has an inotify watch. A directory that cannot be watched (the system limits the
+watches of a user, or the directory is unreadable) is polled every few seconds instead. On other systems, watchfiles
+does this.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from typing import Self
 
 SETTLE_SECONDS: Final = 0.4
-"""A change is told when the folder has been quiet for this long."""
+"""Seconds for which the folder has to be quiet before a change is reported."""
 LONGEST_SETTLE_SECONDS: Final = 1.6
-"""A folder that is never quiet is told of after this long."""
+"""Maximum delay in seconds before a change is reported, even if the folder is never quiet."""
 LOOK_SECONDS: Final = 5.0
-"""Minimum number of seconds between two looks at directories that cannot be watched."""
+"""Minimum number of seconds between two polls of the directories that cannot be watched."""
 _LOOKING_SHARE: Final = 20
-"""Looking takes no more than one part of this of the time."""
+"""Minimum ratio of the pause between polls to the duration of a poll."""
 _AGAIN_SECONDS: Final = 60.0
 """Seconds between attempts to watch directories that could not be watched."""
 
@@ -40,10 +41,10 @@ _NO_MORE: Final = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Lookout:
-    """Calls `ring` when something in the folder has changed, and once when it begins to look. Close it.
+    """Calls `ring` when something in the folder has changed, and once when it starts. Has to be closed.
 
-    `say` is told, once for each reason, what cannot be watched and what to do about it. Both are called in a thread of
-    the lookout's. `renew` makes it begin anew, as after the folder was away.
+    `say` is called once for each reason that directories cannot be watched, with a text that says what to do. Both are
+    called in the lookout's thread. `renew` restarts it, for example after the folder was unavailable.
     """
 
     def __init__(self, root: Path, *, ring: Callable[[], None], say: Callable[[str], None]) -> None:
@@ -142,7 +143,7 @@ class Lookout:
 
 
 class _Cover:
-    """The directories of a folder: which of them have a watch, and what those without looked like last."""
+    """The directories of a folder: those with a watch, and the last appearance of those without."""
 
     def __init__(self, root: str, inotify: _Inotify) -> None:
         self._root = root
@@ -151,17 +152,18 @@ class _Cover:
         self.extend()
 
     def extend(self) -> None:
-        """Watch all directories that there are now. One that has a watch keeps it."""
+        """Watch all directories that exist now. A directory that has a watch keeps it."""
         self.unwatched.clear()
         pending = [self._root]
         while pending:
             path = pending.pop()
-            # First the watch, then what is in it: a directory that is made in between is found or told of.
+            # The watch is set before the directory is listed, so that a directory created in between is either listed
+            # or reported.
             watched = self._inotify.add(path)
             try:
                 pending.extend(self._directories(path))
             except (FileNotFoundError, NotADirectoryError):
-                watched = watched or path != self._root  # The one above tells if it comes again.
+                watched = watched or path != self._root  # the directory above reports it if it is created again
             except OSError:
                 watched = False
             if not watched:
@@ -178,8 +180,8 @@ class _Cover:
         return changed
 
     def remark(self) -> str | None:
-        """Return a text that tells the user of a limit of the system which keeps directories from being watched; None
-        if all are.
+        """Return a text about a system limit that prevents directories from being watched, for the user; None if all
+        are watched.
         """
         if self._inotify.refused is None or not self.unwatched:
             return None
@@ -200,7 +202,7 @@ class _Cover:
             ]
 
     def _appearance(self, path: str) -> object:
-        """Return a value that stays equal as long as nothing in a directory changes."""
+        """Return a value that stays equal for as long as nothing in a directory changes."""
         found = []
         try:
             with os.scandir(path) as entries:
@@ -209,7 +211,8 @@ class _Cover:
                         continue
                     with suppress(FileNotFoundError):
                         seen = entry.stat(follow_symlinks=False)
-                        # The times of a directory are those of what is in it, which has its own look or watch.
+                        # The times of a directory are those of its entries; each directory has a watch or a poll of its
+                        # own.
                         times = () if stat.S_ISDIR(seen.st_mode) else (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size)
                         found.append((entry.name, seen.st_mode, seen.st_ino, times))
         except OSError as error:
@@ -233,7 +236,9 @@ _READ_BYTES = 1 << 16
 
 
 class _Inotify:
-    """The kernel's watches of directories. What it is not given is `refused`, an errno; no watch at all is possible."""
+    """The kernel's watches of directories. `refused` is the errno if the kernel gave no inotify instance; then no
+    directory can be watched.
+    """
 
     def __init__(self) -> None:
         self.refused: int | None = None
@@ -255,7 +260,7 @@ class _Inotify:
         return self._descriptor >= 0
 
     def reopen(self) -> None:
-        """Be ready to watch, if that was refused before."""
+        """Try to open an inotify instance if that was refused before."""
         self.refused = None
         if self.is_open:
             return
@@ -266,7 +271,7 @@ class _Inotify:
             self.refused = ctypes.get_errno()
 
     def add(self, path: str) -> bool:
-        """Watch a directory; one that is watched already is watched once. Whether that is so now."""
+        """Watch a directory, unless it is watched already. Return True if it is watched now."""
         if not self.is_open:
             return False
         if self._library.inotify_add_watch(self._descriptor, os.fsencode(path), _WATCHED) >= 0:
@@ -277,14 +282,14 @@ class _Inotify:
         return False
 
     def wait(self, seconds: float) -> bool:
-        """Return True if there is something to read within `seconds`."""
+        """Return True if an event arrives within `seconds`."""
         if not self.is_open:
             time.sleep(seconds)
             return False
         return bool(self._poll.poll(seconds * 1000))
 
     def read(self) -> int:
-        """All kinds of events that have happened, together."""
+        """Read all pending events; return the union of their masks."""
         kinds = 0
         with suppress(BlockingIOError):
             data = os.read(self._descriptor, _READ_BYTES)

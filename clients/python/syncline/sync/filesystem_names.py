@@ -1,4 +1,4 @@
-"""The rules of a folder's filesystem for names: those that it cannot hold, and those that it takes for the same."""
+"""Rules of a folder's filesystem for names: invalid names, and names that it treats as equal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """`folds_case`: names that differ in upper and lower case only are one; `like_windows`: Windows' rules hold."""
+    """Rules for names: `folds_case` if names that differ only in case are equal, `like_windows` if Windows' rules
+    hold.
+    """
 
     folds_case: bool = False
     like_windows: bool = False
 
     def key(self, name: str) -> str:
-        """The same for names that the filesystem cannot tell apart."""
+        """Return a key that is equal for names that the filesystem cannot distinguish."""
         return name.casefold() if self.folds_case else name
 
     def problem(self, name: str) -> str | None:

@@ -18,17 +18,17 @@ from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Uploaded, Up
 
 
 class ChangesAnswer(Protocol):
-    """States of nodes, to be taken over in order; of two states of a node the one with the higher seq holds."""
+    """States of nodes, to be applied in order; of two states of a node, the one with the higher seq is valid."""
 
     @property
     def nodes(self) -> Sequence[Node]: ...
     @property
     def cursor(self) -> bytes:
-        """The cursor from which the next page goes on; empty while a listing is not complete."""
+        """The cursor from which the next listing continues; empty until a listing is complete."""
 
     @property
     def reset(self) -> bool:
-        """True if everything known before this page is void."""
+        """True if everything known before this page is invalid."""
 
     @property
     def seq(self) -> int:
@@ -40,7 +40,7 @@ class ChangesAnswer(Protocol):
 
 
 class CommitAnswer(Protocol):
-    """The answer to a commit: the entry that holds what was accepted, and one result for each mutation."""
+    """The answer to a commit: the entry that holds the accepted mutations, and one result for each mutation."""
 
     @property
     def seq(self) -> int: ...
@@ -52,30 +52,34 @@ class SpacePort(Protocol):
     """A space's tree and journal. Errors are `syncline.model.errors.SynclineError`."""
 
     def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[ChangesAnswer]:
-        """The changes after `cursor` up to the head; one page at least. Raise InvalidCursor.
+        """Yield the changes after `cursor` up to the head, in at least one page. Raise InvalidCursor.
 
-        The right that comes with them may be seconds old unless it is to be fresh.
+        The right in the pages may be some seconds old unless `fresh_right` is set.
         """
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> CommitAnswer:
         """Apply mutations in order, each with its own verdict. Safe to repeat with the same id and right.
 
-        RightChanged, and nothing is applied, if the device's right is not this one any more.
+        Raise RightChanged, and apply nothing, if the device's right is no longer `right`.
         """
 
 
 class UploaderPort(Protocol):
-    """Gets files into storage."""
+    """Uploads files to storage."""
 
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
-        """Results in any order, each as soon as its content may be committed. `jobs` is read as there is room."""
+        """Yield results in any order, each as soon as its content may be committed. `jobs` is consumed as capacity
+        allows.
+        """
 
 
 class DownloaderPort(Protocol):
-    """Gets contents out of storage."""
+    """Downloads contents from storage."""
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
-        """Results in any order, each when its destination holds the content. `jobs` is read as there is room."""
+        """Yield results in any order, each when its destination holds the content. `jobs` is consumed as capacity
+        allows.
+        """
 
 
 class CheckedFile(Protocol):
@@ -89,7 +93,7 @@ class CheckedFile(Protocol):
 
 
 class CheckAnswer(Protocol):
-    """The answer to a batch of a check: all of the `count` files asked about are current but `differing`."""
+    """The answer to one batch of a check: of its `count` files, all are current except those in `differing`."""
 
     @property
     def count(self) -> int: ...
@@ -101,21 +105,21 @@ class Checking(Protocol):
     """The part of a space that a check needs."""
 
     def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[CheckAnswer]:
-        """Compare local digests with the current versions, files named by path or by id."""
+        """Compare local digests with the current versions. Files are given by path or by id."""
 
 
 class SyncProgress(Protocol):
-    """Somebody who wants to know how far a sync has got."""
+    """Observer of the progress of a sync."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
-        """From now on this is done, for so many files of so many bytes in all."""
+        """Report the start of an activity, with its total numbers of files and bytes."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """Note that `files` more files and `size` more bytes of them are done."""
+        """Report that `files` more files and `size` more bytes are done."""
 
 
 class NoSyncProgress:
-    """Nobody wants to know."""
+    """Progress observer that does nothing."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
         pass
@@ -133,8 +137,8 @@ def _no_counts() -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Transfers:
-    """The makers of uploads and downloads. Both are called when a sync has something to do; an uploader is told which
-    blocks are known.
+    """Factories of uploaders and downloaders. Both are called when a sync has something to do; an uploader gets the
+    function that looks up known blocks.
     """
 
     uploader: Callable[[KnownBlocks], UploaderPort]
@@ -147,9 +151,9 @@ class Transfers:
 class Wanted:
     """The options of one sync.
 
-    `exclude` and `include` are paths from the folder's root that this device syncs no more, or again. With `verify`
-    every file is read, however much it looks like what it was. `outside_links` says whether symlinks that lead out of
-    the folder come here from now on; None leaves that as it was.
+    `exclude` and `include` are paths from the folder's root that this device stops, or resumes, syncing. With `verify`
+    every file is read, even if its signature is unchanged. `outside_links` says whether symlinks that lead out of the
+    folder are made here from now on; None keeps the present setting.
     """
 
     exclude: tuple[str, ...] = ()
@@ -162,7 +166,7 @@ AS_BEFORE = Wanted()
 
 
 class MassDelete(Enum):
-    """The treatment of deletions that look like an accident, since most files would be deleted."""
+    """The treatment of mass deletions that may be accidental."""
 
     REFUSE = "do nothing at all, and say so"
     HOLD = "do all the rest, and leave them for a sync that is told to do them"

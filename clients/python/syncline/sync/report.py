@@ -11,7 +11,9 @@ from syncline.sync.trees import Problem
 
 @dataclass(slots=True)
 class Report:
-    """Counts (transfers of files and symlinks, the rest of all items), problems by path, and notices for people."""
+    """Counts (transfers of files and symlinks; all kinds of items otherwise), problems by path, and notices for
+    people.
+    """
 
     uploaded: int = 0
     downloaded: int = 0
@@ -29,11 +31,11 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     waiting: str = ""
-    """The deletions that wait until somebody confirms them, and the way to confirm them, in words for people."""
+    """A text about the deletions that wait for a confirmation, and the way to confirm them; empty if none waits."""
     planned: list[tuple[str, str]] = field(default_factory=list)
-    """With a dry run: what would be done, and where."""
+    """In a dry run: each operation that would be done, and its path."""
     excluded: list[str] = field(default_factory=list)
-    """With a dry run: what this device leaves out."""
+    """In a dry run: the paths that this device leaves out."""
 
     @property
     def did_anything(self) -> bool:
@@ -56,7 +58,7 @@ class Report:
         return document
 
     def summary(self) -> str:
-        """One line for people."""
+        """Return a summary of one line for people."""
         done = [
             f"{count} {word}"
             for count, word in (

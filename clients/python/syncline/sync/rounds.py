@@ -47,7 +47,7 @@ _TAKEN_BACK = (
 )
 
 MAX_ROUNDS = 8
-"""A folder that is changed all the time is left after so many, to be gone on with by the next sync."""
+"""Maximum number of rounds of one sync. A folder that changes all the time is left to the next sync."""
 
 
 def preview(
@@ -60,7 +60,7 @@ def preview(
     report: Report,
     wanted: Wanted = AS_BEFORE,
 ) -> None:
-    """Fill a report with what a sync would do."""
+    """Fill a report with the operations that a sync would do."""
     base = state.load_base()
     mirror = Mirror(state, base)
     mirror.pull(space)
@@ -74,26 +74,26 @@ def preview(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Folder and space at one moment, and what is to be done."""
+    """The state of folder and space at one moment, and the plan for it."""
 
     scan: Scan
     remote: dict[NodeId, RemoteNode]
     base: dict[NodeId, BaseNode]
-    """The base that the plan was made from, without the nodes that are left alone from now on."""
+    """The base that the plan was made from, without the nodes that are left out from now on."""
     plan: Plan
     holding: frozenset[NodeId]
     problems: list[Problem]
     disowned: int
     """Number of nodes that were changed here without the right to change the space."""
     right: Right | None
-    """The right by which the plan was made; None if the service has told none."""
+    """The right that the plan is based on; None if the service has reported none."""
 
 
 def choose(state: State, wanted: Wanted) -> None:
-    """Take over what is excluded from now on, and what no more.
+    """Apply new exclusions and inclusions.
 
-    Raise NotExcluded if the latter is not excluded; what was included the last time may be asked for again, as after
-    a sync that failed on the way.
+    Raise NotExcluded if a path to include is not excluded. A path that the last sync included may be given again, for
+    example after a failed sync.
     """
     if wanted.outside_links is not None and wanted.outside_links != state.outside_links:
         state.outside_links = wanted.outside_links
@@ -147,7 +147,7 @@ def _look(  # noqa: PLR0917 - all that a round is about
         if verify:
             _distrust_changed(identified.local, base, state)
         alone = identified.excluded | (excluded.nodes - identified.local.keys()) | identified.forgotten
-        # A directory of which something stays in the space unseen is not deleted there: it counts as new.
+        # A directory in the space that contains something invisible here is not deleted there: it counts as new.
         alone |= {
             node
             for node in _above(live.withheld | excluded.nodes | identified.asleep, mirror.nodes)
@@ -155,7 +155,7 @@ def _look(  # noqa: PLR0917 - all that a round is about
         }
         agreed = {id_: node for id_, node in base.items() if id_ not in alone} if alone else base
         trees = _awake(agreed, identified.asleep), identified.local, _awake(remote, identified.asleep)
-        # Ignored entries would not be synced anyway, unless the space has them.
+        # Ignored entries are not synced in any case, unless the space has them.
         there = by_path(alone_within, live.nodes) if within else {}
         left_alone = [within[n] for path, n in alone_within.items() if path in there or not filters.is_ignored(n)]
         kept: list[Problem] = []
@@ -184,7 +184,9 @@ def _awake(nodes: dict[NodeId, _Node], asleep: frozenset[NodeId]) -> dict[NodeId
 
 
 def _check_filesystem(scanned: Scan, base: Mapping[NodeId, BaseNode], state: State, folder: Folder) -> None:
-    """Raise FolderMissing if the folder is not on the filesystem that was synced; a folder that was moved may be."""
+    """Raise FolderMissing if the folder is not on the filesystem that was synced; a folder that was moved may be on
+    another one.
+    """
     root, filesystem = state.place or (None, "")
     if (root, filesystem) == (folder.root, scanned.filesystem):
         return
@@ -202,7 +204,7 @@ def _check_filesystem(scanned: Scan, base: Mapping[NodeId, BaseNode], state: Sta
 
 
 def _above(nodes: Iterable[NodeId], known: Mapping[NodeId, RemoteNode]) -> set[NodeId]:
-    """All directories above these nodes."""
+    """Return all directories above these nodes."""
     above: set[NodeId] = set()
     for node in nodes:
         at = known.get(node)
@@ -213,12 +215,12 @@ def _above(nodes: Iterable[NodeId], known: Mapping[NodeId, RemoteNode]) -> set[N
 
 
 def _distrusted(base: dict[NodeId, BaseNode]) -> dict[NodeId, BaseNode]:
-    """The base as if no file could be told by its signature."""
+    """Return the base with all signatures distrusted, so that every file is read."""
     return {id_: dataclasses.replace(node, trusted=False) for id_, node in base.items()}
 
 
 def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, BaseNode], state: State) -> None:
-    """Remember which files have other bytes although they look as they did, until that has been synced."""
+    """Record which files have changed bytes under an unchanged signature, until they are synced."""
     for id_, here in local.items():
         before = base.get(id_)
         if before is not None and here.digest != before.digest and before.trusted:
@@ -227,7 +229,9 @@ def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, Base
 
 
 def _rules_first(todo: Plan) -> Plan | None:
-    """The part of a plan that brings ignore files, where something would be uploaded without asking them."""
+    """Return the part of a plan that downloads ignore files, if files would otherwise be uploaded without applying
+    their rules; else None.
+    """
     fetches = tuple(fetch for fetch in todo.fetches if todo.target[fetch.node][1] == IGNORE_FILE)
     if not fetches or not (todo.sends or todo.arrange_remote):
         return None
@@ -241,7 +245,7 @@ def _rules_first(todo: Plan) -> Plan | None:
 
 
 class Rounds:
-    """The rounds of one sync, and what they share."""
+    """The rounds of one sync, and the state that they share."""
 
     def __init__(
         self,
@@ -284,7 +288,8 @@ class Rounds:
             with traces.span("pull"):
                 self._pull()
             if not number:
-                # Only now is it certain that the space still has what it had: it may have been restored from a backup.
+                # Discarding comes this late because only now it is certain that the space still has its contents: it
+                # may have been restored from a backup.
                 self._rescue(discard=True)
             found = self._look()
             if not told and (rules := _rules_first(found.plan)):
@@ -320,13 +325,13 @@ class Rounds:
             )
 
     def _note_right(self, right: Right | None, *, refused: bool) -> None:
-        """From now on what is changed here is changed with the right that was told, if it is one."""
+        """Record the right with which changes are made here from now on, if the service reported one."""
         if right is not None and (self._state.right, self._state.refused) != (right, refused):
             self._state.right, self._state.refused = right, refused
             self._state.commit()
 
     def _note_settled(self, found: _Found) -> None:
-        """If there was nothing at all to do, the next sync can see that at a look while nothing is touched."""
+        """If there was nothing to do, record that, so that the next sync can skip the rounds while nothing changes."""
         if not found.plan.is_empty or self._report.problems:
             return
         settled = Settled(found.scan.fingerprint, found.scan.skipped)
@@ -386,7 +391,7 @@ class Rounds:
         there.delete()
 
     def _rescue(self, *, discard: bool) -> None:
-        """Give back what an interrupted run had moved aside."""
+        """Put files back that an interrupted run had moved aside."""
 
         def known(node: NodeId) -> set[Digest | None]:
             before, there = self._base.get(node), self._mirror.nodes.get(node)

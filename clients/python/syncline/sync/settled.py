@@ -1,8 +1,8 @@
-"""Seeing that there is nothing to do without loading either tree: the folder looks as it did when all was agreed on,
-and the journal has nothing new.
+"""Detection that nothing has changed, without loading any tree: the folder has the same fingerprint as when everything
+was agreed on, and the journal has no new entries.
 
-A look at every file is as far as a full scan goes, too. What the look is compared with was taken by a full scan that
-had nothing to do after it, and is void once anything is written to the state.
+The fingerprint reads as much of each file as a full scan does. It was recorded by a full scan that found nothing to do,
+and is invalidated by any write to the state.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from syncline.sync.state.database import Settled, State
 
 
 def still_settled(files: Files, state: State, space: SpacePort) -> Settled | None:
-    """Return what was noted at the last sync, if folder and space are still like that. Raise the errors of
-    `space.changes`, except InvalidCursor.
+    """Return the values recorded at the last sync if folder and space are unchanged since; otherwise None. Raise the
+    errors of `space.changes`, except InvalidCursor.
     """
     settled = state.settled
     if settled is None:
         return None
-    with ThreadPoolExecutor(1) as beside:  # the journal's answer takes as long as half of the folder
+    with ThreadPoolExecutor(1) as beside:  # the journal's answer takes half as long as the scan of the folder
         looking = beside.submit(fingerprint, files)
         if _has_news(state, space, settled):
             return None
@@ -39,7 +39,7 @@ def _has_news(state: State, space: SpacePort, settled: Settled) -> bool:
         for page in space.changes(cursor):
             if page.nodes or page.reset or page.right != right:
                 return True
-            if page.cursor and page.cursor != cursor:  # entries that change no node
+            if page.cursor and page.cursor != cursor:  # the new entries change no node
                 cursor = state.cursor = page.cursor
                 state.told_seq = page.seq
                 state.settled = settled

@@ -1,7 +1,7 @@
-"""The three trees that a plan is made from: what was agreed, what is here, what is there; all keyed by node id.
+"""The three trees that a plan is made from: the base, the folder and the space, all keyed by node id.
 
-A node that is only here has a provisional id, which is longer than an id that the space gave. Names are as they
-travel (NFC); how this device spells a name is kept beside it, so that a file is never renamed for its spelling.
+A node that exists only locally has a provisional id, which is longer than ids of the space. Names are in NFC; the local
+spelling of a name is kept beside it, so that no file is renamed for its spelling.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from syncline.sync.filesystem_names import EVERY_NAME, Naming
 from syncline.transfer.jobs import Signature
 
 Place = tuple[NodeId, str]
-"""A directory and a name in it."""
+"""A directory and the name of one of its children."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,11 @@ class BaseNode:
 
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    """A node as it is in the folder. `digest` is None for a file that equals nothing that it was compared with.
+    """A node as it is in the folder. `digest` is None for a file that equals none of the contents that it was compared
+    with.
 
-    `home` is where the node belongs if the place where it is found is only a stop of an interrupted move. A node that
-    is not `seen` lies where we could not look, and is taken to be as it was.
+    `home` is the node's actual place if it was found under a transit name of an interrupted move. A node that is not
+    `seen` is in an unreadable place, and is assumed to be unchanged.
     """
 
     id: NodeId
@@ -77,7 +78,7 @@ class LocalNode:
 
 @dataclass(frozen=True, slots=True)
 class RemoteNode:
-    """A node as it is in the space, without what only a transfer needs."""
+    """A node as it is in the space, without the values that only transfers need."""
 
     id: NodeId
     parent: NodeId
@@ -113,7 +114,9 @@ class RemoteNode:
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A path that this device does not sync, and the node that the space has there, which it may rename."""
+    """A path that this device does not sync, and the space's node at that path. The exclusion follows the node when it
+    is renamed.
+    """
 
     path: str
     node: NodeId | None = None
@@ -121,7 +124,7 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that was not synced, and why."""
+    """An item that was not synced, and the reason."""
 
     path: str
     reason: str
@@ -133,7 +136,7 @@ _NEW, _RECREATED, _COPY = b"\1", b"\2", b"\3"
 
 
 def new_local_id(number: int) -> NodeId:
-    """The provisional id of the local entry with this number."""
+    """Return the provisional id of the local entry with this number."""
     return NodeId(_NEW + number.to_bytes(ID_BYTES, "big"))
 
 
@@ -152,14 +155,14 @@ def is_provisional(node: NodeId) -> bool:
 
 
 def original_id(node: NodeId) -> NodeId:
-    """The id by which the local tree knows a recreated node or a conflict copy; else the id itself."""
+    """Return the id in the local tree of a recreated node or a conflict copy; for other nodes, the id itself."""
     return NodeId(node[1:]) if node[:1] in {_RECREATED, _COPY} and is_provisional(node) else node
 
 
 # ---- names in transit ----
 
 RECOVERED = "recovered item"
-"""Name of an item that an interrupted run had moved aside, and whose own name is not known any more."""
+"""Name of an item that an interrupted run had moved aside and whose original name is unknown."""
 _TRANSIT = re.compile(r"\.syncline-((?:[0-9a-f]{2})+)")
 
 
@@ -171,7 +174,7 @@ def transit_name(node: NodeId) -> str:
 
 
 def in_transit(name: str) -> NodeId | None:
-    """The node that bears this transit name, if it is one."""
+    """Return the node whose transit name this is; None for any other name."""
     match = _TRANSIT.fullmatch(name)
     return NodeId(bytes.fromhex(match[1])) if match else None
 
@@ -186,9 +189,9 @@ _TOO_DEEP = (
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The live nodes that can be in a folder, parents before children, and what is wrong with others, by path.
+    """The live nodes that can be in a folder, parents before children, and the problems with others, by path.
 
-    `withheld` are the nodes that cannot be where the space has them; what is below those is not in the tree either.
+    `withheld` are the nodes whose name or place is invalid on this device; nodes below them are not in the tree either.
     """
 
     nodes: dict[NodeId, RemoteNode]
@@ -199,12 +202,12 @@ class Live:
 def live_nodes(
     known: Mapping[NodeId, RemoteNode], base: Mapping[NodeId, BaseNode] | None = None, naming: Naming = EVERY_NAME
 ) -> Live:
-    """The live nodes of the space.
+    """Return the live nodes of the space.
 
-    What comes from the space is not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node
-    without a parent never gets into the tree. A node of the `base` that has got a name that cannot be here counts as
-    being where it was: it goes on being synced under its old name. What is deeper than a path can be is not followed.
-    The time is that of sorting the nodes, however many of them have got names that cannot be here.
+    The space's data are not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node without
+    a parent never gets into the tree. A node of the `base` whose new name is invalid here keeps its old name and place,
+    and is still synced. Nodes deeper than a path can be are left out. The running time is that of sorting the nodes,
+    however many of them have invalid names.
     """
     base = base or {}
     children: dict[NodeId, list[RemoteNode]] = {}
@@ -216,7 +219,7 @@ def live_nodes(
     names: dict[NodeId, dict[str, str]] = {}
     withheld: dict[NodeId, RemoteNode] = {}
     waiting: dict[NodeId, list[tuple[int, NodeId]]] = {}
-    """Withheld nodes, in their order, by the directory of the base that has to be in the tree before they can be."""
+    """Withheld nodes, in order, by the directory of the base that has to be in the tree before they can be."""
     returning: list[tuple[int, NodeId]] = []
     pending = [ROOT]
 
@@ -279,7 +282,7 @@ def live_nodes(
 
 
 def _way(directory: NodeId, live: Mapping[NodeId, RemoteNode]) -> list[str]:
-    """The names that lead to a live directory from the root."""
+    """Return the names on the path from the root to a live directory."""
     names: list[str] = []
     while directory != ROOT:
         node = live[directory]
@@ -312,14 +315,15 @@ def _unusable(node: RemoteNode, taken: Mapping[str, str], naming: Naming) -> str
 
 
 def _is_clients_own(name: str, node: NodeId) -> bool:
-    """Return True for the name of a scratch directory, and for a transit name, but for that of the node itself: it was
-    moved aside in the space and has to come back. By any other transit name the node would be taken for another one.
+    """Return True for the name of a scratch directory, and for a transit name other than the node's own. A node with
+    its own transit name was moved aside in the space and has to return; a foreign transit name would make the node look
+    like another one.
     """
     return name.startswith(SCRATCH_PREFIX) or in_transit(name) not in {None, node}
 
 
 def printable(path: str) -> str:
-    """A path that can be shown and put into JSON, whatever its bytes are."""
+    """Return a path that can be shown and put into JSON, whatever its bytes are."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

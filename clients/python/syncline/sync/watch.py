@@ -1,7 +1,7 @@
-"""Syncing for as long as the user wishes: at each sign of a change, and again after whatever went wrong.
+"""Continuous syncing: a sync after each sign of a change, and retries after errors.
 
 A watch ends when it is stopped, or when there is nothing left to sync: the account, the device, the access to the space
-or the link of the folder is gone for good. Everything else is said once and tried again.
+or the link of the folder is gone for good. Any other error is reported once and retried.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ from syncline.sync.trees import Problem
 T = TypeVar("T")
 
 LOOK_SECONDS: Final = 300.0
-"""Seconds between syncs that no sign has asked for, since a sign can be lost."""
+"""Seconds between syncs without a sign of a change, since a sign can be lost."""
 DEAF_SECONDS: Final = 60.0
-"""Seconds between syncs while the service cannot tell us of changes."""
+"""Seconds between syncs while the service cannot notify this device of changes."""
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """Maximum pause after a failed sync, in seconds; the pause doubles each time. If only some items were not synced, the
 maximum is `LOOK_SECONDS`.
 """
 LEAST_PAUSE_SECONDS: Final = 2.0
-"""A change may cut a pause short, but not below this."""
+"""Minimum pause after an error, in seconds, even if a change is noticed."""
 _WORK_SHARE: Final = 5
-"""A pause is at least so many times as long as what went wrong took."""
+"""Minimum ratio of the pause after an error to the duration of the failed sync."""
 
 FINAL: Final = (NotSignedIn, DeviceRevoked, RefreshTokenReused, NoSuchSpace, FolderNotLinked, NotExcluded)
-"""No later sync would fare better: there is nothing left to be synced, or what was asked for is a mistake."""
+"""Errors that no later sync can recover from: there is nothing left to sync, or the request is a mistake."""
 
 
 class DoorbellSource(Protocol):
-    """Tells that the space has moved on."""
+    """Notifies that the space has changed."""
 
     def __iter__(self) -> Iterator[object]:
-        """An item for each time. Ends when it is closed."""
+        """Yield an item for each notification. The iterator ends when the source is closed."""
 
     @property
     def trouble(self) -> SynclineError | None:
-        """The reason that nothing is told at the moment; None while everything is."""
+        """The error that currently prevents notifications; None while they work."""
 
 
 class Teller(Protocol):
-    """Says things to the user."""
+    """Reports to the user."""
 
     def tell(self, report: Report) -> None:
-        """Tell what a sync did, without what was told of the sync before."""
+        """Report the results of a sync, except those that were reported for the sync before."""
 
     def remark(self, text: str) -> None:
-        """Tell of a trouble that keeps syncs from working."""
+        """Report an error that prevents syncs."""
 
 
 class Alarm:
-    """Set by whoever notices that there may be something to do."""
+    """An event that is set by any source that notices possible changes."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -72,7 +72,9 @@ class Alarm:
         self._event.set()
 
     def wait(self, *, least: float = 0.0, most: float) -> None:
-        """Wait until it is rung, between these seconds; what rang before counts."""
+        """Wait until the alarm is set, at least `least` and at most `most` seconds; an alarm that is already set
+        counts.
+        """
         if least:
             time.sleep(least)
         self._event.wait(max(most - least, 0.0))
@@ -80,14 +82,14 @@ class Alarm:
 
 
 class WatchPatience:
-    """The pause after a trouble, and the texts that have been told of it."""
+    """The pause after an error, and the texts that have been reported about it."""
 
     def __init__(self) -> None:
         self._pause = FIRST_PAUSE_SECONDS
         self._said: frozenset[str] = frozenset()
 
     def news(self, texts: Iterable[str]) -> set[str]:
-        """Return those of the texts that were not among the last ones, and remember only the new ones."""
+        """Return the texts that were not in the last call, and remember the texts of this call."""
         now = frozenset(texts)
         new = now - self._said
         self._said = now
@@ -95,11 +97,11 @@ class WatchPatience:
 
     @property
     def is_over(self) -> bool:
-        """True if there was no trouble the last time."""
+        """True if the last sync had no error."""
         return not self._said
 
     def pause(self, *, longest: float, took: float = 0.0) -> float:
-        """Seconds to wait, more each time until `relax`."""
+        """Return the seconds to wait, which increase with each call until `relax`."""
         pause = max(self._pause * random.uniform(0.7, 1.0), _WORK_SHARE * took)  # noqa: S311 - no secret
         self._pause = min(2 * self._pause, longest)
         return min(pause, LOOK_SECONDS)
@@ -114,7 +116,7 @@ def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exce
     while True:
         try:
             return begin()
-        except Exception as error:  # the caller says which
+        except Exception as error:  # `passing` decides which errors are retried
             if not passing(error):
                 raise
             for text in patience.news([meaning(error)]):
@@ -123,8 +125,8 @@ def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exce
 
 
 def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSource, teller: Teller) -> None:
-    """Sync at once, and whenever there may be something to do. Ends only by raising: what is in `FINAL`, and what is no
-    Exception, such as an interruption.
+    """Sync at once, and whenever there may be something to do. Ends only by raising an error in `FINAL`, or a
+    BaseException that is no Exception, such as an interruption.
     """
     alarm = Alarm()
     remarks = _Remarks(teller)
@@ -147,7 +149,7 @@ def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSour
                 was_over = patience.is_over
                 new = patience.news(filter(None, troubles))
                 if new or was_over != patience.is_over:
-                    lookout.renew()  # A directory that could not be watched, or was away, may be there now.
+                    lookout.renew()  # A directory that could not be watched, or was unavailable, may be available now.
                 if failure:
                     if new:
                         teller.remark(f"{failure}; trying again")
@@ -167,7 +169,7 @@ def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSour
 
 
 def meaning(error: Exception) -> str:
-    """An error for people."""
+    """Return the text of an error for people."""
     if isinstance(error, SynclineError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -180,7 +182,7 @@ def _line(problem: Problem) -> str:
 
 
 def _tell(teller: Teller, report: Report, new: set[str], *, always: bool) -> None:
-    """Tell what is new in a report, if anything is."""
+    """Report the new texts of a report, if there are any."""
     if report.waiting not in new:
         report.waiting = ""
     if always or new or report.notices or report.did_anything:
@@ -189,7 +191,9 @@ def _tell(teller: Teller, report: Report, new: set[str], *, always: bool) -> Non
 
 
 class _Remarks:
-    """The remarks of other threads, and the doorbells. Each is told between syncs, once while it lasts."""
+    """The remarks of other threads, and the state of notifications. Each is reported between syncs, once while it
+    lasts.
+    """
 
     def __init__(self, teller: Teller) -> None:
         self._teller = teller
@@ -202,14 +206,14 @@ class _Remarks:
             self._waiting.append(text)
 
     def hear(self, trouble: SynclineError | None) -> None:
-        """Remark that the space is not heard, if that lasts."""
+        """Take note of the state of notifications. Report that they are unavailable if that lasts."""
         now = time.monotonic()
         if trouble is None:
             self._deaf_since = None
         elif self._deaf_since is None:
             self._deaf_since = now
         elif now - self._deaf_since > DEAF_SECONDS:
-            self._deaf_since = math.inf  # said
+            self._deaf_since = math.inf  # reported
             self.add(f"not told of what others change ({trouble}); looking every {DEAF_SECONDS:.0f} s meanwhile")
 
     def tell(self) -> None:
@@ -220,7 +224,7 @@ class _Remarks:
 
 
 def _listen(alarm: Alarm, doorbells: DoorbellSource, stopped: threading.Event) -> None:
-    """Ring for each doorbell. Whether one has to give up is found out by the sync that this rings for."""
+    """Set the alarm for each doorbell. Errors end nothing here: the sync that follows finds out whether to give up."""
     patience = WatchPatience()
     while not stopped.is_set():
         try:

@@ -1,1 +1,1 @@
-"""The operations of a plan, carried out: in the folder (`local`) and in the space (`remote`)."""
+"""Execution of the operations of a plan: in the folder (`local`) and in the space (`remote`)."""

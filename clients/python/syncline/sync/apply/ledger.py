@@ -1,7 +1,7 @@
-"""The operations of a plan that have been done. When all operations of a node are done, both sides agree on it, and the
-base says so.
+"""Record of the operations that have been done. When all operations of a node are done, both sides agree on the node,
+and the base is updated.
 
-A node of which an operation failed keeps its old base. The next round sees what was done of it.
+If an operation of a node fails, the node keeps its old base, and the next round finds out which operations were done.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ NAME_REFUSED_REASON = "the filesystem of this folder does not accept the name; r
 
 
 class Ledger:
-    """The state of one round. `here` is the local tree as it becomes; `base` is kept in step with the database."""
+    """The state of one round. `here` is the local tree, updated with each operation; `base` is kept in step with the
+    database.
+    """
 
     def __init__(
         self, plan: Plan, *, base: dict[NodeId, BaseNode], mirror: Mirror, state: State, report: Report
@@ -39,10 +41,10 @@ class Ledger:
         self.report = report
         self.here: dict[NodeId, LocalNode] = dict(plan.local)
         self.ids: dict[NodeId, NodeId] = {}
-        """The ids that the space has given to nodes with a provisional id, by that one."""
+        """The ids that the space has assigned, by the provisional id of the node."""
         self.operations_done = 0
         self.passing: dict[str, str] = {}
-        """Reasons, by path, that something was not done now but may be done by another round."""
+        """Reasons, by path, for operations that were not done in this round but may succeed in another one."""
         self._problems: dict[str, str] = {}
         self._open = Counter(operation.node for operation in plan.in_order())
         self.refused = False
@@ -51,7 +53,7 @@ class Ledger:
         self._before: dict[NodeId, Place] = {node: (here.parent, here.local_name) for node, here in plan.local.items()}
 
     def settle(self) -> None:
-        """Write down what needs no operation."""
+        """Update the base for the nodes that need no operation."""
         for node in self.plan.gone:
             self.forget(node)
         for node in self.plan.agreed:
@@ -66,7 +68,7 @@ class Ledger:
     # ---- outcomes ----
 
     def done(self, node: NodeId) -> None:
-        """An operation of the node is done."""
+        """Record that an operation of the node is done."""
         self.operations_done += 1
         self._open[node] -= 1
         if not self._open[node] and node not in self._failed and node in self.plan.target:
@@ -80,21 +82,23 @@ class Ledger:
         return node in self._failed
 
     def blocked(self, node: NodeId) -> None:
-        """An operation cannot be done because another one, which said why, was not."""
+        """Record that an operation cannot be done because an earlier operation failed, whose own reason was
+        recorded.
+        """
         self._failed.add(node)
 
     def retry(self, node: NodeId, reason: str) -> None:
-        """An operation was not done because something has changed; the next round looks again."""
+        """Record that an operation was not done because something has changed; the next round looks again."""
         self._failed.add(node)
         self.passing[self.path(node)] = reason
 
     def problem(self, node: NodeId, reason: str) -> None:
-        """An operation was not done, and somebody has to do something about it."""
+        """Record that an operation was not done and that the user has to act."""
         self._failed.add(node)
         self._problems[self.path(node)] = reason
 
     def failed_here(self, node: NodeId, error: OSError) -> None:
-        """An operation in the folder was refused by the system."""
+        """Record that the system refused an operation in the folder."""
         if error.errno == errno.ENOTEMPTY:
             self.retry(node, "the directory holds things that are not synced; move them away, or delete it yourself")
         elif isinstance(error, FileChanged) or error.errno in _PASSING:
@@ -110,7 +114,9 @@ class Ledger:
             self.problem(node, f"cannot be changed here ({why}); fix that and sync again")
 
     def path(self, node: NodeId) -> str:
-        """The path of a node for people: where it is to be, else where it was."""
+        """Return the path of a node to show to people: the path in the target if there is one, otherwise the former
+        path.
+        """
         places = self.plan.target if node in self.plan.target else self._before
         if node not in places:
             places = {known: there.place for known, there in self.mirror.nodes.items()}
@@ -119,7 +125,7 @@ class Ledger:
     # ---- the base ----
 
     def forget(self, node: NodeId) -> None:
-        """The node is on neither side any more."""
+        """Remove a node that exists on neither side any more."""
         if self.base.pop(node, None) is not None:
             self.state.remove_base(node)
 
@@ -144,8 +150,8 @@ class Ledger:
         if above is None:
             return
         place = above, name
-        # A node that the space has moved just now, or to a place that it cannot have here, is agreed on but for its
-        # place.
+        # If the space has just moved the node, or has it at a place that is invalid here, the base is updated except
+        # for the place.
         if there.place != place and (before is None or before.place != place):
             return
         if (here.digest, here.executable) != (there.digest, there.executable):
@@ -171,5 +177,5 @@ class Ledger:
             self.report.conflicts += 1
 
     def problems(self) -> list[Problem]:
-        """Return the items that somebody has to look at: paths, and reasons in words for people."""
+        """Return the items that the user has to act on: paths, and reasons in words for people."""
         return [Problem(path, reason) for path, reason in self._problems.items()]

@@ -1,4 +1,4 @@
-"""Symlinks that lead out of the folder: kept as what they are, and never followed; a device may keep them out."""
+"""Symlinks that lead out of the folder: they are synced as symlinks and never followed; a device may exclude them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from syncline.sync.trees import Exclusion, RemoteNode, path_of
 def leads_out(path: str, target: str) -> bool:
     """Return True if a symlink at `path` (from the folder's root) may lead out of the folder.
 
-    Only `..` at the beginning is taken for what it says: after a name that is a symlink itself it leads from where that
-    one leads to.
+    Only `..` components at the beginning of the target are resolved by name. After a component that is itself a
+    symlink, `..` is relative to the target of that symlink.
     """
     if target.startswith("/"):
         return True
@@ -26,7 +26,7 @@ def leads_out(path: str, target: str) -> bool:
 
 
 def leading_out(state: State, live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
-    """The symlinks of the space that lead out of the folder, as what this device leaves alone."""
+    """Return the space's symlinks that lead out of the folder, as exclusions for this device."""
     links = [node.id for node in live.values() if node.kind is NodeKind.SYMLINK]
     places = {node.id: node.place for node in live.values()} if links else {}
     found = []

@@ -1,7 +1,7 @@
-"""The operations of a plan in the folder. Each looks again at what it relies on, just before it acts.
+"""The operations of a plan in the folder. Each checks what it relies on just before it acts.
 
-The base says what was done here only after that is on the disk: contents are flushed before they get their names,
-directories before the state database is.
+The base records an operation only after its effect is durable: contents are flushed before they are renamed into place,
+and directories are flushed before the state database is committed.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ _TOGETHER_BYTES = 256 * MIB
 """Maximum number of bytes of the files that are made durable together."""
 _LOOKED_UP = 500
 _LASTING = {Trouble.CORRUPT, Trouble.MISSING, Trouble.WITHHELD}
-"""Troubles with a content that another try does not mend."""
+"""Problems with a content that another attempt does not solve."""
 _FIRST_PAUSE_SECONDS = 86_400
 _LONGEST_PAUSE_SECONDS = 32 * 86_400
-"""After so long it is tried nevertheless, since a device may err, too; twice as long after each time."""
+"""Maximum pause in seconds before a content that could not be obtained is tried again, since a device may be wrong
+about it. The pause doubles with each attempt.
+"""
 
 
 class LocalApplier:
-    """The folder's side of one round."""
+    """Applies the operations of one round to the folder."""
 
     def __init__(
         self,
@@ -56,13 +58,13 @@ class LocalApplier:
         now: int,
         holding: Container[NodeId] = frozenset(),
     ) -> None:
-        """`holding` are the directories that have something in them that is not synced and stays.
+        """`holding` are the directories that contain entries which are not synced and have to stay.
 
         `now` is in seconds since 1970.
         """
         self._now = now
         self._tried: dict[NodeId, Unobtainable] = {}
-        """The memories of nodes whose contents are fetched now."""
+        """Records about nodes whose contents were unobtainable before and are being fetched again."""
         self._holding = holding
         self._ledger = ledger
         self._plan: Plan = ledger.plan
@@ -75,10 +77,10 @@ class LocalApplier:
         self._lost: dict[str, list[str]] = {}
         """Attributes of updated files that could not be kept, each with the paths of the files."""
         self._leading_out: list[str] = []
-        """Paths of symlinks that came and lead out of the folder."""
+        """Paths of downloaded symlinks that lead out of the folder."""
 
     def path(self, node: NodeId) -> str | None:
-        """Return the path of a node now; None if the node is not here, or not below the folder."""
+        """Return the present path of a node; None if the node is not in the folder."""
         place = self._at.get(node)
         return None if place is None else self._path_at(place)
 
@@ -102,7 +104,7 @@ class LocalApplier:
         return path
 
     def checkpoint(self) -> None:
-        """Make everything that was done so far durable on the disk, and then in the state database."""
+        """Make everything that was done so far durable, first on the disk and then in the state database."""
         if self._dirty:
             self._files.flush([], self._dirty)
             self._dirty.clear()
@@ -154,7 +156,8 @@ class LocalApplier:
         self._expect(path, here)
         is_directory = here.kind is NodeKind.DIRECTORY
         if self._is_same_name(node, operation.to):
-            # For the filesystem it is there already; under its transit name it is found again after a crash.
+            # The filesystem takes the new name for the old one, so the node moves by way of its transit name, by which
+            # it is found after a crash.
             aside = self._path_at((operation.to[0], transit_name(original_id(node)))) or ""
             self._files.move(path, aside, directory=is_directory)
             path = aside
@@ -171,12 +174,14 @@ class LocalApplier:
         ledger.done(node)
 
     def _is_same_name(self, node: NodeId, to: Place) -> bool:
-        """Return True if the filesystem takes another name in the same directory for the one that the node has."""
+        """Return True if the filesystem treats the new name as the name that the node already has in this directory."""
         (parent, name), key = self._at[node], self._files.naming.key
         return parent == to[0] and name != to[1] and key(name) == key(to[1])
 
     def _expect(self, path: str, here: LocalNode) -> Signature:
-        """The signature of what is at `path`. Changed unless it is what was scanned, as far as a rename leaves that."""
+        """Return the signature of the entry at `path`. Raise FileChanged unless it is the scanned one, as far as a
+        rename leaves the signature intact.
+        """
         found = self._files.stat(path)
         if here.kind is NodeKind.DIRECTORY:
             signature = directory_signature(found)
@@ -208,12 +213,12 @@ class LocalApplier:
             except OSError as error:
                 if error.errno != errno.ENOTEMPTY or node not in self._holding:
                     raise
-                # The directory stays with the entries in it that are left out, and is unknown to the space from now on.
+                # The directory stays, with its entries that are not synced; the space does not know it any more.
                 ledger.forget(node)
                 ledger.done(node)
                 return
         elif before is None or here.digest is None or here.digest != before.digest:
-            raise FileChanged  # Only what the space has, or had, is ever deleted.
+            raise FileChanged  # Only contents that the space has, or had, are ever deleted.
         else:
             self._files.remove(path, here.signature, token=_token(node))
         del self._at[node]
@@ -229,8 +234,8 @@ class LocalApplier:
     # ---- contents ----
 
     def fetch(self) -> None:
-        """Bring contents. Raise SynclineError if storage cannot be used at all; what has come until then is in
-        place.
+        """Download contents. Raise SynclineError if storage is unavailable; the contents downloaded before the error
+        are in place.
         """
         operations = []
         for operation in self._plan.fetches:
@@ -271,7 +276,7 @@ class LocalApplier:
         self._say_what_is_lost()
 
     def _jobs(self, operations: list[Write]) -> Iterator[DownloadJob]:
-        """A job for each file; links are made at once."""
+        """Yield a download job for each file. Symlinks are created at once and need no job."""
         remaining = iter(operations)
         while batch := list(islice(remaining, _LOOKED_UP)):
             nodes = [operation.node for operation in batch]
@@ -295,18 +300,20 @@ class LocalApplier:
                     yield job
 
     def _is_to_be_tried(self, operation: Write, content: Content, before: Unobtainable) -> bool:
-        """Return False if the content is known to be one that cannot be had."""
+        """Return False if the content is known to be unobtainable."""
         return before.is_over(self._now) or before.content != self._identity(operation, content)
 
     def _identity(self, operation: Write, content: Content) -> bytes:
-        """Return a hash that tells the content, under its name here, from all others of the node."""
+        """Return a hash that identifies a content under its local name among all contents of the node."""
         manifest = manifest_to_wire(content.manifest).SerializeToString(deterministic=True)
         name = self._plan.names[operation.node][1].encode(errors="surrogateescape")
         parts = (content.digest, content.size.to_bytes(8, "big"), content.manifest_object, manifest, name)
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
     def _remember(self, operation: Write, content: Content, reason: str, suspect: Suspect | None) -> None:
-        """Not to try at each sync what fails at each: that may be gigabytes, by a lie in one small commit."""
+        """Record a content that could not be obtained, so that not every sync repeats the attempt: one malicious commit
+        could otherwise cost gigabytes of downloads per sync.
+        """
         identity, before = self._identity(operation, content), self._tried.get(operation.node)
         pause = _FIRST_PAUSE_SECONDS
         if before is not None and before.content == identity:
@@ -328,7 +335,7 @@ class LocalApplier:
         return DownloadJob(operation.node, content, destination, mode, known, self._files.root, suspect)
 
     def _blocks_here(self, operation: Write, content: Content) -> dict[Digest, LocalBlock]:
-        """Return the places of those blocks of the new content that the file which is replaced has."""
+        """Return the blocks of the new content that the replaced file contains, with their places in it."""
         path = self.path(operation.node)
         if not operation.replaces or path is None or len(content.manifest) < 2:
             return {}
@@ -356,7 +363,7 @@ class LocalApplier:
             except OSError as error:
                 self._ledger.failed_here(operation.node, error)
                 if error.errno in NAME_REFUSED:
-                    whole = self._ledger.state.contents([operation.node])[operation.node]  # with its manifest
+                    whole = self._ledger.state.contents([operation.node])[operation.node]  # including the manifest
                     self._remember(operation, whole, NAME_REFUSED_REASON, None)
             else:
                 if operation.node in self._tried:
@@ -364,11 +371,13 @@ class LocalApplier:
         self.checkpoint()
 
     def _dress(self, operation: Write, content: Content) -> None:
-        """Give what came in what it has besides its bytes: of the file that it replaces, else of its directory."""
+        """Copy the attributes other than the bytes to a downloaded file: from the file that it replaces, or else from
+        its directory.
+        """
         temporary, path = self._files.incoming(_token(operation.node)), self._target_path(operation)
         if path is None:
             return  # The file has no place here. The operation that moves it reports the reason.
-        # What was here of a file that was edited on both sides has become a copy.
+        # The local content of a file that was edited on both sides has become a conflict copy.
         like = path if operation.replaces else self.path(copy_id(operation.node))
         try:
             if like is not None:
@@ -376,7 +385,7 @@ class LocalApplier:
             else:
                 lost = self._files.inherit(temporary, path.rpartition("/")[0], executable=content.executable)
         except OSError:
-            return  # The file is gone or another one now, which is found out when it is replaced.
+            return  # The file is gone or was replaced; its replacement operation detects this.
         for what in lost:
             self._lost.setdefault(what, []).append(path)
 
@@ -394,7 +403,9 @@ class LocalApplier:
             self._leading_out.clear()
 
     def _on_the_disk(self, nodes: list[NodeId]) -> bool:
-        """Flush what came for these nodes, to be named then. A filesystem may say only now that it is full."""
+        """Flush the contents that were downloaded for these nodes before they are renamed into place. A filesystem may
+        report only now that it is full.
+        """
         temporaries = [self._files.incoming(_token(node)) for node in nodes]
         try:
             if temporaries:
@@ -472,14 +483,14 @@ class LocalApplier:
 
 
 Known = Callable[[NodeId], Container[Digest | None]]
-"""Function that returns the contents of a node that the space has."""
+"""Function that returns the digests of a node's contents that the space has."""
 
 
 def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str], *, discard: bool) -> list[str]:
-    """Give back what an interrupted operation had moved aside, unless the space has that content.
+    """Put files back that an interrupted operation had moved aside, unless the space has their content.
 
-    What the space has goes, with `discard`, or stays aside. `path_for` is where the file of a node goes. Returns the
-    paths of what was given back.
+    With `discard`, files whose content the space has are removed; otherwise they stay aside. `path_for` returns the
+    path for the file of a node. Return the paths of the files that were put back.
     """
     rescued = []
     _, outgoing = files.temporaries()

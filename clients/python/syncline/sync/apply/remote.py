@@ -1,7 +1,7 @@
-"""The operations of a plan in the space: mutations in few large commits, contents as soon as they are in storage.
+"""The operations of a plan in the space: mutations in few large commits, and contents as soon as they are in storage.
 
-A commit is written down before it is sent. If its answer gets lost, the next run sends the same request again, which
-the service answers as it did, or would have done, the first time.
+A commit is recorded before it is sent. If its answer is lost, the next run sends the same request again; the service
+answers as it did the first time, or applies the request now.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from syncline.sync.trees import BaseNode, Place, is_provisional
 from syncline.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
 
 MAX_TOGETHER = 1000
-"""Mutations in one commit."""
+"""Maximum number of mutations in one commit."""
 _MAX_BYTES = MAX_REQUEST_BYTES - 10_000
 _LONGEST_WAIT_SECONDS = 10.0
 """Maximum number of seconds that an uploaded file waits for others before it is committed with them."""
@@ -59,11 +59,11 @@ _FINAL = {
     Verdict.MANIFEST_INVALID,
     Verdict.WRONG_KIND,
 }
-"""Verdicts that planning anew does not change, so that the user has to do something."""
+"""Verdicts that a new plan does not change, so that the user has to act."""
 
 
 class RemoteApplier:
-    """The space's side of one round."""
+    """Applies the operations of one round to the space."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class RemoteApplier:
         new_request: Callable[[], RequestId],
         progress: SyncProgress,
     ) -> None:
-        """`right` is the one by which the plan was made; every commit of the plan carries it."""
+        """`right` is the right on which the plan was based; every commit of the plan carries it."""
         self._ledger = ledger
         self._plan = ledger.plan
         self._here = here
@@ -96,17 +96,17 @@ class RemoteApplier:
     # ---- stages ----
 
     def arrange(self) -> None:
-        """Directories, moves, and deletions that free a name. They are sent with the first contents."""
+        """Queue new directories, moves, and deletions that free a name. They are sent with the first contents."""
         self._while_permitted(self._plan.arrange_remote, self._arrange)
 
     def send(self) -> None:
-        """Contents, and what is waiting. Raise SynclineError if that cannot go on; what was answered until then is
-        kept.
+        """Upload contents and send all queued mutations. Raise SynclineError if that cannot continue; answers received
+        before the error are recorded.
         """
         self._while_permitted((*self._plan.arrange_remote, *self._plan.sends), self._send)
 
     def delete(self) -> None:
-        """Deletions that can wait until the end."""
+        """Send the deletions that can wait until the end."""
         self._while_permitted(self._plan.delete_remote, self._delete)
 
     def _while_permitted(self, operations: tuple[Operation, ...], stage: Callable[[], None]) -> None:
@@ -114,7 +114,7 @@ class RemoteApplier:
             try:
                 stage()
             except (PermissionDenied, RightChanged) as error:
-                # The changes stay here; what comes from the space still does.
+                # The local changes stay unsent; changes of the space are still applied here.
                 self._batch = _Batch(self._new_request())
                 self._refusal = error
         left = [operation.node for operation in operations if not self._ledger.is_done(operation.node)]
@@ -143,7 +143,7 @@ class RemoteApplier:
         if any(
             nodes[operation.node].kind is NodeKind.DIRECTORY for operation in operations
         ) and self._ledger.mirror.pull(self._space):
-            # A directory goes with all that is in it, and there may be something new that nobody here has seen.
+            # A directory is deleted with everything in it, which may include something new that no scan here has seen.
             for operation in operations:
                 self._ledger.retry(operation.node, "the space has changed meanwhile; will be looked at again")
             return
@@ -154,7 +154,7 @@ class RemoteApplier:
     # ---- mutations ----
 
     def _parent(self, node: NodeId) -> NodeId | None:
-        """The id of the directory that a node is to be in; None if that has not been made."""
+        """Return the id of the target directory of a node; None if the directory has not been created."""
         parent = self._plan.target[node][0]
         return ROOT if parent == ROOT else self._ledger.real(parent)
 
@@ -246,7 +246,7 @@ class RemoteApplier:
         self._sent(operation, content, Signature.of(found), trusted=True)
 
     def _sent(self, operation: Write, content: Content, signature: Signature, *, trusted: bool) -> None:
-        """The content is in storage: have it committed, unless it is what the space has."""
+        """Queue the commit of a content that is in storage, unless the space already has the content."""
         node, ledger = operation.node, self._ledger
         ledger.update_here(
             node, digest=content.digest, executable=content.executable, signature=signature, trusted=trusted
@@ -264,7 +264,7 @@ class RemoteApplier:
     # ---- commits ----
 
     def _reserve(self, mutation: Mutation) -> None:
-        """See to it that there is room for the mutation in the batch."""
+        """Make room for the mutation in the batch."""
         size = _wire_size(mutation)
         if self._batch.mutations and (
             len(self._batch.mutations) >= MAX_TOGETHER or self._batch.size + size > _MAX_BYTES
@@ -284,7 +284,7 @@ class RemoteApplier:
                 answer = self._space.commit(batch.mutations, batch.request, right=self._right)
         except SynclineError as error:
             if not error.passing:
-                # The batch was not applied and will not be.
+                # The batch was not applied and never will be.
                 state.remove_in_flight(batch.request)
                 state.commit()
             raise
@@ -327,14 +327,14 @@ class RemoteApplier:
 
 
 def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: dict[NodeId, BaseNode]) -> None:
-    """Send again the commits of which no answer is known, and take over what they did."""
+    """Repeat the commits whose answer is unknown, and record their results."""
     for commit in state.in_flight():
         try:
             results = space.commit(commit.mutations, commit.request, right=commit.right).results
         except SynclineError as error:
             if error.passing:
                 raise
-            results = ()  # The commit was not applied and will not be; its changes are planned anew.
+            results = ()  # The commit was not applied and never will be; its changes are planned anew.
         for result, evidence in zip(results, commit.evidence, strict=False):
             if result.verdict is Verdict.ACCEPTED and result.node is not None:
                 mirror.absorb([result.node])
@@ -348,7 +348,7 @@ def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: di
 
 
 def _agreed(result: Result, evidence: Evidence, base: dict[NodeId, BaseNode]) -> BaseNode | None:
-    """The base after a content was accepted. Where a node is may not have been agreed on yet."""
+    """Return the base of a node after its content was accepted. The place of the node may not be agreed on yet."""
     node = result.node
     assert node is not None
     digest = node.content.digest if node.content else None
@@ -380,7 +380,7 @@ def _agreed(result: Result, evidence: Evidence, base: dict[NodeId, BaseNode]) ->
 
 
 def _wire_size(mutation: Mutation) -> int:
-    """About how many bytes a mutation takes in its request; never fewer than it does."""
+    """Return an upper bound of the bytes that a mutation takes in its request, close to the exact size."""
     content = getattr(mutation, "content", None)
     size = 128 + 4 * len(getattr(mutation, "name", "")) + 4 * len(getattr(mutation, "from_name", ""))
     if content is not None:
@@ -391,7 +391,7 @@ def _wire_size(mutation: Mutation) -> int:
 
 @dataclass(slots=True)
 class _Batch:
-    """A commit that is being gathered, column by column."""
+    """A commit that is being assembled, column by column."""
 
     request: RequestId
     mutations: list[Mutation] = dataclasses.field(default_factory=list)

@@ -1,1 +1,1 @@
-"""A synced folder: what it is linked to, and how things in it are reached and changed safely."""
+"""A synced folder: its link to a space, and safe access to the entries in it."""

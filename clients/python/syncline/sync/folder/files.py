@@ -1,10 +1,9 @@
-"""The synced folder as a place to act in: nothing is overwritten that was not expected, no symlink is followed.
+"""Safe access to the synced folder: no entry is overwritten unless it is the expected one, and no symlink is followed.
 
-Paths are relative to the folder, '/' between names, "" for the folder itself. Every one is walked from a descriptor
-of the folder with O_NOFOLLOW, so that neither a symlink on the way nor a filesystem mounted over the folder
-meanwhile leads anywhere else. Errors are OSError, in particular FileExistsError if something is in the way that must
-not be replaced, under its name or one that differs from that in Unicode spelling only, since to a space both are the
-same.
+Paths are relative to the folder, with '/' between names, and "" for the folder itself. Every path is walked from a
+descriptor of the folder with O_NOFOLLOW, so that neither a symlink in the path nor a filesystem mounted over the folder
+can redirect it. Errors are OSError. FileExistsError means that an entry which must not be replaced is in the way,
+either under the same name or under one that differs only in Unicode spelling, since to a space both are the same.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ _INCOMING = "new-"
 _OUTGOING = "old-"
 
 _MAX_OPEN = 64
-"""Directories that are kept open."""
+"""Maximum number of directories that are kept open."""
 _SYNC_ONE_BY_ONE = 16
-"""Up to so many files are flushed one by one, more of them with the whole filesystem."""
+"""Maximum number of files that are flushed one by one; for more files, the whole filesystem is flushed."""
 _FLUSHERS = 8
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,13 +47,13 @@ class FileChanged(OSError):
 
 
 def same_file(now: os.stat_result, expected: Signature) -> bool:
-    """Return True if a file is the expected one, as far as a rename leaves it visible, since that changes the ctime."""
+    """Return True if a file has the expected signature. The ctime is not compared, since a rename changes it."""
     found = Signature.of(now)
     return (found.size, found.mtime_ns, found.inode) == (expected.size, expected.mtime_ns, expected.inode)
 
 
 class Files:
-    """A synced folder. Close it, or use it in `with`."""
+    """A synced folder. Has to be closed, or used in `with`."""
 
     def __init__(self, root: Path, mounts: Mounts | None = None) -> None:
         self.root = root
@@ -80,7 +79,7 @@ class Files:
 
     @cached_property
     def naming(self) -> Naming:
-        """The rules of the filesystem for names, tried out on the client's own directory."""
+        """The filesystem's rules for names, determined by experiments in the client's own directory."""
         return Naming(
             folds_case=self._is_private(PRIVATE.upper()),
             like_windows=self._is_private(f"{PRIVATE}."),  # Such a filesystem ignores dots at the end of a name.
@@ -95,12 +94,12 @@ class Files:
     # ---- looking ----
 
     def open_directory(self, path: str) -> int:
-        """A descriptor of a directory that the caller closes."""
+        """Return a descriptor of a directory. The caller closes it."""
         parent, name = self._at(path)
         return os.open(name or ".", _DIRECTORY, dir_fd=parent)
 
     def open_file(self, path: str) -> int:
-        """A descriptor for reading that the caller closes. It need not be a regular file."""
+        """Return a descriptor for reading, which the caller closes. The entry need not be a regular file."""
         parent, name = self._at(path)
         return os.open(name, _READ, dir_fd=parent)
 
@@ -117,7 +116,7 @@ class Files:
         return True
 
     def is_taken(self, path: str) -> bool:
-        """Return True if the name of `path` is taken, in whichever spelling."""
+        """Return True if the name of `path` is taken, in any Unicode spelling."""
         return self.exists(path) or self._is_spelled_otherwise(path)
 
     def read_link(self, path: str) -> str:
@@ -127,24 +126,24 @@ class Files:
     # ---- acting ----
 
     def make_directory(self, path: str) -> None:
-        """Raise FileExistsError if anything is there."""
+        """Make a directory. Raise FileExistsError if the name is taken."""
         self._expect_free(path)
         parent, name = self._at(path)
         os.mkdir(name, dir_fd=parent)
         self._note_name(path)
 
     def make_symlink(self, path: str, target: str) -> None:
-        """Raise FileExistsError if anything is there."""
+        """Make a symlink. Raise FileExistsError if the name is taken."""
         self._expect_free(path)
         parent, name = self._at(path)
         os.symlink(target, name, dir_fd=parent)
         self._note_name(path)
 
     def move(self, path: str, to: str, *, directory: bool = False, back: bool = False) -> None:
-        """Rename. Raise FileExistsError if anything is at `to`; with `back` only under exactly that name, which was
-        its own.
+        """Rename. Raise FileExistsError if an entry is at `to`, in any Unicode spelling.
 
-        What a person has put beside it under another spelling is then no reason to leave it elsewhere.
+        With `back`, `to` is the former name of the entry, and only an entry with exactly that name is in the way: an
+        entry that a person made in another spelling must not prevent the way back.
         """
         if not back:
             self._expect_free(to, but=path)
@@ -158,7 +157,7 @@ class Files:
             self._note_name(to, before=path)
 
     def _expect_free(self, path: str, *, but: str = "") -> None:
-        """Raise FileExistsError if its name is there in another spelling, not counting what is at `but`."""
+        """Raise FileExistsError if the name exists in another spelling; the entry at `but` does not count."""
         if self._is_spelled_otherwise(path, but=but):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 
@@ -176,7 +175,7 @@ class Files:
         return any((directory, other) != _split(but) for other in spellings.others(name))
 
     def _note_name(self, path: str, *, before: str | None = None) -> None:
-        """Note that a name that was found free has been taken, perhaps by the entry that was at `before`."""
+        """Update the known spellings: a free name is taken now, perhaps by the entry that was at `before`."""
         directory, name = _split(path)
         above, gone = (directory, None) if before is None else _split(before)
         if above != directory:
@@ -186,20 +185,21 @@ class Files:
             spellings.changed(self._at(path)[0], come=name, gone=gone)
 
     def _forget_names(self, *paths: str) -> None:
-        """Something was done to these by which the names of their directories have changed."""
+        """Drop the known spellings of the directories of these paths."""
         for path in paths:
             self._spellings.pop(_split(path)[0], None)
 
     def remove_directory(self, path: str) -> None:
-        """Only if it is empty."""
+        """Remove a directory. Raise OSError if it is not empty."""
         parent, name = self._at(path)
         os.rmdir(name, dir_fd=parent)
         self.forget_directories()
 
     def remove(self, path: str, expected: Signature, *, token: str) -> None:
-        """Unlink a file that is still the expected one; else Changed, and it stays.
+        """Unlink a file if it is the expected one; otherwise raise FileChanged, and leave the file in place.
 
-        It is looked at where nobody else writes any more. `token` names it there, should we not get further.
+        The file is compared after it was moved to the private directory, where nobody else writes. `token` names it
+        there, in case this process dies in between.
         """
         if Signature.of(self.stat(path)) != expected:
             raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
@@ -217,7 +217,9 @@ class Files:
         self._unlink(aside)
 
     def replace(self, temporary: str, path: str, expected: Signature, *, token: str) -> None:
-        """Put a temporary file in the place of one that is still the expected one; else Changed, and it stays."""
+        """Replace a file by a temporary one if it is the expected one; otherwise raise FileChanged, and leave the file
+        in place.
+        """
         if Signature.of(self.stat(path)) != expected:
             raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
         aside = f"{TEMPORARY}/{_OUTGOING}{token}"
@@ -228,7 +230,7 @@ class Files:
             self.move(aside, temporary)
             raise
         if not exchanged:
-            # Without an exchange the path is without a file for a moment.
+            # Without an atomic exchange, the path has no file for a moment.
             self.move(aside, temporary)
             self.move(path, aside)
         replaced = same_file(self.stat(aside), expected)
@@ -242,15 +244,15 @@ class Files:
         self._unlink(aside)
 
     def mode(self, *, executable: bool, like: str | None = None) -> int:
-        """The permissions for a new file, or for one that is to replace the file at `like`."""
+        """Return the permissions for a new file, or for the replacement of the file at `like`."""
         if like is not None:
             return with_executable(self.stat(like).st_mode, executable=executable) & 0o777
         return with_executable(0o666 & ~self._umask, executable=executable) & ~self._umask
 
     def carry_over(self, path: str, temporary: str, *, executable: bool) -> list[str]:
-        """Give the file that is to replace another one what that one has besides its bytes.
+        """Copy the attributes other than the bytes from the file at `path` to its replacement.
 
-        Returns what could not be kept, in words.
+        Return descriptions of the attributes that could not be copied.
         """
         found = self.stat(path)
         if not stat.S_ISREG(found.st_mode):
@@ -275,7 +277,9 @@ class Files:
         return [*lost, "a hard link"] if found.st_nlink > 1 else lost
 
     def inherit(self, temporary: str, directory: str, *, executable: bool) -> list[str]:
-        """Give a new file what files inherit that are made in a directory. Returns what it could not be given."""
+        """Give a new file the attributes that files inherit in a directory. Return descriptions of those that could not
+        be set.
+        """
         inherited = self._inheritance(directory)
         if inherited == self._inheritance(TEMPORARY) and inherited.acl is None:
             return []
@@ -315,7 +319,7 @@ class Files:
     # ---- temporary files ----
 
     def prepare(self) -> None:
-        """Make the client's own directories. NotADirectoryError if something else is in their place."""
+        """Make the client's own directories. Raise NotADirectoryError if another entry has one of their names."""
         for path in (PRIVATE, TEMPORARY):
             with contextlib.suppress(FileExistsError):
                 self.make_directory(path)
@@ -327,7 +331,7 @@ class Files:
         return f"{TEMPORARY}/{_INCOMING}{token}"
 
     def temporaries(self) -> tuple[list[str], list[str]]:
-        """Return the files that an interrupted run left, as tokens of incoming files and of outgoing files."""
+        """Return the files that an interrupted run left: the tokens of incoming files, and those of outgoing files."""
         try:
             descriptor = self.open_directory(TEMPORARY)
         except (FileNotFoundError, NotADirectoryError):
@@ -346,21 +350,21 @@ class Files:
         return f"{TEMPORARY}/{_OUTGOING}{token}"
 
     def discard(self, path: str) -> None:
-        """Remove a temporary file; harmless if there is none."""
+        """Remove a temporary file if there is one."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self._unlink(path)
 
     # ---- durability ----
 
     def flush(self, files: Iterable[str], directories: Iterable[str]) -> None:
-        """Make durable what was written to these files and directories. Those that have gone are passed over."""
+        """Make the data of these files and directories durable. Missing ones are skipped."""
         paths = [(path, self.open_file) for path in files]
         paths += [(path, self.open_directory) for path in directories]
         if len(paths) > _SYNC_ONE_BY_ONE and _syncfs is not None and _syncfs(self._root) == 0:
             return
         with ThreadPoolExecutor(_FLUSHERS) as flushers:
             for start in range(0, len(paths), _MAX_OPEN):
-                # Opening walks shared descriptors; only the waiting is done side by side.
+                # Opening walks shared descriptors, so it is sequential; only the waiting is concurrent.
                 descriptors = [
                     descriptor
                     for path, opened in paths[start : start + _MAX_OPEN]
@@ -375,22 +379,22 @@ class Files:
     # ---- the way to a path ----
 
     def forget_directories(self) -> None:
-        """Paths may lead elsewhere from now on."""
+        """Close all cached directory descriptors, since paths may lead elsewhere from now on."""
         self._inheritances.clear()
         self._spellings.clear()
         while self._open:
             os.close(self._open.popitem()[1])
 
     def _at(self, path: str) -> tuple[int, str]:
-        """A descriptor of the directory, good until the next call, and the name in it."""
+        """Return a descriptor of the parent directory, valid until the next call, and the last name of the path."""
         directory, name = _split(path)
         return self._walk(directory), name
 
     @contextlib.contextmanager
     def _both(self, path: str, other: str) -> Iterator[tuple[int, str, int, str]]:
-        """The same for two paths at once."""
+        """Return the same as `_at` for two paths at once."""
         source, name = self._at(path)
-        # The second walk closes what the first one opened, but only if it opens that many itself.
+        # The second walk may evict descriptors that the first one opened, but only if it opens that many itself.
         deep = other.count("/") >= _MAX_OPEN
         if deep:
             source = os.dup(source)
@@ -427,13 +431,13 @@ class Files:
         self._forget_names(path)
 
     def _exchange(self, path: str, other: str) -> bool:
-        """Swap two files in one step; False where the system cannot."""
+        """Swap two files atomically; return False if the system cannot."""
         with self._both(path, other) as (source, name, target, other_name):
             return _rename(source, name, target, other_name, _EXCHANGE)
 
 
 def _split(path: str) -> tuple[str, str]:
-    """The directory and the name in it."""
+    """Return the parent directory and the last name of a path."""
     directory, _, name = path.rpartition("/")
     return directory, name
 
@@ -444,7 +448,7 @@ def _opened(path: str, opened: Callable[[str], int]) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a symlink: its directory says all about it
+        if error.errno == errno.ELOOP:  # a symlink, which its directory's listing describes completely
             return None
         raise
 
@@ -467,7 +471,7 @@ _syncfs = _library_function("syncfs") if sys.platform == "linux" else None
 
 
 def _rename(source: int, name: str, target: int, new_name: str, flag: int) -> bool:
-    """Rename in the manner of `flag`; False where the system or the filesystem cannot."""
+    """Rename with the flag `flag`; return False if the system or the filesystem does not support the flag."""
     if _renameat2 is None:
         return False
     if _renameat2(source, os.fsencode(name), target, os.fsencode(new_name), flag) == 0:

@@ -1,8 +1,8 @@
 """The link between a directory and a space.
 
-`SYNCLINE_HOME/folders/<id>/link.json` says where the folder is and what it is linked to; `DIR/.syncline/folder` says
-which id the folder has. Both are needed: an unmounted disk leaves a directory without the second, and a moved or copied
-folder brings it along to another place.
+`SYNCLINE_HOME/folders/<id>/link.json` holds the folder's path and its space; `DIR/.syncline/folder` holds the folder's
+id. Both are needed: an unmounted disk leaves a directory without the second, and a moved or copied folder brings the
+second along to another place.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _UNLINK = "if it is not to be synced any more, remove {} first (no other file is
 
 
 class Relation(Enum):
-    """The relation of a directory with a marker to a folder."""
+    """The relation of a directory that has a marker to a folder."""
 
     NONE = auto()
     SAME_SPACE = auto()
-    """Another one, of the same space."""
+    """A different folder that is linked to the same space."""
     SAME_FOLDER = auto()
     """The folder itself, or a copy of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A synced folder: its real path, the space that it is linked to, and where its state is."""
+    """A synced folder: its real path, its space, and the path of its state."""
 
     id: str
     root: Path
@@ -64,7 +64,9 @@ class Folder:
         return self.state / "state.db"
 
     def relative(self, path: Path) -> str:
-        """A path below the folder as one from the space's root. Raise InvalidArgument if it is not below it."""
+        """Convert a path below the folder to one from the space's root. Raise InvalidArgument if it is not below the
+        folder.
+        """
         absolute = Path(os.path.realpath(path.parent)) / path.name if path.name else Path(os.path.realpath(path))
         try:
             relative = absolute.relative_to(self.root)
@@ -74,11 +76,13 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else syncs this folder meanwhile. FolderBusy, after a wait for what may be a watch."""
+        """Hold the lock that prevents other syncs of this folder. Raise FolderBusy after a wait, in which a watch may
+        release the lock.
+        """
         from filelock import FileLock, Timeout  # noqa: PLC0415 - `status` and others do without
 
         path = self.root / PRIVATE / "lock"
-        with suppress(OSError):  # Earlier versions let other users of the machine open it, and so hold the lock.
+        with suppress(OSError):  # Earlier versions let other users of the machine open this file, and so hold the lock.
             path.chmod(0o600)
         lock = FileLock(path, timeout=_PATIENCE_SECONDS, mode=0o600)
         try:
@@ -86,16 +90,16 @@ class Folder:
         except Timeout:
             raise FolderBusy(f"another sync of {self.root} is running; wait for it or end it") from None
         try:
-            for path in (self.root / MARKER, self.state / _LINK):  # A process that was killed has left these.
+            for path in (self.root / MARKER, self.state / _LINK):  # Files that a killed process left.
                 path.with_name(f"{path.name}{_UNFINISHED}").unlink(missing_ok=True)
             yield
         finally:
             lock.release()
 
     def check_root(self) -> None:
-        """FolderMissing, FolderUnreadable unless the folder is there, and is this one.
+        """Raise FolderMissing or FolderUnreadable unless the folder exists and is this one.
 
-        Raise FolderNotLinked if it was forgotten meanwhile.
+        Raise FolderNotLinked if the link was removed in the meantime.
         """
         if not (self.state / _LINK).exists():
             raise FolderNotLinked(f"{self.root} is not linked any more; `syncline sync DIR` links it anew")
@@ -113,7 +117,7 @@ class Folder:
 
 
 def folders(home: Path) -> list[Folder]:
-    """All linked folders by path. One whose link cannot be read is left out."""
+    """Return all linked folders by path. A folder whose link cannot be read is left out."""
     try:
         states = list((home / _FOLDERS).iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -122,10 +126,10 @@ def folders(home: Path) -> list[Folder]:
 
 
 def find_folder(home: Path, path: Path) -> Folder:
-    """The innermost linked folder that `path` is, or is in, also if it was moved. Raise FolderNotLinked,
+    """Return the innermost linked folder that contains `path`, even if it was moved. Raise FolderNotLinked or
     FolderUnreadable.
 
-    Where there is none any more, the one that was there, whose `check_root` says what is wrong.
+    If the folder does not exist any more, return it all the same; its `check_root` raises the reason.
     """
     real = Path(os.path.realpath(path))
     known = folders(home)
@@ -142,10 +146,9 @@ def find_folder(home: Path, path: Path) -> Folder:
 
 
 def open_folder(home: Path, directory: Path) -> Folder | None:
-    """The folder that this directory is linked as; None if it is not.
+    """Return the folder that this directory is linked as; None if it is not linked.
 
-    A folder that was moved is recognised, wherever it is now. Raise FolderMissing, FolderUnreadable,
-    LinkedElsewhere.
+    A moved folder is recognised at its new place. Raise FolderMissing, FolderUnreadable or LinkedElsewhere.
     """
     root = Path(os.path.realpath(directory))
     known = folders(home)
@@ -175,9 +178,9 @@ def open_folder(home: Path, directory: Path) -> Folder | None:
 
 
 def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
-    """Link a directory, which is made if only it itself is missing. Raise FolderUnsuitable, LinkedElsewhere.
+    """Link a directory; make it if its parent exists. Raise FolderUnsuitable or LinkedElsewhere.
 
-    Nothing is left of a link that cannot be made.
+    Nothing remains of a link that cannot be completed.
     """
     root = Path(os.path.realpath(directory))
     check_suitable(home, directory)
@@ -188,7 +191,8 @@ def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) ->
     try:
         root.mkdir(exist_ok=True)
         private.mkdir(exist_ok=True)
-        # The marker comes last: a link without it is refused with words that say what to do, the reverse is not.
+        # The marker is written last: a link without a marker is refused with a text that says what to do, a marker
+        # without a link is not.
         folder.state.mkdir(mode=0o700, parents=True)
         _save(folder)
         _write(root / MARKER, json.dumps({"folder": identifier, "space": space}) + "\n")
@@ -205,7 +209,7 @@ def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) ->
 
 
 def check_suitable(home: Path, directory: Path) -> None:
-    """Raise FolderUnsuitable, LinkedElsewhere if this directory cannot be linked."""
+    """Raise FolderUnsuitable or LinkedElsewhere if this directory cannot be linked."""
     root = Path(os.path.realpath(directory))
     real_home = Path(os.path.realpath(home))
     if root == real_home or root in real_home.parents:
@@ -221,10 +225,10 @@ def check_suitable(home: Path, directory: Path) -> None:
 
 
 def _check_neighbours(root: Path, others: list[Folder]) -> None:
-    """Raise LinkedElsewhere if a directory is in a synced folder, or one of `others` in it. What is gone is in no
-    one's way.
+    """Raise LinkedElsewhere if a directory is inside a synced folder, or contains one of `others`. Folders that do not
+    exist do not count.
 
-    A disk that is away counts as gone: when it is back, its folder is one in another one, which does no harm.
+    A disk that is not mounted counts as absent: when it returns, its folder is a nested one, which does no harm.
     """
     for above in root.parents:
         if _is_marked(above):
@@ -248,7 +252,7 @@ def relation(marker: bytes, folder: Folder) -> Relation:
 
 
 def _marked(root: Path) -> str | None:
-    """The id that a directory says it has; None if it says nothing sensible. Raise FolderUnreadable."""
+    """Return the id in a directory's marker; None if there is no valid one. Raise FolderUnreadable."""
     try:
         document = json.loads((root / MARKER).read_bytes())
         return parse_text_id(document["folder"], what="folder")
@@ -261,8 +265,8 @@ def _marked(root: Path) -> str | None:
 
 
 def _is_marked(root: Path, identifier: str | None = None) -> bool:
-    """Return True if a directory has the marker of a synced folder, of the one with `identifier` if that is given. A
-    marker that cannot be read counts as one.
+    """Return True if a directory has the marker of a synced folder, or of the folder with `identifier` if that is
+    given. An unreadable marker counts as one.
     """
     try:
         return (root / MARKER).is_file() if identifier is None else _marked(root) == identifier
@@ -314,7 +318,7 @@ def _write(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None  # The error of a write names no file.
+        raise OSError(error.errno, error.strerror, str(path)) from None  # The error of a write does not name the file.
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

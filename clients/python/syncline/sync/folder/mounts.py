@@ -1,8 +1,8 @@
-"""Names of the filesystems that directories are on, which a reboot does not change, and the places of mounts.
+"""Names of filesystems that survive a reboot, and the places of mounts.
 
-A device number is given anew at each boot to disks, network mounts and FUSE, and is the same on both sides of a bind
-mount. So a filesystem is known by the UUID of its disk, by what a network or FUSE mount is mounted from, else by the id
-that `statfs` gives; and a directory by its filesystem and its path in it.
+Device numbers are assigned anew at each boot to disks, network mounts and FUSE, and are the same on both sides of a
+bind mount. A filesystem is therefore identified by the UUID of its disk, by the source of a network or FUSE mount, or
+else by the id that `statfs` returns; a directory is identified by its filesystem and its path in it.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import Protocol
 from syncline.sync.trees import printable
 
 UNKNOWN = "?"
-"""Stands for a filesystem of which only is known that it was mounted."""
+"""Name of a filesystem of which is known only that it was mounted."""
 
 _BY_UUID = Path("/dev/disk/by-uuid")
 _MOUNTINFO = "/proc/thread-self/mountinfo"
 _WITHOUT_SOURCE = {"tmpfs", "ramfs", "overlay", "devtmpfs", "aufs"}
-"""Types of filesystems whose source in the mount table is a word that identifies nothing."""
+"""Types of filesystems whose source in the mount table identifies nothing."""
 _WEAK = ("fsid=", "dev=")
-"""Names that the same filesystem may change, as XFS and FUSE do when a device gets another number."""
+"""Prefixes of names that may change for the same filesystem, as with XFS and FUSE when a device gets another number."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenDirectory:
-    """An open directory: which mount shows it, on which filesystem it is, and its path there."""
+    """An open directory: the mount that shows it, its filesystem, and its path in the filesystem."""
 
     mount: str
     filesystem: str
     path: str
 
     def below(self, path: str) -> OpenDirectory:
-        """Return the directory at a path below this one, if nothing is mounted on the way."""
+        """Return the directory at a path below this one, provided that no mount is in between."""
         return OpenDirectory(self.mount, self.filesystem, f"{self.path.rstrip('/')}/{path}")
 
     @property
     def name(self) -> str:
-        """The name under which the state database remembers the directory."""
+        """Return the name under which the state database records the directory."""
         return printable(f"{self.filesystem} {self.path}")
 
 
@@ -49,20 +49,20 @@ class Mounts(Protocol):
     """The mounts in one folder."""
 
     def points(self) -> frozenset[str]:
-        """The paths below the folder at which something is mounted now."""
+        """Return the paths below the folder at which something is mounted now."""
 
     def look(self, path: str, descriptor: int) -> OpenDirectory:
         """Return the mount, filesystem and path of the open directory at a path below the folder."""
 
 
 def may_be_same(before: str, now: str) -> bool:
-    """Return True if two names could mean one directory of one filesystem, although they differ."""
+    """Return True if two different names may denote the same directory of the same filesystem."""
     (one, path), (other, other_path) = before.split(" ", 1), now.split(" ", 1)
     return path == other_path and (one.startswith(_WEAK) or other.startswith(_WEAK))
 
 
 class SystemMounts:
-    """The mounts of this system. Where it does not list them, another device number tells a mount."""
+    """The mounts of this system. If the system does not list its mounts, a different device number indicates one."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
@@ -90,7 +90,7 @@ class SystemMounts:
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
-    """A line of mountinfo: `root` is the directory of the filesystem that is shown at `point`."""
+    """A line of mountinfo: `root` is the directory of the filesystem that is mounted at `point`."""
 
     device: int
     root: str
@@ -99,7 +99,7 @@ class _Mount:
     source: str
 
     def name(self, descriptor: int) -> str:
-        """The name of the filesystem, on which the open directory is."""
+        """Return the name of the filesystem of the open directory."""
         if uuid := self._uuid():
             return f"uuid={uuid}"
         if not os.major(self.device) and self.kind not in _WITHOUT_SOURCE and re.search(r"[/:@]", self.source):
@@ -108,7 +108,7 @@ class _Mount:
 
     def _uuid(self) -> str | None:
         device = self.device
-        if not os.major(device) and self.source.startswith("/dev/"):  # btrfs has a number for each subvolume
+        if not os.major(device) and self.source.startswith("/dev/"):  # btrfs assigns a device number to each subvolume
             try:
                 device = os.stat(self.source).st_rdev  # noqa: PTH116 - names of any bytes
             except OSError:
@@ -117,7 +117,7 @@ class _Mount:
 
 
 def _listed() -> dict[str, _Mount]:
-    """All mounts by number; none where the system does not list them."""
+    """Return all mounts by number; empty if the system does not list them."""
     if sys.platform != "linux":
         return {}
     mounts = {}
@@ -141,7 +141,7 @@ def _unescaped(text: str) -> str:
 
 
 def _mount_of(descriptor: int) -> str:
-    """The number of the mount that shows an open directory; "" where the system does not tell."""
+    """Return the number of the mount that shows an open directory; "" if the system does not tell."""
     try:
         text = Path(f"/proc/thread-self/fdinfo/{descriptor}").read_text(encoding="ascii")
     except OSError:
@@ -151,7 +151,7 @@ def _mount_of(descriptor: int) -> str:
 
 
 def _uuids() -> dict[int, str]:
-    """The UUIDs of the filesystems on disks by device number."""
+    """Return the UUIDs of the filesystems on disks, by device number."""
     found = {}
     try:
         for link in _BY_UUID.iterdir():

@@ -1,4 +1,6 @@
-"""Names in one directory that differ in Unicode spelling only. Of those a space can have one; syncing adds none."""
+"""Names in one directory that differ only in Unicode spelling. A space can have only one of them; a sync never adds a
+second.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +9,23 @@ import os
 from syncline.model.names import normalize
 
 _SHARED = frozenset(";K`")
-"""The ASCII that other characters become in NFC: the Greek question mark, the Kelvin sign, the Greek varia."""
+"""ASCII characters that are the NFC of other characters: the Greek question mark, the Kelvin sign, the Greek varia."""
 
 
 def has_one_spelling(name: str) -> bool:
-    """True only if no other name is the same in NFC. It may be False for such a name, too."""
+    """Return True only if no other name has the same NFC. False does not mean that there is one."""
     return name.isascii() and _SHARED.isdisjoint(name)
 
 
 class Spellings:
     """The names in one directory by their NFC, read once for many questions.
 
-    They hold as long as the directory shows no change but those that are told. What somebody makes there in the same
-    tick of the filesystem's clock as one of these is not noticed.
+    The names are valid for as long as the directory shows no other changes than those reported by `changed`. A change
+    by another program within the same tick of the filesystem's clock is not detected.
     """
 
     def __init__(self, directory: int) -> None:
-        """`directory` is a descriptor of it, here as in all methods."""
+        """`directory` is a descriptor of the directory, in all methods."""
         self._stamp = _stamp(directory)
         self._names: dict[str, set[str]] = {}
         for name in os.listdir(directory):
@@ -34,11 +36,11 @@ class Spellings:
         return _stamp(directory) == self._stamp
 
     def others(self, name: str) -> frozenset[str]:
-        """The names that differ from this one in spelling only."""
+        """Return the names that differ from this one in Unicode spelling only."""
         return frozenset(self._names.get(normalize(name), ())) - {name}
 
     def changed(self, directory: int, *, come: str, gone: str | None = None) -> None:
-        """Take over what was just done to the directory."""
+        """Apply a change that this process just made to the directory."""
         if gone is not None:
             self._names.get(normalize(gone), set()).discard(gone)
         self._names.setdefault(normalize(come), set()).add(come)

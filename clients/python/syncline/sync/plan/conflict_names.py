@@ -19,6 +19,6 @@ def conflict_label(device: str, now: datetime) -> str:
 
 
 def conflict_name(name: str, label: str, taken: Container[str]) -> str:
-    """A name for the copy of `name` that is not `taken` and keeps the rules of names."""
+    """Return a valid name for the conflict copy of `name` that is not in `taken`."""
     candidates = (with_mark(name, f"({label})" if number == 1 else f"({label} {number})") for number in count(1))
     return next(candidate for candidate in candidates if candidate not in taken)

@@ -1,8 +1,8 @@
-"""Changes made here while this device had no right to change the space are dropped, not kept for later.
+"""Reverting local changes that were made without the right to change the space.
 
-A plan on which the space would be changed so is made anew as if folder and space had never agreed on the nodes in
-question: what was deleted here comes back, what was moved goes back, an edit becomes a conflict copy beside what the
-space has. What is new here takes nothing from anybody: it stays, and is uploaded once that is allowed.
+A plan that would change the space without the right is made again as if folder and space had never agreed on the nodes
+in question: a local deletion is undone, a local move is undone, and a local edit becomes a conflict copy beside the
+space's content. New local files affect nobody: they stay, and are uploaded once the right is granted.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ READS_ONLY = "stays here only: your role in this space only lets you read"
 
 @dataclass(frozen=True, slots=True)
 class Disowned:
-    """A plan without wishes that nobody had the right to, and the nodes that those were about."""
+    """A plan without the changes that nobody had the right to make, and the nodes of those changes."""
 
     plan: Plan
     nodes: frozenset[NodeId]
     forgotten: frozenset[NodeId]
-    """The nodes whose base is to be dropped. The base still tells what the other nodes were."""
+    """The nodes whose base is to be dropped. The base still holds the former state of the other nodes."""
 
 
 def is_estranged(told: Right, state: State) -> bool:
@@ -38,11 +38,12 @@ def is_estranged(told: Right, state: State) -> bool:
 
 
 def disown(base: Base, local: Local, remote: Remote, *, label: str, edits: bool) -> Disowned:
-    """Plan without the moves and deletions, and the `edits`, that were made here."""
+    """Plan without the local moves and deletions, and, with `edits`, without the local edits."""
     agreed = dict(base)
     nodes: set[NodeId] = set()
     forgotten: set[NodeId] = set()
-    while True:  # One operation may only come up when another is no more. `agreed` gets smaller each time.
+    # Removing one operation may lead to another one. The loop ends, since `agreed` shrinks in each iteration.
+    while True:
         todo = plan(agreed, local, remote, label=label)
         wishes = {
             node: operation
@@ -70,7 +71,7 @@ def _wished(operation: Operation, *, edits: bool) -> Iterator[NodeId]:
 
 
 def read_only(todo: Plan) -> tuple[Plan, list[Problem]]:
-    """The part of a plan that is about the folder, and what stays here only."""
+    """Return the part of a plan that changes the folder only, and the local changes that cannot be sent."""
     kept = [
         Problem(printable(path_of(node, todo.target)), READS_ONLY)
         for node in dict.fromkeys(operation.node for operation in todo.operations(Side.REMOTE))

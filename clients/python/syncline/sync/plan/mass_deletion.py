@@ -1,4 +1,4 @@
-"""The guard against deletions that look like an accident, since most files would be deleted. Pure."""
+"""Guard against accidental mass deletions. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from syncline.sync.plan.plan import Plan
 from syncline.sync.ports import MassDelete
 
 FEW_FILES = 20
-"""Number of files below which any number of them may be deleted without a confirmation."""
+"""A plan that deletes fewer files than this needs no confirmation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Deletions:
 
 
 def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> tuple[Plan, str]:
-    """Return the plan that may be carried out, and the deletions that wait, in words for people; empty if none waits.
+    """Return the plan that may be carried out, and a text about the deletions that wait for a confirmation, empty if
+    none does.
 
     `root` is the folder. Raise TooManyDeletions if mass deletions are to be refused.
     """
@@ -57,7 +58,7 @@ def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> t
 
 
 def deletions(todo: Plan, base: Base) -> Deletions:
-    """Count. A file whose place is taken by another is replaced, not deleted."""
+    """Count the deleted files. A file whose place another file takes is replaced, not deleted."""
     deleted = _deleted_files(todo, base)
 
     def count(side: Side) -> int:
@@ -68,10 +69,9 @@ def deletions(todo: Plan, base: Base) -> Deletions:
 
 
 def without_deletions(todo: Plan, base: Base, sides: Container[Side]) -> Plan:
-    """The plan without its deletions on these sides, for which there will be another sync.
+    """Return the plan without its deletions on these sides, which are left to another sync.
 
-    Replacements are done. What needs the place of something that is not deleted will not get it, which its operation
-    says.
+    Replacements are kept. An operation that needs the place of a node that is not deleted will fail and report it.
     """
     deleted = _deleted_files(todo, base)
 
@@ -79,7 +79,7 @@ def without_deletions(todo: Plan, base: Base, sides: Container[Side]) -> Plan:
         if not isinstance(operation, Delete) or operation.side not in sides:
             return True
         if operation.side is Side.LOCAL and todo.local[operation.node].kind is NodeKind.DIRECTORY:
-            return False  # A directory without what was in it would not come back when the deletion is undone.
+            return False  # A directory without its former contents would not be restored when the deletion is undone.
         return not deleted(operation)
 
     return dataclasses.replace(

@@ -1,13 +1,15 @@
-"""The tree that folder and space are both to become: a three-way merge, node by node. Pure.
+"""The common target of folder and space: a three-way merge, node by node. Pure.
 
-- Changed on one side: that side holds. Parent and name are merged apart: one may come from here, one from there.
-- Content changed on both: equal contents are adopted; else the local one becomes a conflict copy, a node of its own.
-- Deleted on one side, changed or moved on the other: the change holds. Moving a directory counts for all that is below.
-  What was deleted in the space comes back as a new node.
-- Moved on both: the space's move holds, also where both together would make a cycle.
-- A directory is kept as long as anything in it is.
-- Two nodes of one name: the space's keeps it, the other gets a conflict name. Directories of one name become one, equal
-  files too, if that costs nobody a place.
+- Changed on one side: that change is taken. Parent and name are merged separately: one may come from the folder, the
+  other from the space.
+- Content changed on both sides: equal contents are adopted; otherwise the local one becomes a conflict copy, which is a
+  new node.
+- Deleted on one side, changed or moved on the other: the change is taken. A move of a directory counts for everything
+  below it. A node that was deleted in the space is restored as a new node.
+- Moved on both sides: the space's move is taken, also if the two moves together would make a cycle.
+- A directory is kept for as long as anything in it is.
+- Two nodes of one name: the space's node keeps the name, the other gets a conflict name. Directories of one name are
+  united, and so are equal files, unless that costs another node its place.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ Remote = Mapping[NodeId, RemoteNode]
 
 
 class ContentFlow(Enum):
-    """The direction in which the content of a node that is on both sides has to go."""
+    """The direction in which the content of a node that exists on both sides is transferred."""
 
     NOWHERE = "both sides have it"
     UP = "what is here is newer"
@@ -39,7 +41,9 @@ class ContentFlow(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The common tree, and the local tree under its ids: what is recreated, copied or adopted gets another id."""
+    """The common tree, and the local tree under the ids of the common one: recreated, copied or adopted nodes get other
+    ids.
+    """
 
     target: dict[NodeId, Place]
     local: Local
@@ -65,7 +69,7 @@ def content_flow(base: BaseNode | None, local: LocalNode, remote: RemoteNode) ->
 
 
 def merge(base: Base, local: Local, remote: Remote, *, label: str) -> Merged:
-    """Merge. `label` goes into the names of conflict copies."""
+    """Merge the trees. `label` is part of the names of conflict copies."""
     return _Merge(base, local, remote, label).run()
 
 
@@ -87,7 +91,7 @@ class _Merge:
         self._remote = remote
         self._label = label
         self._target: dict[NodeId, Place] = {}
-        self._renamed: dict[NodeId, NodeId] = {}  # ids of the local tree that have another id in the target
+        self._renamed: dict[NodeId, NodeId] = {}  # local ids whose node has another id in the target
         self._conflicts: set[NodeId] = set()
         self._moved_above: dict[NodeId, bool] = {}
         self._names: dict[NodeId, set[str]] | None = None
@@ -104,7 +108,7 @@ class _Merge:
     # ---- which nodes there will be, and where ----
 
     def _keep(self) -> list[NodeId]:
-        """Fill the target; returns the nodes whose local content becomes a conflict copy."""
+        """Fill the target; return the nodes whose local content becomes a conflict copy."""
         base, remote, target = self._base, self._remote, self._target
         copies = []
         for node, here in self._local.items():
@@ -130,7 +134,7 @@ class _Merge:
         return self._parent_from_here(parent), name
 
     def _parent_from_here(self, parent: NodeId) -> NodeId:
-        """The id that a local directory would have in the target."""
+        """Return the id in the target of a local directory."""
         return recreated_id(parent) if parent in self._base and parent not in self._remote else parent
 
     def _merged_place(self, before: BaseNode | None, here: LocalNode, there: RemoteNode) -> Place:
@@ -160,9 +164,7 @@ class _Merge:
         return self._place_there(there) != before.place or self._is_moved_above(there.parent, here=False)
 
     def _is_moved_above(self, directory: NodeId, *, here: bool) -> bool:
-        """Return True if a directory that is on this side only was moved, or any directory above it that is on this
-        side only.
-        """
+        """Return True if a directory that exists on this side only, or any such directory above it, was moved."""
         trail = []
         moved = False
         while directory in self._base and directory not in (self._remote if here else self._local):
@@ -202,7 +204,7 @@ class _Merge:
                 self._ground(cycle)
 
     def _follow_space(self, cycle: list[NodeId]) -> bool:
-        """Put nodes where the space has them; whether that changed anything."""
+        """Put nodes at their places in the space; return True if that changed anything."""
         places = {
             node: self._place_there(there)
             for node in cycle
@@ -213,7 +215,9 @@ class _Merge:
         return changed
 
     def _ground(self, cycle: list[NodeId]) -> None:
-        """Put nodes where they really are, on whichever side they are: interrupted moves alone made this cycle."""
+        """Put nodes at their actual places, on whichever side they exist: this cycle is due to interrupted moves
+        alone.
+        """
         for node in cycle:
             there, here = self._remote.get(node), self._local.get(original_id(node))
             if there is not None:
@@ -240,7 +244,7 @@ class _Merge:
             pending.append(parent)
 
     def _cycle(self) -> list[NodeId]:
-        """The nodes of one cycle; empty if there is none."""
+        """Return the nodes of one cycle; empty if there is none."""
         sound = {ROOT}
         for start in self._target:
             trail: dict[NodeId, None] = {}
@@ -260,7 +264,7 @@ class _Merge:
         while clashes := self._clashes():
             for place, nodes in clashes:
                 if any(self._target.get(node) != place for node in nodes):
-                    # The directories of these nodes have been united meanwhile; the next look finds the new place.
+                    # The directories of these nodes have been united; the next iteration uses the new place.
                     continue
                 winner, *losers = sorted(nodes, key=lambda node: self._claim(node, place))
                 for loser in losers:
@@ -290,7 +294,7 @@ class _Merge:
         )
 
     def _unite(self, loser: NodeId, winner: NodeId) -> bool:
-        """Make one of two nodes of one name if they are the same thing; the loser must not be in the space."""
+        """Unite two nodes of one name if they are equivalent. The loser must not be in the space."""
         mine, theirs = self._local.get(original_id(loser)), self._remote.get(winner)
         if loser in self._remote or mine is None or theirs is None or mine.kind is not theirs.kind:
             return False

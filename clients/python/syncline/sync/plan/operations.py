@@ -1,7 +1,7 @@
-"""The operations of a plan: one family, whichever side an operation changes.
+"""Operations of a plan: one class hierarchy for both sides.
 
-Planning, the executors and the words for people share these values. An operation names its side and a node; the plan
-has the places.
+Planning, the appliers and the descriptions share these values. An operation names its side and a node; the plan holds
+the places.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from syncline.sync.trees import Place
 
 
 class Side(Enum):
-    """The side that an operation changes. The value is the word for people."""
+    """The side that an operation changes. The value is the word to show to people."""
 
     LOCAL = "here"
     """The folder on this device."""
     REMOTE = "there"
-    """The space, as the services have it."""
+    """The space, as the services hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Make:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Move or rename a node; `aside` if the node does not stay at this place."""
+    """Move or rename a node; `aside` if this place is temporary."""
 
     side: Side
     node: NodeId
@@ -42,7 +42,9 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Give this side the content that the other side has of a file or symlink; `replaces` the content of this side."""
+    """Give this side the content that the other side has of a file or symlink. `replaces` is True if this side has a
+    content already.
+    """
 
     side: Side
     node: NodeId
@@ -51,7 +53,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class SetMode:
-    """Set or clear the executable bit as on the other side."""
+    """Set or clear the executable bit, as it is on the other side."""
 
     side: Side
     node: NodeId
@@ -61,8 +63,8 @@ class SetMode:
 class Delete:
     """Delete a node.
 
-    In the folder each item is deleted by an operation of its own, a directory after what was in it. In the space a
-    directory is deleted with all nodes `below` it, nearest first.
+    In the folder each item is deleted by its own operation, a directory after its contents. In the space a directory is
+    deleted with all nodes `below` it, nearest first.
     """
 
     side: Side
@@ -71,5 +73,5 @@ class Delete:
 
 
 ShapeOperation = Make | Move | Delete
-"""An operation that changes which names there are, and no content."""
+"""An operation that changes names and places, and no content."""
 Operation = ShapeOperation | Write | SetMode

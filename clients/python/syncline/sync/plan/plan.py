@@ -1,7 +1,7 @@
-"""The ordered operations in the folder and the space after which both agree. Pure, total and deterministic.
+"""The ordered operations that make folder and space agree. Pure, total and deterministic.
 
-The merge (`merge.py`) makes the target. The reshaping (`reshape.py`) makes the operations that turn each side into the
-target. This module adds the contents and puts the operations into stages.
+`merge.py` computes the target. `reshape.py` computes the operations that turn each side into the target. This module
+adds the contents and sorts the operations into stages.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from syncline.sync.trees import BaseNode, LocalNode, Place, RemoteNode, path_of
 class Plan:
     """Operations by stage. The order within a stage matters for `arrange_*` and `delete_*`, not for contents.
 
-    In the folder: `arrange_local`, then `fetches` and `modes`, then `delete_local`; in the space `arrange_remote`, then
-    `sends`, then `delete_remote`. `arrange_local` comes before all of the space's, and `delete_remote` last of all
-    (`in_order`). Node ids are those of `target`.
+    In the folder: `arrange_local`, then `fetches` and `modes`, then `delete_local`; in the space: `arrange_remote`,
+    then `sends`, then `delete_remote`. `arrange_local` precedes all operations in the space, and `delete_remote` is
+    last of all (`in_order`). Node ids are those of `target`.
     """
 
     target: Mapping[NodeId, Place]
     local: Local
     names: Mapping[NodeId, Place]
-    """The target as this device spells it."""
+    """The target, with names as they are spelled on this device."""
     arrange_local: tuple[ShapeOperation, ...] = ()
     fetches: tuple[Write, ...] = ()
     modes: tuple[SetMode, ...] = ()
@@ -40,7 +40,7 @@ class Plan:
     sends: tuple[Write, ...] = ()
     delete_remote: tuple[Delete, ...] = ()
     agreed: tuple[NodeId, ...] = ()
-    """Nodes that need no operation, of which the base says something else."""
+    """Nodes that need no operation but whose base has to be updated."""
     gone: tuple[NodeId, ...] = ()
     """Nodes of the base that are on neither side."""
     conflicts: frozenset[NodeId] = frozenset()
@@ -69,9 +69,9 @@ _Content = TypeVar("_Content", Write, SetMode)
 
 
 def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
-    """Plan. Each tree must be one: parents are there, no cycle, no two nodes at one place.
+    """Plan. Each argument must be a tree: every parent exists, there is no cycle, and no two nodes have the same place.
 
-    `label` goes into the names of conflict copies (`conflict_names.conflict_label`).
+    `label` is part of the names of conflict copies (`conflict_names.conflict_label`).
     """
     if quiet := _nothing_changed(base, local, remote):
         return quiet
@@ -106,7 +106,8 @@ def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
             case ContentFlow.UP:
                 sends.append(Write(Side.REMOTE, node, replaces=True))
             case ContentFlow.DOWN | ContentFlow.CONFLICT:
-                # A conflict's local content has gone to a copy, so that this is one only if the merge left it.
+                # In a conflict the local content has moved to a copy, so this node has local content only if the merge
+                # left it.
                 fetches.append(Write(Side.LOCAL, node, replaces=True))
             case ContentFlow.MODE_DOWN:
                 modes.append(SetMode(Side.LOCAL, node))
@@ -132,7 +133,7 @@ def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
 
 
 def is_agreed(base: BaseNode | None, here: LocalNode, there: RemoteNode) -> bool:
-    """Return True if the base records exactly what both sides are."""
+    """Return True if the base equals the state of both sides."""
     return (
         base is not None
         and base.place == there.place
@@ -146,7 +147,7 @@ def is_agreed(base: BaseNode | None, here: LocalNode, there: RemoteNode) -> bool
 
 
 def _nothing_changed(base: Base, local: Local, remote: Remote) -> Plan | None:
-    """The empty plan if all three trees are the same."""
+    """Return the empty plan if all three trees are equal; otherwise None."""
     if not len(base) == len(local) == len(remote):
         return None
     for node, before in base.items():
@@ -159,7 +160,7 @@ def _nothing_changed(base: Base, local: Local, remote: Remote) -> Plan | None:
 
 
 def _spelled(target: Mapping[NodeId, Place], local: Local, base: Base) -> dict[NodeId, Place]:
-    """The target with names as they are spelled here already."""
+    """Return the target with names as they are already spelled on this device."""
     spelled = {}
     for node, place in target.items():
         parent, name = place
@@ -175,7 +176,9 @@ def _spelled(target: Mapping[NodeId, Place], local: Local, base: Base) -> dict[N
 def _staged(
     operations: Sequence[ShapeOperation | Write],
 ) -> tuple[list[ShapeOperation], list[Write], list[Delete]]:
-    """Return the operations on the shape, the contents, for which nothing waits, and the deletions at the end."""
+    """Return the operations on names and places, the contents (for which no operation waits), and the deletions at the
+    end.
+    """
     last = len(operations)
     while last and isinstance(operations[last - 1], Delete):
         last -= 1

@@ -1,8 +1,8 @@
-"""The order of operations that turns one tree into another without ever needing what is not there yet.
+"""The order of operations that turns one tree into another so that each operation's preconditions hold.
 
-An operation waits until the directory that it goes to exists, the name is free and, for a directory, its new place is
-not below itself. Where operations wait for each other (two names swapped), one node is moved aside for a while. Nothing
-is moved twice otherwise.
+An operation waits until its target directory exists, the name is free and, for a directory, its new place is not below
+itself. If operations wait for each other (two swapped names), one node is moved aside temporarily. Otherwise, no node
+is moved twice.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def reshape(
     """Return the operations on one side that turn `current` into `target`, in order; deletions that free no name come
     last.
 
-    A node that is not in `current` is made, if `is_directory` says so, or else written. Both are trees: each parent is
-    there and two nodes have no place in common; `target` has no cycle.
+    A node that is not in `current` is made if `is_directory` returns True for it, and written otherwise. Both arguments
+    are trees: each parent exists and no two nodes have the same place; `target` has no cycle.
     """
     pending = [node for node, place in target.items() if current.get(node) != place]
     if not pending and len(current) == len(target):
@@ -73,7 +73,7 @@ class _Reshaping:
         return self._operations
 
     def _attempt(self, node: NodeId) -> bool:
-        """Put the node at its place if that is possible now, else note what it waits for."""
+        """Put the node at its place if that is possible now; otherwise record what it waits for."""
         place = self._target[node]
         parent = place[0]
         if parent != ROOT and parent not in self._place:
@@ -105,7 +105,7 @@ class _Reshaping:
         return (parent == ROOT or parent in self._place) and not self._is_below(parent, node)
 
     def _move_aside(self, node: NodeId) -> None:
-        """Free the name that this node waits for."""
+        """Free the name that this node waits for, by moving its holder aside."""
         holder = self._holder[_claimed(self._target[node])]
         aside = (self._place[holder][0], transit_name(holder))
         self._operations.append(Move(self._side, holder, aside, aside=True))
@@ -137,7 +137,9 @@ class _Reshaping:
         return False
 
     def _doomed(self, top: NodeId) -> list[NodeId] | None:
-        """The nodes below `top`, nearest first, if neither it nor any of them is in the target; else None."""
+        """Return the nodes below `top`, nearest first, if neither `top` nor any of them is in the target; otherwise
+        None.
+        """
         if top in self._target:
             return None
         below: list[NodeId] = []
@@ -158,7 +160,7 @@ class _Reshaping:
             self._vacate(node, self._place.pop(node))
 
     def _delete_the_rest(self) -> None:
-        """Nothing that is left over has anything of the target below it any more."""
+        """Delete the remaining nodes. No node of the target is below any of them now."""
         leftover = [node for node in self._place if node not in self._target]
         tops = [node for node in leftover if self._place[node][0] == ROOT or self._place[node][0] in self._target]
         for top in sorted(tops, key=lambda node: (*self._place[node], node)):
@@ -168,7 +170,7 @@ class _Reshaping:
 
 
 def _claimed(place: Place) -> Place:
-    """Return the place that no other node may have. A name that differs in its Unicode form only is the same name."""
+    """Return the key of a place. Names that differ only in Unicode form have the same key."""
     return place[0], normalize(place[1])
 
 

@@ -1,1 +1,1 @@
-"""The scan: one pass over the folder, the rules for what stays out, and the node that each entry is."""
+"""The scan: one pass over the folder, the rules for what is left out, and the identification of each entry's node."""

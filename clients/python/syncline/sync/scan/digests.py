@@ -1,4 +1,4 @@
-"""Reading files for their SHA-256: small ones at once, large ones side by side."""
+"""Computing the SHA-256 of files: small ones sequentially, large ones concurrently."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _READERS = min(4, os.cpu_count() or 1)
 
 
 def hash_files(files: Files, paths: Sequence[str]) -> dict[str, Hashed]:
-    """The digests of regular files. One that cannot be read, or changes while it is read, is left out."""
+    """Return the digests of regular files. A file that cannot be read, or changes while it is read, is left out."""
     hashed: dict[str, Hashed] = {}
     pending: list[tuple[str, Future[Hashed | None]]] = []
 
@@ -46,7 +46,7 @@ def hash_files(files: Files, paths: Sequence[str]) -> dict[str, Hashed]:
 
 
 def hash_file(files: Files, path: str) -> Hashed | None:
-    """The digest of one file; None if it cannot be read or is no regular file."""
+    """Return the digest of one file; None if it cannot be read or is no regular file."""
     return hash_files(files, [path]).get(path)
 
 

@@ -1,4 +1,4 @@
-"""Several things of one directory whose names differ in Unicode spelling only: one is synced, the others are said."""
+"""Entries of one directory whose names differ only in Unicode spelling: one is synced, the others are reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from syncline.sync.trees import BaseNode, Problem, printable
 
 
 def doubles(scan: Scan) -> dict[tuple[int, str], list[int]]:
-    """Entries of one directory whose names are the same in NFC, by the directory and that name."""
+    """Return groups of entries of one directory whose names have the same NFC, by the directory and that NFC."""
     if all(entry.name is entry.local_name for entry in scan.entries):
         return {}
     groups: dict[tuple[int, str], list[int]] = {}
@@ -19,9 +19,10 @@ def doubles(scan: Scan) -> dict[tuple[int, str], list[int]]:
 
 
 def closest(group: Iterable[int], scan: Scan, before: BaseNode | None, same_inode: Container[int]) -> list[int]:
-    """Such entries, the one first that is kept: what was agreed on for their place (`before`), else the one in NFC.
+    """Return the entries of a group with the one to keep first: the one that the base has at this place (`before`),
+    otherwise the one in NFC.
 
-    `same_inode` has those with the inode that was agreed on.
+    `same_inode` has the entries with the inode of the base.
     """
 
     def strangeness(n: int) -> tuple[bool, bool, bool]:

@@ -1,8 +1,8 @@
-"""The filters of a sync: ignored files that the space does not have, and what this device has excluded.
+"""The filters of a sync: ignored files that the space does not have, and the exclusions of this device.
 
-Ignore rules are those of git: `.synclineignore` in any directory, patterns of a deeper one before those above, the last
-that matches decides, nothing below an ignored directory is looked at. They keep files from being uploaded; what is in
-the space goes on being synced. Excluded paths are left alone on both sides, whatever happens to them.
+Ignore rules follow git: `.synclineignore` files may be in any directory, patterns of a deeper one precede those above,
+the last matching pattern decides, and nothing below an ignored directory is considered. Ignore rules prevent uploads;
+files that the space has are still synced. Excluded paths are left alone on both sides in every case.
 """
 
 from __future__ import annotations
@@ -27,43 +27,49 @@ IGNORE_FILE = ".synclineignore"
 _LONGEST = MIB
 MAX_PATTERNS = 2_000
 MAX_PATTERN_CHARACTERS = 64 * KIB
-"""Patterns that apply to one directory, and characters of their lines: each new name in it is matched against them."""
+"""Maximum size of the patterns that apply to one directory, in characters of their lines: each new name in it is
+matched against them.
+"""
 MAX_ALL_PATTERNS = 20_000
 MAX_ALL_PATTERN_CHARACTERS = 512 * KIB
-"""Patterns of all ignore files of a folder, and the characters of their lines."""
+"""Maximum size of the patterns of all ignore files of a folder, in characters of their lines."""
 MAX_ALL_BYTES = 16 * MIB
-"""Bytes of all ignore files of a folder that are read, with what is no pattern in them and with files that are refused.
-Files beyond them are not opened."""
+"""Maximum number of bytes that are read of all ignore files of a folder, including comments and refused files. Further
+files are not opened.
+"""
 _MAX_DECOMPOSED_CHARACTERS = 4 * MAX_CHARACTERS
-"""Normalisation makes at most four characters one. It takes the square of a run of combining marks, so each line is
-known to be short before it."""
+"""Maximum length in characters of a line before normalisation, which composes at most four characters into one.
+Normalisation takes quadratic time on a run of combining marks, so the length is checked first.
+"""
 _REMEMBERED = 64
-"""Ignore files whose rules are kept from one scan of a process to the next: to compile them takes much of a scan."""
+"""Number of ignore files whose compiled rules are kept between the scans of a process, since compiling takes a large
+part of a scan.
+"""
 _MOST_TOLD = 5
-"""Lines of one ignore file that are reported as no patterns."""
+"""Maximum number of invalid lines of one ignore file that are reported."""
 
 BUILT_IN = (
-    # File managers leave these in each directory that somebody looks at: they hold a view, no content.
+    # File managers create these in each directory that they show; they hold view settings, no content.
     ".DS_Store",
     "Thumbs.db",
     "ehthumbs.db",
     "[Dd]esktop.ini",
-    # Operating systems keep these at the root of a disk.
+    # Operating systems create these at the root of a disk.
     "/.Spotlight-V100/",
     "/.Trashes/",
     "/.Trash-*/",
     "/.fseventsd/",
     "/$RECYCLE.BIN/",
     "/System Volume Information/",
-    # Lock files tell that somebody has a document open: Office, LibreOffice, Emacs (a link to nowhere).
+    # Lock files show that a document is open: Office, LibreOffice, Emacs (a dangling symlink).
     "~$*",
     ".~lock.*#",
     ".#*",
-    # Unsaved work, which is worth something only on this device and to that program: Vim, Kate, Emacs.
+    # Unsaved work, which is useful only on this device and to that program: Vim, Kate, Emacs.
     ".*.sw[nop]",
     ".*.kate-swp",
     r"\#*#",
-    # Halves of a file that is just being saved: Word, programs of GNOME.
+    # Incomplete files of a save in progress: Word, programs of GNOME.
     "~WR[DLA]*.tmp",
     ".goutputstream-*",
     f"{SCRATCH_PREFIX}*/",  # `syncline get` makes these.
@@ -71,17 +77,19 @@ BUILT_IN = (
     ".nfs0*",
     ".fuse_hidden*",
 )
-"""Droppings of systems and editors. A pattern with `!` in an ignore file takes one back.
+"""Built-in ignore patterns for files that systems and editors leave behind. A pattern with `!` in an ignore file
+overrides one.
 
-Not here, since people keep files of such names: `*.tmp`, `*~`, `*.bak`, `*.part`, and `._*` (a Mac's resource forks).
+`*.tmp`, `*~`, `*.bak`, `*.part` and `._*` (a Mac's resource forks) are not included, since people keep files of such
+names.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """Everything that a sync leaves alone: nodes of the space with all below them, and paths in the folder.
+    """Everything that a sync leaves alone: nodes of the space with all nodes below them, and paths in the folder.
 
-    Beside the user's exclusions these are the private files of clients in synced folders within this one.
+    Besides the user's exclusions, this includes the private files of clients in nested synced folders.
     """
 
     nodes: frozenset[NodeId]
@@ -89,7 +97,7 @@ class Excluded:
 
     @classmethod
     def of(cls, exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> Excluded:
-        """`live` has parents before children."""
+        """Return the exclusions in a space. `live` has parents before children."""
         exclusions = list(exclusions)
         private = {node.id for node in live.values() if node.name == PRIVATE}
         if not exclusions and not private:
@@ -109,14 +117,14 @@ NOTHING_EXCLUDED = Excluded(frozenset(), frozenset())
 
 
 def found_again(exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
-    """The exclusions whose node has only now become known, or is another one now."""
+    """Return the exclusions whose node has become known, or has been replaced by another one."""
     open_ = [one for one in exclusions if one.node not in live]
     at = by_path({one.path for one in open_}, live)
     return [Exclusion(one.path, at[one.path]) for one in open_ if one.path in at]
 
 
 def by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str, NodeId]:
-    """The nodes at these paths."""
+    """Return the nodes at these paths."""
     prefixes: dict[str, None] = {}
     for path in paths:
         names = path.split("/")
@@ -138,7 +146,7 @@ def by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class _Amount:
-    """The number of patterns of ignore files, and of the characters of their lines."""
+    """The number of patterns in ignore files, and the number of characters in their lines."""
 
     patterns: int
     characters: int
@@ -159,7 +167,7 @@ _MOST_OF_ALL = _Amount(MAX_ALL_PATTERNS, MAX_ALL_PATTERN_CHARACTERS)
 
 
 class Filters:
-    """The rules over one scan. Entries go by number; what nobody asks about costs nothing."""
+    """The rules over one scan. Entries are given by number; results are computed on demand."""
 
     def __init__(self, scan: Scan, files: Files, excluded: frozenset[str] = frozenset()) -> None:
         self.problems: list[Problem] = []
@@ -184,13 +192,11 @@ class Filters:
 
     @cached_property
     def _roots(self) -> set[int]:
-        """The directories in the folder that are synced folders by themselves."""
+        """Return the directories in the folder that are the roots of other synced folders."""
         return {entry.parent for entry in self._scan.entries if entry.local_name == PRIVATE}
 
     def _is_anothers(self, number: int) -> bool:
-        """Return True if an entry is no file of the user's, but one that the client of a synced folder within this one
-        uses.
-        """
+        """Return True if an entry belongs to the client of a nested synced folder, not to the user."""
         entry = self._scan.entries[number]
         if entry.local_name == PRIVATE:
             return True
@@ -202,7 +208,7 @@ class Filters:
         return above != TOP
 
     def excludes_path(self, path: str) -> bool:
-        """Return True if exactly this path is excluded, in whichever Unicode form it is written."""
+        """Return True if exactly this path is excluded, in any Unicode form."""
         return normalize(path) in self._excluded_paths
 
     def is_ignored(self, number: int) -> bool:
@@ -213,7 +219,7 @@ class Filters:
         return self._ignored[number]
 
     def _unknown(self, number: int, known: Mapping[int, bool]) -> list[int]:
-        """The entry and those above it, nearest first, of which nothing is known."""
+        """Return the entry and its ancestors, nearest first, up to the first one in `known`."""
         chain = []
         while number not in known:
             chain.append(number)
@@ -238,7 +244,7 @@ class Filters:
     def _rules(self) -> dict[int, Rules]:
         rules: dict[int, Rules] = {}
         applying: dict[int, _Amount] = {}
-        """Patterns that apply to a directory, with those from above."""
+        """Amount of patterns that apply to each directory, including those from the directories above."""
         everything = _Amount(0, 0)
         for number, entry in enumerate(self._scan.entries):
             if entry.name != IGNORE_FILE or entry.kind is not NodeKind.FILE:
@@ -266,14 +272,14 @@ class Filters:
         return _Amount(0, 0)
 
     def _read(self, path: str) -> tuple[list[Pattern], _Amount] | None:
-        """The patterns of an ignore file, and their amount; None if the file cannot be used."""
+        """Return the patterns of an ignore file, and their amount; None if the file cannot be used."""
         try:
             left = MAX_ALL_BYTES - self._bytes_read
             if not left:
                 raise ValueError(f"the ignore files before it have the {MAX_ALL_BYTES} bytes that are read of a folder")
             with os.fdopen(self._files.open_file(path), "rb") as file:
-                raw = file.read(min(_LONGEST, left) + 1)  # One byte more tells that there is more.
-            self._bytes_read += min(len(raw), left)  # A file that is refused was read all the same.
+                raw = file.read(min(_LONGEST, left) + 1)  # one byte more shows whether there is more
+            self._bytes_read += min(len(raw), left)  # a refused file was read as well
             if len(raw) > _LONGEST:
                 raise ValueError(f"it has more than {_LONGEST} bytes")
             if len(raw) > left:

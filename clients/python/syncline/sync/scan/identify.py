@@ -1,9 +1,10 @@
-"""Identification of the node that each entry of the folder is: the one that was here, one that has come from elsewhere,
+"""Identification of the node that each entry of the folder is: the node that was there before, a node that was moved,
 or a new one.
 
-A directory is known by its inode and something of what was in it, else by its path; a file by its path, unless its
-inode is that of another file; else by its inode, or by its content where that is beyond doubt. So a renamed directory
-is one move, whatever is below it, and a file that a program replaces when it saves remains the same file.
+A directory is identified by its inode together with something that was in it, else by its path. A file is identified by
+its path, unless its inode is that of another file; else by its inode, or by its content if that is unambiguous. A
+renamed directory is therefore one move, whatever is below it, and a file that a program replaces on save stays the same
+file.
 """
 
 from __future__ import annotations
@@ -62,18 +63,20 @@ class Hashed:
 
 
 Hasher = Callable[[Sequence[int]], Mapping[int, Hashed]]
-"""Reads the files of entries given by number; one that cannot be read or changes meanwhile is left out."""
+"""Function that reads and hashes the files of entries, given by number. A file that cannot be read or changes while it
+is read is left out.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The local tree, and what kept something from being looked at.
+    """The local tree, and the parts of the folder that were not identified.
 
-    `excluded` are the nodes that were found where nothing is synced; `holding` are the directories with something
-    below them that is left out. What is left out is not in the tree.
+    `excluded` are the nodes at places that are not synced; `holding` are the directories with something left out below
+    them. Entries that are left out are not in the tree.
 
-    `asleep` are the nodes of any tree at and below strange places (`strange.Strange`). Nobody can tell what became of
-    them, so they are left as they are on both sides and in the base. The base need not keep the `forgotten` nodes.
+    `asleep` are the nodes of any tree at and below strange places (`strange.Strange`). Their fate cannot be determined,
+    so they are left unchanged on both sides and in the base. The `forgotten` nodes can be removed from the base.
     """
 
     local: dict[NodeId, LocalNode]
@@ -85,10 +88,10 @@ class Identified:
 
 
 class Filter(Protocol):
-    """The rules for the entries of a scan that stay out of the tree. Entries are given by their number."""
+    """The rules for entries that are left out of the tree. Entries are given by their number."""
 
     def is_excluded(self, number: int) -> bool:
-        """Return True if an entry is left alone, whatever it is."""
+        """Return True if an entry is excluded, whatever its kind."""
 
     def excludes_path(self, path: str) -> bool:
         """Return True if exactly this path is excluded."""
@@ -101,7 +104,7 @@ class Filter(Protocol):
 
 
 class Everything:
-    """Nothing is left out."""
+    """Filter that leaves nothing out."""
 
     def is_excluded(self, number: int) -> bool:  # noqa: ARG002 - a Filter
         return False
@@ -117,7 +120,9 @@ class Everything:
 
 
 def identify(scan: Scan, base: Base, remote: Remote, hash_files: Hasher, filters: Filter | None = None) -> Identified:
-    """Identify. `remote` holds the live nodes only. Files are read only where their content decides something."""
+    """Identify all entries. `remote` holds the live nodes only. Files are read only if their content decides
+    something.
+    """
     strange = Strange(scan, base, remote)
     while True:
         known = {node: before for node, before in base.items() if node not in strange.below}
@@ -157,7 +162,7 @@ class _Identification:
         self._dropped: set[int] = set()
 
     def finds_strange(self) -> bool:
-        """Identify the directories; whether that has found a place whose filesystem is not the one that was synced."""
+        """Identify the directories; return True if one is on another filesystem than the one that was synced."""
         directories = [n for n, entry in enumerate(self._scan.entries) if entry.kind is NodeKind.DIRECTORY]
         known = len(self._strange.below)
         self._identify_directories(directories)
@@ -200,16 +205,17 @@ class _Identification:
     # ---- what stays out ----
 
     def _leave_out(self) -> tuple[set[int], set[int]]:
-        """The entries that do not get into the tree; and those that have something of that kind below them.
+        """Return the entries that are left out of the tree, and the directories that have such entries below them.
 
-        What is ignored is left out if it is new and nothing below it is in the space; and so is a new directory in
-        which there is nothing else. A place that the space has is not given up to what is merely ignored.
+        An ignored entry is left out if it is new and nothing below it is in the space. A new directory that contains
+        nothing but ignored entries is left out, too. An ignored entry never replaces a node that the space has at the
+        same place.
         """
         filters, entries = self._filters, self._scan.entries
         places: set[Place] | None = None
         left_out: set[int] = set()
         holding: set[int] = set()
-        kept: set[int] = set()  # directories with something in them that gets into the tree
+        kept: set[int] = set()  # directories that contain something that is kept
         for n in reversed(range(len(entries))):
             if n not in self._nodes:
                 continue
@@ -300,8 +306,8 @@ class _Identification:
     # ---- files ----
 
     def _is_dropped(self, n: int) -> bool:
-        """Return True if another entry with the same name in NFC is kept instead: the one that is known here, else any
-        one.
+        """Return True if another entry with the same NFC name is kept instead: the one that the base has, else any one
+        of them.
         """
         entries = self._scan.entries
         group = self._doubles.pop((entries[n].parent, entries[n].name), None)
@@ -314,7 +320,7 @@ class _Identification:
         return n in self._dropped
 
     def _find_unseen(self, directories: Iterable[int]) -> None:
-        """Keep the nodes of the base that lie in directories which could not be read, unless they turn up elsewhere."""
+        """Keep the nodes of the base in unreadable directories, unless they are found elsewhere."""
         inside: dict[NodeId, list[BaseNode]] | None = None
         pending: list[NodeId] = []
         for n in directories:
@@ -345,17 +351,17 @@ class _Identification:
             if entry.kind is not NodeKind.DIRECTORY and entry.parent in self._nodes and not self._is_dropped(n)
         ]
         open_: list[int] = []
-        for n in files:  # the same file at the same path
+        for n in files:  # first pass: the same file at the same path
             here = self._in_transit(n) or self._same_path(n, same_inode=True)
             self._assign(n, here) if here else open_.append(n)
         files, open_ = open_, []
-        for n in files:  # another file at the same path, that is not one from elsewhere
+        for n in files:  # second pass: another file at the same path that was not moved there
             here = None if self._from_elsewhere(n) else self._same_path(n, same_inode=False)
             self._assign(n, here) if here else open_.append(n)
         files, open_ = open_, []
         touched = [n for n in files if self._from_elsewhere(n) is None and self._maybe_from_elsewhere(n)]
         self._hash(touched)
-        for n in files:  # a file from elsewhere
+        for n in files:  # third pass: a moved file
             here = self._from_elsewhere(n) or self._same_content(n, self._maybe_from_elsewhere(n))
             self._assign(n, here) if here else open_.append(n)
         files, open_ = open_, []
@@ -364,7 +370,7 @@ class _Identification:
             self._assign(n, here) if here else open_.append(n)
         files, open_ = open_, []
         self._hash([n for n in files if self._maybe_in_space(n)])
-        for n in files:  # These files are in the space already, under the same name.
+        for n in files:  # fourth pass: files that the space already has at the same place
             there = self._maybe_in_space(n)
             here = self._same_content(n, [there] if there else [])
             self._assign(n, here) if here else open_.append(n)
@@ -381,7 +387,7 @@ class _Identification:
         return node.id if not same_inode or self._inode_of(node) == self._inode(n) else None
 
     def _maybe_from_elsewhere(self, n: int) -> list[BaseNode]:
-        """The nodes that had this inode and size."""
+        """Return the nodes of the base with this inode and size."""
         entry = self._scan.entries[n]
         return [
             node
@@ -390,12 +396,12 @@ class _Identification:
         ]
 
     def _from_elsewhere(self, n: int) -> NodeId | None:
-        """The node that had this inode, size and time."""
+        """Return the node of the base with this inode, size and time."""
         mtime_ns = self._scan.entries[n].signature.mtime_ns
         return next((b.id for b in self._maybe_from_elsewhere(n) if b.signature.mtime_ns == mtime_ns), None)
 
     def _maybe_in_space(self, n: int) -> RemoteNode | None:
-        """The node of the space that is at this place, has this size, and was never here."""
+        """Return the node of the space at this place with this size that was never in this folder."""
         entry = self._scan.entries[n]
         node = self._remote_at.get((self._nodes[entry.parent], entry.name))
         if node is None or node.kind is not entry.kind or node.id in self._taken:
@@ -407,7 +413,7 @@ class _Identification:
         return next((node.id for node in nodes if digest is not None and node.digest == digest), None)
 
     def _identify_by_content(self, files: list[int]) -> None:
-        """A file that went away and one that came, with the same content, and no other of it: it was moved."""
+        """Pair a vanished file with a new file if they are the only ones with their content: the file was moved."""
         entries = self._scan.entries
         gone = [
             node
@@ -425,7 +431,7 @@ class _Identification:
             for n in files
             if entries[n].kind is NodeKind.FILE
             and entries[n].signature.size in sizes
-            and not self._filters.is_left_out(n)  # A file that was left out may have been there all the time.
+            and not self._filters.is_left_out(n)  # an entry that was left out may have been there before
         ]
         self._hash([n for n in candidates if n not in self._nodes])
         came: dict[Digest, list[int]] = {}
@@ -443,7 +449,9 @@ class _Identification:
     # ---- contents ----
 
     def _settle_contents(self) -> None:
-        """Read the files whose signature leaves open whether they are what they were, or what the space has."""
+        """Read the files whose signature does not decide whether they are unchanged, or equal to the space's
+        content.
+        """
         unsure = []
         for n in self._files:
             node, entry = self._nodes[n], self._scan.entries[n]
@@ -468,7 +476,7 @@ class _Identification:
                 self._hash([n])
 
     def _successor(self, n: int) -> RemoteNode | None:
-        """The node that took the place, in the space, of a node that was deleted there."""
+        """Return the node that took the place of a deleted node in the space."""
         node, entry = self._nodes[n], self._scan.entries[n]
         if node not in self._base or node in self._remote:
             return None
@@ -477,10 +485,10 @@ class _Identification:
 
     @staticmethod
     def _is_unchanged(entry: ScannedEntry, before: BaseNode) -> bool:
-        """Return True if a file is the one that was agreed on.
+        """Return True if a file is unchanged since the base.
 
-        A move changes the ctime of a file, so the file is read again: size and time alone may be those of another
-        content, as after `cp -p` or `touch -r`.
+        A move changes the ctime of a file, so a moved file is read again: another content may have the same size and
+        time, for example after `cp -p` or `touch -r`.
         """
         return before.trusted and entry.signature == before.signature
 
@@ -508,7 +516,7 @@ class _Identification:
         self._taken.add(node)
 
     def _in_transit(self, n: int) -> NodeId | None:
-        """The node whose transit name this is."""
+        """Return the node whose transit name this is."""
         entry = self._scan.entries[n]
         node = in_transit(entry.local_name)
         known = None if node is None else self._base.get(node) or self._remote.get(node)
@@ -535,7 +543,7 @@ class _Identification:
             known = before or self._remote[node]
             home = known.place
         elif in_transit(entry.local_name) is not None:
-            # The entry was moved aside before it was anything in the space, and its name is not known any more.
+            # The entry was moved aside before the space had it, and its former name is unknown.
             home = (self._nodes[entry.parent], RECOVERED)
         return LocalNode(
             id=node,

@@ -1,7 +1,7 @@
-"""Synced folders within a synced folder that would bring their own files into it one directory deeper, for ever.
+"""Synced folders nested in a synced folder that would sync their own files into it one directory deeper, without end.
 
-That is what is linked to the same space by itself, and what is the folder itself once more: a copy of it, as a backup
-or an archive brings it, or a mount of it. Such a directory is left alone, on both sides.
+Such a directory is linked to the same space by itself, or is the folder itself once more: a copy of it, from a backup
+or an archive, or a mount of it. It is left alone on both sides.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _COPIED = (
 
 
 def nested(folder: Folder, files: Files, scanned: Scan, excluded: Iterable[str] = ()) -> dict[int, Problem]:
-    """The directories that are to be left alone, by the numbers of their entries; but for what is excluded anyway."""
+    """Return the problem for each directory that is left alone, by entry number; directories that are excluded anyway
+    are not included.
+    """
     left = tuple(excluded)
     found = {}
     for entry in scanned.entries:

@@ -1,9 +1,9 @@
-"""Patterns of git's ignore files, each as a regular expression whose matching takes linear time in pattern times path.
+"""Patterns of git's ignore files, each compiled to a regular expression that matches in linear time in pattern times
+path.
 
-Regular expressions of Python try again in every other way what did not match, which takes exponential time with many
-`*`. They need not here: between two `*` stands something of fixed length, so its first place is as good as any later
-one, and the same holds for whole names between two `**`. So each of these is an atomic group, `(?>...)`, whose choice
-is final.
+Python's regular expressions backtrack, which takes exponential time with many `*`. Backtracking is unnecessary here:
+between two `*` stands a part of fixed length, so its first match is as good as any later one, and the same holds for
+whole names between two `**`. Each of these parts is therefore an atomic group, `(?>...)`, whose match is final.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Final
 
 MAX_CHARACTERS: Final = 1024
-"""The longest pattern."""
+"""Maximum length of a pattern in characters."""
 
 _ANY: Final = "[^/]"
 _BELOW: Final = r"/(?s:.+)"
@@ -38,7 +38,9 @@ _CLASSES: Final = {
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern. It names a path if `regex`, as text, matches all of it; one with `!` takes back (`ignores` False)."""
+    """A pattern, which matches a path if `regex` matches the whole path. `ignores` is False for a pattern with `!`,
+    which includes paths again.
+    """
 
     ignores: bool
     directories_only: bool
@@ -54,11 +56,14 @@ class Pattern:
 
 
 class Rules:
-    """The patterns of one file, asked about one thing at a time, from the top down: the last that names it decides."""
+    """The patterns of one file; the last one that matches a path decides. Callers have to ask about directories before
+    their contents.
+    """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         self._patterns = tuple(patterns)[::-1]
-        # Nearly everything is named by no pattern, and one expression says that sooner than each of many.
+        # Nearly every path matches no pattern; one combined expression finds that out faster than one expression per
+        # pattern.
         self._any = re.compile("|".join(pattern.regex for pattern in self._patterns) or _NOTHING)
 
     def verdict(self, path: str, *, is_directory: bool) -> bool | None:
@@ -74,7 +79,9 @@ class Rules:
 
 
 def pattern_of(line: str) -> Pattern | None:
-    """The pattern in a line; None if there is none in it. ValueError says why it is none."""
+    """Return the pattern in a line; None if there is none. Raise ValueError with the reason if the line is no valid
+    pattern.
+    """
     if not line.endswith("\\ "):
         line = line.rstrip()
     if not line or line[0] == "#" or line in {"/", "!/"}:
@@ -89,17 +96,17 @@ def pattern_of(line: str) -> Pattern | None:
     if len(names) > 1 and not names[0]:
         del names[0]
     elif len(names) == 1:
-        names.insert(0, "**")  # a single name counts at any depth
+        names.insert(0, "**")  # a single name matches at any depth
     if not names[-1] and len(names) <= 2:
         raise ValueError("is no pattern")
     try:
         return Pattern(ignores, directories_only, _path_regex(names, directories_only=directories_only))
     except _NeverClosed:
-        return None  # git discards such a pattern, too.
+        return None  # git ignores such a pattern, too
 
 
 class _NeverClosed(Exception):
-    """A `[` without its `]`."""
+    """A `[` has no matching `]`."""
 
 
 def _path_regex(names: list[str], *, directories_only: bool) -> str:
@@ -119,7 +126,8 @@ def _path_regex(names: list[str], *, directories_only: bool) -> str:
     for group in groups[1:]:
         if regex:
             regex += "/"
-        # The first place of these names that goes on with another name, or ends the path, is as good as any later one.
+        # The first match of these names that is followed by another name, or by the end of the path, is as good as any
+        # later one.
         regex += f"(?>(?:{_ANY}++/)*?{'/'.join(group)}{'(?=/)' if below or group is not groups[-1] else chr(92) + 'Z'})"
     return f"(?>{regex}){_BELOW if below else ''}"
 
@@ -148,7 +156,7 @@ def _between_stars(glob: str) -> list[str]:
 
 
 def _atoms(glob: str) -> Iterator[str]:
-    """Regular expressions of one character each, and `*` for a star."""
+    """Yield regular expressions that match one character each, and `*` for a star."""
     at = 0
     while at < len(glob):
         char = glob[at]
@@ -170,7 +178,7 @@ def _atoms(glob: str) -> Iterator[str]:
 
 
 def _bracket(glob: str, at: int) -> tuple[str, int]:
-    """The set of characters that begins at `at`, after its `[`, and where it ends. It never has the `/`."""
+    """Return the character set that begins at `at`, after its `[`, and its end. The set never matches `/`."""
     negated = glob[at : at + 1] in {"!", "^"}
     at += negated
     members: list[str] = []

@@ -1,8 +1,8 @@
-"""Places where another filesystem is, or was, mounted than the one that was synced.
+"""Places where the mounted filesystem differs from the one that was synced.
 
-What a mount covers is unseen, not deleted; so is what was on a filesystem that is not mounted now. A filesystem that
-comes to a place where another one was synced is another folder, unless there was nothing to be seen, or files show
-that it is the same one under another name.
+Entries below a mount are hidden, not deleted; so are the entries of a filesystem that is not mounted now. A different
+filesystem at a place is a different folder, unless nothing was visible there before, or files show that it is the same
+filesystem under another name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syncline.sync.trees import BaseNode, LocalNode, Problem, RemoteNode, path_o
 from syncline.transfer.jobs import Signature
 
 Inode = tuple[str, int]
-"""An inode number, and which filesystem of the folder it is on: "" for that of the folder itself."""
+"""An inode number, and the name of its filesystem: "" for that of the folder itself."""
 
 _COVERED = (
     "another filesystem is mounted here than the one that was synced, so neither is synced, and nothing is deleted; "
@@ -31,13 +31,15 @@ _ABSENT = (
 
 
 class Strange:
-    """The strange places of one scan. Directories are identified from the top down, and these are told on the way."""
+    """The strange places of one scan. Directories are identified from the top down, and reported to this object on the
+    way.
+    """
 
     def __init__(self, scan: Scan, base: Base, remote: Mapping[NodeId, BaseNode | RemoteNode]) -> None:
         self.below: set[NodeId] = set()
-        """The nodes of the base at and below strange places: nothing in the folder is one of them."""
+        """The nodes of the base at and below strange places: no entry in the folder is one of them."""
         self.closed: set[int] = set()
-        """The entries at which there is something strange; with what is below them they are nothing that is synced."""
+        """The strange entries; they and all entries below them are not synced."""
         self.forgotten: set[NodeId] = set()
         self._tops: set[NodeId] = set()
         self._scan = scan
@@ -48,11 +50,11 @@ class Strange:
         self._inside: dict[NodeId, list[BaseNode]] | None = None
 
     def mount(self, n: int) -> str:
-        """The name of the filesystem that an entry is on; "" if it is the folder's."""
+        """Return the name of the filesystem of an entry; "" if it is that of the folder."""
         return self._mounts[n] if self._mounts else ""
 
     def mounts_of_base(self, base: Base) -> Mapping[NodeId, str]:
-        """The same for the nodes of the base."""
+        """Return the names of the filesystems of the nodes of the base."""
         if not any(node.filesystem for node in base.values()):
             return dict.fromkeys(base, "")
         mounts: dict[NodeId, str] = {ROOT: ""}
@@ -71,7 +73,7 @@ class Strange:
     # ---- what is strange ----
 
     def add(self, n: int, before: BaseNode) -> bool:
-        """Return True if another filesystem is where this entry is and `before` was. The place is closed then."""
+        """Return True if the filesystem of this entry differs from that of `before`. The place is then closed."""
         entry = self._scan.entries[n]
         if before.filesystem == entry.filesystem or entry.hidden:
             return False
@@ -80,7 +82,8 @@ class Strange:
         if entry.filesystem and (not self._children(before.id) or self._shows_same(n, before)):
             return False
         if before.filesystem and before.id not in self._remote and (entry.filesystem or self._has_entries(n)):
-            # Nothing in the space needs to be spared any more, and the place is used for something else.
+            # Everything below was deleted in the space, so nothing needs protection, and the place may be used for
+            # something else.
             below = self._subtree(before)
             self.forgotten |= below
             self.below |= below
@@ -94,7 +97,7 @@ class Strange:
         return True
 
     def add_missing(self, before: BaseNode) -> None:
-        """A directory is gone that another filesystem was mounted at, as systems remove it when a disk is taken out."""
+        """Record a missing directory at which a filesystem was mounted: systems remove it when a disk is ejected."""
         self._tops.add(before.id)
         self.below |= self._subtree(before)
         if before.id in self._remote:
@@ -102,11 +105,13 @@ class Strange:
             self._problems.append(Problem(printable(path_of(before.id, places)), _ABSENT))
 
     def problems(self) -> list[Problem]:
-        """Return the problems that tell the user of the places that were closed."""
+        """Return a problem for each closed place, for the user."""
         return self._problems
 
     def asleep(self, local: Mapping[NodeId, LocalNode]) -> frozenset[NodeId]:
-        """The nodes of all trees that cannot be judged: what is strange, and all that is below it on either side."""
+        """Return the nodes of all trees whose fate is unknown: the strange ones, and all nodes below them on either
+        side.
+        """
         asleep = self.below - self.forgotten
         pending = list(asleep)
         inside: dict[NodeId, list[NodeId]] = {}
@@ -143,14 +148,14 @@ class Strange:
         return any(entry.parent == n for entry in self._scan.entries)
 
     def _shows_same(self, n: int, before: BaseNode) -> bool:
-        """Return True if a filesystem of another name is the one that was synced, as its files show."""
+        """Return True if files show that a filesystem with another name is the one that was synced."""
         if not before.filesystem or not may_be_same(before.filesystem, self._scan.entries[n].filesystem):
             return False
         return shows_files(self._scan, n, (self._base[node] for node in self._subtree(before)))
 
 
 def shows_files(scan: Scan, top: int, known: Iterable[BaseNode]) -> bool:
-    """Return True if any file below an entry has exactly the signature of a known one, or if no file is known."""
+    """Return True if any file below an entry has exactly the signature of a known file, or if no file is known."""
     signatures: set[Signature] = {node.signature for node in known if node.kind is NodeKind.FILE}
     within = {top}
     for n, entry in enumerate(scan.entries):  # parents before children

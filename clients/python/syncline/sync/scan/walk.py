@@ -1,6 +1,7 @@
-"""One pass over the folder, which reads no file.
+"""One pass over the folder, which reads no file contents.
 
-Entries that cannot be synced are reported, never lost. In a directory that cannot be read, nothing counts as deleted.
+Entries that cannot be synced are reported, never dropped silently. In a directory that cannot be read, nothing counts
+as deleted.
 """
 
 from __future__ import annotations
@@ -25,20 +26,19 @@ from syncline.transfer.jobs import Signature
 _KINDS = {stat.S_IFREG: NodeKind.FILE, stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK}
 
 _SCANS = 3
-"""Maximum number of scans in a row. A mount during a scan may have covered what the scan did not see any more, so the
-scan is repeated.
-"""
+"""Maximum number of consecutive scans. A mount during a scan may have hidden entries, so the scan is repeated."""
 
 TOP = -1
-"""The folder itself, as a parent."""
+"""The number that stands for the folder itself as a parent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedEntry:
-    """One thing in the folder. `parent` is the number of its directory's entry. `target` is that of a symlink.
+    """One entry of the folder. `parent` is the number of its directory's entry. `target` is that of a symlink.
 
-    A directory's signature is its inode only; it is `hidden` if we could not look into it. Where another filesystem is
-    mounted than the one of the directory above, `filesystem` is its name (`mounts.Directory.name`); else it is empty.
+    A directory's signature is its inode only; `hidden` is True if the directory could not be read. If the entry is on
+    another filesystem than its directory, `filesystem` is the name of that (`mounts.OpenDirectory.name`); otherwise it
+    is empty.
     """
 
     parent: int
@@ -56,9 +56,10 @@ class ScannedEntry:
 class Scan:
     """All entries, parents before children, and what is not among them.
 
-    `hidden` names what is there but could not be looked at: parent's number and local name. `skipped` counts what is
-    never synced (sockets, pipes, devices). A `.syncline` of another synced folder below is one entry, without what is
-    in it. `started_ns` is the time before the first look. `filesystem` is the name of that of the folder.
+    `hidden` lists entries that exist but could not be examined, as parent's number and local name. `skipped` counts
+    entries that are never synced (sockets, pipes, devices). The `.syncline` of a nested synced folder is one entry,
+    without its contents. `started_ns` is the time before the first read. `filesystem` is the name of the folder's
+    filesystem.
     """
 
     started_ns: int
@@ -67,13 +68,13 @@ class Scan:
     problems: list[Problem] = field(default_factory=list)
     skipped: int = 0
     unsettled: bool = False
-    """True if an entry vanished during the scan; another scan will tell what became of it."""
+    """True if an entry vanished during the scan; another scan has to find out where it went."""
     filesystem: str = ""
     fingerprint: bytes = b""
-    """The value that `fingerprint` returns as long as nothing is touched, unless there were problems."""
+    """The value that `fingerprint` returns for as long as nothing changes; empty if there were problems."""
 
     def path(self, number: int) -> str:
-        """The path of an entry as it is spelled here; "" for the folder."""
+        """Return the path of an entry as it is spelled on this device; "" for the folder."""
         names: list[str] = []
         while number != TOP:
             names.append(self.entries[number].local_name)
@@ -82,7 +83,9 @@ class Scan:
 
 
 def scan(files: Files) -> Scan:
-    """Scan the folder. OSError if it cannot be read itself, MountsChanging if its mounts do not come to rest."""
+    """Scan the folder. Raise OSError if the folder itself cannot be read, MountsChanging if its mounts keep
+    changing.
+    """
     for _ in range(_SCANS):
         found = _Scanner(files)
         if found.run():
@@ -91,7 +94,9 @@ def scan(files: Files) -> Scan:
 
 
 def fingerprint(files: Files) -> bytes:
-    """Everything that a scan looks at in one value: a third of its time, and of it nothing is kept. OSError."""
+    """Return one value for everything that a scan reads; it takes a third of the time of a scan and keeps nothing in
+    memory. Raise OSError.
+    """
     looked_at = _Fingerprint()
     pending = [""]
     while pending:
@@ -115,8 +120,8 @@ def fingerprint(files: Files) -> bytes:
 
 
 def _listed(descriptor: int, path: str) -> list[os.DirEntry[str]]:
-    """Return the entries of a directory, sorted by name, without the private ones of this client. Those of other
-    clients are included.
+    """Return the entries of a directory, sorted by name, without the private ones of this client. Private entries of
+    other clients are included.
     """
     with os.scandir(descriptor) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
@@ -129,7 +134,7 @@ def _target(entry: os.DirEntry[str], found: os.stat_result, directory: int) -> s
 
 
 class _Fingerprint:
-    """Is told of every entry, directory by directory, in the order of a scan."""
+    """Hashes every entry, directory by directory, in the order of a scan."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=32, usedforsecurity=False)
@@ -142,7 +147,7 @@ class _Fingerprint:
         ))  # fmt: skip
 
     def directory_ends(self) -> None:
-        # In the later formats of marshal, equal values have several forms.
+        # Later formats of marshal have several forms for equal values.
         self._hash.update(marshal.dumps(self._rows, 0))
         self._rows.clear()
 
@@ -152,7 +157,7 @@ class _Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class _Top:
-    """The folder, or a directory at which another filesystem is mounted: where it is, and what is there."""
+    """The folder, or a directory at which another filesystem is mounted: its path and its open descriptor."""
 
     path: str
     device: int
@@ -168,7 +173,7 @@ class _Scanner:
         self._pending: list[tuple[int, str, _Top | None]] = []
 
     def run(self) -> bool:
-        """Scan; False if something was mounted in the folder meanwhile."""
+        """Scan; return False if something was mounted in the folder during the scan."""
         self._list(TOP, "", None)
         while self._pending:
             number, path, top = self._pending.pop()
@@ -180,7 +185,7 @@ class _Scanner:
         return self._files.mounts.points() <= self._points
 
     def _list(self, number: int, path: str, top: _Top | None) -> None:
-        """Add what is in a directory that is below `top`. OSError before anything was added."""
+        """Add the entries of a directory below `top`. Raise OSError before anything was added."""
         descriptor = self._files.open_directory(path)
         try:
             top = self._top(number, path, descriptor, top)
@@ -240,7 +245,7 @@ class _Scanner:
             self._problem(path, f"it cannot be looked at ({error.strerror})")
             self.found.hidden.append((parent, entry.name))
             return
-        if entry.name != PRIVATE:  # The private directory changes with each sync of the folder that it belongs to.
+        if entry.name != PRIVATE:  # The private directory changes with each sync of its folder.
             self._fingerprint.add(entry, found, target)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
@@ -259,7 +264,8 @@ class _Scanner:
             ScannedEntry(
                 parent=parent,
                 local_name=entry.name,
-                name=entry.name if name == entry.name else name,  # the same object, to be told apart at a glance
+                # the same object, so that an identity check tells that they are equal
+                name=entry.name if name == entry.name else name,
                 kind=kind,
                 signature=directory_signature(found) if kind is NodeKind.DIRECTORY else Signature.of(found),
                 executable=kind is NodeKind.FILE and bool(found.st_mode & stat.S_IXUSR),
@@ -280,7 +286,7 @@ class _Scanner:
 
 
 def directory_signature(found: os.stat_result) -> Signature:
-    """A directory changes its times with what is in it, and so it has an inode only."""
+    """Return the signature of a directory: its inode only, since its times change with its entries."""
     return Signature(0, 0, 0, found.st_ino)
 
 

@@ -1,9 +1,9 @@
 """The state that a device keeps about a synced folder, in SQLite.
 
-The state is the mirror of the space, the base, where blocks are, and the commit in flight. None of it is needed to keep
-data safe: without it a folder is adopted anew. Writes gather until `commit`, which is durable. Callers use a State
-within `state_errors`, as any access may find the file damaged. The database takes names of any form: those from the
-space are checked when the trees are made.
+The state consists of the mirror of the space, the base, the places of blocks, and the commits in flight. None of it is
+needed to keep data safe: without it, a folder is adopted anew. Writes are collected until `commit`, which makes them
+durable. Callers use a State within `state_errors`, since any access may detect a damaged file. The database accepts
+names of any form; names from the space are checked when the trees are made.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from syncline.transfer.jobs import Signature, Suspect
 from syncline.wire.tree import manifest_from_wire, manifest_to_wire, mutation_from_wire, mutation_to_wire
 
 _MIGRATIONS = files("syncline.sync.state") / "migrations"
-"""`NNNN-name.sql`: what makes format NNNN of the one before."""
+"""Files `NNNN-name.sql`, each of which migrates the preceding format to format NNNN."""
 
 _GATHERED = 2000
-"""Nodes that are held in memory before they are written."""
+"""Maximum number of nodes that are held in memory before they are written."""
 _LOOKED_UP = 500
-"""Nodes that one statement asks for; SQLite may be built to take no more than 999."""
+"""Maximum number of nodes in one statement; some builds of SQLite allow 999 parameters."""
 _REMOTE_COLUMNS = 17
 _BASE_COLUMNS = 14
 _DAMAGED = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
@@ -45,9 +45,7 @@ _SIGN = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Evidence about the file that was read for a mutation which brings a content: its signature, and the spelling of
-    its name.
-    """
+    """Evidence about the file that was read for a mutation: the file's signature, and the spelling of its name."""
 
     signature: Signature
     trusted: bool
@@ -56,18 +54,18 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A commit that was sent, or was about to be, and of which no answer is known."""
+    """A commit that was sent, or was about to be sent, and whose answer is unknown."""
 
     request: RequestId
     mutations: tuple[Mutation, ...]
     evidence: tuple[Evidence | None, ...]
     right: Right | None = None
-    """The right by which the mutations were decided on; None if the service has told none."""
+    """The right that the mutations are based on; None if the service has reported none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The fingerprint of the folder when it and the space agreed in everything, and the number of entries that were
+    """The fingerprint of the folder when folder and space agreed completely, and the number of entries that were
     skipped.
     """
 
@@ -77,18 +75,18 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Unobtainable:
-    """A content that could not be had, and why.
+    """A content that could not be obtained, and the reason.
 
-    It is tried again when it is another one than `content`, which tells contents of one node apart; when the `suspect`,
-    by which it could not be had, is another object; or when the pause after the last try is over. Without a suspect
-    the content contradicts itself, or cannot be here, and only another one helps.
+    It is tried again if the node's content differs from `content`; if the `suspect`, the object that caused the
+    failure, was replaced; or after a pause since the last attempt. Without a suspect, the content contradicts itself or
+    is impossible on this device, and only a different content helps.
     """
 
     content: bytes
     reason: str
     suspect: Suspect | None
     tried_at: int
-    """Seconds since 1970."""
+    """Time of the last attempt, in seconds since 1970."""
     pause_seconds: int
 
     def is_over(self, now: int) -> bool:
@@ -97,7 +95,7 @@ class Unobtainable:
 
 
 class State:
-    """The state of one folder. Used by one thread, but for `known_block`."""
+    """The state of one folder. To be used by one thread, except for `known_block`."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._db = connection
@@ -109,7 +107,7 @@ class State:
 
     @classmethod
     def open(cls, path: Path) -> State:
-        """Open, or make, the database. Raise StateDamaged, StateUnusable."""
+        """Open or create the database. Raise StateDamaged or StateUnusable."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with state_errors(path):
             connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
@@ -123,7 +121,7 @@ class State:
 
     @classmethod
     def in_memory(cls, path: Path | None = None) -> State:
-        """A copy of the database at `path`, or an empty one, that nobody will ever see. Raise StateDamaged,
+        """Return a private in-memory copy of the database at `path`, or an empty one. Raise StateDamaged or
         StateUnusable.
         """
         connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -145,8 +143,9 @@ class State:
         return self
 
     def close(self) -> None:
-        """Close the database. Changes that were not committed are dropped, and no block is known any more."""
-        # A run that is interrupted leaves threads behind that still ask: SQLite must not be closed under one of them.
+        """Close the database and drop uncommitted changes. Afterwards, `known_block` finds nothing."""
+        # An interrupted run may leave threads that still call `known_block`: SQLite must not be closed during such a
+        # call.
         with self._lookup_lock:
             if self._lookups is not None:
                 self._lookups.close()
@@ -162,7 +161,7 @@ class State:
         self.close()
 
     def commit(self) -> None:
-        """Everything that was put is durable when this returns."""
+        """Make everything that was put durable."""
         self._write()
         if self._db.in_transaction:
             self._db.execute("COMMIT")
@@ -171,7 +170,7 @@ class State:
 
     @property
     def cursor(self) -> bytes:
-        """The cursor of the journal from which the next listing goes on; empty at the beginning."""
+        """The journal cursor from which the next listing continues; empty at the beginning."""
         return bytes(self._meta("cursor") or b"")
 
     @cursor.setter
@@ -181,11 +180,9 @@ class State:
 
     @property
     def told_seq(self) -> int:
-        """The sequence number that the cursor stands for. Nodes with a higher one are known from answers to commits
-        only.
-        """
+        """The sequence number of the cursor. Nodes with a higher one are known only from answers to commits."""
         seq = self._meta("seq")
-        if seq is None and self.cursor:  # written by a client that did not note it
+        if seq is None and self.cursor:  # written by a client that did not record the number
             return _SIGN - 1
         return int(seq or 0)
 
@@ -195,7 +192,7 @@ class State:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('seq', ?)", (seq,))
 
     def load_remote(self) -> dict[NodeId, RemoteNode]:
-        """All nodes that are known, deleted ones too."""
+        """Return all known nodes, including deleted ones."""
         kinds = {kind.value: kind for kind in NodeKind}
         return {
             NodeId(id_): RemoteNode(
@@ -216,7 +213,7 @@ class State:
         }
 
     def put_node(self, node: Node) -> None:
-        """Store a state of a node, whatever is known so far."""
+        """Store a state of a node, replacing any earlier one."""
         self._nodes[node.id] = node
         if len(self._nodes) >= _GATHERED:
             self._write()
@@ -228,13 +225,15 @@ class State:
         self._db.execute("DELETE FROM remote")
 
     def drop_deleted(self) -> None:
-        """Forget the nodes that were deleted themselves: the cursor is beyond them, and a restore tells all again."""
+        """Forget the nodes that were deleted themselves: the cursor is past their deletion, and a restore is listed
+        with the whole node.
+        """
         self._begin()
         self._write()
         self._db.execute("DELETE FROM remote WHERE deleted_at_ms != 0")
 
     def contents(self, nodes: Sequence[NodeId]) -> dict[NodeId, Content]:
-        """The current contents of nodes, with their manifests."""
+        """Return the current contents of nodes, including their manifests."""
         self._write()
         found = {}
         for start in range(0, len(nodes), _LOOKED_UP):
@@ -291,7 +290,7 @@ class State:
 
     @property
     def right(self) -> Right | None:
-        """The right that this device had in the space at the last sync; None if it was never told."""
+        """The right that this device had in the space at the last sync; None if the service never reported it."""
         since = self._meta("right")
         return None if since is None else Right(read_only=since < 0, writes_since_ms=max(since, 0))
 
@@ -343,15 +342,15 @@ class State:
         self._base[node] = None
 
     def base_manifest(self, node: NodeId) -> Manifest:
-        """The blocks of the file that was agreed on last, if there are many; else none."""
+        """Return the blocks of the file's last agreed content if there are many; otherwise an empty manifest."""
         manifest = self._value("SELECT manifest FROM base WHERE id = ?", node)
         return _manifest(manifest) if manifest else EMPTY_MANIFEST
 
     # ---- where blocks are ----
 
     def known_block(self, digest: Digest) -> BlockRef | None:
-        """Return the place of a block in the space. May be called from any thread, at any time; sees only what is
-        committed.
+        """Return the place of a block in the space. May be called from any thread, at any time; only committed blocks
+        are found.
         """
         with self._lookup_lock:
             if self._path is None:
@@ -367,14 +366,14 @@ class State:
         return BlockRef(digest=digest, length=length, object=Digest(object_), offset=offset)
 
     def forget_blocks(self) -> None:
-        """The space does not have all of them any more."""
+        """Forget all places of blocks, since the space has lost some."""
         self._begin()
         self._db.execute("DELETE FROM block")
 
     # ---- contents that cannot be had ----
 
     def unobtainable(self, nodes: Sequence[NodeId]) -> dict[NodeId, Unobtainable]:
-        """Return the memories of contents of these nodes."""
+        """Return the records of unobtainable contents of these nodes."""
         found = {}
         for start in range(0, len(nodes), _LOOKED_UP):
             some = nodes[start : start + _LOOKED_UP]
@@ -389,7 +388,7 @@ class State:
         return found
 
     def put_unobtainable(self, node: NodeId, what: Unobtainable) -> None:
-        """Remember this of the node, and forget what is remembered of nodes that are no more."""
+        """Record this for the node, and remove the records of nodes that no longer exist."""
         self._begin()
         self._db.execute("DELETE FROM unobtainable WHERE node NOT IN (SELECT id FROM remote WHERE deleted_at_ms = 0)")
         object_, tag = (what.suspect.object, what.suspect.tag) if what.suspect is not None else (None, "")
@@ -399,7 +398,9 @@ class State:
         )
 
     def forget_unobtainable(self, node: NodeId | None = None) -> None:
-        """The content was had after all; or, without a node, all are to be tried again."""
+        """Remove the record of the node, whose content was obtained; without a node, remove all records, so that all
+        contents are tried again.
+        """
         self._begin()
         self._db.execute("DELETE FROM unobtainable WHERE node = ?1 OR ?1 IS NULL", (node,))
 
@@ -430,7 +431,7 @@ class State:
         )
 
     def in_flight(self) -> list[InFlight]:
-        """The commits of which no answer is known."""
+        """Return the commits whose answer is unknown."""
         rows = self._db.execute("SELECT request_id, mutations, evidence FROM in_flight").fetchall()
         requests = [
             (RequestId(request_id), metadata_pb2.CommitChangesRequest.FromString(mutations), evidence)
@@ -467,7 +468,7 @@ class State:
 
     @property
     def included(self) -> tuple[str, ...]:
-        """The paths that the last change of exclusions included again."""
+        """Return the paths that the last change of exclusions included again."""
         return tuple(json.loads(self._meta("included") or "[]"))
 
     @included.setter
@@ -479,7 +480,7 @@ class State:
 
     @property
     def settled(self) -> Settled | None:
-        """None from the first write on that came after it."""
+        """Return the values of the last settled sync; None if anything was written after it."""
         row = self._db.execute("SELECT fingerprint, skipped FROM settled").fetchone()
         return Settled(*row) if row else None
 
@@ -518,7 +519,7 @@ class State:
         self._db.executemany("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?)", blocks)
         removed = [(node,) for node, base in self._base.items() if base is None]
         self._db.executemany("DELETE FROM base WHERE id = ?", removed)
-        # A file of one block has nothing that a later download could take from it.
+        # A later download cannot reuse blocks of a file that is one block.
         self._db.executemany(
             f"INSERT OR REPLACE INTO base VALUES ({_marks(_BASE_COLUMNS)},"  # noqa: S608
             f" (SELECT manifest FROM remote WHERE id = ?1 AND size > {MIN_BLOCK_BYTES}))",
@@ -529,20 +530,20 @@ class State:
 
 
 def migrations() -> list[tuple[int, str]]:
-    """The formats and the scripts that lead to them, in order."""
+    """Return the formats and the scripts that migrate to them, in order."""
     found = [(int(one.name[:4]), one.read_text()) for one in _MIGRATIONS.iterdir() if one.name.endswith(".sql")]
     return sorted(found)
 
 
 def _migrate(db: sqlite3.Connection, path: Path | None) -> None:
-    """Bring a database to the newest format, all or nothing. StateUnusable, before anything is changed."""
+    """Migrate a database to the newest format in one transaction. Raise StateUnusable before anything is changed."""
     steps = migrations()
     newest, _ = steps[-1]
     if _format_of(db) == newest:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        found = _format_of(db)  # once more, now that nobody else migrates it
+        found = _format_of(db)  # read again, now that no other process is migrating
         if found > newest:
             raise StateUnusable(
                 f"{path} was written by a newer version of Syncline (format {found}, this one knows {newest}); "
@@ -560,7 +561,7 @@ def _migrate(db: sqlite3.Connection, path: Path | None) -> None:
 
 
 def _format_of(db: sqlite3.Connection) -> int:
-    """Zero for an empty database."""
+    """Return the format of a database; 0 for an empty one."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
         return 0
     (number,) = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or (0,)
@@ -568,7 +569,7 @@ def _format_of(db: sqlite3.Connection) -> int:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """One by one: SQLite's own way to run a script ends the transaction."""
+    """Yield the statements of a script one by one: SQLite's own way to run a script ends the transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -578,7 +579,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def set_aside(path: Path, now: datetime) -> Path:
-    """Move a damaged database out of the way, with what belongs to it; returns where to."""
+    """Move a damaged database, with the files that belong to it, out of the way; return its new path."""
     aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%d-%H%M%S}")
     for suffix in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
@@ -588,7 +589,7 @@ def set_aside(path: Path, now: datetime) -> Path:
 
 @contextmanager
 def state_errors(path: Path | None) -> Iterator[None]:
-    """Errors of SQLite as ours."""
+    """Convert errors of SQLite to StateDamaged and StateUnusable."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -648,7 +649,7 @@ def _base_row(node: BaseNode) -> tuple[Any, ...]:
         signature.size,
         signature.mtime_ns,
         signature.ctime_ns,
-        (signature.inode + _SIGN) % (2 * _SIGN) - _SIGN,  # 64 bits with a sign are what SQLite has
+        (signature.inode + _SIGN) % (2 * _SIGN) - _SIGN,  # SQLite's integers have 64 bits with a sign
         node.local_name if node.local_name != node.name else None,
         node.trusted,
         node.filesystem,

@@ -1,4 +1,4 @@
-"""The space's nodes as far as this device has been told, kept in step with the state database."""
+"""The space's nodes as far as this device knows them, kept in step with the state database."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from syncline.sync.trees import BaseNode, RemoteNode
 
 
 class Mirror:
-    """Nodes by id, deleted ones too; and the base, as far as it rests on the space's history."""
+    """Nodes by id, including deleted ones; and the part of the base that depends on the space's history."""
 
     def __init__(self, state: State, base: dict[NodeId, BaseNode]) -> None:
         self.went_back = False
-        """True if the space had lost what it had acknowledged, as after a restore from a backup."""
+        """True if the space has lost changes that it had acknowledged, as after a restore from a backup."""
         self.right: Right | None = None
-        """The right of this device in the space; None until the service has told it."""
+        """The right of this device in the space; None until the service has reported it."""
         self._state = state
         self._base = base
         self.nodes: dict[NodeId, RemoteNode] = state.load_remote()
         told = state.told_seq
         self._ahead = {node: known for node, known in self.nodes.items() if known.seq > told}
-        """Nodes that this device knows from answers to its own commits, and that the journal has not told yet."""
+        """Nodes that this device knows from answers to its own commits, and that the journal has not listed yet."""
 
     def pull(self, space: SpacePort) -> bool:
-        """Take over what has changed since the last time, durably; whether anything has. The right is told anew."""
+        """Pull the changes since the last call and store them durably; return True if there were any. Also update the
+        right.
+        """
         try:
             return self._pull(space, self._state.cursor)
         except InvalidCursor:
@@ -40,7 +42,7 @@ class Mirror:
             return self._pull(space, b"", agreed_elsewhere=True)
 
     def absorb(self, nodes: Iterable[Node]) -> None:
-        """Take over states of nodes that a commit was answered with, unless newer ones are known."""
+        """Apply states of nodes from the answer to a commit, unless newer ones are known."""
         told = self._state.told_seq
         for node in nodes:
             self._absorb([node])
@@ -63,7 +65,7 @@ class Mirror:
             self.right = page.right
             if page.reset:
                 before = {**self.nodes, **before}
-                # A listing need not tell of what is deleted.
+                # A listing need not include deleted nodes.
                 self._ahead = {node: known for node, known in self._ahead.items() if not known.deleted}
                 self._clear()
             for node in page.nodes:
@@ -72,14 +74,14 @@ class Mirror:
             for node in page.nodes if self._ahead else ():
                 if self._ahead.get(node.id) == RemoteNode.of(node):
                     del self._ahead[node.id]
-            # Pages without a cursor are the beginning of a listing; together with its end they are all or nothing.
+            # Pages without a cursor are the beginning of a listing; they are applied only together with its end.
             if page.cursor and page.cursor != cursor:
                 cursor = self._state.cursor = page.cursor
                 self._state.told_seq = page.seq
         if self._ahead and not agreed_elsewhere:
-            # The space went back to no earlier than our cursor, and what we had committed after that never happened.
+            # The space was reset to a state that our cursor is valid for, and our later commits are lost.
             raise InvalidCursor
-        # Two states of one entry look like a change each, also if the second one is what was known before.
+        # Two states of one node in a listing look like two changes, even if the second one was known before.
         changed = any(self.nodes.get(node) != known for node, known in before.items())
         if changed:
             self.nodes = {node: known for node, known in self.nodes.items() if not known.deleted}
@@ -90,10 +92,11 @@ class Mirror:
         return changed or agreed_elsewhere
 
     def _agree_anew(self) -> None:
-        """Make the base one of the space's present history, so that nothing counts as deleted that is merely forgotten.
+        """Rebuild the base from the space's present history, so that nothing counts as deleted that the space has
+        merely lost.
 
-        What the space lacks is new here. What it has in an older version was changed here since. Where it has another
-        content, nobody knows which came first: without a base both are kept.
+        A node that the space lacks counts as new here. A node that the space has in an older version counts as changed
+        here. If the space has a different content, the order of the two is unknown: without a base, both are kept.
         """
         after: dict[NodeId, BaseNode] = {}
         for node, before in self._base.items():
@@ -110,7 +113,7 @@ class Mirror:
                     version=there.version,
                     digest=there.digest,
                     executable=there.executable,
-                    # The signature is that of what is here, which need not be what the space has.
+                    # The signature is that of the local file, which may differ from the space's content.
                     trusted=before.trusted and same,
                 )
         while orphans := [node for node, one in after.items() if one.parent != ROOT and one.parent not in after]:
