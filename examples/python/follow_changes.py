@@ -17,19 +17,21 @@ from syncline.sdk import Accounts, Session, Space, default_home
 
 
 def react(space: Space, node: Node) -> None:
-    """Print what became of a file. A change may be told twice after an interruption, so this must be safe to repeat."""
+    """Print what happened to a file. A change may be reported twice after an interruption, so this must be
+    idempotent.
+    """
     if node.deleted_at_ms:
         print(f"{node.name} was deleted", flush=True)
         return
     try:
         path = space.get_node(node.id).path
     except NoSuchNode:
-        return  # The file, or a directory above it, was deleted meanwhile: that is told next.
+        return  # the file, or a directory above it, was deleted in the meantime, which the next page reports
     print(f"{path} is at version {node.version}", flush=True)
 
 
 def catch_up(space: Space, file: Path) -> None:
-    """React to what has changed since the cursor in `file`, and keep the new cursor there."""
+    """React to the changes since the cursor in `file`, and store the new cursor there."""
     cursor = file.read_bytes() if file.exists() else b""
     for page in space.changes(cursor):
         for node in page.nodes:
@@ -46,8 +48,8 @@ def main() -> None:
     _, name, file = sys.argv
     with Session.open(default_home()) as session:
         space = Space(session, Accounts(session).resolve(name))
-        # A watch tells when it has begun to listen, and then each time that the space has changed.
-        # It says only that something changed: what changed is asked for, and so nothing is missed.
+        # A watch reports that it has started, and then each change of the space. It says only that something changed:
+        # the changes themselves are pulled, so none is missed.
         with space.watch() as watch:
             for _ in watch:
                 catch_up(space, Path(file))

@@ -31,7 +31,7 @@ from syncline.wire.tree import manifest_from_bytes
 
 
 class CredentialsOfSpace(CredentialProvider):
-    """Provider by which botocore gets the credentials of a space, and gets them anew before they expire."""
+    """Provider by which botocore gets the credentials of a space, and renews them before they expire."""
 
     METHOD = "syncline"
 
@@ -40,7 +40,7 @@ class CredentialsOfSpace(CredentialProvider):
         self._space = space
 
     def load(self) -> RefreshableCredentials:
-        """Credentials that are renewed from five minutes before their end on."""
+        """Return credentials that are renewed from five minutes before their expiry on."""
         return RefreshableCredentials.create_from_metadata(
             self._issued(), self._issued, self.METHOD, advisory_timeout=300, mandatory_timeout=60
         )
@@ -56,7 +56,7 @@ class CredentialsOfSpace(CredentialProvider):
 
 
 def s3_client(space: Space) -> Any:
-    """A client of boto3 for the objects of `space`."""
+    """Return a boto3 client for the objects of `space`."""
     storage = space.session.deployment.s3
     core = botocore.session.get_session()
     core.register_component("credential_provider", CredentialResolver([CredentialsOfSpace(space)]))
@@ -67,10 +67,10 @@ def s3_client(space: Space) -> Any:
 
 
 def read(space: Space, content: Content) -> Iterator[bytes]:
-    """The blocks of a file in order, each compared with its SHA-256. A block is an object, or a range of a pack."""
+    """Yield the blocks of a file in order, each verified by its SHA-256. A block is an object, or a range of a pack."""
     s3, bucket = s3_client(space), space.session.deployment.s3.bucket
     manifest = content.manifest
-    if content.manifest_object:  # More than 1,024 blocks: the list of them is an object as well.
+    if content.manifest_object:  # more than 1,024 blocks: the manifest is a separate object
         key = object_key(space.id, content.manifest_object)
         manifest = manifest_from_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
     for block in manifest.refs():

@@ -21,11 +21,13 @@ import httpx
 
 MAX_BLOCK_BYTES = 8 * 1024 * 1024
 ROOT = "0" * 32
-"""The directory at the top of a space."""
+"""The id of the root directory of a space."""
 
 
 def main() -> None:
-    """Upload the first argument as the second one, a new file at the top of the personal space."""
+    """Upload the first argument as a new file in the root of the personal space, under the name in the second
+    argument.
+    """
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     local, name = Path(sys.argv[1]), sys.argv[2]
@@ -34,7 +36,7 @@ def main() -> None:
         headers={"authorization": f"Bearer {os.environ['SYNCLINE_KEY']}"},
         timeout=60,
     ) as api:
-        space = asked(api.get("spaces"))["spaces"][0]["space_id"]  # the personal one is the first
+        space = asked(api.get("spaces"))["spaces"][0]["space_id"]  # the personal space comes first
         node = upload(api, space, local, name)
         print(f"{name} is at version {node['version']}")
         back = api.get(f"spaces/{space}/content/{quote(name)}")
@@ -43,11 +45,12 @@ def main() -> None:
 
 
 def upload(api: httpx.Client, space: str, local: Path, name: str) -> Any:
-    """Make the new file `name` of `local`: blocks into S3, then proven, then committed. The file's node."""
+    """Upload `local` as the new file `name`: blocks to S3, then sealed, then committed. Return the file's node."""
     whole, blocks = hashlib.sha256(), {}
     content: dict[str, Any] = {"size": local.stat().st_size, "blocks": []}
     with local.open("rb") as file:
-        while data := file.read(MAX_BLOCK_BYTES):  # The SDK cuts where the content says, so that edits upload little.
+        # The SDK cuts at content-defined places, so that edits upload little.
+        while data := file.read(MAX_BLOCK_BYTES):
             digest = hashlib.sha256(data).hexdigest()
             whole.update(data)
             content["blocks"].append([digest, len(data)])
@@ -56,7 +59,7 @@ def upload(api: httpx.Client, space: str, local: Path, name: str) -> Any:
                 store(api, space, digest, data)
     content |= {"digest": whole.hexdigest(), "mtime_ms": int(local.stat().st_mtime * 1000)}
     change = {"create": {"parent": ROOT, "name": name, "kind": "file", "content": content}}
-    # A request that is repeated with the same key is carried out once.
+    # a request that is repeated with the same key is carried out once
     once = {"idempotency-key": str(uuid.uuid4())}
     (result,) = asked(api.post(f"spaces/{space}/changes", json={"changes": [change]}, headers=once))["results"]
     if result["verdict"] != "ACCEPTED":
@@ -65,7 +68,9 @@ def upload(api: httpx.Client, space: str, local: Path, name: str) -> Any:
 
 
 def store(api: httpx.Client, space: str, digest: str, data: bytes) -> None:
-    """Put a block straight into S3, by an address that the API signs, and have it proven; nothing if it is there."""
+    """Upload a block directly to S3, to an address that the API signs, and seal it; do nothing if it is stored
+    already.
+    """
     block = {"sha256": digest, "size": len(data)}
     (found,) = asked(api.post(f"spaces/{space}/uploads", json={"objects": [block]}))["uploads"]
     if found["stored"]:
@@ -77,7 +82,7 @@ def store(api: httpx.Client, space: str, digest: str, data: bytes) -> None:
 
 
 def asked(answer: httpx.Response, *, json: bool = True) -> Any:
-    """The answer's JSON. A problem ends the program: its `reason` is what to branch on."""
+    """Return the answer's JSON. A problem ends the program; other programs would branch on its `reason`."""
     if answer.is_error:
         problem = answer.json()
         sys.exit(f"{problem['reason']}: {problem['detail']}")

@@ -23,8 +23,10 @@ from syncline.transfer.upload import Uploader
 
 
 def upload(space: Space, local: Path, path: str) -> int:
-    """Make `local` the newest version of the file at `path`, whose directory exists. The number of the version."""
-    # First the bytes go to S3, where the service proves them; a commit then names what was proven.
+    """Make `local` the newest version of the file at `path`, whose directory exists. Return the number of the
+    version.
+    """
+    # The bytes go to S3 first, where the service proves them; a commit then refers to the proven objects.
     (result,) = Uploader(space, open_objects(space, Access.WRITE)).upload([UploadJob(path, local)])
     if isinstance(result, Failed):
         raise SynclineError(f"{local}: {result.reason}")
@@ -36,7 +38,7 @@ def upload(space: Space, local: Path, path: str) -> int:
         mutation: Mutation = CreateNode(parent, name, NodeKind.FILE, result.content)
     else:
         mutation = UpdateContent(present.id, present.version, result.content)
-    # A commit that is repeated with the same request id is carried out once.
+    # a commit that is repeated with the same request id is carried out once
     (outcome,) = space.commit([mutation], new_request_id()).results
     if outcome.verdict is not Verdict.ACCEPTED or outcome.node is None:
         raise SynclineError(f"{path} was not stored: {outcome.verdict.name}")
@@ -44,7 +46,7 @@ def upload(space: Space, local: Path, path: str) -> int:
 
 
 def download(space: Space, path: str, local: Path) -> int:
-    """Write the newest version of the file at `path` to `local`. The number of bytes."""
+    """Write the newest version of the file at `path` to `local`. Return the number of bytes."""
     node = space.get_node(path).node
     if node.kind is not NodeKind.FILE or node.content is None:
         raise SynclineError(f"{path} is no file")
@@ -53,12 +55,12 @@ def download(space: Space, path: str, local: Path) -> int:
     (result,) = Downloader(open_objects(space, Access.READ)).download([job])
     if isinstance(result, Failed):
         raise SynclineError(f"{path}: {result.reason}")
-    beside.replace(local)  # Every byte was compared with its checksum before.
+    beside.replace(local)  # every byte has been verified before
     return node.content.size
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command in the arguments."""
     with Session.open(default_home()) as session:
         space = Space(session, SpaceId(session.account.personal_space))
         match sys.argv[1:]:

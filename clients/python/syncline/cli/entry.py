@@ -1,6 +1,4 @@
-"""The entry point of `syncline`. Signals that end a command are handled before anything is imported that takes its
-time.
-"""
+"""The entry point of `syncline`. Signal handlers are installed before any slow import."""
 
 from __future__ import annotations
 
@@ -10,14 +8,14 @@ from syncline.cli import signals
 
 
 def main() -> None:
-    """Run the command line. Ends the process."""
+    """Run the command line, and exit the process."""
     signals.install_handlers()
     try:
         from syncline.cli.main import main as run  # noqa: PLC0415 - see above
 
         run()
     except BaseException:
-        # An import that a KeyboardInterrupt breaks off may raise anything, also out of foreign code.
+        # An import that is interrupted by a KeyboardInterrupt may raise any error, also from foreign code.
         if not signals.received():
             raise
         os.write(2, b"syncline: interrupted; nothing was changed\n")

@@ -1,4 +1,4 @@
-"""Looking and acting in a space without a synced folder."""
+"""Commands on a space without a synced folder."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _shown(node: Node) -> str:
 
 
 def node_json(node: Node) -> dict[str, Any]:
-    """A node as scripts see it."""
+    """Return a node in the form of the JSON output."""
     shown: dict[str, Any] = {
         "id": node.id.hex(),
         "name": node.name,
@@ -100,7 +100,7 @@ def get(where: str, local: Path, force: bool) -> None:
             with scratch(Path(tempfile.gettempdir())) as directory:
                 _print_file(_downloaded(found, node, directory))
             return
-        target = local / found.name if local.is_dir() else local  # never by a name that the service says
+        target = local / found.name if local.is_dir() else local  # the name is the user's, never the service's
         if os.path.lexists(target) and not force:
             raise InvalidArgument(f"{target} exists; --force replaces it")
         with scratch(target.absolute().parent) as directory:
@@ -114,7 +114,9 @@ def get(where: str, local: Path, force: bool) -> None:
 
 
 def _dress(temporary: Path, target: Path) -> None:
-    """Give a downloaded file what the one has that it replaces, else what a new one inherits there; and flush it."""
+    """Copy the attributes of the replaced file to a downloaded one, or let it inherit those of its directory, and flush
+    it.
+    """
     from syncline.transfer.attributes import Inheritance, carry_over, inherit  # noqa: PLC0415 - `ls` does without
 
     if temporary.is_symlink():
@@ -152,19 +154,19 @@ def _print_file(path: Path) -> None:
 
 
 def _move_new(temporary: Path, target: Path) -> None:
-    """Rename, but never over something that came to be meanwhile."""
+    """Rename, but never over a file that was created in the meantime."""
     try:
         os.link(temporary, target, follow_symlinks=False)
     except FileExistsError:
         raise InvalidArgument(f"{target} exists; --force replaces it") from None
-    except OSError:  # a filesystem without hard links
+    except OSError:  # the filesystem does not support hard links
         if os.path.lexists(target):
             raise InvalidArgument(f"{target} exists; --force replaces it") from None
         temporary.rename(target)
 
 
 def _downloaded(where: SpacePath, node: Node, directory: Path) -> Path:
-    """The content in a temporary file in `directory`, with its time and mode."""
+    """Download the content to a temporary file in `directory`, with its time and mode, and return its path."""
     from syncline.cli.progress import progress  # noqa: PLC0415 - `ls` does without a transfer
     from syncline.transfer.download import Downloader  # noqa: PLC0415
     from syncline.transfer.jobs import DownloadJob, Failed  # noqa: PLC0415
@@ -228,7 +230,7 @@ def put(local: Path, where: str) -> None:
 
 
 def _target(where: SpacePath, name: str) -> tuple[SpacePath, Node | None]:
-    """Return the path to which a file named `name` goes that is put at `where`, and the node that is there now."""
+    """Return the destination path of a file named `name` that is put at `where`, and the present node at that path."""
     try:
         node = where.node()
     except NoSuchNode:

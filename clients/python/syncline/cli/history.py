@@ -1,4 +1,4 @@
-"""Versions and the trash."""
+"""Commands on versions and the trash."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class _File(NamedTuple):
 
 
 def _file_or_trashed(where: SpacePath) -> _File:
-    """The file that is there, or that was there and is in the trash. Raise NoSuchNode, InvalidArgument."""
+    """Return the file at this path, or the file in the trash that was there. Raise NoSuchNode or InvalidArgument."""
     try:
         return _File(file_at(where), deleted=False)
     except NoSuchNode:
@@ -115,13 +115,13 @@ def _file_or_trashed(where: SpacePath) -> _File:
 
 
 def _was_at(space: Space, path: str) -> list[Trashed]:
-    """Return the items of the trash that were at this path, deleted by themselves or with a directory above."""
-    # A service of the version before tells of all that was deleted.
+    """Return the items in the trash that were at this path, deleted by themselves or with a directory above."""
+    # A service of the preceding release lists all deleted nodes.
     return [one for one in space.trash(path) if one.path == path]
 
 
 def _only(trashed: Sequence[Trashed], text: str) -> Trashed:
-    """The only one of these; InvalidArgument that tells the ids of several."""
+    """Return the only one of these. Raise InvalidArgument that lists the ids if there are several."""
     if len(trashed) > 1:
         newest = sorted(trashed, key=lambda one: one.node.deleted_at_ms, reverse=True)[:CANDIDATES]
         ids = "; ".join(f"{one.node.id.hex()}, {_when(one.node)}" for one in newest)
@@ -216,7 +216,9 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
 
 
 def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
-    """The node that an id or a path in the trash means, and where it was, if it is there. Raise InvalidArgument."""
+    """Return the node for an id or a path in the trash, and its former path, if it is in the trash. Raise
+    InvalidArgument.
+    """
     path = "/".join(normalized_path(what))
     is_id = re.fullmatch(f"[0-9a-f]{{{2 * ID_BYTES}}}", what) is not None
     trashed = _was_at(space, path) if path else []
@@ -227,7 +229,7 @@ def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
         return found.node.id, found.path
     if not is_id:
         raise InvalidArgument(f"nothing in the trash was {what!r}; see `syncline trash`")
-    return NodeId(bytes.fromhex(what)), None  # An item that was deleted with a directory above has an id too.
+    return NodeId(bytes.fromhex(what)), None  # a node that was deleted with a directory above has an id too
 
 
 COMMANDS = [log, restore, trash]

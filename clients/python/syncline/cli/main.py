@@ -33,17 +33,15 @@ LEFT_BY: Final = {
     **dict.fromkeys(("signup", "login", "logout", "devices", "spaces", "share", "unshare", "notify"), MAY_BE_DONE),
     **dict.fromkeys(("put", "mkdir", "mv", "rm", "restore", "trash"), MAY_BE_DONE),
 }
-"""The text about what is true after an interruption of a command. Of a command that is missing here, nothing was
-changed.
-"""
+"""The text about the state after a command was interrupted. A command that is missing here has changed nothing."""
 
 DEBUG: Final = "SYNCLINE_DEBUG"
-"""The variable that lets tracebacks of defects through."""
+"""Environment variable that shows tracebacks of unexpected errors."""
 
 UNTRACED: Final = frozenset({"up"})
-"""The commands that are not traced, since they last. The services that `up` starts trace themselves."""
+"""The commands that are not traced, since they run for long. The services that `up` starts have traces of their own."""
 
-# Families are imported only when one of their commands runs, so that `--help` and completion answer at once.
+# A family is imported only when one of its commands runs, so that `--help` and completion answer at once.
 FAMILIES: Final = {
     "syncline.cli.accounts": ("signup", "login", "logout", "whoami", "devices"),
     "syncline.cli.spaces": ("spaces", "members", "share", "unshare", "notify", "credentials"),
@@ -83,9 +81,9 @@ SUMMARIES: Final = {
 
 
 class Interrupted(BaseException):
-    """Somebody has ended the command, which has put everything in order.
+    """A signal has ended the command, after an orderly clean-up.
 
-    `status` is what a script sees of it; `left` says what is true now, as `LEFT_BY` does.
+    `status` is the exit status; `left` describes the state, as `LEFT_BY` does.
     """
 
     def __init__(self, *, status: int | None = None, left: str = NOTHING_CHANGED) -> None:
@@ -114,7 +112,7 @@ class Commands(click.Group):
             if not is_interruption(error):
                 raise
             left = LEFT_BY.get(ctx.invoked_subcommand or "", NOTHING_CHANGED)
-            raise Interrupted(left=left) from None  # before click writes a line of its own
+            raise Interrupted(left=left) from None  # raised before click prints a line of its own
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -146,21 +144,21 @@ def cli(ctx: click.Context) -> None:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Return True if an error comes from a signal that is to end the command, as whatever class it arrives."""
+    """Return True if an error is due to a signal that ends the command, whatever its class."""
     return isinstance(error, KeyboardInterrupt) or (
         signals.received() and isinstance(error, Exception) and not isinstance(error, click.exceptions.Exit)
     )
 
 
 def exit_code(error: SynclineError) -> int:
-    """Return the exit status that an error has in scripts."""
+    """Return the exit status for an error."""
     return NOT_ALLOWED if error.kind in {Kind.UNAUTHENTICATED, Kind.DENIED} else FAILED
 
 
 def main() -> NoReturn:
     """Run the command line. Every error is one line on stderr and an exit code, never a traceback."""
     _read_names_as_bytes()
-    # A command makes many objects and few cycles, and is over soon: looking for them often is a tenth of its time.
+    # A command makes many objects and few cycles, and is short-lived: frequent collections take a tenth of its time.
     gc.set_threshold(100_000, 20, 100)
     status = _run()
     traces.stop()
@@ -168,10 +166,10 @@ def main() -> NoReturn:
 
 
 def _read_names_as_bytes() -> None:
-    """Begin again in Python's UTF-8 mode if the locale has another encoding.
+    """Restart in Python's UTF-8 mode if the locale has another encoding.
 
-    Names of files are bytes, which a space takes for UTF-8. Python would take them for text in the encoding of the
-    locale, wherever it meets one: on the command line, in a folder, in a variable, in what is printed.
+    File names are bytes, which a space interprets as UTF-8. Python would decode them by the locale's encoding wherever
+    they occur: on the command line, in a folder, in a variable, in output.
     """
     if sys.getfilesystemencoding() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same program
@@ -209,9 +207,9 @@ def _run() -> int:
 
 
 def _leave(status: int, left: str) -> NoReturn:
-    """End at once: threads may still wait for a slow line, and a crash at any point loses nothing either.
+    """Exit at once: threads may still wait for a slow connection, and a crash at any point loses nothing either.
 
-    Called while the interruption is handled, since what it holds would else be waited for.
+    Called while the interruption is being handled, since leaving that block would wait for these threads.
     """
     if status:
         terminal.complain(f"interrupted; {left}")
@@ -219,11 +217,11 @@ def _leave(status: int, left: str) -> NoReturn:
 
 
 def _end(status: int) -> NoReturn:
-    """Without what the interpreter does at its end: nothing is left to do, and that would be done to each object."""
+    """Exit without the interpreter's finalisation, which would visit every object although nothing is left to do."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:  # The reader of our output has gone, which needs no message.
+    except BrokenPipeError:  # the reader of our output has exited, which needs no message
         status = status or FAILED
     os._exit(status)
 

@@ -1,4 +1,4 @@
-"""The part that commands have in common: the signed-in session, and the output of results."""
+"""Common functions of commands: the signed-in session, and the output of results."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 _NOTICED_SECONDS: Final = 1.0
-"""A wait of which people wonder why nothing happens."""
+"""Seconds of waiting after which people wonder why nothing happens."""
 _AGAIN_SECONDS: Final = 30.0
 
 
 def signed_in() -> Session:
-    """The session of this device, which says why it waits. Raise NotSignedIn if there is none."""
+    """Provide the session of this device; it prints the reason of its waits. Raise NotSignedIn if there is none."""
     session = Session.open(default_home())
     session.on_wait = _Waits().tell
     return session
 
 
 class _Waits:
-    """Says on stderr that the service asks to wait: once it is noticed, and now and then while it lasts."""
+    """Prints to stderr that the service asks to wait: once the wait is noticeable, and periodically while it lasts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,17 +49,17 @@ class _Waits:
 
 
 def json_option(command: F) -> F:
-    """`--json`: one object on stdout and nothing else there."""
+    """Add the option `--json`: exactly one JSON object on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
 
 
 def moment(milliseconds: int) -> str:
-    """A time as people of this device's time zone read it."""
+    """Return a time in this device's time zone, for people."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size(count: float) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes for people."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

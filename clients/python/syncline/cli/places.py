@@ -1,4 +1,4 @@
-"""`[SPACE:]PATH`: what the words on the command line mean, and what stands in the way of a change."""
+"""`[SPACE:]PATH` arguments of the command line, and the texts of refused changes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from syncline.sdk.session import Session
 from syncline.sdk.space import Space
 
 LOCAL = click.Path(readable=False, path_type=Path)
-"""A path on this machine. What is wrong with it is no error of usage: the command that meets it says so, or waits."""
+"""A path on this machine. An invalid one is no usage error: the command that uses it reports it, or waits."""
 
 
 class ChangeRefused(SynclineError):
-    """The service did not make the change."""
+    """The service refused the change."""
 
     reason = "REFUSED"
     kind = Kind.CONFLICT
@@ -33,7 +33,7 @@ class ChangeRefused(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class SpacePath:
-    """A path in a space; `text` is how it was written."""
+    """A path in a space; `text` is the argument as it was typed."""
 
     space: Space
     path: str
@@ -49,7 +49,7 @@ class SpacePath:
             raise NoSuchNode(f"there is no {self.text}; see `syncline ls`") from None
 
     def directory(self) -> NodeId:
-        """The directory that is there. Raise NoSuchNode, InvalidArgument."""
+        """Return the directory at this path. Raise NoSuchNode or InvalidArgument."""
         node = self.node()
         if node is None:
             return ROOT
@@ -77,7 +77,7 @@ class SpacePath:
 
 @contextmanager
 def place(text: str) -> Iterator[SpacePath]:
-    """The place that a `[SPACE:]PATH` means."""
+    """Provide the place of a `[SPACE:]PATH`."""
     with signed_in() as session:
         yield place_in(session, text)
 
@@ -91,9 +91,9 @@ def place_in(session: Session, text: str) -> SpacePath:
 
 
 def split_place(text: str) -> tuple[str | None, str]:
-    """The space, if one is named, and the path, without slashes around it and in the form in which names travel.
+    """Return the space, if one is named, and the path, without slashes around it and in normal form.
 
-    Raise InvalidArgument if nothing stands before the first ':', as when a shell's variable is not set.
+    Raise InvalidArgument if the text before the first ':' is empty, as for an unset variable of a shell.
     """
     space = _space_in(text)
     if space == "":
@@ -110,9 +110,9 @@ def _space_in(text: str) -> str | None:
 
 @contextmanager
 def place_or_file(text: str) -> Iterator[SpacePath]:
-    """The place that `SPACE:PATH` or a path in a synced folder means.
+    """Provide the place of a `SPACE:PATH`, or of a path in a synced folder.
 
-    `a:b` is a place in a space whatever files there are here, as for scp and rsync; a file of that name is `./a:b`.
+    `a:b` is always a place in a space, whatever files exist here, as for scp and rsync; a file of that name is `./a:b`.
     """
     if _space_in(text):
         try:
@@ -132,7 +132,7 @@ def place_or_file(text: str) -> Iterator[SpacePath]:
 
 
 def file_at(where: SpacePath) -> Node:
-    """The file or symlink that is there. Raise NoSuchNode, InvalidArgument."""
+    """Return the file or symlink at this path. Raise NoSuchNode or InvalidArgument."""
     node = where.node()
     if node is None or node.content is None:
         raise InvalidArgument(f"{where.text or 'the root'} is a directory, not a file")
@@ -140,7 +140,7 @@ def file_at(where: SpacePath) -> Node:
 
 
 def checked_name(name: str) -> str:
-    """`name` in the form in which it travels. Raise InvalidArgument."""
+    """Return `name` in normal form. Raise InvalidArgument."""
     name = normalize(name)
     if problem := name_problem(name):
         raise InvalidArgument(f"{name!r}: {problem}")
@@ -152,7 +152,7 @@ _HINTS: Final[Mapping[Verdict, str]] = {
     Verdict.NAME_TAKEN: "choose another name or remove it first",
     Verdict.VERSION_NOT_FOUND: "see `syncline log`",
 }
-"""Ways on from a refusal that name commands, added to the text of the verdict."""
+"""Hints that name commands, appended to the text of a verdict."""
 
 
 def accepted_node(result: Result, text: str) -> Node:

@@ -1,4 +1,4 @@
-"""Progress on stderr, for people: only on a terminal, and only if it takes long enough to wonder."""
+"""Progress on stderr, for people: only on a terminal, and only if it takes noticeably long."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 
 class CommandProgress(Protocol):
-    """Somebody who wants to know how far a command has got. For any thread."""
+    """Observer of the progress of a command. Usable from any thread."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
-        """From now on this is done, for so many files of so many bytes in all."""
+        """Report the start of an activity, with its total numbers of files and bytes."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """Note that `files` more files and `size` more bytes are done."""
+        """Report that `files` more files and `size` more bytes are done."""
 
 
 class _Silent:
@@ -28,7 +28,7 @@ class _Silent:
 
 
 class _Bar:
-    """One line: what is done, a bar of bytes, files. Drawn a few times a second, whatever is reported."""
+    """One line: the activity, a bar of bytes, files. Drawn a few times a second, however often progress is reported."""
 
     def __init__(self, display: Any) -> None:
         self._display = display
@@ -52,7 +52,7 @@ class _Bar:
 
 @contextmanager
 def progress() -> Iterator[CommandProgress]:
-    """Shown until the block ends."""
+    """Show progress until the block ends."""
     if not sys.stderr.isatty():
         yield _Silent()
         return

@@ -1,7 +1,7 @@
-"""Directories for what a command writes before it is whole, which nobody has to clean up by hand.
+"""Temporary directories for incomplete output of commands, which are removed automatically.
 
-Each is locked for as long as its process lives. What a killed process left has no lock any more, and is removed by the
-next command that works in the same place.
+Each is locked while its process runs. The directory of a killed process is no longer locked, and is removed by the next
+command that works in the same place.
 """
 
 from __future__ import annotations
@@ -21,21 +21,25 @@ from syncline.model.names import SCRATCH_PREFIX
 
 _LOCK: Final = "lock"
 _NEW_LOCK: Final = "lock.new"
-"""The name of the lock file until it is locked, so that no other process finds it without its lock."""
+"""The name of the lock file until it is locked, so that no other process sees it unlocked."""
 _UNBORN_SECONDS: Final = 3600.0
-"""A directory without a lock file is left alone for this long, as its process may be about to make it."""
+"""Seconds for which a directory without a lock file is left alone, since its process may be about to create the file.
+"""
 
 
 @contextmanager
 def scratch(beside: Path) -> Iterator[Path]:
-    """A new directory in `beside`, for the user alone, that is gone afterwards, however that comes about. OSError."""
+    """Provide a new directory in `beside`, accessible to the user alone, which is removed afterwards in every case.
+    Raise OSError.
+    """
     _remove_abandoned(beside)
     directory = beside / f"{SCRATCH_PREFIX}{secrets.token_hex(8)}"
     directory.mkdir(mode=0o700)
     lock = -1
     try:
         lock = os.open(directory / _NEW_LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with suppress(OSError):  # a filesystem without locks, on which nobody will take it for abandoned either
+        # the filesystem does not support locks; then no other process takes the directory for abandoned either
+        with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         (directory / _NEW_LOCK).rename(directory / _LOCK)
         yield directory
@@ -46,7 +50,7 @@ def scratch(beside: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Remove what killed processes of this user left."""
+    """Remove the directories that killed processes of this user left."""
     with suppress(OSError):
         for path in place.glob(f"{SCRATCH_PREFIX}*"):
             found = path.lstat()
@@ -71,7 +75,9 @@ def _is_abandoned(directory: Path, found: os.stat_result) -> bool:
 
 
 def _remove(directory: Path) -> None:
-    """Also while an interrupted transfer's threads still write into it: they cannot, once it is gone."""
+    """Remove a directory, even while threads of an interrupted transfer still write into it; once it is gone, they
+    cannot.
+    """
     for _ in range(100):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():

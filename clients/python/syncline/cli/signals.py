@@ -1,10 +1,10 @@
 """Signals that end a command from outside: Ctrl-C, SIGTERM, or the loss of its terminal.
 
-All of these signals raise a KeyboardInterrupt in the main thread, so that what is open is closed and what is temporary
-removed, and end the process with 128 plus the number of the signal, as a shell has it. A `sync --watch` ends with 0,
+Each of these signals raises a KeyboardInterrupt in the main thread, so that open resources are closed and temporary
+files removed, and ends the process with 128 plus the number of the signal, as in a shell. A `sync --watch` ends with 0,
 since a signal is its usual end.
 
-The module is imported before anything else, and therefore imports no module that takes its time.
+The module is imported before all others, and therefore imports no slow module.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_SECONDS = 10.0
-"""Seconds after a signal at which the process ends, whatever has not come to its end."""
+"""Seconds after a signal at which the process exits in any case."""
 
 _received: list[int] = []
 
 
 def install_handlers() -> None:
-    """Handle the signals from now on. One that is ignored, as SIGHUP under nohup, goes on being ignored."""
+    """Install handlers for the signals. A signal that is ignored, such as SIGHUP under nohup, stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -31,19 +31,19 @@ def install_handlers() -> None:
 def received() -> bool:
     """Return True if a signal was received.
 
-    From then on any error may be a result of it: a KeyboardInterrupt in the midst of foreign code, of an import above
-    all, may come out of that code as any other error.
+    From then on any error may be a result of it: foreign code, above all an import, may convert a KeyboardInterrupt to
+    another error.
     """
     return bool(_received)
 
 
 def status() -> int:
-    """The exit status of an interrupted command."""
+    """Return the exit status of an interrupted command."""
     return 128 + (_received[0] if _received else signal.SIGINT)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
-    if _received:  # What the first one began is not to be interrupted.
+    if _received:  # the clean-up after the first signal is not interrupted
         return
     _received.append(number)
     timer = threading.Timer(PATIENCE_SECONDS, os._exit, (status(),))

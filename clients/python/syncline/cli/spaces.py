@@ -1,4 +1,4 @@
-"""Spaces, their members, mail and credentials."""
+"""Commands on spaces, their members, mail and credentials."""
 
 from __future__ import annotations
 

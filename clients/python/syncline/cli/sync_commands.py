@@ -1,4 +1,4 @@
-"""Synced folders: sync, check, status."""
+"""Commands on synced folders: sync, check, status."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MAX_PROBLEMS_SHOWN = 100
 
 
 class _Rate(click.ParamType[int]):
-    """Bytes a second: a number, with K, M or G for powers of 1,024."""
+    """A number of bytes per second, with K, M or G for powers of 1,024."""
 
     name = "rate"
 
@@ -71,7 +71,7 @@ directory = click.argument("directory", metavar="DIR", type=LOCAL)
 
 
 def _open(session: Session, path: Path, space: str | None) -> Folder:
-    """The folder, which is linked if it is not yet."""
+    """Return the folder, after linking it if necessary."""
     folder = open_folder(default_home(), path)
     accounts = Accounts(session)
     if folder is None:
@@ -87,7 +87,7 @@ def _open(session: Session, path: Path, space: str | None) -> Folder:
 
 
 def _path_in(directory: Path, text: str) -> str:
-    """A path below the folder as one from its root. Raise InvalidArgument."""
+    """Convert a path below the folder to one from its root. Raise InvalidArgument."""
     path = Path(text)
     if path.is_absolute():
         try:
@@ -114,7 +114,7 @@ def _engine(
         Access.READ: Limit(limit_down) if limit_down else None,
     }
 
-    # Most syncs have nothing to transfer, and need not wait for what does that to be imported.
+    # Most syncs transfer nothing, and need not import the transfer modules.
     @cache
     def store_at(storage: StorageAddress, access: Access) -> ObjectStore:  # noqa: ARG001 - what it is kept for
         from syncline.transfer.objects import open_objects  # noqa: PLC0415 - see above
@@ -122,7 +122,9 @@ def _engine(
         return open_objects(space, access, limit=limits[access])
 
     def store(access: Access) -> ObjectStore:
-        """One for all syncs of a watch, for as long as storage stays where it is: it keeps its connections."""
+        """Return one store for all syncs of a watch, for as long as the address of storage stays the same: it keeps its
+        connections.
+        """
         return store_at(session.deployment.s3, access)
 
     def uploader(known: KnownBlocks) -> UploaderPort:
@@ -232,7 +234,9 @@ def _print(report: Report, as_json: bool) -> None:
 
 
 def _print_problems(report: Report) -> None:
-    """Print the first ones: a member can give thousands of files names that cannot be here, which each sync finds."""
+    """Print the first problems only: a member can give thousands of files names that are invalid here, which every sync
+    reports.
+    """
     for problem in report.problems[:MAX_PROBLEMS_SHOWN]:
         say(f"{problem.path}: {problem.reason}", err=True)
     if (more := len(report.problems) - MAX_PROBLEMS_SHOWN) > 0:
@@ -270,7 +274,7 @@ def _sync_for_ever(
             complain(text)
 
     def may_pass(error: Exception) -> bool:
-        """Return True if the folder may be opened a little later, as when a machine starts before its network and
+        """Return True if opening the folder may succeed later, as when a machine starts before its network and
         disks.
         """
         if is_interruption(error):
@@ -289,9 +293,9 @@ def _sync_for_ever(
                     report = engine.sync(mass_delete=mass_delete, wanted=wanted)
             except Exception as error:
                 if is_interruption(error):
-                    raise KeyboardInterrupt from None  # not to be tried again
+                    raise KeyboardInterrupt from None  # an interruption must not be retried
                 raise
-            wanted = AS_BEFORE  # The options of the user have been taken over.
+            wanted = AS_BEFORE  # the options have been stored
             return report
 
         with Space(session, folder.space).watch() as doorbells:

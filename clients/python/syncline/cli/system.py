@@ -1,4 +1,4 @@
-"""Running the system itself."""
+"""Commands that run the system itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOTHING_LEFT = "nothing is left of it"
 
 
 class NetworkParameter(click.ParamType["IPv4Network | IPv6Network"]):
-    """CIDR, or a single address; a network of /0 is refused, as it would believe everybody."""
+    """A CIDR range, or a single address; a range of /0 is refused, since every client would be trusted."""
 
     name = "CIDR"
 
@@ -174,7 +174,7 @@ def _server_side() -> Iterator[None]:
 
 @contextmanager
 def _errors_in_one_line(*, interrupted: str) -> Iterator[None]:
-    """Say errors of the stack in one line, and of a command that is interrupted what is left of it."""
+    """Print errors of the stack in one line; for an interrupted command, print its remaining state."""
     from stack.errors import StackError  # noqa: PLC0415 - a client install has no stack
 
     try:

@@ -1,4 +1,4 @@
-"""The one place where text reaches the terminal: no name in it can steer that, or look like a line of ours."""
+"""The only module that prints to the terminal: no name can control the terminal, or imitate a line of ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from syncline.model.printable import harmless, harmless_json
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """One line, for people."""
+    """Print one line for people."""
     click.echo(harmless(text), err=err)
 
 
@@ -21,7 +21,7 @@ def complain(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line: the same value to whoever parses it."""
+    """Print one line of JSON, which parses to the same value."""
     click.echo(harmless_json(value))
 
 
@@ -34,9 +34,10 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
 
 
 def show(error: click.ClickException) -> None:
-    """An error of usage, as click shows it. What was given may be the names of others, as by a pattern of the shell."""
+    """Print a usage error, as click does. Arguments may contain foreign names, for example from a shell pattern."""
     told = error.format_message()
-    if not isinstance(error, click.MissingParameter):  # a MissingParameter spans several lines, all of our own text
+    # the message of a MissingParameter spans several lines, all of them our own text
+    if not isinstance(error, click.MissingParameter):
         told = harmless(told)
     if isinstance(error, click.UsageError):
         click.UsageError(told, error.ctx).show()

@@ -22,7 +22,7 @@ from syncline.sdk.session import Session, Stubs, by_our_clock, error_of_call
 from syncline.sdk.trust import NO_FURTHER, Trust
 
 PERSONAL = "personal"
-"""The name of everyone's own space."""
+"""The name of every personal space."""
 
 
 _KINDS = frozenset(kind.value for kind in DeviceKind)
@@ -32,8 +32,8 @@ _KINDS = frozenset(kind.value for kind in DeviceKind)
 class Device:
     """One installed client, browser or program.
 
-    Times are milliseconds since 1970; `revoked_at_ms` is 0 while it is signed in. `kind` is None if the service
-    does not say, or names one that is not known here.
+    Times are milliseconds since 1970; `revoked_at_ms` is 0 while the device is signed in. `kind` is None if the service
+    does not state it, or states an unknown kind.
     """
 
     id: DeviceId
@@ -44,12 +44,12 @@ class Device:
     current: bool
     kind: DeviceKind | None
     made_by: DeviceId | None = None
-    """The device by which a program's key was made; None for other devices, and where that is not known."""
+    """The device that made a program's key; None for other devices, and if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceLink:
-    """A public link that a device has made, and the space in which it is."""
+    """A public link that a device has made, and its space."""
 
     id: LinkId
     space: SpaceId
@@ -58,15 +58,15 @@ class DeviceLink:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """The fate of the things that a revoked device had made.
+    """The fate of the objects that a revoked device had made.
 
-    A list may be shorter than its count where there are very many.
+    A list may be shorter than its count if there are very many.
     """
 
     ended_keys: list[Device]
     ended_links: list[DeviceLink]
     remaining_links: list[DeviceLink]
-    """Public links of the device that still open."""
+    """Public links of the device that are still valid."""
     ended_key_count: int
     ended_link_count: int
     remaining_link_count: int
@@ -74,7 +74,9 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A space and the caller's role in it. `alias` is the caller's own name for it, which addresses it for ever."""
+    """A space and the caller's role in it. `alias` is the caller's own name for the space, which never changes its
+    meaning.
+    """
 
     space: SpaceId
     name: str
@@ -94,7 +96,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class WhoAmI:
-    """The calling user and device, as the service knows them."""
+    """The calling user and device, according to the service."""
 
     user: UserId
     email: str
@@ -106,9 +108,9 @@ class WhoAmI:
 def sign_up(
     home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
 ) -> Session:
-    """Make an account and sign this device in.
+    """Make an account and sign in this device.
 
-    AlreadySignedIn, AccountExists, InvalidArgument, and what `discover` raises.
+    Raise AlreadySignedIn, AccountExists, InvalidArgument, or the errors of `discover`.
     """
     request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignUp(request))
@@ -117,7 +119,7 @@ def sign_up(
 def sign_in(
     home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
 ) -> Session:
-    """Sign this device in. AlreadySignedIn, WrongPassword, TooManyAttempts, and what `discover` raises."""
+    """Sign in this device. Raise AlreadySignedIn, WrongPassword, TooManyAttempts, or the errors of `discover`."""
     request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignIn(request))
 
@@ -173,7 +175,7 @@ def _signed_in(file: AccountFile) -> bool:
 
 
 class Accounts:
-    """The operations of a signed-in person on accounts: devices, spaces' members, keys."""
+    """Operations of a signed-in person on accounts: devices, members of spaces, keys."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -189,9 +191,9 @@ class Accounts:
         )
 
     def sign_out(self) -> None:
-        """Revoke this device and forget the account; forgotten also if the service had revoked it already.
+        """Revoke this device and remove the account file, also if the service had revoked the device already.
 
-        Unavailable leaves everything as it was.
+        Unavailable leaves everything unchanged.
         """
         try:
             self._session.call(lambda stubs: stubs.auth.SignOut, auth_pb2.SignOutRequest())
@@ -202,7 +204,7 @@ class Accounts:
             self._session.file.remove()
 
     def devices(self) -> list[Device]:
-        """The user's devices, newest first."""
+        """Return the user's devices, newest first."""
         pages = self._pages(lambda stubs: stubs.auth.ListDevices, auth_pb2.ListDevicesRequest())
         return [self._device(pb) for page in pages for pb in page.devices]
 
@@ -219,9 +221,9 @@ class Accounts:
         )
 
     def revoke(self, device: DeviceId, *, end_links: bool = False) -> Revocation:
-        """Sign a device out for good, with the keys that it has made; with `end_links` also end its public links.
+        """Sign out a device permanently, with the keys that it has made; with `end_links` also end its public links.
 
-        Raise NoSuchDevice, Unavailable if not everything could be ended.
+        Raise NoSuchDevice, or Unavailable if not everything could be ended.
         """
         request = auth_pb2.RevokeDeviceRequest(device_id=device, end_links=end_links)
         answer = self._session.call(lambda stubs: stubs.auth.RevokeDevice, request)
@@ -235,7 +237,7 @@ class Accounts:
         )
 
     def spaces(self) -> list[Grant]:
-        """The spaces that the user has a grant in, the personal one first."""
+        """Return the spaces that the user has a grant in, the personal one first."""
         pages = self._pages(lambda stubs: stubs.auth.ListSpaces, auth_pb2.ListSpacesRequest())
         return [_grant(pb) for page in pages for pb in page.spaces]
 
@@ -252,7 +254,7 @@ class Accounts:
         return [_member(pb) for page in pages for pb in page.members]
 
     def _pages(self, method: Callable[[Stubs], Any], request: Any) -> Iterator[Any]:
-        """The pages of a listing, to the last."""
+        """Yield all pages of a listing."""
         while True:
             page = self._session.call(method, request)
             yield page
@@ -261,23 +263,23 @@ class Accounts:
             request.page_token = page.next_page_token
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
-        """Raise NoSuchSpace, NoSuchAccount, PermissionDenied, LastOwner."""
+        """Set a member's role. Raise NoSuchSpace, NoSuchAccount, PermissionDenied or LastOwner."""
         request = auth_pb2.SetMemberRequest(
             request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)
         )
         return _member(self._session.call(lambda stubs: stubs.auth.SetMember, request).member)
 
     def remove_member(self, space: SpaceId, email: str) -> None:
-        """Errors as `set_member`."""
+        """Remove a member. Raise the errors of `set_member`."""
         request = auth_pb2.RemoveMemberRequest(request_id=new_request_id(), space_id=space, email=email)
         self._session.call(lambda stubs: stubs.auth.RemoveMember, request)
 
     def resolve(self, space: str) -> SpaceId:
-        """The space with this id or alias. The personal one and an id are known without a call.
+        """Return the space with this id or alias. The personal space and ids need no call.
 
-        A name that is no alias means none, even if only one space has it: it may have meant another one before.
-        Raise NoSuchSpace or AmbiguousSpace, which tell the spaces that may be meant. Raise InvalidArgument for an
-        empty name, such as a shell makes of a variable that is not set.
+        A name that is no alias is not accepted, even if only one space has it: it may have meant another space before.
+        Raise NoSuchSpace or AmbiguousSpace, whose texts list the candidates. Raise InvalidArgument for an empty name,
+        as a shell makes of an unset variable.
         """
         if not space:
             raise InvalidArgument("the name of the space is empty; see `syncline spaces`")

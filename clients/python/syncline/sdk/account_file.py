@@ -1,7 +1,7 @@
-"""`account.json`: who this device is signed in as, and with which tokens.
+"""`account.json`: the account that this device is signed in to, and its tokens.
 
-It is replaced as a whole, so that a crash leaves the old or the new one. A refresh token is spent by its use:
-whoever is about to use the one in the file holds `locked()` until its successor is in the file.
+The file is replaced atomically, so that a crash leaves the old or the new one. A refresh token is invalid after its
+use: a process that is about to use it holds `locked()` until its successor is in the file.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class AccountFile:
             ) from None
 
     def save(self, account: StoredAccount) -> None:
-        """Durable when this returns; readable by the user only. Whoever saves has the file `locked()`."""
+        """Replace the file durably; only the user can read it. The caller holds `locked()`."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path.with_name("account.json.tmp")  # A file that a killed process left is written over.
+        temporary = self.path.with_name("account.json.tmp")  # the file of a killed process is overwritten
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -79,19 +79,21 @@ class AccountFile:
         self._sync_directory()
 
     def remove(self) -> None:
-        """Forget the account; harmless if there is none."""
+        """Remove the account file if there is one."""
         self.path.unlink(missing_ok=True)
         if self.path.parent.is_dir():
             self._sync_directory()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """No other process is in here. Raise AccountUnreadable if one does not come out."""
+        """Hold the file's lock against other processes. Raise AccountUnreadable if another process does not release
+        it.
+        """
         from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed while the access token is good
 
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.path.with_name("account.lock")
-        with suppress(OSError):  # Earlier versions let other users of the machine open it, and so hold the lock.
+        with suppress(OSError):  # Earlier versions let other users of the machine open this file, and so hold the lock.
             path.chmod(0o600)
         lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
         try:
@@ -155,6 +157,6 @@ def _account(document: Any) -> StoredAccount:
 
 
 def _trust(document: Any, endpoint: str) -> Trust:
-    if document is None:  # a file of a version that did not ask: whoever named http:// then meant it
+    if document is None:  # written by a version without this question: a user who typed http:// agreed to it then
         return Trust(http=endpoint.startswith("http:"))
     return Trust(http=document["http"] is True, hosts=frozenset(map(str, document["hosts"])))

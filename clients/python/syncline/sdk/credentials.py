@@ -12,7 +12,7 @@ from syncline.model.identifiers import SpaceId
 from syncline.sdk.session import Session, by_our_clock
 
 RENEW_MS = 5 * 60_000
-"""Credentials that expire within this time are renewed."""
+"""Credentials that expire within this time, in milliseconds, are renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class S3Credentials:
 
 
 class SpaceCredentials:
-    """The current credentials of one space, for any thread."""
+    """The present credentials of one space, usable from any thread."""
 
     def __init__(self, session: Session, space: SpaceId, access: Access) -> None:
         self._session = session
@@ -43,7 +43,9 @@ class SpaceCredentials:
         self._held: S3Credentials | None = None
 
     def get(self) -> S3Credentials:
-        """Credentials good for `RENEW_MS` more. Raise NoSuchSpace, PermissionDenied, Unavailable."""
+        """Return credentials that are valid for at least `RENEW_MS`. Raise NoSuchSpace, PermissionDenied or
+        Unavailable.
+        """
         with self._lock:
             held = self._held
             if held is None or held.ours_until_ms - time.time() * 1000 < RENEW_MS:
@@ -51,13 +53,13 @@ class SpaceCredentials:
             return held
 
     def forget(self) -> None:
-        """Storage refused what it was given: ask anew next time."""
+        """Drop the credentials, since storage refused them; the next call requests new ones."""
         with self._lock:
             self._held = None
 
 
 def issue(session: Session, space: SpaceId, access: Access) -> S3Credentials:
-    """Have credentials issued."""
+    """Request credentials from auth."""
     request = auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.Access.ValueType(access.value))
     issued = session.call(lambda stubs: stubs.auth.IssueCredentials, request)
     return S3Credentials(

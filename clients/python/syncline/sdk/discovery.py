@@ -17,7 +17,7 @@ from syncline.sdk.network import proxy_for, trusted
 from syncline.sdk.trust import NO_FURTHER, Trust, check_endpoint, check_place, host_of_target, host_of_url
 
 VERSION = 1
-"""The version of the protocol that this client speaks."""
+"""The version of the protocol that this client implements."""
 
 WELL_KNOWN = "/.well-known/syncline"
 TIMEOUT_SECONDS = 10.0
@@ -46,7 +46,7 @@ class StorageAddress:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The addresses and names that a client must know to reach one installation of Syncline."""
+    """The addresses and names that a client needs to use one installation of Syncline."""
 
     auth: Service
     metadata: Service
@@ -55,9 +55,9 @@ class Deployment:
 
 
 def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
-    """Ask `endpoint` (an http or https URL) where things are. All of it is where `trust` allows it to be.
+    """Ask `endpoint` (an http or https URL) for its addresses. All of them are at places that `trust` allows.
 
-    Raise EndpointUnreachable, NotSyncline, NewerSyncline, NotTrusted.
+    Raise EndpointUnreachable, NotSyncline, NewerSyncline or NotTrusted.
     """
     endpoint = normalize_endpoint(endpoint)
     check_endpoint(endpoint, trust)
@@ -71,7 +71,7 @@ def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEO
 
 
 def normalize_endpoint(endpoint: str) -> str:
-    """The endpoint without a trailing slash. Raise NotSyncline if it is no http or https URL."""
+    """Return the endpoint without a trailing slash. Raise NotSyncline if it is no http or https URL."""
     parts = urllib.parse.urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise NotSyncline(f"{endpoint!r} is not an address like https://files.example.com; check it")
@@ -79,7 +79,7 @@ def normalize_endpoint(endpoint: str) -> str:
 
 
 def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
-    # Only who signs in asks; what the standard library has for HTTP takes a command longer to load than a call.
+    # Only sign-in needs this, and importing the standard library's HTTP client takes longer than a call.
     import http.client  # noqa: PLC0415
     import urllib.error  # noqa: PLC0415
     import urllib.request  # noqa: PLC0415
@@ -110,16 +110,16 @@ def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
         raise NotSyncline(f"{endpoint} answers but is not Syncline (too long an answer); check the address")
     try:
         return json.loads(body)
-    except (ValueError, RecursionError):  # the latter for arrays in arrays
+    except (ValueError, RecursionError):  # the latter for deeply nested arrays
         raise NotSyncline(f"{endpoint} answers but is not Syncline (no JSON); check the address") from None
 
 
 def _opener(url: str, trust: Trust) -> Any:
-    """Opens `url`, through a proxy if there is one on the way, and trusting whom this device trusts."""
+    """Return an opener for `url`, with the configured proxy and this device's trusted certificates."""
     import urllib.request  # noqa: PLC0415 - as above
 
     class Redirected(urllib.request.HTTPRedirectHandler):
-        """Goes only where the answer to be believed may come from."""
+        """Follows a redirect only to places that the answer may come from."""
 
         @override
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
@@ -136,7 +136,7 @@ def _opener(url: str, trust: Trust) -> Any:
 
 
 def deployment_from_json(document: Any, endpoint: str) -> Deployment:
-    """The document of an endpoint as a value. Raise NotSyncline, NewerSyncline."""
+    """Parse the document of an endpoint. Raise NotSyncline or NewerSyncline."""
     version = document.get("syncline") if isinstance(document, Mapping) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise NotSyncline(f"{endpoint} answers but is not Syncline; check the address")
@@ -160,7 +160,7 @@ def deployment_from_json(document: Any, endpoint: str) -> Deployment:
 
 
 def deployment_to_json(deployment: Deployment) -> dict[str, Any]:
-    """The document as the endpoint gives it."""
+    """Return the document in the form in which the endpoint sends it."""
     services = {"auth": deployment.auth, "metadata": deployment.metadata, "notify": deployment.notify}
     s3 = deployment.s3
     return {
@@ -183,7 +183,7 @@ def _url(value: Any) -> str:
 
 
 def _named(pattern: re.Pattern[str], value: Any) -> str:
-    """Return a value that is to be part of a host name. Raise ValueError if it could make another host of it."""
+    """Return a value that becomes a part of a host name. Raise ValueError if it could change the host."""
     if pattern.fullmatch(_text(value)) is None:
         raise ValueError(f"{value!r} is not a name")
     return str(value)

@@ -1,5 +1,5 @@
-"""Errors that only a client can meet, about its endpoint and its account; those of services are in
-`syncline.model.errors`.
+"""Errors that only a client raises, about its endpoint and its account; `syncline.model.errors` has those of
+services.
 """
 
 from __future__ import annotations

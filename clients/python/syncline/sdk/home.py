@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def default_home() -> Path:
-    """`SYNCLINE_HOME`, else the user's data folder for Syncline on this platform. It need not exist."""
+    """Return `SYNCLINE_HOME`, else the user's data directory for Syncline on this platform. It need not exist."""
     if configured := os.environ.get("SYNCLINE_HOME"):
         return Path(configured).absolute()
     import platformdirs  # noqa: PLC0415 - imported only where nothing else says it

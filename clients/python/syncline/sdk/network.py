@@ -1,15 +1,17 @@
-"""Proxies and certificate authorities: the same variables mean the same for gRPC, storage and HTTP.
+"""Proxies and certificate authorities: the same environment variables apply to gRPC, storage and HTTP.
 
-Each of the libraries below reads some of them by rules of its own, so that all are told what is decided here.
+Each of the libraries reads some of them by rules of its own, so the values are evaluated here and passed to all of
+them.
 
 | variable, in lower or upper case | is |
 |---|---|
 | `HTTPS_PROXY`, `HTTP_PROXY` | the proxy of connections with TLS, and of those without |
-| `ALL_PROXY` | the proxy of both, where there is none of their own |
-| `NO_PROXY` | hosts, domains, addresses or networks that are reached directly, with commas between; `*` for all |
-| `SSL_CERT_FILE`, `SSL_CERT_DIR` | certificates in PEM that are trusted beside those of the system |
+| `ALL_PROXY` | the proxy of both, if they have none of their own |
+| `NO_PROXY` | hosts, domains, addresses or networks that are reached directly, separated by commas; `*` for all |
+| `SSL_CERT_FILE`, `SSL_CERT_DIR` | certificates in PEM that are trusted in addition to the system's |
 
-The lower case counts if both are set; an empty value is none. This machine itself is never reached by a proxy.
+The lower-case variable wins if both are set; an empty value counts as unset. Loopback addresses are always reached
+directly.
 """
 
 from __future__ import annotations
@@ -46,9 +48,9 @@ class CertificatesUnreadable(SynclineError):
 
 
 def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
-    """The proxy by which `url` is reached, as `http://host:port`; None if directly.
+    """Return the proxy for `url`, as `http://host:port`; None if it is reached directly.
 
-    `url` has a scheme, `https` for whatever goes by TLS, and a host. Raise ProxyUnusable.
+    `url` has a scheme, `https` for every TLS connection, and a host. Raise ProxyUnusable.
     """
     parts = urllib.parse.urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -61,7 +63,7 @@ def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
 
 
 def proxy_headers(proxy: str) -> dict[str, str]:
-    """Return the headers that a proxy gets: the credentials in its address, if there are any."""
+    """Return the headers for a proxy: the credentials in its address, if there are any."""
     parts = urllib.parse.urlsplit(proxy)
     if parts.username is None:
         return {}
@@ -70,7 +72,7 @@ def proxy_headers(proxy: str) -> dict[str, str]:
 
 
 def own_certificates(environment: Environment = os.environ) -> bytes | None:
-    """The certificates that are trusted beside those of the system, in PEM; None if none are named.
+    """Return the certificates that are trusted in addition to the system's, in PEM; None if none are configured.
 
     Raise CertificatesUnreadable.
     """
@@ -78,7 +80,7 @@ def own_certificates(environment: Environment = os.environ) -> bytes | None:
     found = [_read(Path(file), "SSL_CERT_FILE")] if file else []
     for folder in directory.split(os.pathsep) if directory else ():
         try:
-            # Also those of which the folder has a second name, as OpenSSL wants them to have; twice does no harm.
+            # The directory may list a certificate under two names, as OpenSSL requires; trusting it twice does no harm.
             found += [_read(path, "SSL_CERT_DIR") for path in sorted(Path(folder).iterdir()) if path.is_file()]
         except OSError as error:
             raise _unreadable("SSL_CERT_DIR", Path(folder), error) from None
@@ -89,7 +91,7 @@ def own_certificates(environment: Environment = os.environ) -> bytes | None:
 
 
 def trusted(environment: Environment = os.environ) -> ssl.SSLContext:
-    """Return the TLS context of HTTP: the system's certificates and the user's own. Raise CertificatesUnreadable if
+    """Return the TLS context for HTTP: the system's certificates and the user's own. Raise CertificatesUnreadable if
     those are damaged.
     """
     context = ssl.create_default_context()
@@ -104,17 +106,17 @@ def trusted(environment: Environment = os.environ) -> ssl.SSLContext:
 
 
 def roots(environment: Environment = os.environ) -> bytes | None:
-    """Return the certificates that gRPC trusts, in PEM: the system's and the user's own. None means those that gRPC
-    brings along.
+    """Return the certificates that gRPC trusts, in PEM: the system's and the user's own. None means gRPC's built-in
+    ones.
     """
     own = own_certificates(environment)
     if _value("grpc_default_ssl_roots_file_path", environment) and not own:
-        return None  # somebody has told gRPC already
+        return None  # gRPC's own variable is set, and takes precedence
     return b"\n".join([*_of_the_system(), *([own] if own else [])]) or None
 
 
 def _of_the_system() -> Iterator[bytes]:
-    """The one file that a system keeps for programs without OpenSSL, if there is one."""
+    """Yield the system's certificate bundle for programs without OpenSSL, if there is one."""
     compiled = ssl.get_default_verify_paths()
     for candidate in (
         compiled.openssl_cafile,
@@ -137,7 +139,7 @@ def _is_excluded(host: str, port: int, excluded: str) -> bool:
 
 
 def _excludes(entry: str, host: str, port: int) -> bool:
-    """Return True if one entry of NO_PROXY (`*`, a network, an address or a domain, perhaps with a port) is about that
+    """Return True if an entry of NO_PROXY (`*`, a network, an address or a domain, perhaps with a port) covers this
     host.
     """
     if entry == "*":

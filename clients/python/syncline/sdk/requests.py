@@ -16,11 +16,11 @@ class Counts:
     bytes_up: int = 0
     bytes_down: int = 0
     waited_seconds: float = 0.0
-    """The seconds that calls waited because a limit of the service asked them to, summed over all threads."""
+    """The seconds that calls waited for limits of the service, summed over all threads."""
 
 
 class RequestCounts:
-    """Counts from any thread."""
+    """Request counters, usable from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,6 +48,6 @@ class RequestCounts:
             )
 
     def counts(self) -> Counts:
-        """The counts at this moment."""
+        """Return the present counts."""
         with self._lock:
             return self._counts

@@ -1,4 +1,4 @@
-"""The rights of a device in a space, as the service tells them with the changes."""
+"""The right of a device in a space, which the service sends together with the changes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """`writes_since_ms` is when the right to write was given, 0 if it came with the space.
+    """The right to write in a space. `writes_since_ms` is the time of its grant, 0 for the maker of the space.
 
-    If a right equals one that was told before, it has lasted without a gap.
+    If two rights are equal, the right lasted without a gap in between.
     """
 
     read_only: bool = False

@@ -1,7 +1,7 @@
-"""A signed-in device at work: its tokens, its channels, and the one way in which it calls.
+"""A signed-in device: its tokens, its channels, and the single way in which it makes calls.
 
-Every call is counted, has a deadline, is repeated by the channel on passing faults, and once more with a fresh token
-if the one it had was refused. What it raises is a SynclineError.
+Every call is counted and has a deadline. The channel repeats it on transient faults; it is repeated once more with a
+fresh token if its token was refused. Errors are SynclineErrors.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 TOKEN_MARGIN_MS = 60_000
-"""An access token that is good for less than this is not used any more."""
+"""Milliseconds before its expiry from which on an access token is not used any more."""
 PATIENCE_SECONDS = 60.0
-"""Maximum number of seconds that one call waits in all because a limit of the service asks it to."""
+"""Maximum total of seconds that one call waits for limits of the service."""
 RATE_PATIENCE_SECONDS = 600.0
-"""The same of the rate of a person. All devices of the person share that, and whoever is told to come again may find
-that another device was faster: so work that lasts waits for long."""
+"""Maximum total of seconds that one call waits for a person's rate limit. All devices of the person share that limit,
+and another device may be faster after each pause, so long-running work needs patience.
+"""
 _REDISCOVERY_SECONDS = 3.0
 _REDISCOVERY_PAUSE_SECONDS = 10.0
-"""Rediscovery is tried at most once in so many seconds; a long watch may see services move several times."""
+"""Minimum number of seconds between two rediscoveries; services may move several times during a long watch."""
 
 _AUTH = "syncline.auth.v1.AuthService"
-# SignUp and SignIn make something each time; the others do not mind to be repeated.
+# SignUp and SignIn create something each time; all other calls may be repeated.
 _IDEMPOTENT_AUTH = tuple(
     f"{_AUTH}/{method}"
     for method in (
@@ -69,8 +70,9 @@ _IDEMPOTENT_AUTH = tuple(
 
 
 def _unary(service: ServiceDescriptor) -> tuple[str, ...]:
-    """The methods of a service but its streams, which are opened again by who reads them: gRPC, which repeats them too,
-    sometimes waits for ever when the server goes away meanwhile."""
+    """Return the unary methods of a service. Streams are excluded: their readers reopen them, and gRPC's own retry of a
+    stream sometimes waits for ever if the server disappears meanwhile.
+    """
     return tuple(f"{service.full_name}/{method.name}" for method in service.methods if not method.server_streaming)
 
 
@@ -79,7 +81,7 @@ _IDEMPOTENT_NOTIFY = _unary(notify_pb2.DESCRIPTOR.services_by_name["NotifyServic
 
 
 class Stubs:
-    """The services of a deployment, connected when first used."""
+    """The services of a deployment, each connected at its first use."""
 
     def __init__(self, deployment: Deployment, authorization: Callable[[], str] | None) -> None:
         self._deployment = deployment
@@ -115,10 +117,10 @@ class Stubs:
             return self._channels[name]
 
     def close(self) -> None:
-        """End the calls under way, and wait for that.
+        """Cancel the calls in progress, and wait for their end.
 
-        Not when the process is about to end, as after Ctrl-C: gRPC would wait for ever for a call that was interrupted
-        between its registration and the start of the thread that reads its events.
+        Not to be called when the process is about to exit, as after Ctrl-C: gRPC would wait for ever for a call that
+        was interrupted between its registration and the start of the thread that reads its events.
         """
         why = sys.exception()
         if why is not None and not isinstance(why, Exception):
@@ -130,11 +132,11 @@ class Stubs:
 
 
 Unary: TypeAlias = Callable[[Stubs], "grpc.UnaryUnaryMultiCallable[Request, Response]"]
-"""Picks a method: `lambda stubs: stubs.metadata.GetSpace`."""
+"""Function that returns a method of the stubs: `lambda stubs: stubs.metadata.GetSpace`."""
 
 
 class Session:
-    """A signed-in device. It may be used from any thread; `with` it or close it."""
+    """A signed-in device, usable from any thread. Has to be closed, or used in `with`."""
 
     def __init__(self, file: AccountFile, account: StoredAccount) -> None:
         self.requests = RequestCounts()
@@ -145,11 +147,11 @@ class Session:
         self._stubs = Stubs(account.deployment, self.token)
         self._rediscovered_at: float | None = None
         self.on_wait: Callable[[SynclineError, float], None] = lambda error, seconds: None  # noqa: ARG005
-        """Called, from any thread, before a call waits for so many seconds because of a limit of the service."""
+        """Callback, from any thread, before a call waits for a limit of the service: the error, and the seconds."""
 
     @classmethod
     def open(cls, home: Path) -> Session:
-        """The device whose state is in `home`. Raise NotSignedIn, AccountUnreadable. Calls nobody."""
+        """Return the device whose state is in `home`, without any call. Raise NotSignedIn or AccountUnreadable."""
         file = AccountFile(home)
         account = file.load()
         if account is None:
@@ -180,15 +182,16 @@ class Session:
         self._stubs.close()
 
     def call(self, method: Unary[Request, Response], request: Request, *, timeout: float | None = None) -> Response:
-        """Call a unary method; `timeout` (seconds) instead of the usual deadline."""
+        """Call a unary method. `timeout` is in seconds and replaces the default deadline."""
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 
     def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
-        """Return the result of `begin`, which is called again if the token was refused or the services have moved, once
-        for each reason.
+        """Return the result of `begin`. It is called again if the token was refused or the services have moved, once
+        for each of these.
 
-        For streams, `begin` opens the stream and reads its first message. A limit that says when to come back is waited
-        for, up to a minute in all, and a rate for longer, besides; not any more once `until` is set.
+        For streams, `begin` opens the stream and reads its first message. A limit that states a pause is waited for, up
+        to PATIENCE_SECONDS in total, a rate limit up to RATE_PATIENCE_SECONDS; no further wait begins once `until` is
+        set.
         """
         refreshed = False
         refused: str | None = None
@@ -202,7 +205,7 @@ class Session:
                     token, refused = self._refresh(refused=refused), None
                 self.requests.add(grpc=1)
                 return begin(stubs)
-            except (grpc.RpcError, SynclineError) as failure:  # the latter if it is a token that was not to be had
+            except (grpc.RpcError, SynclineError) as failure:  # the latter if no token could be obtained
                 error = failure if isinstance(failure, SynclineError) else error_of_call(failure)
             seconds = error.slow_down_seconds
             kind, patience = _patience(error)
@@ -219,12 +222,12 @@ class Session:
                 raise error
 
     def token(self) -> str:
-        """An access token that is good for a while yet, refreshed if need be."""
+        """Return an access token that is valid for at least TOKEN_MARGIN_MS, after a refresh if necessary."""
         account = self._account
         return account.access_token if _good(account) else self._refresh(refused=account.access_token)
 
     def _refresh(self, *, refused: str) -> str:
-        """Another access token than `refused`: from the file if there is one, else from the service."""
+        """Return an access token other than `refused`: from the file if there is one, else from the service."""
         with self._tokens:
             if self._account.access_token != refused and _good(self._account):
                 return self._account.access_token
@@ -240,7 +243,7 @@ class Session:
                         access_token=tokens.access_token,
                         access_expires_at_ms=by_our_clock(tokens.access_expires_at_ms, tokens.access_expires_in_ms),
                     )
-                    # Before anybody uses them: what is used and not saved signs the device out.
+                    # Saved before anybody uses them: a token that is used and not saved signs the device out.
                     self._file.save(account)
             self._account = dataclasses.replace(account, deployment=self._account.deployment)
             return account.access_token
@@ -260,7 +263,7 @@ class Session:
             stubs.close()
 
     def _moved(self, stubs: Stubs) -> bool:
-        """Return True if services are elsewhere than `stubs` has them. The new places are then saved and used."""
+        """Return True if the services have other addresses than `stubs`. The new addresses are then saved and used."""
         with self._connection:
             if self._stubs is not stubs:
                 return True
@@ -280,13 +283,13 @@ class Session:
                     return False
                 self._account = dataclasses.replace(account, deployment=deployment)
                 self._file.save(self._account)
-            # Not closed: other threads may be in the midst of calls. It goes with the process.
+            # Not closed, since other threads may be using it; the sockets are closed at the end of the process.
             self._stubs = Stubs(deployment, self.token)
             return True
 
 
 def error_of_call(failure: grpc.RpcError) -> SynclineError:
-    """Return the error that a failed call stands for. Raise UnexpectedAnswer if the service sent no reason."""
+    """Return the SynclineError for a failed call. The error is UnexpectedAnswer if the service sent no reason."""
     error = error_from_rpc(failure)
     if error is not None:
         return error
@@ -298,15 +301,15 @@ def error_of_call(failure: grpc.RpcError) -> SynclineError:
 
 
 def by_our_clock(expires_at_ms: int, expires_in_ms: int) -> int:
-    """When that expires of which the service says so now, by the clock of this device, in milliseconds since 1970.
+    """Return an expiry time that the service has just sent, by the clock of this device, in milliseconds since 1970.
 
-    `expires_in_ms` is 0 of a service that does not say.
+    `expires_in_ms` is 0 if the service does not send it.
     """
     return int(time.time() * 1000) + expires_in_ms if expires_in_ms else expires_at_ms
 
 
 def _patience(error: SynclineError) -> tuple[type[SynclineError], float]:
-    """The kind of limits that are waited for together, and for how many seconds in all."""
+    """Return the class of limits that share a waiting budget, and the budget in seconds."""
     if isinstance(error, RateExceeded):
         return RateExceeded, RATE_PATIENCE_SECONDS
     return SynclineError, PATIENCE_SECONDS

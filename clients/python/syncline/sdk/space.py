@@ -1,4 +1,4 @@
-"""One space as a client sees it: its tree, its journal, its history, and the proof of what is uploaded."""
+"""Client of one space: its tree, its journal, its history, and the sealing of uploads."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from syncline.wire.tree import mutation_to_wire, node_from_wire, result_from_wir
 T = TypeVar("T")
 
 MAX_SEAL_BYTES = 2 * 1024 * 1024
-"""Maximum serialised size of the declarations in one SealObjects call, in bytes. A server takes 4 MiB."""
+"""Maximum serialised size of the declarations in one SealObjects call, in bytes. A server accepts 4 MiB."""
 MOST_EMPTY_PAGES = 1000
-"""Empty pages in a row after which a client gives up: a hostile service could send them for ever."""
+"""Maximum number of consecutive empty pages: a hostile service could send them for ever."""
 SEAL_TIMEOUT_SECONDS = 120.0
-"""Packs are read by the service before it answers."""
+"""Deadline of a SealObjects call in seconds; the service reads packs before it answers."""
 COMMIT_TIMEOUT_SECONDS = 60.0
 
 _RESUMES = 5
-"""Maximum number of times in a row that a stream which broke without any progress is opened again."""
+"""Maximum number of consecutive times that a stream is reopened without any progress."""
 _FIRST_PAUSE_SECONDS = 0.1
 _SILENCE_SECONDS = 120.0
-"""A stream that is waited for and says nothing for this long is dead."""
+"""Seconds without a message after which a stream that is being read counts as dead."""
 _CHECK_WINDOW = 4
-"""Batches of a version check that are under way at once."""
+"""Maximum number of batches of a version check in flight."""
 
 
 class SpaceState(NamedTuple):
-    """The last sequence number; the sizes of all versions that are kept, and what they may grow to; the number of nodes
-    that were made, and what it may grow to; what was uploaded and is not sealed, as it was last measured.
+    """The last sequence number; the total size of all versions and its quota; the number of nodes and its maximum; and
+    the size of unsealed uploads at the last measure.
     """
 
     head: int
@@ -53,41 +53,41 @@ class SpaceState(NamedTuple):
     quota_bytes: int
     nodes: int = 0
     max_nodes: int | None = None
-    """None if the service names no such limit."""
+    """None if the service has no such limit."""
     unsealed_bytes: int = 0
     unsealed_objects: int = 0
 
 
 class Committed(NamedTuple):
-    """The entry that holds what was accepted, and one result for each mutation."""
+    """The entry that holds the accepted mutations, and one result for each mutation."""
 
     seq: int
     results: tuple[Result, ...]
 
 
 class Restored(NamedTuple):
-    """The entry, and the result of a restore."""
+    """The entry of a restore, and its result."""
 
     seq: int
     result: Result
 
 
 class BroughtBack(NamedTuple):
-    """The outcome for a node of the trash that was to be restored, and its path now."""
+    """The outcome of restoring a node from the trash, and its present path."""
 
     result: Result
     path: str
 
 
 class Trashed(NamedTuple):
-    """A node of the trash, and the path of where it was."""
+    """A node in the trash, and its former path."""
 
     node: Node
     path: str
 
 
 class Located(NamedTuple):
-    """A live node, its path from the root, and the sequence number at which it was so."""
+    """A live node, its path from the root, and the sequence number at which both were valid."""
 
     node: Node
     path: str
@@ -96,10 +96,10 @@ class Located(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChangesPage:
-    """Node states in order; of two states of one node the one with the higher seq holds.
+    """Node states in order; of two states of one node, the one with the higher seq is valid.
 
-    With `reset`, whatever was known before this page is void. `cursor` is where to go on after this page; it is empty
-    while a listing is not complete. `seq` is what the cursor stands for. `right` is what the caller may do.
+    With `reset`, everything known before this page is invalid. `cursor` is the cursor after this page; it is empty
+    while a listing is incomplete. `seq` is the sequence number of the cursor. `right` is the caller's right.
     """
 
     nodes: tuple[Node, ...]
@@ -110,7 +110,9 @@ class ChangesPage:
 
 
 class Differing(NamedTuple):
-    """One file that differs: what was asked, how, and the node's current state (None, 0, None where there is none)."""
+    """A file that differs: the path or id in the request, the kind of difference, and the node's present state (None, 0
+    and None if there is none).
+    """
 
     asked: str | NodeId
     difference: Difference
@@ -121,7 +123,7 @@ class Differing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The answer to one batch: as of `seq`, all of the `count` files asked about are current but `differing`."""
+    """The answer to one batch: as of `seq`, all of its `count` files are current except those in `differing`."""
 
     seq: int
     count: int
@@ -146,7 +148,7 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """A client's statement about an uploaded object, which the service proves before it seals the object."""
+    """A declaration of an uploaded object, which the service proves before it seals the object."""
 
     digest: Digest
     size: int
@@ -154,7 +156,7 @@ class Declaration:
 
 
 class Space:
-    """A space of a signed-in device. It may be used from any thread."""
+    """A space of a signed-in device, usable from any thread."""
 
     def __init__(self, session: Session, space: SpaceId) -> None:
         self.id = space
@@ -187,7 +189,7 @@ class Space:
         return missing
 
     def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
-        """Have uploaded objects proven: one verdict for each, in order. Safe to repeat."""
+        """Have uploaded objects proven; return one verdict for each, in order. Safe to repeat."""
         verdicts: list[SealVerdict] = []
         for batch in _seal_batches(objects):
             request = metadata_pb2.SealObjectsRequest(space_id=self.id, objects=batch)
@@ -200,8 +202,8 @@ class Space:
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None = None) -> Committed:
         """Apply mutations in order, in one entry, each with its own verdict. Safe to repeat with the same id and right.
 
-        `right` is the one by which the mutations were decided on; without it any right to write will do.
-        RequestTooLarge, RequestIdReused, PermissionDenied, RightChanged (nothing was applied), Contended.
+        `right` is the right on which the mutations are based; without it any right to write suffices. Raise
+        RequestTooLarge, RequestIdReused, PermissionDenied, RightChanged (nothing was applied) or Contended.
         """
         request = metadata_pb2.CommitChangesRequest(
             space_id=self.id,
@@ -213,7 +215,7 @@ class Space:
         return Committed(answer.seq, tuple(map(result_from_wire, answer.results)))
 
     def restore_version(self, node: NodeId, version: int, base_version: int, request_id: RequestId) -> Restored:
-        """Make an older version's content the newest again. Safe to repeat with the same id."""
+        """Make an older version's content the newest version. Safe to repeat with the same id."""
         request = metadata_pb2.RestoreVersionRequest(
             space_id=self.id, request_id=request_id, node=node, version=version, base_version=base_version
         )
@@ -223,10 +225,10 @@ class Space:
     def restore_node(
         self, node: NodeId, request_id: RequestId, *, name: str = "", path: str | None = None
     ) -> BroughtBack:
-        """Take a node out of the trash, to where it was or to `path`, whatever became of the directories there.
+        """Restore a node from the trash, to its former place or to `path`, whatever became of the directories there.
 
-        Directories that are missing are made; a name that is not given gives way to a free one where it is taken.
-        Safe to repeat with the same id.
+        Missing directories are created; a default name that is taken is replaced by a free one. Safe to repeat with the
+        same id.
         """
         request = metadata_pb2.RestoreNodeRequest(
             space_id=self.id, request_id=request_id, node=node, name=name, path=path, make_way=True
@@ -237,13 +239,13 @@ class Space:
     # ---- reads ----
 
     def changes(self, cursor: bytes = b"", *, fresh_right: bool = False) -> Iterator[ChangesPage]:
-        """The changes after `cursor`, up to the head at the time of the call; one page at least. Raise
+        """Yield the changes after `cursor` up to the head at the time of the call, in at least one page. Raise
         InvalidCursor.
 
-        The right that comes with them may be five seconds old unless it is to be fresh. A stream that breaks is
-        resumed; where that means to begin a listing again, its first page has `reset`.
+        The right in the pages may be five seconds old unless `fresh_right` is set. A broken stream is resumed; if a
+        listing has to start again, its first page has `reset`.
         """
-        again = False  # Pages without a cursor were given out and are about to come again.
+        again = False  # Pages without a cursor were yielded and will be sent again.
         breaks = 0
         while True:
             request = metadata_pb2.ListChangesRequest(space_id=self.id, cursor=cursor, fresh_right=fresh_right)
@@ -286,9 +288,10 @@ class Space:
             again = again or listing
 
     def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[Checked]:
-        """Compare local digests with the current versions, files named by path or by id.
+        """Compare local digests with the current versions. Files are given by path or by id.
 
-        `files` is read in the caller's thread, a few batches ahead of the answers. A directory has `NO_DIGEST`.
+        `files` is consumed in the caller's thread, a few batches ahead of the answers. A directory has the digest
+        `NO_DIGEST`.
         """
         stream = _CheckStream(self)
         try:
@@ -302,7 +305,7 @@ class Space:
             stream.close()
 
     def get_node(self, selector: NodeId | str) -> Located:
-        """The live node with this id or path. Raise NoSuchNode."""
+        """Return the live node with this id or path. Raise NoSuchNode."""
         request = (
             metadata_pb2.GetNodeRequest(space_id=self.id, path=selector)
             if isinstance(selector, str)
@@ -312,7 +315,7 @@ class Space:
         return Located(node_from_wire(answer.node), answer.path, answer.seq)
 
     def list_nodes(self, parent: NodeId = ROOT) -> Iterator[Node]:
-        """The live children of a directory by name. Raise NoSuchNode."""
+        """Yield the live children of a directory by name. Raise NoSuchNode."""
 
         def page(token: str) -> tuple[Iterable[Node], str]:
             request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent, page_token=token)
@@ -322,7 +325,7 @@ class Space:
         return _paged(page)
 
     def versions(self, node: NodeId) -> Iterator[Version]:
-        """The versions of a file (deleted or not), newest first. Raise NoSuchNode."""
+        """Yield the versions of a file (deleted or not), newest first. Raise NoSuchNode."""
 
         def page(token: str) -> tuple[Iterable[Version], str]:
             request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node, page_token=token)
@@ -332,34 +335,34 @@ class Space:
         return _paged(page)
 
     def trash(self, path: str = "") -> Iterator[Trashed]:
-        """The nodes that were deleted themselves, by id; with a path, only what was there, also what went with a
-        directory above it.
+        """Yield the nodes that were deleted themselves, by id. With a path, yield only the former nodes at that path,
+        including those that were deleted with a directory above.
         """
 
         def page(token: str) -> tuple[Iterable[Trashed], str]:
             request = metadata_pb2.ListTrashRequest(space_id=self.id, page_size=1000, page_token=token, path=path)
             answer = self.session.call(lambda stubs: stubs.metadata.ListTrash, request)
-            # A service of the version before tells no paths.
+            # A service of the preceding release sends no paths.
             paths = answer.paths or [node.name for node in answer.nodes]
             return map(Trashed, map(node_from_wire, answer.nodes), paths), answer.next_page_token
 
         return _paged(page)
 
     def watch(self) -> Watch:
-        """Doorbells of this space."""
+        """Return a watch of the doorbells of this space."""
         return Watch(self.session, [self.id])
 
 
 def _pause(breaks: int, error: SynclineError) -> None:
-    """Before a stream is opened again that broke off so often in a row: somebody else may have to take over.
+    """Pause before a stream is reopened after `breaks` consecutive breaks, since another server may have to take over.
 
-    A limit that ended the stream says itself when to come again.
+    If a limit ended the stream, its error states the pause.
     """
     time.sleep(max(_FIRST_PAUSE_SECONDS * 2**breaks, min(error.slow_down_seconds or 0, PATIENCE_SECONDS)))
 
 
 class _Batch(NamedTuple):
-    """Files of one message, named alike."""
+    """Files of one message, either all by path or all by id."""
 
     names: list[str] | list[NodeId]
     digests: list[Digest]
@@ -387,12 +390,14 @@ def _check_batches(files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[_Ba
 
 
 class _CheckStream:
-    """The CheckVersions call, opened when the first answer is wanted, and again with what was not answered."""
+    """The CheckVersions call. It is opened when the first answer is requested, and reopened with the unanswered batches
+    after a break.
+    """
 
     def __init__(self, space: Space) -> None:
         self._space = space
         self._sent: deque[_Batch] = deque()
-        """Batches that are not answered yet."""
+        """Batches without an answer yet."""
         self._requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
         self._stream: Stream[metadata_pb2.CheckVersionsResponse] | None = None
 
@@ -405,7 +410,7 @@ class _CheckStream:
             self._requests.put(batch.message())
 
     def answer(self) -> Checked:
-        """The answer to the first batch that is not answered."""
+        """Return the answer to the first unanswered batch."""
         breaks = 0
         while True:
             if self._stream is None:
@@ -428,7 +433,7 @@ class _CheckStream:
         requests.put(metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=self._space.id)))
         for batch in self._sent:
             requests.put(batch.message())
-        self._requests.put(None)  # The queue ends the requests of a call that was refused.
+        self._requests.put(None)  # this ends the requests of a call that was refused
         self._requests = requests
         return stubs.metadata.CheckVersions(iter(requests.get, None))
 

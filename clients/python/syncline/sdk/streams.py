@@ -1,4 +1,4 @@
-"""Streaming calls: opened with a good token, never waited for without end, and broken in one recognisable way."""
+"""Streaming calls: opened with a valid token, never read without a time limit, and reported as broken in one way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StreamCall(Protocol[T_co]):
 
 
 class Broken(Exception):
-    """The stream ended before its time; it may be opened again. `error` is what to raise otherwise."""
+    """The stream ended early; it may be reopened. `error` is the error to raise otherwise."""
 
     def __init__(self, error: SynclineError) -> None:
         super().__init__(str(error))
@@ -36,13 +36,12 @@ def _never(message: object) -> bool:  # noqa: ARG001 # what a message says makes
 
 
 class Stream(Generic[T]):
-    """Messages of one streaming call, which is opened when the first one is asked for.
+    """Messages of one streaming call, which is opened when the first message is requested.
 
-    The stream is complete after a message of which `complete` says so, and in no other case: iterating then ends.
-    Otherwise it raises Broken, also where the service ended the call with OK, or the SynclineError with which the
-    service ended it. A stream that is waited for and says nothing for `silence` seconds is broken, and so is one that
-    went on until its access token expired: it is opened again with another. `close` may be called from any thread;
-    iterating then ends.
+    Iteration ends normally only after a message for which `complete` returns True. In all other cases it raises:
+    Broken, also if the service ended the call with OK, or the SynclineError with which the service ended it. A stream
+    without a message for `silence` seconds counts as broken, and so does one whose access token expired: it is reopened
+    with a new one. `close` may be called from any thread; iteration then ends.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class Stream(Generic[T]):
     def _first(self, stubs: Stubs) -> T:
         self._waiting_since = time.monotonic()
         self._call = self._begin(stubs)
-        if self._closed.is_set():  # by another thread, which saw no call to cancel
+        if self._closed.is_set():  # closed by another thread, which had no call to cancel yet
             self._call.cancel()
         return next(self._call)
 

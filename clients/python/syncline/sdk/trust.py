@@ -1,8 +1,8 @@
-"""The rule for where a device sends passwords, tokens and files: only where the endpoint that its user named is, and
-never in clear.
+"""The rule for where a device sends passwords, tokens and files: only to places under the endpoint that its user named,
+and never without TLS.
 
-A server tells its clients where services and storage are. A hostile or broken one could so turn an https address into
-connections without TLS, or have secrets sent to somebody else.
+A server sends its clients the addresses of services and storage. A hostile or misconfigured one could thus turn an
+https endpoint into connections without TLS, or have secrets sent to a third party.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syncline.model.errors import Kind, SynclineError
 
 
 class NotTrusted(SynclineError):
-    """The endpoint would have secrets sent where its user has not agreed to."""
+    """The endpoint would have secrets sent to a place that its user has not agreed to."""
 
     reason = "ENDPOINT_NOT_TRUSTED"
     kind = Kind.PRECONDITION
@@ -28,8 +28,8 @@ class NotTrusted(SynclineError):
 class Trust:
     """Exceptions from the rule above that a user has agreed to.
 
-    `http` allows an endpoint that is named with http:// and is not this machine to be reached without TLS. `hosts` are
-    names at which, or below which, services and storage may be.
+    `http` allows an http:// endpoint on another machine to be used without TLS. `hosts` are names at which, or below
+    which, services and storage may be.
     """
 
     http: bool = False
@@ -44,7 +44,7 @@ _TARGET = re.compile(
 
 
 def host_of_target(target: str) -> str:
-    """Return the host of `host:port`, as gRPC takes it. Raise ValueError for anything else that gRPC would take
+    """Return the host of `host:port`, in gRPC's form. Raise ValueError for any other target that gRPC accepts
     (`unix:...`).
     """
     match = _TARGET.fullmatch(target)
@@ -68,9 +68,7 @@ def host_of_url(url: str) -> str:
 
 
 def check_endpoint(endpoint: str, trust: Trust) -> None:
-    """Raise NotTrusted if `endpoint` (an http or https URL) would be reached in clear, and nobody has agreed to
-    that.
-    """
+    """Raise NotTrusted if `endpoint` (an http or https URL) would be used without TLS and nobody has agreed to that."""
     parts = urllib.parse.urlsplit(endpoint)
     if parts.scheme == "http" and not trust.http and not is_this_machine(parts.hostname or ""):
         raise NotTrusted(
@@ -80,8 +78,8 @@ def check_endpoint(endpoint: str, trust: Trust) -> None:
 
 
 def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust) -> None:
-    """Raise NotTrusted if `what`, which the endpoint says is at `host`, is somewhere else or reached with less than
-    it is.
+    """Raise NotTrusted if `what`, whose address `host` came from the endpoint, is at a foreign place or has weaker
+    protection than the endpoint.
     """
     parts = urllib.parse.urlsplit(endpoint)
     own = (parts.hostname or "").lower()
@@ -113,10 +111,9 @@ def is_this_machine(host: str) -> bool:
 
 
 def _same_domain(host: str, other: str) -> bool:
-    """Return True if two names are below one name that somebody has registered, and not merely below `co.uk` or
-    `github.io`.
-    """
-    # A third of a second, for the few installations whose services are beside the endpoint and not below it.
+    """Return True if two names are below the same registered domain, and not merely below `co.uk` or `github.io`."""
+    # Imported here, because it takes a third of a second and is needed only for the few installations whose services
+    # are beside the endpoint and not below it.
     from publicsuffixlist import PublicSuffixList  # noqa: PLC0415
 
     if _is_address(host) or _is_address(other):

@@ -1,4 +1,4 @@
-"""Doorbells: being told that a space moved on, for as long as one cares to listen."""
+"""Doorbells: notifications that a space has changed, for as long as the client listens."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from typing import Self
 
 SILENCE_SECONDS = 60.0
-"""A heartbeat comes every 25 s."""
+"""Seconds without a message after which a watch counts as dead; a heartbeat comes every 25 s."""
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Event that tells: no change goes unannounced from now on. Changes before the event must be pulled. The event
-    comes after each reconnection.
+    """Event at the start of a watch: from now on, every change is announced. Changes before the event must be pulled.
+    The event comes after each reconnection.
     """
 
 
 class Watch:
-    """Iterates over Listening and Doorbell until it is closed, connecting again for as long as it takes.
+    """Iterates over Listening and Doorbell events until it is closed, and reconnects as often as necessary.
 
-    Raises what makes it pointless to go on, such as NoSuchSpace or DeviceRevoked. `close` may be called from another
-    thread.
+    Raises errors that no reconnection can resolve, such as NoSuchSpace or DeviceRevoked. `close` may be called from
+    another thread.
     """
 
     def __init__(self, session: Session, spaces: list[SpaceId], *, silence: float = SILENCE_SECONDS) -> None:
@@ -49,9 +49,7 @@ class Watch:
 
     @property
     def trouble(self) -> SynclineError | None:
-        """The reason that nothing is announced at the moment; None while changes are announced, and before the first
-        attempt.
-        """
+        """The error that currently prevents announcements; None while they work, and before the first attempt."""
         return self._trouble
 
     def __enter__(self) -> Self:
@@ -87,13 +85,13 @@ class Watch:
                     if message.WhichOneof("kind") == "doorbell":
                         yield Doorbell(SpaceId(message.doorbell.space_id), message.doorbell.seq)
             except Broken as broken:
-                self._trouble = None if heard else broken.error  # The next one may be had at once.
+                self._trouble = None if heard else broken.error  # the next connection may succeed at once
             except SynclineError as error:
                 self._trouble = error
                 if not error.passing:
                     raise
             finally:
                 stream.close()
-            # However it ended, a server went away, and many clients come back at the same time.
+            # In any case a server has ended the stream, and many clients reconnect at the same time.
             self._closed.wait(delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, no secret
             delay = min(delay * 2, _LONGEST_DELAY)

@@ -1,1 +1,1 @@
-"""Bytes between files and object storage: cut, pack, put, seal; get, verify, write."""
+"""Transfer of bytes between files and object storage: cut, pack, put, seal; get, verify, write."""

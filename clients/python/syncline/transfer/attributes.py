@@ -1,7 +1,8 @@
-"""Attributes that a file has besides its bytes: owner, group, permissions, access control list and extended attributes.
+"""Attributes of a file other than its bytes: owner, group, permissions, access control list and extended attributes.
 
-Contents come in as new files. What a replaced file had is carried over to the new one, and what a file inherits that is
-made in a directory, the new one is given: it was made elsewhere.
+Downloaded contents are written to new files. The attributes of a replaced file are copied to the new one. A file
+without a predecessor is given the attributes that it would have inherited in its directory, since it was created
+elsewhere.
 """
 
 from __future__ import annotations
@@ -19,39 +20,41 @@ from typing import Final
 _ACCESS: Final = "system.posix_acl_access"
 _DEFAULT: Final = "system.posix_acl_default"
 PRIVILEGES: Final = frozenset({"security.capability", "security.ima", "security.evm"})
-"""Attributes that vouch for bytes. Whoever may change the space has not been given what the old bytes were."""
+"""Attributes that vouch for the bytes of a file. They are not copied: the right to change the space is no right to
+vouch for new bytes.
+"""
 
 _ABSENT: Final = {errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTSUP, getattr(errno, "ENOATTR", errno.ENODATA)}
 _HAS_ATTRIBUTES: Final = hasattr(os, "listxattr")
 GROUP_OF_DIRECTORY: Final = sys.platform == "darwin"
-"""True if a new file has the group of its directory, setgid or not, instead of the group of the process."""
+"""True if a new file gets the group of its directory, setgid or not, instead of the group of the process."""
 
 
 def with_executable(mode: int, *, executable: bool) -> int:
-    """A file's permissions with the executable bit set for all who may read, or for nobody."""
+    """Return permissions with the executable bit set for all who may read, or for nobody."""
     mode = stat.S_IMODE(mode)
     return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
 
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """The attributes that a directory gives to a file made in it: its group, and its default access control list."""
+    """The attributes that a file inherits from its directory: the group, and the default access control list."""
 
     group: int | None = None
     acl: bytes | None = None
 
     @classmethod
     def of(cls, directory: int) -> Inheritance:
-        """Return the attributes that an open directory gives; `directory` is its descriptor."""
+        """Return the inheritable attributes of an open directory; `directory` is its descriptor."""
         found = os.fstat(directory)
         gives_group = GROUP_OF_DIRECTORY or bool(found.st_mode & stat.S_ISGID)
         return cls(found.st_gid if gives_group else None, _attribute(directory, _DEFAULT))
 
 
 def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[str]:
-    """Give a new file what one made in this directory with these permissions would have.
+    """Give a new file the attributes that it would inherit in this directory with these permissions.
 
-    Yields what it could not be given, in words.
+    Yield descriptions of the attributes that could not be set.
     """
     group = os.getegid() if directory.group is None else directory.group
     if os.fstat(descriptor).st_gid != group:
@@ -66,17 +69,17 @@ def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[s
         os.fchmod(descriptor, mode)
         return
     try:
-        # The list takes the place of the umask, as the kernel does it.
+        # the list takes the place of the umask, as in the kernel
         os.setxattr(descriptor, _ACCESS, _masked(directory.acl, 0o777 if mode & 0o111 else 0o666))
     except OSError:
         yield "the access control list of the directory"
 
 
 def carry_over(old: int, new: int, *, executable: bool) -> Iterator[str]:
-    """Give the file that is to replace another one, both open, what that one has.
+    """Copy the attributes of a file to its replacement; both are open.
 
-    Yields what could not be kept, in words. Privileges are not kept, as the kernel does not keep them when a file is
-    written: they were given to the bytes that were there.
+    Yield descriptions of the attributes that could not be copied. Privileges are not copied, as the kernel drops them
+    when a file is written: they were granted to the old bytes.
     """
     before, now = os.fstat(old), os.fstat(new)
     mode = with_executable(before.st_mode, executable=executable)
@@ -85,7 +88,7 @@ def carry_over(old: int, new: int, *, executable: bool) -> Iterator[str]:
             os.fchown(new, -1, before.st_gid)
         except OSError:
             yield "the group"
-            mode = mode & ~0o070 | (mode & 0o007) << 3  # Another group gets no more than everybody.
+            mode = mode & ~0o070 | (mode & 0o007) << 3  # a different group gets no more rights than everybody
     if now.st_uid != before.st_uid:
         try:
             os.fchown(new, before.st_uid, -1)
@@ -142,7 +145,7 @@ _USER_OBJ, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x04, 0x10, 0x20
 
 
 def _masked(acl: bytes, mode: int) -> bytes:
-    """The list of a file that is made with these permissions where `acl` is the default."""
+    """Return the access control list of a file that is created with these permissions under the default list `acl`."""
     entries = list(_ENTRY.iter_unpack(acl[_HEADER.size :]))
     group = _MASK if any(tag == _MASK for tag, _, _ in entries) else _GROUP_OBJ
     allowed = {_USER_OBJ: mode >> 6, group: mode >> 3, _OTHER: mode}

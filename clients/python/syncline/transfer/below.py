@@ -1,4 +1,6 @@
-"""Opening files of a synced folder: nothing but real directories leads there, however they are exchanged meanwhile."""
+"""Opening of files in a synced folder: only real directories are followed, even if the path is exchanged
+concurrently.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> int:
-    """A descriptor of the file at `path` that the caller closes. OSError.
+    """Return a descriptor of the file at `path`, which the caller closes. Raise OSError.
 
-    No directory between `root` and the file may be a symlink, nor the file itself; without a `root` only that is so.
+    Neither a directory between `root` and the file nor the file itself may be a symlink; without a `root` only the file
+    is checked.
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     if root is None:
@@ -30,7 +33,7 @@ def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> 
 
 
 def unlink_below(root: Path | None, path: Path) -> None:
-    """Remove the file at `path`, reached in the same way. OSError, but not for a file that is gone."""
+    """Remove the file at `path`, reached in the same way. Raise OSError, but not for a missing file."""
     if root is None:
         path.unlink(missing_ok=True)
         return

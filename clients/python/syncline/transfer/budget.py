@@ -1,4 +1,4 @@
-"""A limit on the bytes in memory at once, for threads that fill and empty it."""
+"""A budget for bytes in memory, shared by the threads that allocate and release them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from syncline.transfer.run import GivenUp
 
 
 class Budget:
-    """Up to `limit` bytes. One who takes more than that alone gets it when nothing else is out."""
+    """Up to `limit` bytes. A request above `limit` waits until nothing else is reserved."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -17,7 +17,7 @@ class Budget:
         self._changed = threading.Condition()
 
     def take(self, size: int) -> None:
-        """Wait until `size` bytes are free, and take them. Raise GivenUp if that will not be."""
+        """Wait until `size` bytes are free, and reserve them. Raise GivenUp if the budget is closed."""
         with self._changed:
             while not self._closed and self._used and self._used + size > self._limit:
                 self._changed.wait()
@@ -31,7 +31,7 @@ class Budget:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Close the budget: all waiting and future requests raise GivenUp."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

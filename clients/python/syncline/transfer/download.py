@@ -1,7 +1,7 @@
-"""Downloading contents: look at what is here -> group what is wanted by object -> get ranges -> verify -> write.
+"""Downloading contents: check existing files -> group requested blocks by object -> get ranges -> verify -> write.
 
-Every block is verified by its SHA-256 when it arrives, every file by its own before it is reported. What is in memory
-at once is bounded by the number of workers, each of which holds one range.
+Every block is verified by its SHA-256 when it arrives, and every file by its own before it is reported. The bytes in
+memory are bounded by the number of workers, each of which holds one range.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ from syncline.transfer.write import NotWritten, Target, contradiction, write_sma
 from syncline.wire.tree import manifest_from_bytes
 
 WORKERS: Final = 8
-"""GETs at once."""
+"""Number of concurrent GET requests."""
 
 _WINDOW_FILES: Final = 8192
 _WINDOW_BYTES: Final = 512 * MIB
-"""Files are planned together, so that what they want from one pack is fetched in one go."""
+"""Size in bytes of the files that are planned together, so that all blocks from one pack are fetched with one request.
+"""
 _GAP: Final = 256 * KIB
-"""Maximum gap between two wanted blocks, in bytes, that is fetched along with them: a request costs as much."""
+"""Maximum gap in bytes between two requested blocks that is fetched along with them, which costs as much as another
+request.
+"""
 _RANGE: Final = PACK_BYTES + MIB
 _ABSENT: Final = "absent"
 """The tag of an object that is not in storage."""
 _KEPT_BACK: Final = "kept back"
-"""The tag of an object that storage does not give."""
+"""The tag of an object that storage does not return."""
 _UNAVAILABLE: Final = {
     _ABSENT: (Trouble.MISSING, "is not in storage any more, or storage denies it; it cannot be downloaded"),
     _KEPT_BACK: (
@@ -47,7 +50,7 @@ _UNAVAILABLE: Final = {
 
 
 class Downloader:
-    """Downloads contents of one space. Each call of `download` has threads of its own, which end with it."""
+    """Downloads contents of one space. Each call of `download` has its own threads, which end with it."""
 
     def __init__(self, store: ObjectStore, workers: int = WORKERS, progress: TransferProgress | None = None) -> None:
         self._store = store
@@ -55,17 +58,17 @@ class Downloader:
         self._progress = progress or NoTransferProgress()
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
-        """Download each job; results come in any order.
+        """Download each job; yield results in any order.
 
-        `jobs` is read in the caller's thread, some ahead. When storage cannot be used at all, the SynclineError that
-        says why is raised after the results that there are. What was written of other files then stays, to be resumed.
+        `jobs` is consumed in the caller's thread, somewhat ahead. If storage is unavailable, the SynclineError with the
+        reason is raised after all available results. Partially written files stay, to be resumed.
         """
         return _Download(self._store, self._workers, self._progress).results(jobs)
 
 
 @dataclass(slots=True)
 class _Window:
-    """Files that are planned together, when the last of them has been prepared."""
+    """A group of files whose ranges are planned together, once the last of them is prepared."""
 
     unprepared: int = 0
     wants: defaultdict[Digest, list[_Want]] = field(default_factory=lambda: defaultdict(list))
@@ -76,7 +79,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Want:
-    """One block for one file: a `Target` and the block's index, or a job whose whole content it is."""
+    """One block that one file needs: a `Target` and the block's index, or a job whose whole content is the block."""
 
     ref: BlockRef
     file: Target | DownloadJob
@@ -93,7 +96,7 @@ class _Download(Run[Downloaded | Failed]):
         self._workers = self.executor(workers, "get")
         self._unreported_bytes = 0
         self._tags: dict[Digest, str] = {}
-        """The tags of the suspects that were looked at."""
+        """The tags of the suspects that were checked."""
 
     # ---- the caller's thread ----
 
@@ -132,7 +135,7 @@ class _Download(Run[Downloaded | Failed]):
             elif len(content.manifest) != 1 or job.known or job.suspect:
                 others.append(job)
             else:
-                # Most files: nothing to look at first, since they are had or not had as a whole.
+                # Most files need no check of existing data: they are downloaded as a whole.
                 try:
                     (ref,) = _checked(content.manifest, content)
                     window.add(_Want(ref, job))
@@ -169,7 +172,7 @@ class _Download(Run[Downloaded | Failed]):
             self._plan(window)
 
     def _look_again(self, job: DownloadJob) -> None:
-        """Fail the job while the object by which it failed before is as it was."""
+        """Fail the job for as long as the object that caused its earlier failure is unchanged."""
         suspect = job.suspect
         if suspect is None:
             return
@@ -179,7 +182,7 @@ class _Download(Run[Downloaded | Failed]):
             raise _unavailable(suspect)
 
     def _tag(self, digest: Digest) -> str:
-        """Return the tag of an object, also of one that cannot be read."""
+        """Return the tag of an object, even if it cannot be read."""
         try:
             return self._store.tag(digest)
         except ObjectMissing:
@@ -214,13 +217,13 @@ class _Download(Run[Downloaded | Failed]):
                 self.start(self._workers, partial(self._fetch, digest, together))
 
     def _fetch(self, digest: Digest, wants: list[_Want]) -> None:
-        """Get one range of an object with all these blocks, and once more if some are not what they should be."""
+        """Get one range of an object with all these blocks, and repeat the request once if some are damaged."""
         wants = [want for want in wants if isinstance(want.file, DownloadJob) or not want.file.failed]
         suspect = Suspect(digest, "")
         for attempt in range(2):
             if not wants:
                 return
-            if attempt:  # asked before it is read: what is put into its place from then on is another one
+            if attempt:  # the tag is read before the object: a later replacement then has a different tag
                 suspect = Suspect(digest, self._tag(digest))
             start = wants[0].ref.offset
             length = max(want.ref.offset + want.ref.length for want in wants) - start
@@ -234,13 +237,13 @@ class _Download(Run[Downloaded | Failed]):
             self._fail(want.file, _unavailable(suspect))
 
     def _take(self, wants: list[_Want], data: memoryview, start: int) -> list[_Want]:
-        """Hand out the blocks of a range; which ones are wrong."""
+        """Distribute the blocks of a range; return those that are damaged."""
         wrong = []
         verified: BlockRef | None = None
         for want in wants:
             ref = want.ref
             block = data[ref.offset - start : ref.offset - start + ref.length]
-            if ref != verified:  # several files may want the same
+            if ref != verified:  # several files may need the same block
                 if digest_of(block) != ref.digest:
                     wrong.append(want)
                     continue
@@ -276,7 +279,7 @@ class _Download(Run[Downloaded | Failed]):
         self.finish(Downloaded(job, written))
 
     def _fail(self, file: Target | DownloadJob, error: NotWritten) -> None:
-        """Report a file that cannot be had, once, and take away what there is of it."""
+        """Report a file that cannot be downloaded, once, and remove its temporary file."""
         if isinstance(file, Target):
             with self.lock:
                 if file.failed:
@@ -302,7 +305,7 @@ def _windows(jobs: Iterable[DownloadJob]) -> Iterator[list[DownloadJob]]:
 
 
 def _ranges(wants: list[_Want]) -> Iterator[list[_Want]]:
-    """The wants of one object, in order of offset, those together that one request is to get."""
+    """Yield groups of blocks of one object, by offset; each group is fetched with one request."""
     together: list[_Want] = []
     start = end = 0
     for want in sorted(wants, key=lambda want: want.ref.offset):

@@ -1,8 +1,8 @@
-"""Writing bytes so that long runs of zeros take no room on the disk.
+"""Sparse writing: long runs of zeros take no space on the disk.
 
-Which zeros of the original were holes is not known here: contents are bytes. Every long run of zeros becomes a hole,
-as with `cp --sparse=always`, so that a sparse file never takes more room than it did; a file that was written with
-zeros on purpose takes less, and reads the same.
+The holes of the original file are unknown here, since contents are bytes. Every long run of zeros becomes a hole, as
+with `cp --sparse=always`. A sparse file therefore never takes more space than the original; a file with intentionally
+written zeros takes less, and reads the same.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from syncline.model.chunk import digest_of
 _PAGE: Final = 4 * KIB
 _ZERO_PAGE: Final = bytes(_PAGE)
 LEAST_HOLE: Final = 32 * KIB
-"""Zeros between data become a hole if there are at least so many bytes of them; fewer are not worth an extent. Those
-at an edge of what is written always do, since they may go on beyond it."""
+"""Minimum length in bytes of a run of zeros between data that becomes a hole; shorter ones are not worth an extent.
+Runs at an edge of the written range always become holes, since they may continue beyond it.
+"""
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # FALLOC_FL_*
 
@@ -33,9 +34,9 @@ class _Run(NamedTuple):
 
 
 def write(descriptor: int, data: bytes | memoryview, at: int, *, blank: bool) -> None:
-    """Write `data` at this offset, leaving holes. `blank`: the file reads as zeros there now. OSError.
+    """Write `data` at this offset, leaving holes. `blank` is True if the file reads as zeros there now. Raise OSError.
 
-    The file does not grow for zeros at the end of `data`: the caller gives it its size.
+    Zeros at the end of `data` do not extend the file: the caller sets its size.
     """
     view = memoryview(data)
     for run in _runs(view, at):
@@ -50,7 +51,7 @@ def is_zeros(ref: BlockRef) -> bool:
 
 
 def zeros() -> bytes:
-    """The block that `is_zeros` means."""
+    """Return the block of zeros for which `is_zeros` is True."""
     return _zeros()[1]
 
 
@@ -61,7 +62,7 @@ def _zeros() -> tuple[Digest, bytes]:
 
 
 def _runs(view: memoryview, offset: int) -> Iterator[_Run]:
-    """Data and long runs of zeros, one after the other, in whole pages of the file in which `view` is at `offset`."""
+    """Yield data and long runs of zeros in turn, in whole pages of the file in which `view` is at `offset`."""
     size = len(view)
     if size < LEAST_HOLE:
         yield _Run(0, size, zeros=False)
@@ -87,7 +88,7 @@ def _page_end(at: int, offset: int, size: int) -> int:
 
 
 def _is_zero(page: memoryview) -> bool:
-    # Two `bytes` are compared by memcmp, a view is compared item by item.
+    # comparing two `bytes` uses memcmp; a view would be compared item by item
     return page.tobytes() == (_ZERO_PAGE if len(page) == _PAGE else _ZERO_PAGE[: len(page)])
 
 
@@ -113,5 +114,5 @@ _fallocate = _system_fallocate()
 
 
 def _punch(descriptor: int, at: int, length: int) -> bool:
-    """Give back the room of a range, which reads as zeros then; False where the system or filesystem cannot."""
+    """Punch a hole, which reads as zeros then; return False if the system or filesystem does not support it."""
     return _fallocate is not None and _fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, at, length) == 0

@@ -14,9 +14,7 @@ from syncline.model.tree import Content, fitting_time_ns
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The attributes that tell a file from its earlier state without reading it. Times are rounded to what can be
-    stored.
-    """
+    """Attributes by which a changed file is recognised without reading it. Times are rounded to storable values."""
 
     size: int
     mtime_ns: int
@@ -29,7 +27,7 @@ class Signature:
 
 
 class Trouble(Enum):
-    """The cause of a failed job, for programs to branch on. The `reason` of Failed is its text for people."""
+    """The cause of a failed job, for programs to branch on. `Failed.reason` is its text for people."""
 
     VANISHED = "the file is gone"
     CHANGED = "the file is not, or no longer, what was to be uploaded"
@@ -46,8 +44,8 @@ class Trouble(Enum):
 class UploadJob:
     """One file to upload.
 
-    `key` is the caller's own; it comes back with the result. If the file's signature is not `expected` (where that is
-    given), nothing is uploaded. Between `root`, where that is given, and the file no symlink is followed.
+    `key` identifies the job for the caller and is returned with the result. If `expected` is given and differs from the
+    file's signature, nothing is uploaded. If `root` is given, no symlink between it and the file is followed.
     """
 
     key: Hashable
@@ -58,7 +56,7 @@ class UploadJob:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """All objects of `content` are sealed: it can be committed. `signature` is that of the file that was read."""
+    """All objects of `content` are sealed, so it can be committed. `signature` is that of the file that was read."""
 
     job: UploadJob
     content: Content
@@ -69,7 +67,7 @@ class Uploaded:
 class LocalBlock:
     """A place on this device that may hold the bytes of a block. The bytes are verified before they are used.
 
-    Between `root`, where that is given, and the file no symlink is followed.
+    If `root` is given, no symlink between it and the file is followed.
     """
 
     path: Path
@@ -79,7 +77,7 @@ class LocalBlock:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """An object by which a content could not be had, and how storage had it then: `tag` as of `ObjectStore.tag`."""
+    """The object that caused a download to fail, with its `tag` (from `ObjectStore.tag`) at that time."""
 
     object: Digest
     tag: str
@@ -87,12 +85,11 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class DownloadJob:
-    """One content to be written to `destination`, a temporary file of the caller's choosing, with these permissions.
+    """One content to be written to `destination`, a temporary file chosen by the caller, with these permissions.
 
-    A destination that exists is what an interrupted run left: its blocks that are right are kept. `known` says where
-    blocks may be had without asking storage. Between `root`, where that is given, and the destination no symlink is
-    followed. With a `suspect` the job fails as it did before, and nothing is written, as long as storage has that
-    object as it had it then.
+    An existing destination was left by an interrupted run: its correct blocks are kept. `known` has local places of
+    blocks, which are used before storage. If `root` is given, no symlink between it and the destination is followed.
+    With a `suspect`, the job fails as before, and nothing is written, for as long as storage has the same object.
     """
 
     key: Hashable
@@ -106,9 +103,9 @@ class DownloadJob:
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """`job.destination` is a file with exactly the content, verified, its time and the mode.
+    """`job.destination` is a file with exactly the content, verified, with its time and mode.
 
-    It is not flushed to the disk: the caller does that for many files at once, before any of them gets its name.
+    It has not been flushed to the disk: the caller flushes many files at once before they are renamed into place.
     """
 
     job: DownloadJob
@@ -117,10 +114,10 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job did nothing that matters; the others go on. `reason` says what happened and what comes next.
+    """The job has had no lasting effect; the others continue. `reason` says what happened and what comes next.
 
-    A content is CORRUPT, MISSING or WITHHELD by the `suspect`. CORRUPT without one, it contradicts itself, whatever
-    storage has.
+    If the content is CORRUPT, MISSING or WITHHELD, `suspect` is the object that caused it. If the content is CORRUPT
+    without a suspect, it contradicts itself, whatever storage has.
     """
 
     job: UploadJob | DownloadJob

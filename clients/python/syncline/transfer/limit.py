@@ -1,4 +1,4 @@
-"""A limit on how fast bytes travel, for all threads of a transfer together."""
+"""A bandwidth limit for all threads of a transfer together."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 LEAST_RATE: Final = 1024
 MOST_RATE: Final = 1 << 40
 LIMITED_WORKERS: Final = 2
-"""Requests at once where there is a limit: more would only wait for each other, and be given up half done."""
+"""Maximum number of concurrent requests under a limit: more would only wait for each other, and time out half done."""
 
 
 class Limit:
-    """At most `rate` bytes a second, as an average since the first one. For any thread.
+    """At most `rate` bytes per second, averaged since the first one. Usable from any thread.
 
-    A bucket that may be overdrawn: whoever takes from it waits until what was taken before has been paid for. What was
-    not used while nobody had anything to send is not saved up.
+    It is a token bucket that may be overdrawn: a caller waits until earlier takers have been paid for. Unused capacity
+    of idle times is not accumulated.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Limit:
         self._paid_at = now()
 
     def take(self, size: int) -> None:
-        """Return when `size` bytes may pass."""
+        """Wait until `size` bytes may pass."""
         with self._lock:
             now = self._now()
             start = max(now, self._paid_at)

@@ -41,26 +41,27 @@ T = TypeVar("T")
 RETRIES: Final = RetryPolicy(max_attempts=6, first_pause_seconds=0.1, max_pause_seconds=3.0)
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 SILENCE_TIMEOUT: Final = timedelta(seconds=30)
-"""A GET that brings nothing for this long is dead."""
+"""Maximum silence of a GET, after which it counts as dead."""
 GET_TIMEOUT: Final = timedelta(minutes=30)
 LIMITED_GET_TIMEOUT: Final = timedelta(days=1)
-"""A GET under a limit takes as long as it takes."""
+"""Timeout of a GET under a bandwidth limit, which in effect is none."""
 _CHUNK: Final = 64 * 1024
 PUT_TIMEOUT: Final = timedelta(minutes=2)
-"""A PUT that is not done after this time is dead, or the line is slow: then it gets twice the time from now on.
-Nothing else tells the one from the other."""
+"""Timeout of a PUT. A PUT that exceeds it is either dead or on a slow connection, which cannot be distinguished: later
+PUTs get twice the time.
+"""
 LONGEST_PUT_TIMEOUT: Final = timedelta(minutes=32)
 
 
 class ObjectMissing(SynclineError):
-    """Storage does not have this object."""
+    """Storage does not have this object; upload the file again from a device that has it."""
 
     reason = "OBJECT_MISSING"
     kind = Kind.NOT_FOUND
 
 
 class ObjectWithheld(SynclineError):
-    """Storage has this object and does not give it: it is archived, or encrypted with a key that others have."""
+    """This object is archived, or encrypted with another key; ask whoever runs the system to make it readable."""
 
     reason = "OBJECT_WITHHELD"
     kind = Kind.PRECONDITION
@@ -74,25 +75,28 @@ class ClockWrong(SynclineError):
 
 
 class StorageFull(SynclineError):
-    """Storage has no room for more; whoever runs it has to make some."""
+    """Storage is full; ask whoever runs the system to free some space, then try again."""
 
     reason = "STORAGE_FULL"
     kind = Kind.EXHAUSTED
 
 
 class ObjectStore(Protocol):
-    """The objects of one space. For any thread. An object never changes, so everything here is safe to repeat.
+    """The objects of one space. Usable from any thread. Objects never change, so every call is safe to repeat.
 
-    What reads raises ObjectWithheld if storage does not give this one object. All raise Unavailable when retries are
-    used up, PermissionDenied, and whatever issuing credentials raises. A read that storage denies with credentials that
-    were just issued raises ObjectMissing: S3 denies a missing object to who may not list the bucket, as no device may.
+    Reads raise ObjectWithheld if storage does not return this one object. All methods raise Unavailable when retries
+    are exhausted, PermissionDenied, and the errors of issuing credentials. A read that is denied with credentials that
+    were just issued raises ObjectMissing: S3 denies a missing object to a caller who may not list the bucket, as no
+    device may.
     """
 
     def put(self, digest: Digest, data: bytes) -> None:
-        """Store `data`, whose SHA-256 is `digest`; done if it is there. Bytes damaged on the way are refused."""
+        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Bytes damaged in transit are
+        refused.
+        """
 
     def get(self, digest: Digest) -> memoryview:
-        """The whole object. Raise ObjectMissing. What comes is not verified."""
+        """Return the whole object, unverified. Raise ObjectMissing."""
 
     def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
         """Return `length` bytes of the object from `offset` on, fewer if the object ends before. Raise ObjectMissing.
@@ -100,24 +104,26 @@ class ObjectStore(Protocol):
         """
 
     def tag(self, digest: Digest) -> str:
-        """Return a text that is another one once the object was replaced. Raise ObjectMissing."""
+        """Return a text that changes if the object is replaced. Raise ObjectMissing."""
 
 
 class _Stores(NamedTuple):
-    """The same storage with different patience; and `signed` by ourselves, once the system's clock was found wrong."""
+    """The same storage with different timeouts; and `signed`, our own requests, used once the system's clock was found
+    wrong.
+    """
 
     put: S3Store
     get: S3Store
     signed: SignedRequests
     affirmed_until_ms: int
-    """Time until which its credentials last if they were issued because storage had denied a read, else 0."""
+    """Expiry time of the credentials if they were issued after a denied read; otherwise 0."""
 
 
 class S3Objects:
-    """ObjectStore on S3: one PUT for each object, with its checksum, and only where there is none yet.
+    """Implements ObjectStore on S3: one conditional PUT per object, with its checksum.
 
-    With a `limit`, a GET is read no faster than that, in small chunks. A PUT is charged as a whole before it is sent,
-    since obstore takes the object as one piece: the average is right, and an object goes at the line's speed.
+    With a `limit`, a GET is read in small chunks at that rate. A PUT is charged as a whole before it is sent, since
+    obstore takes the object in one piece: the average is right, but each object is sent at full speed.
     """
 
     def __init__(
@@ -134,7 +140,7 @@ class S3Objects:
         self._lock = threading.Lock()
         self._opened: _Stores | None = None
         self._are_affirmed = False
-        """True if the present credentials were issued because storage had denied a read."""
+        """True if the present credentials were issued after a denied read."""
         self._put_timeout = PUT_TIMEOUT
         self._clock = ServerClock()
 
@@ -144,7 +150,7 @@ class S3Objects:
                 self._limit.take(len(data))
             self.requests.add(s3_put=1)
             try:
-                # obstore sends the SHA-256 of what it is given; `bytes` cannot have changed since they were hashed.
+                # obstore sends the SHA-256 of its argument; `bytes` cannot have changed since they were hashed.
                 with _span("PutObject") as span:
                     span.note(http__request__body__size=len(data))
                     if not self._clock.is_corrected:
@@ -152,7 +158,8 @@ class S3Objects:
                     elif not stores.signed.put(key, digest, data):
                         return
             except exceptions.AlreadyExistsError as error:
-                if _meaning(error) is S3Error.CONFLICT:  # somebody is just putting it, and may fail: not there yet
+                # another client is putting it at this moment, and may fail: not stored yet
+                if _meaning(error) is S3Error.CONFLICT:
                     raise
                 return
             self.requests.add(bytes_up=len(data))
@@ -186,7 +193,7 @@ class S3Objects:
             self.requests.add(s3_get=1)
             try:
                 with _reading(digest), _span("GetObject"):
-                    # GET and not HEAD, whose errors do not say what they are.
+                    # GET and not HEAD, whose errors have no code
                     if self._clock.is_corrected:
                         return stores.signed.tag(key)
                     return obstore.get(stores.get, key, options={"range": (0, 1)}).meta["e_tag"] or _UNTAGGED
@@ -209,7 +216,7 @@ class S3Objects:
         return self._retried(digest, counted, reads=True)
 
     def _retried(self, digest: Digest, request: Callable[[_Stores, str], T], *, reads: bool = False) -> T:
-        """The one place where requests to storage are repeated: obstore is told not to."""
+        """Send a request to storage, and retry it. This is the only place with retries: obstore's own are disabled."""
         renewed = corrected = False
         said = ""
         for pause in RETRIES.pauses():
@@ -242,7 +249,7 @@ class S3Objects:
         raise Unavailable(f"storage does not answer ({said}); try again later")
 
     def _stores(self) -> tuple[_Stores, str]:
-        # Asked first by ourselves: what the provider raises reaches us only as text.
+        # Called first here, since errors of the provider reach us only as text.
         held = self._credentials.get()
         with self._lock:
             if self._opened is None:
@@ -262,7 +269,7 @@ class S3Objects:
             return self._opened, held.key_prefix
 
     def _correct_clock(self, stores: _Stores) -> bool:
-        """Sign by the time of S3 from now on; whether S3 says what it is."""
+        """Sign by S3's time from now on; return False if S3 does not state its time."""
         try:
             stores.signed.correct_clock()
         except OSError:
@@ -270,9 +277,10 @@ class S3Objects:
         return True
 
     def _renew(self, refused: _Stores, *, affirm: bool = False) -> None:
-        """A store keeps the credentials that it was given: drop it and them, unless another thread has done so.
+        """Drop a store and its credentials, unless another thread has done so; a store keeps the credentials that it
+        was given.
 
-        `affirm` says that the right to read is asked for anew by that, since storage has denied a read.
+        With `affirm`, the new credentials also check the right to read, since storage has denied a read.
         """
         with self._lock:
             if self._opened is refused:
@@ -281,13 +289,14 @@ class S3Objects:
                 self._credentials.forget()
 
     def _affirm(self, denied: _Stores) -> bool:
-        """True if a denial is taken to be about the object; else have the right asked for anew, and try again.
+        """Return True if a denial is about the object; otherwise request new credentials, after which the caller tries
+        again.
 
-        Whoever has lost the right is told so when new credentials are issued. So a denial is about the object if it
-        was met with credentials that were issued after an earlier denial, for as long as these last. A denial that was
-        met with older credentials says nothing of the object, whatever other threads have had issued meanwhile. A
-        policy of the bucket that denies everything within that time cannot be told from missing objects; the next
-        sync asks for these again.
+        A device that has lost its right gets an error when new credentials are issued. A denial is therefore about the
+        object if it was met with credentials that were issued after an earlier denial, while these last. A denial with
+        older credentials proves nothing about the object, whatever other threads have requested since. A bucket policy
+        that denies everything in that time cannot be distinguished from missing objects; the next sync requests these
+        again.
         """
         if denied.affirmed_until_ms > time.time() * 1000:
             return True
@@ -311,7 +320,7 @@ class S3Objects:
 
 
 def _until_ms(held: S3Credentials) -> int:
-    """Return the time until which credentials last, by the clock of this device if that is known."""
+    """Return the expiry time of credentials, by the clock of this device if that is known."""
     return held.ours_until_ms or held.expires_at_ms
 
 
@@ -334,9 +343,9 @@ def _reading(digest: Digest) -> Iterator[None]:
 
 
 def _read(answer: GetResult, most: int, limit: Limit | None) -> memoryview:
-    """All of an answer, no faster than the limit: what is not read waits in the network.
+    """Return the whole body of an answer, read no faster than the limit: unread bytes wait in the network.
 
-    An answer may be longer than what was asked for; of such a one `most` + 1 bytes are enough to be found wrong.
+    An answer may be longer than requested; `most` + 1 bytes of it suffice to detect that.
     """
     chunks: list[memoryview] = []
     size = 0
@@ -351,14 +360,15 @@ def _read(answer: GetResult, most: int, limit: Limit | None) -> memoryview:
 
 
 def open_objects(space: Space, access: Access, *, limit: Limit | None = None) -> S3Objects:
-    """The objects of a space of a signed-in device. Calls nobody yet."""
+    """Return the objects of a space of a signed-in device, without any call yet."""
     session = space.session
     return S3Objects(session.deployment.s3, SpaceCredentials(session, space.id, access), session.requests, limit)
 
 
 def _open(storage: StorageAddress, provide: Callable[[], S3Credential], patience: ClientConfig) -> S3Store:
     endpoint = _endpoint(storage)
-    # Everything is said here that obstore would else take from the user's AWS_* variables, which are not about us.
+    # All options are set explicitly, since obstore would take missing ones from the user's AWS_* variables, which are
+    # for other purposes.
     config: dict[str, Any] = {
         "aws_endpoint_url_s3": endpoint,
         "checksum_algorithm": "SHA256",
@@ -387,7 +397,9 @@ def _open(storage: StorageAddress, provide: Callable[[], S3Credential], patience
 
 
 def _on_the_way(endpoint: str) -> ClientConfig:
-    """The proxy to storage and who is trusted: obstore would take a proxy from variables by rules of its own."""
+    """Return the proxy and the trusted certificates for storage: obstore would read proxy variables by rules of its
+    own.
+    """
     proxy, own = proxy_for(endpoint), own_certificates()
     through: ClientConfig = {"proxy_url": proxy or _NO_PROXY}
     if proxy is None:
@@ -396,7 +408,7 @@ def _on_the_way(endpoint: str) -> ClientConfig:
 
 
 def _endpoint(storage: StorageAddress) -> str:
-    """Return the address to which requests go. With path style the bucket is in the path, else in the host name."""
+    """Return the address for requests. With path style the bucket is in the path, otherwise in the host name."""
     base = storage.endpoint
     if base is None:
         suffix = "amazonaws.com.cn" if storage.region.startswith("cn-") else "amazonaws.com"
@@ -408,13 +420,13 @@ def _endpoint(storage: StorageAddress) -> str:
 
 
 def _objects_url(storage: StorageAddress) -> str:
-    """Return the beginning that the addresses of all objects share."""
+    """Return the common prefix of the URLs of all objects."""
     base = _endpoint(storage).rstrip("/")
     return f"{base}/{storage.bucket}/" if storage.path_style else f"{base}/"
 
 
 _NO_PROXY: Final = "http://none.invalid"
-"""With one that is never asked, obstore does not look for another."""
+"""A proxy that is never used. If it is set, obstore does not read the proxy from environment variables."""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
@@ -422,11 +434,11 @@ _TIMED_OUT = "kind: Timeout"
 _WITHHELD: Final = frozenset({S3Error.ARCHIVED, S3Error.BAD_REQUEST, S3Error.KEY_REFUSED})
 _UNTAGGED: Final = "untagged"
 _DENIED: Final = "AccessDenied"
-"""The code of a denial by policies. Credentials that are refused as such have other codes, with the same status."""
+"""The code of a denial by policies. Invalid credentials have other codes, with the same status."""
 
 
 def _answer(error: Exception) -> tuple[int, str]:
-    """The HTTP status and S3's error code, which obstore gives as text only; 0 and "" where there was no answer."""
+    """Return the HTTP status and S3's error code, which obstore gives as text only; 0 and "" if there was no answer."""
     text = str(error)
     status, code = _STATUS.search(text), _CODE.search(text)
     return int(status[1]) if status else 0, code[1] if code else ""
@@ -438,7 +450,7 @@ def _meaning(error: Exception) -> S3Error:
 
 
 def _lasting(said: str, status: int, code: str) -> SynclineError:
-    """Return what to raise for an error that repeating the request does not mend."""
+    """Return the error to raise for a failure that a retry does not resolve."""
     if s3_error(code, status) is S3Error.CLOCK_SKEWED:
         return ClockWrong()
     if status in {401, 403}:

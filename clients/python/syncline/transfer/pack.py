@@ -11,7 +11,7 @@ from syncline.sdk.space import Declaration, Form, PackEntries
 
 @dataclass(frozen=True, slots=True)
 class ClosedPack:
-    """A closed pack: its bytes, and what is to be declared about them."""
+    """A closed pack: its bytes, and its declaration."""
 
     data: bytes
     declaration: Declaration
@@ -37,7 +37,7 @@ class PackBuilder:
         return self.size >= PACK_BYTES or len(self._parts) >= MAX_PACK_ENTRIES
 
     def add(self, block: Block) -> int:
-        """The offset at which the block lies in the pack. The pack must not be full."""
+        """Add a block; return its offset in the pack. The pack must not be full."""
         offset = self._offsets.get(block.digest)
         if offset is None:
             offset = self._offsets[block.digest] = self.size
@@ -46,12 +46,14 @@ class PackBuilder:
         return offset
 
     def close(self) -> ClosedPack:
-        """The pack of what was added, at least one block. The builder is then done with."""
+        """Return the pack of the added blocks, of which there is at least one. The builder must not be used
+        afterwards.
+        """
         data = b"".join(self._parts)
         lengths = tuple(map(len, self._parts))
         self._parts.clear()
         if len(lengths) == 1:
-            # Proven by its checksum alone, where a pack must be read.
+            # A single block is declared as such: it is proven by its checksum alone, whereas a pack has to be read.
             return ClosedPack(data, Declaration(next(iter(self._offsets)), len(data), Form.BLOCK))
         entries = PackEntries(b"".join(self._offsets), tuple(self._offsets.values()), lengths)
         return ClosedPack(data, Declaration(digest_of(data), len(data), entries))

@@ -1,4 +1,4 @@
-"""Telling somebody how far a transfer has got."""
+"""Reporting of the progress of a transfer."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from typing import Protocol
 
 
 class TransferProgress(Protocol):
-    """Somebody who wants to know. Called from several threads, often: it must be quick and must not raise."""
+    """Observer of the progress of a transfer. Called often and from several threads: it must be fast and must not
+    raise.
+    """
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """Note that `files` more files are done, and that `size` more bytes of content are where they belong, uploaded
-        or not.
+        """Report that `files` more files are done, and that `size` more bytes of content are in place, transferred or
+        not.
 
-        `size` is negative for bytes that turned out not to be there.
+        `size` is negative for bytes that turned out to be missing.
         """
 
 
 class NoTransferProgress:
-    """Nobody wants to know."""
+    """Progress observer that does nothing."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
         pass

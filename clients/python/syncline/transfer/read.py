@@ -1,4 +1,4 @@
-"""Reading files that others may change, replace or take away at any moment."""
+"""Reading of files that may be changed, replaced or removed concurrently."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NotRead(Exception):
 
 
 class Read(NamedTuple):
-    """The summary of a file that was read to its end, when all blocks have been given out."""
+    """The summary of a file that was read to its end, valid once all blocks have been passed on."""
 
     signature: Signature
     digest: Digest
@@ -38,13 +38,13 @@ class Read(NamedTuple):
 
 
 class FileReader:
-    """Reads one file after the other, in one thread."""
+    """Reads files one after the other, in one thread."""
 
     def __init__(self) -> None:
         self._chunker = Chunker()
 
     def read(self, job: UploadJob, take: Callable[[Block], None]) -> Read:
-        """Hand each block to `take` in order. Raise NotRead; blocks that were handed over until then mean nothing."""
+        """Pass each block to `take` in order. Raise NotRead; blocks that were passed on before are then invalid."""
         try:
             descriptor = _open(job)
         except OSError as error:
@@ -72,7 +72,7 @@ class FileReader:
     def _read_large(self, descriptor: int, size: int, take: Callable[[Block], None]) -> Digest:
         cut = self._chunker.cut(lambda buffer: os.readv(descriptor, [buffer]))
         for block in cut:
-            if cut.size > size:  # The file may grow for as long as the loop reads.
+            if cut.size > size:  # a growing file could keep the loop running for ever
                 raise _changed()
             take(block)
         if cut.size != size:
@@ -81,7 +81,7 @@ class FileReader:
 
 
 def _read_small(descriptor: int, size: int, take: Callable[[Block], None]) -> Digest:
-    """A file of one block; one read more than it should have tells that it ends there."""
+    """Read a file of one block; one extra byte is requested to see that the file ends there."""
     data = os.read(descriptor, size + 1)
     while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
         data += more
@@ -97,7 +97,7 @@ def _open(job: UploadJob) -> int:
     try:
         return open_below(job.root, job.path, _FLAGS | _NO_ATIME)
     except PermissionError:
-        # Only the owner of a file may read it without leaving a trace.
+        # Only the owner of a file may open it without updating its access time.
         return open_below(job.root, job.path, _FLAGS)
 
 

@@ -1,7 +1,6 @@
-"""The part that an upload and a download have in common: threads of their own, results for the caller, one way to give
-up.
+"""The common base of uploads and downloads: own threads, results for the caller, one way to stop.
 
-What is done in a thread belongs to the trace of who asked for it.
+Work in a thread belongs to the trace of the caller.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ R = TypeVar("R")
 
 
 class GivenUp(Exception):
-    """Within a thread of a run: the run has ended, there is nothing to do any more."""
+    """Raised in a thread of a run: the run has ended, and there is nothing left to do."""
 
 
 class Run(Generic[R]):
-    """One transfer. `lock` guards the state of subclasses; it is never held for long.
+    """One transfer. `lock` protects the state of subclasses; it is never held for long.
 
-    The caller's thread calls `expect` for each job, `next` for each result, and `stop` at the end, whatever happened.
+    The caller's thread calls `expect` for each job, `next` for each result, and `stop` at the end in every case.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.unreported = 0
-        """Jobs whose result was not given out yet. For the caller's thread only."""
+        """Number of jobs whose result has not been returned yet. For the caller's thread only."""
         self.stopping = False
         self._error: BaseException | None = None
         self._finished: SimpleQueue[R | None] = SimpleQueue()
@@ -44,11 +43,11 @@ class Run(Generic[R]):
         self.unreported += 1
 
     def ready(self) -> bool:
-        """Return True if `next` returns at once."""
+        """Return True if `next` will not wait."""
         return not self._finished.empty()
 
     def next(self) -> R:
-        """The next result; raises what made the run end."""
+        """Return the next result; raise the error that ended the run."""
         result = self._finished.get()
         if result is None:
             raise self.error()
@@ -56,14 +55,14 @@ class Run(Generic[R]):
         return result
 
     def error(self) -> BaseException:
-        """The exception that made the run end."""
+        """The exception that ended the run."""
         assert self._error is not None
         return self._error
 
     def stop(self) -> None:
-        """Returns when all threads have ended; what has not begun is left undone.
+        """Stop, and return when all threads have ended; work that has not started is dropped.
 
-        When the user interrupts, nobody waits for requests under way: the process is about to end.
+        After an interruption by the user, requests in progress are not waited for, since the process is about to exit.
         """
         wait = not isinstance(sys.exception(), KeyboardInterrupt)
         with self.lock:
@@ -77,11 +76,11 @@ class Run(Generic[R]):
     # ---- any thread ----
 
     def finish(self, result: R) -> None:
-        """The result of a job."""
+        """Add the result of a job."""
         self._finished.put(result)
 
     def wake(self) -> None:
-        """Let nobody wait who would wait for ever now that the run stops. Called without the lock."""
+        """Wake all threads that would wait for ever now that the run stops. Called without the lock."""
 
     # ---- for subclasses ----
 
@@ -100,7 +99,7 @@ class Run(Generic[R]):
         thread.start()
 
     def start(self, executor: Executor, work: Callable[[], None]) -> None:
-        """Have `work` done. The lock may be held. Raise GivenUp."""
+        """Submit `work` to an executor. The lock may be held. Raise GivenUp."""
         if self.stopping:
             raise GivenUp
 
@@ -111,12 +110,12 @@ class Run(Generic[R]):
 
         try:
             executor.submit(copy_context().run, guarded)
-        except RuntimeError:  # The executor was shut down just now.
+        except RuntimeError:  # the executor was shut down just now
             raise GivenUp from None
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """End the run if something goes wrong in one of its threads; the caller's thread then raises the error."""
+        """End the run on an exception in one of its threads; the caller's thread then raises the exception."""
         try:
             yield
         except GivenUp:

@@ -1,7 +1,7 @@
-"""Requests to S3 of a device whose clock is wrong, signed by the time that S3 has.
+"""S3 requests of a device whose clock is wrong, signed by S3's time.
 
-obstore signs by the clock of the system, and S3 refuses what is off by more than a quarter of an hour. The SDKs of AWS
-go by the time that S3 says it is then, and so do we.
+obstore signs by the system's clock, and S3 refuses requests that are more than a quarter of an hour off. This module
+then uses the time that S3 states, as the AWS SDKs do.
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ class _Signing(NamedTuple):
 
 
 class SignedRequests:
-    """Objects by requests of our own. For any thread. Raises StorageRefused, FileNotFoundError, and other OSErrors."""
+    """Requests for objects by a client of our own. Usable from any thread. Raises StorageRefused, FileNotFoundError,
+    and other OSErrors.
+    """
 
     def __init__(
         self, base: str, *, region: str, provide: Callable[[], S3Credentials], clock: ServerClock, timeout: float
     ) -> None:
-        """`base` is what the addresses of objects begin with; `timeout` is how long S3 may be silent, in seconds."""
+        """`base` is the common prefix of the URLs of objects; `timeout` is the maximum silence of S3 in seconds."""
         self._parts = urllib.parse.urlsplit(base)
         self._signer = Signer(base, region=region)
         self._provide = provide
@@ -61,7 +63,7 @@ class SignedRequests:
         self._to_proxy = proxy_headers(proxy) if proxy else {}
 
     def put(self, key: str, digest: Digest, data: bytes) -> bool:
-        """Store an object whose SHA-256 is `digest`; False if there is one."""
+        """Store an object whose SHA-256 is `digest`; return False if it exists already."""
         checksum = base64.b64encode(digest).decode()
         try:
             self._ask("PUT", key, {"if-none-match": "*", "x-amz-checksum-sha256": checksum}, data, digest.hex())
@@ -72,21 +74,21 @@ class SignedRequests:
     def get(
         self, key: str, *, most: int, span: tuple[int, int] | None = None, limit: Limit | None = None
     ) -> memoryview:
-        """An object, or the bytes of `span`, from the first to before the second number.
+        """Return an object, or the bytes of `span`, from the first to before the second number.
 
-        If there are more than `most` bytes, `most` + 1 are returned.
+        If there are more than `most` bytes, return `most` + 1.
         """
         headers = {"range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
         return memoryview(self._ask("GET", key, headers, most=most, limit=limit))
 
     def tag(self, key: str) -> str:
-        """The ETag of an object."""
+        """Return the ETag of an object."""
         told: list[str] = []
         self._ask("GET", key, {"range": "bytes=0-0"}, most=1, etag=told)
         return told[0]
 
     def correct_clock(self) -> None:
-        """Go by the time that S3 says it is. OSError if it says none."""
+        """Use the time that S3 states. Raise OSError if it states none."""
         connection = self._connect()
         try:
             connection.request("HEAD", self._target(""), headers=self._plainly())
@@ -131,7 +133,7 @@ class SignedRequests:
                 data = answer.read(_LONGEST_ERROR)
             else:
                 data = answer.read(most + 1) if limit is None else _read(answer, most, limit)
-                if len(data) <= most and answer.length:  # only a read of everything tells that by itself
+                if len(data) <= most and answer.length:  # a read of the complete body implies this
                     raise http.client.IncompleteRead(data, answer.length)
             kept = not answer.will_close and answer.isclosed()
         except http.client.HTTPException as error:
@@ -166,9 +168,7 @@ class SignedRequests:
         return connection
 
     def _plainly(self) -> dict[str, str]:
-        """Return the headers for the proxy that go with each request. With TLS there is a tunnel, whose request had
-        them once.
-        """
+        """Return the proxy headers for each request. With TLS there is a tunnel, which got them when it was opened."""
         return {} if self._tls else self._to_proxy
 
     def _target(self, key: str) -> str:
@@ -177,7 +177,7 @@ class SignedRequests:
 
 
 class _Present(Exception):
-    """There is an object of this key."""
+    """An object with this key exists."""
 
 
 def _close(idle: queue.LifoQueue[http.client.HTTPConnection]) -> None:

@@ -1,7 +1,7 @@
-"""Uploading files: read and cut -> ask what is missing -> pack -> put -> seal.
+"""Uploading files: read and cut -> find missing objects -> pack -> put -> seal.
 
-Two threads read, a few put objects, two call the service. What is in memory at once is bounded: blocks count from
-when they are cut until they are stored, an open pack counts as a full one.
+Two threads read, a few put objects, two call the service. The bytes in memory are bounded: blocks count from when they
+are cut until they are stored, and an open pack counts as a full one.
 
 A method whose name ends in `_locked` is called with the lock of the run held.
 """
@@ -41,19 +41,21 @@ from syncline.transfer.run import GivenUp, Run
 from syncline.wire.tree import manifest_to_wire
 
 WORKERS: Final = 8
-"""PUTs at once. More were slower in measurements."""
+"""Number of concurrent PUT requests. More were slower in measurements."""
 MEMORY: Final = 64 * MIB
 LEAST_MEMORY: Final = 32 * MIB
-"""An open pack and the blocks to be asked for wait for company; beside them the largest block must find room."""
-ATTEMPTS: Final = 3
-"""Maximum number of times that a file is read and uploaded if storage had something else in the place of its objects.
+"""Minimum memory in bytes: an open pack, blocks that are waiting to be looked up together, and the largest block have
+to fit.
 """
+ATTEMPTS: Final = 3
+"""Maximum number of attempts to upload a file if storage had other bytes under the keys of its objects."""
 _READERS: Final = 2
 _CALLERS: Final = 2
 
 _UNREAD_JOBS: Final = 1024
 _WAITING_FILES: Final = 16_384
-"""A pack is closed before more files than this wait for it: many small files may hold the same few blocks."""
+"""Maximum number of files that wait for one pack before it is closed: many small files may share the same few blocks.
+"""
 _PACK_KEPT: Final = PACK_BYTES + MIN_BLOCK_BYTES
 _SEAL_BLOCKS: Final = 32
 _SEAL_SECONDS: Final = 0.5
@@ -66,22 +68,22 @@ threads, but never from two at once.
 
 
 class Sealing(Protocol):
-    """The part of a Space that an upload needs."""
+    """The methods of a Space that an upload needs."""
 
     def find_missing(self, objects: Sequence[Digest]) -> set[Digest]:
         """Return those of `objects` that are not sealed in this space."""
 
     def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
-        """Have uploaded objects proven: one verdict for each, in order."""
+        """Have uploaded objects proven; return one verdict for each, in order."""
 
 
 def nothing_known(digest: Digest) -> BlockRef | None:  # noqa: ARG001 - a KnownBlocks
-    """No block is known."""
+    """Return None for every block: no block is known."""
     return None
 
 
 class Uploader:
-    """Uploads files into one space. Each call of `upload` has threads of its own, which end with it."""
+    """Uploads files to one space. Each call of `upload` has its own threads, which end with it."""
 
     def __init__(
         self,
@@ -103,10 +105,10 @@ class Uploader:
         self._memory = memory
 
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
-        """Upload each job; results come in any order, each as soon as all objects of its content are sealed.
+        """Upload each job; yield results in any order, each as soon as all objects of its content are sealed.
 
-        `jobs` is read in the caller's thread, some ahead. When the service or storage cannot be used at all, the
-        SynclineError that says why is raised after the results that there are.
+        `jobs` is consumed in the caller's thread, somewhat ahead. If the service or storage is unavailable, the
+        SynclineError with the reason is raised after all available results.
         """
         run = _Upload(
             space=self._space,
@@ -120,9 +122,10 @@ class Uploader:
 
 
 class _Object:
-    """An object on its way. A pack has a builder while it is open, and a declaration when it is closed.
+    """An object in progress. A pack has a builder while it is open, and a declaration once it is closed.
 
-    `kept` is what it takes of the memory until it is stored. `refused` is the service's verdict if it was not sealed.
+    `kept` is the number of bytes that it holds in memory until it is stored. `refused` is the service's verdict if it
+    was not sealed.
     """
 
     __slots__ = ("builder", "data", "declaration", "done", "kept", "refused", "waiting")
@@ -154,14 +157,14 @@ class _Object:
 
 
 class _Placed(NamedTuple):
-    """The object in which a block of this run lies, and the offset in it, in bytes."""
+    """The object of this run that contains a block, and the block's offset in it, in bytes."""
 
     object: _Object
     offset: int
 
 
 class _PlacedBlock(NamedTuple):
-    """A block that this run stores: its digest, its length in bytes, and where it lies."""
+    """A block that this run stores: its digest, its length in bytes, and its place."""
 
     digest: Digest
     length: int
@@ -173,9 +176,9 @@ class _PlacedBlock(NamedTuple):
 
 
 class _File:
-    """A file on its way. `waits` counts what has to happen first: reading, and the sealing of each object.
+    """A file in progress. `waits` counts the pending steps: reading, and the sealing of each object.
 
-    `again` says that it failed because storage had something else than what was uploaded.
+    `again` is True if it failed because storage had other bytes than those uploaded.
     """
 
     __slots__ = ("again", "attempt", "failed", "job", "manifest_object", "read", "refs", "waits")
@@ -191,7 +194,7 @@ class _File:
         self.manifest_object: _Object | None = None
 
     def manifest(self) -> Manifest:
-        """Return the manifest of a file that waits for nothing, because all packs are closed."""
+        """Return the manifest of a file without pending steps, whose packs are all closed."""
         return Manifest.of([ref if isinstance(ref, BlockRef) else ref.ref() for ref in self.refs])
 
 
@@ -222,9 +225,9 @@ class _Upload(Run[Uploaded | Failed]):
         self._room = threading.Condition(self.lock)
         self._input_ended = False
         self._reading = 0
-        """Files that are not read yet."""
+        """Number of files that are not read yet."""
         self._storing = 0
-        """Objects that are being asked for or stored."""
+        """Number of objects that are being looked up or stored."""
         self._pack: _Object | None = None
         self._to_ask: list[_Object] = []
         self._ask_bytes = 0
@@ -286,7 +289,7 @@ class _Upload(Run[Uploaded | Failed]):
             self._go_on()
 
     def _place(self, file: _File, block: Block) -> None:
-        """See to it that the block gets into storage, and note where it will lie."""
+        """Put the block into an object to be stored, and record its place."""
         known = self._known(block)
         if known is not None:
             file.refs.append(known)
@@ -304,7 +307,7 @@ class _Upload(Run[Uploaded | Failed]):
         return ref if ref is not None and ref.length == len(block.data) else None
 
     def _place_again(self, file: _File, block: Block) -> bool:
-        """Place the block where this run has placed the same one before. Return False if there is no such block."""
+        """Use the place of the same block earlier in this run. Return False if there is none."""
         with self.lock:
             if self.stopping:
                 raise GivenUp
@@ -345,7 +348,7 @@ class _Upload(Run[Uploaded | Failed]):
         self._budget.take(size)
         one = _Object(kept=size, declaration=Declaration(block.digest, size), data=block.data)
         with self.lock:
-            # If the other reader has just placed it as well, it is stored twice, which does no harm.
+            # If the other reader has placed it at the same moment, it is stored twice, which does no harm.
             placed = _Placed(one, 0)
             self._remember_locked(block, placed)
             self._refer_locked(file, block, placed)
@@ -400,7 +403,7 @@ class _Upload(Run[Uploaded | Failed]):
             self._settle(one, None if verdict is SealVerdict.SEALED else verdict)
 
     def _settle(self, one: _Object, refused: SealVerdict | None) -> None:
-        """The object is proven, or never will be: tell the files that wait for it."""
+        """Record that the object is proven, or finally refused, and update the files that wait for it."""
         with self.lock:
             one.done, one.refused = True, refused
             waiting, one.waiting = one.waiting, []
@@ -415,7 +418,7 @@ class _Upload(Run[Uploaded | Failed]):
             self._complete(file)
 
     def _complete(self, file: _File) -> None:
-        """The file waits for nothing, and nobody else touches it any more."""
+        """Complete a file without pending steps, which no other thread uses any more."""
         if file.failed is not None:
             if file.again and file.attempt < ATTEMPTS:
                 self._read_again(file)
@@ -443,7 +446,9 @@ class _Upload(Run[Uploaded | Failed]):
         self.finish(Uploaded(file.job, content, file.read.signature))
 
     def _read_again(self, file: _File) -> None:
-        """Something else lay where an object of the file belongs, and is gone; its bytes are in memory no longer."""
+        """Read a file again: other bytes, now removed, were stored under the key of one of its objects, and its own
+        bytes are no longer in memory.
+        """
         assert file.read is not None, "what is refused has been read"
         self._progress.advance(size=-file.read.signature.size)
         with self._room:
@@ -451,7 +456,7 @@ class _Upload(Run[Uploaded | Failed]):
         self._unread.put(_File(file.job, file.attempt + 1))
 
     def _store_manifest(self, file: _File) -> None:
-        """All blocks are sealed: now the manifest can be, in an object of its own."""
+        """Store the manifest as a separate object, now that all blocks are sealed."""
         data = manifest_to_wire(file.manifest()).SerializeToString(deterministic=True)
         if len(data) > MAX_OBJECT_BYTES:
             self.finish(Failed(file.job, "is too large; it cannot be synced", Trouble.REFUSED))
@@ -465,7 +470,7 @@ class _Upload(Run[Uploaded | Failed]):
     # ---- tasks ----
 
     def _go_on(self) -> None:
-        """Start what became due: at the end of the input nothing waits for company any more."""
+        """Start all work that is ready; at the end of the input, batches are no longer filled up first."""
         with self.lock:
             if self.stopping:
                 return
@@ -480,7 +485,7 @@ class _Upload(Run[Uploaded | Failed]):
                 self.start(self._calls, partial(self._seal, batch))
 
     def _seal_is_due_locked(self) -> bool:
-        # A pack holds up many files and is read by the service, which can begin at once.
+        # A pack blocks many files, and the service has to read it, so it is sealed at once.
         return (
             len(self._to_seal) >= _SEAL_BLOCKS
             or any(one.declared.form is not Form.BLOCK for one in self._to_seal)

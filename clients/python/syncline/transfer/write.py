@@ -1,4 +1,4 @@
-"""Writing contents into temporary files, block by block in any order, and knowing when one is whole and right."""
+"""Writing of contents to temporary files, block by block in any order, with verification of the whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class NotWritten(Exception):
-    """The content could not be written, or what was written is not the content."""
+    """The content could not be written, or the written bytes are not the content."""
 
     def __init__(self, trouble: Trouble, reason: str, suspect: Suspect | None = None) -> None:
         super().__init__(reason)
@@ -32,7 +32,7 @@ class NotWritten(Exception):
 
 
 def contradiction() -> NotWritten:
-    """The error of a content that is not what it says, whatever storage has."""
+    """Return the error for a content that contradicts itself, whatever storage has."""
     return NotWritten(
         Trouble.CORRUPT,
         "is not what its blocks add up to; it cannot be downloaded until it has another version (`syncline restore` "
@@ -41,7 +41,7 @@ def contradiction() -> NotWritten:
 
 
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
-    """A content of one block, already verified, or of none. Raise NotWritten."""
+    """Write a content of one block, already verified, or of none. Return the file's signature. Raise NotWritten."""
     with _errors(), _open(job, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
         holes.write(descriptor, data, 0, blank=True)
         if len(data) >= holes.LEAST_HOLE:
@@ -50,13 +50,13 @@ def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
 
 
 class Target:
-    """The temporary file of a content of several blocks. For any thread."""
+    """The temporary file of a content of several blocks. Usable from any thread."""
 
     def __init__(self, job: DownloadJob, refs: list[BlockRef]) -> None:
         self.job = job
         self.refs = refs
         self.failed = False
-        """For who reports it: nothing more is to be written."""
+        """Set when the failure is reported: nothing more is written."""
         self._offsets: list[int] = []
         end = 0
         for ref in refs:
@@ -66,16 +66,16 @@ class Target:
         self._present = bytearray(len(refs))
         self._whole = hashlib.sha256(usedforsecurity=False)
         self._hashed = 0
-        """Blocks that are part of `_whole`."""
+        """Number of blocks that are hashed into `_whole`."""
         self._hashing = False
         self._blank = True
-        """True if the file was empty, so that parts which were not written read as zeros."""
+        """True if the file was empty, so that unwritten parts read as zeros."""
 
     def prepare(self) -> tuple[list[int], Signature | None]:
-        """Make the file; which blocks are still wanted, and what the file is if the content is complete. Raise
-        NotWritten.
+        """Create the file; return the indices of the missing blocks, and the file's signature if the content is
+        complete. Raise NotWritten.
 
-        What an interrupted run left in the file and what is found on this device is kept if it is right.
+        Correct blocks that an interrupted run left, or that are found on this device, are used.
         """
         wanted = []
         complete = None
@@ -100,21 +100,23 @@ class Target:
         return wanted, complete
 
     def _had(self, ref: BlockRef, local: _Local) -> bytes | None:
-        """The block, if it can be had without asking storage."""
+        """Return the block if it is available without storage."""
         if holes.is_zeros(ref):
             return holes.zeros()
         known = self.job.known.get(ref.digest)
         return local.read(known, ref) if known is not None else None
 
     def put(self, index: int, data: memoryview) -> Signature | None:
-        """Write a verified block; what the file is if the content is complete with it. Raise NotWritten."""
+        """Write a verified block; return the file's signature if the content is complete with it. Raise NotWritten."""
         with _errors():
             with _open(self.job, os.O_WRONLY) as descriptor:
                 holes.write(descriptor, data, self._offsets[index], blank=self._blank)
             return self._arrived(index, data)
 
     def _arrived(self, index: int, data: bytes | memoryview) -> Signature | None:
-        """Hash the whole as far as it is there without a gap: one thread at a time, the others go on fetching."""
+        """Hash the contiguous part of the whole, in one thread at a time, while the others continue to fetch. Return
+        the file's signature at the end.
+        """
         with self._lock:
             self._present[index] = 1
             if self._hashing or index != self._hashed:
@@ -138,7 +140,7 @@ class Target:
 
 
 class _Local:
-    """Reads blocks from files of this device, which may have changed or gone."""
+    """Reads blocks from files of this device, which may have changed or disappeared."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -151,7 +153,7 @@ class _Local:
         self._close()
 
     def read(self, known: LocalBlock, ref: BlockRef) -> bytes | None:
-        """The block, if it is still there."""
+        """Return the block if it is still there."""
         try:
             if known.path != self._path:
                 self._close()
@@ -172,11 +174,11 @@ def _verified(data: bytes, digest: Digest) -> bytes | None:
 
 
 def _finished(descriptor: int, job: DownloadJob) -> Signature:
-    """Give a complete file its mode and time; what it is then."""
+    """Set the mode and time of a complete file; return its signature."""
     try:
         os.utime(descriptor, ns=(job.content.mtime_ns, job.content.mtime_ns))
     except OverflowError:
-        pass  # a filesystem may not know such a time: it is not worth the file
+        pass  # a filesystem may not support such a time: the file matters more
     except OSError as error:
         if error.errno in {*_NO_ROOM, errno.EIO}:
             raise
@@ -188,9 +190,9 @@ def _finished(descriptor: int, job: DownloadJob) -> Signature:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Have room for the whole file where the filesystem can promise that: a full disk is known before all is fetched.
+    """Reserve disk space for the whole file if the filesystem can, so that a full disk is detected before the download.
 
-    Only for what does not look sparse, as that would take room for its holes.
+    Only for files that do not look sparse, since it would fill their holes.
     """
     try:
         os.posix_fallocate(descriptor, 0, size)
@@ -206,7 +208,7 @@ def _open(job: DownloadJob, flags: int, mode: int = 0o600) -> Iterator[int]:
     except PermissionError:
         if not flags & os.O_CREAT:
             raise
-        # A run that was killed had finished it for a file that is read-only.
+        # a killed run had completed it for a read-only file, whose mode would prevent writing
         unlink_below(job.root, job.destination)
         descriptor = open_below(job.root, job.destination, _FLAGS | flags, mode)
     try:
