@@ -1,7 +1,7 @@
-"""DynamoDB as all adapters use it: attributes of items, batches, queries, conditions, transactions, back-off.
+"""The DynamoDB kit of all adapters: attributes of items, batches, queries, conditions, transactions, back-off.
 
-Calls are repeated here only where DynamoDB answers that a part of a batch is left, or that a transaction met another
-one. Faults of single calls are repeated by the SDK (see `aws.session.config`).
+Calls are repeated here only if DynamoDB answers that part of a batch was not processed, or that a transaction
+conflicted with another one. The SDK repeats single calls after faults (see `aws.session.config`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
 
 Item: TypeAlias = dict[str, Any]
-"""Attributes as DynamoDB has them: `{"role": {"S": "owner"}}`."""
+"""Attributes in DynamoDB's form: `{"role": {"S": "owner"}}`."""
 Call: TypeAlias = Callable[[], Awaitable[None]]
 
 RETRIES = RetryPolicy(max_attempts=8, first_pause_seconds=0.02, max_pause_seconds=2.56)
 
-# Conditions.
+# Condition expressions.
 NEW: Final = "attribute_not_exists(pk)"
 THERE: Final = "attribute_exists(pk)"
 
-# Reasons for which a transaction was cancelled.
+# Reasons for the cancellation of a transaction.
 CONDITION_FAILED: Final = "ConditionalCheckFailed"
 CONFLICT: Final = "TransactionConflict"
 _NO_REASON: Final = "None"
@@ -41,15 +41,15 @@ _PASSING_REASONS: Final = frozenset({CONFLICT, "ThrottlingError", "ProvisionedTh
 
 _MAX_KEYS_PER_READ: Final = 100
 MAX_ITEMS_PER_WRITE: Final = 25
-"""Items of one write of many, with conditions or without. A transaction may have four times as many, which would take
-some 12 ms of the event loop.
+"""Maximum number of items in one batch write, with or without conditions. A transaction may have four times as many,
+but they would take some 12 ms of the event loop.
 """
 _MAX_BYTES_PER_CALL: Final = 700_000
-"""Maximum size of the items in one write, in bytes: below 1 MiB in transit, beyond which sending would hold up the
-event loop.
+"""Maximum size of the items in one write, in bytes: below 1 MiB on the wire, above which sending would block the event
+loop.
 """
 _FEW_ITEMS: Final = 4
-"""Up to so many items are cheaper to write one by one: half the price, and in parallel no slower."""
+"""Maximum number of items that are written one by one, which costs half as much and is no slower in parallel."""
 _PARALLEL_CALLS: Final = 4
 
 
@@ -59,27 +59,29 @@ class ConditionFailed(Exception):
     def __init__(self, found: Mapping[str, Any] | None) -> None:
         super().__init__("the condition of a write did not hold")
         self.found = found
-        """The item that is there; None if there is none."""
+        """The stored item; None if there is none."""
 
 
 class MetTransaction(Unavailable):
-    """A write was refused because a transaction of somebody else is at the item; the same write may be repeated."""
+    """Another transaction is in progress on the item, so the write was refused; the same write may be repeated."""
 
 
 class Cancelled(Exception):
-    """A transaction was not carried out, because a condition failed or another transaction was at one of the items."""
+    """A transaction was cancelled, because a condition failed or another transaction was in progress on one of the
+    items.
+    """
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__(", ".join(reasons))
         self.reasons = reasons
-        """One for each write of the transaction, in order: CONDITION_FAILED, CONFLICT, or another."""
+        """One reason for each write of the transaction, in order: CONDITION_FAILED, CONFLICT, or another one."""
 
 
 # ---- attributes
 
 
 def attribute(value: str | int | bytes | bool) -> Item:
-    """Return a value as DynamoDB has it: `{"S": "owner"}`, `{"N": "7"}`, `{"B": b"raw"}` or `{"BOOL": True}`."""
+    """Return a value in DynamoDB's form: `{"S": "owner"}`, `{"N": "7"}`, `{"B": b"raw"}` or `{"BOOL": True}`."""
     if isinstance(value, bool):
         return {"BOOL": value}
     if isinstance(value, int):
@@ -113,7 +115,7 @@ def key_of(pk: str, sk: str) -> Item:
 
 
 def expiry(at_ms: int) -> Item:
-    """Return a moment, in milliseconds since 1970, as the time to live of an item."""
+    """Return a time, in milliseconds since 1970, as the time-to-live attribute of an item."""
     return attribute(at_ms // 1000)
 
 
@@ -121,14 +123,14 @@ def expiry(at_ms: int) -> Item:
 
 
 class Table:
-    """Reads and writes of items: in few calls, several at once, repeated where DynamoDB asks for it.
+    """Reads and writes of items: batched, concurrent, and repeated if DynamoDB asks for it.
 
-    Reads are consistent unless `consistent=False` is said. Passing faults are raised as Unavailable.
+    Reads are consistent unless `consistent=False` is given. Transient faults are raised as Unavailable.
     """
 
     def __init__(self, client: DynamoDBClient, name: str, *, called: str) -> None:
-        """`called` is what errors call the table: "the identity table"."""
-        self._client: Any = client  # items are built by adapters, so their types say nothing that is not there
+        """`called` is the name of the table in error texts: "the identity table"."""
+        self._client: Any = client  # items are built by adapters, so precise types would add nothing
         self._name = name
         self._called = called
 
@@ -144,9 +146,9 @@ class Table:
     async def get_all(
         self, keys: Iterable[Item], *, only: Sequence[str] = (), account: str | None = None
     ) -> list[Item]:
-        """Return the items of distinct keys, in no order; with `only`, nothing but these attributes of each.
+        """Return the items of distinct keys, in no order; with `only`, just these attributes of each.
 
-        With an `account`, each call is made in a turn of its own.
+        With an `account`, each call waits for a turn that is charged to it.
         """
         found: list[Item] = []
         batches = _batches(keys, count=_MAX_KEYS_PER_READ)
@@ -155,7 +157,7 @@ class Table:
 
     async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: Sequence[str]) -> None:
         attributes: Item = {}
-        if only:  # by other names, since some are words of DynamoDB's
+        if only:  # by aliases, since some names are reserved words of DynamoDB
             attributes["ProjectionExpression"] = ", ".join(f"#{name}" for name in only)
             attributes["ExpressionAttributeNames"] = {f"#{name}": name for name in only}
         left: Mapping[str, Any] = {self._name: {"Keys": keys, "ConsistentRead": True, **attributes}}
@@ -169,14 +171,16 @@ class Table:
                 if not left:
                     return
                 if not items:
-                    break  # throttled; whereas an answer that was full goes on at once
+                    break  # throttled; an answer that was full continues at once
             await asyncio.sleep(pause)
         raise self._overloaded()
 
     async def query(
         self, limit: int | None = None, *, consistent: bool = True, **query: Any
     ) -> AsyncGenerator[Item, None]:
-        """Yield up to `limit` items, or all, over as many pages as it takes. `query` is as DynamoDB's Query has it."""
+        """Yield up to `limit` items, or all, over as many pages as necessary. `query` has the arguments of DynamoDB's
+        Query.
+        """
         start: Mapping[str, Any] = {}
         while limit is None or limit > 0:
             most = {} if limit is None else {"Limit": limit}
@@ -193,7 +197,7 @@ class Table:
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     async def first_page(self, **query: Any) -> tuple[Sequence[Item], bool]:
-        """Return the items of a query that one call brings (1 MB at most), and whether there are more."""
+        """Return the items of a query that one call returns (1 MB at most), and whether there are more."""
         with aws_errors(self._called):
             page = await self._client.query(TableName=self._name, ConsistentRead=True, **query)
         return page["Items"], "LastEvaluatedKey" in page
@@ -201,7 +205,7 @@ class Table:
     # ---- single writes
 
     async def put(self, item: Item, condition: str | None = None, values: Item | None = None) -> None:
-        """Write an item, with a condition only if that holds. Raise ConditionFailed, MetTransaction."""
+        """Write an item, if the condition (if any) holds. Raise ConditionFailed or MetTransaction."""
         with self._conditional():
             await self._client.put_item(**self._put(item, condition, values), **_found_if(condition))
 
@@ -215,9 +219,9 @@ class Table:
         names: Mapping[str, str] | None = None,
         returned: bool = False,
     ) -> Item:
-        """Update an item, with a condition only if that holds. Raise ConditionFailed, MetTransaction.
+        """Update an item, if the condition (if any) holds. Raise ConditionFailed or MetTransaction.
 
-        Return the attributes that were set, as they are now, if `returned`; else nothing.
+        Return the new values of the updated attributes if `returned` is True; otherwise an empty item.
         """
         with self._conditional():
             answer = await self._client.update_item(
@@ -229,7 +233,7 @@ class Table:
         return attributes
 
     async def delete(self, key: Item, condition: str | None = None, values: Item | None = None) -> None:
-        """Delete the item of a key, with a condition only if that holds. Raise ConditionFailed, MetTransaction."""
+        """Delete an item, if the condition (if any) holds. Raise ConditionFailed or MetTransaction."""
         with self._conditional():
             await self._client.delete_item(
                 TableName=self._name, Key=key, **_under(condition, values), **_found_if(condition)
@@ -284,11 +288,13 @@ class Table:
     def checking(
         self, key: Item, condition: str, values: Item | None = None, names: Mapping[str, str] | None = None
     ) -> Item:
-        """Return a condition for a transaction, on an item that the transaction does not write."""
+        """Return a condition for a transaction on an item that the transaction does not write."""
         return {"ConditionCheck": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
 
     async def transact(self, *writes: Item) -> None:
-        """Carry out all writes or none. Cancelled if a condition failed or another transaction was at an item."""
+        """Carry out all writes or none. Raise Cancelled if a condition failed or another transaction was in progress on
+        an item.
+        """
         reasons = await self._cancelled(writes, once=True)
         if CONDITION_FAILED in reasons or CONFLICT in reasons:
             raise Cancelled(reasons)
@@ -296,10 +302,11 @@ class Table:
             raise self._overloaded()
 
     async def _cancelled(self, writes: Sequence[Item], *, once: bool) -> Sequence[str]:
-        """Carry out a transaction; return why it was cancelled, for each write, and nothing if it was not.
+        """Carry out a transaction; return the reasons of its cancellation, one for each write, or nothing if it
+        succeeded.
 
-        The SDK repeats a request whose answer is lost. With `once`, a token says that it is the same one, and its
-        repetition gets the first answer; DynamoDB keeps the token for ten minutes, in the embedded AWS also on disk.
+        The SDK repeats a request whose answer is lost. With `once`, an idempotency token gives the repetition the first
+        answer; DynamoDB keeps the token for ten minutes, the embedded AWS also on disk.
         """
         token = {"ClientRequestToken": str(uuid.uuid4())} if once else {}
         try:
@@ -318,7 +325,7 @@ class Table:
     # ---- many writes that do not belong together
 
     def puts(self, items: Iterable[Item]) -> Iterator[Call]:
-        """Return calls that write items of distinct keys, whatever is there."""
+        """Return calls that write items of distinct keys unconditionally."""
         return (partial(self._put_batch, batch) for batch in _batches(items, count=MAX_ITEMS_PER_WRITE))
 
     async def _put_batch(self, items: Sequence[Item]) -> None:
@@ -337,9 +344,9 @@ class Table:
     ) -> Iterator[Call]:
         """Return calls that write `count` items of distinct keys, each with the values of its condition.
 
-        No item depends on another one. Items whose condition does not hold are added to `refused`. With None, nobody
-        is told which these are, and the condition must not hold for an item that has been written: then it does no harm
-        that the SDK repeats a call which was carried out.
+        The items are independent of each other. Items whose condition does not hold are added to `refused`. If
+        `refused` is None, they are not reported; the condition must then be false for an item that has been written, so
+        that the SDK may safely repeat a call that was carried out.
         """
         puts = (self._put(item, condition, values) for item, values in items)
         if count <= _FEW_ITEMS:
@@ -348,7 +355,7 @@ class Table:
         return (partial(self._put_together, batch, refused) for batch in batches)
 
     async def put_new(self, items: Sequence[Item]) -> list[Item]:
-        """Write those items of distinct keys whose key the table does not hold yet; return the others."""
+        """Write the items, of distinct keys, whose key does not exist in the table; return the others."""
         held: list[Item] = []
         await all_done(self.puts_if(NEW, ((item, None) for item in items), len(items), refused=held))
         return held
@@ -369,7 +376,7 @@ class Table:
         raise self._overloaded()
 
     async def _put_together(self, puts: Sequence[Item], refused: list[Item] | None) -> None:
-        """In a transaction, not because they belong together, but because no other batch has conditions."""
+        """Write the items in a transaction. They do not belong together, but other batch writes have no conditions."""
         left = puts
         for pause in RETRIES.pauses():
             reasons = await self._cancelled([{"Put": put} for put in left], once=refused is not None)
@@ -416,12 +423,12 @@ async def all_done(
     account: str | None = None,
     place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> None:
-    """Await all calls, some at once; see `results_of`."""
+    """Await all calls with bounded concurrency; the arguments are those of `results_of`."""
     await results_of(calls, at_once=_PARALLEL_CALLS, account=account, place=place)
 
 
 def _under(condition: str | None, values: Item | None = None, names: Mapping[str, str] | None = None) -> Item:
-    """Return the arguments of a write that say its condition, and what its expressions refer to."""
+    """Return the arguments of a write for its condition, and for the names and values in its expressions."""
     arguments: Item = {}
     if condition is not None:
         arguments["ConditionExpression"] = condition
@@ -433,12 +440,12 @@ def _under(condition: str | None, values: Item | None = None, names: Mapping[str
 
 
 def _found_if(condition: str | None) -> Item:
-    """Return the argument of a write by which the error of a failed condition carries the item that is there."""
+    """Return the argument that makes the error of a failed condition carry the stored item."""
     return {} if condition is None else {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 def found_item(error: ClientError) -> Mapping[str, Any] | None:
-    """Return the item that failed a condition, if the call asked for it by ReturnValuesOnConditionCheckFailure."""
+    """Return the item that failed a condition, if the call requested it by ReturnValuesOnConditionCheckFailure."""
     answer: Mapping[str, Any] = error.response
     item: Mapping[str, Any] | None = answer.get("Item")
     return item
@@ -447,7 +454,7 @@ def found_item(error: ClientError) -> Mapping[str, Any] | None:
 def _batches(
     items: Iterable[Item], *, count: int, item_of: Callable[[Item], Item] = lambda item: item
 ) -> Iterator[list[Item]]:
-    """Yield groups that one call may carry; `item_of` says which part of each counts as its size."""
+    """Yield groups of items that fit into one call; `item_of` returns the part of each that counts towards the size."""
     batch: list[Item] = []
     total = 0
     for item in items:
@@ -462,6 +469,6 @@ def _batches(
 
 
 def _size(item: Item) -> int:
-    """Return roughly the bytes of an item."""
+    """Return the approximate size of an item in bytes."""
     values = ((name, raw) for name, value in item.items() for raw in value.values())
     return sum(len(name) + (len(raw) if isinstance(raw, str | bytes) else 1) for name, raw in values)

@@ -1,4 +1,4 @@
-"""The meaning of AWS's errors: which of them pass, and which reach a caller as Unavailable."""
+"""Classification of AWS's errors: which are transient, and which reach a caller as Unavailable."""
 
 from __future__ import annotations
 
@@ -42,21 +42,19 @@ _PASSING: Final = THROTTLES | {
     "TransientError",
 }
 _NO_ANSWER: Final = (NoConnection, HTTPClientError, CredentialRetrievalError, MetadataRetrievalError)
-"""The service, or what hands out the role's credentials, does not answer."""
+"""Errors of a service, or of the source of the role's credentials, that does not answer."""
 _SERVER_FAULT: Final = 500
 _STORAGE_FULL: Final = "InsufficientStorage"
 """Error code of the embedded AWS when its disk is full."""
 
 
 def error_code(error: ClientError) -> str:
-    """The code of an AWS error: `ConditionalCheckFailedException`, `NoSuchKey`, or the HTTP status of a HEAD."""
+    """Return the code of an AWS error: `ConditionalCheckFailedException`, `NoSuchKey`, or the HTTP status of a HEAD."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def is_passing(error: Exception) -> bool:
-    """Return True if `error` is a fault that may be gone at the next attempt: throttling, no connection, a fault of
-    AWS.
-    """
+    """Return True if `error` may be gone at the next attempt: throttling, no connection, a fault of AWS."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= _SERVER_FAULT or error_code(error) in _PASSING
@@ -65,7 +63,7 @@ def is_passing(error: Exception) -> bool:
 
 @contextmanager
 def aws_errors(what: str) -> Iterator[None]:
-    """Around calls of an adapter: passing faults of AWS become Unavailable, naming `what`; others stay as they are."""
+    """Convert transient faults of AWS within the block to Unavailable, naming `what`; other errors pass through."""
     try:
         yield
     except (ClientError, *_NO_ANSWER) as error:

@@ -1,4 +1,5 @@
-"""AWS clients: configured by the SDK's own variables, bounded in time and attempts, measured, and small at rest.
+"""AWS clients: configured by the SDK's own variables, with limits on time and attempts, with metrics, and with little
+memory.
 
 `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and all sources of
 credentials work as in every SDK. Only this package and adapters import botocore.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from runtime.imports import absent
 
-with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobotocore if it happens to be there
+with absent("httpx", "httpx2"):  # an alternative to aiohttp, which aiobotocore imports if it is installed
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
 
@@ -50,7 +51,7 @@ _CONNECT_SECONDS: Final = 3
 _READ_SECONDS: Final = 20
 _MAX_CONNECTIONS: Final = 50
 _CREDENTIALS_SECONDS: Final = 5.0
-"""Seconds for which the process signs with its own credentials before it asks the SDK again."""
+"""Seconds for which the process uses its own credentials before it asks the SDK again whether to renew them."""
 
 _UNUSED_KEYS = frozenset({"documentation", "documentationUrl"})
 _ENDPOINT_PREFIXES = frozenset({"dynamodb", "s3", "email", "sns", "sqs", "sts"})
@@ -66,13 +67,13 @@ _NAMES: Final[Mapping[str, str]] = {
 _COUNTED_UNITS: Final = frozenset(
     {"BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"}
 )
-"""Operations of DynamoDB that tell what they cost, if they are asked."""
+"""Operations of DynamoDB that report their consumed capacity on request."""
 
 
 @lru_cache(maxsize=1)
 def session() -> AioSession:
-    """The process's session: one set of loaded service models, one chain of credentials."""
-    # botocore itself reads only AWS_DEFAULT_REGION, whereas ECS, Lambda and the other SDKs say AWS_REGION.
+    """Return the session of the process: one set of loaded service models, one chain of credentials."""
+    # botocore itself reads only AWS_DEFAULT_REGION, whereas ECS, Lambda and the other SDKs use AWS_REGION.
     region = ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)
     created = AioSession(session_vars={"region": region})
     loader = Loader()
@@ -80,15 +81,15 @@ def session() -> AioSession:
     created.register_component("data_loader", loader)
     created.register("creating-client-class", _measure)
     created.register("needs-retry", _count_throttle)
-    # aws/dynamodb.py gives a token to the transactions that need one; no other call of ours has one.
+    # aws/dynamodb.py sets the tokens of transactions that need one; no other call of ours has an idempotency token.
     created.unregister("before-parameter-build", generate_idempotent_uuid)  # type: ignore[arg-type]  # as botocore has it
     return created
 
 
 def config(**overrides: Any) -> AioConfig:
-    """Return the configuration of a client of AWS; `overrides` are botocore Config arguments.
+    """Return the configuration of an AWS client; `overrides` are botocore Config arguments.
 
-    Retries are botocore's (standard mode), so nothing above may repeat a call for the same reason.
+    botocore retries (standard mode), so no caller may repeat a call for the same reason.
     """
     defaults: dict[str, Any] = {
         "connect_timeout": _CONNECT_SECONDS,
@@ -127,7 +128,7 @@ class Clients:
     @overload
     async def open(self, service: Literal["sts"], **overrides: Any) -> STSClient: ...
     async def open(self, service: ServiceName, **overrides: Any) -> Any:
-        """A client of `service`; `overrides` are botocore Config arguments."""
+        """Return a client of `service`; `overrides` are botocore Config arguments."""
         opening: Any = session().create_client(service, config=config(**overrides))
         return await self._stack.enter_async_context(opening)
 
@@ -142,7 +143,7 @@ class RoleCredentials:
 
     async def current(self) -> ReadOnlyCredentials:
         """Return the credentials to sign with now. Raise Unavailable if there are none at the moment."""
-        # Asking the SDK whether they have to be renewed takes as long as signing does.
+        # Asking the SDK whether the credentials have to be renewed takes as long as signing does.
         if self._held is not None and time.monotonic() - self._asked < _CREDENTIALS_SECONDS:
             return self._held
         try:
@@ -163,13 +164,13 @@ def region() -> str:
 
 
 def s3_endpoint() -> str | None:
-    """Return the address of S3 if it is not AWS's own, from the variables that every SDK reads; None if it is."""
+    """Return the address of S3 from the variables that every SDK reads; None if it is AWS's own."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 @dataclass(slots=True)
 class AwsCall:
-    """A call to AWS under way; whoever makes it says what came of it."""
+    """A call to AWS in progress; its caller sets the outcome."""
 
     span: traces.Span
     outcome: Literal["ok", "refused", "throttled", "failed"] = "failed"
@@ -177,7 +178,7 @@ class AwsCall:
 
 @contextmanager
 def measured(service: str, operation: str) -> Iterator[AwsCall]:
-    """Around a call to AWS: its figures, and its span."""
+    """Record the metrics and the span of a call to AWS within the block."""
     began = time.perf_counter()
     span = traces.span(
         f"{_NAMES[service]}.{operation}",
@@ -198,13 +199,13 @@ def measured(service: str, operation: str) -> Iterator[AwsCall]:
 
 
 def _measure(class_attributes: dict[str, Any], base_classes: list[type], **_: Any) -> None:
-    """The SDK's way to add to the class of a client, which it makes from the service's description."""
+    """Add `_Measured` to the bases of a client class, by the SDK's hook for generated classes."""
     del class_attributes
     base_classes.insert(0, _Measured)
 
 
 class _Measured:
-    """Through here goes each call of a client, whichever method of it was called."""
+    """Measures every call of a client, whichever method was used."""
 
     meta: Any
 
@@ -227,7 +228,9 @@ class _Measured:
 
 
 def _outcome(error: ClientError) -> Literal["refused", "throttled", "failed"]:
-    """`refused` is an answer like others: a condition that does not hold, an object that is not there."""
+    """Return the outcome of an error. `refused` is a regular answer: a condition that does not hold, an object that
+    does not exist.
+    """
     if error_code(error) in THROTTLES:
         return "throttled"
     return "failed" if is_passing(error) else "refused"
@@ -240,15 +243,15 @@ def _units(answer: Mapping[str, Any]) -> float:
 
 
 def _count_throttle(response: tuple[Any, Mapping[str, Any]] | None, operation: Any, **_: Any) -> None:
-    """Sees the answer to each attempt; what the SDK repeats, its callers never hear of."""
+    """Count a throttled attempt. The SDK repeats such attempts itself, so its callers do not see them."""
     if response is not None and response[1].get("Error", {}).get("Code") in THROTTLES:
         metrics.AWS_THROTTLES.labels(operation.service_model.service_name).inc()
 
 
 class _LeanLoader(JSONFileLoader):
-    """Reads botocore's service descriptions without the manual in them and without other services' endpoints.
+    """Reads botocore's service descriptions without their documentation and without the endpoints of other services.
 
-    Together these are most of what a client takes at rest.
+    These take most of the memory of a client.
     """
 
     def _load_file(self, full_path: str, open_method: Callable[..., Any]) -> Any:
@@ -266,6 +269,7 @@ class _LeanLoader(JSONFileLoader):
 def _without_manual(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     lean = {key: value for key, value in pairs if not (key in _UNUSED_KEYS and isinstance(value, str))}
     if lean.keys() == {"type"} and len(pairs) == 2:
-        # Parameters of S3's client context look like this, and botocore insists on their documentation.
+        # A parameter of S3's client context is also described by such a mapping, and botocore requires its
+        # documentation.
         lean["documentation"] = ""
     return lean

@@ -1,5 +1,5 @@
-"""The server half of the runtime: settings, logs, metrics, identity, rates, interceptors and the process. It knows no
-business.
+"""The server half of the runtime: settings, logs, metrics, identity, rate limits, interceptors and the process life
+cycle. This package contains no domain logic.
 """
 
-from syncline import rpc as rpc  # before gRPC is imported, which reads what this sets
+from syncline import rpc as rpc  # imported before gRPC, which reads the environment variable that this import sets

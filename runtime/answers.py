@@ -1,4 +1,4 @@
-"""Answers that wait for readers, bounded for each caller and for all callers together."""
+"""Back-pressure for answers: unread answers are bounded for each caller and for all callers together."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 class Answers(Wrapping):
-    """Counts the bytes of each answer against its caller until the connection has taken them.
+    """Charges the bytes of each answer to its caller until the connection has taken them.
 
-    gRPC keeps an answer until its reader has room for it, for as long as the reader likes. A caller who leaves so much
-    unread that nothing is left for the next answer gets TooMuchAtOnce: a unary call instead of its answer, a stream at
-    its end. An answer of at most 1/1024 of what is free is kept whatever its caller left unread. The connection of a
-    caller who takes answers too slowly is ended, whatever deadline its calls have.
+    gRPC buffers an answer until its reader has room for it, without a time limit. If a caller's unread answers leave no
+    room for the next one, the call gets TooMuchAtOnce: a unary call instead of its answer, a stream at its end. An
+    answer of at most 1/1024 of the free memory is buffered in any case. The connection of a caller who reads too slowly
+    is closed, whatever the deadlines of its calls.
     """
 
     def __init__(self, total: int, intake: Intake | None, *, seconds: float, rate: float) -> None:
-        """`total` is in bytes, of all callers of this process.
+        """`total` is the memory in bytes for all callers of this process.
 
-        What is unread on a connection may fall `seconds` behind a rate of `rate` bytes in a second.
+        A connection is closed if its reading lags more than `seconds` behind a rate of `rate` bytes per second.
         """
         super().__init__()
         self._pool = Pool("answers", total)
@@ -44,10 +44,10 @@ class Answers(Wrapping):
         self._seconds = seconds
         self._rate = rate
         self._unread: Counter[str] = Counter()
-        """Bytes by connection."""
+        """Unread bytes by connection."""
 
     @override
-    def _wrap(self, method: str, handler: Handler) -> Handler:  # the same for all
+    def _wrap(self, method: str, handler: Handler) -> Handler:  # the same for all methods
         inner, make = parts(handler)
         is_generator = inspect.isasyncgenfunction(inner)
         if handler.response_streaming and not is_generator:
@@ -70,7 +70,7 @@ class Answers(Wrapping):
                     raw = serialize(response)
                     taken = self._kept(len(raw), share)
                     try:
-                        yield raw  # comes back when the connection has taken it
+                        yield raw  # resumes when the connection has taken the message
                     finally:
                         taken(None)
 
@@ -81,7 +81,9 @@ class Answers(Wrapping):
         return wrapped
 
     def _kept(self, size: int, share: Share) -> Callable[[Any], None]:
-        """Count an answer until what is returned is called: when the answer was sent, or will never be."""
+        """Charge an answer. Return the function that ends the charge, to be called when the answer was sent or is
+        dropped.
+        """
         if not self._pool.try_take(size, share):
             raise self._pool.refused("too many answers are waiting to be read; read them, then repeat the request")
         connection = own_connection()

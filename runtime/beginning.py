@@ -1,9 +1,9 @@
-"""The order in which calls begin: many calls of one person do not come before those of others.
+"""Fair admission of calls: many calls of one person do not start before those of others.
 
-gRPC takes in calls in the order of their arrival, one in some rounds of the event loop. Of a person with hundreds of
-calls under way all would begin before the next one of somebody else, unless calls that were taken in wait for longer
-than it takes to take in the next. So one call of each network begins at a time, and the others wait here, once it is
-known who makes them and their requests have come. A call whose token has expired by its turn is refused.
+gRPC accepts calls in the order of arrival, one in some rounds of the event loop. Without this module, all calls of a
+person with hundreds of calls would start before the next call of another person. Therefore one call per network starts
+at a time, and the others wait here, once their callers are known and their requests have arrived. A call whose token
+has expired by its turn is refused.
 """
 
 from __future__ import annotations
@@ -34,27 +34,33 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 BEGUN_AT_ONCE: Final = 8
-"""Maximum number of calls that began within BEGUN_SECONDS and have not ended, each of another network."""
+"""Maximum number of calls, each of a different network, that have started within the last BEGUN_SECONDS and have not
+ended.
+"""
 BEGUN_SECONDS: Final = 0.003
-"""Seconds for which a call counts as begun lately. A call that takes longer waits for something, or takes turns."""
+"""Seconds for which a call counts as recently started. A call that takes longer is waiting for I/O, or takes turns
+itself.
+"""
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
 
 class Beginnings:
-    """The calls that began lately and those that wait to begin, for one event loop (not thread-safe).
+    """The recently started calls and the waiting ones, for one event loop (not thread-safe).
 
-    Turns go round the networks, and in each network round the callers.
+    Turns are round-robin over the networks, and within each network over its callers.
     """
 
     def __init__(self) -> None:
         self._begun: set[str] = set()
-        """The networks of the calls that began lately."""
+        """The networks of the recently started calls."""
         self._waiting = FairQueue()
-        """The calls that wait, by network and by caller."""
+        """The waiting calls, by network and by caller."""
 
     async def begin(self, share: Share) -> Callable[[], None]:
-        """Wait until a call of `share` may begin, and count it for a while, or until what is returned is called."""
+        """Wait until a call of `share` may start, and count the call as recently started. Return the function that ends
+        the count early.
+        """
         if self._may(share.network):
             self._begun.add(share.network)
         else:
@@ -65,7 +71,7 @@ class Beginnings:
         return len(self._begun) < BEGUN_AT_ONCE and network not in self._begun
 
     async def _turn(self, share: Share) -> None:
-        """Wait for a turn, with which the call is counted."""
+        """Wait for a turn, and count the call when the turn comes."""
         turn = self._waiting.add(share.network, share.caller)
         try:
             await turn
@@ -83,7 +89,7 @@ class Beginnings:
 
 
 class _Begun:
-    """A call that counts for a while as begun lately."""
+    """A call that counts as recently started, for a limited time."""
 
     __slots__ = ("_counted_out", "_over")
 
@@ -92,7 +98,7 @@ class _Begun:
         self._over = asyncio.get_running_loop().call_later(BEGUN_SECONDS, self.end)
 
     def end(self) -> None:
-        """Count the call out, unless that is done."""
+        """Stop counting the call; has no effect after the first time."""
         counted_out, self._counted_out = self._counted_out, None
         if counted_out is not None:
             self._over.cancel()
@@ -100,10 +106,10 @@ class _Begun:
 
 
 class Beginning(Wrapping):
-    """Has the calls of people begin in turn.
+    """Makes the calls of people start in turn.
 
-    Those of other services wait for nothing: the calls of people for which they are made have had their turn. Neither
-    do health checks, which a busy process has to answer.
+    Calls of other services do not wait, since they belong to calls of people that have had their turn. Health checks do
+    not wait either, since a busy process has to answer them.
     """
 
     def __init__(self) -> None:
@@ -149,11 +155,13 @@ class Beginning(Wrapping):
 
 
 def _check_unexpired() -> None:
-    """Raise TokenExpired if the caller's token has expired while the call waited. Streams end with it later on."""
+    """Raise TokenExpired if the caller's token has expired while the call waited. Streams are ended later when their
+    token expires.
+    """
     caller = find_identity()
     if caller is not None and caller.expires_at <= time.time():
         raise TokenExpired("the access token has expired while the call waited; refresh it or sign in again")
 
 
 def _nothing() -> None:
-    """A call that was not counted ends."""
+    """End of a call that is not counted."""

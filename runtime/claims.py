@@ -1,8 +1,8 @@
-"""The claims of a token: read and checked here alone, whether they are proven or not.
+"""Parsing and validation of the claims of a token, whether or not its signature has been verified.
 
-The gateway goes by claims that a service proves later, and so needs neither keys nor the libraries that prove. Services
-read a token here before they look at its signature. Nothing else parses a token, so that no claim of a wrong type gets
-any further.
+The gateway uses claims that a service verifies later, and so needs neither keys nor a cryptography library. Services
+parse a token here before they verify its signature. No other module parses tokens, so that a claim of a wrong type is
+always refused.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ INTERNAL_AUDIENCE: Final = "syncline-internal"
 PROGRAM: Final = "program"
 """The claim `knd` of the access token of a program's key."""
 SERVICE_PREFIX: Final = "service:"
-"""The beginning of the claim `sub` of the token of a service."""
+"""Prefix of the claim `sub` in the token of a service."""
 MAX_TOKEN_CHARACTERS: Final = 4096
-"""Several times the longest that is issued. All metadata of a call to a service has four times that."""
+"""Maximum length of a token, in characters: several times the longest that is issued, and a quarter of the maximum
+metadata of a call.
+"""
 MAX_EXPIRY_SECONDS: Final = 1 << 40
-"""Maximum of the claim `exp`, in seconds since 1970: far beyond every date, and an exact number as a float."""
+"""Maximum of the claim `exp`, in seconds since 1970: beyond any real date, and exactly representable as a float."""
 
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
 _NO_DEVICE: Final = DeviceId("")
@@ -43,17 +45,17 @@ _VISITOR: Final = re.compile(r"[0-9A-Za-z]{0,64}")
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of one token, each of the right type and form. Whether they are true is for a signature to prove.
+    """The claims of one token, each of the right type and form. The signature has to prove that they are true.
 
     `subject` is the id of a user or public link, or `service:` and the name of a service. `device` is empty, and `link`
-    None, where the `kind` of caller has none. `algorithm` and `key_id` say how the token claims to be signed; `key_id`
-    is empty for a token that names no key.
+    None, for kinds of callers that have none. `algorithm` and `key_id` are the claimed algorithm and key of the
+    signature; `key_id` is empty for a token that names no key.
     """
 
     kind: CallerKind
     subject: str
     expires_at: float
-    """The moment at which the token expires, in seconds since 1970."""
+    """The time at which the token expires, in seconds since 1970."""
     algorithm: str
     key_id: str = ""
     device: DeviceId = _NO_DEVICE
@@ -62,10 +64,10 @@ class Claims:
 
 
 def read_claims(token: str) -> Claims:
-    """Return what a token claims, in time that is linear in its length.
+    """Return the claims of a token, in time that is linear in its length.
 
-    Raise TokenMalformed for a text that is no token, or longer than any, and TokenInvalid for a token with claims that
-    none of ours has.
+    Raise TokenMalformed for a text that is no token or is too long, and TokenInvalid for claims that no issued token
+    has.
     """
     found = _TOKEN.fullmatch(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
     if found is None:
@@ -86,7 +88,7 @@ def read_claims(token: str) -> Claims:
         case _:
             _refuse()
     if "spc" in claims or "nod" in claims:
-        if "dev" in claims or "knd" in claims:  # a device or a public link, and never both
+        if "dev" in claims or "knd" in claims:  # either a device or a public link, never both
             _refuse()
         scope = LinkScope(LinkId(_id(claims, "sub")), SpaceId(_id(claims, "spc")), _node_id(claims))
         visitor = _text(claims, "vis", _VISITOR) if "vis" in claims else ""
@@ -98,13 +100,13 @@ def read_claims(token: str) -> Claims:
 
 
 def _object(segment: str) -> Mapping[str, Any]:
-    """The JSON object of a part of a token. Raise TokenMalformed."""
+    """Return the JSON object in one part of a token. Raise TokenMalformed."""
     try:
         raw = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-        # Texts and numbers are all that a token of ours holds. What nests is refused before it is parsed.
+        # Issued tokens contain only strings and numbers. Nested JSON is refused before it is parsed.
         if raw.count(b"{") + raw.count(b"[") == 1 and isinstance(found := json.loads(raw.decode()), dict):
             return found
-    except ValueError:  # base64, UTF-8, JSON or a number of too many digits is wrong
+    except ValueError:  # invalid base64, UTF-8 or JSON, or a number with too many digits
         pass
     raise TokenMalformed("the access token is malformed; sign in again")
 

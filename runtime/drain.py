@@ -1,4 +1,4 @@
-"""The end of streams when a process is about to stop."""
+"""Ending of streams when a process is about to stop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from syncline.model.errors import Draining
 class Drain(Interruption):
     """Ends streams when the process is about to stop.
 
-    `runtime.server` lets every method whose handler is an async generator pass through `until`, so that handlers need
-    not know of it: a stream ends with OK only if its handler has ended it.
+    `runtime.server` passes the results of every async-generator handler through `until`, so that handlers need no code
+    for draining: a stream ends with OK only if its handler has ended it.
     """
 
     def __init__(self) -> None:
@@ -25,12 +25,12 @@ class Drain(Interruption):
         return self._event.is_set()
 
     def begin(self) -> None:
-        """End all streams, those that wait for their next item at once and the others when they do."""
+        """End all streams: waiting ones at once, and the others when they next wait."""
         self._event.set()
         self.interrupt(Draining())
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait for draining to begin, at most `seconds`; returns whether it has."""
+        """Wait for draining to begin, at most `seconds`; return True if it has begun."""
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()

@@ -1,4 +1,4 @@
-"""A queue for turns, in which many that wait for one person get no more turns than a single one of another."""
+"""A fair queue for turns: a person with many waiting requests gets no more turns than a person with one."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from collections.abc import Callable
 
 
 class FairQueue:
-    """Futures that wait for a turn. Turns go round the keys, and of one key round its members (not thread-safe)."""
+    """Futures that wait for a turn. Turns are round-robin over the keys, and for each key over its members (not
+    thread-safe).
+    """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
-        """The futures by key and by member. In both mappings the next to be served comes first."""
+        """The futures by key and by member. Both mappings are in the order of service."""
 
     def __bool__(self) -> bool:
-        """True if something waits, which may have been given up."""
+        """Return True if a future is waiting, which may have been cancelled."""
         return bool(self._waiting)
 
     def add(self, key: str, member: str) -> asyncio.Future[None]:
-        """Return a future that waits behind all others of `member`; cancelling it gives the turn up."""
+        """Return a future that waits behind all others of `member`. Cancelling the future gives up the turn."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, OrderedDict()).setdefault(member, deque()).append(future)
         return future
 
     def take(self, may: Callable[[str], bool] = lambda _key: True) -> tuple[str, asyncio.Future[None]] | None:
-        """Take out who is served next of the keys that `may` be served, with its key; None if there is nobody.
+        """Remove and return the next future, with its key, among the keys for which `may` returns True; None if there
+        is none.
 
-        Key and member come last from then on. A future that is done, since its caller has given up, is left out.
+        The key and the member move to the end of their queues. Futures that are done, since their caller was cancelled,
+        are skipped.
         """
         while (key := next(filter(may, self._waiting), None)) is not None:
             members = self._waiting.pop(key)

@@ -1,11 +1,11 @@
-"""Read the heads of the HTTP/2 frames that a client sends (RFC 9113), and nothing else of them."""
+"""Parsing of the headers of the HTTP/2 frames that a client sends (RFC 9113); payloads are not parsed."""
 
 from __future__ import annotations
 
 from typing import Final
 
 SMALL_BYTES: Final = 1_024
-"""Frames with a smaller payload count as small: grpc works for each frame, however little it brings."""
+"""A frame with a payload below this size, in bytes, counts as small. grpc has a cost per frame, whatever its size."""
 _PREFACE_BYTES: Final = 24
 _HEAD_BYTES: Final = 9
 _DATA: Final = 0
@@ -15,21 +15,23 @@ _PREFACE_KIND: Final = -1
 
 
 class FrameReader:
-    """Follows the frames of one connection, in whatever pieces its bytes come."""
+    """Tracks the frames of one connection, in whatever pieces its bytes arrive."""
 
     def __init__(self) -> None:
         self.acknowledged = False
-        """True once the client has acknowledged settings, among them the maximum size of headers."""
+        """True once the client has acknowledged the settings, which include the maximum size of headers."""
         self.unacknowledged_bytes = 0
-        """Bytes that came before that, without payloads of DATA, which have windows from the beginning."""
+        """Bytes received before the acknowledgement, without payloads of DATA frames, which flow control bounds from
+        the start.
+        """
         self._kind = _PREFACE_KIND
         self._left = _PREFACE_BYTES
-        """Bytes of the payload of this frame that are still to come."""
+        """Bytes of the payload of the current frame that have not arrived yet."""
         self._head = b""
-        """The part of the next head that has come."""
+        """The bytes of the next frame header that have arrived."""
 
     def feed(self, data: bytes) -> int:
-        """Read on, and return the number of small frames whose heads ended in `data`."""
+        """Parse `data`, and return the number of small frames whose headers ended in it."""
         small, at, end = 0, 0, len(data)
         while at < end:
             if self._left:

@@ -1,5 +1,6 @@
-"""HTTP/1.1 of a process that strangers reach: how many connections there are, how long the head of a request may take
-to arrive, how many bytes it has, what is read ahead, and whose input and request is worked on next.
+"""HTTP/1.1 for a process that untrusted clients connect to. Bounds the number of connections, the time and the size of
+a request's header section, and the input that is read ahead, and schedules the parsing of input and the start of
+requests fairly.
 """
 
 from __future__ import annotations
@@ -21,35 +22,38 @@ from runtime.reading import MAX_PIECE_BYTES, ReadInTurns, Unread
 Scope: TypeAlias = MutableMapping[str, Any]
 
 SILENT_SECONDS: Final = 75.0
-"""Seconds for which a new connection may send nothing; browsers open some ahead of time."""
+"""Seconds for which a new connection may stay silent; browsers open connections ahead of time."""
 MAX_HEAD_BYTES: Final = 32 * 1024
-"""Maximum size of all headers of a request, in bytes, with those that follow a chunked body."""
+"""Maximum size of all headers of a request in bytes, including trailers after a chunked body."""
 MAX_HEADERS: Final = 100
 MAX_ADDRESS_BYTES: Final = 16 * 1024
-"""Maximum size of an address, in bytes: more than the longest path encoded."""
+"""Maximum size of a request target in bytes, which is more than the longest encoded path."""
 MAX_PARAMETERS: Final = 200
-"""Maximum number of parameters of an address: no request has more, and to parse thousands takes milliseconds."""
+"""Maximum number of query parameters. No valid request has more, and parsing thousands takes milliseconds."""
 MAX_PIPELINED: Final = 16
-"""Requests of one connection that wait for the answers to those before them."""
+"""Maximum number of pipelined requests of one connection that wait for earlier answers."""
 _LINES_BYTES: Final = MAX_ADDRESS_BYTES + MAX_HEAD_BYTES + 4 * MAX_HEADERS + 64
-"""Maximum size of a head as it arrives, in bytes, with the separators between its parts."""
+"""Maximum size of a header section on the wire, in bytes, including the separators."""
 _FED_AT_ONCE: Final = 4 * 1024
-"""Bytes that are parsed at once where each may be a call of the parser. Those in which a head begins are not counted to
-it, since others end there."""
+"""Number of bytes that are parsed in one step while each byte may cause a callback of the parser. When a header section
+begins within such a step, the bytes of the step do not count towards its size, since they may belong to the request
+before.
+"""
 
 ABORT: Final = "syncline.abort"
-"""In the scope of a request: ends its connection at once, with what it has not taken."""
+"""Key in the ASGI scope of a request. The value is a function that closes the connection at once and drops unsent data.
+"""
 
 
 class Reception(ABC):
-    """The bounds that all connections of one listening process share, and its words of refusal."""
+    """The limits that all connections of one listening process share, and the texts of refusals."""
 
     too_many: ClassVar[HTTPStatus] = HTTPStatus.TOO_MANY_REQUESTS
-    """The status of the answer to a connection that is one too many."""
+    """Status of the answer to a connection above the limit."""
 
     def __init__(self, pool: ConnectionPool, *, unread_bytes: int, head_seconds: float) -> None:
-        """`pool` counts the connections. `unread_bytes` is the memory for input that nobody has taken yet. The head of
-        a request may take `head_seconds` from its first byte to its last.
+        """`pool` counts the connections. `unread_bytes` is the memory for input that no request has consumed. The
+        header section of a request has to arrive within `head_seconds` of its first byte.
         """
         self.pool = pool
         self.unread = Unread(unread_bytes)
@@ -57,26 +61,30 @@ class Reception(ABC):
 
     @abstractmethod
     def turn(self, scope: Scope) -> asyncio.Future[None]:
-        """A future that is done when it is the turn of this request; cancelling it gives the turn up."""
+        """Return a future that is done when the request may start. Cancelling the future gives up the turn."""
 
     @abstractmethod
     def member(self, scope: Scope) -> str:
-        """Return the name of the person whose turns within the network the next input takes; empty for a stranger."""
+        """Return the name of the person whose turns, within the network, the next input uses; empty for an unknown
+        client.
+        """
 
     @abstractmethod
     def refusal(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> tuple[Mapping[str, str], bytes]:
-        """Headers and body of an answer that the connection gives itself: `error` if it is one too many."""
+        """Return headers and body of an answer that the connection itself sends; `error` is given if the connection is
+        above the limit.
+        """
 
     def prepare(self, scope: Scope) -> None:  # noqa: B027 # nothing has to be prepared
-        """Put into the scope of a request what is to be in it."""
+        """Add values to the scope of a request before the application sees it."""
 
     def protocol(self, *args: Any, **kwargs: Any) -> ReadInTurns:
-        """A new connection, with the arguments that uvicorn gives to protocols."""
+        """Return a protocol for a new connection; the arguments are those that uvicorn passes to protocols."""
         return ReadInTurns(Connection(self, *args, **kwargs), self.unread)
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with limits where it has none."""
+    """uvicorn's protocol with limits added."""
 
     def __init__(self, reception: Reception, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -85,14 +93,14 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._may_have_trailer = self._is_chunked = False
         self._begun = 0
         self._calls = 0
-        """Calls of the parser, in all."""
+        """Total number of callbacks of the parser."""
         self._fed = self._address_bytes = self._head_bytes = self._headers = 0
         self._refusal: tuple[HTTPStatus, str] | None = None
         self._is_refused = self._is_admitted = False
         self.share = Share.alone("")
         self._turn: asyncio.Future[None] | None = None
         self._working: RequestResponseCycle | None = None
-        """The request that is worked on, or was last."""
+        """The request that is in progress, or was the last one."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -102,7 +110,7 @@ class Connection(HttpToolsProtocol):
         if self._is_admitted:
             self._limit = self.loop.call_later(SILENT_SECONDS, transport.close)
             return
-        # Nothing of it is looked at: that it is there is too much.
+        # The input of a refused connection is not parsed.
         error = pool.refused()
         self._is_refused = True
         self._answer(self._reception.too_many, str(error), error)
@@ -116,46 +124,52 @@ class Connection(HttpToolsProtocol):
             self._is_admitted = False
             self._reception.pool.leave(self.share)
         super().connection_lost(exc)
-        # uvicorn would keep the timer for the next request of a connection that was reset, and by it all that follows.
+        # uvicorn would keep the keep-alive timer of a connection that was reset, and the timer keeps everything that it
+        # refers to.
         self._unset_keepalive_if_required()
         self.pipeline.clear()
         self.scope = self.headers = self.cycle = self._working = None  # type: ignore[assignment]  # as before the first request
 
     @property
     def member(self) -> str:
-        """The name of the person whose turns within the network input takes; empty for a stranger."""
+        """Return the name of the person whose turns, within the network, the input uses; empty for an unknown
+        client.
+        """
         return "" if self._working is None else self._reception.member(self._working.scope)  # type: ignore[arg-type]  # of uvicorn
 
     @property
     def is_full(self) -> bool:
-        """True if a request waits for the answer to one before it."""
+        """Return True if a pipelined request waits for an earlier answer."""
         return bool(self.pipeline)
 
     @property
     def is_cut_short(self) -> bool:
-        """True if the connection was refused, or its last request answered before its body had come."""
+        """Return True if the connection was refused, or if its last request was answered before its body had
+        arrived.
+        """
         cycle = self.cycle
         return self._is_refused or (cycle is not None and cycle.response_complete and cycle.more_body)
 
     def next_size(self) -> int:
-        """The number of bytes to parse at once: many where they are the plain bytes of a body."""
+        """Return the number of bytes to parse in one step, which is large for the plain bytes of a body."""
         in_body = not self._in_head and self.cycle is not None and self.cycle.more_body
         return MAX_PIECE_BYTES if in_body and not self._is_chunked else _FED_AT_ONCE
 
     def parse(self, data: memoryview) -> int:
-        """Parse `data`, and return the number of calls that were made for it."""
+        """Parse `data`, and return the number of callbacks that the parser made."""
         begun, calls = self._begun, self._calls
         self._feed(data)
-        # The size of a chunk may be followed by an extension, of which the parser tells nothing.
+        # A chunk extension may follow the chunk size; the parser makes no callback for it.
         in_lines = self._in_head or self._may_have_trailer or (self._is_chunked and self._calls == calls)
         if in_lines and self._begun == begun and not self._is_refused:
-            self._fed += len(data)  # a header that has no end is told to nobody
+            # the parser makes no callback for an unterminated header, so its bytes are counted here
+            self._fed += len(data)
             if self._fed > _LINES_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {MAX_HEAD_BYTES} bytes")
         return self._calls - calls
 
     def _feed(self, data: memoryview) -> None:
-        """Have `data` parsed. A request to go on in another protocol is answered in this one, as if it were none."""
+        """Parse `data`. A request to upgrade the protocol is answered as an ordinary request."""
         while data and not self._is_refused:
             try:
                 self.parser.feed_data(data)
@@ -168,7 +182,7 @@ class Connection(HttpToolsProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Callback of the parser for the first byte of a request."""
         self._unset_keepalive_if_required()
         super().on_message_begin()
         self._stop()
@@ -182,7 +196,9 @@ class Connection(HttpToolsProtocol):
         self._reception.prepare(scope)
 
     def on_url(self, url: bytes) -> None:
-        """A part of the address. A fragment means nothing here, and cut off it would leave another address."""
+        """Callback of the parser for a part of the request target. A fragment is invalid here; cutting it off would
+        change the address.
+        """
         self._calls += 1
         if b"#" in url:
             raise ValueError("an address with a fragment")
@@ -192,7 +208,7 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One of the headers, or of those that follow a chunked body, which say nothing to us."""
+        """Callback of the parser for a header, or for a trailer of a chunked body, which is ignored."""
         self._calls += 1
         self._headers += 1
         self._head_bytes += len(name) + len(value)
@@ -204,7 +220,7 @@ class Connection(HttpToolsProtocol):
             self._is_chunked |= self.headers[-1][0] == b"transfer-encoding"
 
     def on_headers_complete(self) -> None:
-        """The last byte of its head."""
+        """Callback of the parser for the end of the header section."""
         self._stop()
         self._in_head = False
         if self.url.partition(b"?")[2].count(b"&") >= MAX_PARAMETERS:
@@ -215,7 +231,7 @@ class Connection(HttpToolsProtocol):
             if name == b"transfer-encoding" and value.lower() != b"chunked":
                 self._stop_at(HTTPStatus.BAD_REQUEST, "the only transfer encoding is `chunked`")
         if has_body and self.parser.should_upgrade():
-            # The parser would take the body for the next request.
+            # The parser would parse the body as the next request.
             detail = "a request that asks for another protocol has no body; leave `upgrade` out"
             self._stop_at(HTTPStatus.BAD_REQUEST, detail)
         super().on_headers_complete()
@@ -223,21 +239,23 @@ class Connection(HttpToolsProtocol):
             self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, f"at most {MAX_PIPELINED} requests wait on one connection")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin to work on a request, when it is its turn and its connection is still there."""
+        """Start a request when its turn comes, if its connection is still open."""
         self._working = cycle
         start = super()._start_asgi_task
         self._turn = self._reception.turn(cycle.scope)  # type: ignore[arg-type]  # of uvicorn
         self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
 
     def on_chunk_header(self) -> None:
-        """The size of a part of a chunked body. After the last one, which has no bytes, headers may follow."""
+        """Callback of the parser for the size of a chunk. Trailers may follow the last chunk, which is empty."""
         self._calls += 1
         self._may_have_trailer = True
         self._begun += 1
         self._fed = 0
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body. The next piece of input is parsed when this one is taken."""
+        """Callback of the parser for a part of the body. The next piece of input is parsed once this part is
+        consumed.
+        """
         self._calls += 1
         self._may_have_trailer = False
         if self.cycle.response_complete:
@@ -247,40 +265,40 @@ class Connection(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """The last byte of a request."""
+        """Callback of the parser for the last byte of a request."""
         self._may_have_trailer = False
         super().on_message_complete()
-        self.cycle.more_body = False  # uvicorn leaves this out for a request that was answered before
+        self.cycle.more_body = False  # uvicorn does not reset this for a request that was answered before
 
     def on_response_complete(self) -> None:
-        """Called when the last byte of an answer is given to the transport: the rest of the request is for nobody."""
+        """Callback for the last byte of an answer given to the transport. The rest of the request is discarded."""
         if self._working is not None:
             self._working.body = bytearray()
         super().on_response_complete()
         if not self.transport.is_closing():
-            self.transport.resume_reading()  # paused by a request that had to wait, whoever else resumed since then
+            self.transport.resume_reading()  # a waiting request paused it, even if something else has resumed it since
 
     def _stop_at(self, status: HTTPStatus, detail: str) -> None:
-        """Called by the parser's callbacks: it stops, and the request is refused."""
+        """Refuse the request from within a callback of the parser, and stop the parser."""
         self._refusal = status, detail
         raise ValueError(detail)
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Give the last answer of this connection."""
+        """Send the last answer of this connection."""
         self._stop()
         self._unset_keepalive_if_required()
         if self._turn is not None:
             self._turn.cancel()
         self.pipeline.clear()
         if self._working is not None and not self._working.response_complete:
-            self._working.disconnected = True  # The request before is given up, and writes nothing after this answer.
+            self._working.disconnected = True  # The request before is aborted, and writes nothing after this answer.
             self._working.message_event.set()
         self._is_refused = True
         self._answer(status, detail, None)
         self.transport.close()
 
     def _answer(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:
-        """Write what is the last answer of this connection."""
+        """Write the last answer of this connection."""
         headers, body = self._reception.refusal(status, detail, error)
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -1,4 +1,4 @@
-"""The identity of the caller: known everywhere within one call, and passed on to the next service."""
+"""The identity of the caller, available throughout one call and forwarded to the next service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 
 @dataclass(frozen=True, slots=True)
 class LinkScope:
-    """The scope of a public link: a node of a space with all that is below it, for reading."""
+    """The scope of a public link: read access to a node of a space and everything below it."""
 
     link: LinkId
     space: SpaceId
@@ -24,10 +24,10 @@ class LinkScope:
 class Identity:
     """The verified caller.
 
-    A person's device has `user` and `device`, and `program` if it is a program with a key; a service that acts on its
-    own behalf has `service`, and whoever opened a public link has `link`, and both others are empty. Visitors who
-    opened a link from one network have the same `visitor`. `token` is what was presented, so that a call can go on in
-    the caller's name, until `expires_at`, seconds since 1970.
+    A person's device has `user` and `device`, and `program` if it is a program with a key. A service that acts on its
+    own behalf has `service`, and a visitor of a public link has `link`; both have empty `user` and `device`. Visitors
+    who opened a link from the same network have the same `visitor`. `token` is the presented token, which forwards the
+    caller's identity in further calls until `expires_at`, in seconds since 1970.
     """
 
     user: UserId
@@ -41,7 +41,7 @@ class Identity:
 
     @property
     def kind(self) -> CallerKind:
-        """The kind of this caller, which decides the operations that are open to it."""
+        """The kind of this caller, which decides which operations it may call."""
         if self.service is not None:
             return CallerKind.SERVICE
         if self.link is not None:
@@ -50,16 +50,16 @@ class Identity:
 
     @property
     def account(self) -> str:
-        """The account on which requests of this caller count.
+        """The account that requests of this caller are charged to.
 
-        The account is the person, whichever the device; the visitors of a public link from one network; or the service.
+        A person has one account for all devices. The visitors of a public link from one network share an account.
         """
         if self.link is not None:
             return f"link {self.link.link} {self.visitor}"
         return self.user or f"service {self.service}"
 
 
-# Each call runs in a task of its own and so in a context of its own: nothing is ever reset.
+# Each call runs in its own task and so in its own context, so that the variable need not be reset.
 _identity: ContextVar[Identity | None] = ContextVar("identity", default=None)
 
 
@@ -69,12 +69,12 @@ def set_identity(identity: Identity | None) -> None:
 
 
 def find_identity() -> Identity | None:
-    """The verified caller, or None for a public method or outside of a call."""
+    """Return the verified caller, or None for a public method or outside of a call."""
     return _identity.get()
 
 
 def current_identity() -> Identity:
-    """The verified caller, a person, a service or a public link; raises Unauthenticated if there is none."""
+    """Return the verified caller: a person, a service or a public link. Raise Unauthenticated if there is none."""
     identity = _identity.get()
     if identity is None:
         raise Unauthenticated
@@ -82,7 +82,9 @@ def current_identity() -> Identity:
 
 
 def current_user() -> Identity:
-    """The verified caller, who is a person; raises Unauthenticated, or PermissionDenied for a service or a link."""
+    """Return the verified caller, who is a person. Raise Unauthenticated without a caller, PermissionDenied for a
+    service or a link.
+    """
     identity = current_reader()
     if identity.link is not None:
         raise PermissionDenied(BEYOND_LINK)
@@ -90,9 +92,10 @@ def current_user() -> Identity:
 
 
 def current_reader() -> Identity:
-    """The verified caller, a person or a public link; raises Unauthenticated, or PermissionDenied for a service.
+    """Return the verified caller, a person or a public link. Raise Unauthenticated without a caller, PermissionDenied
+    for a service.
 
-    What is done for a link must stay within its scope.
+    An operation for a link must stay within the scope of the link.
     """
     identity = current_identity()
     if identity.service is not None:
@@ -111,7 +114,9 @@ def current_link() -> LinkScope:
 
 
 def current_service() -> str:
-    """The name of the calling service; raises Unauthenticated, or PermissionDenied for anybody else."""
+    """Return the name of the calling service. Raise Unauthenticated without a caller, PermissionDenied for any other
+    caller.
+    """
     service = current_identity().service
     if service is None:
         raise PermissionDenied("only another service can do this")
@@ -119,6 +124,6 @@ def current_service() -> str:
 
 
 def forwarded_token() -> str | None:
-    """The caller's own token, for calls to other services in the caller's name."""
+    """Return the caller's own token, for calls to other services on behalf of the caller."""
     identity = _identity.get()
     return identity.token if identity is not None else None

@@ -10,10 +10,10 @@ from types import ModuleType
 
 @contextmanager
 def absent(*names: str) -> Iterator[None]:
-    """While in this block, importing one of `names` fails as if it were not installed.
+    """Make the import of `names` fail within the context as if they were not installed.
 
-    For libraries that pull in something large only because it happens to be installed: a server then
-    takes as much memory on a developer's machine as in production. Modules already loaded stay usable.
+    Some libraries import a large optional dependency whenever it is installed. With this, a server takes as much memory
+    on a developer's machine as in production. Modules that are already loaded stay usable.
     """
     hidden = [name for name in names if name not in sys.modules]
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # None means "not importable"

@@ -1,16 +1,15 @@
-"""Accept the connections of a service that is reached without a balancer, and hand what they say on to grpc.
+"""The listening port of a service without a load balancer: accepts connections and forwards their bytes to grpc.
 
-grpc does not tell how many connections a network has, nor what comes on a connection before that is a call, and cannot
-close the connection of a caller. So the port of such a service is that of an `Intake`, which copies bytes between each
-connection and one to the Unix socket on which grpc listens. A service behind a balancer has none: the balancer bounds
-what its clients do, and all of its connections come from one address.
+grpc exposes neither the number of connections of a network nor the bytes that precede a call, and cannot close a
+caller's connection. Such a service therefore listens with an `Intake`, which copies bytes between each connection and a
+connection to grpc's Unix socket. A service behind a balancer has none: the balancer limits its clients, and all its
+connections come from one address.
 
-A connection is known once a call on it came with a token that is good, or with the gateway's proof that the gateway
-makes the call (runtime/network_tokens.py). Connections that are not known yet, refused calls and headers before the
-settings are acknowledged count against their network, in units of about the work that a refused call is. A network with
-more than its rate of these is shut out for a while: its connections that are not known are cut, and new ones are closed
-at once, but for a few if a connection there was known lately. Small frames have a rate on each connection. Nothing of
-this holds for trusted networks.
+A connection is known once one of its calls carried a valid token, or the gateway's proof that the gateway makes the
+call (runtime/network_tokens.py). Unknown connections, refused calls and headers before the settings are acknowledged
+are charged to their network, in units of the cost of a refused call. A network that exceeds its rate is shut out for a
+while: its unknown connections are closed, and new ones are refused, except for a few if a connection from that network
+was recently known. Small frames are rate-limited on each connection. None of this applies to trusted networks.
 """
 
 from __future__ import annotations
@@ -38,39 +37,40 @@ from runtime.rates import Rate, Rates
 from syncline.model.errors import RateExceeded
 
 HANDSHAKE_SECONDS: Final = 10.0
-"""For a new connection to begin HTTP/2, and then to acknowledge what the server says of its limits."""
+"""Maximum seconds for a new connection to begin HTTP/2, and then to acknowledge the server's settings."""
 FILES_PER_CONNECTION: Final = 3
-"""Files that a connection takes: its own, and both ends of the one to grpc."""
+"""Number of file descriptors per connection: its own, and both ends of the connection to grpc."""
 UNACKNOWLEDGED_BYTES: Final = 65_536
-"""Maximum bytes of a connection before its client acknowledges the settings, without payloads of DATA. Until then grpc
-takes headers of 16 MiB."""
+"""Maximum number of bytes on a connection before its client acknowledges the settings, without payloads of DATA. Until
+then grpc accepts headers of 16 MiB.
+"""
 UNITS_PER_SECOND: Final = 50.0
-"""Work for strangers of one network: a connection that is not known yet, and a refused call, count one each."""
+"""Maximum rate of unauthenticated work for one network: an unknown connection and a refused call cost one unit each."""
 UNITS_AT_ONCE: Final = 256
 UNACKNOWLEDGED_BYTES_PER_UNIT: Final = 4_096
-"""Bytes before the settings are acknowledged that count as one unit."""
+"""Number of bytes before the acknowledgement of the settings that cost one unit."""
 SMALL_FRAMES_PER_SECOND: Final = 2_000.0
-"""Small frames of one connection, beyond those that belong to calls with good tokens."""
+"""Maximum rate of small frames on one connection, beyond the allowance for calls with valid tokens."""
 SMALL_FRAMES_AT_ONCE: Final = 20_000
 SMALL_FRAMES_PER_CALL: Final = 16
-"""Small frames that a call with a good token pays for."""
+"""Allowance of small frames for each call with a valid token."""
 UNITS_PER_FLOOD: Final = 64
-"""A connection that is cut because of its small frames counts so many units."""
+"""Cost in units of a connection that is closed because of its small frames."""
 SHUT_OUT_SECONDS: Final = 10.0
 ADMITTED_PER_SECOND: Final = 10.0
-"""New connections of a network that is shut out, if somebody there had a good token lately."""
+"""Maximum rate of new connections from a network that is shut out, if a valid token came from there recently."""
 KNOWN_SECONDS: Final = 900.0
-"""A good token counts as lately for so long, which is the life of an access token."""
+"""Seconds for which a valid token counts as recent: the lifetime of an access token."""
 PROOF_SECONDS: Final = 2.0
-"""For a connection that was admitted from a network that is shut out, to show a good token."""
+"""Seconds within which a connection that was admitted from a network that is shut out has to present a valid token."""
 _NETWORKS: Final = 10_000
-"""Networks that are remembered, of those with good tokens and of those that are shut out."""
+"""Maximum number of networks to remember, both of those with valid tokens and of those that are shut out."""
 _CLOSING_SECONDS: Final = 5.0
-"""For a caller to take what was sent last, before the connection is cut."""
+"""Seconds for a caller to read the last bytes before the connection is closed."""
 _ACCEPTED_AT_ONCE: Final = 16
-"""Connections that are accepted before other work gets its turn."""
+"""Maximum number of connections that are accepted in one step of the event loop."""
 _NO_ROOM_SECONDS: Final = 0.5
-"""Pause before connections are accepted again when the process may not open more files."""
+"""Seconds to wait before accepting again after the process has reached its open-file limit."""
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _BACKLOG: Final = 1024
 _GRPC: Final = "grpc"
@@ -83,32 +83,34 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """The port of one service, for one event loop (not thread-safe)."""
+    """The listening port of one service, for one event loop (not thread-safe)."""
 
     def __init__(self, admission: ConnectionPool, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`admission` counts the connections, `clock` gives seconds."""
+        """`admission` counts the connections, `clock` returns seconds."""
         self.admission = admission
         self._directory: Path | None = None
-        """Only this user may open what is in it, so that nobody gets to grpc but through here."""
+        """Directory of grpc's socket. Only this user has access, so that grpc can be reached only through the intake.
+        """
         self._listener: socket.socket | None = None
         self._all: set[CallerConnection] = set()
-        """All connections, those that have said nothing included."""
+        """All connections, including those that have sent nothing yet."""
         self._connections: dict[str, CallerConnection] = {}
-        """The connections that are connected to grpc, by the names that grpc has for their other ends."""
+        """The connections that are connected to grpc, by grpc's names for their peers."""
         self._by_peer: dict[str, CallerConnection] = {}
         self._of_network: dict[str, set[CallerConnection]] = {}
         self._beginning: set[asyncio.Task[None]] = set()
-        """The tasks that begin a connection, with its caller or with grpc."""
+        """The tasks that set up a connection with its caller or with grpc."""
         self._came = 0
         self._units = Rates({Work.ANONYMOUS: Rate(UNITS_PER_SECOND, burst=UNITS_AT_ONCE)}, clock=clock)
         self._frames = Rates({Work.ANONYMOUS: Rate(SMALL_FRAMES_PER_SECOND, burst=SMALL_FRAMES_AT_ONCE)}, clock=clock)
         self._admitted = Rates({Work.ANONYMOUS: Rate(ADMITTED_PER_SECOND, burst=ADMITTED_PER_SECOND)}, clock=clock)
         self._shut_out: TTLCache[str, None] = TTLCache(_NETWORKS, SHUT_OUT_SECONDS, timer=clock)
         self._known: TTLCache[str, None] = TTLCache(_NETWORKS, KNOWN_SECONDS, timer=clock)
-        """Networks from which good tokens or proofs of the gateway came, each until it is long since the last one."""
+        """Networks from which valid tokens or proofs of the gateway came, each until KNOWN_SECONDS after the last one.
+        """
 
     def bind(self, listen: str) -> int:
-        """Take `listen`, host:port, and return the port. OSError if that address is taken."""
+        """Bind `listen` (host:port), and return the port. Raise OSError if the address is taken."""
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
         family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
@@ -128,19 +130,19 @@ class Intake:
         return f"unix:{self._socket()}"
 
     def start(self) -> None:
-        """Begin to accept connections; grpc listens by now."""
+        """Start accepting connections; grpc has to listen already."""
         assert self._listener is not None
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def stop(self) -> None:
-        """Accept no more connections; those that there are go on."""
+        """Stop accepting connections; existing ones stay open."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
 
     async def close(self) -> None:
-        """Cut all connections, and remove what belongs to them."""
+        """Close all connections, and release their resources."""
         self.stop()
         for connection in list(self._all):
             connection.abort()
@@ -151,7 +153,7 @@ class Intake:
         self.discard()
 
     def discard(self) -> None:
-        """Let go of the port, and remove the socket and its directory, which nothing else is in."""
+        """Release the port, and remove the socket and its directory."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -162,12 +164,12 @@ class Intake:
             self._directory = None
 
     def peer(self, name: str) -> str:
-        """Return the peer of a connection as grpc would name it without an intake; `name` is what grpc says."""
+        """Return the name that grpc would give to the peer without an intake; `name` is the peer's name in grpc."""
         connection = self._connections.get(name)
         return name if connection is None else connection.peer
 
     def end(self, peer: str, why: str) -> None:
-        """Cut the connection of `peer`, if there is one. `why` is a word for the log and the metric."""
+        """Close the connection of `peer`, if there is one. `why` is a word for the log and the metric."""
         connection = self._by_peer.get(peer)
         if connection is not None:
             HUNG_UP.labels(why).inc()
@@ -175,7 +177,7 @@ class Intake:
             connection.abort()
 
     def accepted(self, peer: str) -> None:
-        """Count a call whose token is good, or which is proven to be the gateway's."""
+        """Record a call whose token is valid, or that is proven to come from the gateway."""
         connection = self._by_peer.get(peer)
         if connection is None or connection.network is None:
             return
@@ -186,13 +188,15 @@ class Intake:
             self._units.charge(Work.ANONYMOUS, connection.network, -1)
 
     def refused(self, peer: str) -> None:
-        """Count a call whose token is not good."""
+        """Record a call whose token is invalid."""
         connection = self._by_peer.get(peer)
         if connection is not None and connection.network is not None:
             self._charge(connection.network, 1)
 
     def allows(self, connection: CallerConnection, reader: FrameReader, data: bytes) -> bool:
-        """Count `data` of a connection of no trusted network; False if the connection was cut because of it."""
+        """Charge `data` of a connection from an untrusted network; return False if the connection was closed because of
+        it.
+        """
         assert connection.network is not None
         before = reader.unacknowledged_bytes
         small = reader.feed(data)
@@ -212,7 +216,7 @@ class Intake:
         return not connection.is_cut()
 
     def _charge(self, network: str, units: float) -> None:
-        """Count work for strangers of a network, which is shut out if that is too much."""
+        """Charge unauthenticated work to a network, and shut the network out if it exceeds its rate."""
         if network in self._shut_out:
             return
         try:
@@ -229,7 +233,7 @@ class Intake:
         connection.abort()
 
     def _lets_in(self, network: str) -> bool:
-        """True if a network that is shut out may have one more connection."""
+        """Return True if a network that is shut out may have one more connection."""
         try:
             if network in self._known or any(one.known for one in self._of_network.get(network, ())):
                 self._admitted.admit(Work.ANONYMOUS, network)
@@ -283,7 +287,7 @@ class Intake:
             self.start()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do `work`, by which a connection begins, in a task that ends with the intake at the latest."""
+        """Run `work`, which sets up a connection, in a task that is cancelled when the intake is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -298,7 +302,7 @@ class Intake:
             raise
 
     def open(self, connection: CallerConnection) -> socket.socket:
-        """Connect to grpc on behalf of `connection`, under a name of its own; OSError if grpc takes no more."""
+        """Connect to grpc for `connection`, from a socket with a unique name. Raise OSError if grpc accepts no more."""
         at = self._socket()
         self._came += 1
         name = at.with_name(str(self._came))
@@ -306,7 +310,7 @@ class Intake:
         try:
             inner.setblocking(False)
             inner.bind(str(name))
-            name.unlink()  # grpc tells connections apart by the name; nobody has to find it
+            name.unlink()  # grpc uses the name only to tell connections apart; the file is not needed
             inner.connect(str(at))
         except OSError:
             inner.close()
@@ -317,7 +321,7 @@ class Intake:
         return inner
 
     def forget(self, connection: CallerConnection, share: Share) -> None:
-        """Count a connection no more, which has ended."""
+        """Stop counting a connection, which has ended."""
         self.admission.leave(share)
         self._all.discard(connection)
         if connection.network is not None:
@@ -326,20 +330,23 @@ class Intake:
             if not others:
                 self._of_network.pop(connection.network, None)
         self._connections.pop(connection.name, None)
-        if self._by_peer.get(connection.peer) is connection:  # Another one may have come from the same port since.
+        # Another connection may have come from the same port since.
+        if self._by_peer.get(connection.peer) is connection:
             del self._by_peer[connection.peer]
 
 
 class CallerConnection(asyncio.Protocol):
-    """The connection of a caller: copies between it and one to grpc, which is opened when the caller says something."""
+    """The connection of a caller. It is forwarded to a connection to grpc, which is opened when the first bytes
+    arrive.
+    """
 
     def __init__(self, intake: Intake, share: Share, peer: str, network: str | None) -> None:
-        """`network` is None if that is trusted."""
+        """`network` is None if the network is trusted."""
         self.name = ""
         self.peer = peer
         self.network = network
         self.known = False
-        """True once a call came here with a token that is good."""
+        """True once a call with a valid token came on this connection."""
         self._reader = None if network is None else FrameReader()
         self._cut = False
         self._proof: asyncio.TimerHandle | None = None
@@ -350,18 +357,18 @@ class CallerConnection(asyncio.Protocol):
         self._inner: asyncio.Transport | None = None
         self._opening: asyncio.Task[None] | None = None
         self._early = bytearray()
-        """Bytes that came before grpc was connected."""
+        """Bytes that arrived before the connection to grpc was open."""
         self._at_end = False
         self._limit = self._loop.call_later(HANDSHAKE_SECONDS, self.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with a caller."""
+        """Start the connection of a caller."""
         self._outer = cast("asyncio.Transport", transport)
         if self._cut:
             self._outer.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the caller."""
+        """Forward bytes of the caller to grpc."""
         if self._cut or (self._reader is not None and not self._intake.allows(self, self._reader, data)):
             return
         if self._inner is not None:
@@ -370,7 +377,7 @@ class CallerConnection(asyncio.Protocol):
         self._early += data
         if self._opening is None and self._outer is not None:
             self._outer.pause_reading()
-            self._limit.cancel()  # from here on grpc has the same patience
+            self._limit.cancel()  # from here on, grpc's own time limit applies
             self._opening = self._intake.begin(self._open())
 
     async def _open(self) -> None:
@@ -391,84 +398,84 @@ class CallerConnection(asyncio.Protocol):
             raise
 
     def opened(self, inner: asyncio.Transport) -> None:
-        """Begin with grpc, which is connected."""
+        """Start forwarding, now that the connection to grpc is open."""
         self._inner = inner
         if self._outer is None or self._outer.is_closing():
             inner.abort()
             return
-        self._outer.resume_reading()  # Writing may pause that again.
+        self._outer.resume_reading()  # writing may pause it again
         inner.write(bytes(self._early))
         self._early.clear()
         if self._at_end:
             inner.write_eof()
 
     def answered(self, data: bytes) -> None:
-        """Take bytes of grpc."""
+        """Forward bytes of grpc to the caller."""
         if self._outer is not None:
             self._outer.write(data)
 
     def hung_up(self) -> None:
-        """Close the connection, as grpc did: the caller gets what was sent before."""
+        """Close the connection because grpc closed its own; the caller receives everything sent before."""
         if self._outer is not None and not self._outer.is_closing():
             self._outer.close()
             self._limit.cancel()
             self._limit = self._loop.call_later(_CLOSING_SECONDS, self.abort)
 
     def pause_writing(self) -> None:
-        """Read no answers while the caller does not take them."""
+        """Stop reading from grpc while the caller does not read."""
         if self._inner is not None:
             self._inner.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read answers again."""
+        """Resume reading from grpc."""
         if self._inner is not None and not self._inner.is_closing():
             self._inner.resume_reading()
 
     def pause(self) -> None:
-        """Read nothing from the caller while grpc does not take it."""
+        """Stop reading from the caller while grpc does not read."""
         if self._outer is not None:
             self._outer.pause_reading()
 
     def resume(self) -> None:
-        """Read from the caller again."""
+        """Resume reading from the caller."""
         if self._outer is not None and not self._outer.is_closing():
             self._outer.resume_reading()
 
     def eof_received(self) -> bool:
-        """Tell grpc that the caller sends nothing more; it may still read."""
+        """Forward the end of the caller's stream to grpc; the caller may still read."""
         self._at_end = True
         if self._inner is not None and not self._inner.is_closing():
             self._inner.write_eof()
         return self._inner is not None or self._opening is not None
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """End with the caller."""
+        """Close the connection to grpc, since the caller's connection has ended."""
         if self._inner is not None:
             self._inner.abort()
         self.forget()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Close the connection at once."""
         self._cut = True
         if self._outer is not None:
             self._outer.abort()
 
     def is_cut(self) -> bool:
-        """True if nothing of the connection is handed on any more."""
+        """True if no bytes of the connection are forwarded any more."""
         return self._cut
 
     def prove(self) -> None:
-        """Count the connection as known."""
+        """Mark the connection as known."""
         self.known = True
         if self._proof is not None:
             self._proof.cancel()
 
     def expect_proof(self, seconds: float) -> None:
-        """Cut the connection unless it is known within `seconds`."""
+        """Close the connection unless it is known within `seconds`."""
         self._proof = self._loop.call_later(seconds, self.abort)
 
     def forget(self) -> None:
-        """Free the place of the connection."""
+        """Release the connection's place in the pool."""
         self._limit.cancel()
         if self._proof is not None:
             self._proof.cancel()
@@ -478,7 +485,7 @@ class CallerConnection(asyncio.Protocol):
 
 
 class _Inner(asyncio.Protocol):
-    """The connection to grpc that belongs to the connection of a caller."""
+    """The connection to grpc that belongs to a caller's connection."""
 
     def __init__(self, connection: CallerConnection) -> None:
         self._connection = connection

@@ -1,4 +1,6 @@
-"""Around every call, outermost first: trace, id and log, figures, deadline, errors, authentication, draining."""
+"""Interceptors around every call, outermost first: trace, request id and log, metrics, deadline, errors,
+authentication, draining.
+"""
 
 from __future__ import annotations
 
@@ -53,34 +55,34 @@ _OUR_FAULT = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
-"""The status codes that mark the span of a call as failed; any other code is an answer."""
+"""The status codes that mark the span of a call as failed; any other code is a regular answer."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """The method that is called."""
+    """The method of a call, and its kind."""
 
     method: str
-    """With its leading slash: `/syncline.auth.v1.AuthService/SignIn`."""
+    """Full name with a leading slash: `/syncline.auth.v1.AuthService/SignIn`."""
     is_unary: bool
-    """One request, one response."""
+    """True for one request and one response."""
 
 
 class Wrapping(grpc.aio.ServerInterceptor):
-    """Base of what puts something around handlers.
+    """Base of interceptors that wrap handlers.
 
-    Handlers are coroutines or, where they stream responses, alternatively async generators.
+    Handlers are coroutines, or, if they stream responses, optionally async generators.
     """
 
     def __init__(self) -> None:
-        # Wrapping costs more than calling, so it is done once per handler.
+        # Wrapping costs more than a call, so each handler is wrapped once.
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     @abstractmethod
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        """Return the handler that is called instead of `handler`."""
+        """Return the wrapped `handler`."""
 
     async def intercept_service(
         self,
@@ -98,7 +100,7 @@ class Wrapping(grpc.aio.ServerInterceptor):
 
 
 def parts(handler: Handler) -> tuple[Any, Any]:
-    """The function behind a handler, and what makes a handler of its kind from another one."""
+    """Return the function of a handler, and the factory for handlers of the same kind."""
     match handler.request_streaming, handler.response_streaming:
         case False, False:
             return handler.unary_unary, grpc.unary_unary_rpc_method_handler
@@ -113,8 +115,8 @@ def parts(handler: Handler) -> tuple[Any, Any]:
 class StreamsEnd(Wrapping):
     """Passes the responses of async generators through `until`, which raises when the server drains.
 
-    They end with TokenExpired when the access token by which they were opened does: what a token opens does not outlive
-    it, and so outlives no key of a program either.
+    Streams end with TokenExpired when their access token expires. A stream therefore never outlives its token, nor the
+    key of a program.
     """
 
     def __init__(self, until: Callable[[AsyncIterator[Any]], AsyncIterator[Any]]) -> None:
@@ -122,7 +124,7 @@ class StreamsEnd(Wrapping):
         self._until = until
 
     @override
-    def _wrap(self, method: str, handler: Handler) -> Handler:  # the same for all
+    def _wrap(self, method: str, handler: Handler) -> Handler:  # the same for all methods
         inner, make = parts(handler)
         if not inspect.isasyncgenfunction(inner):
             return handler
@@ -144,9 +146,9 @@ class StreamsEnd(Wrapping):
 
 
 class Around(Wrapping):
-    """Base of what runs around a call of any of the four kinds.
+    """Base of interceptors that run code around a call of any of the four kinds.
 
-    `around` is entered before the handler and left after its last response, in the call's own task.
+    `around` is entered before the handler and left after its last response, in the task of the call.
     """
 
     @abstractmethod
@@ -162,8 +164,8 @@ class Around(Wrapping):
             async with self.around(rpc, context):
                 return await inner(request, context)
 
-        # Not a generator again: when a call is cancelled while grpc is sending, a suspended generator
-        # would be closed later, by somebody else, in another context.
+        # Not an async generator: if a call is cancelled while grpc is sending, a suspended generator would be
+        # closed later, by another task, in another context.
         async def generated(request: Any, context: Context) -> None:
             async with self.around(rpc, context), aclosing(inner(request, context)) as responses:
                 async for response in responses:
@@ -178,9 +180,10 @@ class Around(Wrapping):
 
 
 class Decoding(Wrapping):
-    """Decodes requests, innermost of all: bytes that are no message of the method are the caller's error.
+    """Decodes requests, as the innermost interceptor, and refuses bytes that are no message of the method as
+    InvalidArgument.
 
-    gRPC itself would answer UNKNOWN and log a traceback, for instance for a string that is not valid UTF-8.
+    gRPC itself would answer UNKNOWN and log a traceback, for example for a string that is not valid UTF-8.
     """
 
     @override
@@ -217,7 +220,7 @@ async def _each(decode: Callable[[bytes], Any], messages: AsyncIterator[bytes]) 
 
 
 class RequestLog(Around):
-    """Takes or makes the request id and logs one `rpc` event per call."""
+    """Adopts or creates the request id, and logs one `rpc` event per call."""
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
@@ -234,7 +237,7 @@ class RequestLog(Around):
 
 
 class Trace(Around):
-    """Makes each call a span, in the trace of the caller if it sent one. Installed where the process traces."""
+    """Makes each call a span, in the caller's trace if the caller sent one. Installed only if the process traces."""
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
@@ -254,12 +257,12 @@ class Trace(Around):
             span.note(rpc__grpc__status_code=code.value[0])
             if code in _OUR_FAULT:
                 span.fail(code.name)
-            current.close()  # The status code has told the meaning of whatever was raised.
+            current.close()  # The status code already carries the meaning of the exception.
 
 
 @dataclass(slots=True)
 class _Figures:
-    """The instruments of one method, looked up once."""
+    """The metrics of one method, looked up once."""
 
     method: str
     seconds: Histogram
@@ -274,7 +277,7 @@ class _Figures:
 
 
 class Metrics(Around):
-    """Counts calls by code, and either the time they take or, of streams, how many are open."""
+    """Counts calls by code; measures the duration of unary calls and the number of open streams."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -301,7 +304,7 @@ class Metrics(Around):
             figures.count(_code(context))
 
     def _of(self, rpc: Rpc) -> _Figures:
-        """Only methods that there are get here, so nobody can make up labels."""
+        """Return the metrics of a method. Only existing methods get here, so callers cannot create labels."""
         method = rpc.method.removeprefix("/")
         figures = _Figures(method, metrics.RPC_SECONDS.labels(method), metrics.OPEN_STREAMS.labels(method), {})
         self._figures[rpc.method] = figures
@@ -309,7 +312,7 @@ class Metrics(Around):
 
 
 class DefaultDeadline(Around):
-    """Ends unary calls that came without a deadline after a while, so that none hangs for ever."""
+    """Sets a deadline for unary calls that have none, so that no call hangs for ever."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -332,7 +335,7 @@ class DefaultDeadline(Around):
 
 
 class Errors(Around):
-    """Turns errors into statuses: those of ours with their reason, others into INTERNAL and the request id."""
+    """Converts exceptions to statuses: a SynclineError with its reason, any other to INTERNAL with the request id."""
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
@@ -342,11 +345,11 @@ class Errors(Around):
             raise
         except SynclineError as error:
             await _fail(context, error)
-        except Exception as error:  # the boundary: whatever it is, it is told and logged here
+        except Exception as error:  # outermost boundary: any exception is logged and answered here
             passed_on = error_from_rpc(error) if isinstance(error, grpc.RpcError) else None
             if passed_on is not None:
                 await _fail(context, passed_on)
-            if context.done():  # the client went away, and writing to it failed
+            if context.done():  # the client has disconnected, and writing to it failed
                 raise
             log.exception("rpc failed", method=rpc.method)
             ident = request_id() or ""
@@ -355,10 +358,12 @@ class Errors(Around):
 
 
 class Authentication(Around):
-    """Lets callers in where the table of operations has their kind, and nobody where it has no row.
+    """Admits callers whose kind the table of operations allows, and nobody for an operation that is missing in the
+    table.
 
-    `operations` is that table, by the full names of methods (`syncline.auth.v1.AuthService/SignIn`). Only what is open
-    to anybody needs no token. Here, since a method that forgets to ask must not be open to all.
+    `operations` is that table, by full method names (`syncline.auth.v1.AuthService/SignIn`). Only operations that are
+    open to anybody need no token. The check is an interceptor because a method that forgets a check of its own must not
+    be open to all.
     """
 
     def __init__(
@@ -369,7 +374,7 @@ class Authentication(Around):
         refused: Callable[[], None] = lambda: None,
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
-        """`refused` is called when somebody comes without a token that is good, `accepted` for each that is good."""
+        """`refused` is called for each call without a valid token, `accepted` for each call with one."""
         super().__init__()
         self._verifier = verifier
         self._operations = operations
@@ -404,13 +409,13 @@ class Authentication(Around):
 
 
 async def _fail(context: Context, error: SynclineError) -> Never:
-    structlog.contextvars.bind_contextvars(reason=error.reason)  # for the event of the call
+    structlog.contextvars.bind_contextvars(reason=error.reason)  # for the log event of the call
     await abort(context, error, metadata=((REQUEST_ID_KEY, request_id() or ""),))
 
 
 def _code(context: Context) -> grpc.StatusCode:
-    """Return the status with which a call ends, for use in a `finally`. No code is set while all is well, nor when the
-    caller has given up.
+    """Return the status with which a call ends, for use in a `finally`. The context has no code after success, nor
+    after a cancellation.
     """
     if isinstance(sys.exception(), asyncio.CancelledError):
         return grpc.StatusCode.CANCELLED

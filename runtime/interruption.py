@@ -1,4 +1,4 @@
-"""The end of streams from outside: when the process is about to stop, or when a caller's right has ended."""
+"""Ending of streams from outside: when the process is about to stop, or when a caller's right has ended."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from syncline.model.limits import REVOCATION_SECONDS
 T = TypeVar("T")
 
 ASK_SECONDS: Final = 4.0
-"""Seconds between two questions whether the right stands with which a stream was opened. One question may go unanswered
-and the stream goes on; a right that is seen to have ended ends the stream within REVOCATION_SECONDS.
+"""Seconds between two checks of the right with which a stream was opened. One check may fail without ending the stream;
+a right that has ended ends the stream within REVOCATION_SECONDS.
 """
 REMEMBERED_SECONDS: Final = REVOCATION_SECONDS - ASK_SECONDS - 1.0
-"""Seconds for which a service may use a right that it remembers. A stream that such a right opens at the last moment is
-asked about ASK_SECONDS later: both together, and a second for the question, are REVOCATION_SECONDS.
+"""Seconds for which a service may cache a right. A stream that is opened with a cached right at the last moment is
+checked ASK_SECONDS later: both together, and a second for the check, are REVOCATION_SECONDS.
 """
 
 
 class Interruption:
-    """Raises an error in what waits, once there is one."""
+    """Raises an error in waiting code as soon as the error is set."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
         self._waiting: set[asyncio.Task[Any]] = set()
-        """Tasks that are in a block of `interrupting`."""
+        """Tasks that are inside of `interrupting`."""
         self._interrupted: set[asyncio.Task[Any]] = set()
-        """The tasks that the interruption has cancelled."""
+        """Tasks that the interruption has cancelled."""
 
     @property
     def error(self) -> Exception | None:
-        """The error that is raised from now on; None before the interruption."""
+        """The error to raise from now on; None before the interruption."""
         return self._error
 
     def interrupt(self, error: Exception) -> None:
-        """Raise `error` in all blocks of `interrupting`, those that wait and those to come."""
+        """Raise `error` in all present and future blocks of `interrupting`."""
         self._error = error
         for task in self._waiting:
             self._interrupted.add(task)
             task.cancel()
 
     async def until(self, items: AsyncIterable[T]) -> AsyncIterator[T]:
-        """Yield `items` until they end; the error, and never a quiet end, once there is one.
+        """Yield `items` until they end. After the interruption, always raise the error instead of ending normally.
 
-        An item under way at that moment is dropped, one that has been yielded is not interrupted.
+        An item being awaited at that moment is dropped; an item that was yielded is not interrupted.
         """
         source = aiter(items)
         while True:
@@ -62,7 +62,9 @@ class Interruption:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Raise the error in place of what it cancels in this block, as asyncio.timeout does; no task is made."""
+        """Cancel the task within this block at the interruption, and raise the error in place of the cancellation, as
+        asyncio.timeout does; no task is created.
+        """
         if self._error is not None:
             raise self._error
         task = asyncio.current_task()
@@ -75,14 +77,14 @@ class Interruption:
             self._waiting.discard(task)
             if task in self._interrupted:
                 self._interrupted.discard(task)
-                if task.uncancel() <= before:  # Otherwise the client has cancelled the call as well.
+                if task.uncancel() <= before:  # otherwise the client has cancelled the call as well
                     assert self._error is not None
                     raise self._error from None
 
 
 @contextmanager
 def expiring(expires_at: float) -> Iterator[Interruption]:
-    """An interruption by TokenExpired at `expires_at`, seconds since 1970; in this block."""
+    """Provide an interruption by TokenExpired at `expires_at`, in seconds since 1970, within this block."""
     interruption = Interruption()
     if math.isinf(expires_at):
         yield interruption
@@ -99,10 +101,10 @@ def expiring(expires_at: float) -> Iterator[Interruption]:
 async def asked_again(
     ask: Callable[[], Awaitable[object]], *, seconds: float = ASK_SECONDS, patience: float = float(REVOCATION_SECONDS)
 ) -> AsyncIterator[Interruption]:
-    """An interruption by what `ask` raises, which is called every `seconds` in this block.
+    """Call `ask` every `seconds` within this block, and interrupt with the error that it raises.
 
-    Unavailable, and a limit that asks to come back later, interrupt only when nothing else was answered for `patience`
-    seconds: then the right is not known to stand.
+    Unavailable and rate limits interrupt only if there was no other answer for `patience` seconds, since the right is
+    then unknown.
     """
     interruption, clock = Interruption(), asyncio.get_running_loop().time
 

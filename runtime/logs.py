@@ -3,8 +3,8 @@
     log = structlog.get_logger()
     log.info("commit", space=space, seq=7, files=48)
 
-What interceptors bind (request id, method, user) and the ids of trace and span go along. Values whose name tells of
-a secret are blanked.
+Each event includes the values that interceptors bind (request id, method, user) and the ids of trace and span. Values
+whose names suggest a secret are blanked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runtime.imports import absent
 from syncline.model.printable import harmless
 from syncline.rpc import traces
 
-with absent("rich"):  # for pretty tracebacks, which no service prints
+with absent("rich"):  # used only for tracebacks on terminals, which services do not print
     import structlog
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["LOG_FORMAT", "REDACTED", "configure_logs", "configured_format", "redact", "structlog", "take_uncaught"]
 
 LOG_FORMAT = "SYNCLINE_LOG_FORMAT"
-"""The variable of that setting, for what is to be said before the settings are known."""
+"""Environment variable of the log format, for events before the settings are loaded."""
 
 Format = Literal["json", "console"]
 
@@ -41,12 +41,16 @@ _BEARER = re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]+")
 
 
 def configured_format() -> Format:
-    """The format that the environment names, for what is logged before the settings are loaded; json if it is wrong."""
+    """Return the log format of the environment, for events before the settings are loaded; json if the value is
+    invalid.
+    """
     return "console" if os.environ.get(LOG_FORMAT) == "console" else "json"
 
 
 def configure_logs(*, fmt: Format = "json", level: str = "info", service: str | None = None) -> None:
-    """Set up structlog, and send what libraries log from WARNING upwards the same way. `service` names the process."""
+    """Configure structlog, and route log records of libraries from WARNING upwards to it. `service` is the name of the
+    process.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         add_trace,
@@ -73,7 +77,7 @@ def configure_logs(*, fmt: Format = "json", level: str = "info", service: str | 
 
 
 def take_uncaught() -> None:
-    """For a process of its own: what Python and its threads would print by themselves is an event."""
+    """Log uncaught exceptions of Python and its threads as events instead of printing them."""
     log = structlog.get_logger()
 
     def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -94,20 +98,22 @@ def take_uncaught() -> None:
 
 
 def add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Say in which trace and span this was, if in any."""
+    """Add the ids of the current trace and span, if there are any."""
     event.update(traces.ids())
     return event
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Blank the values of keys that look like secrets, however deep, and bearer tokens within texts."""
+    """Blank the values of keys that look like secrets, at any depth, and bearer tokens in texts."""
     for key, value in event.items():
         event[key] = _redacted(key, value)
     return event
 
 
 def show_harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """For a terminal: no value that came from others makes a line or steers it. In JSON nothing does."""
+    """Escape foreign values for a terminal, so that they cannot start a line or control the terminal. JSON needs no
+    escaping.
+    """
     for key, value in event.items():
         if key != "exception" and isinstance(value, str):
             event[key] = harmless(value)
@@ -135,7 +141,7 @@ def _named(service: str) -> Processor:
 
 
 def _bridge(shared: list[Processor], renderer: Processor) -> None:
-    """botocore, grpc and the warnings module speak through the standard library's logging."""
+    """Route the standard library's logging, which botocore, grpc and warnings use, to structlog."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

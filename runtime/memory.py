@@ -1,4 +1,4 @@
-"""Give back to the system what starting up took, and what a peak took, once serving does not need it any more."""
+"""Return memory to the system that was used at startup or at a peak and is not needed any more."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ _MADV_DONTNEED = 4
 _STATM: Final = Path("/proc/self/statm")
 
 GROWTH_BYTES: Final = 32 * 1024 * 1024
-"""By how much a process may grow from when it began to serve, until `returning` looks for what it can give back."""
+"""Growth of a process, in bytes since it began to serve, from which on `returning` looks for memory to return."""
 _CHANGE_BYTES: Final = 4 * 1024 * 1024
-"""A process whose size has changed by less since `returning` looked last has nothing new to give back."""
+"""Change of the size of a process since the last attempt, in bytes, below which another attempt would return nothing.
+"""
 _LOOK_SECONDS: Final = 5.0
 _REST: Final = 100
-"""Factor of the time between two looks for memory to the time that one look takes, so that `returning` leaves the
-process to its work.
-"""
+"""Minimum ratio of the pause between two attempts to the duration of an attempt."""
 
 
 def limit_arenas(count: int = 2) -> None:
-    """Let glibc keep at most `count` malloc arenas: by default it takes eight per core, each with its own slack."""
+    """Limit glibc to `count` malloc arenas. The default is eight per core, each with unused memory of its own."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_ARENA_MAX, count)
 
 
 def settle() -> None:
-    """Call once when everything is built: what lives now lives on, so no collection need look at it again."""
+    """Freeze the objects of the garbage collector. Called once after startup: the objects that live then stay alive, so
+    that no collection need visit them again.
+    """
     gc.collect()
     gc.freeze()
     libc = ctypes.CDLL(None)
@@ -48,11 +49,11 @@ def settle() -> None:
 
 @asynccontextmanager
 async def returning(growth_bytes: int = GROWTH_BYTES, look_seconds: float = _LOOK_SECONDS) -> AsyncIterator[None]:
-    """Give memory back, on Linux, while the block lasts, whenever the process has grown by `growth_bytes`.
+    """Return memory to the system, on Linux, within this context, whenever the process has grown by `growth_bytes`.
 
-    gRPC leaves a cycle of objects behind with each call that passes interceptors, and its buffers hang on some of
-    them. Python looks for cycles once many objects have been made, which after a peak may take long. And glibc gives
-    back by itself only what lies above everything that is in use.
+    gRPC leaves a reference cycle behind for each call that passes interceptors, and some cycles hold its buffers.
+    Python collects cycles only after many allocations, which may take long after a peak. glibc by itself returns only
+    memory above the last block in use.
     """
     if not _STATM.exists():
         yield
@@ -66,7 +67,9 @@ async def returning(growth_bytes: int = GROWTH_BYTES, look_seconds: float = _LOO
 
 
 async def _give_back(large_bytes: int, look_seconds: float) -> None:
-    """Look whether the process is larger than `large_bytes`, and of another size than when that helped last."""
+    """Collect garbage and trim the heap if the process is larger than `large_bytes` and its size has changed since the
+    last attempt.
+    """
     libc = ctypes.CDLL(None)
     left, pause = 0, look_seconds
     while True:
@@ -77,7 +80,7 @@ async def _give_back(large_bytes: int, look_seconds: float) -> None:
             gc.collect()
             pause = max(look_seconds, _REST * (time.monotonic() - began))
             if hasattr(libc, "malloc_trim"):
-                await asyncio.to_thread(libc.malloc_trim, 0)  # ctypes lets go of the interpreter meanwhile
+                await asyncio.to_thread(libc.malloc_trim, 0)  # ctypes releases the GIL during the call
             left = resident_bytes()
 
 
@@ -87,11 +90,10 @@ def resident_bytes() -> int:
 
 
 def _let_go_of_code(libc: ctypes.CDLL) -> None:
-    """Unmap the code, and the constants beside it, that only starting up read; what is read again comes back from the
-    page cache.
+    """Unmap code and constants that only startup has read; pages that are read again are loaded from the page cache.
 
-    Done only for mappings of files of which this process has no page of its own. Whatever it has written, such as the
-    addresses that the dynamic linker fills in, would be lost.
+    This is done only for file mappings in which this process has written no page, since written pages, such as
+    addresses that the dynamic linker filled in, would be lost.
     """
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     start = size = 0

@@ -1,7 +1,7 @@
-"""Metrics of calls and of AWS, and the listener from which Prometheus fetches all metrics.
+"""Metrics of calls and of AWS, and the HTTP listener that Prometheus scrapes.
 
-A module that counts something defines its instruments in a `metrics.py` beside its code. Labels are of bounded kinds:
-methods, codes, verdicts. A user's path, name, address or id never is a label.
+A module that counts something defines its instruments in a `metrics.py` beside its code. Labels come from bounded sets:
+methods, codes, verdicts. A user's path, name, address or id is never a label.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from runtime.logs import structlog
 
 _disable: Callable[[], None] = disable_created_metrics
-_disable()  # Creation times would be one more series for each metric, which nobody asks for.
+_disable()  # creation timestamps would double the number of series
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds of the buckets of durations."""
+"""Upper bounds of the duration buckets, in seconds."""
 
 RPCS: Final = Counter("syncline_rpcs", "Calls answered, streams when they end, by code.", ["method", "code"])
 RPC_SECONDS: Final = Histogram("syncline_rpc_seconds", "How long unary calls took.", ["method"], buckets=SECONDS)
@@ -43,7 +43,9 @@ log = structlog.get_logger()
 
 @contextmanager
 def exposed(address: str) -> Iterator[None]:
-    """Serve `/metrics` at host:port meanwhile, from a thread; nothing if `address` is empty. OSError."""
+    """Serve `/metrics` on `address` (host:port) from a thread within this context; serve nothing if `address` is empty.
+    Raise OSError if the address is taken.
+    """
     if not address:
         yield
         return

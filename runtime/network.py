@@ -1,8 +1,9 @@
-"""From which network a call comes: what one network takes of something shared, or tries, is counted together.
+"""The network that a call comes from: all use of a shared resource, and all attempts, by one network are counted
+together.
 
-Balancers in front of a process are known by their number or their networks, and tell by `x-forwarded-for` what they
-saw. The gateway calls services in the name of others and is known by its secret alone: a token tells for which network
-it calls, whatever the address that it calls from.
+Proxies in front of a process are trusted by their number or their networks, and report the client's address in
+`x-forwarded-for`. The gateway calls services for others and is recognised only by its secret: a token carries the
+network of the client, whatever the address that the gateway calls from.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final = "unknown"
 NETWORK_KEY: Final = "x-syncline-network"
-"""Metadata key of the token by which the gateway tells for which network it calls."""
+"""Metadata key of the token by which the gateway states the network of its client."""
 
 _TRANSPORT = re.compile(r"ipv[46]:(\[.*\]|[^:]*):\d+")
 _V6_NETWORK_BITS = 64
@@ -44,7 +45,7 @@ log = structlog.get_logger()
 
 
 def peer_name(host: str, port: int) -> str:
-    """Return a peer as grpc names it, which `peer_address` reads."""
+    """Return the name of a peer in grpc's form, which `peer_address` parses."""
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
@@ -55,9 +56,9 @@ def peer_address(
     trusted_proxies: int,
     trusted_networks: Sequence[IPv4Network | IPv6Network] = (),
 ) -> str:
-    """The network that a call comes from; UNKNOWN if it cannot be told.
+    """Return the network that a call comes from; UNKNOWN if it cannot be determined.
 
-    `transport` is grpc's name for the peer (`ipv4:192.0.2.1:5000`); the other arguments are those of `network_of`.
+    `transport` is grpc's name of the peer (`ipv4:192.0.2.1:5000`); the other arguments are those of `network_of`.
     """
     match = _TRANSPORT.fullmatch(unquote(transport))
     return network_of(
@@ -72,18 +73,17 @@ def network_of(
     trusted_proxies: int = 0,
     trusted_networks: Sequence[IPv4Network | IPv6Network] = (),
 ) -> str:
-    """The network that somebody comes from; UNKNOWN if it cannot be told.
+    """Return the network of a client; UNKNOWN if it cannot be determined.
 
-    `address` is that of the connection, `forwarded` the values of `x-forwarded-for`.
-    Each of the `trusted_proxies` in front of this process has added the address it saw to the end of these; what
-    stands before was written by who knows whom. Only if that address is within `trusted_networks`, where just those
-    are who add what they saw, like a further balancer, the one before it is taken, and so on while there is one.
-    Of an IPv6 address the first half counts, which one customer has.
+    `address` is that of the connection, `forwarded` the values of `x-forwarded-for`. Each of the `trusted_proxies` in
+    front of this process has appended the address that it saw; entries before these are untrusted. If the address that
+    results is within `trusted_networks`, which contain only further proxies, the entry before it is used instead, and
+    so on. Of an IPv6 address, the first 64 bits are used, which belong to one customer.
     """
     way = [hop.strip() for value in forwarded for hop in value.split(",")]
     way.append(address)
     at = len(way) - 1 - trusted_proxies
-    if at < 0:  # not by all the proxies, so none of them vouches for what it says
+    if at < 0:  # the call did not pass through all proxies, so no entry can be trusted
         return _counted(_address(way[-1]))
     while at > 0 and _within(_address(way[at]), trusted_networks):
         at -= 1
@@ -104,7 +104,7 @@ def _within(address: IPv4Address | IPv6Address | None, networks: Sequence[IPv4Ne
 
 
 def is_within(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """True if one of `networks` has this address; a text that is no address is in no network."""
+    """Return True if one of `networks` contains the address; a text that is no address is in no network."""
     return _within(_address(address), networks)
 
 
@@ -114,13 +114,15 @@ def _counted(address: IPv4Address | IPv6Address | None) -> str:
     return UNKNOWN if address is None else str(address)
 
 
-# Each call runs in a task of its own and so in a context of its own: nothing is ever reset.
+# Each call runs in its own task and so in its own context, so that the variable need not be reset.
 _network: ContextVar[str] = ContextVar("network", default=UNKNOWN)
 _connection: ContextVar[str | None] = ContextVar("connection", default=None)
 
 
 class CallNetwork(Around):
-    """Binds, for the rest of a call, from which network it comes and whether its connection is its caller's own."""
+    """Binds, for the rest of a call, the network that it comes from, and whether its connection belongs to its caller
+    alone.
+    """
 
     def __init__(
         self,
@@ -131,10 +133,11 @@ class CallNetwork(Around):
         peer: Callable[[str], str] = str,
         proven: Callable[[str], None] = lambda _peer: None,
     ) -> None:
-        """`peer` makes of grpc's name for a peer that of the caller's own connection. `proven` is called with that name
-        for each call that is proven to be the gateway's.
+        """`peer` maps grpc's name for a peer to the name of the caller's own connection. `proven` is called with that
+        name for each call that is proven to come from the gateway.
 
-        The first two arguments are those of `network_of`. Without `gateway` nobody can prove to be the gateway.
+        The first two arguments are those of `network_of`. Without `gateway`, no call can be proven to come from the
+        gateway.
         """
         super().__init__()
         self._gateway = gateway
@@ -161,14 +164,14 @@ class CallNetwork(Around):
         yield
 
     def _proven(self, context: Context, transport: str) -> str | None:
-        """Return the network that the gateway tells; None if the call is not proven to be the gateway's."""
+        """Return the network that the gateway states; None if the call is not proven to come from the gateway."""
         tokens = _values(context, NETWORK_KEY)
         if self._gateway is None or not tokens:
             return None
         try:
             return network_of(self._gateway.network(tokens[-1]))
         except SynclineError as error:
-            # The call is counted as what it is without the token, so that a change of the secret refuses nobody.
+            # The call is counted as if it had no such token, so that a change of the secret refuses nobody.
             if time.monotonic() - self._complained_at >= _COMPLAINT_SECONDS:
                 self._complained_at = time.monotonic()
                 log.warning("not proven to be the gateway", peer=transport, reason=error.reason)
@@ -180,26 +183,28 @@ class CallNetwork(Around):
 
 
 def current_network() -> str:
-    """The network that the call under way comes from; UNKNOWN outside of a call."""
+    """Return the network of the current call; UNKNOWN outside of a call."""
     return _network.get()
 
 
 def direct_connection() -> str | None:
-    """The peer on whose connection the call under way came; None where a proxy or the gateway is between."""
+    """Return the peer whose connection the current call came on; None if a proxy or the gateway is in between."""
     return _connection.get()
 
 
 def own_connection() -> str | None:
-    """The peer, as grpc names it, whose connection has calls of this caller alone.
+    """Return the peer, as grpc names it, whose connection carries only calls of this caller.
 
-    None for calls of services, and where a proxy or the gateway is between.
+    Return None for calls of services, and if a proxy or the gateway is in between.
     """
     identity = find_identity()
     return None if identity is not None and identity.kind is CallerKind.SERVICE else _connection.get()
 
 
 def current_share() -> Share:
-    """Return whose share the call under way takes from; its network is the caller while nobody is known."""
+    """Return the account of the current call for shared pools; before authentication, the network stands for the
+    caller.
+    """
     identity, network = find_identity(), _network.get()
     if identity is None:
         return Share.alone(network)

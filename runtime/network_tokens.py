@@ -1,8 +1,8 @@
-"""Tokens by which the gateway proves that it is the gateway, and tells services for which network it calls.
+"""Tokens by which the gateway proves its identity, and states for which network it calls.
 
-A token is the time at which it expires, in seconds since 1970, the network, and the HMAC-SHA256 of both under the
-secret that the gateway shares with the services, with spaces between. Nothing of a token is read before the HMAC has
-proven it.
+A token consists of its expiry time in seconds since 1970, the network, and the HMAC-SHA256 of both under the secret
+that the gateway shares with the services, separated by spaces. Nothing of a token is parsed before the HMAC is
+verified.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PURPOSE: Final = b"syncline network "
 
 
 class NetworkTokens:
-    """Makes tokens, for the gateway: one for each network in some minutes."""
+    """Creates the gateway's tokens: one per network, valid for some minutes."""
 
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
         self._secret = secret
@@ -32,7 +32,7 @@ class NetworkTokens:
         self._minted: LRUCache[str, tuple[str, float]] = LRUCache(_REMEMBERED)
 
     def mint(self, network: str) -> str:
-        """Return a token for a call of somebody from `network`, valid for at least a minute."""
+        """Return a token for a call on behalf of `network`, valid for at least a minute."""
         known = self._minted.get(network)
         if known is not None and known[1] > self._now():
             return known[0]
@@ -44,16 +44,14 @@ class NetworkTokens:
 
 
 class NetworkTokenVerifier:
-    """Verifies tokens, for services."""
+    """Verifies the gateway's tokens in services."""
 
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
         self._secret = secret
         self._now = now
 
     def network(self, token: str) -> str:
-        """Return the network that the gateway names in `token`. Raise TokenInvalid or TokenExpired if `token` is no
-        proof.
-        """
+        """Return the network in `token`. Raise TokenInvalid or TokenExpired if `token` proves nothing."""
         told, _, signature = token.rpartition(" ")
         if not hmac.compare_digest(signature.encode(), _signature(self._secret, told).encode()):
             raise TokenInvalid("the token is not the gateway's")

@@ -1,5 +1,5 @@
-"""The rights and rates of operations: one table of all operations and of the kinds of callers that each takes, and one
-of the kind of work that each is. An operation that the first lacks is open to nobody.
+"""The rights and rates of operations: one table of all operations with the kinds of callers that each admits, and one
+with the kind of work of each. An operation that the first table lacks is open to nobody.
 
 | kind of caller | is known by |
 |---|---|
@@ -9,9 +9,9 @@ of the kind of work that each is. An operation that the first lacks is open to n
 | visitor | the access token of an opened public link, whether the link limits its downloads or not |
 | service | the token of another service |
 
-The table says who gets to an operation at all; what the caller may do there is the operation's own question. A key of a
-program works where it reads and writes files. It changes neither members, links, devices nor keys: else whoever got
-hold of one could stay for ever, or shut its owner out. It may end itself, by signing out.
+The table decides who may call an operation at all; the operation itself decides what the caller may do. A program's key
+may read and write files. It may change neither members, links, devices nor keys: otherwise a stolen key could be made
+permanent, or could shut its owner out. It may end itself, by signing out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CallerKind = Enum("CallerKind", "ANONYMOUS SESSION PROGRAM VISITOR SERVICE")
 Callers = frozenset[CallerKind]
 
 ANYBODY: Final = Callers(CallerKind)
-"""All callers, signed in or not. The token of those who are signed in is not looked at."""
+"""All callers, authenticated or not. The token of an authenticated caller is not checked."""
 SESSIONS: Final = Callers({CallerKind.SESSION})
 PEOPLE: Final = SESSIONS | {CallerKind.PROGRAM}
 READERS: Final = PEOPLE | {CallerKind.VISITOR}
@@ -98,12 +98,11 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
 """The kinds of callers of each rpc, by the full name of the method."""
 
 Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE ANONYMOUS")
-"""The kind of work that an operation costs others. Each kind of work has a rate, see runtime.rates.
+"""The kind of work, and so of load, that an operation causes. Each kind of work has a rate limit, see runtime.rates.
 
-READ looks a few rows up, LIST reads a page, SEARCH goes through up to 100,000 names; COMMIT writes into a journal;
-SEAL asks S3 for each object; STREAM stays open; CREDENTIAL may ask STS; SHARE changes who may do what; MAKE leaves
-something behind that stays: a space, a key, a link; ANONYMOUS is what comes without a token, from somebody
-who is not known before.
+READ reads a few rows, LIST reads a page, SEARCH visits up to 100,000 names; COMMIT writes to a journal; SEAL asks S3
+for each object; STREAM stays open; CREDENTIAL may call STS; SHARE changes rights; MAKE creates a permanent object: a
+space, a key, a link; ANONYMOUS needs no token and comes from an unknown client.
 """
 
 
@@ -138,7 +137,7 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         {Work.STREAM: "Watch", Work.READ: "GetPreference", Work.SHARE: "SetPreference"},
     )
 )
-"""The work of each rpc, by the full name of the method. Calls without signing in are limited by attempts, and by
+"""The work of each rpc, by the full name of the method. Calls without authentication are limited by attempts, and by
 services.auth.anonymous_calls.
 """
 
@@ -170,7 +169,9 @@ DAV: Final[Mapping[str, Callers]] = MappingProxyType(
 
 
 def check_caller(kind: CallerKind, callers: Callers | None) -> None:
-    """PermissionDenied unless `callers`, a row of a table, or None for want of one, has this kind of caller."""
+    """Raise PermissionDenied unless `callers` includes this kind of caller. `callers` is a row of a table, or None if
+    the table has no row.
+    """
     if callers is None:
         raise PermissionDenied("this is open to nobody")
     if kind not in callers:

@@ -1,11 +1,11 @@
-"""Something of which a process has only so much, bytes of memory or threads, shared fairly among callers and networks.
+"""A limited resource of a process, such as memory or threads, shared fairly among callers and networks.
 
 A holder may have as much as it leaves free for others (the dynamic thresholds of shared-memory switches, Choudhury and
-Hahne 1998): one caller alone gets half, two get a third each, and n get 1/(n+1) each, so that whoever comes next finds
-something. All callers of one network together may have NETWORK_FACTOR times as much as they leave free, and of
-these who hold something already HOLDERS_FACTOR times as much, since colleagues share a network. A request
-of at most 1/1024 of what is free is granted whatever its caller holds, unless somebody waits. In a pool of counted
-things no request is that small.
+Hahne 1998): one caller alone gets half, two get a third each, and n get 1/(n+1) each, so that the next caller always
+finds some. All callers of one network together may have NETWORK_FACTOR times as much as they leave free; those of them
+who already hold something, HOLDERS_FACTOR times as much, since colleagues share a network. A request of at most 1/1024
+of the free amount is granted whatever its caller holds, unless another request waits. In a pool of counted things no
+request is that small.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ import prometheus_client
 from syncline.model.errors import Kind, SynclineError
 
 NETWORK_FACTOR: Final = 4
-"""One network alone gets 4/5: people behind one address are many."""
+"""Factor for one network: alone it gets 4/5, since one address may stand for many people."""
 HOLDERS_FACTOR: Final = 3
-"""The callers of one network who hold something already get 3/4, so that a colleague who comes next finds something."""
+"""Factor for the callers of one network who already hold something: they get 3/4, so that the next colleague finds
+some.
+"""
 _TINY: Final = 1024
 """A request of at most 1/1024 of what is free counts as tiny."""
 _KEPT_FREE: Final = 6
-"""For requests of up to 1/6 of the total, what comes free is kept until there is enough. A larger one has to find it,
-so that nobody stops all others by waiting for very much."""
+"""Requests of up to 1/6 of the total are waited for: freed amounts are kept until they suffice. A larger request is
+served only when enough happens to be free, so that one large request does not block all others.
+"""
 MAX_WAITING: Final = 128
-"""Requests of one caller that wait for one pool; more are refused at once."""
+"""Maximum number of waiting requests of one caller in one pool; further ones are refused at once."""
 MAX_WAITING_OF_NETWORK: Final = 1024
-"""The same of all callers of one network."""
+"""Maximum number of waiting requests of all callers of one network in one pool."""
 PATIENCE_SECONDS: Final = 20.0
 
 REFUSED: Final = prometheus_client.Counter(
@@ -51,20 +54,22 @@ class TooMuchAtOnce(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """On whose account something is taken: who asks (a person or a public link), and from which network."""
+    """The account that a taken amount is charged to: the caller (a person or a public link) and its network."""
 
     caller: str
     network: str
 
     @classmethod
     def alone(cls, caller: str) -> Share:
-        """A caller whose network is not known, or a network whose caller is not: one name stands for both."""
+        """Return a share of a caller whose network is unknown, or of a network whose caller is unknown: one name stands
+        for both.
+        """
         return cls(caller, caller)
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    """A request that is not served yet."""
+    """A request that has not been served."""
 
     size: int
     share: Share
@@ -74,29 +79,31 @@ class _Waiter:
 
 
 class Pool:
-    """A shared quantity, for one event loop (not thread-safe).
+    """A shared amount, for one event loop (not thread-safe).
 
-    The caller who holds least is served first, where what the whole network holds counts, too, for a part of
-    1/NETWORK_FACTOR; those who hold the same take turns.
+    The caller who holds least is served first; the amount of the caller's network counts as well, divided by
+    NETWORK_FACTOR. Callers who hold the same are served round-robin.
     """
 
     def __init__(self, name: str, total: int, *, counted: bool = False) -> None:
-        """`counted` is true of things that are taken one by one, of which none is tiny, however many are free."""
+        """`counted` is True for things that are taken one by one; no such request is tiny, however many are free."""
         self._name = name
         self._counted = counted
         self._total = total
         self._free = total
         self._held: Counter[str] = Counter()
-        """The amount that each caller and each network holds, by `_names`, whose prefixes tell the two apart."""
+        """The amount that each caller and each network holds, by the keys of `_names`, whose prefixes distinguish the
+        two.
+        """
         self._waiting: dict[str, deque[_Waiter]] = {}
         """The waiting requests of each caller, in order of arrival."""
         self._waiting_of_network: Counter[str] = Counter()
         self._came = 0
         self._round = 0
-        """The turn that is being served (start-time fair queueing): who waits with n requests waits for n turns."""
+        """The round that is being served (start-time fair queueing): n waiting requests of one caller are n rounds."""
 
     def free(self) -> int:
-        """The amount that is not in use."""
+        """The amount that is free."""
         return self._free
 
     def taken(self) -> int:
@@ -104,7 +111,9 @@ class Pool:
         return self._total - self._free
 
     def try_take(self, size: int, share: Share) -> bool:
-        """Take `size` if that is free, `share` may have it, and nobody waits who may have something too."""
+        """Take `size` if that is free, `share` may have it, and no waiting request could be served; return True if it
+        was taken.
+        """
         if not self._fits(size) or not self._may(size, share) or self._first() is not None:
             return False
         self._grant(size, share)
@@ -113,8 +122,8 @@ class Pool:
     async def take(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> None:
         """Take `size`, waiting until it is free. A size above the total waits until nothing else is taken.
 
-        TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITING requests of the caller wait already, or
-        MAX_WAITING_OF_NETWORK of its network.
+        Raise TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITING requests of the caller, or
+        MAX_WAITING_OF_NETWORK of its network, already wait.
         """
         if self.try_take(size, share):
             return
@@ -141,7 +150,7 @@ class Pool:
             raise
 
     def give(self, size: int, share: Share) -> None:
-        """Give back `size`: all of what was taken, or a part."""
+        """Return `size` to the pool: all or a part of the amount that was taken."""
         self._free += size
         for name in _names(share):
             self._held[name] -= size
@@ -151,7 +160,7 @@ class Pool:
 
     @asynccontextmanager
     async def lent(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> AsyncIterator[None]:
-        """Take `size` for as long as the context lasts; see `take`."""
+        """Take `size` for the duration of the context; arguments and errors are those of `take`."""
         await self.take(size, share, patience=patience)
         try:
             yield
@@ -162,7 +171,7 @@ class Pool:
         return size <= self._free or self._free == self._total
 
     def _may(self, size: int, share: Share) -> bool:
-        """True if `share` leaves enough free for others."""
+        """Return True if `share` would leave enough free for others."""
         if not self._counted and size <= self._free // _TINY:
             return True
         left = self._free - size
@@ -171,7 +180,9 @@ class Pool:
         return (not caller or caller + size <= left) and (not network or network + size <= factor * left)
 
     def _first(self) -> _Waiter | None:
-        """The next waiter of those that may have what they wait for, which may not be free yet."""
+        """Return the next waiter among those that are entitled to their request, which may not be free yet; None if
+        there is none.
+        """
         heads = [
             head
             for head in (queue[0] for queue in self._waiting.values())
@@ -194,7 +205,7 @@ class Pool:
     def _leave(self, waiter: _Waiter) -> None:
         queue = self._waiting.get(waiter.share.caller)
         if queue is None or waiter not in queue:
-            return  # cancelled, and passed over before its own task heard of that
+            return  # cancelled, and skipped before its own task was resumed
         queue.remove(waiter)
         self._waiting_of_network[waiter.share.network] -= 1
         if not self._waiting_of_network[waiter.share.network]:
@@ -208,7 +219,7 @@ class Pool:
             self._held[name] += size
 
     def refused(self, text: str = "") -> TooMuchAtOnce:
-        """The error to raise after `try_take` returned False; it is counted in the metric."""
+        """Return the error to raise after `try_take` returned False, and count it in the metric."""
         REFUSED.labels(self._name).inc()
         return TooMuchAtOnce(text)
 

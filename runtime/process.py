@@ -1,4 +1,4 @@
-"""The life of a process that serves, whatever it serves: how it starts, and what tells it to stop."""
+"""The life cycle of a serving process: its start, and the signals that stop it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def serve(
     *,
     name: str,
 ) -> None:
-    """The whole life of a process that serves: settings, logs, event loop, adapters, bootstrap, run.
+    """Run a serving process: settings, logs, event loop, adapters, bootstrap, run.
 
-    `settings` are read from the environment, `adapters` opens the outside, `bootstrap` puts the application together,
-    and `run` serves it until a signal comes. Exits with 2 if the settings are wrong, and with 1 if it cannot start.
+    `settings` are read from the environment, `adapters` opens the adapters, `bootstrap` composes the application, and
+    `run` serves it until a signal comes. Exit with status 2 if the settings are wrong, and with 1 if the process cannot
+    start.
     """
     from runtime.settings import load  # noqa: PLC0415 # the embedded AWS lives by this module, and needs no pydantic
 
@@ -62,7 +63,7 @@ def live(
 ) -> None:
     """Run `life` on an event loop, with logs and traces under this name.
 
-    Exits with 1 if `life` raises OSError, or Unavailable because something that it needs to start does not answer.
+    Exit with status 1 if `life` raises OSError, or Unavailable because a peer that it needs at startup does not answer.
     """
     import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
@@ -83,16 +84,16 @@ def live(
 
 
 def most_connections(wanted: int, *, files: int = 1) -> int:
-    """The number of connections to accept: `wanted`, but no more than take half of the open-file limit.
+    """Return the number of connections to accept: `wanted`, but at most as many as half of the open-file limit allows.
 
-    Each takes `files` of these. The other half is for files and outgoing connections.
+    Each connection takes `files` descriptors. The other half is for files and outgoing connections.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if most == resource.RLIM_INFINITY else min(wanted, most // 2 // files)
 
 
 def open_many() -> None:
-    """Have as many files and connections as the system allows; what it begins with is often 1,024."""
+    """Raise the open-file limit to the maximum that the system allows; the initial limit is often 1,024."""
     most, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILE_DESCRIPTORS if allowed == resource.RLIM_INFINITY else min(allowed, _FILE_DESCRIPTORS)
     if most != resource.RLIM_INFINITY and most < wanted:
@@ -101,7 +102,7 @@ def open_many() -> None:
 
 @contextmanager
 def told_to_stop() -> Iterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets. A second signal ends the process at once."""
+    """Provide an event that the first SIGTERM or SIGINT sets. A second signal ends the process at once."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -1,15 +1,15 @@
-"""Limits of the rate at which one person, or one public link, may do each kind of work in this process.
+"""Rate limits for one person, or one public link, for each kind of work in this process.
 
-A rate is a number of calls a second, and a burst that a caller who asked for nothing before may use at once. A call
-counts once, and once more for each BYTES_PER_CALL of its request, so that a commit of 2,000 changes costs more than one
-of a single change. A call that comes too fast is refused before it is decoded, with the time after which it will be
-admitted; within an open stream a message waits instead.
+A rate is a number of calls per second, and a burst that an idle caller may use at once. A call costs one, plus one for
+each BYTES_PER_CALL of its request, so that a commit of 2,000 changes costs more than one of a single change. A call
+above the rate is refused before it is decoded, with the time after which it will be admitted; a message in an open
+stream waits instead.
 
-Some calls cost more than their bytes tell. `charge` counts that on top: it refuses nothing, but the next call waits
-until the debt is worked off.
+Some calls cost more than their size suggests. `charge` adds the difference afterwards: it refuses nothing, but the next
+call waits until the debt is worked off.
 
-The generic cell rate algorithm (ITU-T I.371) decides who keeps to a rate: all that is kept of a caller is the time at
-which the burst will be whole again.
+The generic cell rate algorithm (ITU-T I.371), a form of the token bucket, decides: the only state per caller is the
+time at which the burst will be full again.
 """
 
 from __future__ import annotations
@@ -44,16 +44,17 @@ if TYPE_CHECKING:
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
 BYTES_PER_CALL: Final = 16_384
-"""The part of a request that counts as one more call: some 100 changes, 500 digests, or 150 paths."""
+"""Size in bytes of the part of a request that costs as much as one call: some 100 changes, 500 digests, or 150 paths.
+"""
 STREAM_PAUSE_SECONDS: Final = 5.0
 """Seconds after which a caller with too many open streams may try again."""
 _FEW: Final = 4096
-"""Number of callers up to which none is dropped whose burst is whole again."""
+"""Number of remembered callers up to which callers with a full burst are not dropped."""
 _ROUNDING: Final = 1e-6
-"""Seconds by which arithmetic may be wrong: whoever waited for what they were told is not refused again."""
+"""Tolerance in seconds for rounding, so that a caller who waited as told is not refused again."""
 
 _charging: ContextVar[Callable[[float], None] | None] = ContextVar("charging", default=None)
-"""Counts more calls on account of the call under way."""
+"""Function that charges additional calls to the current call's account."""
 
 REFUSED: Final = prometheus_client.Counter(
     "syncline_rate_refused", "Calls that were refused since their caller makes too many of the kind.", ["work"]
@@ -62,45 +63,45 @@ REFUSED: Final = prometheus_client.Counter(
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A limit of `per_second` calls a second on average, `burst` of which may come at once."""
+    """A limit of `per_second` calls per second on average, with bursts of up to `burst` calls."""
 
     per_second: float
     burst: float
 
 
 class Rates:
-    """Counts what callers do, for one event loop (not thread-safe)."""
+    """Counts the calls of callers, for one event loop (not thread-safe)."""
 
     def __init__(self, rates: Mapping[Work, Rate], *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds."""
+        """`clock` returns seconds."""
         self._rates = rates
         self._clock = clock
         self._whole_at: dict[tuple[Work, str], float] = {}
-        """The moments at which the burst of a caller is whole again. A caller who is missing has it whole."""
+        """The time at which each caller's burst is full again. A caller who is missing has a full burst."""
         self._next_look = _FEW
 
     def __len__(self) -> int:
-        """The number of callers that are remembered, counted once for each kind of work."""
+        """Return the number of remembered callers, counted once for each kind of work."""
         return len(self._whole_at)
 
     def admit(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Count this, or raise RateExceeded with the seconds after which it will be admitted.
+        """Count the calls, or raise RateExceeded with the seconds after which they will be admitted.
 
-        More calls than the burst has are admitted when all of it is there.
+        More calls than the burst holds are admitted when the burst is full.
         """
         self.check(work, caller, calls)
         self.charge(work, caller, calls)
 
     def check(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Raise RateExceeded if `admit` would, and count nothing."""
+        """Raise RateExceeded if `admit` would; count nothing."""
         seconds = self._late(work, caller, calls)
         if seconds > 0:
             raise self.refused(work, seconds)
 
     async def take(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Count this, and wait until it would have been admitted. If the wait is broken off, nothing was counted.
+        """Count the calls, after waiting until `admit` would have admitted them. A cancelled wait counts nothing.
 
-        Whoever owes more than a burst waits before this is counted, so that no debt grows without bound.
+        A caller in debt by more than a burst waits before the calls are counted, so that debt is bounded.
         """
         rate = self._rates[work]
         most = rate.burst / rate.per_second
@@ -117,14 +118,14 @@ class Rates:
                 raise
 
     def _late(self, work: Work, caller: str, calls: float) -> float:
-        """After how many seconds this may be done, if that is above 0."""
+        """Return the seconds after which the calls may be made; 0 if they may be made now."""
         rate = self._rates[work]
         ahead = max(0.0, self._whole_at.get((work, caller), 0.0) - self._clock())
         late = ahead + (calls - max(rate.burst, calls)) / rate.per_second
         return late if late > _ROUNDING else 0
 
     def charge(self, work: Work, caller: str, calls: float) -> None:
-        """Count this, whatever is left of the burst."""
+        """Count the calls, whatever is left of the burst."""
         now = self._clock()
         whole_at = max(now, self._whole_at.get((work, caller), now))
         self._whole_at[work, caller] = whole_at + calls / self._rates[work].per_second
@@ -133,7 +134,7 @@ class Rates:
             self._next_look = max(_FEW, 2 * len(self._whole_at))
 
     def refused(self, work: Work, seconds: float, text: str = "") -> RateExceeded:
-        """The error to raise, which is counted."""
+        """Return the error to raise, and count it in the metric."""
         REFUSED.labels(work.name.lower()).inc()
         whole = max(1, math.ceil(seconds))
         text = text or f"you ask for this faster than one person may; go on in {whole} s"
@@ -141,15 +142,15 @@ class Rates:
 
 
 class Pacing(Wrapping):
-    """Holds callers to the rates of the work that methods are; other services are not limited.
+    """Applies the rate limits to callers, by the work of each method; other services are not limited.
 
-    Innermost of what asks who is calling, and before anything is decoded.
+    It follows authentication and precedes decoding.
     """
 
     def __init__(self, rates: Rates, work: Mapping[str, Work], *, streams: int) -> None:
-        """`work` is by the full names of methods; what is missing there has no rate.
+        """`work` is by full method name; a method that is missing has no rate limit.
 
-        One caller may have `streams` of one method open.
+        One caller may have `streams` open streams of one method.
         """
         super().__init__()
         self._rates = rates
@@ -208,14 +209,16 @@ class Pacing(Wrapping):
                 del self._open[method, caller]
 
     async def _paced(self, requests: AsyncIterator[bytes], caller: str) -> AsyncIterator[bytes]:
-        """The messages of a stream, each when it may be read: nothing is refused, the sender is slowed down."""
+        """Yield the messages of a stream, each when the rate allows it: nothing is refused, the sender is slowed
+        down.
+        """
         async for request in requests:
             await self._rates.take(Work.READ, caller, _calls(request))
             yield request
 
 
 def charge(calls: float) -> None:
-    """Count so many calls more for what the call under way took. Nothing if its caller has no rate."""
+    """Charge `calls` additional calls to the current call's account. Do nothing if the caller has no rate limit."""
     count = _charging.get()
     if count is not None and calls > 0:
         count(calls)
@@ -226,6 +229,6 @@ def _calls(request: bytes) -> float:
 
 
 def _caller() -> str | None:
-    """Return the account on which a call counts; None for a service, and for calls that need no identity."""
+    """Return the account that a call is charged to; None for a service, and for calls that need no identity."""
     identity = find_identity()
     return None if identity is None or identity.kind is CallerKind.SERVICE else identity.account

@@ -1,13 +1,13 @@
-"""Input of connections takes turns on the event loop, and what is read ahead of those who take it has a bound.
+"""Fair scheduling of connection input on the event loop, with a bound on unconsumed input.
 
-A connection that becomes readable is read once, into one buffer of the process, and then not again before that piece
-is parsed and what came of it is taken. Each piece waits for a turn (runtime/turns.py), and one turn ends after
-MAX_TURN_COST: bytes, and calls of the parser, since a body of one-byte chunks costs a hundred times as much as its
-bytes do. So a network with thousands of connections that each send a byte has one piece parsed where another network
-has one, too.
+A connection that becomes readable is read once, into one buffer of the process. It is read again only when that piece
+has been parsed and its result consumed. Each piece waits for a turn (runtime/turns.py). A turn ends at MAX_TURN_COST,
+which counts bytes and parser callbacks, since a body of one-byte chunks costs a hundred times as much as its size
+suggests. A network with thousands of connections that each send a byte therefore has one piece parsed for each piece of
+another network.
 
-A piece of up to MAX_PIECE_BYTES takes its size from a pool that networks share. Where the pool grants nothing, pieces
-are small and take nothing, so that every connection gets on.
+A piece of up to MAX_PIECE_BYTES is charged to a pool that networks share. If the pool grants nothing, pieces are small
+and are not charged, so that every connection makes progress.
 """
 
 from __future__ import annotations
@@ -21,67 +21,75 @@ from runtime.pool import Pool, Share
 from runtime.turns import granted
 
 MAX_PIECE_BYTES: Final = 64 * 1024
-"""Maximum size of what is read from a connection at once, in bytes."""
+"""Maximum size of one read from a connection, in bytes."""
 SMALL_PIECE_BYTES: Final = 4 * 1024
-"""The same for a connection whose network has its share of the memory for unread input."""
+"""Size in bytes of one read from a connection whose network has used up its share of the memory for unconsumed input.
+"""
 MAX_TURN_COST: Final = 64 * 1024
-"""Bytes that are parsed in one turn, with COST_OF_CALL for each call of the parser."""
+"""Maximum cost of one turn: the parsed bytes, plus COST_OF_CALL for each parser callback."""
 COST_OF_CALL: Final = 64
-"""Bytes for which one call of the parser counts: about the time in which so many bytes are copied and looked at."""
+"""Cost of one parser callback, expressed in bytes that take the same time to copy and parse."""
 MAX_LINGERING_BYTES: Final = 16 * 1024 * 1024
 MAX_LINGERING_SECONDS: Final = 5.0
-"""Maximum bytes that are thrown away, and for how many seconds, after the last answer of a connection: a client that
-is cut off while it sends does not read why."""
+"""Maximum number of bytes that are discarded, and seconds for which, after the last answer of a connection. A client
+whose connection is closed while it sends could not read the answer.
+"""
 MAX_LINGERING: Final = 128
-"""Connections that linger so at the same time, of one listening process; further ones are closed at once."""
+"""Maximum number of connections of one listening process that discard input at the same time; further ones are closed
+at once.
+"""
 
 
 class Parsing(Protocol):
-    """Port by which input is parsed."""
+    """Port of a parser of input."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin to parse. `share` is known from then on."""
+        """Start parsing. `share` is known from then on."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection, which has ended."""
+        """Release the connection, which has ended."""
 
     def pause_writing(self) -> None:
-        """Write nothing more until `resume_writing`."""
+        """Stop writing until `resume_writing`."""
 
     def resume_writing(self) -> None:
-        """Go on with writing."""
+        """Resume writing to the connection."""
 
     @property
     def share(self) -> Share:
-        """The account that input is counted on."""
+        """The account that input is charged to."""
 
     @property
     def member(self) -> str:
-        """The name of the person whose turns within the network input takes; empty for a stranger."""
+        """Return the name of the person whose turns, within the network, the input uses; empty for an unknown
+        client.
+        """
 
     @property
     def is_full(self) -> bool:
-        """True if nothing more can be parsed before something that was parsed is worked on."""
+        """Return True if nothing more can be parsed before an earlier request has made progress."""
 
     @property
     def is_cut_short(self) -> bool:
-        """True if the client may still be sending what nobody takes any more."""
+        """Return True if the client may still be sending input that will be discarded."""
 
     def next_size(self) -> int:
-        """The number of bytes to parse at once."""
+        """Return the number of bytes to parse in one step."""
 
     def parse(self, data: memoryview) -> int:
-        """Parse `data`, and return the number of calls that were made for it."""
+        """Parse `data`, and return the number of parser callbacks."""
 
 
 class Unread:
-    """Memory for input, and places to linger, which all connections of one process share."""
+    """Memory for unconsumed input, and places for connections that discard input, shared by all connections of one
+    process.
+    """
 
     def __init__(self, total: int) -> None:
         """`total` is the memory, in bytes."""
         self.memory = Pool("unread", total)
         self.room = memoryview(bytearray(MAX_PIECE_BYTES))
-        """The buffer into which all connections are read, one at a time: a piece is copied before the loop reads on."""
+        """The buffer that all connections are read into, one at a time; each piece is copied before the next read."""
         self.lingering = Pool("lingering", MAX_LINGERING, counted=True)
 
 
@@ -96,17 +104,18 @@ class ReadInTurns(asyncio.BufferedProtocol):
         self._rest = memoryview(b"")
         """Bytes that were read and not parsed yet."""
         self._taken = 0
-        """Bytes of the pool for the present piece, or for the one that is being read."""
+        """Bytes that the present piece, or the pending read, has taken from the pool."""
         self._turn: asyncio.Future[None] | None = None
         self._is_paused = False
-        """True if the parser does not want any more for now."""
+        """True if the parser accepts no input for now."""
         self._discarded: int | None = None
-        """Bytes that came after the last answer; None before."""
+        """Number of bytes discarded after the last answer; None before it."""
         self._end: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop has a transport that does not inherit from it
+        # uvloop's transport does not inherit from asyncio.Transport
+        self._transport = cast("asyncio.Transport", transport)
         self._parsing.connection_made(_TurnTransport(self._transport, self))
 
     @override
@@ -143,13 +152,13 @@ class ReadInTurns(asyncio.BufferedProtocol):
         self._ask_for_turn()
 
     def pause(self) -> None:
-        """Parse no further piece before `resume`."""
+        """Parse no further piece until `resume`."""
         self._is_paused = True
         if not self._rest:
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Go on, unless nothing more can be parsed yet: what was parsed before is taken."""
+        """Resume parsing, unless the parser still waits for an earlier request."""
         self._is_paused = not self.is_lingering and self._parsing.is_full
         if self._is_paused:
             return
@@ -161,11 +170,13 @@ class ReadInTurns(asyncio.BufferedProtocol):
 
     @property
     def is_lingering(self) -> bool:
-        """True from the last answer on."""
+        """True after the last answer, while input is discarded."""
         return self._discarded is not None
 
     def close(self) -> None:
-        """Close the connection. A client that still sends is listened to for a while, if there is a place for it."""
+        """Close the connection. If the client is still sending, its input is discarded for a while first, if a place is
+        free.
+        """
         share = self._parsing.share
         if self.is_lingering or self._transport.is_closing():
             return
@@ -183,7 +194,7 @@ class ReadInTurns(asyncio.BufferedProtocol):
             self._turn.add_done_callback(self._parse)
 
     def _parse(self, turn: asyncio.Future[None]) -> None:
-        """Parse what one turn is for, and go on."""
+        """Parse as much as one turn allows, and schedule the rest."""
         self._turn = None
         if turn.cancelled() or self._transport.is_closing():
             return
@@ -215,7 +226,7 @@ class ReadInTurns(asyncio.BufferedProtocol):
 
 
 class _TurnTransport(asyncio.Transport):
-    """A transport that is read in turns, as who parses the input sees it."""
+    """The transport of a connection that is read in turns, as the parser sees it."""
 
     def __init__(self, transport: asyncio.Transport, reading: ReadInTurns) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Server reflection: what tools such as grpcurl ask to learn the contract from a running service.
+"""Server reflection, by which tools such as grpcurl learn the contract from a running service.
 
-It is public, as the contract is, and nobody's work depends on it: so it has little of a process. `grpcio-reflection`
-has only `v1alpha`; `v1` is the same messages under another name, so both are served by one servicer.
+It is public, as the contract is, and no other work depends on it, so it gets few resources. `grpcio-reflection` has
+only `v1alpha`; `v1` has the same messages under another name, so one servicer serves both.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ NAMES: Final = (V1, V1_ALPHA)
 
 STREAMS_AT_ONCE: Final = 8
 ANSWERS_PER_SECOND: Final = 50
-"""Maximum number of answers a second of one process. A tool asks some dozens of times."""
+"""Maximum number of answers per second of one process. A tool needs some dozens."""
 _BURST: Final = 200
 REQUEST_BYTES: Final = 1_024
-"""Maximum size of a request, in bytes. It names a file or a symbol, and a stream keeps it until the next one comes."""
+"""Maximum size of a request, in bytes. A request names a file or a symbol, and a stream keeps it until the next one
+comes.
+"""
 _METHOD: Final = "ServerReflectionInfo"
 
 
 class Reflection(grpc.GenericRpcHandler):
-    """Server reflection, loaded with the first call to it: it takes megabytes and most processes are never asked."""
+    """Server reflection, loaded at the first call, since it takes megabytes and most processes never receive one."""
 
     def __init__(self, services: list[str]) -> None:
         self._services = services
@@ -81,7 +83,7 @@ def _handler(services: list[str]) -> grpc.RpcMethodHandler[Any, Any]:
 
 
 def _describe_v1(alpha: Any) -> None:
-    """Make `v1` known to the pool that reflection answers from, so that it can describe itself."""
+    """Register `v1` in the descriptor pool that reflection answers from, so that it can describe itself."""
     from google.protobuf import descriptor_pb2, descriptor_pool, text_format  # noqa: PLC0415 # see above
 
     file = descriptor_pb2.FileDescriptorProto()

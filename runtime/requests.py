@@ -1,10 +1,10 @@
-"""Messages that arrive: none is taken in before its caller is known, and what arrives has a bound and a time.
+"""Admission of messages: no message is read before its caller is known, and every message has a size limit and a time
+limit.
 
-gRPC takes in a message when somebody asks for it, and keeps what has come until the message is complete. Left to itself
-it asks for the request of a unary call before any code of ours runs, for as long as the caller likes. So `Arriving`,
-outermost of all, hands on the request as something that is still to come, and `Taking`, right behind authentication,
-takes it in. Until then the connection holds no more
-of a call than its first window, of WINDOW_BYTES.
+gRPC reads a message when the server asks for it, and buffers the received part until the message is complete. By
+default it reads the request of a unary call before any code of ours runs, without a time limit. `Arriving`, the
+outermost interceptor, therefore passes the request on as an iterator, and `Taking`, directly behind authentication,
+reads it. Until then the connection buffers no more of a call than its first flow-control window, of WINDOW_BYTES.
 """
 
 from __future__ import annotations
@@ -33,27 +33,28 @@ if TYPE_CHECKING:
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
 WINDOW_BYTES: Final = 65_535
-"""Bytes of a message that arrive before anybody asks for them; the window with which HTTP/2 begins."""
+"""Number of bytes of a message that arrive before the server reads it: the initial flow-control window of HTTP/2."""
 ARRIVING_SECONDS: Final = 1.0
-"""A message is waited for so long before it counts as one that may be large. The bytes that can come within so short a
-time are then the bound."""
+"""Seconds after which a message that is still arriving counts as possibly large. Until then, the bytes that can arrive
+in that time bound its size.
+"""
 MESSAGES_ARRIVING: Final = 64
-"""Messages that are waited for at once for so long."""
+"""Maximum number of messages that are awaited at once for up to ARRIVING_SECONDS."""
 SILENT_STREAMS: Final = 64
-"""Streams whose next message is waited for at once for longer."""
+"""Maximum number of streams whose next message is awaited for longer than ARRIVING_SECONDS."""
 HEALTH_SECONDS: Final = 1.0
 """Seconds in which a request of the health service has to arrive. Such a request takes nothing from the pool, so that a
-caller who takes all of the pool does not make a process look ill. Until it arrives, the bound is what can come within
-so short a time.
+caller who exhausts the pool does not make the process look unhealthy. Until it arrives, the bytes that can arrive in
+that time bound its size.
 """
 HEALTH_BYTES: Final = 1_024
-"""Maximum size of a request of the health service, in bytes. It names one service, and a watch keeps it."""
+"""Maximum size of a request of the health service, in bytes. A request names one service, and a watch keeps it."""
 _HEALTH: Final = "/grpc.health.v1.Health/"
 _NO_REQUEST: Final = "the call ended without a request"
 
 
 class Arriving(Wrapping):
-    """Calls handlers of one request before that has arrived: what they get is an iterator that has it."""
+    """Calls handlers of unary requests before the request has arrived; they get an iterator that yields it."""
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
@@ -71,19 +72,20 @@ class Arriving(Wrapping):
 
 
 class Taking(Wrapping):
-    """Takes in the messages of calls, each within a time and as a share of what there is room for.
+    """Reads the messages of calls, each within a time limit and charged to a pool of memory.
 
-    Nobody sees how much of a message has come until it is there. So a message is given one of MESSAGES_ARRIVING places,
-    but only for ARRIVING_SECONDS: nearly all are there by then, and silent calls are gone. One that takes longer may be
-    as large as messages can be, and many of these could come bit by bit. It needs one of the places for late messages
-    of calls, of which there are as many as fit into half of the room, or for streams, which may be silent, one of
-    SILENT_STREAMS. Without one the call ends. What has come has its own size of the other half of the room: the request
-    of a call until it has been answered, the message of a stream until the next one has come, since whoever
-    handles it keeps it so long. It waits if there is nothing left for its caller.
+    The received size of a message is unknown until it is complete. A message therefore first gets one of
+    MESSAGES_ARRIVING places, for ARRIVING_SECONDS only: nearly all messages are complete by then. A message that takes
+    longer may be as large as messages can be, and many of these could arrive slowly. It needs another place: for the
+    request of a call, one of as many as fit into half of the memory; for a stream, which may be silent, one of
+    SILENT_STREAMS. Without a place the call ends. A complete message is charged with its size to the other half of the
+    memory: the request of a call until the call is answered, the message of a stream until the next one arrives, since
+    the handler keeps it that long. It waits if the caller's share is used up.
     """
 
     def __init__(self, total: int, *, message_bytes: int, seconds: float) -> None:
-        """`total` is the room in bytes, for all callers of this process, `message_bytes` the largest size of a message.
+        """`total` is the memory in bytes for all callers of this process, `message_bytes` the maximum size of a
+        message.
 
         The request of a call may take `seconds` to arrive.
         """
@@ -118,7 +120,7 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _unary(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
-        """The one message of a call."""
+        """Yield the one message of a unary request."""
         share = _share()
         if share is None:
             yield await _next(arriving, self._seconds)
@@ -133,7 +135,7 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _small(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
-        """The only message of a call of the health service, which takes nothing of the pool."""
+        """Yield the one message of a call of the health service, which is not charged to the pool."""
         request = await _next(arriving, HEALTH_SECONDS)
         if len(request) > HEALTH_BYTES:
             raise InvalidArgument(f"a request of the health service has at most {HEALTH_BYTES} bytes")
@@ -141,7 +143,7 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _stream(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The messages of a stream, as they come."""
+        """Yield an iterator over the messages of a stream."""
         share = _share()
         if share is None:
             yield arriving
@@ -165,9 +167,9 @@ class Taking(Wrapping):
     async def _message(
         self, arriving: AsyncIterator[bytes], share: Share, later: Pool, *, seconds: float
     ) -> bytes | None:
-        """The next message, whose size is taken of the pool; None when there is none any more.
+        """Return the next message, after charging its size to the pool; None at the end of the stream.
 
-        One that takes long has a place of `later`. DeadlineExceeded after `seconds`.
+        A message that takes long needs a place of `later`. Raise DeadlineExceeded after `seconds`.
         """
         at_first = min(ARRIVING_SECONDS, seconds)
         place = self._arriving
@@ -183,7 +185,7 @@ class Taking(Wrapping):
             message = coming.result()
             size = len(message or b"")
             if not self._pool.try_take(size, share):
-                if place is not later:  # a message that waits for room is not in the way of those that arrive
+                if place is not later:  # a message that waits for memory does not need a place for arriving messages
                     place = _moved(place, later, share)
                 await self._pool.take(size, share)
             return message
@@ -193,13 +195,13 @@ class Taking(Wrapping):
 
 
 def _share() -> Share | None:
-    """Return whose share a message takes from; None if other services, which are trusted, send it."""
+    """Return the share that a message is charged to; None for messages of other services, which are trusted."""
     identity = find_identity()
     return None if identity is not None and identity.kind is CallerKind.SERVICE else current_share()
 
 
 def _moved(place: Pool, later: Pool, share: Share) -> Pool:
-    """Give a place back for one of `later`, at once."""
+    """Exchange a place for one of `later`, without waiting."""
     if not later.try_take(1, share):
         raise later.refused("too many messages are late or wait for room; send this again, without a pause in it")
     place.give(1, share)
@@ -207,7 +209,7 @@ def _moved(place: Pool, later: Pool, share: Share) -> Pool:
 
 
 async def _or_end(arriving: AsyncIterator[bytes]) -> bytes | None:
-    """The next message; None when there is none any more."""
+    """Return the next message; None at the end of the stream."""
     return await anext(arriving, None)
 
 

@@ -61,21 +61,23 @@ if TYPE_CHECKING:
     from runtime.tokens import TokenVerifier
 
 Mount: TypeAlias = Callable[[grpc.aio.Server], None]
-"""Adds a servicer to a server: `partial(add_XServicer_to_server, servicer)`."""
+"""Function that adds a servicer to a server: `partial(add_XServicer_to_server, servicer)`."""
 
 STREAMS_PER_CONNECTION: Final = 256
-"""Calls under way on one connection; more wait at the client."""
+"""Maximum number of concurrent calls on one connection; further calls wait at the client."""
 READ_BYTES: Final = 65_536
-"""Bytes that are read from one connection at once, before they are looked at."""
+"""Maximum size of one read from a connection, in bytes."""
 IDLE_SECONDS: Final = 300.0
-"""Seconds after which a connection without a call is closed."""
+"""Seconds after which an idle connection is closed."""
 METADATA_BYTES: Final = 16_384
 """Maximum size of the metadata of a call, in bytes."""
 HEALTH_WATCHES: Final = 256
-"""Streams of the health service, which anybody may open. Each connection counts as a caller of its own."""
+"""Maximum number of open streams of the health service, which anybody may open. Each connection counts as a caller of
+its own.
+"""
 
 _RESTARTS: Final = RetryPolicy(first_pause_seconds=0.5, max_pause_seconds=30)
-"""The pauses before background work that failed begins again."""
+"""The pauses before failed background work is restarted."""
 
 log = structlog.get_logger()
 
@@ -84,10 +86,10 @@ log = structlog.get_logger()
 class App:
     """A composed service, ready to be served.
 
-    `verifier` None means that nobody is asked who they are. `operations` tells, by the full name of a method
-    (`pkg.Service/Method`), which kinds of callers it takes; one that is missing takes nobody. `work` tells, by the same
-    name, to which rate a caller is held. `background` is entered in order before serving and left in reverse order when
-    the last call has ended. `drain` ends the streams.
+    Without a `verifier`, callers are not authenticated. `operations` has the kinds of callers that each method admits,
+    by the full name of the method (`pkg.Service/Method`); a missing method admits nobody. `work` has the kind of work
+    of each method, which decides its rate limit. `background` is entered in order before serving and left in reverse
+    order after the last call has ended. `drain` ends the streams.
     """
 
     name: str
@@ -100,7 +102,7 @@ class App:
 
 
 class Health(health.aio.HealthServicer):
-    """The standard health service, except that its streams end when the process drains: with Draining."""
+    """The standard health service, whose streams additionally end with Draining when the process drains."""
 
     def __init__(self, drain: Drain) -> None:
         super().__init__()
@@ -109,8 +111,8 @@ class Health(health.aio.HealthServicer):
 
     @override
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Send the status at once and with each change, as grpc.health.v1 has it. Raise an error if too many watch
-        already.
+        """Send the status at once and after each change, as grpc.health.v1 specifies. Raise an error if there are too
+        many watches.
         """
         share = Share.alone(context.peer())
         if not self._watches.try_take(1, share):
@@ -138,19 +140,19 @@ class Health(health.aio.HealthServicer):
 
 @dataclass(frozen=True, slots=True)
 class BoundServer:
-    """A server that is bound but has not started."""
+    """A server that is bound but not started."""
 
     server: grpc.aio.Server
     port: int
     health: Health
     services: Sequence[str]
-    """Full names of the services that were mounted."""
+    """Full names of the mounted services."""
     intake: Intake | None
     """The intake accepts connections; None behind a balancer, whose connections grpc accepts itself."""
 
 
 def build(app: App, settings: ServiceSettings) -> BoundServer:
-    """Bind a server for `app`: interceptors, health, reflection, limits. Raises OSError if the address is taken."""
+    """Bind a server for `app`: interceptors, health, reflection, limits. Raise OSError if the address is taken."""
     is_direct = not settings.trusted_proxies
     most = process.most_connections(settings.connections, files=FILES_PER_CONNECTION if is_direct else 1)
     intake = Intake(ConnectionPool(most, settings.trusted_networks)) if is_direct else None
@@ -194,27 +196,28 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
-            # These bound what arrives of a call before its caller is known. Probing would let that grow to megabytes.
+            # These options bound the bytes of a call that arrive before its caller is known. Bandwidth probing would
+            # let the window grow to megabytes.
             ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
             ("grpc.http2.bdp_probe", 0),
-            # A bound of streams is no bound for one who has many connections, but keeps one connection from filling the
-            # queue of calls that nobody has looked at yet. Channels of ours and the balancer open further connections.
+            # A limit per connection does not bound a client with many connections, but it keeps one connection from
+            # filling the queue of unprocessed calls. Our channels and the balancer open further connections.
             ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
             ("grpc.max_allowed_incoming_connections", most),
-            # Left to itself grpc reads ever more at once from a connection on which much comes, and keeps such buffers.
+            # By default, grpc reads ever larger pieces from a busy connection, and keeps such buffers.
             ("grpc.experimental.tcp_max_read_buffer_size", READ_BYTES),
-            # A peer that connects and does not speak HTTP/2 is gone soon, and so is a peer that asks for nothing any
-            # more, or does not acknowledge the settings: until then metadata may have the 16 MiB that grpc begins with.
+            # A peer that connects and does not speak HTTP/2, sends no more calls, or does not acknowledge the settings
+            # is disconnected soon: until the acknowledgement, metadata may have the 16 MiB of grpc's default.
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
             ("grpc.http2.settings_timeout", int(HANDSHAKE_SECONDS * 1000)),
             ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1000)),
-            # Below the harder of two bounds grpc refuses at random.
+            # Between grpc's soft and hard limit it refuses at random, so both are equal.
             ("grpc.max_metadata_size", METADATA_BYTES),
             ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-            # Devices behind NAT may ping; the defaults would answer 'Too many pings'.
+            # Devices behind NAT may ping; with the defaults the server would answer 'Too many pings'.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            # Find out within minutes, not hours, that a device has gone away without a word.
+            # Detect within minutes, not hours, that a device has disappeared.
             ("grpc.keepalive_time_ms", 120_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ],
@@ -251,7 +254,7 @@ async def run(app: App, settings: ServiceSettings) -> None:
 
 @asynccontextmanager
 async def running(app: App, settings: ServiceSettings | None = None) -> AsyncIterator[str]:
-    """For tests: serve `app` on a free port exactly as `run` does, and yield its address."""
+    """Serve `app` on a free port exactly as `run` does, and yield its address. For tests."""
     used = settings or ServiceSettings(
         listen="127.0.0.1:0", drain_seconds=0, grace_seconds=2, service_secret=SecretStr("for tests only " * 3)
     )
@@ -261,7 +264,9 @@ async def running(app: App, settings: ServiceSettings | None = None) -> AsyncIte
 
 @asynccontextmanager
 async def background(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run `work` beside the server until it stops. If it fails, that is logged and it starts again after a while."""
+    """Run `work` beside the server until the server stops. If `work` fails, log the error and restart it after a
+    pause.
+    """
 
     async def persist() -> None:
         failures = 0
@@ -301,7 +306,7 @@ async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[BoundSe
             yield listening
         finally:
             # The order decides what clients see: first the balancer stops sending new calls, then streams end and are
-            # opened again elsewhere, then the rest may finish.
+            # reopened on another server, then the remaining calls finish.
             await listening.health.enter_graceful_shutdown()
             await asyncio.sleep(settings.drain_seconds)
             app.drain.begin()
@@ -311,7 +316,7 @@ async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[BoundSe
 
 
 class _Registrar:
-    """Stands in for the server while servicers are added, to learn which services there are."""
+    """Stand-in for the server while servicers are added, which records the names of the services."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
@@ -328,4 +333,4 @@ class _Registrar:
 
 
 def _nothing(_peer: str) -> None:
-    """Nobody counts the connections of a balancer."""
+    """Callback that ignores the connections of a balancer."""

@@ -1,4 +1,4 @@
-"""Settings: typed, documented, read once from `SYNCLINE_*` variables."""
+"""Settings: typed, documented, and read once from `SYNCLINE_*` variables."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _absent_or_long(secret: SecretStr) -> SecretStr:
 
 
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
-"""CIDRs, separated by commas."""
+"""CIDR ranges, separated by commas."""
 
 
 GatewaySecret: TypeAlias = Annotated[SecretStr, AfterValidator(_absent_or_long)]
@@ -54,7 +54,7 @@ GatewaySecret: TypeAlias = Annotated[SecretStr, AfterValidator(_absent_or_long)]
 
 
 class SettingsBase(BaseSettings):
-    """Base of all settings: where they come from."""
+    """Base of all settings classes: reads them from the environment."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
@@ -84,7 +84,7 @@ class Observed(SettingsBase):
 
 
 class ServiceSettings(Observed):
-    """Settings of every service. Each adds its own in a subclass, with the mixins below for its peers."""
+    """Settings of every service. Each service adds its own in a subclass, with the mixins below for its peers."""
 
     listen: str = Field(
         default="127.0.0.1:0",
@@ -225,7 +225,7 @@ S = TypeVar("S", bound=SettingsBase)
 
 
 def load(settings: type[S]) -> S:
-    """Read `settings` from the environment; if they are wrong, say so in one line and exit with status 2."""
+    """Read `settings` from the environment; if they are invalid, print the reasons and exit with status 2."""
     read = cast("Callable[[], S]", settings)  # the arguments come from the environment
     try:
         return read()

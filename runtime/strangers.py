@@ -1,4 +1,4 @@
-"""Callers whose tokens are not good: few are refused on one connection, then it is ended."""
+"""Callers with invalid tokens: few calls are refused on one connection, then the connection is closed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from runtime.rates import Rate, Rates
 from syncline.model.errors import RateExceeded
 
 REFUSALS_PER_SECOND: Final = 1.0
-"""Calls of one connection that are refused because of their token. A client whose token has expired has some under way
-at the same moment, and then a new token."""
+"""Maximum rate of calls of one connection that are refused because of their token. A client whose token has just
+expired may have several calls in flight before it gets a new token.
+"""
 REFUSALS_AT_ONCE: Final = 64
 
 
@@ -24,13 +25,13 @@ class Strangers:
         self._refusals = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)})
 
     def accepted(self) -> None:
-        """Count the call under way, whose token is good."""
+        """Record that the token of the current call is valid."""
         connection = direct_connection()
         if connection is not None and self._intake is not None:
             self._intake.accepted(connection)
 
     def refused(self) -> None:
-        """Count the call under way, and end its connection if it is one too many there."""
+        """Record that the token of the current call is invalid, and close its connection above the limit."""
         connection = own_connection()
         if connection is None or self._intake is None:
             return

@@ -1,4 +1,5 @@
-"""Verification of tokens: people's access tokens (Ed25519) and the tokens by which services know each other (HS256).
+"""Verification of tokens: people's access tokens (Ed25519), and the tokens by which services authenticate to each other
+(HS256).
 
 | token | signed with | issuer | audience | subject | other |
 |---|---|---|---|---|---|
@@ -38,22 +39,21 @@ _CACHED_TOKENS = 10_000
 
 
 class TokenVerifier(Protocol):
-    """Tells who presented a token."""
+    """Port that verifies tokens."""
 
     async def verify(self, token: str) -> Identity:
-        """The identity that `token` proves, with the token in it.
+        """Return the identity that `token` proves, including the token.
 
-        Raises TokenExpired, TokenMalformed or TokenInvalid, with a text fit for people, if it proves none, and
-        Unavailable if that cannot be found out now. Called for every request, so it must be cheap for a token seen
-        before.
+        Raise TokenExpired, TokenMalformed or TokenInvalid, with a text for people, if the token is not valid, and
+        Unavailable if that cannot be determined now. Called for every request, so a repeated token must be cheap.
         """
 
 
 class UserTokenVerifier:
-    """Verifies access tokens, of people and of public links, against a key set that is fetched when needed.
+    """Verifies access tokens of people and of public links against a key set that is fetched on demand.
 
-    `fetch_keys` returns all current keys by `kid`. It is called for a `kid` not known, though at most every ten
-    seconds, and once an hour so that a withdrawn key stops counting. Its errors pass through if the key is not known.
+    `fetch_keys` returns all current keys by `kid`. It is called for an unknown `kid`, at most every ten seconds, and
+    once an hour so that a withdrawn key becomes invalid. Its errors are raised if the key is not known.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class UserTokenVerifier:
 
     async def _key(self, kid: str) -> Ed25519PublicKey:
         if kid not in self._keys or self._keys_are_old():
-            async with self._fetching:  # A caller who waited here finds the answer of the one before.
+            async with self._fetching:  # The fetch that this caller waited for may have brought the key.
                 if self._keys_are_old() or (kid not in self._keys and self._may_refetch()):
                     await self._refetch(needed=kid not in self._keys)
         try:
@@ -106,7 +106,7 @@ class UserTokenVerifier:
         except Exception:
             if needed:
                 raise
-            # The keys at hand will do for now: ask again in a while, not with every request.
+            # The cached keys suffice for now: fetch again in a while, not for every request.
             self._fetched_at = self._monotonic() - _KEYS_MAX_AGE_SECONDS + _REFETCH_SECONDS
 
     def _may_refetch(self) -> bool:
@@ -137,7 +137,7 @@ class ServiceTokenVerifier:
 
 
 class AnyTokenVerifier:
-    """Takes both sorts of tokens. The algorithm only picks the verifier, which accepts no other."""
+    """Accepts both kinds of tokens. The algorithm only selects the verifier, which accepts no other algorithm."""
 
     def __init__(self, *, users: TokenVerifier, services: TokenVerifier) -> None:
         self._users = users
@@ -149,7 +149,9 @@ class AnyTokenVerifier:
 
 
 def mint_service_token(name: str, secret: str, *, now: float | None = None) -> str:
-    """A token by which the service `name` is known to the others for five minutes from `now` (seconds)."""
+    """Return a token that authenticates the service `name` to the others for five minutes from `now` (seconds since
+    1970).
+    """
     issued = int(time.time() if now is None else now)
     claims = {
         "iss": ISSUER,
@@ -162,7 +164,9 @@ def mint_service_token(name: str, secret: str, *, now: float | None = None) -> s
 
 
 def service_authorization(name: str, secret: str, *, now: Callable[[], float] = time.time) -> Callable[[], str]:
-    """For `authorization=` of a channel: a service token, minted anew when less than a minute is left."""
+    """Return a function for `authorization=` of a channel: it returns a service token, and a new one when less than a
+    minute is left.
+    """
     token, renew_at = "", 0.0
 
     def current() -> str:
@@ -178,9 +182,9 @@ def service_authorization(name: str, secret: str, *, now: Callable[[], float] = 
 def _prove(
     token: str, claims: Claims, key: Ed25519PublicKey | str, *, algorithm: str, audience: str, now: float
 ) -> None:
-    """Raise TokenInvalid unless `key` has signed the token for `audience`, TokenExpired from its end on.
+    """Raise TokenInvalid unless `key` has signed the token for `audience`; raise TokenExpired after its expiry.
 
-    `claims` are those of the token. What is not proven says nothing about its end either.
+    `claims` are those of the token. An unproven token raises TokenInvalid even if it has expired.
     """
     try:
         jwt.decode(
@@ -199,7 +203,7 @@ def _prove(
 
 
 def _identity(claims: Claims, token: str) -> Identity:
-    """Whom proven claims name: a device, a public link or a service."""
+    """Return the identity in proven claims: a device, a public link or a service."""
     is_person = claims.link is None and claims.kind is not CallerKind.SERVICE
     return Identity(
         user=UserId(claims.subject if is_person else ""),

@@ -1,17 +1,17 @@
-"""Turns on the event loop: bulk work of one caller yields to everybody else's.
+"""Turns on the event loop: bulk work of one caller yields to all other callers.
 
-Work that takes long is done in slices of about a millisecond, and waits for a turn before each:
+Long work is done in slices of about a millisecond, and waits for a turn before each:
 
     for some in slices(mutations):
         await turn(user)
         ...
 
-In one of REST_ROUNDS rounds of the event loop one slice runs, beside all that is not bulk: a call that is not bulk
-takes some ten rounds, and meets one slice on its way instead of one in each of them. A loop that has nothing else to do
-goes through the rounds of a rest within microseconds, so that bulk work waits only for work of others.
+One slice runs in every REST_ROUNDS rounds of the event loop, beside work that is not bulk. A short call takes some ten
+rounds, and so meets one slice instead of one in each round. An idle loop passes through the rounds of a rest within
+microseconds, so that bulk work waits only for other work.
 
-The turns go round the callers that wait, so a caller with a hundred requests gets no more of them than one with a
-single request. The turns of one key go round those who share it.
+Turns are round-robin over the waiting callers, so that a caller with a hundred requests gets no more turns than a
+caller with one. The turns of one key are round-robin over its members.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from runtime.fair_queue import FairQueue
 T = TypeVar("T")
 
 SLICE: Final = 100
-"""Mutations, or nodes, that are worked on in one turn."""
+"""Number of mutations, or nodes, that are processed in one turn."""
 REST_ROUNDS: Final = 10
-"""Rounds of the event loop from one turn of bulk work to the next."""
+"""Number of rounds of the event loop between two turns of bulk work."""
 
 
 async def slices(items: Sequence[T], key: str, *, size: int = SLICE) -> AsyncIterator[Sequence[T]]:
-    """All items in order, `size` at a time, with a turn before each; those that are one slice are not bulk."""
+    """Yield all items in order, `size` at a time, with a turn before each slice; items that fit into one slice need no
+    turn.
+    """
     for at in range(0, len(items), size):
         if len(items) > size:
             await turn(key)
@@ -40,27 +42,29 @@ async def slices(items: Sequence[T], key: str, *, size: int = SLICE) -> AsyncIte
 
 
 async def turn(key: str) -> None:
-    """Wait for a turn of bulk work on the running event loop. `key` says on whose account: a person, or a space."""
+    """Wait for a turn of bulk work on the running event loop. `key` is the account that the turn is charged to: a
+    person, or a space.
+    """
     await _of_loop(_bulk, REST_ROUNDS).granted(key, "")
 
 
 def granted(key: str, member: str = "") -> asyncio.Future[None]:
-    """A future that is done when a request of `key` may begin, and in its turn one of `member`; cancelling it gives the
-    turn up.
+    """Return a future that is done when a request of `key`, and within it of `member`, may start. Cancelling the future
+    gives up the turn.
 
-    In each round of the running event loop one request begins.
+    In each round of the running event loop one request starts.
     """
     return _of_loop(_requests, 1).granted(key, member)
 
 
 class _Turns:
-    """Turns on one event loop, at most one in `rounds` rounds of it."""
+    """Turns on one event loop, at most one in each `rounds` rounds."""
 
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
         self._waiting = FairQueue()
         self._rest = 0
-        """Rounds that have yet to pass before the next turn."""
+        """Number of rounds before the next turn."""
         self._is_called = False
 
     def granted(self, key: str, member: str) -> asyncio.Future[None]:
@@ -74,7 +78,9 @@ class _Turns:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Grant one turn, unless the rest after the last one is not over; called in each round until all is done."""
+        """Grant one turn, unless fewer than `rounds` rounds have passed since the last one. Runs in each round until no
+        request waits.
+        """
         self._is_called = False
         self._rest = max(self._rest - 1, 0)
         if not self._rest and (following := self._waiting.take()) is not None:
@@ -90,7 +96,7 @@ _requests: Final[_OfLoops] = WeakKeyDictionary()
 
 
 def _of_loop(turns: _OfLoops, rounds: int) -> _Turns:
-    """The turns of the running event loop."""
+    """Return the turns of the running event loop."""
     loop = asyncio.get_running_loop()
     found = turns.get(loop)
     if found is None:

@@ -1,4 +1,4 @@
-"""Many calls, a few at a time."""
+"""Bounded concurrency: many calls, a few at a time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ async def results_of(
     account: str | None = None,
     place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> list[T]:
-    """The results of all calls, in order. After a failure no further one is begun, and none is still under way.
+    """Return the results of all calls, in order. After a failure no further call is started, and all started ones have
+    ended.
 
-    `place` makes a context that a worker enters before each call, for instance a slot of a shared pool; it may have to
-    be waited for. With an `account`, a worker takes each call out of `calls` in a turn of its own, and begins it as
-    soon as it has a place. Turns come before places, of which there are few: nobody holds a place while waiting for a
-    turn, or without a call to make. One turn at most finds that there are no calls left.
+    `place` makes a context that a worker enters before each call, for example a slot of a shared pool; entering it may
+    wait. With an `account`, a worker takes each call out of `calls` in a turn of its own, and starts it as soon as it
+    has a place. Turns come before places, which are few: no worker holds a place while it waits for a turn, or without
+    a call to make. At most one turn finds that no calls are left.
     """
     results: dict[int, T] = {}
     waiting = enumerate(calls)
@@ -33,7 +34,8 @@ async def results_of(
 
     async def taken() -> tuple[int, Callable[[], Awaitable[T]]] | None:
         nonlocal is_over
-        async with taking:  # One worker waits for a turn at a time: the others would each wait for one at the end.
+        # One worker at a time waits for a turn: otherwise each worker would wait for a last turn at the end.
+        async with taking:
             if not is_over and account is not None:
                 await turn(account)
             found = None if is_over else next(waiting, None)
