@@ -24,9 +24,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The result of a sign-in, once the user has proved who they are. A browser gets a key instead of a refresh
-    token.
-    """
+    """The result of a sign-in, after the user was authenticated. A browser gets a key instead of a refresh token."""
 
     account: Account
     device: DeviceRecord
@@ -35,7 +33,7 @@ class SignedIn:
 
 
 class AccountRegistry:
-    """People and how they prove who they are."""
+    """Accounts, and the authentication of their owners."""
 
     def __init__(
         self,
@@ -63,7 +61,7 @@ class AccountRegistry:
     ) -> SignedIn:
         """Make an account with its personal space and first device.
 
-        Raises AccountExists if the address is taken, TooManyAttempts and TooMuchAtOnce.
+        Raise AccountExists if the address is taken, TooManyAttempts or TooMuchAtOnce.
         """
         await self._attempts.admit_account(peer=peer)
         account = Account(UserId(new_text_id()), email, SpaceId(new_text_id()), self._clock())
@@ -78,9 +76,9 @@ class AccountRegistry:
     async def sign_in(
         self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Sign a new device in.
+        """Sign in a new device.
 
-        Raises WrongPassword, also for an unknown address, TooManyAttempts and TooMuchAtOnce.
+        Raise WrongPassword, also for an unknown address, TooManyAttempts or TooMuchAtOnce.
         """
         try:
             await self._attempts.admit(subject=email, peer=peer)
@@ -93,7 +91,7 @@ class AccountRegistry:
             metrics.SIGN_INS.labels("failed").inc()
             raise WrongPassword
         if verdict is Verdict.RIGHT_BUT_OUTDATED:
-            with suppress(TooMuchAtOnce):  # the next time, then
+            with suppress(TooMuchAtOnce):  # the hash is updated at the next sign-in instead
                 await self._accounts.replace_password_hash(
                     email, old=login.password_hash, new=await self._passwords.hash(password, share)
                 )
@@ -103,7 +101,7 @@ class AccountRegistry:
         await self._devices.add_device(device)
         try:
             await self._lists.after_signing_in(device)
-        except Unavailable as error:  # the device is there, and whoever signs in next makes the list fit
+        except Unavailable as error:  # the device is stored, and the next sign-in shortens the list
             log.warning("list of devices not shortened", user=device.user, reason=str(error))
         metrics.SIGN_INS.labels("ok").inc()
         log.info("signed in", user=device.user, device=device.device)
@@ -117,7 +115,7 @@ class AccountRegistry:
         return SignedIn(account, device, tokens)
 
     async def of_user(self, user: UserId) -> Account:
-        """The account of a user. Raise NoSuchAccount if there is none."""
+        """Return the account of a user. Raise NoSuchAccount if there is none."""
         account = await self._accounts.account(user)
         if account is None:
             raise NoSuchAccount("this account is no longer there")

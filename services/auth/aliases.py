@@ -1,7 +1,7 @@
 """Aliases: the names by which a user addresses spaces, in WebDAV and on the command line.
 
-A space has one name, which others choose; an alias is one user's own for it. It is given together with the grant and
-kept with it, and it stays taken when the grant has gone: no alias of a user ever means another space than it did.
+A space has one name, which other members can change; an alias is one user's own name for it. It is assigned together
+with the grant and stays taken after the grant has ended: an alias of a user never refers to a different space later.
 Two aliases of one user differ by more than case and Unicode form.
 """
 
@@ -18,26 +18,28 @@ from syncline.model.identifiers import SpaceId, new_text_id, parse_text_id
 T = TypeVar("T")
 
 PERSONAL: Final = "personal"
-"""The name and the alias of everyone's personal space, which no shared space may take."""
+"""The name and the alias of every personal space, which no shared space may take."""
 
 _MAX_BYTES: Final = 180
-"""Maximum number of bytes that an alias takes of the space's name: a name in a path has 255 bytes, and an id may
+"""Maximum size in bytes of the space's name within an alias: a path component has at most 255 bytes, and an id may
 follow.
 """
 _SHOWN: Final = 6
 _UNUSUAL: Final = str.maketrans({"/": "\N{DIVISION SLASH}", ":": "_", "\\": "_"})
-"""Characters that end a space's name in an address, in `SPACE:PATH`, and on Windows, with their replacements."""
+"""Characters with a special meaning in an address, in `SPACE:PATH`, and on Windows, with their replacements."""
 
 
 def fold_alias(alias: str) -> str:
-    """Return the form in which aliases are compared: two that fold alike look alike, or are one name to some file
-    system.
+    """Return the form in which aliases are compared: aliases with the same folded form look alike, or are the same name
+    for some file systems.
     """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", alias).casefold())
 
 
 def candidates(name: str, space: SpaceId) -> Iterator[str]:
-    """Aliases that a space of this name may get, best first, without end: at first its name, then with its id."""
+    """Yield aliases for a space of this name, best first, without end: first its name, then its name with parts of its
+    id.
+    """
     base = _addressable(name) or f"space {space[:_SHOWN]}"
     yield base
     yield f"{base} ({space[:_SHOWN]})"
@@ -57,7 +59,9 @@ async def with_alias(name: str, space: SpaceId, give: Callable[[str], Awaitable[
 
 
 def _addressable(name: str) -> str:
-    """The name as it can stand in an address; empty if nothing of it can, or if it would pass for something else."""
+    """Return the name with the characters that an address may contain; empty if nothing remains, or if the result has a
+    special meaning.
+    """
     shown = "".join(character if character.isprintable() else "_" for character in name)
     shown = unicodedata.normalize("NFC", shown.translate(_UNUSUAL))
     shown = shown.encode()[:_MAX_BYTES].decode("utf-8", "ignore").strip(" .")

@@ -1,9 +1,9 @@
-"""Rates of what anybody may call: each call costs others, though there is nobody yet on whose account it goes.
+"""Rate limits of calls without authentication: each costs resources, although there is no caller to charge it to.
 
-A network is held to a rate for all of it together. Whoever holds a secret (a device its refresh tokens, a browser or a
-program its key, a visitor a link) is held to one too. It is counted by the secret, not by the device that it names:
-else somebody who only knows the name could use up what its owner may do. All have the secret of a link, so that there
-the network counts as well.
+A network has one rate limit for all such calls together. A secret (a device's refresh token, the key of a browser or a
+program, the token of a link) has a rate limit as well. It is counted by the secret, not by the device that the secret
+names: otherwise anyone who knows the name could exhaust the owner's limit. All visitors of a link share its token, so
+for links the network counts as well.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from runtime.rates import Rate, Rates
 
 
 class AnonymousCalls:
-    """Admits calls that come without an access token."""
+    """Admits calls that carry no access token."""
 
     def __init__(self, *, per_network: Rate, per_secret: Rate) -> None:
         self._networks = Rates({Work.ANONYMOUS: per_network})
         self._secrets = Rates({Work.ANONYMOUS: per_secret})
 
     def admit(self, *, peer: str, secret: bytes | None = None) -> None:
-        """Count a call from the network `peer` by who presents a secret, of which this is the digest. Raise
-        RateExceeded.
+        """Count a call from the network `peer`; `secret` is the digest of the presented secret. Raise RateExceeded.
 
-        A call that is refused counts neither for the network nor for the secret.
+        A refused call counts neither for the network nor for the secret.
         """
         self._networks.check(Work.ANONYMOUS, peer)
         if secret is not None:

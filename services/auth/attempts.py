@@ -1,4 +1,4 @@
-"""Limits of attempts with passwords: of a network at one address (or link), of a network at all addresses, and at one
+"""Limits of password attempts: from one network at one address (or link), from one network at all addresses, and at one
 address from everywhere. Attempts are counted before anything is hashed.
 """
 
@@ -13,33 +13,33 @@ from services.auth.records import DAY, MINUTE, SECOND, Clock
 from syncline.model.errors import RETRY_AFTER, TooManyAttempts
 
 _ALL: Final = "all"
-"""The subject that counts all attempts of a network. It is nobody's address, since an e-mail address has an @."""
+"""Subject of the counter of all attempts of a network. It is no e-mail address, since it has no @."""
 KNOWN_DAYS: Final = 30
-"""Days for which a network is known as one from which a right password came."""
+"""Days for which a network counts as known after a successful sign-in from it."""
 _NEW: Final = "new"
-"""The subject of accounts that are made from one network."""
+"""Subject of the counter of accounts created from one network."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLimits:
     """Maximum numbers of attempts within `window_ms` of the first.
 
-    The limit for one address from one network is the smallest, so that somebody who guesses locks themselves out
-    rather than the owner. The one for a network is against one password that is tried at many addresses. The one for
-    an address from everywhere is against a guesser with many networks; one from which a right password came lately
-    is exempt from it, so that the guesser does not shut the owner out.
+    The limit for one address from one network is the smallest, so that a person who guesses locks out themselves rather
+    than the owner. The limit for one network prevents that one password is tried at many addresses. The limit for one
+    address from everywhere prevents guessing from many networks; networks of recent successful sign-ins are exempt from
+    it, so that the owner is not locked out.
     """
 
     per_peer: int = 10
     per_network: int = 100
     per_address: int = 100
     accounts: int = 1000
-    """Accounts that are made from one network."""
+    """Maximum number of accounts that are created from one network."""
     window_ms: int = 15 * MINUTE
 
 
 class Attempts:
-    """Counts attempts before their passwords are looked at, so that many at once do not slip through."""
+    """Counts attempts before their passwords are verified, so that concurrent attempts cannot exceed the limit."""
 
     def __init__(self, store: AttemptStore, limits: AttemptLimits, *, clock: Clock) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class Attempts:
         self._clock = clock
 
     async def admit(self, *, subject: str, peer: str) -> None:
-        """Count an attempt; TooManyAttempts with `retry_after_seconds` if a limit is reached."""
+        """Count an attempt. Raise TooManyAttempts with `retry_after_seconds` if a limit is reached."""
         await self._count(subject, peer, self._limits.per_peer)
         await self._count(_ALL, peer, self._limits.per_network)
         try:
@@ -57,13 +57,13 @@ class Attempts:
                 raise
 
     async def admit_account(self, *, peer: str) -> None:
-        """Count an account that is about to be made; TooManyAttempts as above."""
+        """Count an account that is about to be created. Raise TooManyAttempts as `admit` does."""
         await self._count(_NEW, peer, self._limits.accounts)
 
     async def succeeded(self, *, subject: str, peer: str) -> None:
-        """Set the subject's counters back after a right password.
+        """Reset the subject's counters after a correct password.
 
-        From the network's counter only this attempt is taken; those that failed stay.
+        The network's counter is reduced by this attempt only; failed attempts stay counted.
         """
         await asyncio.gather(
             self._store.forget_attempts(subject=subject, peer=peer),

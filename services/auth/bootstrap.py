@@ -1,4 +1,4 @@
-"""Auth put together."""
+"""Composition root of auth."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from syncline.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
 
 @dataclass(frozen=True, slots=True)
 class AuthAdapters:
-    """The outside, as the domain sees it."""
+    """The adapters of all of auth's ports."""
 
     store: IdentityStore
     source: CredentialSource
@@ -44,7 +44,7 @@ class AuthAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: AuthSettings) -> AsyncIterator[AuthAdapters]:
-    """The adapters of production."""
+    """Yield the production adapters."""
     async with Clients() as clients:
         yield AuthAdapters(
             DynamoIdentityStore(await clients.open("dynamodb"), table=settings.identity_table),
@@ -60,7 +60,7 @@ def system_clock() -> int:
 async def bootstrap(
     settings: AuthSettings, adapters: AuthAdapters, *, clock: Clock = system_clock
 ) -> AsyncIterator[App]:
-    """The application; raises OSError if a key cannot be read."""
+    """Yield the application. Raise OSError if a key file cannot be read."""
     keys = SigningKeys.from_files(settings.signing_key_file, settings.previous_key_file)
     limits = AttemptLimits(
         per_peer=settings.sign_in_limit_per_peer,

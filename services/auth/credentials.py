@@ -1,4 +1,4 @@
-"""Temporary S3 credentials: one space and one access each, never for somebody who may not have them."""
+"""Temporary S3 credentials: each set is for one space and one access, and is issued only after a check of the grant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ MAX_POLICY_CHARACTERS = 2048
 _CACHED = 4096  # about 2 KiB each
 
 _DIGEST = "?" * 2 * DIGEST_BYTES
-"""Any key as long as a digest in hex. That its characters are those of one is what the bucket's policy demands."""
+"""Pattern for any key with the length of a digest in hex. The bucket's policy demands that its characters are
+hexadecimal.
+"""
 
 _ACTIONS = {Access.READ: ["s3:GetObject"], Access.WRITE: ["s3:GetObject", "s3:PutObject"]}
 
@@ -38,17 +40,17 @@ Key = tuple[DeviceId, SpaceId, Access]
 
 @dataclass(frozen=True, slots=True)
 class TransferTarget:
-    """The place of the objects: the one bucket, in the partition (aws, aws-cn, ...) of the account."""
+    """The place of the objects: the bucket, and the partition (aws, aws-cn, ...) of the account."""
 
     bucket: str
     partition: str = "aws"
 
 
 def session_policy(target: TransferTarget, space: SpaceId, access: Access, *, until_ms: int | None = None) -> str:
-    """The inline policy that narrows the transfer role to one space and one access, as compact JSON.
+    """Return the inline policy that restricts the transfer role to one space and one access, as compact JSON.
 
-    With `until_ms`, milliseconds since 1970, it allows nothing from then on: STS gives no credentials for less than a
-    quarter of an hour, and the key of a program may end before.
+    With `until_ms`, in milliseconds since 1970, the policy allows nothing from then on: STS issues no credentials for
+    less than a quarter of an hour, and the key of a program may expire before.
     """
     statement: dict[str, object] = {
         "Effect": "Allow",
@@ -69,7 +71,7 @@ def session_name(user: UserId, device: DeviceId) -> str:
 
 
 class CredentialIssuer:
-    """Issues credentials after looking at the grant each time; only what STS said is remembered."""
+    """Issues credentials. The grant is checked each time; only answers of STS are cached."""
 
     def __init__(
         self,
@@ -91,10 +93,11 @@ class CredentialIssuer:
         self._under_way: dict[Key, asyncio.Task[TemporaryCredentials]] = {}
 
     async def issue(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
-        """Credentials for the space's objects that last at least five minutes, or until the device's key expires.
+        """Return credentials for the space's objects that last at least five minutes, or until the device's key
+        expires.
 
-        Raises DeviceRevoked, TokenExpired, NoSuchSpace without a grant, PermissionDenied if the role does not reach
-        that far, QuotaExceeded if the space is closed to uploads, and Unavailable when STS does not answer.
+        Raise DeviceRevoked, TokenExpired, NoSuchSpace without a grant, PermissionDenied if the role does not allow the
+        access, QuotaExceeded if the space is closed to uploads, or Unavailable if STS does not answer.
         """
         caller = await require(self._access, space, access, user=user, device=device, now_ms=self._clock())
         if access is Access.WRITE:
@@ -128,7 +131,7 @@ class CredentialIssuer:
     async def _once(
         self, key: Key, ask: Callable[[], Coroutine[Any, Any, TemporaryCredentials]]
     ) -> TemporaryCredentials:
-        """Let all who want the same thing at the same time wait for one answer."""
+        """Let concurrent callers with the same key share one call of `ask`."""
         task = self._under_way.get(key)
         if task is None:
             task = self._under_way[key] = asyncio.create_task(ask())
@@ -136,7 +139,7 @@ class CredentialIssuer:
             def ended(task: asyncio.Task[TemporaryCredentials]) -> None:
                 del self._under_way[key]
                 if not task.cancelled():
-                    task.exception()  # looked at, in case that nobody waits any more
+                    task.exception()  # retrieved, in case that no caller waits any more
 
             task.add_done_callback(ended)
-        return await asyncio.shield(task)  # A caller that gives up does not take the answer away from the others.
+        return await asyncio.shield(task)  # If one caller is cancelled, the others still get the answer.

@@ -1,7 +1,7 @@
-"""Values derived from a mutation request: done again, the request makes the same thing and is answered the same.
+"""Values derived from a mutation request: a repeated request makes the same object and gets the same answer.
 
-An id needs the request alone, so nobody can choose the id of what others make. A secret opens something, so it needs
-the secret of the services as well; what is stored of it is its digest.
+An id depends on the user and the request alone, so that nobody can choose the id of another user's object. A secret
+also depends on the secret of the services; only its digest is stored.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from syncline.model.identifiers import ID_BYTES, RequestId, UserId
 
 
 def derived_id(kind: str, user: UserId, request: RequestId) -> str:
-    """The id of what a user's request makes; `kind` keeps the things apart that one request could make."""
+    """Return the id of the object that a user's request makes; `kind` distinguishes several objects of one request."""
     digest = hashlib.sha256(_seed(kind, user, request)).digest()[:ID_BYTES]
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
 class DerivedSecrets:
-    """Secrets that only who knows `key`, the secret of the services, can derive."""
+    """Secrets that can be derived only with `key`, the secret of the services."""
 
     def __init__(self, key: str) -> None:
         self._key = key.encode()
 
     def secret(self, kind: str, user: UserId, request: RequestId, *, size: int) -> str:
-        """`size` bytes, at most 32, as unpadded base64url."""
+        """Return a secret of `size` bytes, at most 32, as unpadded base64url."""
         raw = hmac.digest(self._key, _seed(f"{kind} secret", user, request), "sha256")[:size]
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 

@@ -1,4 +1,4 @@
-"""Devices: who is calling, which devices a user has, and taking one away."""
+"""Devices: the calling device, the devices of a user, and signing a device out."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from syncline.model.limits import ANSWER_DAYS
 log = structlog.get_logger()
 
 _AT_ONCE: Final = 20
-"""Devices that leave a list when one is added, so that a list that has become too long is short again after a while."""
+"""Maximum number of devices that are removed from a list when one is added, so that a list that is too long is
+shortened step by step.
+"""
 
 
 DeviceStanding = Enum("DeviceStanding", "SIGNED_IN REVOKED EXPIRED")
-"""The state of a device, which decides whether it may do what its user may. A device that is not there, or not the
-user's, counts as revoked.
+"""The state of a device, which decides whether it may act for its user. A device that does not exist, or belongs to
+another user, counts as revoked.
 """
 
 
@@ -37,7 +39,7 @@ def device_standing(device: DeviceRecord | None, *, user: UserId, now_ms: int) -
 
 
 def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceRecord:
-    """The device, which is signed in. Raise DeviceRevoked, TokenExpired."""
+    """Return the device if it is signed in. Raise DeviceRevoked or TokenExpired."""
     standing = device_standing(device, user=user, now_ms=now_ms)
     if standing is DeviceStanding.EXPIRED:
         raise TokenExpired("the key of this device has expired; sign in again")
@@ -47,11 +49,11 @@ def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -
 
 
 class DeviceLists:
-    """Keeps the lists of people's devices short: what has ended leaves a list that is full, the oldest first.
+    """Keeps the lists of people's devices short: ended devices are removed from a full list, the oldest first.
 
-    Nobody is kept from signing in, since who cannot sign in cannot remove a device either: the one that was unused for
-    longest is signed out instead, browsers before clients. A program's key is made by somebody who is signed in, so
-    that none makes way for it.
+    A new sign-in is never refused for a full list, since a user who cannot sign in could not remove a device either.
+    Instead the least recently used device is signed out, browsers before clients. A program's key is made by a
+    signed-in user, so no device is signed out for it.
     """
 
     def __init__(self, store: DeviceStore, holdings: HoldingLimits, *, clock: Clock) -> None:
@@ -60,7 +62,7 @@ class DeviceLists:
         self._clock = clock
 
     async def after_signing_in(self, device: DeviceRecord) -> None:
-        """Make the list fit again with a new client or browser."""
+        """Shorten the list after a new client or browser has signed in."""
         most = self._holdings.devices
         listed = await self._store.devices(device.user, including=device.device)
         good, ended = self._told_apart([one for one in listed if one.kind is not DeviceKind.PROGRAM])
@@ -77,21 +79,23 @@ class DeviceLists:
         await self._forget([*ended, *leaving], beyond=most - (len(good) - len(leaving)))
 
     async def keys(self, user: UserId) -> int:
-        """Return the number of good keys of programs that a user has, after making room in the list for one more."""
+        """Return the number of a user's valid keys of programs, after making room in the list for one more."""
         listed = await self._store.devices(user)
         good, ended = self._told_apart([one for one in listed if one.kind is DeviceKind.PROGRAM])
         await self._forget(ended, beyond=self._holdings.keys - len(good) - 1)
         return len(good)
 
     def _told_apart(self, devices: Sequence[DeviceRecord]) -> tuple[list[DeviceRecord], list[DeviceRecord]]:
-        """Return the good devices, and those that were revoked or have expired, in the order in which they ended."""
+        """Return the signed-in devices, and those that were revoked or have expired, in the order in which they
+        ended.
+        """
         now = self._clock()
         ended = [one for one in devices if _ended_at_ms(one) <= now]
         return [one for one in devices if _ended_at_ms(one) > now], sorted(ended, key=_ended_at_ms)
 
     async def _forget(self, ended: Sequence[DeviceRecord], *, beyond: int) -> None:
-        """Leave the first of those that ended out of the list, so that `beyond` stay; a few at a time."""
-        # A caller that repeats a request must find the device that the request made.
+        """Remove the first ended devices from the list, a few at a time, until `beyond` are left."""
+        # A repeated request must still find the device that the request made.
         until = self._clock() + ANSWER_DAYS * DAY
         forgotten = ended[: min(_AT_ONCE, max(0, len(ended) - max(0, beyond)))]
         await asyncio.gather(
@@ -111,20 +115,22 @@ class Devices:
         self._clock = clock
 
     async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
-        """The device that holds the presented access token. Raise DeviceRevoked, TokenExpired if that ended since."""
+        """Return the device that holds the presented access token. Raise DeviceRevoked or TokenExpired if it has ended
+        since.
+        """
         return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
 
     async def of_user(self, user: UserId, *, calling: DeviceId) -> list[DeviceRecord]:
-        """All devices of a user that have not expired, newest first."""
+        """Return all devices of a user that have not expired, newest first."""
         now = self._clock()
         found = await self._store.devices(user, including=calling)
         kept = [device for device in found if device.user == user and device.expires_at_ms > now]
         return sorted(kept, key=lambda device: device.place)
 
     async def sign_out(self, device: DeviceId, *, user: UserId) -> None:
-        """Sign out the calling device; signed out already, it stays so. Raise NoSuchDevice if it is not the user's.
+        """Sign out the calling device. Idempotent. Raise NoSuchDevice if the device is not the user's.
 
-        The keys that it has made stay: whoever leaves a browser goes on with programs.
+        The keys that it has made stay valid: a user who signs out of a browser may still use programs.
         """
         found = await self._store.device(device)
         if found is None or found.user != user:

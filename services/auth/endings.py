@@ -1,8 +1,8 @@
-"""The end of a device, and of what the device has made: whoever stole it must not go on with that.
+"""Revocation of a device and of the objects that the device has made, so that a thief of the device keeps no access.
 
-The keys that a device has made end with it, since each opens all that the device did. Its public links end if the owner
-of the device wants so: people may have them who are no thieves. None is missed. A store adds what a device makes only
-as long as the device is not revoked, so that a list that is read afterwards has all of it.
+The keys that a device has made end with it, since each grants the same access. Its public links end if the owner of the
+device wants so, since innocent visitors may use them. None is missed: a store adds an object of a device only if the
+device is not revoked, so a list that is read afterwards is complete.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _AT_ONCE: Final = 20
-"""Keys and links that are ended at the same time."""
+"""Maximum number of keys and links that are ended concurrently."""
 _RETRIES: Final = RetryPolicy(max_attempts=5, first_pause_seconds=0.05, max_pause_seconds=0.5, jitter=1)
 
 
 @dataclass(frozen=True, slots=True)
 class EndedDevice:
-    """The fate of the things that a device had made: which keys and links have ended, and which links have not."""
+    """The result for the objects of a revoked device: the ended keys, the ended links, and the remaining links."""
 
     keys: Sequence[DeviceRecord]
     links: Sequence[Link]
@@ -42,7 +42,7 @@ class EndedDevice:
 
 
 class Endings:
-    """Ends devices for good."""
+    """Ends devices permanently."""
 
     def __init__(self, devices: DeviceStore, links: LinkStore, spaces: SpaceStore, *, clock: Clock) -> None:
         self._devices = devices
@@ -55,12 +55,12 @@ class Endings:
         """Sign out one of the user's devices, the `calling` one or another, and end the keys that it has made; with
         `end_links` also its public links.
 
-        Signed out already, it stays so, and what it has made ends now; so does what was made by a device whose record
-        was dropped since it expired. What was begun is done to its end even if nobody waits for that.
+        Idempotent: if the device is already signed out, or its record was dropped after it expired, the objects that it
+        made are ended now. The work is completed even if the caller is cancelled.
 
-        Raise NoSuchDevice if the device is not theirs, or was dropped and nothing that they made by it is left. Raise
-        Unavailable if something could not be ended. All that could be ended has ended then, except that a device that
-        revokes itself stays signed in to repeat the call.
+        Raise NoSuchDevice if the device is not the user's, or was dropped and none of its objects is left. Raise
+        Unavailable if an object could not be ended. Everything else has then been ended, except that a device that
+        revokes itself stays signed in so that it can repeat the call.
         """
         found = await self._devices.device(device)
         if found.user != user if found is not None else not await self._has_made(device, user):
@@ -68,25 +68,27 @@ class Endings:
         return await self._to_its_end(self._end(device, user, device_last=device == calling, end_links=end_links))
 
     async def revoke_copied(self, device: DeviceRecord) -> None:
-        """Sign out a device of which somebody has a copy, and end the keys that it has made.
+        """Sign out a device whose refresh token was copied, and end the keys that it has made.
 
-        Signed out already, it stays so, and its keys end now: an earlier call may have been broken off. What was begun
-        is done to its end even if nobody waits for that. Raise Unavailable if something could not be ended; all the
-        rest has ended then, and the call may be repeated.
+        Idempotent: if the device is already signed out, its keys are ended now, since an earlier call may have been
+        interrupted. The work is completed even if the caller is cancelled. Raise Unavailable if a key could not be
+        ended; the others have been ended, and the call may be repeated.
         """
         await self._to_its_end(self._end(device.device, device.user, device_last=False, end_links=False))
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`, which goes on if the caller of this goes away."""
+        """Return the result of `work`, which continues if the caller is cancelled."""
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
     async def _end(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
-        """End a device and what the user has made by it. No failure keeps the rest from being ended.
+        """End a device and the objects that the user has made with it. A failure does not prevent the rest from being
+        ended.
 
-        With `device_last` the device ends when all that has ended, and not before: it could not ask again.
+        With `device_last` the device is ended only after everything else has been: otherwise it could not repeat the
+        call.
         """
         ended = _Ended()
         if device_last:
@@ -100,7 +102,7 @@ class Endings:
         return EndedDevice(ended.keys, ended.links, remaining)
 
     async def _end_made(self, maker: DeviceId, user: UserId, ended: _Ended, *, end_links: bool) -> None:
-        """End the good keys that a user has made by a device, and with `end_links` the public links."""
+        """End the valid keys that a user has made with a device, and with `end_links` the public links."""
         with ended.noting_failure():
             now = self._clock()
             made = await self._made_keys(maker, user)
@@ -141,9 +143,9 @@ class _Ended:
     failures: list[Exception] = field(default_factory=list)
 
     async def end(self, items: Sequence[T], end: Callable[[T], Awaitable[None]]) -> list[T]:
-        """Do `end` with each of these, a few at a time, and again for those for which it raises Unavailable.
+        """Call `end` for each of these, a few at a time, and again for those for which it raises Unavailable.
 
-        Return those that have ended. The errors of the others are noted; none keeps the others from being ended.
+        Return those that were ended. Errors are recorded in `failures`; none prevents the others from being ended.
         """
         ended: list[T] = []
         left: Sequence[T] = items
@@ -169,15 +171,15 @@ class _Ended:
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
-        """Note an error of the block instead of raising it."""
+        """Record an error of the block instead of raising it."""
         try:
             yield
-        except Exception as error:  # raised by `raise_failure`, when the rest has been done
+        except Exception as error:  # raised by `raise_failure` after the rest is done
             self.failures.append(error)
 
     def raise_failure(self, device: DeviceId) -> None:
-        """Raise an error that tells a fault of the service if one was noted, else Unavailable if anything failed."""
-        if self.failures:  # the caller may have gone away, and nobody else would tell
+        """Raise a recorded error that indicates a fault of the service; otherwise Unavailable if there is any error."""
+        if self.failures:  # logged as well, since the caller may have disconnected
             log.warning("device ended in part", device=device, failures=len(self.failures))
         for failure in self.failures:
             if not isinstance(failure, Unavailable):
@@ -187,7 +189,7 @@ class _Ended:
 
 
 async def _error_of(end: Callable[[T], Awaitable[None]], one: T) -> Exception | None:
-    """Do `end` with `one`, and return its error instead of raising it."""
+    """Call `end` with `one`, and return its error instead of raising it."""
     try:
         await end(one)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Grants: who may do what in a space, and who decides that."""
+"""Grants: the roles of people in spaces, and the rules for changing them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CheckedAccess:
-    """The answer to another service that asks about a caller."""
+    """The answer to another service's check of a caller."""
 
     role: Role | None
     device: DeviceStanding = DeviceStanding.SIGNED_IN
-    """The state of the device that was asked about; SIGNED_IN if none was."""
+    """The state of the device in question; SIGNED_IN if there is none."""
     writes_since_ms: int = 0
-    """The moment since which the member may write, as in GrantRecord; 0 if that is unknown."""
+    """The time since which the member may write, as in GrantRecord; 0 if that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedMany:
-    """In which of many spaces a user has a role, and how the user's devices stand."""
+    """The spaces of many in which a user has a role, and the states of the user's devices."""
 
     spaces: Sequence[SpaceId]
     devices: Mapping[DeviceId, DeviceStanding]
@@ -47,9 +47,8 @@ class CheckedMany:
 def decide_role(
     space: SpaceRecord, *, caller: GrantRecord | None, target: GrantRecord | None, to: Role | None, oneself: bool
 ) -> None:
-    """Nothing if the caller may turn the target's role into `to` (None takes it away); else the reason, raised.
-
-    Raises NoSuchSpace, PermissionDenied or LastOwner.
+    """Return if the caller may change the target's role to `to` (None removes it). Otherwise raise NoSuchSpace,
+    PermissionDenied or LastOwner.
     """
     if caller is None:
         raise NoSuchSpace(space_id=space.space)
@@ -64,9 +63,9 @@ def decide_role(
 async def require(
     store: AccessStore, space: SpaceId, access: Access, *, user: UserId, device: DeviceId, now_ms: int
 ) -> DeviceRecord:
-    """The device, if it is signed in and its user may do that in the space.
+    """Return the device, if it is signed in and its user has this access to the space.
 
-    Else DeviceRevoked, TokenExpired, NoSuchSpace (no grant at all) or PermissionDenied.
+    Otherwise raise DeviceRevoked, TokenExpired, NoSuchSpace (no grant at all) or PermissionDenied.
     """
     grant, found = await store.access(space, user=user, device=device)
     signed_in = check_signed_in(found, user=user, now_ms=now_ms)
@@ -100,7 +99,7 @@ class Grants:
         self._clock = clock
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId | None) -> CheckedAccess:
-        """The user's role in the space, and how the device stands, if one is given."""
+        """Return the user's role in the space, and the state of the device, if one is given."""
         grant, found = await self._access.access(space, user=user, device=device)
         return CheckedAccess(
             grant.role if grant is not None else None,
@@ -124,7 +123,7 @@ class Grants:
     ) -> list[DeviceId]:
         """Return those of the devices that are signed in and whose users may write in the space.
 
-        The caller is `user` with `device`, who must be allowed to read; raises as `require`.
+        The caller is `user` with `device`, who must be allowed to read; the errors are those of `require`.
         """
         now = self._clock()
         await require(self._access, space, Access.READ, user=user, device=device, now_ms=now)
@@ -139,23 +138,25 @@ class Grants:
         return [one for one, holder in signed_in.items() if holder in writers]
 
     async def members(self, space: SpaceId, *, asking: UserId | None) -> tuple[SpaceRecord, list[GrantRecord]]:
-        """A space and its grants by address. NoSuchSpace, also if `asking` is a user without a grant in it."""
+        """Return a space and its grants, sorted by address. Raise NoSuchSpace, also if `asking` is a user without a
+        grant in it.
+        """
         found = await self._spaces.members(space)
         if found is None or (asking is not None and all(grant.user != asking for grant in found[1])):
             raise NoSuchSpace(space_id=space)
         return found[0], sorted(found[1], key=lambda grant: grant.place)
 
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
-        """Give the account with this address a role, or change it; a repeated request changes nothing again.
+        """Set the role of the account with this address. A repeated request has no further effect.
 
-        Raises as `decide_role`, NoSuchAccount, LimitReached, RequestIdReused, Contended.
+        Raise the errors of `decide_role`, NoSuchAccount, LimitReached, RequestIdReused or Contended.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
-        # The alias is the member's own business.
+        # The alias is visible to the member alone.
         return GrantRecord(space, member.user, member.email, role, alias=None)
 
     async def remove(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str) -> None:
-        """Take the role of the account with this address away; if it has none, nothing happens. Raises as `set`."""
+        """Remove the grant of the account with this address; do nothing if there is none. Raise the errors of `set`."""
         await self._change(space, request=request, caller=caller, email=email, to=None)
 
     async def _change(
@@ -187,7 +188,7 @@ class Grants:
         target = grants.get(member.user) if member else None
         oneself = member is not None and member.user == caller
         decide_role(found, caller=grants.get(caller), target=target, to=to, oneself=oneself)
-        if member is None:  # told only to those who may invite
+        if member is None:  # told only to callers who may invite members
             raise NoSuchAccount
         before = target.role if target else None
         if before is to:
@@ -225,7 +226,9 @@ class Grants:
             await change("")
 
     async def _room(self, space: SpaceRecord, member: Account, *, by: UserId) -> list[Gate]:
-        """The gates to pass with a new grant. Raise LimitReached if the space or the member has no room for it."""
+        """Return the gates to pass with a new grant. Raise LimitReached if the space or the member has no room for
+        it.
+        """
         gates = await self._gates.gates(f"members {space.space}", f"memberships {member.user}")
         found = await self._spaces.members(space.space)
         if found is not None and len(found[1]) >= (most := self._holdings.members):

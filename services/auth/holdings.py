@@ -1,12 +1,12 @@
-"""Limits of the number of things that one person or one space may have, so that no list grows without bound, least
-of all by the doing of others.
+"""Limits of the number of objects that one person or one space may have, so that no list grows without bound, least of
+all through actions of other people.
 
-What is there is counted when something is added, by reading it, since lists are as long as their limits at most; no
-counter has to be kept true. Two that add at once do not both go by the same count: both pass a gate, and the second
-one counts again.
+Existing objects are counted by reading the list when one is added, since lists are never longer than their limits;
+there is no counter that could be wrong. Two concurrent additions cannot rely on the same count: both pass a gate, and
+the second one has to count again.
 
-What others can fill is shared as pools are (runtime.pool): one giver may have given somebody as many as that leaves
-free, so that whoever comes next finds something.
+A list that others can fill is shared as pools are (runtime.pool): one giver may have added as many items as that leaves
+free, so that the next giver always finds room.
 """
 
 from __future__ import annotations
@@ -30,44 +30,47 @@ _RETRIES: Final = RetryPolicy(max_attempts=8, first_pause_seconds=0.02, max_paus
 
 
 KEPT_FOR_KNOWN: Final = 8
-"""One part in so many of what others can fill is kept for those whom its owner has let in somewhere. Accounts are free,
-so that strangers are never too few to fill the rest."""
+"""Reciprocal of the part of a list that is reserved for people whom its owner has admitted to a space. Accounts are
+free of charge, so that strangers could otherwise fill any list.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldingLimits:
-    """Maximum numbers of things of each kind."""
+    """Maximum numbers of objects of each kind."""
 
     spaces: int = 500
-    """Spaces that one person has made and is still a member of, besides their personal space."""
+    """Maximum number of spaces that one person has made and is still a member of, besides the personal space."""
     memberships: int = 1000
-    """Memberships of one person in spaces of others."""
+    """Maximum number of memberships of one person in spaces of others."""
     members: int = 2000
-    """Members of one space."""
+    """Maximum number of members of one space."""
     devices: int = 200
-    """Clients and browsers that one person is signed in with."""
+    """Maximum number of clients and browsers that one person is signed in with."""
     keys: int = 100
-    """Good keys of programs that one person has made."""
+    """Maximum number of valid keys of programs that one person has made."""
     links: int = 1000
-    """Links of one space, with those that were ended within a day."""
+    """Maximum number of links of one space, including those that were ended within a day."""
     links_made: int = 2000
-    """In all spaces, by one person."""
+    """Maximum number of links that one person has made in all spaces."""
 
 
 def is_full(limit: int, *, total: int, held: int) -> bool:
-    """True if who has given `held` of `total` may give no more: that would leave less than they have given."""
+    """Return True if a person who has added `held` of `total` items may add no more, because fewer free places than
+    `held` would remain.
+    """
     return total >= limit or bool(held and held + 1 > limit - total - 1)
 
 
 def is_own(membership: Membership, user: UserId) -> bool:
-    """True if the user made the space, as far as is known: before it was noted who did, the owners of a space count."""
+    """Return True if the user made the space. For spaces from before that was recorded, owners count as makers."""
     if membership.by is None:
         return membership.personal or membership.role is Role.OWNER
     return membership.by == user
 
 
 def limit_reached(limit: str, text: str) -> LimitReached:
-    """The error to raise, which is counted. `limit` is a field of HoldingLimits."""
+    """Return the error to raise, and count it in the metric. `limit` is a field of HoldingLimits."""
     metrics.LIMITS_REACHED.labels(limit).inc()
     return LimitReached(text, limit=limit)
 
@@ -75,7 +78,7 @@ def limit_reached(limit: str, text: str) -> LimitReached:
 async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
     """Return the result of `decide`, which reads and then conditionally writes.
 
-    Another writer that comes first makes it be repeated. Raise Contended with the text `busy` after 8 attempts.
+    It is repeated if a concurrent writer comes first. Raise Contended with the text `busy` after 8 attempts.
     """
     for pause in _RETRIES.pauses():
         try:

@@ -1,7 +1,7 @@
-"""Keys: a browser or a program keeps one secret, which stands for its device, and trades it for access tokens.
+"""Keys: a browser or a program keeps one secret, which stands for its device, and exchanges it for access tokens.
 
-A key is `syk_{device}{secret}`: the beginning says what it is wherever one turns up that should not. Its digest alone
-is stored. A browser's key is good for 30 days after it was last traded, a program's until its maker's date.
+A key is `syk_{device}{secret}`; the prefix identifies a leaked key as such. Only its digest is stored. A browser's key
+is valid for 30 days after its last exchange, a program's until the date that its maker chose.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from syncline.model.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 log = structlog.get_logger()
 
 NOTED_MS = HOUR
-"""A use is noted if the last one noted is so long ago, so that trading a key is one read nearly always."""
+"""Milliseconds after which a use is recorded again, so that an exchange is usually a single read."""
 
 _KEY = re.compile(r"syk_([a-z2-7]{26})[A-Za-z0-9_-]{43}")
 _SECRET_BYTES = 32
@@ -51,7 +51,7 @@ def key_digest(text: str) -> bytes:
 
 
 def parse_key(text: str) -> DeviceId:
-    """The device that a key names. Raise TokenMalformed if it is none."""
+    """Return the device that a key names. Raise TokenMalformed if the text is no key."""
     match = _KEY.fullmatch(text)
     if match is None:
         raise TokenMalformed("that is not a key")
@@ -68,7 +68,7 @@ def judge_key(text: str, device: DeviceRecord, *, now_ms: int) -> Standing:
 
 
 class Keys:
-    """Makes keys and trades them."""
+    """Makes keys and exchanges them for access tokens."""
 
     def __init__(
         self,
@@ -90,7 +90,9 @@ class Keys:
         self._clock = clock
 
     def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, str, Tokens]:
-        """A browser of a user who has just proved who they are, its key and tokens; nothing is stored yet."""
+        """Return a browser's device of a user who has just been authenticated, its key and tokens; nothing is stored
+        yet.
+        """
         until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY
         device, key = self._new(
             user=user,
@@ -108,10 +110,10 @@ class Keys:
     ) -> tuple[DeviceRecord, str]:
         """Make a program's device and its key, or return those that this request made before.
 
-        Raise RequestIdReused if it made another one, or so long ago that the secret of the services was another one.
-        Raise DeviceRevoked or TokenExpired if the calling device is not signed in, PermissionDenied if it is a
-        program itself (what got hold of a key could else stay for ever), InvalidArgument for a date that is not
-        within a year, LimitReached, Contended.
+        Raise RequestIdReused if the request made a different one, or was made under an earlier secret of the services.
+        Raise DeviceRevoked or TokenExpired if the calling device is not signed in, PermissionDenied if it is a program
+        itself (otherwise a stolen key could be made permanent), InvalidArgument for a date that is not within a year,
+        LimitReached or Contended.
         """
         now = self._clock()
         if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY:
@@ -138,7 +140,7 @@ class Keys:
         return made, key
 
     async def _try_to_add(self, program: DeviceRecord) -> bool:
-        """Add the program and return True; False if it is there already. Raise LimitReached, DeviceRevoked."""
+        """Add the program and return True; return False if it exists already. Raise LimitReached or DeviceRevoked."""
         gates = await self._gates.gates(f"keys {program.user}")
         if await self._lists.keys(program.user) < (most := self._holdings.keys):
             try:
@@ -150,9 +152,9 @@ class Keys:
         raise limit_reached("keys", f"you have {most} keys, as many as one person may have; revoke some first")
 
     async def exchange(self, text: str) -> Tokens:
-        """An access token of the key's device; a program's never outlives its key.
+        """Return an access token of the key's device; a program's token never outlives its key.
 
-        Raise TokenMalformed, TokenInvalid for a key that was never made, TokenExpired, DeviceRevoked.
+        Raise TokenMalformed, TokenInvalid for a key that was never issued, TokenExpired or DeviceRevoked.
         """
         device = await self._devices.device(parse_key(text))
         now = self._clock()
@@ -189,7 +191,7 @@ class Keys:
         return DeviceRecord(device, user, name, now, now, None, None, kind, Key(key_digest(text), until), made_by), text
 
     def _tokens(self, device: DeviceRecord) -> Tokens:
-        # A browser's key has just been traded, so it is good for longer than the token, whatever was noted.
+        # A browser's key has just been used, so it is valid for longer than the token, whatever is recorded.
         program = device.kind is DeviceKind.PROGRAM
         until = device.expires_at_ms if program else None
         return Tokens(

@@ -7,7 +7,9 @@ from syncline.model.limits import MAX_LABEL_CHARACTERS
 
 
 def check_label(text: str, *, what: str) -> str:
-    """A label, trimmed; InvalidArgument naming `what` if it is empty, too long or cannot be shown in a line."""
+    """Return the trimmed label. Raise InvalidArgument naming `what` if it is empty, too long or not printable in one
+    line.
+    """
     label = text.strip()
     if not 1 <= len(label) <= MAX_LABEL_CHARACTERS or not label.isprintable():
         raise InvalidArgument(f"{what} has 1 to {MAX_LABEL_CHARACTERS} printable characters")

@@ -1,8 +1,7 @@
-"""Public links: whoever has a link's token may read one node of a space and what is below it.
+"""Public links: the holder of a link's token may read one node of a space and what is below it.
 
-A token is 128 bits that nobody can guess, of which the digest alone is stored. A link opens until it expires, is
-revoked, or its maker may no longer write in the space, which is looked at each time: it gives away nothing that its
-maker could not.
+A token has 128 random bits; only its digest is stored. A link is valid until it expires, is revoked, or its maker may
+no longer write in the space. The maker's right is checked at each use, so a link never grants more than its maker has.
 """
 
 from __future__ import annotations
@@ -47,21 +46,21 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 _TOKEN_BYTES = 16
 
 Roles: TypeAlias = Mapping[tuple[SpaceId, UserId], Role]
-"""The roles that people have in spaces now. A person without a role is missing."""
+"""The present roles of people in spaces. A person without a role is missing."""
 _ENDED_KEPT_MS: Final = DAY
-"""A link that was revoked is kept for so long, for who repeats the request that made it."""
+"""Milliseconds for which a revoked link is kept, for repetitions of the request that made it."""
 _DROPPED_AT_ONCE: Final = 50
 
 
 def check_link_password(text: str) -> str | None:
-    """A new link's password, None for an empty one. Raise InvalidArgument if it is too long."""
+    """Return a new link's password, None for an empty one. Raise InvalidArgument if it is too long."""
     if len(text) > MAX_PASSWORD_CHARACTERS:
         raise InvalidArgument(f"the password of a link has at most {MAX_PASSWORD_CHARACTERS} characters")
     return text or None
 
 
 def is_link_token(text: str) -> bool:
-    """True if the text has the form of a link's token."""
+    """Return True if the text has the form of a link's token."""
     return _TOKEN.fullmatch(text) is not None
 
 
@@ -71,17 +70,17 @@ def token_digest(text: str) -> bytes:
 
 
 def attempts_at(link: Link) -> str:
-    """The subject of attempts with a link's password; an e-mail address has an @, so it is nobody's."""
+    """Return the subject of attempts with a link's password; it has no @, so it is no e-mail address."""
     return f"link/{link.link}"
 
 
 def _asked_for(link: Link) -> tuple[object, ...]:
-    """Return the values that the request which made a link has decided, and the token, which was told only once."""
+    """Return the values of a link that the request decides, and the token, which is returned only once."""
     return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
 
 
 def is_open(link: Link, maker: Role | None, *, now_ms: int) -> bool:
-    """Return True if a link opens, given the role that its maker has now."""
+    """Return True if a link is valid, given the present role of its maker."""
     expired = link.expires_at_ms is not None and link.expires_at_ms <= now_ms
     may_write = maker is not None and maker.allows(Access.WRITE)
     return may_write and not expired and link.revoked_at_ms is None
@@ -132,8 +131,8 @@ class Links:
     ) -> tuple[Link, str]:
         """Make a link and its token, or return those that this request made before.
 
-        Raise InvalidArgument if it would have expired already. Raise RequestIdReused if the request made another
-        one, or so long ago that the secret of the services was another one; LimitReached, Contended.
+        Raise InvalidArgument if it would have expired already. Raise RequestIdReused if the request made a different
+        one, or was made under an earlier secret of the services. Raise LimitReached or Contended.
         """
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
@@ -162,8 +161,8 @@ class Links:
         return made, token
 
     async def _try_to_add(self, link: Link) -> bool:
-        """Add the link and return True; False if it is there already. Raise LimitReached if there are too many, also
-        without those that can be dropped, and DeviceRevoked.
+        """Add the link and return True; return False if it exists already. Raise LimitReached if there are too many
+        even after ended ones were dropped. Raise DeviceRevoked.
         """
         gates = await self._gates.gates(f"links {link.space}", f"links of {link.user}")
         here, made = await asyncio.gather(self._links.links(link.space), self._links.links_of(link.user))
@@ -183,7 +182,9 @@ class Links:
             raise DeviceRevoked from None
 
     def _full(self, link: Link, here: Sequence[Link], made: Sequence[Link]) -> Callable[[], LimitReached] | None:
-        """Makes the error that says why there is no room for a link beside those here and those of its maker."""
+        """Return a factory of the error that a link exceeds the limit of its space or of its maker; None if it exceeds
+        neither.
+        """
         most, held = self._holdings.links, sum(one.user == link.user for one in here)
         hint = "End some first; a link counts for a day after its end"
         if len(here) >= most:
@@ -199,9 +200,9 @@ class Links:
         return partial(limit_reached, "links", text)
 
     async def _without_ended(self, found: Sequence[Link], makers: Roles) -> list[Link]:
-        """The links that are left when those that do not open any more were dropped, not all of them at once.
+        """Drop some of the links that are no longer valid, and return the links that are left.
 
-        One that was revoked stays for a while: the request that made it must not make it again.
+        A revoked link stays for a while: the request that made it must not make it again.
         """
         now = self._clock()
         ended = [
@@ -215,7 +216,7 @@ class Links:
         return [link for link in found if link.link not in dropped]
 
     async def _makers(self, found: Sequence[Link]) -> Roles:
-        """The roles that those who made these links of one space have there now."""
+        """Return the present roles, in their space, of the people who made these links."""
         standing = await self._spaces.standing(found[0].space, *(link.user for link in found)) if found else None
         return {(grant.space, user): grant.role for user, grant in standing[1].items()} if standing else {}
 
@@ -227,7 +228,7 @@ class Links:
         return await self._passwords.verify(password, made.password_hash, share) is not Verdict.WRONG
 
     async def of_space(self, space: SpaceId, *, user: UserId, device: DeviceId) -> list[Link]:
-        """The links that open now, newest first."""
+        """Return the valid links, newest first."""
         await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.links(space)
         makers, now = await self._makers(found), self._clock()
@@ -235,7 +236,7 @@ class Links:
         return sorted(kept, key=lambda link: link.place)
 
     async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
-        """End a link; revoked already, it stays so. Raise NoSuchLink."""
+        """End a link. Idempotent. Raise NoSuchLink."""
         await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.link(space, link)
         if found is None:
@@ -246,9 +247,9 @@ class Links:
     # ---- for anybody who has the token
 
     async def open(self, token: str, *, password: str, peer: str) -> tuple[Link, AccessToken]:
-        """The link of a token, and an access token for what it opens, which does not outlive it.
+        """Return the link of a token, and an access token for its node, which does not outlive the link.
 
-        Raises NoSuchLink, and where there is a password LinkPasswordNeeded, WrongPassword, TooManyAttempts and
+        Raise NoSuchLink; for a link with a password also LinkPasswordNeeded, WrongPassword, TooManyAttempts or
         TooMuchAtOnce.
         """
         link = await self._links.link_with_token(token_digest(token)) if is_link_token(token) else None
@@ -277,16 +278,18 @@ class Links:
     # ---- for who has opened it
 
     async def role(self, opened: LinkScope, space: SpaceId) -> Role | None:
-        """Return the role that an opened link gives in a space: to read its own one as long as it opens, else None."""
+        """Return the role that an opened link gives in a space: a reader's in its own space for as long as the link is
+        valid, else None.
+        """
         if opened.space != space:
             return None
         link = await self._links.link(opened.space, opened.link)
         return Role.VIEWER if link is not None and await self._opens(link) else None
 
     async def count_download(self, opened: LinkScope, request: RequestId) -> bool:
-        """Count one download where the link limits them, once for each request; whether it does.
+        """Count one download if the link limits them, once for each request; return True if the link limits them.
 
-        Raise NoSuchLink if it does not open any more. Raise LinkExhausted.
+        Raise NoSuchLink if the link is no longer valid. Raise LinkExhausted.
         """
         link = await self._links.link(opened.space, opened.link)
         if link is None or not await self._opens(link):

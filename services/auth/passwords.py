@@ -1,4 +1,4 @@
-"""Passwords: argon2id, beside the event loop, in bounded memory."""
+"""Passwords: argon2id in threads, with bounded memory."""
 
 from __future__ import annotations
 
@@ -21,27 +21,31 @@ from syncline.model.limits import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTE
 T = TypeVar("T")
 
 MEMORY_KIB = 32 * 1024
-"""Not less: glibc serves requests below 32 MiB from its heaps as soon as one of that size was freed, and keeps them. At
-32 MiB each hash maps its memory and gives it back, so that a burst of sign-ins leaves nothing behind."""
+"""Memory of one hash, in KiB. It must not be less: glibc serves requests below 32 MiB from its heaps once a block of
+that size was freed, and keeps that memory. From 32 MiB on, each hash maps its memory and returns it, so that a burst of
+sign-ins leaves no memory behind.
+"""
 ROUNDS = 2
 
 Verdict = Enum("Verdict", "WRONG RIGHT RIGHT_BUT_OUTDATED")
-"""The result of comparing a password with a hash. Outdated means that the hash was made with other parameters."""
+"""The result of comparing a password with a hash. RIGHT_BUT_OUTDATED means that the hash was made with other
+parameters.
+"""
 
 
 def check_password(text: str) -> str:
-    """A new password if it can be one. Raise InvalidArgument if not."""
+    """Return a new password in normal form. Raise InvalidArgument if it is no valid password."""
     if not MIN_PASSWORD_CHARACTERS <= len(text) <= MAX_PASSWORD_CHARACTERS:
         raise InvalidArgument(f"a password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters")
     return text
 
 
 class Passwords:
-    """Hashes and verifies, at most `workers` at a time, each of which takes `memory_kib`.
+    """Hashes and verifies passwords, at most `workers` at a time, each of which takes `memory_kib`.
 
-    There are `places` for those being served and those that wait: few, so that nobody waits for long. They are shared
-    among accounts (or links) and networks: one network leaves a fifth of them to others. Without a place TooMuchAtOnce
-    is raised at once, which says when to come back.
+    There are `places` for requests that are being served or wait: few, so that the wait is short. They are shared among
+    accounts (or links) and networks: one network leaves a fifth of them to others. Without a free place TooMuchAtOnce
+    is raised at once, with the time to wait.
     """
 
     def __init__(
@@ -61,11 +65,13 @@ class Passwords:
         self._threads.shutdown(cancel_futures=True)
 
     async def hash(self, password: str, share: Share) -> str:
-        """Return the text that is stored for a password: the hash with its salt and parameters."""
+        """Return the stored form of a password: the hash with its salt and parameters."""
         return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
 
     async def verify(self, password: str, stored: str | None, share: Share) -> Verdict:
-        """Compare `password` with the hash. None, which stands for a missing account, takes as long and is wrong."""
+        """Compare `password` with the hash. None, which stands for a missing account, takes the same time and is
+        WRONG.
+        """
         return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody), share)
 
     def _verify(self, password: str, stored: str) -> Verdict:
@@ -79,17 +85,17 @@ class Passwords:
         if not self._places.try_take(1, share):
             raise self._places.refused("too many passwords are looked at in this moment, try again in a few seconds")
         hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        # The place is taken until the thread is done, which goes on when its caller gives up.
+        # The place is taken until the thread ends, which continues if its caller is cancelled.
         hashing.add_done_callback(lambda _: self._places.give(1, share))
         return await hashing
 
 
 def _normalized(password: str) -> str:
-    # Keyboards differ in how they compose a letter with its accent; the longest password bounds the work.
+    # Keyboards differ in how they compose a letter with its accent. Truncation to the maximum length bounds the work.
     return unicodedata.normalize("NFC", password[: MAX_PASSWORD_CHARACTERS + 1])
 
 
 def _unmatchable_hash(memory_kib: int, rounds: int) -> str:
-    """A well-formed hash of these parameters that no password is known for."""
+    """Return a well-formed hash with these parameters that no known password matches."""
     salt, digest = (base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
     return f"$argon2id$v=19$m={memory_kib},t={rounds},p=1${salt}${digest}"

@@ -1,7 +1,8 @@
-"""The ports of auth. Each obligation stands here once; every adapter passes the same suite.
+"""The ports of auth. Each docstring states the obligations of adapters; `tests/contract` checks every adapter against
+them.
 
-All reads are consistent: they see every write that was acknowledged before they began. All methods raise Unavailable
-when the backend does not answer or throttles; a write may then have happened or not.
+All reads are consistent: they include every write that was acknowledged before they began. All methods raise
+Unavailable if the backend does not answer or throttles; a write may then have been carried out or not.
 """
 
 from __future__ import annotations
@@ -28,118 +29,124 @@ from syncline.model.identifiers import DeviceId, LinkId, RequestId, SpaceId, Use
 
 
 class ChainMoved(Exception):
-    """The device's chain is not the one that was read: another refresh won."""
+    """The device's chain changed after it was read: a concurrent refresh succeeded."""
 
 
 class GrantMoved(Exception):
-    """A grant is not the one that was read, or the change would leave no owner: read again and decide anew."""
+    """A grant changed after it was read, or the change would leave no owner: read again and decide anew."""
 
 
 class AliasTaken(Exception):
-    """The user has, or had, another space of this alias."""
+    """The user has, or had, another space with this alias."""
 
 
 class MakerEnded(Exception):
-    """The device by which something is made is revoked, or not there."""
+    """The device that makes the object is revoked, or does not exist."""
 
 
 class GateMoved(Exception):
-    """Something else has passed a gate since it was read: count again and decide anew."""
+    """A concurrent addition has passed a gate since it was read: count again and decide anew."""
 
 
 class GateStore(Protocol):
-    """Gates, by which no two additions are decided on the same count.
+    """Gates, which ensure that no two additions rely on the same count.
 
-    What adds something takes `gates` that were read before counting. It passes all of them as it adds. It raises
-    GateMoved, and nothing is changed, if one is not the version that was read or another writer is at it at the moment.
+    A method with the argument `gates` adds an object and passes all gates in one transaction; the gates were read
+    before counting. It raises GateMoved and changes nothing if one gate has another version than the one read, or a
+    concurrent writer is changing it.
     """
 
     async def gates(self, *names: str) -> list[Gate]:
-        """The gates of these names; one that nothing has passed has version 0."""
+        """Return the gates of these names; a gate that nothing has passed has version 0."""
 
 
 class AccountStore(Protocol):
-    """People, found by address and by id."""
+    """Store of accounts, found by address and by id."""
 
     async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
-        """Store the account, its personal space with the owner's grant, and its first device: all or nothing.
+        """Store the account, its personal space with the owner's grant, and its first device, atomically.
 
         The alias of the personal space is its name.
 
-        Raises AccountExists if the address is taken. Of several at once for one address, one succeeds.
+        Raise AccountExists if the address is taken. Of concurrent calls for one address, one succeeds.
         """
 
     async def login(self, email: str) -> Login | None:
-        """The account with this normalised address."""
+        """Return the account with this normalised address; None if there is none."""
 
     async def account(self, user: UserId) -> Account | None:
-        """The account with this id."""
+        """Return the account with this id; None if there is none."""
 
     async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
-        """Store `new` if `old` is still the hash; else do nothing."""
+        """Store `new` if `old` is still the stored hash; otherwise do nothing."""
 
 
 class DeviceStore(Protocol):
-    """Devices with their refresh chains and keys."""
+    """Store of devices with their refresh chains and keys."""
 
     async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
-        """Store a new device; False, and nothing is changed, if the id is there already. `gates`: see GateStore.
+        """Store a new device and return True. Change nothing and return False if the id exists already. GateStore
+        describes `gates`.
 
-        Raise MakerEnded if the device that is `made_by` another one is added after that one was revoked.
+        Raise MakerEnded if the device is `made_by` another one that is revoked.
         """
 
     async def device(self, device: DeviceId) -> DeviceRecord | None:
-        """The device, revoked or not; None for one that never was or was dropped long after it expired."""
+        """Return the device, revoked or not; None for a device that never existed or was dropped long after it
+        expired.
+        """
 
     async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
-        """The devices of a user in no order, but those that were forgotten.
+        """Return the devices of a user, except forgotten ones, in no order.
 
-        One added a moment ago may be missing, unless it is `including`.
+        A device that was added a moment ago may be missing, unless it is `including`.
         """
 
     async def keys_of(self, maker: DeviceId) -> list[DeviceRecord]:
-        """The devices of programs that are `made_by` a device, revoked or not, in no order."""
+        """Return the devices of programs that are `made_by` a device, revoked or not, in no order."""
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
-        """Make `to` the chain if its current token is still that of `expected` and the device is not revoked.
+        """Replace the chain by `to` if its current token is still that of `expected` and the device is not revoked.
 
-        Else raises ChainMoved. Done already (the chain is `to`), it succeeds again.
+        Otherwise raise ChainMoved. Succeeds again if the chain is already `to`.
         """
 
     async def key_used(self, device: DeviceId, *, seen_at_ms: int, expires_at_ms: int) -> None:
-        """Note when a device's key was used last, and until when it is good now.
+        """Record the last use of a device's key, and the new time until which the key is valid.
 
-        Does nothing for a device that has no key, is revoked, or was seen later than that.
+        Do nothing for a device that has no key, is revoked, or was seen later than that.
         """
 
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
-        """Revoke; once revoked, a device stays so, with the first time. Does nothing for an unknown device."""
+        """Revoke a device. A revoked device keeps the time of its first revocation. Do nothing for an unknown
+        device.
+        """
 
     async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:
-        """Leave a device that has ended out of the list of its user's. It is found by its id until `until_ms`."""
+        """Remove an ended device from the list of its user. It can be found by its id until `until_ms`."""
 
 
 class SpaceStore(Protocol):
-    """Spaces and grants. A space's `owners`, the grants and what is known of aliases change together or not at all.
+    """Store of spaces and grants. A space's `owners`, its grants and its aliases change together, atomically.
 
-    Of one user's aliases no two fold alike (`aliases.fold_alias`). One that was given stays that space's, also when the
-    grant has gone: given again for the same space it is accepted, for another AliasTaken is raised.
+    No two aliases of one user have the same folded form (`aliases.fold_alias`). An alias stays reserved for its space
+    after the grant has ended: assigning it to the same space again succeeds, to another one raises AliasTaken.
     """
 
     async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
-        """Store a space and its first grant; False, and nothing is changed, if the id is there already.
+        """Store a space and its first grant, and return True. Change nothing and return False if the id exists already.
 
-        Raises AliasTaken; `gates`: see GateStore.
+        Raise AliasTaken. GateStore describes `gates`.
         """
 
     async def memberships(self, user: UserId) -> list[Membership]:
-        """The spaces that a user has a grant in, in no order."""
+        """Return the spaces that a user has a grant in, in no order."""
 
     async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
-        """The space with all its grants in no order; None if there is no such space."""
+        """Return the space with all its grants in no order; None if there is no such space."""
 
     async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
-        """The space with the grants that these users have, in one read; None if there is no such space."""
+        """Return the space with the grants of these users, in one read; None if there is no such space."""
 
     async def change_grant(
         self,
@@ -156,134 +163,138 @@ class SpaceStore(Protocol):
     ) -> None:
         """Replace a member's role if it is `before`, an owner remains, and `by` is an owner or the member.
 
-        One of `before` and `after` is a role; None is no grant.
+        At least one of `before` and `after` is a role; None means no grant.
 
-        `done`, the request that asks for it, is noted along; the role stays as it is if it was noted before.
+        `done`, the mutation request, is recorded in the same transaction; if it was recorded before, the role is
+        unchanged.
 
-        `alias` comes with a new grant (`before` is None); a grant that is changed keeps the one that it has.
-        `writes_since_ms` is that of the grant as it is afterwards. `gates`, of a new grant: see GateStore. Raises
-        GrantMoved if one of these does not hold, or another writer is at it at this moment. Raise AliasTaken.
+        `alias` is for a new grant (`before` is None); an existing grant keeps its alias. `writes_since_ms` is the value
+        after the change. GateStore describes `gates`, which are for a new grant. Raise GrantMoved if a condition does
+        not hold, or a concurrent writer is changing one of the items. Raise AliasTaken.
         """
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
-        """Give a grant from the time before aliases one. Does nothing if it has one, or is not there.
+        """Assign an alias to a grant from before aliases existed. Do nothing if it has one, or does not exist.
 
-        Raises AliasTaken. Raise Unavailable if another writer is at it at this moment.
+        Raise AliasTaken. Raise Unavailable if a concurrent writer is changing the grant.
         """
 
 
 class AccessStore(Protocol):
-    """The one read that stands behind every access."""
+    """The read behind every check of access."""
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
-        """The user's grant in the space and the device, in one round trip."""
+        """Return the user's grant in the space and the device, in one round trip."""
 
     async def accesses(
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
-        """Return those of the grants and devices that are there, in one round trip for each hundred."""
+        """Return those of the grants and devices that exist, in one round trip for each hundred."""
 
 
 class AttemptStore(Protocol):
-    """Counters of attempts with passwords, shared by all processes.
+    """Store of counters of password attempts, shared by all processes.
 
-    `subject` is what a password is tried on: the address of an account, or a name that is no address.
+    `subject` is the target of an attempt: the address of an account, or a name that is no address.
     """
 
     async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
-        """Count one attempt at a subject from `peer`, or from anywhere if that is None.
+        """Count one attempt at a subject from `peer`, or from any network if `peer` is None.
 
-        A counter lasts `window_ms` from its first attempt. Returns 0 if the attempt was counted; if `limit` are
-        counted already, it is not counted and the milliseconds until the counter ends are returned. Of n attempts
-        at once, no more than `limit` are counted.
+        A counter lasts `window_ms` from its first attempt. Return 0 if the attempt was counted. If `limit` attempts are
+        counted already, do not count it, and return the milliseconds until the counter ends. Of n concurrent attempts,
+        at most `limit` are counted.
         """
 
     async def forget_attempts(self, *, subject: str, peer: str) -> None:
-        """Set the counter of this peer and that of the subject as a whole back to 0."""
+        """Reset the counter of this peer, and that of the subject as a whole, to 0."""
 
     async def take_back_attempt(self, *, subject: str, peer: str) -> None:
-        """Lower the counter of a subject and `peer` by one attempt, unless it is 0."""
+        """Decrement the counter of a subject and `peer`, unless it is 0."""
 
     async def know_network(self, *, subject: str, peer: str, until_ms: int) -> None:
-        """Note until `until_ms` that a right password of the subject came from `peer`."""
+        """Record, until `until_ms`, that a correct password of the subject came from `peer`."""
 
     async def knows_network(self, *, subject: str, peer: str, now_ms: int) -> bool:
-        """True if that is noted for `peer` until later than now."""
+        """Return True if `peer` is recorded for the subject until later than `now_ms`."""
 
 
 class LinkStore(Protocol):
     """Store of public links."""
 
     async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
-        """Store a new link; False, and nothing is changed, if its id in this space or its token is there already.
+        """Store a new link and return True. Change nothing and return False if its id in this space or its token exists
+        already.
 
-        `gates`: see GateStore. Raise MakerEnded as `add_device`.
+        GateStore describes `gates`. Raise MakerEnded as `add_device` does.
         """
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
-        """The link, revoked or not; None for one that never was or was dropped long after it ended."""
+        """Return the link, revoked or not; None for a link that never existed or was dropped long after it ended."""
 
     async def link_with_token(self, token: bytes) -> Link | None:
-        """The link whose token has this digest. None also for one that was revoked."""
+        """Return the link whose token has this digest; None if there is none or it was revoked."""
 
     async def links(self, space: SpaceId) -> list[Link]:
-        """The links of a space in no order. Some may have expired or be revoked."""
+        """Return the links of a space in no order, including expired and revoked ones."""
 
     async def links_of(self, user: UserId) -> list[Link]:
-        """The links of all spaces that a user made, as they made them, but for those that were revoked.
+        """Return the links that a user made in all spaces, as they were made, except revoked ones.
 
-        Those that were made before the store kept such a list are missing.
+        Links from before the store kept this list are missing.
         """
 
     async def revoke_link(self, link: Link, *, at_ms: int) -> None:
-        """Revoke; once revoked, a link stays so, with the first time. Does nothing for an unknown link.
+        """Revoke a link. A revoked link keeps the time of its first revocation. Do nothing for an unknown link.
 
-        The link opens no more and counts no more among those of its maker, both or neither.
+        The token of the link and its entry in the list of its maker are removed atomically.
         """
 
     async def without_ended(self, made: Sequence[Link]) -> list[Link]:
-        """Return those of the links from `links_of` that are there and not revoked. The others leave that list.
+        """Return those of the links from `links_of` that exist and are not revoked. Remove the others from that list.
 
-        A process that ended while it revoked a link in several steps has left such ones.
+        A process that died while it revoked a link in several steps may have left such entries.
         """
 
     async def drop_link(self, link: Link) -> None:
-        """Remove a link and what its token leads to, as if it had never been."""
+        """Remove a link and its token, as if it had never existed."""
 
     async def count_download(self, space: SpaceId, link: LinkId, request: RequestId, *, now_ms: int) -> bool:
-        """Count one download if the link is not revoked and allows one more; whether it is counted.
+        """Count one download if the link is not revoked and allows one more; return True if it is counted.
 
-        A request that was counted stays so, and is not counted again within ANSWER_DAYS from `now_ms`, milliseconds
-        since 1970. Of n requests at once, no more than the link allows are counted.
+        A counted request is not counted again within ANSWER_DAYS from `now_ms`, in milliseconds since 1970, and returns
+        True again. Of n concurrent requests, at most as many as the link allows are counted.
         """
 
 
 class RequestStore(Protocol):
-    """Mutation requests that were carried out, for ANSWER_DAYS."""
+    """Store of the mutation requests that were carried out, kept for ANSWER_DAYS."""
 
     async def done(self, user: UserId, request: RequestId) -> bytes | None:
-        """The fingerprint of a user's request; None if it was not carried out, or too long ago."""
+        """Return the fingerprint of a user's request; None if it was not carried out, or too long ago."""
 
     async def note(self, done: Done) -> None:
-        """Note a request. Does nothing if one was noted under this id before."""
+        """Record a request. Do nothing if a request is recorded under this id."""
 
 
 class UploadStore(Protocol):
-    """Store of the spaces that are written to, hour by hour, and of what was measured of their uploads."""
+    """Store of the spaces that are written to, hour by hour, and of the measures of their uploads."""
 
     async def note_writing(self, space: SpaceId, *, hour: int) -> None:
-        """Note that credentials to write were issued in this hour since 1970. Idempotent."""
+        """Record that credentials to write were issued in this hour since 1970. Idempotent."""
 
     async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
-        """Up to `limit` spaces that were noted in an hour, in the order of their ids, greater than `after`."""
+        """Return up to `limit` spaces that were recorded in an hour, in the order of their ids, greater than
+        `after`.
+        """
 
     async def uploads(self, space: SpaceId) -> SpaceUploads | None:
         """Return the last measure of the uploads of a space; None if there is none."""
 
     async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
-        """Keep this in place of what was said before; False if what was said before was measured later."""
+        """Replace the stored measure and return True; return False if the stored one was measured later."""
 
 
 class IdentityStore(
@@ -298,14 +309,14 @@ class IdentityStore(
     GateStore,
     Protocol,
 ):
-    """Everything, as the adapters implement it."""
+    """All stores of auth in one, as the adapters implement them."""
 
 
 class CredentialSource(Protocol):
     """Source of temporary credentials."""
 
     async def assume(self, *, session_name: str, policy: str, seconds: int) -> TemporaryCredentials:
-        """Credentials of the transfer role, narrowed to `policy`, for `seconds`.
+        """Return credentials of the transfer role, restricted to `policy`, for `seconds`.
 
         `session_name` has 2 to 64 characters of [A-Za-z0-9_+=,.@-] and appears in the audit log.
         """

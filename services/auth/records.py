@@ -1,4 +1,4 @@
-"""The records of auth: accounts, devices, spaces and grants, as stores keep them and decisions see them."""
+"""The records of auth: accounts, devices, spaces and grants, as stores keep them and decisions use them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from syncline.model.accounts import DeviceKind, Role
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 
 Clock: TypeAlias = Callable[[], int]
-"""The time now, milliseconds since 1970."""
+"""Function that returns the present time in milliseconds since 1970."""
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -30,7 +30,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """An account with what proves that somebody is its owner."""
+    """An account with its password hash."""
 
     account: Account
     password_hash: str = field(repr=False)
@@ -38,10 +38,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The chain of a device's refresh tokens, up to the current one. Only the SHA-256 of a token is kept.
+    """The chain of a device's refresh tokens, up to the current one. Only the SHA-256 of each token is kept.
 
-    `family` is the digest of the part that all tokens of the device have in common: it tells a token that was issued
-    once from one that somebody made up. `previous` was traded for `current`, and is None at the start.
+    `family` is the digest of the part that all tokens of the device share: it distinguishes a token that was issued
+    once from a forged one. `previous` was exchanged for `current`, and is None at the start.
     """
 
     family: bytes = field(repr=False)
@@ -52,7 +52,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The stored part of a key: its SHA-256, and the time until which it is good."""
+    """The stored part of a key: its SHA-256, and the time until which it is valid."""
 
     digest: bytes = field(repr=False)
     expires_at_ms: int
@@ -72,18 +72,20 @@ class DeviceRecord:
     kind: DeviceKind = DeviceKind.CLIENT
     key: Key | None = None
     made_by: DeviceId | None = None
-    """The device by which a program's key was made; None for other devices, and for keys from before that was noted."""
+    """The device that made a program's key; None for other devices, and for keys from before that was recorded."""
 
     @property
     def expires_at_ms(self) -> int:
-        """When it will be signed out, unless it is used before (a program: in any case)."""
+        """The time at which the device will be signed out unless it is used before; a program's key ends then in any
+        case.
+        """
         secret = self.key or self.chain
         assert secret is not None, "a device has a chain or a key"
         return secret.expires_at_ms
 
     @property
     def place(self) -> str:
-        """The position of the device in a listing: a text that compares as the entries do, newest first."""
+        """The sort key of the device in a listing, newest first, as text."""
         return _newest_first(self.created_at_ms, self.device)
 
 
@@ -100,10 +102,10 @@ class SpaceRecord:
 
 @dataclass(frozen=True, slots=True)
 class GrantRecord:
-    """A user's role in a space. `alias` is None for one from the time before aliases that was not read since.
+    """A user's role in a space. `alias` is None for a grant from before aliases existed that was not read since.
 
-    `writes_since_ms` is when the right to write was given, in milliseconds since 1970: it stays through changes between
-    roles that write. Zero without that right, and if it came with the space.
+    `writes_since_ms` is the time at which the right to write was granted, in milliseconds since 1970; changes between
+    roles that may write keep it. It is 0 without that right, and for the maker of the space.
     """
 
     space: SpaceId
@@ -115,15 +117,16 @@ class GrantRecord:
 
     @property
     def place(self) -> str:
-        """The position of the member in a listing, by address: a text that compares as the entries do."""
+        """The sort key of the member in a listing, by address, as text."""
         return f"{self.email} {self.user}"
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A space as one of its members sees it. `alias` as in Grant.
+    """A space from the view of one of its members. `alias` is as in GrantRecord.
 
-    `by` is who gave the grant: the member, if they made the space. None for a grant from before that was noted.
+    `by` is the giver of the grant: the member, if the member made the space; None for a grant from before that was
+    recorded.
     """
 
     space: SpaceId
@@ -135,18 +138,16 @@ class Membership:
 
     @property
     def place(self) -> str:
-        """The position of the space in a listing, personal spaces first, then by name: a text that compares as the
-        entries do.
-        """
+        """The sort key of the space in a listing, personal spaces first, then by name, as text."""
         return f"{int(not self.personal)}{self.name.casefold()}\0{self.space}"
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A public link to a node of a space. `token` is the SHA-256 of what opens it.
+    """A public link to a node of a space. `token` is the SHA-256 of the link's token.
 
-    `expires_at_ms` is None for a link that does not expire; `max_downloads` is 0 for any number, which is then not
-    counted. `user` made it.
+    `expires_at_ms` is None for a link that does not expire; `max_downloads` is 0 for any number, and downloads are then
+    not counted. `user` made the link.
     """
 
     link: LinkId
@@ -161,11 +162,11 @@ class Link:
     downloads: int = 0
     revoked_at_ms: int | None = None
     made_by: DeviceId | None = None
-    """The device by which the link was made; None for a link from before that was noted."""
+    """The device that made the link; None for a link from before that was recorded."""
 
     @property
     def place(self) -> str:
-        """The position of the link in a listing: a text that compares as the entries do, newest first."""
+        """The sort key of the link in a listing, newest first, as text."""
         return _newest_first(self.created_at_ms, self.link)
 
 
@@ -173,7 +174,7 @@ class Link:
 class Gate:
     """The version of one limited list.
 
-    Each addition raises it by one, on condition that it is still the version that was read.
+    Each addition increments it, on the condition that it is still the version that was read.
     """
 
     name: str
@@ -182,7 +183,9 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A user's mutation request that was carried out. `fingerprint` tells it from another one that bears its id."""
+    """A user's mutation request that was carried out. `fingerprint` distinguishes it from a different request with the
+    same id.
+    """
 
     user: UserId
     request: RequestId
@@ -192,9 +195,9 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUploads:
-    """The last measure of the objects of a space, in bytes and objects, and whether further ones are refused.
+    """The last measure of the objects of a space, in bytes and objects, and whether further uploads are refused.
 
-    `measured_at_ms` is greater with each measure, in milliseconds since 1970.
+    `measured_at_ms` increases with each measure, in milliseconds since 1970.
     """
 
     refused: bool
@@ -216,5 +219,5 @@ class TemporaryCredentials:
 
 
 def _newest_first(created_at_ms: int, ident: str) -> str:
-    """Return the position in a listing that has the newest first: a text that compares as the entries do."""
+    """Return a sort key for a listing with the newest first, as text."""
     return f"{10**18 - created_at_ms:019}{ident}"

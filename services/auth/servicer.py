@@ -53,7 +53,7 @@ _P = TypeVar("_P")
 
 _WRITTEN = "written spaces"
 ITEMS_PER_CALL: Final = 50
-"""Number of items read for a listing that count as one more call."""
+"""Number of items read for a listing that cost as much as one call."""
 
 
 class AuthServicer(AuthServiceServicer):
@@ -134,7 +134,7 @@ class AuthServicer(AuthServiceServicer):
 
     async def ExchangeKey(self, request: auth_pb2.ExchangeKeyRequest, context: Context) -> auth_pb2.ExchangeKeyResponse:
         peer = current_network()
-        self._parsed(parse_key, request.key, peer=peer)  # before its digest is made
+        self._parsed(parse_key, request.key, peer=peer)  # parsed before its digest is computed
         self._anonymous_calls.admit(peer=peer, secret=key_digest(request.key))
         tokens = await self._keys.exchange(request.key)
         return auth_pb2.ExchangeKeyResponse(tokens=wire.tokens_to_wire(tokens))
@@ -259,7 +259,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.ListLinksResponse(links=page, next_page_token=token)
 
     async def RevokeLink(self, request: auth_pb2.RevokeLinkRequest, context: Context) -> auth_pb2.RevokeLinkResponse:
-        request_id_from_wire(request.request_id)  # a link that has ended stays so, however often it is asked for
+        request_id_from_wire(request.request_id)  # revoking is idempotent, so the id is only checked
         space = space_id_from_wire(request.space_id)
         link = link_id_from_wire(request.link_id)
         caller = current_user()
@@ -268,7 +268,7 @@ class AuthServicer(AuthServiceServicer):
 
     async def OpenLink(self, request: auth_pb2.OpenLinkRequest, context: Context) -> auth_pb2.OpenLinkResponse:
         peer = current_network()
-        # With a password it is an attempt, of which there are fewer.
+        # A call with a password counts as an attempt, which has a lower limit.
         is_counted = not request.password and is_link_token(request.token)
         visitors = token_digest(f"{peer} {request.token}") if is_counted else None
         self._anonymous_calls.admit(peer=peer, secret=visitors)
@@ -278,7 +278,7 @@ class AuthServicer(AuthServiceServicer):
     async def CountLinkDownload(
         self, request: auth_pb2.CountLinkDownloadRequest, context: Context
     ) -> auth_pb2.CountLinkDownloadResponse:
-        # Gateways of earlier releases send none, and repeat nothing.
+        # Gateways of earlier releases send no request id, and never repeat a call.
         ident = request_id_from_wire(request.request_id) if request.request_id else new_request_id()
         return auth_pb2.CountLinkDownloadResponse(limited=await self._links.count_download(current_link(), ident))
 
@@ -318,9 +318,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.CheckWritersResponse(device_ids=writers)
 
     def _parsed(self, parse: Callable[[str], _P], text: str, *, peer: str) -> _P:
-        """Return what a presented secret says of itself. Raise TokenMalformed if it says nothing, which counts for
-        the network.
-        """
+        """Parse a presented secret. Raise TokenMalformed if it is malformed, and count that for the network."""
         try:
             return parse(text)
         except TokenMalformed:
@@ -328,7 +326,9 @@ class AuthServicer(AuthServiceServicer):
             raise
 
     async def _signed_in(self) -> Identity:
-        """The calling user, whose device was not signed out since its access token was made."""
+        """Return the calling user, after checking that the device was not signed out since its access token was
+        issued.
+        """
         caller = current_user()
         await self._devices.calling(user=caller.user, device=caller.device)
         return caller
@@ -344,10 +344,10 @@ M = TypeVar("M", bound=Message)
 
 
 def _page(request: Any, items: Sequence[P], to_wire: Callable[[P], M], *, listing: str) -> tuple[list[M], str]:
-    """The page that a request asks for, and the token of the next one. Raise InvalidPageToken.
+    """Return the requested page, and the token of the next one. Raise InvalidPageToken.
 
-    All items were read, since they are in another order than the table has them: that is paid for, however small the
-    page is.
+    All items were read, since the table has them in another order. The caller is charged for all of them, however small
+    the page is.
     """
     charge(len(items) // ITEMS_PER_CALL)
     return page_of(

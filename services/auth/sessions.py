@@ -1,10 +1,10 @@
-"""Sessions: a device signs in, trades its refresh token again and again, and is found out if a token was copied.
+"""Sessions: a device signs in and exchanges its refresh token again and again; a copied token is detected.
 
-A refresh token is `{device}.{family}{secret}`, where the family is the same for all tokens of a device and the
-secret is new each time. Only digests are stored. At any time one token is current. The one before it is taken too as
-long as the current one was never used, since its answer may have been lost; the current one is then replaced, so that
-whoever holds it is found out. Any other token of the family is a copy, and the device is signed out, with the keys that
-it has made. A copy that comes when the device is signed out already ends the keys that are left.
+A refresh token is `{device}.{family}{secret}`; the family is the same for all tokens of a device, and the secret is new
+each time. Only digests are stored. At any time one token is current. Its predecessor is accepted as well until the
+current one is used, since the answer with the current one may have been lost; the current token is then replaced, so
+that a thief who holds it is detected. Any other token of the family is a copy: the device is signed out, and the keys
+that it has made end. A copy that arrives after the device was signed out ends the keys that are left.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DEVICE_CHARACTERS = 26
 _FAMILY_BYTES = 16
 _SECRET_BYTES = 32
 _LONGEST = 128
-"""More characters than a token has."""
+"""Maximum number of characters that are parsed, more than a token has."""
 
 Standing = Enum("Standing", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
 """The state of a presented refresh token with respect to the device that it names."""
@@ -47,7 +47,7 @@ Standing = Enum("Standing", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A refresh token in its parts."""
+    """A refresh token, split into its parts."""
 
     device: DeviceId
     family: bytes = field(repr=False)
@@ -55,12 +55,12 @@ class RefreshToken:
 
     @classmethod
     def first(cls, device: DeviceId) -> RefreshToken:
-        """The first token of a device."""
+        """Return the first token of a device."""
         return cls(device, secrets.token_bytes(_FAMILY_BYTES), secrets.token_bytes(_SECRET_BYTES))
 
     @classmethod
     def parse(cls, text: str) -> RefreshToken:
-        """The parts of a presented token. Raise TokenMalformed."""
+        """Return the parts of a presented token. Raise TokenMalformed."""
         device, _, opaque = text[: _LONGEST + 1].partition(".")
         try:
             raw = base64.b64decode(opaque, altchars=b"-_", validate=True)
@@ -74,7 +74,7 @@ class RefreshToken:
         return f"{self.device}.{base64.urlsafe_b64encode(self.family + self.secret).decode()}"
 
     def successor(self) -> RefreshToken:
-        """The next token of the family."""
+        """Return the next token of the family."""
         return replace(self, secret=secrets.token_bytes(_SECRET_BYTES))
 
     def family_digest(self) -> bytes:
@@ -114,7 +114,7 @@ def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> St
 
 
 class Sessions:
-    """Opens and continues the sessions of clients."""
+    """Starts and continues the sessions of clients."""
 
     def __init__(self, devices: DeviceStore, access_tokens: AccessTokens, *, endings: Endings, clock: Clock) -> None:
         self._devices = devices
@@ -123,7 +123,7 @@ class Sessions:
         self._clock = clock
 
     def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, Tokens]:
-        """A new device of a user who has just proved who they are, and its tokens; nothing is stored yet."""
+        """Return a new device of a user who has just been authenticated, and its tokens; nothing is stored yet."""
         now = self._clock()
         token = RefreshToken.first(DeviceId(new_text_id()))
         chain = Chain(token.family_digest(), token.digest(), None, now + REFRESH_TOKEN_IDLE_DAYS * DAY)
@@ -131,11 +131,11 @@ class Sessions:
         return device, self._tokens(user, token)
 
     async def refresh(self, token: RefreshToken) -> Tokens:
-        """Trade a refresh token for new tokens.
+        """Exchange a refresh token for new tokens.
 
-        Raises RefreshTokenReused for a copy, DeviceRevoked, TokenInvalid for a token that was never issued,
-        TokenExpired, and Unavailable if another refresh of the device came in between, or not all could be ended that
-        ends with a copied device; that may be repeated.
+        Raise RefreshTokenReused for a copy, DeviceRevoked, TokenInvalid for a token that was never issued, or
+        TokenExpired. Raise Unavailable, after which the call may be repeated, if a concurrent refresh of the device
+        succeeded, or if not all keys of a copied device could be ended.
         """
         device = await self._devices.device(token.device)
         now = self._clock()
@@ -165,7 +165,7 @@ class Sessions:
         try:
             await self._devices.advance_chain(device.device, expected=before, to=chain, seen_at_ms=now)
         except ChainMoved:
-            # Not again from here: if both calls of a device won, it might keep the answer that was replaced.
+            # No retry here: if both calls of a device succeeded, the device might keep the answer that was replaced.
             raise Unavailable("another refresh of this device is under way; try again") from None
         return self._tokens(device.user, successor)
 

@@ -108,7 +108,7 @@ class AuthSettings(ServiceSettings):
         )
 
     def anonymous_calls(self) -> AnonymousCalls:
-        """The rates of what anybody may call."""
+        """Return the rate limits of calls without authentication."""
         network, secret = (
             Rate(rate, burst=rate * self.rate_burst_seconds)
             for rate in (self.anonymous_calls_per_network, self.anonymous_calls_per_secret)

@@ -1,4 +1,4 @@
-"""Spaces: making shared ones, and listing the ones that a user is in."""
+"""Spaces: making shared ones, and listing the spaces of a user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 def personal_space(account: Account) -> SpaceRecord:
-    """The space that an account begins with."""
+    """Return the personal space of a new account."""
     return SpaceRecord(account.personal_space, PERSONAL, personal=True, owners=1, created_at_ms=account.created_at_ms)
 
 
@@ -37,8 +37,8 @@ class Spaces:
     async def create(self, *, user: UserId, request: RequestId, name: str) -> Membership:
         """Make a shared space that the user owns, or return the one that this request made before.
 
-        Raises RequestIdReused if that one has another name, NoSuchSpace if the user has left it since, LimitReached,
-        and Contended.
+        Raise RequestIdReused if that one has another name, NoSuchSpace if the user has left it since, LimitReached or
+        Contended.
         """
         if fold_alias(name) == PERSONAL:
             raise InvalidArgument(f"{PERSONAL!r} is the name of your own space; choose another")
@@ -64,7 +64,9 @@ class Spaces:
         return Membership(made.space, made.name, made.personal, grants[user].role, grants[user].alias)
 
     async def _try_to_create(self, space: SpaceRecord, owner: Account) -> str | None:
-        """The alias by which the owner has the new space; None if it is there already. Raise LimitReached."""
+        """Add the space, and return the owner's alias for it; return None if the space exists already. Raise
+        LimitReached.
+        """
         gates = await self._gates.gates(f"spaces {owner.user}")
         found = await self._spaces.memberships(owner.user)
         own = sum(is_own(one, owner.user) and not one.personal for one in found)
@@ -83,7 +85,7 @@ class Spaces:
         return await with_alias(space.name, space.space, create)
 
     async def of_user(self, user: UserId) -> list[Membership]:
-        """The spaces that the user has a grant in: the personal one, then the others by name."""
+        """Return the spaces that the user has a grant in: the personal one, then the others by name."""
         found = await self._spaces.memberships(user)
         if any(one.alias is None for one in found):
             await self._give_aliases(user, [one for one in found if one.alias is None])
@@ -91,7 +93,9 @@ class Spaces:
         return sorted(found, key=lambda space: space.place)
 
     async def _give_aliases(self, user: UserId, nameless: list[Membership]) -> None:
-        """Give grants from the time before aliases one, the oldest space first: it was there when others came."""
+        """Assign aliases to grants from before aliases existed, the oldest space first, as if each had been given at
+        its time.
+        """
         standing = await asyncio.gather(*(self._spaces.standing(one.space) for one in nameless))
         spaces = [found[0] for found in standing if found is not None]
         for space in sorted(spaces, key=lambda space: (not space.personal, space.created_at_ms, space.space)):

@@ -22,7 +22,7 @@ from syncline.model.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS
 
 
 class UnusableKey(OSError):
-    """A key file cannot be read as an Ed25519 key; the service cannot start."""
+    """A key file cannot be read as an Ed25519 key, so the service cannot start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class AccessToken:
     text: str = field(repr=False)
     expires_at_ms: int
     lifetime_ms: int
-    """Lifetime from the moment of issue, in milliseconds."""
+    """Lifetime in milliseconds, from the time of issue."""
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """The key that signs, and all that verify, by their ids.
+    """The signing key, and all verifying keys, by their ids.
 
-    To change keys, start with the new one as `current` and the old one as `previous`; drop that a day later.
+    To rotate keys, start with the new key as `current` and the old one as `previous`; remove `previous` a day later.
     """
 
     kid: str
@@ -48,13 +48,13 @@ class SigningKeys:
 
     @classmethod
     def of(cls, current: Ed25519PrivateKey, *previous: Ed25519PublicKey) -> SigningKeys:
-        """Keys that sign with `current` and verify with `previous` as well."""
+        """Return keys that sign with `current` and verify with `previous` as well."""
         public = {key_id(key): key for key in (current.public_key(), *previous)}
         return cls(key_id(current.public_key()), current, public)
 
     @classmethod
     def from_files(cls, current: Path, previous: Path | None = None) -> SigningKeys:
-        """Keys from PEM files; `previous` may hold a private or a public key. Raises UnusableKey."""
+        """Return keys from PEM files; `previous` may hold a private or a public key. Raise UnusableKey."""
         signer = _read_key(current)
         if not isinstance(signer, Ed25519PrivateKey):
             raise UnusableKey(f"{current} holds a public key; a private one is needed to sign")
@@ -64,7 +64,7 @@ class SigningKeys:
         return cls.of(signer, old.public_key() if isinstance(old, Ed25519PrivateKey) else old)
 
     async def fetch(self) -> Mapping[str, Ed25519PublicKey]:
-        """The public keys, for a verifier in this very process."""
+        """Return the public keys, for a verifier in the same process."""
         return self.public
 
 
@@ -78,22 +78,23 @@ class AccessTokens:
     def issue(
         self, *, user: UserId, device: DeviceId, program: bool = False, until_ms: int | None = None
     ) -> AccessToken:
-        """A token by which the user's device is known for 15 minutes, or until `until_ms` if that is sooner.
+        """Return a token that authenticates the user's device for 15 minutes, or until `until_ms` if that is sooner.
 
-        `program`: that the device is one, so that the token works only where keys of programs may go.
+        `program` is True for the device of a program; the token is then valid only for operations that are open to
+        programs.
         """
         named = {"sub": user, "dev": device} | ({"knd": PROGRAM} if program else {})
         return self._sign(named, ACCESS_TOKEN_SECONDS * SECOND, until_ms)
 
     def issue_for_link(self, scope: LinkScope, *, peer: str, until_ms: int | None = None) -> AccessToken:
-        """A token that opens what a public link opens, for 12 hours, or until `until_ms` if that is sooner.
+        """Return a token with the access of a public link, valid for 12 hours, or until `until_ms` if that is sooner.
 
-        `peer` is the network from which the link was opened. Its visitors are one caller, and take nothing of others.
+        `peer` is the network from which the link was opened. Visitors from one network count as one caller.
         """
         visitor = hashlib.sha256(f"{scope.link} {peer}".encode()).hexdigest()[:16]
         claims = {"sub": scope.link, "spc": scope.space, "nod": scope.node.hex(), "vis": visitor}
-        # Long, since a visitor has nothing by which to renew one without asking for the password again. Nothing is lost
-        # by that: each use asks whether the link still opens.
+        # The lifetime is long, since a visitor could renew the token only by entering the password again. That is safe:
+        # each use checks whether the link is still valid.
         return self._sign(claims, LINK_TOKEN_SECONDS * SECOND, until_ms)
 
     def _sign(self, named: Mapping[str, str], lifetime_ms: int, until_ms: int | None) -> AccessToken:
@@ -107,12 +108,12 @@ class AccessTokens:
 
 
 def raw_public_key(key: Ed25519PublicKey) -> bytes:
-    """The 32 bytes of a public key."""
+    """Return the 32 bytes of a public key."""
     return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """The key's JWK thumbprint (RFC 7638 with RFC 8037)."""
+    """Return the key's JWK thumbprint (RFC 7638 with RFC 8037)."""
     jwk = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(raw_public_key(key))}
     return _base64url(hashlib.sha256(json.dumps(jwk, separators=(",", ":"), sort_keys=True).encode()).digest())
 

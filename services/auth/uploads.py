@@ -1,6 +1,6 @@
-"""Uploads: which spaces are written to, and which get no more credentials to write.
+"""Uploads: the spaces that are written to, and the spaces that get no more credentials to write.
 
-What lies in S3 is measured by the metadata service, which asks here where that is worth while, and says what it found.
+The metadata service measures the objects in S3. It reads here which spaces to measure, and reports the results.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from syncline.model.identifiers import SpaceId
 from syncline.model.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 
 WRITTEN_HOURS: Final = 3
-"""For so many hours, the present one included, a space counts as written to. Credentials last one hour at most, so what
-is uploaded with them is there before that ends."""
+"""Hours, including the present one, for which a space counts as recently written to. Credentials last one hour at most,
+so all uploads with them are complete by then.
+"""
 REFUSAL_SECONDS: Final = 86_400
-"""A refusal that no measure has renewed for so long ends: whoever measures does not know of it. A space that is refused
-is measured all the time, and one that is written to again is measured within a minute."""
+"""Seconds after which a refusal ends unless a measure renews it; the measuring service has then lost track of it. A
+refused space is measured continually, and a space that is written to again is measured within a minute.
+"""
 _REMEMBERED: Final = 10_000
 _HOUR: Final = re.compile("[0-9]{1,9}")
 
@@ -40,7 +42,7 @@ class Uploads:
         self._noted: LRUCache[SpaceId, int] = LRUCache(_REMEMBERED)
 
     async def begin(self, space: SpaceId) -> None:
-        """Note that somebody is about to write. Raise QuotaExceeded if the space is closed to uploads."""
+        """Record that somebody is about to write. Raise QuotaExceeded if the space is closed to uploads."""
         measured = await self._store.uploads(space)
         if (
             measured is not None
@@ -55,17 +57,18 @@ class Uploads:
             self._noted[space] = hour
 
     async def written(self, *, after: str, limit: int) -> tuple[list[SpaceId], str]:
-        """Up to `limit` spaces that were written to of late, and after what to go on; empty at the end.
+        """Return up to `limit` spaces that were recently written to, and the token after which to continue, empty at
+        the end.
 
-        `after` is empty, or what an earlier call returned. A space can come more than once.
+        `after` is empty, or the token of an earlier call. A space can occur more than once.
         """
         now = self._hour()
         begin, _, last = (after or f"{now - WRITTEN_HOURS + 1} ").partition(" ")
         if not _HOUR.fullmatch(begin):
             raise InvalidPageToken
-        hour = max(int(begin), now - WRITTEN_HOURS)  # the hour may have turned since the first page
+        hour = max(int(begin), now - WRITTEN_HOURS)  # the hour may have changed since the first page
         if hour != int(begin):
-            last = ""  # The name is a place in the older hour.
+            last = ""  # The name is a position within the older hour.
         found: list[SpaceId] = []
         while hour <= now:
             found += await self._store.written(hour=hour, after=last, limit=limit - len(found))
@@ -75,7 +78,7 @@ class Uploads:
         return found, ""
 
     async def set(self, space: SpaceId, uploads: SpaceUploads) -> None:
-        """From now on `begin` goes by this, unless it was measured earlier than what is kept."""
+        """Store a measure, by which `begin` decides from now on, unless the stored one was measured later."""
         if not uploads.measured_at_ms:
             uploads = replace(uploads, measured_at_ms=self._clock())
         if await self._store.set_uploads(space, uploads) and uploads.refused:

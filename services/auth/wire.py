@@ -1,4 +1,4 @@
-"""Protobuf messages to auth's records and back.
+"""Conversion between protobuf messages and auth's records.
 
 Functions named `*_from_wire` check what they read and raise InvalidArgument.
 """
@@ -60,7 +60,7 @@ _SIGNS_IN: Final = MappingProxyType(
 
 
 def role_from_wire(pb: auth_pb2.Role.ValueType) -> Role:
-    """A role to be given."""
+    """Return a role to be granted. Raise InvalidArgument."""
     try:
         return _ROLES_FROM_WIRE[pb]
     except KeyError:
@@ -76,8 +76,8 @@ def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
 
 
 def device_kind_from_wire(pb: auth_pb2.DeviceKind.ValueType) -> DeviceKind:
-    """Return the kind of device that signs in. Raise InvalidArgument, also for a program: somebody who has signed in
-    gives it a key.
+    """Return the kind of device that signs in. Raise InvalidArgument, also for a program, which gets a key from a
+    signed-in user instead.
     """
     try:
         return _SIGNS_IN[pb]
@@ -86,7 +86,7 @@ def device_kind_from_wire(pb: auth_pb2.DeviceKind.ValueType) -> DeviceKind:
 
 
 def role_to_wire(role: Role | None) -> auth_pb2.Role.ValueType:
-    """None, for no grant, is ROLE_UNSPECIFIED."""
+    """Return the role on the wire; ROLE_UNSPECIFIED for None, which means no grant."""
     return auth_pb2.ROLE_UNSPECIFIED if role is None else _ROLES[role]
 
 
@@ -145,7 +145,7 @@ def space_to_wire(space: Membership) -> auth_pb2.Space:
 
 
 def member_to_wire(grant: GrantRecord, *, with_alias: bool = False) -> auth_pb2.Member:
-    """`with_alias`: for a service, since what somebody calls a space is nothing for other members."""
+    """Convert a member. `with_alias` is for other services only: a member's alias is not visible to other members."""
     alias = grant.alias if with_alias else None
     return auth_pb2.Member(user_id=grant.user, email=grant.email, role=role_to_wire(grant.role), alias=alias or "")
 
@@ -202,7 +202,7 @@ def checked_many_to_wire(checked: CheckedMany) -> auth_pb2.BatchCheckAccessRespo
 
 
 def ids_from_wire(texts: Sequence[str], parse: Callable[..., T], *, what: str) -> list[T]:
-    """Each of at most MAX_CHECKED ids once. Raise InvalidArgument."""
+    """Return the distinct ids, at most MAX_CHECKED. Raise InvalidArgument."""
     if len(texts) > MAX_CHECKED:
         raise InvalidArgument(f"{what} has at most {MAX_CHECKED}, not {len(texts)}", field=what)
     return list(dict.fromkeys(parse(text, what=f"{what}[{position}]") for position, text in enumerate(texts)))
@@ -224,7 +224,7 @@ def link_to_wire(link: Link) -> auth_pb2.Link:
 
 
 def ended_to_wire(ended: EndedDevice) -> auth_pb2.RevokeDeviceResponse:
-    """The end of a device; each list as far as one message can carry it."""
+    """Return the message about a revoked device; each list is cut to the size of one message."""
     return auth_pb2.RevokeDeviceResponse(
         ended_keys=that_fit(map(device_to_wire, ended.keys)),
         ended_links=that_fit(map(link_to_wire, ended.links)),

@@ -1,1 +1,1 @@
-"""Tells people by mail and devices by doorbell that something changed."""
+"""Notifies people by mail, and devices by doorbell, of changes in spaces."""

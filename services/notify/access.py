@@ -1,4 +1,4 @@
-"""Access to the doorbells of a space: the right is asked of auth, and remembered for a few seconds."""
+"""Access to the doorbells of a space: the right is checked with auth, and cached for a few seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CACHED: Final = 100_000
 
 @dataclass(slots=True)
 class _Question:
-    """The questions of several calls of one person, gathered while the question before them is under way."""
+    """A batch of questions about one person, collected from several calls while the batch before it is in flight."""
 
     spaces: set[SpaceId] = field(default_factory=set)
     devices: set[DeviceId] = field(default_factory=set)
@@ -29,15 +29,13 @@ class _Question:
 
 
 class GrantCache:
-    """A grant, or a signed-in device, that was there is taken to be there for `seconds` more.
+    """Cache of grants and signed-in devices, each valid for `seconds`. Negative answers are not cached.
 
-    That there was none is not remembered.
-
-    A grant is the person's, whichever device asks, so all watches of one person share it. Auth has one question of each
-    person at a time: what the person's calls want to know meanwhile becomes the next one.
+    A grant belongs to the person, whichever device asks, so all watches of one person share it. One request per person
+    is in flight at a time; questions that arrive meanwhile form the next one.
 
     Auth is asked with this service's own token about a user whose token was verified when the call began. When that
-    token expires the server ends the watch, see `runtime.interceptors.StreamsEnd`.
+    token expires, the server ends the watch, see `runtime.interceptors.StreamsEnd`.
     """
 
     def __init__(self, directory: MemberDirectory, *, seconds: float = REMEMBERED_SECONDS) -> None:
@@ -48,9 +46,10 @@ class GrantCache:
         self._under_way: dict[UserId, asyncio.Task[PersonAccess]] = {}
 
     async def require(self, *spaces: SpaceId, user: UserId, device: DeviceId) -> None:
-        """Nothing if the user may hear of all these spaces.
+        """Return if the user may receive doorbells of all these spaces.
 
-        Else NoSuchSpace about one of them, DeviceRevoked, TokenExpired if the device's key has, or Unavailable.
+        Otherwise raise NoSuchSpace for one of them, DeviceRevoked, TokenExpired if the device's key has expired, or
+        Unavailable.
         """
         unknown = [space for space in spaces if (space, user) not in self._granted]
         if not unknown and self._signed_in.get(device) == user:
@@ -72,7 +71,7 @@ class GrantCache:
             question.answer = asyncio.create_task(self._answer(question, user, after=self._under_way.get(user)))
             question.answer.add_done_callback(
                 lambda done: done.cancelled() or done.exception()
-            )  # All callers may have given up.
+            )  # all callers may have been cancelled
         return await asyncio.shield(question.answer)
 
     async def _answer(
@@ -89,7 +88,7 @@ class GrantCache:
             del self._under_way[user]
 
     async def _checked(self, question: _Question, user: UserId) -> PersonAccess:
-        """Return the answers of auth, and those that it gave within `seconds`."""
+        """Return the answers of auth together with the cached ones."""
         known = {space for space in question.spaces if (space, user) in self._granted}
         spaces, devices = sorted(question.spaces - known), sorted(question.devices)
         parts = [

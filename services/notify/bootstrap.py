@@ -1,4 +1,4 @@
-"""Notify put together."""
+"""Composition root of notify."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from syncline.notify.v1.notify_pb2_grpc import add_NotifyServiceServicer_to_serv
 from syncline.rpc.channel import aio_channel
 
 _AUTH_SECONDS: Final = 10.0
-"""Seconds within which auth has to answer, since a heartbeat must not come much later because of auth."""
+"""Timeout for auth's answers, in seconds, so that a slow answer delays no heartbeat by more."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotifyAdapters:
-    """The outside, as the domain sees it."""
+    """The adapters of all of notify's ports."""
 
     store: NotifyStore
     mail_queue: MessageQueue
@@ -49,7 +49,7 @@ class NotifyAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: NotifySettings) -> AsyncIterator[NotifyAdapters]:
-    """The adapters of production."""
+    """Yield the production adapters."""
     async with Clients() as clients:
         sqs = await clients.open("sqs", read_timeout=READ_TIMEOUT_SECONDS)
         yield NotifyAdapters(
@@ -82,8 +82,8 @@ async def bootstrap(
     access_seconds: float = REMEMBERED_SECONDS,
     ask_seconds: float = ASK_SECONDS,
 ) -> AsyncIterator[App]:
-    """The application; `access_seconds` is for how long a grant is taken to be there, `ask_seconds` how often a watch
-    asks for it.
+    """Yield the application. `access_seconds` is the time for which a grant is cached, `ask_seconds` the interval at
+    which a watch checks it again.
     """
     authorization = service_authorization("notify", settings.service_secret.get_secret_value())
     async with aio_channel(

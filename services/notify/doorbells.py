@@ -1,6 +1,6 @@
-"""Doorbells: from the announcements that this instance hears to the watchers connected to it.
+"""Doorbells: delivery of the announcements that this instance receives to the connected watchers.
 
-A watcher costs a few hundred bytes, however much happens: of each space only the latest sequence number waits.
+A watcher costs a few hundred bytes, however much happens: only the latest sequence number of each space is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from syncline.model.identifiers import SpaceId
 
 
 class Watcher:
-    """The doorbells that wait for one watcher; made by `Doorbells.watching`."""
+    """The pending doorbells of one watcher; created by `Doorbells.watching`."""
 
     __slots__ = ("_ended", "_pending", "_waiter")
 
@@ -27,7 +27,7 @@ class Watcher:
         self._ended = False
 
     async def next(self) -> Doorbell:
-        """The next doorbell, once there is one; Unavailable once announcements may have been missed."""
+        """Wait for the next doorbell and return it. Raise Unavailable after announcements may have been missed."""
         while not self._pending and not self._ended:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -40,12 +40,12 @@ class Watcher:
         return Doorbell(space, self._pending.pop(space))
 
     def ring(self, space: SpaceId, seq: int) -> None:
-        """The space is at `seq` now."""
+        """Record that the space is at `seq` now."""
         self._pending[space] = seq
         self._wake()
 
     def end(self) -> None:
-        """The watch is to end."""
+        """End the watch."""
         self._ended = True
         self._wake()
 
@@ -56,7 +56,7 @@ class Watcher:
 
 @dataclass(slots=True)
 class _Watched:
-    """A space that somebody watches."""
+    """A space with at least one watcher."""
 
     seq: int = 0
     watchers: set[Watcher] = field(default_factory=set)
@@ -71,7 +71,7 @@ class Doorbells:
 
     @contextmanager
     def watching(self, spaces: Sequence[SpaceId]) -> Iterator[Watcher]:
-        """A watcher who hears of everything that is announced in this block."""
+        """Yield a watcher that receives every announcement of these spaces within the block."""
         watcher = Watcher()
         self._watchers.add(watcher)
         metrics.WATCHES.inc()
@@ -89,7 +89,7 @@ class Doorbells:
                     del self._watched[space]
 
     def ring(self, space: SpaceId, seq: int) -> None:
-        """Tell the space's watchers, unless they have been told of this or a later sequence number."""
+        """Notify the space's watchers, unless they were notified of this or a later sequence number."""
         watched = self._watched.get(space)
         if watched is None or seq <= watched.seq:
             return
@@ -99,6 +99,6 @@ class Doorbells:
             watcher.ring(space, seq)
 
     def interrupt(self) -> None:
-        """End all watches: announcements may have been missed. Whoever comes again pulls what there is."""
+        """End all watches, because announcements may have been missed. Clients that reconnect pull all changes."""
         for watcher in self._watchers:
             watcher.end()

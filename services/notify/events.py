@@ -1,4 +1,4 @@
-"""Events that metadata publishes on the topic of changes: at least once, in any order, with ranges that may overlap."""
+"""Events that metadata publishes to the topic of changes: at least once, in any order, with ranges that may overlap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VERSION: Final = 1
 
 
 class MalformedEvent(ValueError):
-    """The message is not an event of a version that is known here."""
+    """The message is not an event of a known version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +34,32 @@ class CommitSummary:
 
     @property
     def changes(self) -> int:
-        """The number of changes."""
+        """Number of changes."""
         return self.created + self.updated + self.moved + self.deleted + self.restored
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A space moved on to `to_seq`. If `truncated`, there are more commits than are told."""
+    """A space has advanced to `to_seq`. If `truncated`, the event does not list all commits."""
 
     space: SpaceId
     to_seq: int
     commits: tuple[CommitSummary, ...]
     truncated: bool
     traceparent: str | None = None
-    """The span in which it was announced, if that was traced."""
+    """The span of the announcement, if it was traced."""
 
     @property
     def sender(self) -> str:
-        """On whose account mail about this is sent: the person of most of its commits, or the space without any."""
+        """The account that mail about this is charged to: the person with most of its commits, or the space if there
+        are no commits.
+        """
         most = Counter(commit.user for commit in self.commits).most_common(1)
         return most[0][0] if most else self.space
 
 
 def parse(body: str) -> Event:
-    """The event in a message's body; MalformedEvent says what is wrong with it. Fields not known are ignored."""
+    """Parse the event in a message's body. Raise MalformedEvent with the reason. Unknown fields are ignored."""
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -77,7 +79,7 @@ def parse(body: str) -> Event:
 
 
 def waiting_to_text(commits: Sequence[CommitSummary], *, truncated: bool) -> str:
-    """Commits as text, to be kept, and whether their event was truncated."""
+    """Return commits, and whether their event was truncated, as text to be stored."""
     kept = {"commits": [dataclasses.asdict(commit) for commit in commits], "truncated": truncated}
     return json.dumps(kept, separators=(",", ":"))
 

@@ -1,4 +1,4 @@
-"""The text of a mail: pure, and safe whatever a name contains."""
+"""The text of a mail: a pure function, and safe whatever characters names contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
 
 @dataclass(slots=True)
 class _Share:
-    """The part of one author in the changes that a mail tells of."""
+    """The changes of one author in a mail."""
 
     author: str
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_DEEDS, 0))
@@ -53,7 +53,7 @@ def compose(
     truncated: bool,
     url: str,
 ) -> Mail:
-    """The mail that tells a member about commits of others, of which there is at least one."""
+    """Return the mail that tells a member about commits of others, of which there is at least one."""
     shares = _by_author(commits, {member.user: member.email for member in members})
     changes = sum(share.changes for share in shares)
     who = shares[0].author if len(shares) == 1 else f"{len(shares)} people"
@@ -69,7 +69,9 @@ def compose(
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """`text` without what could end a line, turn its direction or not be seen, at most `limit` characters long."""
+    """Return `text` without line breaks, direction changes and invisible characters, with at most `limit`
+    characters.
+    """
     cleaned = " ".join(spaced(text).split())
     return cleaned if limit is None or len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 

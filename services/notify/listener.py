@@ -1,8 +1,8 @@
-"""This instance's ear: a queue of its own on the topic, from which doorbells are rung.
+"""The listener of this instance: it receives announcements from its own queue on the topic, and rings doorbells.
 
-Each queue is leased for an hour in the table, before it is made; the lease is renewed while the instance lives. A
-queue without a lease was abandoned by an instance that crashed, and any instance removes it. An instance whose
-own queue is gone makes another and ends its watches, since announcements may have been missed.
+Each queue has a lease of an hour in the table, which is taken before the queue is created and renewed while the
+instance runs. A queue without a lease was abandoned by an instance that crashed; any instance removes it. An instance
+whose own queue is gone creates another one and ends its watches, since announcements may have been missed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from syncline.model.identifiers import new_text_id
 LEASE_MS: Final = 60 * MINUTE
 _RENEW_SECONDS: Final = 600.0
 _KEPT_SECONDS: Final = 300.0
-"""Minimum number of seconds for which a queue keeps messages."""
+"""Minimum retention of messages in a queue, in seconds."""
 _PAUSE_SECONDS: Final = 1.0
 
 log = structlog.get_logger()
 
 
 class Listener:
-    """Hears announcements and rings doorbells."""
+    """Receives announcements and rings doorbells."""
 
     def __init__(
         self,
@@ -54,9 +54,10 @@ class Listener:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """A context in which the queue exists, so that nothing that is announced is missed.
+        """Create the queue for the duration of the context, so that no announcement is missed.
 
-        If the queue cannot be made yet, as while storage takes nothing, `listen` makes it later, and ends watches then.
+        If the queue cannot be created yet, for example while storage is full, `listen` creates it later, and then ends
+        all watches.
         """
         try:
             await self._open()
@@ -68,7 +69,7 @@ class Listener:
             await self._close()
 
     async def listen(self) -> None:
-        """Ring doorbells for ever."""
+        """Receive announcements and ring doorbells for ever."""
         while True:
             try:
                 if self._queue is None:
@@ -83,7 +84,7 @@ class Listener:
                 self._queue = None
 
     async def keep(self) -> None:
-        """Renew the lease and remove what others left behind, for ever."""
+        """Renew the lease and remove abandoned queues, for ever."""
         while True:
             try:
                 if self._name:
@@ -94,8 +95,8 @@ class Listener:
             await asyncio.sleep(_RENEW_SECONDS)
 
     async def sweep(self) -> None:
-        """Remove queues that nobody has a lease of."""
-        # In this order: whoever makes a queue has its lease before.
+        """Remove queues without a lease."""
+        # The names are read before the leases: a lease is taken before its queue is created.
         names = await self._queues.names()
         held = await self._leases.held_queues(now=self._clock())
         for name in sorted(set(names) - set(held) - {self._name}):

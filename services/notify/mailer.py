@@ -1,11 +1,11 @@
-"""Mail about an event: to each member who wants to know, about what others did.
+"""Mail about an event: to each member who wants it, about the changes of others.
 
-The first change after a while is told at once. What follows within the window after a mail waits for the window's end
-and is told in one mail, so that whoever saves every few seconds does not fill the mailboxes of all others. Nobody gets
-more than a number of mails in an hour, and fewer about what one other person does: anybody can be added to many spaces.
+The first change after a quiet time is mailed at once. Changes within the window after a mail wait for the end of the
+window and are mailed together, so that a person who saves every few seconds does not flood the others' mailboxes. The
+number of mails per person and hour is limited, and more so for mails about one other person's changes, since anybody
+can be added to many spaces.
 
-The places in which mails are sent are shared by those who caused them, so that nobody's mail waits for the mails of
-somebody else, or for an answer of SES to one of these.
+The concurrent sends are shared among the senders who caused them, so that no sender's mails wait for another sender's.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from syncline.model.errors import NoSuchSpace
 from syncline.model.identifiers import SpaceId, UserId
 
 LEASE_SECONDS: Final = 60
-"""Longer than sending one mail can take, with all repetitions by the SDK."""
+"""Duration of a claim's lease in seconds: longer than sending one mail can take, including the SDK's retries."""
 HOUR_MS: Final = 3600 * SECOND
 MAIL_PLACES: Final = 8
-"""Mails that one process prepares and sends at a time (pool `mail`). One sender alone has half of them."""
+"""Maximum number of mails that one process sends concurrently (pool `mail`). One sender alone may have half of them."""
 _TOLD_AT_ONCE: Final = MAIL_PLACES // 2
-"""Members who are told of one event at a time: as many as one sender has places for."""
+"""Maximum number of members who are mailed concurrently about one event: as many places as one sender may have."""
 
 log = structlog.get_logger()
 
 
 class HeldElsewhere(Exception):
-    """Somebody else tells a member about some of this, or crashed while at it: come again when leases have run out."""
+    """Another attempt, which may have crashed, holds some of the claims: try again when the leases have expired."""
 
 
 class Postponed(Exception):
-    """Some of this waits for the next mail to a member: come again then, in `seconds`, to have it sent."""
+    """Some changes wait for the next mail to a member: process the event again in `seconds`, to have that mail sent."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"the next mail may be sent in {seconds} s")
@@ -63,9 +63,9 @@ class Postponed(Exception):
 class Mailer:
     """Sends mail about events.
 
-    Each (space, sequence number, member) is claimed before it is told and finished afterwards, so that an event
-    that comes twice is told once. A crash in between leaves the claim's lease to run out, and the event to come again.
-    What is postponed is kept first, and its event comes again when the window is over: to see to the mail.
+    Each (space, sequence number, member) is claimed before the mail and finished after it, so that a repeated event is
+    mailed once. After a crash in between, the lease of the claim expires, and the event is delivered again. A postponed
+    change is stored first; its event is delivered again at the end of the window and triggers the mail.
     """
 
     def __init__(
@@ -83,9 +83,10 @@ class Mailer:
         per_sender: int,
         per_person: int,
     ) -> None:
-        """`window_ms`: for so long after a mail no other one goes to the same member about the same space.
+        """For `window_ms` after a mail, no other mail goes to the same member about the same space.
 
-        A person gets at most `per_person` mails in an hour, and `per_sender` about what one other person changed.
+        A person gets at most `per_person` mails in an hour, and at most `per_sender` about the changes of one other
+        person.
         """
         self._directory = directory
         self._preferences = preferences
@@ -101,18 +102,19 @@ class Mailer:
         self._places = Pool("mail", MAIL_PLACES, counted=True)
 
     async def tell(self, event: Event) -> None:
-        """Return when everybody who wants to know was told.
+        """Mail all members who want to know about the event, and return when all are mailed.
 
-        Otherwise raises Postponed, HeldElsewhere, or what kept a mail from being sent, after having told the others.
+        Otherwise raise Postponed, HeldElsewhere, or the error of a mail that could not be sent, after mailing the
+        others.
         """
         asked_at = self._clock()
         try:
             roster = await self._directory.members(event.space)
         except NoSuchSpace:
-            return  # The space was deleted meanwhile.
+            return  # The space was deleted in the meantime.
         told = [commit for commit in event.commits if commit.changes]
         news = {member: [commit for commit in told if commit.user != member.user] for member in roster.members}
-        if not any(news.values()):  # a personal space, mostly: nothing more to look up
+        if not any(news.values()):  # mostly a personal space: nothing more to look up
             return
         modes = await self._preferences.modes(event.space)
         concerned = [member for member, commits in news.items() if commits]
@@ -141,7 +143,7 @@ class Mailer:
         roster: Roster,
         asked_at: int,
     ) -> None:
-        """Tell one member of the roster, for which the directory was asked at `asked_at`."""
+        """Mail one member of the roster. The roster is from a request to the directory at `asked_at`."""
         async with self._places.lent(1, Share.alone(event.sender), patience=None):
             if not await self._is_member_still(event.space, member.user, asked_at=asked_at):
                 return
@@ -169,13 +171,17 @@ class Mailer:
                 raise Postponed(math.ceil((quiet_until - now) / SECOND))
 
     async def _is_member_still(self, space: SpaceId, user: UserId, *, asked_at: int) -> bool:
-        """Return True unless somebody who was a member at `asked_at` has been removed. Others may be told for long."""
+        """Return False if a person who was a member at `asked_at` has been removed since; mailing the others may take
+        long.
+        """
         if self._clock() - asked_at <= REMEMBERED_SECONDS * SECOND:
             return True
         return space in (await self._directory.check([space], user=user, devices=[])).spaces
 
     async def _full_until(self, member: RosterMember, commits: Sequence[CommitSummary], *, now: int) -> int:
-        """Count a mail about these; 0, or if the member has enough of them, until when."""
+        """Count a mail about these commits. Return 0, or, if the member's limit is reached, the time at which it
+        ends.
+        """
         sender, person = f"{member.user}#{commits[0].user}", str(member.user)
         for subject, limit in ((sender, self._per_sender), (person, self._per_person)):
             until = await self._counts.count_mail(subject, limit=limit, window_ms=HOUR_MS, now=now)
@@ -185,16 +191,16 @@ class Mailer:
         return 0
 
     async def _wait(self, seqs: Sequence[int], claimant: Claimant) -> bool:
-        """Return True if some of these sequence numbers may wait for the next mail.
+        """Return True if some of these sequence numbers may be among the changes that wait for the next mail.
 
-        Other summaries that wait bring their own events back. The events of these numbers would come again for ever
-        in a space where something always waits.
+        Waiting changes of other events have their own events delivered again. If the event of these numbers waited for
+        them too, it would be delivered for ever in a space where changes always wait.
         """
         waiting = await self._digests.postponed(claimant.space, claimant.user)
-        return len(waiting) == MAX_POSTPONED or not waiting.keys().isdisjoint(seqs)  # a full list may lack them
+        return len(waiting) == MAX_POSTPONED or not waiting.keys().isdisjoint(seqs)  # a full list may lack some of them
 
     async def _postpone(self, commits: Sequence[CommitSummary], *, claimant: Claimant, truncated: bool) -> None:
-        """Keep these for the next mail: from then on they are told, as far as claims are concerned."""
+        """Store these for the next mail, and finish their claims."""
         if not commits:
             return
         by_seq: dict[int, list[CommitSummary]] = {}
@@ -208,12 +214,12 @@ class Mailer:
     async def _send(
         self, member: RosterMember, untold: Sequence[CommitSummary], *, claimant: Claimant, event: Event, roster: Roster
     ) -> None:
-        """Send the mail that this attempt has begun, about what has waited for it and what is new."""
+        """Send the mail that this attempt has begun, about the stored changes and the new ones."""
         waited = await self._digests.postponed(event.space, member.user)
         seqs = {commit.seq for commit in untold}
         earlier = [waiting_from_text(text) for seq, text in waited.items() if seq not in seqs]
         commits = [*(commit for of_seq, _ in earlier for commit in of_seq), *untold]
-        if not commits:  # another attempt has told it just now
+        if not commits:  # another attempt has just mailed them
             await self._digests.end_mail(claimant, told=(), quiet_until=self._clock())
             return
         mail = compose(

@@ -1,15 +1,14 @@
-"""Takes events from the shared mail queue, has them told, and puts back what could not be told yet.
+"""Consumer of the mail queue: takes events, has the mails sent, and puts back events that could not be completed.
 
-A message is deleted only when everybody was told. What fails comes again later and later, and after MAX_ATTEMPTS
-goes to the dead letters (the queue's redrive policy). A malformed message goes there too.
+A message is deleted only when all members were mailed. A failed message is retried with back-off, and after
+MAX_ATTEMPTS moves to the dead-letter queue (the queue's redrive policy). A malformed message moves there, too.
 
-Messages are in hand together, and none waits for another one. What one sender may have in hand is bounded as in any
-shared pool; what is beyond that is put back behind all other messages of the queue, as often as needed: that it waits
-is no failure, and brings it no nearer to the dead letters. A message that is put back is a new one to the queue, so it
-carries the number of attempts so far and the time of the first message. Once it has had MAX_ATTEMPTS nobody is told any
-more, and it is handed back until the queue's own count sends it to the dead letters. What has waited for
-MAX_WAIT_SECONDS, for which the queue would have kept the first message, is not put back any more: from then on it is an
-attempt that it finds no place.
+Messages are processed concurrently and independently. The number per sender is bounded as in any shared pool; messages
+above that are put back at the end of the queue, any number of times. Putting back is no attempt, so it does not bring a
+message nearer to the dead-letter queue. A message that was put back is new to the queue, so it carries the number of
+attempts so far and the time of the first message. After MAX_ATTEMPTS nobody is mailed any more, and the message is
+released until the queue's own count moves it to the dead-letter queue. After MAX_WAIT_SECONDS, the queue's retention of
+the first message, a message is not put back any more: each lack of a place then counts as an attempt.
 """
 
 from __future__ import annotations
@@ -29,32 +28,38 @@ from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
 
 MESSAGES_IN_HAND: Final = 64
-"""Messages that are worked on at a time (pool `mail messages`). One sender alone has half of them."""
+"""Maximum number of messages that are processed concurrently (pool `mail messages`). One sender alone may have half of
+them.
+"""
 MAX_ATTEMPTS: Final = 8
-"""Attempts at one announcement, also if it is put back between these; `maxReceiveCount` of the queue of mail."""
+"""Maximum number of attempts at one announcement, also across messages that were put back; the queue's
+`maxReceiveCount`.
+"""
 PUT_BACK_SECONDS: Final = 60
-"""Seconds for which a message that was put back is not handed out."""
+"""Delay in seconds of a message that was put back."""
 MAX_WAIT_SECONDS: Final = 4 * 24 * 3600
-"""Seconds from the first message of an announcement on in which it is put back; the retention of the queue of mail."""
+"""Maximum age in seconds, from the first message of an announcement, at which it is put back; the retention of the mail
+queue.
+"""
 _GIVEN_UP_SECONDS: Final = 1
-"""Seconds for which a message without attempts left is hidden each time, until the queue's own count ends it."""
+"""Visibility timeout in seconds of a message without attempts left, each time, until the queue's own count moves it."""
 _TOGETHER_SECONDS: Final = 1.0
-"""Seconds for which those messages are waited for that came together, before further ones are asked for."""
+"""Seconds to wait for the messages of one batch before further ones are received."""
 _KEEP_SECONDS: Final = 20.0
 _HIDDEN_SECONDS: Final = 60
-"""Seconds for which the queue hides a message that this process took, before the process must ask for more time."""
+"""Visibility timeout in seconds of a message that this process has taken, which is renewed while it is processed."""
 _LONGEST_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 5.0
 _MAIL_RETRIES: Final = RetryPolicy(first_pause_seconds=60, max_pause_seconds=6 * 3600, factor=3)
-"""The pauses before a mail is tried again that could not be sent."""
+"""The pauses between attempts at a mail that could not be sent."""
 _QUEUE_RETRIES: Final = RetryPolicy(first_pause_seconds=1, max_pause_seconds=60)
-"""The pauses before the queue is asked again while nothing works."""
+"""The pauses between reads of the queue while nothing works."""
 
 log = structlog.get_logger()
 
 
 class Postman:
-    """Works off a queue of events."""
+    """Processes a queue of events."""
 
     def __init__(self, queue: MessageQueue, mailer: Mailer, *, clock: Clock) -> None:
         self._queue = queue
@@ -65,14 +70,14 @@ class Postman:
         self._attending: set[asyncio.Task[bool]] = set()
 
     async def work(self) -> None:
-        """Work for ever. When cancelled, what is in hand gets a few seconds to be finished."""
+        """Process messages for ever. When cancelled, messages in progress get a few seconds to be finished."""
         failures = 0
         try:
             while True:
                 progress = await self._take_more()
                 if progress:
                     failures = 0
-                elif progress is False:  # taking more messages would only bring them nearer to the dead letters
+                elif progress is False:  # taking more messages would only use up their attempts
                     failures += 1
                     await asyncio.sleep(_QUEUE_RETRIES.pause_seconds(failures))
         except asyncio.CancelledError:
@@ -85,9 +90,10 @@ class Postman:
             self._attending.clear()
 
     async def _take_more(self) -> bool | None:
-        """Take messages from the queue, and wait a moment for them.
+        """Take messages from the queue, and wait briefly for them.
 
-        False if what was done since the last time shows that nothing works at the moment, None if nothing was done.
+        Return False if the messages completed since the last call show that nothing works at the moment, None if none
+        was completed.
         """
         try:
             messages = await self._queue.receive()
@@ -103,12 +109,12 @@ class Postman:
         return any(task.result() for task in done) if done else None
 
     async def _attend(self, message: QueueMessage) -> bool:
-        """Deal with a message and keep it hidden meanwhile; False if what we depend on does not answer."""
+        """Process a message and keep it hidden meanwhile; return False if a dependency does not answer."""
         keeping = asyncio.create_task(self._keep(message))
         try:
             async with asyncio.timeout(_LONGEST_SECONDS):
                 return await self._settle(message)
-        except Exception as error:  # the message comes again; the loop must go on
+        except Exception as error:  # the message is delivered again; the loop must continue
             log.exception("message not settled", receives=message.receives)
             return not isinstance(error, Unavailable)
         finally:

@@ -1,4 +1,4 @@
-"""Preferences of people about mail for a space."""
+"""Preferences of people for mail about a space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ DEFAULT: Final = MailMode.INSTANT
 
 
 class Preferences:
-    """Preferences of members; each sees and changes their own. All methods raise as `GrantCache.require`."""
+    """Preferences of members; each member reads and changes their own. All methods raise the errors of
+    `GrantCache.require`.
+    """
 
     def __init__(self, store: PreferenceStore, access: GrantCache, *, clock: Clock) -> None:
         self._store = store
@@ -23,8 +25,8 @@ class Preferences:
         self._clock = clock
 
     async def get(self, space: SpaceId, *, user: UserId, device: DeviceId) -> MailMode:
-        """Return the mode that holds for the user: the chosen one, else the default. Raise the errors of
-        `Access.require`.
+        """Return the mode that is in effect for the user: the chosen one, else the default. Raise the errors of
+        `GrantCache.require`.
         """
         await self._access.require(space, user=user, device=device)
         return await self._store.mode(space, user) or DEFAULT
@@ -32,7 +34,9 @@ class Preferences:
     async def set(
         self, space: SpaceId, mode: MailMode, *, request: RequestId, user: UserId, device: DeviceId
     ) -> MailMode:
-        """Change it; returns what this request has chosen, which changes nothing again. Raise RequestIdReused."""
+        """Set the mode; return the choice of this request, which has no further effect when repeated. Raise
+        RequestIdReused.
+        """
         await self._access.require(space, user=user, device=device)
         chosen = await self._store.set_mode(space, user, mode, request=request, now=self._clock())
         if chosen != Choice(space, mode):

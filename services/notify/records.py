@@ -15,10 +15,10 @@ MINUTE: Final = 60 * SECOND
 DAY: Final = 24 * 60 * MINUTE
 
 MAX_POSTPONED: Final = 1000
-"""Sequence numbers that one mail tells of at most, beside those of the event that it is sent for."""
+"""Maximum number of waiting sequence numbers that one mail covers, besides those of its own event."""
 
 Clock: TypeAlias = Callable[[], int]
-"""Milliseconds since 1970."""
+"""Function that returns the present time in milliseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class PersonAccess:
 
     spaces: Set[SpaceId]
     revoked: Set[DeviceId]
-    """Also those that are not the person's."""
+    """The devices in question that have ended, or are not the person's."""
     expired: Set[DeviceId]
 
 
@@ -41,12 +41,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class RosterMember:
-    """Somebody with a grant in a space."""
+    """A person with a grant in a space."""
 
     user: UserId
     email: str
     alias: str = ""
-    """The member's own name for the space; empty if it is not known."""
+    """The member's own name for the space; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +68,19 @@ class Mail:
 
 
 class Claim(Enum):
-    """The state of the claim to tell a user about a sequence number."""
+    """The state of the claim to mail a user about a sequence number."""
 
     CLAIMED = auto()
-    """Ours: tell, then say that it is done."""
+    """This attempt holds the claim: mail the user, then finish it."""
     HELD = auto()
-    """Somebody else's, who may still be at it or may have crashed: look again later."""
+    """Another attempt holds the claim, and may have crashed: try again later."""
     DONE = auto()
-    """Nobody's any more: the user was told."""
+    """The claim is finished: the user was mailed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """One attempt to tell a user about changes of a space. `attempt` is random."""
+    """One attempt to mail a user about changes of a space. `attempt` is random."""
 
     space: SpaceId
     user: UserId
@@ -94,6 +94,6 @@ class QueueMessage:
     body: str
     receipt: str
     receives: int
-    """The number of times that it was taken, this time included, and the attempts at messages that it replaces."""
+    """The number of deliveries including this one, plus the attempts at the messages that it replaces."""
     first_ms: int
-    """Time at which it was put into the queue, or the first of the messages that it replaces."""
+    """Time at which the message, or the first of the messages that it replaces, was sent to the queue."""

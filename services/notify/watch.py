@@ -1,4 +1,4 @@
-"""A watch: doorbells and heartbeats for as long as the watcher may hear them."""
+"""A watch: doorbells and heartbeats for as long as the watcher has the right to them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 
 class Watches:
-    """Opens watches. A heartbeat is None."""
+    """Opens watches. A heartbeat is represented by None."""
 
     def __init__(
         self, doorbells: Doorbells, access: GrantCache, *, heartbeat_seconds: float, ask_seconds: float, most: int
     ) -> None:
-        """One person may watch `most` spaces, each counted once for each watch."""
+        """One person may watch `most` spaces at a time, summed over all watches."""
         self._doorbells = doorbells
         self._access = access
         self._heartbeat_seconds = heartbeat_seconds
@@ -34,15 +34,16 @@ class Watches:
     async def watch(
         self, spaces: Sequence[SpaceId], *, user: UserId, device: DeviceId
     ) -> AsyncGenerator[Doorbell | None, None]:
-        """A heartbeat, from which on nothing goes unannounced, then doorbells and heartbeats without end.
+        """Yield a heartbeat, after which every announcement is delivered, then doorbells and heartbeats without end.
 
-        Raises NoSuchSpace, DeviceRevoked, TokenExpired or Unavailable: at once about any of the spaces, later about
-        the one that a doorbell is for and, every few seconds, about all of them. Unavailable also when announcements
-        may have been missed. Raise RateExceeded for a person who watches too much already.
+        Raise NoSuchSpace, DeviceRevoked, TokenExpired or Unavailable: at the start for any of the spaces, later for the
+        space of a doorbell and, every few seconds, for all of them. Raise Unavailable also if announcements may have
+        been missed. Raise RateExceeded if the person watches too many spaces.
         """
         with (
             self._counted(len(spaces), user),
-            self._doorbells.watching(spaces) as watcher,  # before asking: what happens meanwhile is not missed
+            # opened before the check, so that no announcement during the check is missed
+            self._doorbells.watching(spaces) as watcher,
         ):
             await self._access.require(*spaces, user=user, device=device)
             yield None
@@ -50,7 +51,7 @@ class Watches:
             beat_at, ask_at = clock() + self._heartbeat_seconds, self._next_question(user, clock())
             while True:
                 try:
-                    async with asyncio.timeout_at(min(beat_at, ask_at)):  # a timer, not a task
+                    async with asyncio.timeout_at(min(beat_at, ask_at)):  # a timer is cheaper than a task
                         doorbell = await watcher.next()
                 except TimeoutError:
                     await self._still_a_member(spaces, user=user, device=device)
@@ -77,9 +78,10 @@ class Watches:
                 del self._watched[user]
 
     def _next_question(self, user: UserId, now: float) -> float:
-        """When to ask again, `ask_seconds` from `now` at most.
+        """Return the time of the next check, at most `ask_seconds` from `now`.
 
-        All watches of one person ask at the same moment, so that they share a question; different people's do not.
+        All watches of one person check at the same time, so that they share a question; those of different people do
+        not.
         """
         phase = zlib.crc32(user.encode()) / 2**32 * self._ask_seconds
         return now + self._ask_seconds - (now - phase) % self._ask_seconds
@@ -88,5 +90,5 @@ class Watches:
         try:
             await self._access.require(*spaces, user=user, device=device)
         except Unavailable:
-            # A heartbeat tells nothing, and ending all watches because auth restarts would not help it to.
+            # A heartbeat carries no data, and ending all watches whenever auth restarts would help nobody.
             return

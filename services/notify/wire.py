@@ -14,7 +14,7 @@ from syncline.wire.identifiers import space_id_from_wire
 
 
 def space_ids_from_wire(texts: Sequence[str]) -> tuple[SpaceId, ...]:
-    """The spaces of a watch, each once."""
+    """Return the distinct spaces of a watch."""
     if not 1 <= len(texts) <= MAX_WATCHED:
         raise InvalidArgument(f"space_ids must name 1 to {MAX_WATCHED} spaces, not {len(texts)}")
     named = (space_id_from_wire(text, what=f"space_ids[{position}]") for position, text in enumerate(texts))

@@ -1,1 +1,1 @@
-"""Adapters of auth's ports, as they are in production."""
+"""Production adapters of auth's ports."""

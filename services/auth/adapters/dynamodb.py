@@ -84,7 +84,7 @@ _KEPT_AFTER_EXPIRY_MS: Final = DAY
 
 
 class DynamoIdentityStore:
-    """IdentityStore on the identity table."""
+    """Implements IdentityStore on the identity table."""
 
     def __init__(self, client: DynamoDBClient, *, table: str) -> None:
         self._table = Table(client, table, called="the identity table")
@@ -144,7 +144,7 @@ class DynamoIdentityStore:
         return _device(item) if item else None
 
     async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
-        # The index lags, so it only tells which devices there are; how they are is read from the table itself.
+        # The index lags, so it is used only to find the devices; their state is read from the table itself.
         keys = [_device_key(including)] if including is not None else []
         async for item in self._table.query(
             consistent=False,
@@ -186,7 +186,7 @@ class DynamoIdentityStore:
             )
         except ConditionFailed as failed:
             item = failed.found
-            # The SDK repeats a call whose answer was lost: then what is found there is our own.
+            # The SDK repeats a call whose answer was lost: the stored item is then the one that this call wrote.
             if item and "revoked_at" not in item and _refresh_current(item) == to.current:
                 return
             raise ChainMoved from None
@@ -387,13 +387,14 @@ class DynamoIdentityStore:
             if found and number_of(found, "ends_at") > now_ms:
                 return number_of(found, "ends_at") - now_ms
             first = {**key, "attempts": attribute(1), "ends_at": attribute(ends_at), "expires_at": _expiry(ends_at)}
-            with suppress(ConditionFailed):  # another process began the counter: count in that one
+            with suppress(ConditionFailed):  # another process has created the counter: count in that one
                 await self._table.put(first, f"{NEW} OR {over}", {":now": now})
                 return 0
         raise Unavailable("too many attempts at once; try again")
 
     async def forget_attempts(self, *, subject: str, peer: str) -> None:
-        # Not deleted: of many who sign in at once, those who come to an absent counter would all try to begin it.
+        # The counters are reset, not deleted: otherwise many concurrent sign-ins would race to create a missing
+        # counter.
         await asyncio.gather(*(self._reset(_attempts_key(subject, whence)) for whence in (peer, None)))
 
     async def take_back_attempt(self, *, subject: str, peer: str) -> None:
@@ -483,7 +484,7 @@ class DynamoIdentityStore:
         return [one for one in made if one.link in there]
 
     async def drop_link(self, link: Link) -> None:
-        # The items that lead to the link go last, so that the rest of a broken attempt can be dropped again.
+        # The items that lead to the link are deleted last, so that a failed attempt can be repeated.
         await self._delete(_token_key(link.token), _link_key(link.space, link.link), _made_key(link))
 
     async def count_download(self, space: SpaceId, link: LinkId, request: RequestId, *, now_ms: int) -> bool:
@@ -504,7 +505,8 @@ class DynamoIdentityStore:
                     return True
                 if of_link == CONDITION_FAILED and of_request != CONFLICT:
                     return False
-                await asyncio.sleep(pause)  # other downloads of the link, or this one, are being counted
+                # concurrent downloads of the link, or repetitions of this one, are being counted
+                await asyncio.sleep(pause)
             else:
                 return True
         raise Unavailable("many downloads of this link begin at this moment; try again")
@@ -586,8 +588,8 @@ class DynamoIdentityStore:
         )
 
     def _checks_maker(self, maker: DeviceId | None) -> list[Item]:
-        """The condition under which something is added that a device makes: what ends all that the device has made
-        finds what was added before the device was revoked, and nothing is added afterwards.
+        """Return the condition for adding an object that a device makes: that the device is not revoked. Code that ends
+        all objects of a device thus finds every object added before the revocation, and none is added afterwards.
         """
         not_revoked = "attribute_not_exists(revoked_at)"
         return [] if maker is None else [self._table.checking(_device_key(maker), f"{THERE} AND {not_revoked}")]
@@ -601,7 +603,7 @@ class DynamoIdentityStore:
 
 
 def _raise_if_moved(cancelled: Cancelled, gates: Sequence[Gate]) -> None:
-    """Raise GateMoved if one of the gates, the last writes of the transaction, was not as it was read."""
+    """Raise GateMoved if one of the gates, the last writes of the transaction, changed after it was read."""
     if gates and set(cancelled.reasons[-len(gates) :]) & {CONDITION_FAILED, CONFLICT}:
         raise GateMoved from None
 
@@ -613,7 +615,7 @@ def _raise_if_maker_ended(cancelled: Cancelled, maker: Sequence[Item], *, at: in
 
 
 def _role_is(role: Role) -> Item:
-    """Return the arguments of a write that say its condition."""
+    """Return the arguments of a write for the condition that the role is `role`."""
     return {"condition": "#role = :role", "values": {":role": _role(role)}, "names": {"#role": "role"}}
 
 
@@ -625,7 +627,7 @@ def _role(role: Role) -> Item:
 
 
 def _expiry(at_ms: int) -> Item:
-    """Time to live, a while after the last moment at which the item means something."""
+    """Return the time-to-live attribute for an item that has a meaning until `at_ms`."""
     return expiry(at_ms + _KEPT_AFTER_EXPIRY_MS)
 
 
@@ -657,7 +659,7 @@ def _membership_key(space: SpaceId, user: UserId) -> Item:
 
 
 def _alias_key(user: UserId, alias: str) -> Item:
-    # Folding can make a name longer than a key may be.
+    # A folded name can be longer than the maximum length of a key.
     return key_of(f"U#{user}", f"A#{hashlib.sha256(fold_alias(alias).encode()).hexdigest()}")
 
 
@@ -795,7 +797,8 @@ def _device(item: Mapping[str, Any]) -> DeviceRecord:
         number_of(item, "last_seen_at"),
         number_of(item, "revoked_at") if "revoked_at" in item else None,
         chain,
-        DeviceKind[text_of(item, "kind").upper()] if "kind" in item else DeviceKind.CLIENT,  # before there were others
+        # written before there were other kinds
+        DeviceKind[text_of(item, "kind").upper()] if "kind" in item else DeviceKind.CLIENT,
         key,
         _made_by(item),
     )

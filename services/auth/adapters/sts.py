@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class StsCredentialSource:
-    """CredentialSource that assumes the transfer role."""
+    """Implements CredentialSource by assuming the transfer role."""
 
     def __init__(self, client: STSClient, *, role_arn: str) -> None:
         self._client = client

@@ -1,1 +1,1 @@
-"""Adapters of notify's ports, as they are in production."""
+"""Production adapters of notify's ports."""

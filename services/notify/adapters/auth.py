@@ -1,4 +1,4 @@
-"""Adapter that asks auth by gRPC for members and rights."""
+"""Adapter that reads members and rights from auth over gRPC."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROSTERS: Final = 1_000
 
 
 class AuthDirectory:
-    """Directory, over a channel that carries this service's token. A roster may be ten seconds old."""
+    """Implements MemberDirectory over a channel that carries this service's token. A roster may be ten seconds old."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = AuthServiceStub(channel)
@@ -58,7 +58,7 @@ class AuthDirectory:
         )
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
-        """The keys that verify access tokens, by their id."""
+        """Return the keys that verify access tokens, by their id."""
         with rpc_errors():
             answer = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}

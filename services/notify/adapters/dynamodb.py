@@ -36,7 +36,7 @@ _LEASES_KEPT_MS: Final = DAY
 
 
 class DynamoNotifyStore:
-    """NotifyStore on the notify table."""
+    """Implements NotifyStore on the notify table."""
 
     def __init__(self, client: DynamoDBClient, *, table: str) -> None:
         self._table = Table(client, table, called="the notify table")
@@ -65,8 +65,8 @@ class DynamoNotifyStore:
         return Choice(space, mode)
 
     async def _chosen(self, user: UserId, request: RequestId) -> Choice:
-        """Return the choice that a request has made. Raise Unavailable if it made none, so that another writer must
-        have been in its way.
+        """Return the choice that a request has made. Raise Unavailable if it made none, which means that a concurrent
+        writer prevented it.
         """
         item = await self._table.get(_request_key(user, request))
         if item is None:
@@ -88,7 +88,7 @@ class DynamoNotifyStore:
             return Claim.CLAIMED
         if "done_at" in found:
             return Claim.DONE
-        # The SDK repeats a call whose answer was lost: then what is found there is our own.
+        # The SDK repeats a call whose answer was lost: the stored item is then the one that this call wrote.
         return Claim.CLAIMED if found.get("attempt") == attribute(claimant.attempt) else Claim.HELD
 
     async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
@@ -128,7 +128,7 @@ class DynamoNotifyStore:
         return number_of(found, "quiet_until") if "quiet_until" in found else lease_until
 
     async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
-        # First of all what was told: if the rest is lost, the lease of the attempt runs out.
+        # The told numbers are stored first: if the rest fails, the lease of the attempt expires.
         space, user = claimant.space, claimant.user
         await asyncio.gather(*(self._table.delete(_waiting_key(space, user, seq)) for seq in told))
         await self._update(
@@ -180,7 +180,7 @@ class DynamoNotifyStore:
             except ConditionFailed as failed:
                 if (failed.found or {}).get("window_end") == attribute(ends_at):
                     return ends_at
-                continue  # another process began a window meanwhile
+                continue  # another process has begun a window in the meantime
             return 0
 
     # ---- doorbell queues
@@ -198,7 +198,9 @@ class DynamoNotifyStore:
     # ---- writes of more than one method
 
     async def _put_if(self, item: Item, condition: str, values: Item) -> Mapping[str, Any] | None:
-        """Put an item where none is, or over one of which the condition holds; None, or else what is there."""
+        """Put an item if none exists, or if the condition holds for the existing one; return None, or the existing item
+        if nothing was put.
+        """
         try:
             await self._table.put(item, f"{NEW} OR ({condition})", values)
         except ConditionFailed as failed:
@@ -206,7 +208,7 @@ class DynamoNotifyStore:
         return None
 
     async def _update(self, key: Item, update: str, values: Item, *, condition: str | None = None) -> None:
-        """Update an item; where a condition fails there is nothing to do."""
+        """Update an item; do nothing if the condition fails."""
         with suppress(ConditionFailed):
             await self._table.update(key, update=update, values=values, condition=condition)
 

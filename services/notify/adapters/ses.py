@@ -1,4 +1,4 @@
-"""Mail by SES."""
+"""Sending mail with SES."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 _LATER: Final = frozenset(
     {"AccountSuspendedException", "LimitExceededException", "SendingPausedException", "TooManyRequestsException"}
 )
-"""Errors of SES that pass by themselves or that the operator sets right. The mail can be sent again."""
+"""Errors of SES that are transient or that the operator can resolve. The mail can be sent again."""
 _NEVER: Final = "BadRequestException"
-"""Error of SES for an address that is none. (For our own address or a sandbox it says MessageRejected.)"""
+"""Error of SES for an invalid address. (For our own address, or in the sandbox, SES answers MessageRejected.)"""
 
 
 class SesMailSender:
-    """MailSender on SES, version 2."""
+    """Implements MailSender on SES, version 2."""
 
     def __init__(self, client: SESV2Client, *, sender: str, configuration_set: str | None) -> None:
-        self._client: Any = client  # optional arguments are left out, which the types of its calls do not tell
+        self._client: Any = client  # optional arguments are left out, which its type stubs do not allow
         self._fixed = {"FromEmailAddress": sender}
         if configuration_set is not None:
             self._fixed["ConfigurationSetName"] = configuration_set

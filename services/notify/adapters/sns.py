@@ -1,4 +1,4 @@
-"""Doorbell queues: one queue in SQS for each instance, subscribed to the topic of changes in SNS."""
+"""Doorbell queues: one SQS queue for each instance, subscribed to the SNS topic of changes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _KEPT_SECONDS: Final = 300
 _HIDDEN_SECONDS: Final = 30
 _NO_SUBSCRIPTION: Final = ("PendingConfirmation", "Deleted")
-"""Words that stand in place of the ARN of a subscription that does not deliver."""
+"""Values in place of the ARN of a subscription that delivers nothing."""
 
 
 class SnsDoorbellQueues:
-    """DoorbellQueues on SNS and SQS."""
+    """Implements DoorbellQueues on SNS and SQS."""
 
     def __init__(self, sns: SNSClient, sqs: SQSClient, *, topic: str, prefix: str) -> None:
         """`topic` is an ARN."""
@@ -51,7 +51,7 @@ class SnsDoorbellQueues:
         return queue
 
     async def close(self, name: str) -> None:
-        # The queue goes last: as long as it is there, `names` tells of it.
+        # The queue is removed last, since `names` lists it only while it exists.
         for subscription in (await self._subscriptions()).get(name, []):
             with aws_errors("the topic"):
                 await self._sns.unsubscribe(SubscriptionArn=subscription)
@@ -61,7 +61,7 @@ class SnsDoorbellQueues:
         return {*await self._queues.names(), *await self._subscriptions()}
 
     async def _subscriptions(self) -> dict[str, list[str]]:
-        """The ARNs of subscriptions by the name of the queue that they lead to."""
+        """Return the ARNs of subscriptions by the name of their queue."""
         found: dict[str, list[str]] = {}
         with aws_errors("the topic"):
             pages = self._sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=self._topic)

@@ -1,4 +1,4 @@
-"""Queues in SQS."""
+"""Queues on SQS."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ WAIT_SECONDS: Final = 20
 READ_TIMEOUT_SECONDS: Final = WAIT_SECONDS + 10
 _BATCH: Final = 10
 _ATTEMPTS: Final = "attempts"
-"""Attribute of a message that was put back: the attempts at those that it replaces."""
+"""Message attribute of a message that was put back: the number of attempts at the messages that it replaces."""
 _FIRST_MS: Final = "first_ms"
-"""Attribute of a message that was put back: the time at which the first of those that it replaces was sent."""
+"""Message attribute of a message that was put back: the time at which the first of the messages that it replaces was
+sent.
+"""
 
 _GONE: Final = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 _TIME_RAN_OUT: Final = frozenset(
     {
         "AWS.SimpleQueueService.MessageNotInflight",
-        "InvalidParameterValue",  # SQS says so of a receipt that is no longer valid.
+        "InvalidParameterValue",  # SQS answers this for a receipt that is no longer valid
         "MessageNotInflight",
         "ReceiptHandleIsInvalid",
     }
@@ -39,7 +41,7 @@ _TIME_RAN_OUT: Final = frozenset(
 
 
 class SqsQueue:
-    """Queue on SQS."""
+    """Implements MessageQueue on SQS."""
 
     def __init__(self, client: SQSClient, *, url: str) -> None:
         self._client = client
@@ -57,7 +59,7 @@ class SqsQueue:
         return [_message(received) for received in answer.get("Messages", [])]
 
     async def delete(self, messages: Collection[QueueMessage]) -> None:
-        # One by one: an emulator that enforces roles knows no action for a batch.
+        # Deleted one by one: an emulator that enforces roles has no batch action.
         await asyncio.gather(*(self._delete(message.receipt) for message in messages))
 
     async def _delete(self, receipt: str) -> None:
@@ -75,7 +77,7 @@ class SqsQueue:
                 MessageBody=message.body,
                 DelaySeconds=seconds,
                 MessageAttributes={
-                    # A message that is put back was taken without an attempt.
+                    # taking a message and putting it back is no attempt
                     _ATTEMPTS: {"DataType": "Number", "StringValue": str(message.receives - 1)},
                     _FIRST_MS: {"DataType": "Number", "StringValue": str(message.first_ms)},
                 },
@@ -112,20 +114,20 @@ class SqsQueues:
         self._prefix = prefix
 
     async def create(self, name: str, *, attributes: dict[QueueAttributeNameType, str]) -> tuple[SqsQueue, str]:
-        """A new queue, or the one of this name and these attributes, and its ARN."""
+        """Create a queue, or find the one of this name and these attributes; return it with its ARN."""
         with _translated():
             url = (await self._client.create_queue(QueueName=name, Attributes=attributes))["QueueUrl"]
             found = await self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         return SqsQueue(self._client, url=url), found["Attributes"]["QueueArn"]
 
     async def set_policy(self, name: str, policy: str) -> None:
-        """Say who may do what with a queue."""
+        """Set the access policy of a queue."""
         with _translated():
             url = (await self._client.get_queue_url(QueueName=name))["QueueUrl"]
             await self._client.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
 
     async def delete(self, name: str) -> None:
-        """Remove a queue; if there is none, nothing happens."""
+        """Delete a queue; do nothing if there is none."""
         try:
             with _translated():
                 url = (await self._client.get_queue_url(QueueName=name))["QueueUrl"]
