@@ -1,9 +1,11 @@
-"""HTTP: where everything is, and the way to contents for clients that cannot reach S3."""
+"""HTTP gateway: discovery of the services, the REST API, WebDAV and the web app, and contents for clients that cannot
+reach S3.
+"""
 
 from runtime.imports import absent
 
-# FastAPI would import these if they are installed: restarts for development, another kind of threads, and checks of
-# addresses, which are auth's.
+# FastAPI imports these if they are installed: restarts for development, another kind of threads, and checks of e-mail
+# addresses, which are left to auth.
 with absent("watchfiles", "greenlet", "email_validator"):
     import fastapi as fastapi
     import uvicorn as uvicorn

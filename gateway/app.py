@@ -1,4 +1,4 @@
-"""The application: its routes, and what is around them."""
+"""The ASGI application: its routes and its middleware."""
 
 from __future__ import annotations
 
@@ -49,20 +49,22 @@ _JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that the routes work with."""
+    """The components that the routes use."""
 
     endpoints: dict[str, Any]
     """The contents of `/.well-known/syncline`."""
     own: OwnAddress
     network_tokens: NetworkTokens | None
-    """Tokens that prove to services that the gateway tells for which network it calls; None without its secret."""
+    """Tokens that prove to services that a call comes from the gateway, and for which network; None without the
+    gateway's secret.
+    """
     hsts_seconds: int
-    """For how long browsers shall come by TLS only, where they have come by it."""
+    """Seconds for which browsers must connect with TLS only, after they have connected with TLS (HSTS)."""
     request_seconds: float
-    """Seconds for which a body may fall behind `body_rate`, in bytes a second."""
+    """Seconds by which a request body may lag behind `body_rate`, which is in bytes per second."""
     body_rate: int
     bodies: Pool
-    """Memory for bodies of requests."""
+    """Memory for request bodies."""
     answers: Pool
     """Memory for large answers."""
     parsing: ParsingTime
@@ -78,15 +80,15 @@ class Parts:
     records: Records
     allowance: Allowance
     upload_memory: int
-    """Maximum number of bytes that uploads by WebDAV may hold together."""
+    """Maximum number of bytes that all WebDAV uploads together may hold in memory."""
 
 
 def application(parts: Parts) -> FastAPI:
-    """Put the application together: its routes, its middleware, and the pages of the web app."""
+    """Compose the application: its routes, its middleware, and the pages of the web app."""
 
     app = FastAPI(
         openapi_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # `RequestMiddleware` does that
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `RequestMiddleware` does that instead
         docs_url=None,
         redoc_url=None,
         middleware=[
@@ -157,7 +159,7 @@ def _system(parts: Parts, app: FastAPI) -> list[Route]:
 
     async def openapi(request: Request) -> Response:
         nonlocal described
-        if described is None:  # The description takes long to make, and many gateways are never asked for it.
+        if described is None:  # The description is slow to build, and many gateways never need it.
             described = FixedAnswer.of(json.dumps(described_api(app)).encode(), _JSON)
         return described.response(request, {"cache-control": "no-cache"})
 

@@ -1,4 +1,4 @@
-"""The gateway put together."""
+"""Composition root of the gateway."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GatewayAdapters:
-    """The outside, except for the services."""
+    """The adapters of the gateway's ports, except for the services."""
 
     objects: ObjectSource
     addresses: UploadAddresses
     sink: ObjectSink
     records: Records
     region: str
-    """The region in which clients find the bucket."""
+    """The region of the bucket, for clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Gateway:
 
 @asynccontextmanager
 async def on_aws(settings: GatewaySettings) -> AsyncIterator[GatewayAdapters]:
-    """The adapters of production."""
+    """Yield the production adapters."""
     async with Clients() as clients:
         here = region()
         ours = S3Place(settings.bucket, here, s3_endpoint())
@@ -78,10 +78,12 @@ async def on_aws(settings: GatewaySettings) -> AsyncIterator[GatewayAdapters]:
 async def bootstrap(
     settings: GatewaySettings, adapters: GatewayAdapters, *, bodies: Pool | None = None
 ) -> AsyncIterator[Gateway]:
-    """The application. `bodies` is the memory for bodies of requests, if not a new pool as the settings say."""
+    """Yield the application. `bodies` is the memory for request bodies; by default a new pool with the size from the
+    settings.
+    """
     async with AsyncExitStack() as opened:
         threads = ThreadPoolExecutor(settings.archives, "archive")
-        # In a thread: those that are still at work wait for the event loop, which must not wait for them.
+        # In a thread: running workers wait for the event loop, so the event loop must not wait for them.
         opened.push_async_callback(asyncio.to_thread, threads.shutdown)
         auth, metadata, notify = [
             await opened.enter_async_context(aio_channel(target, idempotent=IDEMPOTENT, tls=settings.peer_tls))

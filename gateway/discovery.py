@@ -26,7 +26,9 @@ from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES
 from syncline.model.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
 
 JWKS_SECONDS: Final = 300
-"""For how long keys may be kept, here and by whoever asks; auth signs with a new key no sooner after publishing it."""
+"""Seconds for which keys may be cached, here and by clients; auth signs with a new key only after it has been published
+for so long.
+"""
 _RETRY_SECONDS: Final = 5.0
 _DAY_SECONDS: Final = 86_400
 
@@ -45,7 +47,7 @@ FEATURES: Final = (
     "token_reasons",
     "webdav",
 )
-"""Features that a client can rely on here. Additions to version 1 get a name each, so that a client can tell."""
+"""Features that clients can rely on. Each addition to version 1 gets a name, so that a client can detect it."""
 
 FORMAT: Final[dict[str, Any]] = {
     "chunking": {
@@ -87,13 +89,11 @@ FORMAT: Final[dict[str, Any]] = {
         "unary_deadline": limits.DEADLINE_SECONDS,
     },
 }
-"""The constants of the code that clients need: how contents are cut, the limits of the services, and how long things
-last.
-"""
+"""Constants that clients need: the parameters of chunking, the limits of the services, and lifetimes."""
 
 
 def endpoints(settings: GatewaySettings, *, region: str) -> dict[str, Any]:
-    """The contents of `/.well-known/syncline`: all that a client must know beforehand."""
+    """Return the contents of `/.well-known/syncline`: everything that a client must know in advance."""
 
     def service(target: str) -> dict[str, Any]:
         return {"target": target, "tls": settings.public_tls}
@@ -115,7 +115,7 @@ def endpoints(settings: GatewaySettings, *, region: str) -> dict[str, Any]:
 
 
 class Jwks:
-    """The key set as RFC 7517 and 8037 have it, fetched now and then; an old one is better than none."""
+    """The key set in the form of RFC 7517 and 8037, fetched periodically. If a fetch fails, the old key set is used."""
 
     def __init__(self, keys: VerificationKeys, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
@@ -125,8 +125,8 @@ class Jwks:
         self._fetching = asyncio.Lock()
 
     async def current(self) -> dict[str, Any]:
-        """The contents of `/.well-known/jwks.json`. Raise Unavailable if auth has never answered."""
-        async with self._fetching:  # A caller who waited here finds the answer of the one before.
+        """Return the contents of `/.well-known/jwks.json`. Raise Unavailable if auth has never answered."""
+        async with self._fetching:  # the fetch that this caller waited for may have brought the answer
             if self._known is not None and self._monotonic() < self._fetch_at:
                 return self._known
             try:

@@ -1,4 +1,4 @@
-"""Metrics of the gateway. A route in a label is one that the gateway has, never the path that was asked for."""
+"""Metrics of the gateway. A label contains a route of the gateway, never the requested path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web app: files of `gateway/web`, read once, under a policy that lets nothing in that is not ours."""
+"""The web app: files of `gateway/web`, read once, with a content security policy that admits only our own scripts."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _PAGES: Final = {
     "/l/{token}": "link.html",
     "/docs": "reference.html",
 }
-"""The addresses of pages; the app itself tells its views apart."""
+"""The addresses of pages; the app itself distinguishes its views."""
 _NAMED: Final = re.compile(r"[A-Za-z0-9.-]+")
-"""Hosts that a policy can name."""
+"""Hosts that a content security policy can name."""
 _ENTRY: Final = re.compile(rb'<script type="module" src="/web/([^"]+)"></script>')
 _IMPORTS: Final = re.compile(rb'^(?:import|export)\b[^;"]*?"(\.[^"]+)";$', re.MULTILINE)
 
 
 def pages(*, upload_origin: str, own: OwnAddress) -> list[BaseRoute]:
-    """The routes of the pages and of what they load; uploads go to `upload_origin`."""
+    """Return the routes of the pages and of the files that they load; uploads go to `upload_origin`."""
     files = dict(_files())
 
     def policy(request: Request) -> str:
@@ -54,7 +54,7 @@ def pages(*, upload_origin: str, own: OwnAddress) -> list[BaseRoute]:
 
 def _files() -> Iterator[tuple[str, FixedAnswer]]:
     below = ((path.relative_to(_FOLDER), path) for path in sorted(_FOLDER.rglob("*")) if path.is_file())
-    # A person who installs the tools of package.json there by hand must not serve them.
+    # node_modules exists if somebody has installed the tools of package.json, and must not be served
     found = {name.as_posix(): path for name, path in below if "node_modules" not in name.parts}
     contents = {name: path.read_bytes() for name, path in found.items() if path.suffix in _TYPES}
     for name, content in contents.items():
@@ -64,7 +64,9 @@ def _files() -> Iterator[tuple[str, FixedAnswer]]:
 
 
 def _preloading(page: bytes, contents: dict[str, bytes]) -> bytes:
-    """The page, which names all modules that its script needs: else a browser would find them one after the other."""
+    """Return the page with a preload for each module that its script imports: otherwise a browser would discover them
+    one after the other.
+    """
     entry = _ENTRY.search(page)
     if entry is None:
         return page
@@ -89,11 +91,11 @@ def _resolved(importing: str, relative: str) -> str:
 
 
 def _policy(upload_origin: str, here: SeenAddress) -> str:
-    """Return the policy of what a page may load: scripts and styles from where the app lies only, since contents lie
-    on the same host.
+    """Return the content security policy of a page: scripts and styles only from the path of the app, since contents
+    are on the same host.
 
-    A policy cannot name the host of an IPv6 address with a path. There it says `self`, and what contents are sent
-    with keeps them from running.
+    A policy cannot name an IPv6 host with a path. It contains `self` then, and the headers of contents prevent their
+    execution.
     """
     hosts = dict.fromkeys(_host(one) for one in here.own)
     named = bool(hosts) and None not in hosts
@@ -126,7 +128,7 @@ def _policy(upload_origin: str, here: SeenAddress) -> str:
 
 
 def _host(authority: Authority) -> str | None:
-    """An authority as a policy names it, of whichever scheme the page has; None if it cannot."""
+    """Return an authority in the form of a policy, for any scheme; None if it has none."""
     if not _NAMED.fullmatch(authority.host):
         return None
     return authority.host if authority.port is None else f"{authority.host}:{authority.port}"
@@ -145,5 +147,5 @@ def _serving(
         }
         return file.response(request, headers)
 
-    serve.__name__ = name  # by which the log and the figures know it
+    serve.__name__ = name  # the route's name in logs and metrics
     return serve

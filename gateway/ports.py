@@ -1,4 +1,4 @@
-"""The ports of the gateway. All methods raise Unavailable when what is behind them does not answer."""
+"""The ports of the gateway. All methods raise Unavailable if the backend does not answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from syncline.model.identifiers import SpaceId
 
 
 class ObjectUnreadable(Exception):
-    """An object that a manifest names is missing, shorter than it must be, or holds other bytes: a defect."""
+    """An object that a manifest names is missing, too short, or has other bytes, which is a defect."""
 
 
 class ObjectTooLarge(ObjectUnreadable):
-    """An object has more bytes than were asked for."""
+    """An object has more bytes than expected."""
 
 
 class VerificationKeys(Protocol):
@@ -26,20 +26,22 @@ class VerificationKeys(Protocol):
 
 
 class RequiredPeer(Protocol):
-    """A service that must be there for the gateway to be of use."""
+    """A service that the gateway needs in order to serve."""
 
     async def serves(self) -> bool:
-        """Return True if the peer says within a second that it serves. Never raises."""
+        """Return True if the peer reports within a second that it serves. Never raises."""
 
 
 class ObjectSource(Protocol):
-    """Objects of spaces."""
+    """Source of the objects of spaces."""
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        """Exactly these bytes of the object, in parts of at most SEGMENT_BYTES. Raise ObjectUnreadable."""
+        """Return exactly these bytes of the object, in parts of at most SEGMENT_BYTES. Raise ObjectUnreadable."""
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
-        """The whole object, not verified. Raise ObjectTooLarge if it has more than `most` bytes, ObjectUnreadable."""
+        """Return the whole object, unverified. Raise ObjectTooLarge if it has more than `most` bytes, or
+        ObjectUnreadable.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class WriteCredentials:
 
 @dataclass(frozen=True, slots=True)
 class UploadAddress:
-    """The address to put one object to, with exactly these headers, until `expires_at_ms`."""
+    """The address for uploading one object, with exactly these headers, valid until `expires_at_ms`."""
 
     url: str = field(repr=False)
     headers: Mapping[str, str]
@@ -62,16 +64,14 @@ class UploadAddress:
 
 
 class ObjectSink(Protocol):
-    """Takes objects of spaces, in the name of whoever the credentials were issued to."""
+    """Stores objects of spaces, with the credentials of a caller."""
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
-        """Store `data`, whose SHA-256 is `digest`, where nothing is yet; done if it is there. Raise
-        PermissionDenied.
-        """
+        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Raise PermissionDenied."""
 
 
 class UploadAddresses(Protocol):
-    """Makes addresses to which browsers upload. Nothing is asked: it only signs."""
+    """Makes addresses for uploads by browsers. Signing is local, without I/O."""
 
     @property
     def origin(self) -> str:
@@ -80,4 +80,4 @@ class UploadAddresses(Protocol):
     def sign(
         self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, size: int, seconds: int
     ) -> UploadAddress:
-        """An address that takes only `size` bytes with this SHA-256, and only where nothing is yet."""
+        """Return an address that accepts only `size` bytes with this SHA-256, and never overwrites an object."""

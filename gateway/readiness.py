@@ -1,4 +1,4 @@
-"""Readiness: whether requests should be sent to this process."""
+"""Readiness of this process to receive requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.ports import RequiredPeer
 
 
 class Readiness:
-    """Ready while the services that we need are there and the process is not about to stop."""
+    """Ready for as long as the required services serve and the process is not about to stop."""
 
     def __init__(self, peers: Mapping[str, RequiredPeer]) -> None:
         """`peers` by name."""
@@ -23,13 +23,13 @@ class Readiness:
         return self._draining
 
     def drain(self) -> None:
-        """The process is about to stop: from now on it is not ready."""
+        """Become not ready, because the process is about to stop."""
         self._draining = True
 
     async def missing(self) -> list[str]:
-        """The names of what does not serve; none means ready.
+        """Return the names of the required services that do not serve; empty if the process is ready.
 
-        Whoever asks while the peers are being asked gets the same answer: anybody may ask, as often as they like.
+        Concurrent callers share one check, since anybody may call this at any rate.
         """
         if self._draining:
             return ["gateway"]

@@ -1,4 +1,4 @@
-"""The life of the gateway's process: serve, then drain in the order in which nobody sees an error."""
+"""The life cycle of the gateway's process: serve, then drain in an order in which no client sees an error."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from runtime import memory, metrics, process
 from runtime.logs import structlog
 
 _KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than a balancer's idle timeout of 60 s, so that it is never us who closes a connection under a request."""
+"""Seconds before an idle connection is closed; longer than a balancer's idle timeout of 60 s, so that the balancer
+always closes first.
+"""
 _UNSENT_MS: Final = 60_000
-"""A client that takes nothing for so long is gone."""
+"""Milliseconds after which a client that acknowledges no data is disconnected."""
 _BACKLOG: Final = 1024
 _CANCELLED_SECONDS: Final = 5.0
-"""Seconds that requests which were given up have for putting away what they had taken."""
+"""Seconds in which cancelled requests have to release their resources."""
 
 log = structlog.get_logger()
 
@@ -41,7 +43,9 @@ async def run_gateway(gateway: Gateway, settings: GatewaySettings) -> None:
 
 @asynccontextmanager
 async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncIterator[str]:
-    """Serve, and yield the address. At the end: not ready, wait, end events, then let requests in flight finish."""
+    """Serve, and yield the address. At the end: become not ready, wait, end event streams, then let requests in flight
+    finish.
+    """
     listener = _listen(settings.listen)
     reception = Connections(
         process.most_connections(settings.connections), gateway.own, head_seconds=settings.request_seconds
@@ -62,7 +66,7 @@ async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncI
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await server.listening.wait()
     if not server.started:
-        await serving  # raises what kept it from starting
+        await serving  # raises the error that prevented the start
     try:
         yield f"{settings.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
     finally:
@@ -71,12 +75,12 @@ async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncI
         gateway.drain.begin()
         server.should_exit = True
         await serving
-        if given_up := server.server_state.tasks:  # cancelled, and not yet done with what that means for them
+        if given_up := server.server_state.tasks:  # cancelled, but still releasing their resources
             await asyncio.wait(given_up, timeout=_CANCELLED_SECONDS)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, except that signals are ours and that it says when it listens."""
+    """uvicorn's server with our own signal handling and a notification when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -101,6 +105,6 @@ def _listen(address: str) -> socket.socket:
         listener = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise OSError(f"cannot listen on {address}: {error.strerror}") from None
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has this option; accepted connections inherit it.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # available on Linux; accepted connections inherit it
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNSENT_MS)
     return listener

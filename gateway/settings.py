@@ -14,8 +14,8 @@ _MIB = 1024 * 1024
 class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
     """Settings of the gateway. AWS itself is configured by the SDK's variables.
 
-    The gateway acts in its callers' names only, so it is no ServiceSettings: it does not get the services' secret. By
-    its own secret it tells for which network it calls, and nothing else.
+    The gateway acts only on behalf of its callers, so it is no ServiceSettings: it does not get the services' secret.
+    Its own secret only proves for which network it calls.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True)

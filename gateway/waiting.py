@@ -1,4 +1,4 @@
-"""Threads that wait for what the event loop does."""
+"""Threads that wait for coroutines on the event loop."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 _LOOK_SECONDS: Final = 0.5
-"""Seconds between looks of a waiting thread whether the event loop still runs."""
+"""Seconds between checks of a waiting thread that the event loop still runs."""
 
 
 class LoopStopped(Exception):
-    """The process ends, and what a thread waits for will not be done any more."""
+    """The process is stopping, so the awaited work will not be done."""
 
 
 def wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """Return the result of `work`, which runs on the event loop. For a thread, with the errors of `outcome`."""
+    """Return the result of `work`, which runs on the event loop. For a thread. Raise the errors of `outcome`."""
     return outcome(asyncio.run_coroutine_threadsafe(work, loop), loop)
 
 
 def outcome(work: Future[T], loop: asyncio.AbstractEventLoop) -> T:
-    """Return the result of work on the event loop, when it is done. For a thread.
+    """Return the result of work on the event loop. For a thread.
 
-    Raise LoopStopped if the loop does not run any more: a process does not end as long as a thread waits. All work
-    must have an end of its own.
+    Raise LoopStopped if the loop does not run any more: a process cannot exit while a thread waits. All work has to end
+    by itself.
     """
     while True:
         try:

@@ -28,8 +28,9 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def router() -> APIRouter:
-    """All operations. Each can be answered by any of the problems."""
-    # Only described, and not as models: each operation would build a serialiser of its own for each of them.
+    """Return the router with all operations. Each operation may answer with any of the problems."""
+    # Described as plain dictionaries rather than models: otherwise each operation would build a serialiser for each of
+    # them.
     routes = APIRouter(responses={status: {**told, **_PROBLEM} for status, told in _PROBLEMS.items()})
     for module in (accounts, spaces, nodes, trees, contents, history, uploads, links, events):
         routes.include_router(module.router)

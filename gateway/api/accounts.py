@@ -17,14 +17,14 @@ from syncline.auth.v1 import auth_pb2
 router: Final = APIRouter(tags=["accounts"])
 
 _COOKIE_SECONDS: Final = 30 * 86_400
-"""Lifetime of the cookie in seconds: as long as a browser's key lives unused."""
+"""Lifetime of the cookie in seconds: the idle lifetime of a browser's key."""
 
 DeviceId = Annotated[TextId, Path(description="The device.")]
 
 
 @router.post("/accounts", status_code=201)
 async def sign_up(body: models.SignUp, request: Request, response: Response, services: Behind) -> models.SignedIn:
-    """Make an account, with its personal space, and sign its first device in."""
+    """Make an account, with its personal space, and sign in its first device."""
     check_origin(request)
     answer = await ask(
         services.auth.SignUp,
@@ -37,7 +37,7 @@ async def sign_up(body: models.SignUp, request: Request, response: Response, ser
 
 @router.post("/sessions", status_code=201)
 async def sign_in(body: models.SignIn, request: Request, response: Response, services: Behind) -> models.SignedIn:
-    """Sign a device in."""
+    """Sign in a device."""
     check_origin(request)
     answer = await ask(
         services.auth.SignIn,
@@ -50,7 +50,7 @@ async def sign_in(body: models.SignIn, request: Request, response: Response, ser
 
 @router.post("/sessions/refresh")
 async def refresh(body: models.Refresh, services: Behind) -> models.Tokens:
-    """Trade a refresh token for new tokens; it is spent by that."""
+    """Exchange a refresh token for new tokens. The old one becomes invalid."""
     asked = auth_pb2.RefreshTokenRequest(refresh_token=body.refresh_token)
     answer = await ask(services.auth.RefreshToken, asked)
     return shapes.tokens(answer.tokens)
@@ -69,7 +69,7 @@ async def session(caller: Signed, services: Behind) -> models.SignedIn:
 
 @router.delete("/session", status_code=204)
 async def sign_out(response: Response, caller: Signed, services: Behind) -> None:
-    """Sign the calling device out."""
+    """Sign out the calling device."""
     await ask(services.auth.SignOut, auth_pb2.SignOutRequest(), token=caller.token)
     if caller.keys is not None:
         caller.keys.forget(caller.key)
@@ -81,7 +81,7 @@ async def sign_out(response: Response, caller: Signed, services: Behind) -> None
 async def list_devices(
     caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Devices:
-    """The caller's devices, browsers and programs, newest first."""
+    """List the caller's devices, browsers and programs, newest first."""
     here = caller.claims.device
     asked = auth_pb2.ListDevicesRequest(page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListDevices, asked, token=caller.token)
@@ -98,9 +98,9 @@ async def revoke_device(
     services: Behind,
     end_links: Annotated[bool, Query(description="End the public links that the device has made, too.")] = False,
 ) -> models.DeviceEnd:
-    """Sign a device out, or revoke a key. The keys that the device has made end with it.
+    """Sign out a device, or revoke a key. The keys that the device has made end with it.
 
-    What it has made ends now also if it was signed out before.
+    If the device was signed out before, the remaining objects that it made are ended now.
     """
     here = caller.claims.device
     asked = auth_pb2.RevokeDeviceRequest(device_id=device_id, end_links=end_links)
@@ -111,7 +111,7 @@ async def revoke_device(
 async def list_keys(
     caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Devices:
-    """The caller's keys for programs that are not revoked, newest first."""
+    """List the caller's keys for programs that are not revoked, newest first."""
     asked = auth_pb2.ListDevicesRequest(page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListDevices, asked, token=caller.token)
     keys = [one for one in answer.devices if one.kind == auth_pb2.DEVICE_KIND_PROGRAM and not one.revoked_at_ms]
@@ -122,9 +122,9 @@ async def list_keys(
 
 @router.post("/keys", status_code=201)
 async def create_key(body: models.NewKey, name: Named, caller: Signed, services: Behind) -> models.Key:
-    """Make a key by which a program reads and writes files in the caller's name. It is told this once.
+    """Make a key with which a program reads and writes files on behalf of the caller. The key is shown only this once.
 
-    Members, links, devices and keys are not changed by a key: 403.
+    A key cannot change members, links, devices or keys: such a request is answered with 403.
     """
     answer = await ask(
         services.auth.CreateKey,

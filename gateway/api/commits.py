@@ -1,4 +1,4 @@
-"""Changes by single requests: done once however often they are repeated, and only to what the caller has seen."""
+"""Single-request changes: idempotent under repetition, and applied only to the state that the caller has seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from syncline.model.tree import Mutation, Node
 
 
 class NodeChanged(SynclineError):
-    """The node was changed meanwhile: look at it again, then repeat with its new entity tag."""
+    """The node has changed since you read it: read it again, then repeat the request with its new entity tag."""
 
     reason = "ETAG_MISMATCH"
     kind = Kind.PRECONDITION
@@ -29,7 +29,9 @@ async def commit_one(services: Services, caller: Caller, *, space: str, request:
 async def answered(
     services: Services, caller: Caller, *, space: str, name: RequestName
 ) -> metadata_pb2.GetAnswerResponse | None:
-    """Return the answer to the same request before, if its sender gave it a name and repeats it; else None."""
+    """Return the earlier answer to the same request, if the request has an `Idempotency-Key` and is a repetition;
+    otherwise None.
+    """
     if not name.given:
         return None
     try:
@@ -43,7 +45,7 @@ async def answered(
 
 
 def check_etag(node: Node, if_match: str | None) -> None:
-    """Changed, unless the node is in the state that the caller has seen."""
+    """Raise NodeChanged unless the node is in the state that the caller has seen."""
     tags = ["*"] if if_match is None else [tag.strip() for tag in if_match.split(",")]
     if tags != ["*"] and node_etag(node) not in tags:
         raise NodeChanged

@@ -1,4 +1,4 @@
-"""Contents of files, by path and by id, as they are and as they were."""
+"""Contents of files, by path and by id, in present and earlier versions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def content(
     path: Annotated[str, Path(description="From the top of the space, `/` between names.")],
     disposition: Disposition = "attachment",
 ) -> Response:
-    """A file's content, by its path."""
+    """Download a file's content, by its path."""
     asked = metadata_pb2.GetNodeRequest(space_id=space, path=_path(request, path))
     return await _current(request, space, asked, caller, services, disposition)
 
@@ -65,7 +65,7 @@ async def node_content(
     services: Behind,
     disposition: Disposition = "attachment",
 ) -> Response:
-    """A file's content, by its id."""
+    """Download a file's content, by its id."""
     asked = metadata_pb2.GetNodeRequest(space_id=space, node=node_id_of(node))
     return await _current(request, space, asked, caller, services, disposition)
 
@@ -85,7 +85,7 @@ async def version_content(
     services: Behind,
     disposition: Disposition = "attachment",
 ) -> Response:
-    """The content that a file had."""
+    """Download the content of a file's version."""
     asked = metadata_pb2.GetVersionRequest(space_id=space, node=node_id_of(node), version=number)
     answer = await ask(services.metadata.GetVersion, asked, token=caller.token)
     found = content_from_wire(answer.version.content)
@@ -129,8 +129,8 @@ async def _answer(
 
 
 def _path(request: Request, path: str) -> str:
-    """The path as it travels. Raise InvalidArgument if it breaks a rule. Names from some systems come decomposed."""
-    try:  # the server replaces bytes that are no UTF-8, which would name another file
+    """Return the path in normal form; some systems send decomposed names. Raise InvalidArgument if it breaks a rule."""
+    try:  # the server replaces bytes that are not UTF-8, which would address another file
         unquote(request.scope["raw_path"].decode("ascii"), errors="strict")
     except UnicodeDecodeError:
         raise InvalidArgument("the path is not valid UTF-8") from None

@@ -1,4 +1,4 @@
-"""Live: server-sent events, rung by notify's doorbells."""
+"""Live updates: server-sent events, driven by notify's doorbells."""
 
 from __future__ import annotations
 
@@ -28,17 +28,15 @@ router: Final = APIRouter(tags=["events"])
 Messages: TypeAlias = AsyncGenerator[notify_pb2.WatchResponse, None]
 
 _OVERLAP_SECONDS: Final = 30.0
-"""Seconds before the token of a watch expires at which the next watch begins; KeyTokens has another token to give by
-then.
-"""
+"""Seconds before the token of a watch expires at which the next watch begins; by then KeyTokens returns a new token."""
 _UNHEARD: Final = 16
-"""Messages that wait for a slow reader."""
+"""Maximum number of messages that wait for a slow reader."""
 
 
 class Events(StreamingResponse):
-    """A stream of events. The first one says that from now on no change goes unannounced.
+    """A stream of events. After the first event, every change is announced.
 
-    It is never complete: where it is ended here, the last event is `problem` and says why.
+    The stream never ends normally: if the gateway ends it, the last event is `problem` with the reason.
     """
 
     media_type = "text/event-stream"
@@ -70,11 +68,10 @@ class Events(StreamingResponse):
 
 
 async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller: Caller) -> Messages:
-    """Yield the messages of a watch, for as long as the caller has an access token; then raise the error that ends
-    it.
+    """Yield the messages of a watch for as long as the caller has an access token; then raise the error that ends it.
 
-    A watch does not outlive its token. For a key there is always another token, so the next watch begins before the
-    one at hand ends, and both are listened to meanwhile: some doorbells ring twice, and none is missed.
+    A watch ends with its token. A key always gets a new token, so the next watch begins before the present one ends,
+    and both are read in between: some doorbells ring twice, and none is missed.
     """
     heard: asyncio.Queue[notify_pb2.WatchResponse | Exception] = asyncio.Queue(_UNHEARD)
     latest = caller
@@ -99,7 +96,7 @@ async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller
                 except Exception as error:
                     await heard.put(error)
                     return
-                if fresh.expires_at <= latest.expires_at:  # the key of a program ends with its last token
+                if fresh.expires_at <= latest.expires_at:  # the key of a program expires together with its last token
                     return
                 latest = fresh
                 watches.create_task(listen(latest))
@@ -145,7 +142,7 @@ async def watch(
     if not space:
         raise InvalidArgument("there is no space to watch")
     rest = doorbells(services, notify_pb2.WatchRequest(space_ids=space), caller)
-    first = await anext(rest)  # A watch that fails at once can still be answered with a status.
+    first = await anext(rest)  # a watch that fails at once can still be answered with a status
     return Events(first, rest, request.app.state.drain)
 
 

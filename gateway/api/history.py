@@ -30,7 +30,7 @@ Number = Annotated[models.Number, Path(description="The version's number.")]
 async def list_versions(
     space: Space, node: Node, caller: Signed, services: Behind, page_size: PageSize = 100, page_token: PageToken = ""
 ) -> models.Versions:
-    """The versions of a file, newest first; also of a deleted file."""
+    """List the versions of a file, newest first; also of a deleted file."""
     request = metadata_pb2.ListVersionsRequest(
         space_id=space, node=node_id_of(node), page_size=page_size, page_token=page_token
     )
@@ -52,7 +52,7 @@ async def restore_version(
     response: Response,
     if_match: IfMatch = None,
 ) -> models.Node:
-    """Bring an older version's content back, as a new version. A file of the trash is taken out of it first."""
+    """Restore an older version's content as a new version. A file in the trash is restored first."""
     before = await answered(services, caller, space=space, name=name)
     if before is None:
         found = await _out_of_the_trash(services, caller, space, node_id_of(node), number, name=name, if_match=if_match)
@@ -79,7 +79,7 @@ async def _out_of_the_trash(
     name: RequestName,
     if_match: str | None,
 ) -> syncline.model.tree.Node:
-    """The live file whose version is to come back."""
+    """Return the live file whose version is to be restored."""
     try:
         found, _ = await read_node(services, caller, space, node)
     except NoSuchNode:
@@ -108,12 +108,12 @@ async def list_trash(
     page_size: PageSize = 100,
     page_token: PageToken = "",
 ) -> models.FoundNodes:
-    """List the nodes that were deleted and can be restored, with the paths at which they were."""
+    """List the nodes that were deleted and can be restored, with their former paths."""
     request = metadata_pb2.ListTrashRequest(
         space_id=space, path="/".join(normalized_path(path)), page_size=page_size, page_token=page_token
     )
     answer = await ask(services.metadata.ListTrash, request, token=caller.token)
-    # A service of the version before tells no paths.
+    # A metadata service of the preceding release sends no paths.
     places = answer.paths or [node.name for node in answer.nodes]
     return models.FoundNodes(
         nodes=await shapes.each(
@@ -135,7 +135,7 @@ async def restore_node(
     services: Behind,
     response: Response,
 ) -> models.Located:
-    """Bring a deleted node back, with all that was below it. The answer tells where it is now."""
+    """Restore a deleted node, with everything that was below it. The answer has its present path."""
     answer = await ask(
         services.metadata.RestoreNode,
         metadata_pb2.RestoreNodeRequest(

@@ -1,4 +1,4 @@
-"""Request ids: random, or following from an `Idempotency-Key`, so that a repeated request is done once."""
+"""Request ids: random, or derived from an `Idempotency-Key`, so that a repeated request is carried out once."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ IdempotencyKey = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class RequestName:
-    """The id under which the services know a request, and whether the caller can repeat it."""
+    """The request id for the services, and whether the caller can repeat the request."""
 
     id: RequestId
     given: bool
 
 
 async def request_name(request: Request, caller: Signed, idempotency_key: IdempotencyKey = None) -> RequestName:
-    """The name of a request that changes something."""
+    """Return the name of a request that changes something."""
     if idempotency_key is None:
         return RequestName(new_request_id(), given=False)
     seen = hashlib.sha256(b"syncline request\0")
-    # A key stands for a request of one person: with another body or address it names another request.
+    # A key identifies a request of one person: with another body or address it identifies another request.
     for part in (
         caller.claims.subject.encode(),
         idempotency_key.encode(),

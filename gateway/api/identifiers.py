@@ -1,4 +1,4 @@
-"""Ids in paths and bodies: nodes as 32 hex digits or `root`, everything else as the services have it."""
+"""Ids in paths and bodies: nodes as 32 hex digits or `root`, all other ids in the form of the services."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Node = Annotated[NodeText, Path(description="The node's id; `root` for the top o
 
 
 def node_id_of(text: str) -> NodeId:
-    """The id behind its text, which a model or path has checked."""
+    """Return the node id in a text that a model or path has checked."""
     return ROOT if text == "root" else NodeId(bytes.fromhex(text))
 
 
 def node_text(node: bytes) -> str:
-    """A node id as text."""
+    """Return a node id as text."""
     return "root" if node == ROOT else node.hex()
 
 
 def digest_of_hex(text: str) -> Digest:
-    """The digest behind its text, which a model has checked."""
+    """Return the digest in a text that a model has checked."""
     return Digest(bytes.fromhex(text))

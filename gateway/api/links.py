@@ -1,7 +1,7 @@
-"""Public links: made by members, opened by whoever has one.
+"""Public links: made by members, opened by anybody who has the address.
 
-A visitor opens a link and gets a cookie for it, `__Host-link-{link id}`, which reads the linked node and what is below
-it, and nothing else anywhere. There is nothing that a visitor could change, and so no CSRF.
+A visitor opens a link and gets a cookie for it, `__Host-link-{link id}`, which gives read access to the linked node and
+everything below it, and to nothing else. A visitor cannot change anything, so these operations need no CSRF protection.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _COOKIE: Final = "__Host-link-"
 async def list_links(
     space: Space, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Links:
-    """The public links of a space, newest first."""
+    """List the public links of a space, newest first."""
     asked = auth_pb2.ListLinksRequest(space_id=space, page_size=page_size, page_token=page_token)
     answered = await ask(services.auth.ListLinks, asked, token=caller.token)
     return models.Links(
@@ -53,9 +53,11 @@ async def list_links(
 async def create_link(
     space: Space, body: models.NewLink, request: Request, name: Named, caller: Signed, services: Behind
 ) -> models.CreatedLink:
-    """Make a public link to a file or directory, or with `root` to the whole space. Its address is told this once."""
+    """Make a public link to a file or directory, or with `root` to the whole space. Its address is shown only this
+    once.
+    """
     node = node_id_of(body.node)
-    if node != ROOT:  # a link to nothing would open nothing
+    if node != ROOT:  # refuse a link to a node that does not exist
         await look_at_node(services, caller, space, node)
     made = await ask(
         services.auth.CreateLink,
@@ -86,7 +88,7 @@ async def revoke_link(space: Space, link_id: LinkId, name: Named, caller: Signed
 
 @router.post("/links/open")
 async def open_link(body: models.OpenLink, request: Request, response: Response, services: Behind) -> models.OpenedLink:
-    """Open a public link. The cookie that is set, or the token, reads what it leads to."""
+    """Open a public link. The cookie that is set, or the token, gives read access to the linked node."""
     check_origin(request)
     opened = await ask(
         services.auth.OpenLink,
@@ -114,20 +116,22 @@ async def open_link(body: models.OpenLink, request: Request, response: Response,
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """The visitor of a link: the caller whose token reads what the link leads to, and the space in which that is."""
+    """The visitor of a link: a caller whose token has read access to the linked node, and the node's space."""
 
     caller: Caller
     space: SpaceId
 
 
 async def visitor(request: Request, link_id: LinkId) -> Visitor:
-    """The visitor. Raise Unauthenticated if the link was not opened, PermissionDenied for whoever is none."""
+    """Return the visitor. Raise Unauthenticated if the link was not opened, PermissionDenied for any other kind of
+    caller.
+    """
     authorization = request.headers.get("authorization")
     token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
     caller = Caller(token)
     try:
-        claims = caller.claims  # The services prove what the token claims.
-    except Unauthenticated:  # There is no cookie, or what is sent is no token.
+        claims = caller.claims  # the services verify the claims of the token
+    except Unauthenticated:  # there is no cookie, or its value is no token
         claims = None
     if claims is None or claims.subject != link_id:
         raise Unauthenticated("this link is not open: open it again")
@@ -141,7 +145,7 @@ Visiting = Annotated[Visitor, Depends(visitor)]
 
 @router.get("/links/{link_id}/nodes/{node}")
 async def get_linked_node(link_id: LinkId, node: Node, visitor: Visiting, services: Behind) -> models.Located:  # noqa: ARG001
-    """A node that a link leads to; the path is told from the linked node on."""
+    """Get a node of a link; its path is relative to the linked node."""
     return shapes.located(*await look_at_node(services, visitor.caller, visitor.space, node_id_of(node)))
 
 
@@ -154,7 +158,7 @@ async def list_linked_children(
     page_size: PageSize = 1000,
     page_token: PageToken = "",
 ) -> models.Nodes:
-    """List the nodes in a directory that a link leads to, by name."""
+    """List the nodes in a directory of a link, by name."""
     return await children_page(
         services, visitor.caller, visitor.space, node_id_of(node), page_size=page_size, page_token=page_token
     )
@@ -171,10 +175,10 @@ async def linked_content(
     services: Behind,
     disposition: Disposition = "attachment",
 ) -> Response:
-    """The content of a file that a link leads to.
+    """Download the content of a file of a link.
 
-    Where the link allows only so many downloads, it counts when bytes go out: not for HEAD, 304 and 416. Several ranges
-    are one download, and so is one that goes on after it broke off.
+    If the link limits downloads, a request counts when content is sent: HEAD, 304 and 416 do not count. Several ranges
+    are one download, and so is a download that continues after it was interrupted.
     """
     found, _ = await look_at_node(services, visitor.caller, visitor.space, node_id_of(node))
     content = content_of(found)
@@ -200,9 +204,9 @@ async def linked_archive(
     visitor: Visiting,
     services: Behind,
 ) -> Response:
-    """A directory that a link leads to, as a ZIP file. It counts as one download.
+    """Download a directory of a link as a ZIP file. It counts as one download.
 
-    One that broke off may be begun once more.
+    An interrupted download may be started once more.
     """
     tops, name = await below(services, visitor.caller, visitor.space, node_id_of(node))
     begin = _begin(request, services, visitor, f"archive/{node}", size=None)
@@ -210,10 +214,13 @@ async def linked_archive(
 
 
 def _begin(request: Request, services: Services, visitor: Visitor, what: str, *, size: int | None) -> Begin:
-    """Counts a download of `what`, unless it goes on with one that broke off. Raise LinkExhausted."""
+    """Return a function that counts a download of `what`, unless it continues an interrupted one. The function raises
+    LinkExhausted.
+    """
     allowance: Allowance = request.app.state.allowance
     token = visitor.caller.token
-    counting = auth_pb2.CountLinkDownloadRequest(request_id=new_request_id())  # one, however often it is asked for
+    # one request id, so that repetitions count once
+    counting = auth_pb2.CountLinkDownloadRequest(request_id=new_request_id())
 
     async def count() -> bool:
         counted = await ask(services.auth.CountLinkDownload, counting, token=token)

@@ -1,5 +1,5 @@
-"""The messages of the API as JSON. Digests and node ids are lower-case hex, times milliseconds since 1970, sizes
-bytes.
+"""The messages of the API as JSON. Digests and node ids are lower-case hex, times are milliseconds since 1970, sizes
+are bytes.
 """
 
 from __future__ import annotations
@@ -17,32 +17,35 @@ from syncline.model.tree import MAX_MUTATIONS
 MAX_OBJECTS: int = 1000
 MAX_UPLOADS: int = 100
 MAX_ARCHIVED: int = 100
-"""Nodes that one archive is asked to have, beside all that is below them."""
+"""Maximum number of nodes that a request for an archive may list, besides the nodes below them."""
 _SIGNED_64 = 2**63 - 1
 
 Email = Annotated[str, StringConstraints(min_length=3, max_length=254)]
 Password = Annotated[str, StringConstraints(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-# A device may have files whose names hold control characters, and keeps them; nobody who sends one here means it.
+# A device may have files whose names contain control characters, and such names are kept; in a request to this API they
+# are refused, since they are hardly intended.
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$"),
     AfterValidator(normalize),
 ]
-"""In the form in which names travel, also if it came decomposed."""
+"""The name of a node, normalised to NFC."""
 Path = Annotated[str, StringConstraints(max_length=MAX_PATH_BYTES, pattern=r"^[^\x00-\x1f\x7f]*$")]
 TimeMs = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
 FileTimeMs = Annotated[int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999)]
-"""When a file was changed, in the years 1 to 9999. What cannot be stored becomes the nearest time."""
+"""The time at which a file was changed, in the years 1 to 9999. A time that cannot be stored is replaced by the nearest
+one that can.
+"""
 Size = Annotated[int, Field(ge=0, le=_SIGNED_64)]
 Number = Annotated[int, Field(ge=1, le=_SIGNED_64)]
 
 
 class Given(BaseModel):
-    """Base of messages that come in: a field that does not exist is an error and not ignored.
+    """Base of request messages: an unknown field is an error.
 
-    Only the first fault of a list (FailFast) and the first unknown field of an object are told. Else a body could
-    have as many faults as bytes, and each costs more than what is right.
+    Only the first fault of a list (FailFast) and the first unknown field of an object are reported. Otherwise a body
+    could have as many faults as bytes, each of which costs more than a valid value.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -57,7 +60,7 @@ class Given(BaseModel):
 
 
 class Told(BaseModel):
-    """Base of messages that go out."""
+    """Base of response messages."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,7 +80,7 @@ class Problem(Told):
 
 
 class SignUp(Given):
-    """A new account. `browser` sets the cookie and makes no refresh token."""
+    """A new account. With `browser`, a cookie is set and no refresh token is issued."""
 
     email: Email
     password: Password
@@ -86,17 +89,17 @@ class SignUp(Given):
 
 
 class SignIn(SignUp):
-    """A device signs in."""
+    """The sign-in of a device."""
 
 
 class Refresh(Given):
-    """A spent refresh token's successor is asked for."""
+    """An exchange of a refresh token for its successor."""
 
     refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
 class Tokens(Told):
-    """The tokens of a signed-in device. A browser holds a cookie instead."""
+    """The tokens of a signed-in device. A browser has a cookie instead."""
 
     access_token: str
     access_expires_at_ms: int
@@ -126,7 +129,7 @@ class Device(Told):
 
 
 class SignedIn(Told):
-    """`tokens` for a program, `csrf_token` for a browser."""
+    """The result of a sign-in: `tokens` for a program, `csrf_token` for a browser."""
 
     account: Account
     device: Device
@@ -142,14 +145,14 @@ class Devices(Told):
 
 
 class NewKey(Given):
-    """A key by which a program acts in the caller's name."""
+    """A key with which a program acts on behalf of the caller."""
 
     name: Label
     expires_at_ms: TimeMs
 
 
 class Key(Told):
-    """A key, told this once."""
+    """A key, which is shown only this once."""
 
     device: Device
     key: str
@@ -161,7 +164,7 @@ RoleName = Literal["owner", "editor", "viewer"]
 
 
 class Space(Told):
-    """A space as the caller sees it."""
+    """A space from the view of the caller."""
 
     space_id: str
     name: str
@@ -174,7 +177,7 @@ class Space(Told):
 
 
 class Spaces(Told):
-    """The personal one first, the others by name."""
+    """Spaces: the personal one first, the others by name."""
 
     spaces: list[Space]
     next_page_token: str | None = None
@@ -187,8 +190,8 @@ class NewSpace(Given):
 
 
 class Usage(Told):
-    """The fill of a space: its sequence number, the bytes used of its quota, the number of its files and directories,
-    with those in the trash, of what it may be, and what is uploaded and not sealed.
+    """The usage of a space: its sequence number, the used bytes and the quota, the number of files and directories
+    (including those in the trash) and its maximum, and the uploaded bytes that are not sealed.
     """
 
     head: int
@@ -217,7 +220,7 @@ class Members(Told):
 
 
 class NewRole(Given):
-    """A role for a person."""
+    """The role that a person is to have."""
 
     role: RoleName
 
@@ -256,7 +259,7 @@ class Located(Node):
 
 
 class Nodes(Told):
-    """One page; `next_page_token` leads to the next."""
+    """One page of nodes; `next_page_token` leads to the next one."""
 
     nodes: list[Node]
     next_page_token: str | None = None
@@ -277,7 +280,7 @@ class NewFolder(Given):
 
 
 class Move(Given):
-    """The new place and name of a node. A field that is left out stays as it is."""
+    """The new place and name of a node. A field that is left out keeps its value."""
 
     parent: NodeText | None = None
     name: Name | None = None
@@ -291,10 +294,9 @@ class Copy(Given):
 
 
 class Restore(Given):
-    """The place and the name of a node that comes back from the trash. A field that is left out is as it was.
+    """The place and name of a node to restore from the trash. A field that is left out keeps its former value.
 
-    Directories that were deleted are made anew where they are missing. A name that is left out gives way to a free
-    one if it is taken.
+    Missing directories that were deleted are created again. A default name that is taken is replaced by a free one.
     """
 
     parent: NodeText | None = None
@@ -351,23 +353,22 @@ class Activities(Told):
 
 
 class WantedObject(Given):
-    """An object that the caller could upload."""
+    """An object that the caller may have to upload."""
 
     sha256: HexDigest
     size: Annotated[int, Field(ge=1, le=MAX_OBJECT_BYTES)]
 
 
 class WantedObjects(Given):
-    """Objects that the caller could upload."""
+    """Objects that the caller may have to upload."""
 
     objects: Annotated[list[WantedObject], FailFast(), Field(min_length=1, max_length=MAX_UPLOADS)]
 
 
 class Upload(Told):
-    """The way to upload an object, straight to S3 and with exactly these headers; empty if the object is stored
-    already.
+    """The address and the exact headers for uploading an object to S3; empty if the object is stored already.
 
-    An object that is `stored` is sealed as a single block. Seal a pack or a manifest all the same.
+    An object that is `stored` is sealed as a single block. A pack or a manifest has to be sealed all the same.
     """
 
     sha256: str
@@ -379,13 +380,13 @@ class Upload(Told):
 
 
 class Uploads(Told):
-    """The ways to upload the objects of a request, in its order."""
+    """The upload addresses of the requested objects, in the same order."""
 
     uploads: list[Upload]
 
 
 class Pack(Given):
-    """The blocks of a pack by offset."""
+    """The blocks of a pack, in the order of their offsets."""
 
     blocks: Annotated[list[HexDigest], FailFast(), Field(min_length=1, max_length=MAX_PACK_ENTRIES)]
     offsets: Annotated[
@@ -406,15 +407,15 @@ class StoredObject(Given):
 
 
 class StoredObjects(Given):
-    """The objects that were uploaded."""
+    """Objects that the caller has uploaded."""
 
     objects: Annotated[list[StoredObject], FailFast(), Field(min_length=1, max_length=MAX_OBJECTS)]
 
 
 class Sealed(Told):
-    """One verdict for each object: SEALED, or why it is not.
+    """One verdict for each object: SEALED, or the reason that it is not sealed.
 
-    On OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH ask for another address and upload the object again.
+    After OBJECT_MISSING, SIZE_MISMATCH or CHECKSUM_MISMATCH, request a new address and upload the object again.
     """
 
     verdicts: list[str]
@@ -422,7 +423,7 @@ class Sealed(Told):
 
 _Length = Annotated[int, Field(ge=1, le=MAX_BLOCK_BYTES, strict=True)]
 _Offset = Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES, strict=True)]
-# JSON has no tuples: a list is one.
+# JSON has no tuples, so lists are accepted for them.
 _Whole = Annotated[tuple[HexDigest, _Length], Strict(strict=False)]
 _Part = Annotated[tuple[HexDigest, _Length, HexDigest, _Offset], Strict(strict=False)]
 
@@ -439,13 +440,13 @@ class Content(Given):
 
 
 class Made(Given):
-    """The directory that an earlier change of the same request makes."""
+    """A directory that an earlier change of the same request creates."""
 
     change: Annotated[int, Field(ge=0, lt=MAX_MUTATIONS)]
 
 
 class Create(Given):
-    """A file or directory to make."""
+    """A file or directory to create."""
 
     parent: NodeText | Made
     name: Name
@@ -462,20 +463,20 @@ class Update(Given):
 
 
 class Change(Given):
-    """One change: one of both."""
+    """One change: either a creation or an update."""
 
     create: Create | None = None
     update: Update | None = None
 
 
 class Changes(Given):
-    """Applied in order, in one journal entry, each with its own verdict."""
+    """Changes that are applied in order, in one journal entry, each with its own verdict."""
 
     changes: Annotated[list[Change], FailFast(), Field(min_length=1, max_length=MAX_MUTATIONS)]
 
 
 class Result(Told):
-    """ACCEPTED and the node's new state; or why not, and the node that stands in the way."""
+    """ACCEPTED with the node's new state; or the reason for the refusal, and the blocking node."""
 
     verdict: str
     node: Node | None = None
@@ -516,9 +517,9 @@ class Link(Told):
 
 
 class DeviceEnd(Told):
-    """The fate of the things that a device had made.
+    """The fate of the objects that a device had made.
 
-    A list that would be too long for one answer is cut; the counts are those of everything.
+    A list that is too long for one answer is cut; the counts include all.
     """
 
     ended_keys: list[Device]
@@ -530,7 +531,7 @@ class DeviceEnd(Told):
 
 
 class CreatedLink(Link):
-    """A public link and its address, which is told this once."""
+    """A public link with its address, which is shown only this once."""
 
     token: str
     url: str
@@ -551,7 +552,7 @@ class OpenLink(Given):
 
 
 class OpenedLink(Told):
-    """The node that a link leads to, `top`, which is `root` for a whole space, and a token that reads it."""
+    """The linked node, `top`, which is `root` for a whole space, and a token that gives read access to it."""
 
     link_id: str
     access_token: str
@@ -569,12 +570,12 @@ Mail = Literal["instant", "off"]
 
 
 class Preference(Given):
-    """The wish of the caller for mail about changes that others make in a space."""
+    """The mail mode that the caller chooses, for changes that others make in a space."""
 
     mode: Mail
 
 
 class Preferred(Told):
-    """The mail that the caller gets about changes that others make in a space."""
+    """The mail mode in effect for the caller, for changes that others make in a space."""
 
     mode: Mail

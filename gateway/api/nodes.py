@@ -1,4 +1,4 @@
-"""Files and directories: look, make, move, copy, delete, find."""
+"""Files and directories: read, create, move, copy, delete, search."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def find_node(
     response: Response,
     path: Annotated[WholePath, Query(min_length=1, description="From the top of the space, `/` between names.")],
 ) -> models.Located:
-    """A node by its path."""
+    """Get a node by its path."""
     request = metadata_pb2.GetNodeRequest(space_id=space, path="/".join(normalized_path(path)))
     answer = await ask(services.metadata.GetNode, request, token=caller.token)
     found = known_node(answer.node)
@@ -50,7 +50,7 @@ async def find_node(
 
 @router.get("/spaces/{space}/nodes/{node}")
 async def get_node(space: Space, node: Node, caller: Signed, services: Behind, response: Response) -> models.Located:
-    """A node by its id."""
+    """Get a node by its id."""
     found, path = await read_node(services, caller, space, node_id_of(node))
     response.headers["etag"] = shapes.node_etag(found)
     return shapes.located(found, path)
@@ -73,7 +73,7 @@ async def search(
     page_size: PageSize = 100,
     page_token: PageToken = "",
 ) -> models.FoundNodes:
-    """Nodes by name. A page may be empty and not the last."""
+    """Search nodes by name. An empty page may be followed by others."""
     request = metadata_pb2.SearchNodesRequest(space_id=space, query=q, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.SearchNodes, request, token=caller.token)
     return models.FoundNodes(
@@ -137,14 +137,16 @@ async def delete_node(
 
 
 async def read_node(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
-    """A live node and its path; NoSuchNode, for the top of the space too, which is no node."""
+    """Return a live node and its path. Raise NoSuchNode, also for the root of the space, which the API does not expose
+    as a node.
+    """
     if node == ROOT:
         raise NoSuchNode("the top of a space is no node of its own: list its children")
     return await look_at_node(services, caller, space, node)
 
 
 async def look_at_node(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
-    """A live node and its path, as metadata has it for this caller."""
+    """Return a live node and its path, with the caller's rights."""
     request = metadata_pb2.GetNodeRequest(space_id=space, node=node)
     answer = await ask(services.metadata.GetNode, request, token=caller.token)
     return known_node(answer.node), answer.path
@@ -153,7 +155,7 @@ async def look_at_node(services: Services, caller: Caller, space: str, node: Nod
 async def children_page(
     services: Services, caller: Caller, space: str, parent: NodeId, *, page_size: int, page_token: str = ""
 ) -> models.Nodes:
-    """One page of what a directory holds, by name."""
+    """Return one page of the children of a directory, by name."""
     request = metadata_pb2.ListNodesRequest(space_id=space, parent=parent, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.ListNodes, request, token=caller.token)
     return await shapes.nodes_page(answer, token=caller.token)

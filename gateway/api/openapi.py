@@ -18,10 +18,10 @@ which is the same in gRPC. Content goes straight to S3: see `uploads`.
 
 
 def described_api(app: FastAPI) -> dict[str, Any]:
-    """The description, made once."""
+    """Return the description, which is made once."""
     if app.openapi_schema is None:
         with warnings.catch_warnings():
-            # GET and HEAD have the same id here and are told apart below.
+            # GET and HEAD have the same id here; their ids are made different below.
             warnings.filterwarnings("ignore", "Duplicate Operation ID")
             found = get_openapi(
                 title="Syncline", version="1", openapi_version="3.1.0", description=_ABOUT, routes=app.routes
@@ -30,10 +30,10 @@ def described_api(app: FastAPI) -> dict[str, Any]:
             for method, operation in operations.items():
                 if method == "head":
                     operation["operationId"] += "_head"
-                if "security" in operation:  # all three are looked at, but it takes one of these
+                if "security" in operation:  # the caller may use any one of the three schemes
                     operation["security"] = [{"bearer": []}, {"browser": [], "csrf": []}]
                 responses = operation["responses"]
-                # A request that does not validate is answered with 400, by a problem as any other.
+                # A request that does not validate is answered with 400, as a problem.
                 responses.pop("422", None)
                 for status, response in responses.items():
                     if int(status) >= 400:

@@ -1,4 +1,4 @@
-"""Parameters by which pages of listings are asked for."""
+"""Query parameters of paginated listings."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from fastapi import Query
 
 PageSize = Annotated[int, Query(ge=1, le=1000, description="At most so many on a page.")]
 PageToken = Annotated[str, Query(max_length=8192, description="`next_page_token` of the page before.")]
-"""A token may hold a path of 4,096 bytes, in base64."""
+"""Page token. It may contain a path of 4,096 bytes, in base64."""

@@ -35,40 +35,40 @@ Shape = TypeVar("Shape")
 
 
 def node_etag(node: Node) -> str:
-    """The entity tag of a node's state: each change of a node has a sequence number of its own."""
+    """Return the entity tag of a node's state: each change of a node has a different sequence number."""
     return f'"{node.seq}"'
 
 
 def node(found: Node) -> models.Node:
-    """Return a node as the API tells it."""
+    """Return a node in the form of the API."""
     return models.Node.model_validate(_node_fields(found))
 
 
 def located(found: Node, path: str) -> models.Located:
-    """A node with its path."""
+    """Return a node with its path."""
     return models.Located.model_validate(_node_fields(found) | {"path": path})
 
 
 def with_etag(response: Response, found: Node) -> models.Node:
-    """A node as the body of a response, whose entity tag it has too."""
+    """Return a node as the body of a response, and set the response's entity tag."""
     response.headers["etag"] = node_etag(found)
     return node(found)
 
 
 async def each(items: Sequence[Item], shape: Callable[[Item], Shape], *, token: str) -> list[Shape]:
-    """The shapes of what a long answer holds, in order. A slice at a time, for which whose `token` it is has turns."""
+    """Convert the items of a long answer, in order, in slices of work that are charged to the owner of `token`."""
     return [shape(one) async for some in slices(items, read_claims(token).subject) for one in some]
 
 
 async def nodes_page(answer: metadata_pb2.ListNodesResponse, *, token: str) -> models.Nodes:
-    """One page of nodes."""
+    """Return one page of nodes."""
     return models.Nodes(
         nodes=await each(answer.nodes, node_of, token=token), next_page_token=answer.next_page_token or None
     )
 
 
 def node_of(pb: journal_pb2.Node) -> models.Node:
-    """A node as a service sent it."""
+    """Convert a node from a service's message."""
     return node(known_node(pb))
 
 
@@ -97,7 +97,7 @@ def _node_fields(found: Node) -> dict[str, object]:
 
 
 def version(pb: metadata_pb2.Version) -> models.Version:
-    """Return a version as the API tells it."""
+    """Return a version in the form of the API."""
     return models.Version(
         version=pb.version,
         size=pb.content.size,
@@ -110,7 +110,7 @@ def version(pb: metadata_pb2.Version) -> models.Version:
 
 
 def activity(pb: metadata_pb2.Activity) -> models.Activity:
-    """Return a change as the API tells it."""
+    """Return a change in the form of the API."""
     return models.Activity(
         seq=pb.seq,
         change=cast("models.ChangeName", journal_pb2.Change.Name(pb.change).removeprefix("CHANGE_").lower()),
@@ -124,12 +124,12 @@ def activity(pb: metadata_pb2.Activity) -> models.Activity:
 
 
 def account(pb: auth_pb2.Account) -> models.Account:
-    """Return an account as the API tells it."""
+    """Return an account in the form of the API."""
     return models.Account(user_id=pb.user_id, email=pb.email, personal_space_id=pb.personal_space_id)
 
 
 def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
-    """A device; `current` is the id of the calling one."""
+    """Return a device; `current` is the id of the calling one."""
     kind = auth_pb2.DeviceKind.Name(pb.kind or auth_pb2.DEVICE_KIND_CLIENT).removeprefix("DEVICE_KIND_").lower()
     return models.Device(
         device_id=pb.device_id,
@@ -145,7 +145,7 @@ def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
 
 
 def device_end(pb: auth_pb2.RevokeDeviceResponse, *, current: str) -> models.DeviceEnd:
-    """The fate of the things that a device had made; `current` is the id of the calling device."""
+    """Return the fate of the objects that a device had made; `current` is the id of the calling device."""
     return models.DeviceEnd(
         ended_keys=[device(key, current=current) for key in pb.ended_keys],
         ended_links=[link(one) for one in pb.ended_links],
@@ -157,14 +157,14 @@ def device_end(pb: auth_pb2.RevokeDeviceResponse, *, current: str) -> models.Dev
 
 
 def tokens(pb: auth_pb2.Tokens) -> models.Tokens:
-    """Return tokens as the API tells them."""
+    """Return tokens in the form of the API."""
     return models.Tokens(
         access_token=pb.access_token, access_expires_at_ms=pb.access_expires_at_ms, refresh_token=pb.refresh_token
     )
 
 
 def space(pb: auth_pb2.Space) -> models.Space:
-    """Return a space as the API tells it."""
+    """Return a space in the form of the API."""
     return models.Space(
         space_id=pb.space_id,
         name=pb.name,
@@ -175,12 +175,12 @@ def space(pb: auth_pb2.Space) -> models.Space:
 
 
 def member(pb: auth_pb2.Member) -> models.Member:
-    """Return a member as the API tells them."""
+    """Return a member in the form of the API."""
     return models.Member(user_id=pb.user_id, email=pb.email, role=_ROLES[pb.role])
 
 
 def link(pb: auth_pb2.Link) -> models.Link:
-    """A public link."""
+    """Return a public link in the form of the API."""
     return models.Link(
         link_id=pb.link_id,
         space_id=pb.space_id,

@@ -1,4 +1,4 @@
-"""Spaces, members, and mail about them."""
+"""Spaces, members, and mail preferences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Email = Annotated[models.Email, Path(description="The person's address.")]
 async def list_spaces(
     caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Spaces:
-    """The spaces that the caller is a member of."""
+    """List the spaces that the caller is a member of."""
     asked = auth_pb2.ListSpacesRequest(page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListSpaces, asked, token=caller.token)
     return models.Spaces(
@@ -57,10 +57,10 @@ async def get_space(space: Space, caller: Signed, services: Behind) -> models.Sp
 
 @router.get("/spaces/{space}/usage")
 async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Usage:
-    """Get the bytes that a space uses, all versions included, its quota, and its sequence number.
+    """Get the bytes that a space uses, including all versions, its quota, and its sequence number.
 
-    `unsealed_bytes` were uploaded, belong to no file yet, and count against the quota of uploads: finish the uploads
-    that were begun, or wait until what is left of them is removed after a week.
+    `unsealed_bytes` were uploaded, belong to no file yet, and count against the quota of uploads: finish the pending
+    uploads, or wait until they are removed after a week.
     """
     answer = await ask(services.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=space), token=caller.token)
     return models.Usage(
@@ -103,7 +103,7 @@ async def set_member(
 
 @router.delete("/spaces/{space}/members/{email}", status_code=204)
 async def remove_member(space: Space, email: Email, name: Named, caller: Signed, services: Behind) -> None:
-    """Take a person's role away."""
+    """Remove a person from a space."""
     await ask(
         services.auth.RemoveMember,
         auth_pb2.RemoveMemberRequest(request_id=name.id, space_id=space, email=email),

@@ -1,4 +1,4 @@
-"""Whole trees: as a ZIP file, and copied."""
+"""Operations on whole trees: download as a ZIP file, and copy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ZIP: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get("/spaces/{space}/nodes/{node}/archive", response_class=Response, responses=ZIP)
 async def node_archive(request: Request, space: Space, node: Node, caller: Signed, services: Behind) -> Response:
-    """A directory with all that is in it, as a ZIP file; `root` is the whole space."""
+    """Download a directory with everything in it, as a ZIP file; `root` is the whole space."""
     tops, name = await below(services, caller, space, node_id_of(node))
     return await answer(request, space, tops, services, caller, name=name)
 
@@ -53,7 +53,9 @@ async def archive(
         list[NodeText], Query(min_length=1, max_length=models.MAX_ARCHIVED, description="What to put into it.")
     ],
 ) -> Response:
-    """Several files and directories as one ZIP file. Of those that have one name, all but the first get a number."""
+    """Download several files and directories as one ZIP file. If several have the same name, all but the first get a
+    number.
+    """
     found = [(await read_node(services, caller, space, node_id_of(one)))[0] for one in dict.fromkeys(node)]
     return await answer(request, space, _these(distinct(found)), services, caller, name="files")
 
@@ -68,7 +70,7 @@ async def copy_node(
     services: Behind,
     response: Response,
 ) -> models.Node:
-    """Copy a node with all that is below it. No content is moved: the copies name what is stored already."""
+    """Copy a node with everything below it. No content is transferred: the copies refer to the stored objects."""
     source, path = await read_node(services, caller, space, node_id_of(node))
     parent = node_id_of(body.parent)
     if parent != ROOT and source.kind is NodeKind.DIRECTORY:
@@ -85,7 +87,7 @@ async def copy_node(
             async for _ in every:
                 pass
     except Exception:
-        # A part of a copy is no copy. What was made of it is in the trash.
+        # A partial copy is undone: its nodes go to the trash.
         undo = DeleteNode(made.id, made.version)
         await commit_one(services, caller, space=space, request=derived(name.id, 2**32 - 1), mutation=undo)
         raise
@@ -102,7 +104,7 @@ async def answer(
     name: str,
     begin: Begin | None = None,
 ) -> Response:
-    """An archive of these nodes as a response; for `begin` see `download`."""
+    """Return an archive of these nodes as a response; `begin` is as in `download`."""
     archives: Archives = request.app.state.archives
     entries = walk(tops, lambda directory: children_of(services, caller.fresh, space, directory.id))
     chunks = archives.stream(SpaceId(space), entries, share=share_of(request, caller.token))
@@ -125,8 +127,8 @@ async def answer(
 
 
 async def below(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[AsyncIterator[CoreNode], str]:
-    """Return the nodes at the top of an archive of a node, and its name. Raise NoSuchSpace or NoSuchNode before
-    anything is sent.
+    """Return the nodes at the top of an archive of a node, and the archive's name. Raise NoSuchSpace or NoSuchNode
+    before anything is sent.
     """
     if node == ROOT:
         await children_page(services, caller, space, ROOT, page_size=1)

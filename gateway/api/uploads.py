@@ -1,4 +1,4 @@
-"""Uploads: the caller puts objects straight into S3, has them sealed, and commits what they make up."""
+"""Uploads: the caller puts objects directly into S3, has them sealed, and commits files that consist of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def create_uploads(
 ) -> models.Uploads:
     """Find the objects that are not stored yet, and get an address to upload each of them to.
 
-    An address takes exactly the bytes that have this SHA-256, within 15 minutes, and never overwrites anything.
+    An address accepts only the bytes with this SHA-256, for 15 minutes, and never overwrites an object.
     """
     digests = [digest_of_hex(wanted.sha256) for wanted in body.objects]
     found = await ask(
@@ -76,7 +76,7 @@ async def create_uploads(
 
 @router.post("/spaces/{space}/objects")
 async def seal_objects(space: Space, body: models.StoredObjects, caller: Signed, services: Behind) -> models.Sealed:
-    """Have uploaded objects proven. A version can name only what is sealed. Each object has its own verdict."""
+    """Have uploaded objects proven. A version can name only sealed objects. Each object has its own verdict."""
     answer = await ask(
         services.metadata.SealObjects,
         metadata_pb2.SealObjectsRequest(space_id=space, objects=[_declaration(stored) for stored in body.objects]),
@@ -91,9 +91,9 @@ async def seal_objects(space: Space, body: models.StoredObjects, caller: Signed,
 async def commit_changes(
     space: Space, body: models.Changes, name: Named, caller: Signed, services: Behind
 ) -> models.Results:
-    """Make files and directories, and give files new versions: in order, in one journal entry.
+    """Create files and directories, and give files new versions: in order, in one journal entry.
 
-    Each change has its own verdict, and one that is refused keeps none of the others from being made.
+    Each change has its own verdict; a refused change does not affect the others.
     """
     mutations = list(_mutations(SpaceId(space), body.changes, name.id))
     answer = await commit_mutations(services, caller.token, space=space, request=name.id, mutations=mutations)

@@ -1,1 +1,1 @@
-"""Contents on their way out: blocks put together, ranges, archives, and what is left of a link's downloads."""
+"""Contents to be sent: assembly from blocks, ranges, archives, and the remaining downloads of a link."""

@@ -1,14 +1,16 @@
-"""The downloads that are left of a public link with a limit of downloads.
+"""The remaining downloads of a public link that limits them.
 
-A download is counted before its first byte goes out, and the count buys as many bytes as the content has. A request
-takes what it needs of them: all that is left, or the length of its range, so that a download in several ranges is
-one. A request gives back what it does not spend, and later requests for the same content by the same link use it and
-are not counted. A request that continues may take the whole content, so at most two copies go out for one count.
+A download is counted before its first byte is sent, and the count pays for as many bytes as the content has. A request
+takes the bytes that it needs: everything, or the length of its range, so that a download in several ranges counts once.
+Bytes that a request does not spend are put back; later requests for the same content by the same link use them and are
+not counted. A request that continues a download may take the whole content, so at most two copies are sent for one
+count.
 
 The bytes that a request has taken are a lease in the record of the link and the content. The gateway renews it, with
-what is unspent, while bytes go out; that of a gateway which was killed runs out, and its bytes are there again.
+the unspent amount, while bytes are sent. The lease of a gateway that was killed expires, and its bytes are available
+again.
 
-An archive has no ranges and no known size: one that broke off may be begun once more.
+An archive has no ranges and no known size: an interrupted one may be started once more.
 """
 
 from __future__ import annotations
@@ -31,25 +33,27 @@ from syncline.model.errors import LinkExhausted, Unavailable
 from syncline.model.identifiers import SpaceId
 
 LEASE_SECONDS: Final = 20.0
-"""Seconds for which the bytes that a request has taken are kept for it after its gateway was last heard of."""
+"""Duration of a lease in seconds, from its last renewal."""
 _RENEWALS: Final = 4
-"""Number of renewals of a lease within LEASE_SECONDS: clocks may differ, and a renewal may be late."""
+"""Number of renewals of a lease within LEASE_SECONDS, since clocks may differ and a renewal may be late."""
 _KEPT_SECONDS: Final = 30 * 86_400
-"""Seconds for which bytes that are left over can be used."""
+"""Seconds for which unspent bytes can be used."""
 _PATIENCE_SECONDS: Final = 5.0
-"""Maximum number of seconds for which a request waits for the bytes that another one, which seems to be under way,
-may leave over: a client that comes again at once is often there before its first connection is known to be broken.
+"""Maximum number of seconds for which a request waits for the unspent bytes of another one that seems to be in
+progress: a client that reconnects at once often arrives before its first connection is known to be broken.
 """
 _LOOK_SECONDS: Final = 0.2
-"""Seconds between two looks of a waiting request."""
+"""Seconds between two reads of the record by a waiting request."""
 _ROUNDS: Final = 20
-"""Attempts to write a record that others write too."""
+"""Maximum number of attempts to write a record that others write concurrently."""
 _PAUSE_SECONDS: Final = 0.02
-"""The pause after a lost write is random, up to this much for each attempt so far."""
+"""Upper bound of the random pause after a lost write, in seconds, per attempt so far."""
 _MAX_LEASES: Final = 100
-"""Downloads of one content at a time that have a lease; the record has a maximum size, so further ones have none."""
+"""Maximum number of leases in one record, since its size is limited; further concurrent downloads of the content have
+no lease.
+"""
 _SETTLING_SECONDS: Final = 5.0
-"""Maximum number of seconds for which the end of a process waits until leftovers are put back."""
+"""Maximum number of seconds for which a stopping process waits until unspent bytes are put back."""
 _REMEMBERED: Final = 10_000
 
 Count = Callable[[], Awaitable[bool]]
@@ -70,7 +74,7 @@ class LinkDownload:
 
     @property
     def record(self) -> str:
-        """The name of the record of what is left over."""
+        """Name of the record of the unspent bytes."""
         return f"link/{self.link}/{self.what}"
 
 
@@ -80,24 +84,24 @@ class _State:
 
     left: int = 0
     leases: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """The amount that each request under way has taken and not spent, and the time when its lease ends, in seconds
+    """The amount that each request in progress has taken and not spent, and the time when its lease expires, in seconds
     since 1970.
     """
 
     @classmethod
     def of(cls, record: Record) -> _State:
-        """Return the state that a record holds. Leases that ran out count as left over."""
+        """Return the state in a record. The amounts of expired leases count as unspent."""
         if not record.data:
             return cls()
         now, found = time.time(), json.loads(record.data)
-        if isinstance(found, int):  # Earlier versions wrote a number.
+        if isinstance(found, int):  # earlier versions stored a number
             return cls(found)
         leases = {ident: (taken, until) for ident, (taken, until) in found["leases"].items()}
         over = [ident for ident, (_, until) in leases.items() if until < now]
         return cls(found["left"] + sum(leases.pop(ident)[0] for ident in over), leases)
 
     def encoded(self) -> bytes:
-        """Nothing if nothing is left and nobody is under way."""
+        """Return the encoded state; empty if nothing is unspent and no lease exists."""
         return json.dumps({"left": self.left, "leases": self.leases}).encode() if self.left or self.leases else b""
 
     def with_lease(self, ident: str, taken: int, seconds: float) -> _State:
@@ -108,23 +112,23 @@ class _State:
 
 
 class Allowance:
-    """The downloads of all links, whichever process serves them."""
+    """The downloads of all links, whichever process sends them."""
 
     def __init__(self, records: Records, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self._records = records
         self._lease_seconds = lease_seconds
         self._unlimited: LRUCache[str, bool] = LRUCache(_REMEMBERED)
-        """Links that do not limit downloads: that never changes."""
+        """Cache of links that do not limit downloads, which never changes."""
         self._renewing: set[asyncio.Task[Any]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
 
     async def begin(
         self, place: LinkDownload, count: Count, *, size: int | None, part: int | None = None
     ) -> Download | None:
-        """Go on with a download that is not finished, else count one; None if the link does not limit them.
+        """Continue an unfinished download, or count a new one; return None if the link does not limit downloads.
 
-        `size` in bytes is that of the content, None for an archive; `part` is the length of the range that is wanted,
-        None for all of it. Raises LinkExhausted.
+        `size` is that of the content in bytes, None for an archive; `part` is the length of the requested range, None
+        for everything. Raise LinkExhausted.
         """
         deadline = time.monotonic() + _PATIENCE_SECONDS
         attempt = 0
@@ -135,7 +139,7 @@ class Allowance:
                 download = Download(min(state.left, part or state.left), continued=True, by_bytes=size is not None)
                 if await self._lease(place, record, replace(state, left=state.left - download.taken), download):
                     return download
-                attempt += 1  # somebody else wrote it
+                attempt += 1  # a concurrent request has written it
                 await _pause(attempt)
                 continue
             try:
@@ -151,7 +155,7 @@ class Allowance:
             return await self._counted(place, 1 if size is None else size, part, by_bytes=size is not None)
 
     async def _counted(self, place: LinkDownload, worth: int, part: int | None, *, by_bytes: bool) -> Download:
-        """Take what is needed of a download that was just counted, and leave the rest."""
+        """Take the required part of a download that was just counted, and leave the rest."""
         download = Download(min(worth, part or worth), continued=False, by_bytes=by_bytes)
         for attempt in range(_ROUNDS):
             record = await self._read(place)
@@ -165,7 +169,9 @@ class Allowance:
         return download
 
     async def _lease(self, place: LinkDownload, record: Record, state: _State, download: Download) -> bool:
-        """Write what is left with a lease for the download; whether nobody else wrote meanwhile."""
+        """Write the unspent amount and a lease for the download; return False if a concurrent request has written the
+        record.
+        """
         ident = secrets.token_hex(4) if len(state.leases) < _MAX_LEASES else None
         if ident is not None:
             state = state.with_lease(ident, download.taken, self._lease_seconds)
@@ -179,7 +185,7 @@ class Allowance:
         return True
 
     async def _renew(self, place: LinkDownload, ident: str, of: weakref.ref[Download]) -> None:
-        """Keep a lease as long as anybody has the download, and the record says that it is ours."""
+        """Renew a lease for as long as the download is referenced and the record holds the lease."""
         while True:
             await asyncio.sleep(self._lease_seconds / _RENEWALS)
             try:
@@ -188,19 +194,22 @@ class Allowance:
                 if (download := of()) is None or ident not in state.leases:
                     return
                 await self._write(place, state.with_lease(ident, download.left, self._lease_seconds), over=record)
-            except Unavailable:  # the next one may be in time
+            except Unavailable:  # the next renewal may be in time
                 continue
             finally:
-                download = None  # A reference in this task would keep the download alive, whose end gives the lease up.
+                # a reference in this task would keep the download alive, and its finaliser gives up the lease
+                download = None
 
     def _put_back(self, place: LinkDownload, ident: str | None, left: int) -> None:
-        """Keep what a download leaves over, in the background: whoever ends it may be about to be cancelled."""
+        """Put back the unspent bytes of a download in the background, since the calling task may be about to be
+        cancelled.
+        """
         task = asyncio.create_task(self._give_up(place, ident, left))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
     async def settled(self) -> None:
-        """Return when everything is kept, or after a few seconds."""
+        """Wait until all unspent bytes are put back, a few seconds at most."""
         if self._settling:
             await asyncio.wait(self._settling, timeout=_SETTLING_SECONDS)
 
@@ -210,7 +219,7 @@ class Allowance:
                 record = await self._read(place)
                 state = _State.of(record)
                 if ident is not None and ident not in state.leases:
-                    return  # The lease ran out, and what was left belongs to another request.
+                    return  # the lease expired, and another request may have taken the bytes
                 state = state if ident is None else state.without_lease(ident)
                 if await self._write(place, replace(state, left=state.left + left), over=record):
                     return
@@ -218,14 +227,14 @@ class Allowance:
             log.warning("unspent bytes are lost", link=place.link, reason="others wrote the record each time")
         except Unavailable as error:
             log.warning("unspent bytes are lost", link=place.link, reason=str(error))
-        except Exception:  # nobody awaits this task
+        except Exception:  # nothing awaits this task
             log.exception("unspent bytes are lost", link=place.link)
 
     async def _read(self, place: LinkDownload) -> Record:
         return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)
 
     async def _write(self, place: LinkDownload, state: _State, *, over: Record) -> bool:
-        """Write the state and return True; False if another request wrote it meanwhile."""
+        """Write the state and return True; return False if a concurrent request has written it."""
         data = state.encoded()
         if not data and not over.data:
             return True
@@ -238,7 +247,7 @@ class Allowance:
 
 
 class Download:
-    """A download that counts, while its bytes go out."""
+    """A counted download, while its bytes are sent."""
 
     def __init__(self, taken: int, *, continued: bool, by_bytes: bool) -> None:
         self.continued = continued
@@ -247,17 +256,17 @@ class Download:
         self.left = taken
         """The amount that the download has taken and not spent."""
         self.on_end: Callable[[int], None] = lambda _left: None
-        """Called with what is left."""
+        """Called with the unspent amount."""
         self.renewing: asyncio.Task[None] | None = None
         self._by_bytes = by_bytes
 
     def spend(self, sent: int) -> None:
-        """Note that `sent` bytes have gone out in all."""
+        """Record that `sent` bytes have been sent in total."""
         if self._by_bytes:
             self.left = max(self.taken - sent, 0)
 
     def end(self, sent: int, *, complete: bool) -> None:
-        """Nothing more goes out: `sent` bytes did, to the end of the response if `complete`."""
+        """End the download: `sent` bytes were sent in total, and the whole response if `complete`."""
         self.spend(sent)
         if not self._by_bytes and (complete or self.continued):
             self.left = 0

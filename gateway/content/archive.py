@@ -1,8 +1,8 @@
-"""A tree as a ZIP file, made while it goes out: of contents, a bounded part is in memory, whatever their size. A ZIP
-ends with a list of all that is in it, which grows with each path: that is taken from a pool.
+"""A tree as a ZIP file, which is generated while it is sent. Memory for contents is bounded, whatever their size. A ZIP
+file ends with a list of its entries, which grows with each path; the memory for it is taken from a pool.
 
-What is read is what each directory held when its turn came, so that a tree that changes meanwhile still gives a sound
-archive: a content that was begun stays readable, since versions never change.
+Each directory is listed when its turn comes, so a tree that changes meanwhile still gives a valid archive: a content
+stays readable once it was opened, since versions never change.
 """
 
 from __future__ import annotations
@@ -36,36 +36,37 @@ _SMALL_FILE_BYTES: Final = 256 * KIB
 _FIRST_GROUP_FILES: Final = 8
 _GROUP_FILES: Final = 1024
 _GROUP_BYTES: Final = MIB
-"""Small files that are read together, while those before them go out: a few at first, so that something comes soon, and
-twice as many each time. Files of one directory lie together in packs, mostly."""
+"""Size in bytes of the first group of small files that are read together, while earlier ones are sent. Each further
+group is twice as large, so that the first bytes are sent soon. Files of one directory are mostly adjacent in packs.
+"""
 _EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
-"""The latest time that the seconds of the extended timestamp can express."""
+"""The latest time that the extended timestamp, with 32-bit seconds, can represent."""
 _BACKSLASH: Final = "%5C"
 DIRECTORY_BYTES: Final = 256 * MIB
-"""Memory of the lists that archives under way end with, in bytes."""
+"""Memory in bytes for the final lists of all archives in progress."""
 _DIRECTORY_STEP_BYTES: Final = MIB
 _ENTRY_BYTES: Final = 256
-"""Memory that an entry of such a list takes besides its path, which may be kept twice."""
+"""Memory in bytes of a list entry besides its path, which may be stored twice."""
 
 Children = Callable[[Node], AsyncIterator[Node]]
-"""The live children of a directory."""
+"""Function that yields the live children of a directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
-    """One file, link or directory of an archive, and where in it."""
+    """One file, link or directory of an archive, and its path in the archive."""
 
     path: str
     node: Node
 
 
 _Group: TypeAlias = list[tuple[ArchiveEntry, bytes | AsyncGenerator[bytes, None]]]
-"""Entries with their contents: bytes that are there, or one that comes."""
+"""Entries with their contents: as bytes, or as an iterator over the bytes of one content."""
 
 
 async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[ArchiveEntry, None]:
-    """Everything from `tops` on down, directories before what is in them."""
+    """Yield `tops` and everything below them, directories before their contents."""
     open_directories = [("", tops, _Names())]
     while open_directories:
         prefix, nodes, names = open_directories[-1]
@@ -80,10 +81,11 @@ async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[
 
 
 def distinct(nodes: Iterable[Node]) -> list[Node]:
-    """Nodes of several directories as they can lie side by side: one that has the name of a node before gets another.
+    """Return nodes of several directories for a common directory: a node whose name is taken by an earlier node gets
+    another name.
 
-    Names that differ in upper and lower case only are the same where many people unpack. A directory that had the name
-    of a link would be unpacked to where the link leads.
+    Names that differ only in case are equal on many systems. A directory with the name of a symlink would be unpacked
+    to the target of the symlink.
     """
     taken: set[str] = set()
     found = []
@@ -98,13 +100,15 @@ def distinct(nodes: Iterable[Node]) -> list[Node]:
 
 
 class _Names:
-    """The names of one directory, as archives can hold them."""
+    """The names of one directory, in a form that is safe in archives."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def free(self, name: str) -> str:
-        """Windows takes a backslash for a separator, by which a name could lead out of where it is unpacked."""
+        """Return a free name. Backslashes are replaced: Windows treats them as separators, so that a name could lead
+        out of the target directory.
+        """
         safe = name.replace("\\", _BACKSLASH)
         if _BACKSLASH not in safe:
             return name
@@ -126,7 +130,7 @@ class _Directory:
         self._used = 0
 
     async def paid(self, entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[ArchiveEntry, None]:
-        """The entries, each once there is memory for it. Raise TooMuchAtOnce if there is none for a while."""
+        """Yield the entries, each after its memory was taken. Raise TooMuchAtOnce if there is none for a while."""
         async with aclosing(entries):
             async for entry in entries:
                 self._used += _ENTRY_BYTES + 2 * len(entry.path.encode())
@@ -136,16 +140,17 @@ class _Directory:
                 yield entry
 
     def close(self) -> None:
-        """Give all of it back."""
+        """Return all memory to the pool."""
         if self._taken:
             self._pool.give(self._taken, self._share)
             self._taken = 0
 
 
 class Archives:
-    """Makes archives, of which a caller has its share of those under way.
+    """Makes archives; the concurrent archives are shared fairly among callers.
 
-    Each has a thread while it computes and while it waits for contents, and none while it waits for its reader.
+    Each archive uses a thread while it computes and while it waits for contents, and none while it waits for its
+    reader.
     """
 
     def __init__(
@@ -158,7 +163,7 @@ class Archives:
     ) -> None:
         """`under_way` bounds the archives in progress, `directory_bytes` the memory of their lists of entries.
 
-        `threads` has as many threads, so that no archive waits for the thread of another.
+        `threads` has as many threads as there can be archives, so that no archive waits for the thread of another.
         """
         self._contents = contents
         self._threads = threads
@@ -168,9 +173,10 @@ class Archives:
     async def stream(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], *, share: Share
     ) -> AsyncGenerator[bytes, None]:
-        """The archive; close it if it is not read to its end. Fails on the way if a content cannot be read.
+        """Yield the archive; the generator has to be closed if it is not exhausted. Raise an error in the middle if a
+        content cannot be read.
 
-        TooMuchAtOnce before the first part.
+        Raise TooMuchAtOnce before the first part.
         """
         async with self._under_way.lent(1, share):
             directory = _Directory(self._directories, share)
@@ -184,7 +190,7 @@ class Archives:
     async def _made(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share
     ) -> AsyncGenerator[bytes, None]:
-        # The library takes a while to import, and a gateway that makes no archive does not need it.
+        # Imported here, because the library is slow to import and many gateways never make an archive.
         from stream_zip import stream_zip  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
@@ -193,10 +199,10 @@ class Archives:
         chunks = stream_zip(
             _members(bridge, groups),
             chunk_size=_CHUNK_BYTES,
-            # People's files are mostly compressed already; a deflated stream without compression costs no time.
+            # Most files are compressed already; a deflate stream without compression costs no time.
             get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
         )
-        context = contextvars.copy_context()  # Work of the thread on the event loop belongs to the request, too.
+        context = contextvars.copy_context()  # the thread's work on the event loop belongs to the same request
         pending = None
         try:
             while True:
@@ -206,7 +212,7 @@ class Archives:
                     return
                 yield chunk
         finally:
-            # Starlette cancels whoever's client is gone, again at each await that is not shielded.
+            # Starlette cancels the task of a disconnected client again at each unshielded await.
             with CancelScope(shield=True):
                 bridge.stop()
                 if pending is not None:
@@ -217,7 +223,7 @@ class Archives:
     async def _read(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share
     ) -> AsyncGenerator[_Group, None]:
-        """Entries with their contents, of which the next group is read ahead."""
+        """Yield groups of entries with their contents; the next group is read ahead."""
         async with aclosing(entries), aclosing(_groups(entries)) as groups:
             ahead = asyncio.create_task(self._next(space, groups, share))
             try:
@@ -236,7 +242,7 @@ class Archives:
     async def _next(
         self, space: SpaceId, groups: AsyncGenerator[list[ArchiveEntry], None], share: Share
     ) -> _Group | ArchiveEntry | None:
-        """Small entries with their contents, or a large file; None at the end."""
+        """Return the next small entries with their contents, or the next large file; None at the end."""
         group = await anext(groups, None)
         if group is None:
             return None
@@ -254,7 +260,7 @@ class Archives:
 
 
 async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[list[ArchiveEntry], None]:
-    """Small entries that are read together, and each large file by itself."""
+    """Yield groups of small entries to be read together, and each large file by itself."""
     group: list[ArchiveEntry] = []
     size, most = 0, _FIRST_GROUP_FILES
     async for entry in entries:
@@ -274,7 +280,9 @@ async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator
 
 
 def _is_large(node: Node) -> bool:
-    """True for a file that is not read together with others; a manifest of its own may be large for any file."""
+    """Return True for a file that is not read together with others; a file with a separate manifest is one, since its
+    manifest may be large.
+    """
     content = _file_content(node)
     return content is not None and (content.size > _SMALL_FILE_BYTES or bool(content.manifest_object))
 
@@ -298,7 +306,7 @@ class CutShort(Exception):
 
 
 class _Bridge:
-    """Lets a thread wait for what the event loop does, until it is stopped."""
+    """Lets a thread wait for coroutines on the event loop, until it is stopped."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -307,8 +315,8 @@ class _Bridge:
         self._stopped = False
 
     def iterate(self, source: AsyncGenerator[T, None]) -> Iterator[T]:
-        """The items of `source`, in a thread. Raise CutShort if they do not come to their end: never a quiet one,
-        after which the archive would be finished and look complete.
+        """Yield the items of `source` in a thread. Raise CutShort if `source` is stopped early. It never ends silently,
+        because the archive would then be completed and look whole.
         """
         end = object()
 
@@ -331,19 +339,19 @@ class _Bridge:
         raise CutShort
 
     def stop(self) -> None:
-        """Nobody wants more: what is waited for is given up."""
+        """Stop: pending waits are cancelled."""
         self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
 
     async def idle(self) -> None:
-        """Return when nothing is read any more."""
+        """Wait until no read is in progress."""
         if self._working:
             await asyncio.wait(self._working)
 
 
 def _members(bridge: _Bridge, groups: AsyncGenerator[_Group, None]) -> Iterator[Any]:
-    """Entries as stream_zip wants them."""
+    """Yield entries in the form that stream_zip expects."""
     from stream_zip import ZIP_AUTO  # noqa: PLC0415 # as above
 
     for group in bridge.iterate(groups):

@@ -1,4 +1,4 @@
-"""Assembles contents from objects, with bounded memory, and lets no whole block out that is not verified."""
+"""Assembles contents from objects, with bounded memory, and sends no whole block before it is verified."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ from syncline.model.tree import Content
 from syncline.wire.tree import manifest_from_wire
 
 _FETCHES_AHEAD: Final = 4
-"""Number of fetches that are under way while the one before them goes out."""
+"""Number of fetches that are in progress while the one before them is sent."""
 LARGE_MANIFESTS_AT_ONCE: Final = 1
-"""Manifests larger than their content suggests that are read at the same time."""
+"""Maximum number of concurrent reads of manifests that are larger than their content suggests."""
 _INLINE_HASH_BYTES: Final = 64 * KIB
 _INLINE_PARSE_BYTES: Final = 64 * KIB
 """Manifests up to this size are parsed on the event loop; larger ones in a thread."""
 _ENTRY_BYTES: Final = 96
-"""More than a manifest has for each block: two digests, a length, an index and an offset."""
+"""Upper bound of the bytes that a manifest has per block: two digests, a length, an index and an offset."""
 
 
 class Memory:
     """Memory that all downloads share, in bytes.
 
-    An eighth is reserved for reads of at most 1/128 of the total, so that they never wait for larger ones.
+    One eighth is reserved for reads of at most 1/128 of the total, so that these never wait for larger ones.
     """
 
     def __init__(self, total: int, *, manifests: int | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """`manifests`: bytes beside `total` for manifests that are objects of their own; else as many as `total`.
+        """`manifests` is the memory in bytes for manifests that are separate objects, in addition to `total`; by
+        default the same as `total`.
 
-        `patience_seconds`: how long a download that has not begun waits for its first bytes.
+        `patience_seconds` is the time for which a download that has not begun waits for its first bytes.
         """
         self.patience_seconds = patience_seconds
         self._most = total // 128
@@ -51,7 +52,9 @@ class Memory:
         self._large = Pool("downloads", total - total // 8)
         self.manifests = Pool("manifests", manifests or total)
         self.large_manifests = Pool("large_manifests", LARGE_MANIFESTS_AT_ONCE)
-        """The right to read a large manifest, which takes several times its size until it is in its shortest form."""
+        """Slots for reading a large manifest, which takes several times its size until it is converted to its shortest
+        form.
+        """
 
     def pool(self, size: int) -> Pool:
         """Return the pool from which a read of `size` bytes takes them."""
@@ -63,7 +66,7 @@ class Memory:
 
 
 class Contents:
-    """Reads contents. All methods raise Unavailable, and ObjectUnreadable for what must not be."""
+    """Reads contents. All methods raise Unavailable, and ObjectUnreadable for a damaged object."""
 
     def __init__(self, objects: ObjectSource, memory: Memory) -> None:
         self._objects = objects
@@ -72,10 +75,10 @@ class Contents:
 
     @asynccontextmanager
     async def manifest(self, space: SpaceId, content: Content, share: Share) -> AsyncGenerator[Manifest, None]:
-        """The blocks of a content, whether they stand in it or in an object of their own. Raise TooMuchAtOnce.
+        """Provide the blocks of a content, whether its manifest is inline or a separate object. Raise TooMuchAtOnce.
 
-        The memory for an object is taken as long as the context lasts; who reads the same at the same time shares
-        it.
+        The memory for a separate manifest is taken for the duration of the context; concurrent readers of the same
+        manifest share it.
         """
         if not content.manifest_object:
             yield _checked(content.manifest, content)
@@ -93,11 +96,12 @@ class Contents:
         finally:
             held.users -= 1
             if not held.users:
-                # A read is finished in any case: a thread that parses it cannot be stopped and holds what it has.
+                # A read is always completed: a thread that parses a manifest cannot be stopped, and holds its memory.
                 held.reading.add_done_callback(lambda _: self._drop_manifest(name, held))
 
     def _drop_manifest(self, name: tuple[SpaceId, Digest], held: _Held) -> None:
-        if held.users or self._manifests.get(name) is not held:  # somebody came for it meanwhile, or has gone too
+        # another reader has come in the meantime, or has dropped it already
+        if held.users or self._manifests.get(name) is not held:
             return
         del self._manifests[name]
         if not held.reading.cancelled() and held.reading.exception() is None:
@@ -106,13 +110,13 @@ class Contents:
     async def _read_manifest(
         self, space: SpaceId, digest: Digest, content: Content, share: Share
     ) -> tuple[Manifest, int]:
-        """A manifest, and how many bytes of the pool it has."""
+        """Return a manifest, and the number of bytes that it takes from the pool."""
         expected = (content.size // MIN_BLOCK_BYTES + 2) * _ENTRY_BYTES
         if expected < MAX_OBJECT_BYTES:
             try:
                 return await self._read_manifest_of(expected, space, digest, content, share)
             except ObjectTooLarge:
-                pass  # Another client has cut the content in another way than ours do.
+                pass  # another client may have cut the content differently
         async with self._memory.large_manifests.lent(1, share):
             return await self._read_manifest_of(MAX_OBJECT_BYTES, space, digest, content, share)
 
@@ -137,7 +141,9 @@ class Contents:
     async def stream(
         self, space: SpaceId, content: Content, start: int, stop: int, *, share: Share
     ) -> AsyncGenerator[memoryview, None]:
-        """The bytes [start, stop), in parts; close it if it is not read to its end. TooMuchAtOnce before the first."""
+        """Yield the bytes [start, stop) in parts; the generator has to be closed if it is not exhausted. Raise
+        TooMuchAtOnce before the first part.
+        """
         async with self.manifest(space, content, share) as manifest:
             fetches = plan_reads(manifest, start, stop)
             following = next(fetches, None)
@@ -153,8 +159,8 @@ class Contents:
                     if following is not None and not under_way:
                         await self._memory.pool(following.length).take(following.length, share, patience=patience)
                         following = begin(following)
-                    patience = None  # The answer has begun, so the client cannot be told any more to come again.
-                    # What is fetched ahead takes only what nobody else waits for: so each download gets on.
+                    patience = None  # the answer has begun, so the client cannot be told to retry any more
+                    # Read-ahead takes only memory that nobody waits for, so that every download makes progress.
                     while (
                         following is not None
                         and len(under_way) <= _FETCHES_AHEAD
@@ -164,7 +170,7 @@ class Contents:
                     first = under_way[0]
                     assert first.reading is not None
                     parts = deque(await first.reading)
-                    first.reading = None  # The result of the read would keep the parts in memory.
+                    first.reading = None  # the result of the read would keep the parts in memory
                     pool = self._memory.pool(first.fetch.length)
                     while parts:
                         size = len(parts[0])
@@ -174,16 +180,18 @@ class Contents:
                     under_way.popleft()
             finally:
                 reading = [one.reading for one in under_way if one.reading is not None]
-                for one in under_way:  # before anything is waited for, which whoever's client is gone does not get to
+                # cancelled before anything is awaited, since the task of a disconnected client is cancelled at its next
+                # await
+                for one in under_way:
                     self._memory.pool(one.fetch.length).give(one.taken, share)
                 for task in reading:
                     task.cancel()
                 await asyncio.gather(*reading, return_exceptions=True)
 
     async def read_together(self, space: SpaceId, contents: Sequence[Content], *, share: Share) -> list[bytes]:
-        """All bytes of several contents that hold their manifests themselves, for which the caller has room.
+        """Return all bytes of several contents with inline manifests; the caller has taken the memory for them.
 
-        What lies together is fetched together.
+        Adjacent blocks are fetched together.
         """
         manifests = [_checked(content.manifest, content) for content in contents]
         found: dict[tuple[Digest, int, int], bytes] = {}
@@ -219,17 +227,17 @@ class Contents:
 
 @dataclass(slots=True)
 class _Held:
-    """A manifest that somebody uses, or that is being read."""
+    """A manifest that is in use or being read."""
 
     reading: asyncio.Task[tuple[Manifest, int]]
     share: Share
-    """The share on whose account the memory is held."""
+    """The account that the memory is charged to."""
     users: int = 0
 
 
 @dataclass(slots=True)
 class _Fetching:
-    """A fetch under way, and how many bytes of the pool it has."""
+    """A fetch in progress, and the number of bytes that it takes from the pool."""
 
     fetch: ObjectRange
     reading: asyncio.Task[Sequence[memoryview]] | None
@@ -237,7 +245,7 @@ class _Fetching:
 
 
 def _parsed(raw: bytes, digest: Digest, content: Content) -> Manifest:
-    """A manifest from its object, in as few bytes as its columns need: tuples of numbers take several times as many."""
+    """Parse a manifest from its object into packed columns; tuples of numbers would take several times the memory."""
     if hashlib.sha256(raw).digest() != digest:
         raise ObjectUnreadable(f"manifest {digest.hex()} holds other bytes")
     try:
@@ -270,7 +278,9 @@ def _wrong_size(manifest: Manifest, content: Content) -> ObjectUnreadable:
 
 
 def _damaged(parts: Sequence[memoryview], fetch: ObjectRange) -> Digest | None:
-    """The first whole block that is not what its digest says. `pieces` lie one after the other."""
+    """Return the digest of the first whole block that does not match its digest; None if all match. The pieces are
+    consecutive.
+    """
     views = deque(parts)
     for piece in fetch.pieces:
         seen, left = hashlib.sha256(usedforsecurity=False), piece.length

@@ -1,4 +1,4 @@
-"""The headers that describe a file to browsers, which must neither guess its type nor run it: pure."""
+"""Response headers that describe a file to browsers, which must neither guess its type nor execute it. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 from syncline.model.tree import Content
 
 _TYPES: Final = MimeTypes()
-"""Only what Python knows itself: the machine's own tables would make the answer depend on the machine."""
+"""Python's built-in table only: with the machine's own tables the answer would depend on the machine."""
 _COMPRESSED: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 _UNKNOWN: Final = "application/octet-stream"
 
@@ -22,42 +22,42 @@ _SHOWN: Final = frozenset(
         *(f"audio/{name}" for name in ("aac", "flac", "mp4", "mpeg", "ogg", "opus", "wav", "webm", "x-wav", "x-aac")),
         *(f"image/{name}" for name in ("avif", "bmp", "gif", "jpeg", "png", "webp", "vnd.microsoft.icon")),
         *(f"video/{name}" for name in ("mp4", "ogg", "quicktime", "webm")),
-        # Within a sandbox an image of this type runs no script either.
+        # in a sandbox, an image of this type runs no script
         "image/svg+xml",
         _PDF,
         "text/plain",
     }
 )
-"""Types that browsers show without running anything in them."""
+"""Types that browsers display without executing anything in the file."""
 
 _FALLBACK: Final = frozenset(map(chr, range(0x20, 0x7F))) - frozenset('"\\%/')
 _ATTR_CHARS: Final = "!#$&+-.^_`|~"
 _LAST_SECOND: Final = 253_402_300_799
-"""The last second of the year 9999, after which a date has no form in HTTP."""
+"""The last second of the year 9999; later dates have no form in HTTP."""
 
 
 def etag_of(content: Content) -> str:
-    """A strong entity tag: the content's digest."""
+    """Return a strong entity tag: the content's digest."""
     return f'"{content.digest.hex()}"'
 
 
 def description(name: str, content: Content, *, inline: bool = False) -> dict[str, str]:
-    """The headers that go with a file's content, whole or in part, and with the news that it has not changed.
+    """Return the headers of a file's content, for a whole or partial answer and for 304.
 
-    `inline`: it may be shown, where nothing in it can run.
+    With `inline`, the file may be displayed if nothing in it can be executed.
     """
     kind = content_type(name)
     shown = inline and kind in _SHOWN
     headers = {
         "accept-ranges": "bytes",
-        # The answer depends on who asks, and may change with every commit.
+        # the answer depends on the caller, and may change with every commit
         "cache-control": "private, no-cache",
         "vary": "authorization, cookie",
         "etag": etag_of(content),
         "content-type": kind if not shown or not kind.startswith("text/") else "text/plain; charset=utf-8",
         "content-disposition": disposition(name, inline=shown),
-        # Nothing in the file runs within our origin, whatever its type is. The browser's own viewer of PDFs shows
-        # nothing in a sandbox, and runs nothing outside of its own.
+        # Nothing in the file is executed within our origin, whatever its type is. The browser's own PDF viewer displays
+        # nothing in a sandbox, and executes nothing outside of its own.
         "content-security-policy": _IN_A_VIEWER if shown and kind == _PDF else "default-src 'none'; sandbox",
         "x-content-type-options": "nosniff",
         "cross-origin-resource-policy": "same-origin",
@@ -69,7 +69,7 @@ def description(name: str, content: Content, *, inline: bool = False) -> dict[st
 
 
 def attachment(name: str, kind: str) -> dict[str, str]:
-    """The headers of something that is made for the caller and saved under this name."""
+    """Return the headers of a generated file that is saved under this name."""
     return {
         "cache-control": "no-store",
         "content-type": kind,
@@ -81,15 +81,17 @@ def attachment(name: str, kind: str) -> dict[str, str]:
 
 
 def content_type(name: str) -> str:
-    """The media type that a file's name suggests."""
+    """Return the media type that a file's name suggests."""
     kind, compression = _TYPES.guess_type(f"file:{quote(name)}")
-    if compression is not None:  # the file is the archive, not what is in it
+    if compression is not None:  # the file is the compressed one, not its content
         return _COMPRESSED.get(compression, _UNKNOWN)
     return kind or _UNKNOWN
 
 
 def disposition(name: str, *, inline: bool = False) -> str:
-    """To be saved under this name, or shown: RFC 6266, in ASCII for old clients and as it is for all others."""
+    """Return the Content-Disposition (RFC 6266) to save or display a file, in ASCII for old clients and in UTF-8 for
+    all others.
+    """
     how = "inline" if inline else "attachment"
     ascii_name = "".join(character if character in _FALLBACK else "_" for character in name)
     return f"{how}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"

@@ -1,4 +1,4 @@
-"""A content as a response: conditions, ranges, headers, and the bytes on their way."""
+"""A content as a response: conditions, ranges, headers, and the stream of bytes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ from syncline.model.tree import Content, Node, NodeKind
 T = TypeVar("T")
 
 _WAITED_SECONDS: Final = 1.0
-"""Seconds of waiting after which the right is checked again before the first byte goes out."""
+"""Seconds of waiting after which the caller's right is checked again before the first byte is sent."""
 
 
 class Begin(Protocol):
-    """Begins a download that counts; None if it does not. `part` is the length of the range that is asked for."""
+    """Starts a counted download; returns None if downloads are not counted. `part` is the length of the requested
+    range.
+    """
 
     def __call__(self, *, part: int | None = None) -> Awaitable[Download | None]:
-        """Raise LinkExhausted if the link allows no more."""
+        """Start the download. Raise LinkExhausted if the link allows no more."""
 
 
 class NotAFile(SynclineError):
@@ -46,7 +48,7 @@ class NotAFile(SynclineError):
 
 
 def content_of(node: Node) -> Content:
-    """The content of a file; NotAFile."""
+    """Return the content of a file. Raise NotAFile."""
     if node.kind is not NodeKind.FILE or node.content is None:
         raise NotAFile
     return node.content
@@ -66,9 +68,9 @@ async def download(
 ) -> Response:
     """Return the answer to a GET or HEAD of a content.
 
-    `inline`: to be shown in a page, if that is safe, and not saved. `begin` is called before bytes go out, and for
-    nothing else; whatever it raises is the answer. The memory for it is taken on account of `share`. Bytes go out as
-    long as `check_right`, which is called every few seconds, raises nothing.
+    With `inline`, the content is displayed in the browser if that is safe. `begin` is called only before bytes are
+    sent; an error that it raises becomes the answer. The memory is charged to `share`. Sending continues for as long as
+    `check_right`, which is called every few seconds, raises nothing.
     """
     headers = description(name, content, inline=inline)
     answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
@@ -114,9 +116,10 @@ async def download(
 
 
 async def first_of(parts: AsyncGenerator[T, None], check_right: CheckRight) -> T:
-    """The first part: what fails at once still has a status to say so. `parts` are closed if anything does.
+    """Return the first part, so that an immediate failure can still be answered with a status. On an error, `parts` are
+    closed.
 
-    What had to wait for memory or for a place asks again for the right, which was known before it waited.
+    If the part had to wait for memory or a slot, the right is checked again, since the earlier check may be outdated.
     """
     clock = asyncio.get_running_loop().time
     began = clock()
@@ -135,7 +138,7 @@ def _is_part_or_whole(answer: Part | RangeOutcome) -> bool:
 
 
 class Streamed(StreamingResponse):
-    """Bytes on their way. Whatever goes wrong now can only be told by breaking the connection off."""
+    """A response that streams bytes. An error after its start can be reported only by breaking the connection."""
 
     def __init__(
         self,
@@ -170,7 +173,8 @@ class Streamed(StreamingResponse):
                 async for part in self._rest:
                     await self._send(send, part)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-                self._complete = True  # here: whoever has all of it may be gone before the next await is over
+                # set here, because a client that has everything may disconnect before the next await
+                self._complete = True
 
     async def _send(self, send: Send, part: memoryview | bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True, ACCOUNTED: True})

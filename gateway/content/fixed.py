@@ -1,4 +1,4 @@
-"""Answers that are the same for everybody: bytes made once, which a client that has them does not get again."""
+"""Fixed answers: bytes made once, which clients cache by entity tag."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.content.ranges import RangeOutcome, wanted
 
 @dataclass(frozen=True, slots=True)
 class FixedAnswer:
-    """A body and what tells one from another."""
+    """A body and its entity tag."""
 
     content: bytes
     media_type: str
@@ -22,12 +22,12 @@ class FixedAnswer:
 
     @classmethod
     def of(cls, content: bytes, media_type: str) -> FixedAnswer:
-        """The answer with this body."""
+        """Return the answer with this body."""
         return cls(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
     def response(self, request: Request, headers: Mapping[str, str]) -> Response:
-        """Return the answer to a GET or HEAD, with these headers: 304 for a client that has the content, else all of
-        it.
+        """Return the answer to a GET or HEAD, with these headers: 304 if the client has the current body, otherwise the
+        whole body.
         """
         told = {**headers, "etag": self.etag}
         asked = {name: value for name, value in request.headers.items() if name == "if-none-match"}

@@ -1,6 +1,6 @@
-"""From a part of a file to what must be fetched for it: pure.
+"""Planning of the fetches for a part of a file. Pure.
 
-Neighbouring blocks of one object are fetched together. A block that is wanted only in part is fetched in part.
+Adjacent blocks of one object are fetched together. A partially requested block is fetched partially.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 from syncline.model.blocks import KIB, MIB, BlockRef, Digest, Manifest
 
 MAX_FETCH_BYTES: Final = 4 * MIB
-"""Maximum number of bytes that are fetched together; only a single block can be larger."""
+"""Maximum number of bytes of one fetch; only a single block can be larger."""
 MAX_GAP_BYTES: Final = 64 * KIB
-"""Gaps up to this size are fetched along: that is faster than another request."""
+"""Maximum size in bytes of a gap that is fetched along, which is faster than another request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRange:
-    """The bytes [offset, offset + length) of an object. They are wanted as they are, in this order."""
+    """The bytes [offset, offset + length) of an object, with the pieces that they consist of."""
 
     object: Digest
     offset: int
@@ -42,7 +42,7 @@ def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRang
     """Yield the fetches that make up the bytes [start, stop) of the content, in order. The manifest must have passed
     `check`.
     """
-    gathered: list[BlockRef] = []  # wanted parts of blocks that lie one after the other
+    gathered: list[BlockRef] = []  # consecutive requested parts of blocks
     whole: list[bool] = []
     for ref, is_whole in _wanted(manifest, start, stop):
         if gathered and not _joins(gathered, ref):
@@ -55,8 +55,8 @@ def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRang
 
 
 def gather(refs: Iterable[BlockRef]) -> list[ObjectRange]:
-    """Return few fetches that hold all these whole blocks, in whatever order. A piece between two blocks has no
-    digest.
+    """Return few fetches that contain all these whole blocks, in any order. A gap between two blocks is a piece without
+    a digest.
     """
     fetches: list[ObjectRange] = []
     gathered: list[BlockRef] = []
@@ -91,7 +91,7 @@ def _end(ref: BlockRef) -> int:
 
 
 def _wanted(manifest: Manifest, start: int, stop: int) -> Iterator[tuple[BlockRef, bool]]:
-    """The wanted parts of blocks, and whether each is the whole block."""
+    """Yield the requested parts of blocks, and whether each is the whole block."""
     if start == stop:
         return
     begin = 0

@@ -1,4 +1,4 @@
-"""The part of a file that a request wants: conditions and ranges of RFC 9110, without I/O."""
+"""Conditions and ranges of RFC 9110: the part of a file that a request asks for. No I/O."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Part:
 
 
 class RangeOutcome(Enum):
-    """The outcome of a request that does not want a part of the file."""
+    """The outcome of a request that does not ask for a part of the file."""
 
     WHOLE = auto()
     CHANGED = auto()
-    """The file is not the one that the client means."""
+    """The file has changed, so that the client's precondition fails."""
     NOT_MODIFIED = auto()
-    """The client has it already."""
+    """The client already has the current content."""
     UNSATISFIABLE = auto()
     """The range begins after the end."""
 
@@ -41,16 +41,16 @@ def wanted(headers: Mapping[str, str], *, method: str, etag: str, size: int) -> 
     if none_match is not None and _matches(none_match, etag, weakly=True):
         return RangeOutcome.NOT_MODIFIED
     requested = headers.get("range")
-    if requested is None or method != "GET":  # a range means nothing with any other method
+    if requested is None or method != "GET":  # a range has a meaning only with GET
         return RangeOutcome.WHOLE
-    # A date is no strong validator of a file whose time of change its author sets: only the tag counts.
+    # The author of a file sets its modification time, so a date is no strong validator: only the entity tag counts.
     if headers.get("if-range", etag) != etag:
         return RangeOutcome.WHOLE
     return _part(requested, size)
 
 
 def _part(requested: str, size: int) -> Part | RangeOutcome:
-    """A single range. Several ranges, other units and what is malformed are ignored, as the RFC permits."""
+    """Parse a single range. Several ranges, other units and malformed ranges are ignored, as the RFC permits."""
     found = _RANGE.fullmatch(requested)
     if found is None:
         return RangeOutcome.WHOLE
@@ -58,7 +58,7 @@ def _part(requested: str, size: int) -> Part | RangeOutcome:
     if suffix is not None:
         if int(suffix) == 0:
             return RangeOutcome.UNSATISFIABLE
-        # The last bytes of an empty file are the whole, which no Content-Range can express.
+        # A suffix of an empty file is the whole file, which no Content-Range can express.
         return Part(max(size - int(suffix), 0), size) if size else RangeOutcome.WHOLE
     start = int(first)
     if last is not None and int(last) < start:

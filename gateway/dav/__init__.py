@@ -1,5 +1,7 @@
-"""WebDAV, classes 1 and 2, at `/dav/`: the caller's spaces by alias, for what mounts folders and knows nothing of us.
+"""WebDAV, classes 1 and 2, at `/dav/`: the caller's spaces by alias, for programs that mount folders without a Syncline
+client.
 
-WsgiDAV has the protocol (`protocol.py` says where we go our own way), on a few threads. `session.py` is one request's
-view of the services, always in the caller's name. Contents stream both ways in bounded memory and are never on disk.
+WsgiDAV implements the protocol (`protocol.py` lists our deviations) on a few threads. `session.py` is one request's
+view of the services, always on behalf of the caller. Contents stream in both directions with bounded memory and are
+never stored on disk.
 """

@@ -1,12 +1,12 @@
-"""WebDAV as an ASGI application: who asks, what goes out by itself, and the threads for everything else.
+"""WebDAV as an ASGI application: authentication, downloads on the event loop, and worker threads for everything else.
 
 | request | is answered |
 |---|---|
 | GET, HEAD | as the API does, on the event loop |
-| PUT | by workers, one for each stretch of the body that has come, if there is memory for it |
-| all others | by workers, one for each part of the answer, when the body is there |
+| PUT | by workers, one for each received part of the body, if there is memory for it |
+| all others | by workers, one for each part of the answer, after the body was received |
 
-So nobody holds a worker by giving or taking slowly, and their turns are shared fairly among callers.
+A slow client therefore never occupies a worker, and the workers' turns are shared fairly among callers.
 """
 
 from __future__ import annotations
@@ -60,15 +60,19 @@ from syncline.model.tree import NodeKind, fitting_time_ns
 T = TypeVar("T")
 
 _WORKERS: Final = 8
-"""Workers that have a turn at the same time."""
+"""Maximum number of workers that have a turn at the same time."""
 _PAUSED: Final = 32
-"""Further workers, which wait because their caller is held to a rate. Whoever finds none is told to come again."""
+"""Maximum number of additional workers that wait because their caller is rate-limited. A request that needs another one
+is refused and has to be repeated.
+"""
 _OWING: Final = 16
-"""Requests of one person that wait because of the properties that others of theirs have read or written."""
+"""Maximum number of requests of one person that wait for the rate limit of property bytes."""
 _PAUSE_SECONDS: Final = 5.0
 _MAX_XML_BYTES: Final = 256 * 1024
 _NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if-modified-since", "proxy"})
-"""If-Modified-Since is for GET and HEAD, which do not come that way; with anything else it means nothing."""
+"""Headers that are not passed to WsgiDAV. If-Modified-Since has a meaning only for GET and HEAD, which WsgiDAV does not
+handle here.
+"""
 _WITH_XML: Final = frozenset({"LOCK", "PROPFIND", "PROPPATCH"})
 _READING: Final = frozenset({"GET", "HEAD"})
 _CONFIG: Final[dict[str, Any]] = {"add_header_MS_Author_Via": True, "hotfixes": {}, "mutable_live_props": []}
@@ -92,19 +96,19 @@ class Dav:
         self._owing = Counter[str]()
         self._property_bytes = Rates({Work.READ: Rate(properties.READ_BYTES_PER_SECOND, properties.READ_BURST_BYTES)})
         self._workers = ThreadPoolExecutor(_WORKERS + _PAUSED, thread_name_prefix="dav")
-        # WsgiDAV's log tells paths, which are private; failures are logged here and in `RequestMiddleware`.
+        # WsgiDAV's log contains paths, which are private; failures are logged here and in `RequestMiddleware`.
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, answer = Request(scope, receive), _Answer(send)
-        set_patience(CallPatience(begun=True))  # few programs that mount folders understand that they come too fast
+        set_patience(CallPatience(begun=True))  # few programs that mount folders handle rate limits
         try:
             path = segments(scope["raw_path"].decode("ascii", errors="strict"))
             names = parts_of(path)
             person = await self._person(request, names)
             if scope["method"] in _READING:
                 response = await self._read(request, person, names)
-                answer.begun = True  # by the response: what fails from here on is cut
+                answer.begun = True  # set by the response: a failure from here on closes the connection
                 await response(scope, receive, send)
                 return
             check_headers(request.headers)
@@ -116,7 +120,7 @@ class Dav:
             length = _MAX_XML_BYTES if "transfer-encoding" in request.headers else _length(request) or 0
             async with self._behind.bodies.lent(min(length, _MAX_XML_BYTES), share):
                 body = await _xml(request)
-                person = await self._person(request, names)  # the body may have come slowly
+                person = await self._person(request, names)  # again: the body may have come slowly
                 if body and scope["method"] in _WITH_XML:
                     parts = body.count(b"<") + body.count(b"=")
                     await self._behind.parsing.take(share, size=len(body), parts=parts)
@@ -138,7 +142,9 @@ class Dav:
             await _refuse(_refusal(error), scope, receive, send)
 
     async def _person(self, request: Request, names: tuple[str, ...]) -> Person:
-        """Return the sender of a request, with spaces that auth named within REMEMBERED_SECONDS. Raise DavRefused."""
+        """Return the sender of a request; the spaces are from an answer of auth within the last REMEMBERED_SECONDS.
+        Raise DavRefused.
+        """
         authorization, space = request.headers.get("authorization"), names[0] if names else ""
         return await self._callers.person(authorization, method=request.method, space=space)
 
@@ -199,10 +205,11 @@ class Dav:
         *,
         gone: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Have workers answer the request, part by part and step by step: none is held while the client is waited for.
+        """Have workers answer the request, part by part and step by step; no worker is occupied while the client is
+        waited for.
 
-        What a worker has begun it does to its end even if nobody waits for that; but what only reads ends with
-        ClientGone between two parts when its client is `gone`.
+        A change that a worker has begun is completed even if the client has disconnected. A reading request ends with
+        ClientGone between two parts when `gone` returns True.
         """
         mount = environ["syncline.here"].prefix + MOUNT
         session = DavSession(
@@ -266,19 +273,19 @@ class Dav:
 
 
 class _WorkerSlot:
-    """The slot of one worker. While a limit makes the worker wait, another worker has the slot."""
+    """The slot of one worker. While a rate limit makes the worker wait, another worker may use the slot."""
 
     def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
-        """One of `turns` is taken."""
+        """One of `turns` has been taken for the slot."""
         self._turns = turns
         self._paused = paused
         self._share = share
         self._has: Pool | None = turns
-        """The pool from which one is taken now; None if none is."""
+        """The pool that the slot is taken from now; None if it is released."""
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Give the turn away while the worker waits and does nothing, and take one again after that."""
+        """Release the turn while the worker waits, and take one again afterwards."""
         patience = _WithoutTurn(self)
         set_patience(patience)
         try:
@@ -286,13 +293,13 @@ class _WorkerSlot:
         finally:
             patience.over = True
             if self._has is not self._turns:
-                # A place to wait stands for a thread, which is occupied until the worker goes on.
+                # a waiting place stands for a thread, which is occupied until the worker resumes
                 await self._turns.take(1, self._share, patience=None)
                 self.end()
                 self._has = self._turns
 
     def let_go(self) -> bool:
-        """Let others have the turn; whether there is a place to wait without one."""
+        """Release the turn; return True if there is a waiting place without one."""
         if self._has is not self._paused:
             if not self._paused.try_take(1, self._share):
                 return False
@@ -301,7 +308,7 @@ class _WorkerSlot:
         return True
 
     def end(self) -> None:
-        """The worker is done, or has to wait."""
+        """Release the slot, because the worker is done or has to wait."""
         if self._has is not None:
             self._has.give(1, self._share)
             self._has = None
@@ -314,7 +321,7 @@ class _WithoutTurn(CallPatience):
         super().__init__(begun=True)
         self._slot = slot
         self.over = False
-        """True once the worker goes on, whatever calls are still under way."""
+        """True once the worker resumes, even if some calls are still in progress."""
 
     @override
     async def pause(self, seconds: float, error: SynclineError) -> None:
@@ -324,29 +331,31 @@ class _WithoutTurn(CallPatience):
 
 
 class _Answer:
-    """The answer to a request. The first part is held back, so that an answer of one part tells its length."""
+    """The answer to a request. The first part is held back, so that an answer of one part has a Content-Length."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._status, self._headers = HTTPStatus.OK.value, list[tuple[str, str]]()
         self._held: bytes | None = None
         self.under_way = False
-        """True once a worker has been asked: from then on the request waits for its turns as long as it takes."""
+        """True once a worker has started: from then on the request waits for its turns without a limit."""
         self.begun = False
         """True once something has been sent."""
         self.slot: _WorkerSlot
-        """The slot of the worker that is at work on a part of the answer."""
+        """The slot of the worker that produces the present part of the answer."""
 
     def waiting(self) -> AbstractAsyncContextManager[None]:
         """Return the context in which that worker waits."""
         return self.slot.waiting()
 
     def told(self, line: str, headers: Iterable[tuple[str, str]], _: Any = None) -> None:
-        """Note status and headers, as `start_response` of WSGI."""
+        """Record status and headers, as WSGI's `start_response`."""
         self._status, self._headers = int(line.partition(" ")[0]), list(headers)
 
     async def send(self, part: bytes) -> None:
-        """The next part of the body. Of an answer of many parts none is held while the next one is waited for."""
+        """Send the next part of the body. In an answer of many parts, no part is held back while the next one is being
+        produced.
+        """
         if not self.begun and self._held is None:
             self._held = part
             return
@@ -357,7 +366,7 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def end(self) -> None:
-        """There is no more."""
+        """End the body."""
         held = self._held or b""
         if not self.begun and all(name.lower() != "content-length" for name, _ in self._headers):
             self._headers.append(("Content-Length", str(len(held))))
@@ -372,7 +381,7 @@ class _Answer:
 
 
 def _environ(request: Request, person: Person, path: str, here: SeenAddress) -> dict[str, Any]:
-    """The request as WSGI and WsgiDAV have it."""
+    """Return the request in the form of WSGI and WsgiDAV."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": MOUNT,
@@ -385,7 +394,7 @@ def _environ(request: Request, person: Person, path: str, here: SeenAddress) -> 
         "syncline.here": here,
     }
     for name, value in request.headers.items():
-        if name in _NOT_PASSED or "_" in name:  # WSGI turns - into _: X_OC_Mtime would pass for X-OC-Mtime
+        if name in _NOT_PASSED or "_" in name:  # WSGI replaces - by _, so X_OC_Mtime would be taken for X-OC-Mtime
             continue
         told = _READ[name](value) if name in _READ else value
         if told is not None:
@@ -394,7 +403,7 @@ def _environ(request: Request, person: Person, path: str, here: SeenAddress) -> 
 
 
 def _unmodified_since(value: str) -> str | None:
-    """The date in the one form whose year WsgiDAV takes as it is written; None for what is no date."""
+    """Return the date in the form that WsgiDAV parses correctly, with a four-digit year; None for an invalid date."""
     try:
         return formatdate(fitting_time_ns(seconds_of(value) * _NANOSECONDS) // _NANOSECONDS, usegmt=True)
     except ValueError:
@@ -402,12 +411,12 @@ def _unmodified_since(value: str) -> str | None:
 
 
 _READ: Final[dict[str, Callable[[str], str | None]]] = {"if": readable_if, "if-unmodified-since": _unmodified_since}
-"""Headers that WsgiDAV's parsers get only as we have read them."""
+"""Headers that are parsed here and passed to WsgiDAV's parsers in normal form."""
 
 
 @asynccontextmanager
 async def _left(request: Request) -> AsyncIterator[Callable[[], bool]]:
-    """Gives a function that tells whether the client has gone, once the body has been read."""
+    """Provide a function that returns True if the client has disconnected; valid once the body has been read."""
     disconnect = asyncio.ensure_future(request.receive())
     try:
         yield disconnect.done
@@ -417,13 +426,13 @@ async def _left(request: Request) -> AsyncIterator[Callable[[], bool]]:
 
 
 def _length(request: Request) -> int | None:
-    """Return the length that the body of an upload says it has, in bytes; None if it says none."""
+    """Return the Content-Length of an upload in bytes; None if there is none."""
     raw = request.headers.get("content-length")
     return int(raw) if raw is not None and raw.isdecimal() else None
 
 
 async def _xml(request: Request) -> bytes:
-    """The body of anything but a PUT: XML, which is small."""
+    """Return the body of a request other than PUT, which is small and XML."""
     parts, size = [], 0
     while True:
         message = await request.receive()

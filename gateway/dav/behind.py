@@ -1,4 +1,4 @@
-"""The place where WebDAV is mounted, and the parts that it works with."""
+"""The mount point of WebDAV, and the components that it uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOUNT: Final = "/dav"
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The parts that the application works with."""
+    """The components that the application uses."""
 
     services: Services
     keys: KeyTokens
@@ -30,7 +30,7 @@ class Behind:
     records: Records
     own: OwnAddress
     upload_memory: int
-    """Maximum number of bytes that uploads may hold together."""
+    """Maximum number of bytes that all uploads together may hold in memory."""
     bodies: Pool
-    """Memory for all other bodies of requests."""
+    """Memory for all other request bodies."""
     parsing: ParsingTime

@@ -1,4 +1,4 @@
-"""Bodies of requests and answers. They move on the event loop, and no worker waits for a client meanwhile."""
+"""Bodies of requests and answers. They are transferred on the event loop, so that no worker waits for a client."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from runtime.interruption import Interruption
 from syncline.model.chunk import Cut
 
 Step = Callable[[], Awaitable[None]]
-"""Work that the event loop does for a request before a worker goes on with it."""
+"""Work that the event loop does for a request before a worker continues with it."""
 
 
 class ClientGone(Exception):
-    """The client has gone before the request or the answer was complete."""
+    """The client has disconnected before the request or the answer was complete."""
 
 
 class Incoming:
-    """Feeds the body of an upload to a chunker, as long as the sender's right lasts."""
+    """Feeds the body of an upload to a chunker, for as long as the sender's right lasts."""
 
     def __init__(self, receive: Receive, ending: Interruption, *, first: int, more: Step) -> None:
         """`ending` interrupts the upload when the sender's right ends.
 
-        `more` is done once, before more than `first` bytes are held in memory.
+        `more` is awaited once, before more than `first` bytes are held in memory.
         """
         self._receive = receive
         self._ending = ending
@@ -33,8 +33,8 @@ class Incoming:
         self._last = False
 
     async def fill(self, cut: Cut) -> None:
-        """Fill all room, or what of it comes until the end. Raise ClientGone if there is no end, or what `ending`
-        raises.
+        """Fill the free buffer, or read to the end of the body. Raise ClientGone for an incomplete body, or the error
+        of `ending`.
         """
         while not cut.ended and len(cut.room):
             if not self._rest and not self._last:

@@ -1,8 +1,8 @@
-"""Identification of the sender of a request: a program with a key as its password, or with a bearer token. Never a
-cookie.
+"""Authentication of the sender of a request: a program with a key as its password, or with a bearer token. Cookies are
+never accepted.
 
-Programs that mount folders send the same header with each request, so what is known of a caller is remembered: the
-spaces for as long as the services themselves remember who may see what.
+Programs that mount folders send the same header with each request, so the result is cached; the spaces are cached for
+as long as the services themselves cache rights.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ NO_KEY: Final = (
 
 @dataclass(slots=True)
 class _Known:
-    """The knowledge about the holder of an access token."""
+    """Cached values about the holder of an access token."""
 
     spaces: dict[str, DavSpace]
     until: float
 
 
 class Callers:
-    """Finds out who is asking."""
+    """Authenticates the senders of requests."""
 
     def __init__(self, services: Services, keys: KeyTokens, *, now: Callable[[], float] = time.monotonic) -> None:
         self._services = services
@@ -56,8 +56,8 @@ class Callers:
     async def person(self, authorization: str | None, *, method: str, space: str) -> Person:
         """Return the person who sent this header, with their spaces; `space` is one that should be among them.
 
-        Raise DavRefused with 401 for a sender who is not known, with 403 for callers of a kind that the method does not
-        take, and with 405 for a method that there is not.
+        Raise DavRefused with 401 for an unauthenticated sender, with 403 for a kind of caller that the method does not
+        admit, and with 405 for an unknown method.
         """
         callers = DAV.get(method)
         if callers is None:
@@ -75,13 +75,13 @@ class Callers:
             raise refused_by(error) from error
 
     async def _caller(self, authorization: str) -> Caller:
-        """Return the caller in whose name the services are asked."""
+        """Return the caller on whose behalf the services are called."""
         if authorization[:6].lower() != "basic ":
             token = bearer(authorization)
             return await self._keys.caller(token) if token.startswith(KEY_PREFIX) else Caller(token)
         try:
             pair = base64.b64decode(authorization[6:].strip(), validate=True).decode()
-        except ValueError:  # base64 or UTF-8 is wrong, or the text is not ASCII
+        except ValueError:  # invalid base64 or UTF-8, or text that is not ASCII
             raise DavRefused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED") from None
         email, _, key = pair.partition(":")
         if not key.startswith(KEY_PREFIX):
@@ -99,7 +99,7 @@ class Callers:
         name = hashlib.sha256(token.encode()).digest()
         known = self._known.get(name)
         if known is None or known.until < self._now() or space not in known.spaces:
-            asked_at = self._now()  # the answer tells the rights of some moment after this
+            asked_at = self._now()  # the rights in the answer are from a moment after this
             pages = ask_pages(self._services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=token)
             spaces = [found async for page in pages for found in page.spaces]
             known = self._known[name] = _Known(by_alias(spaces), asked_at + REMEMBERED_SECONDS)

@@ -1,4 +1,6 @@
-"""Checks of a request before a parser sees it: headers by their grammar, XML by its shape. Wrong is 400."""
+"""Checks of a request before it is parsed: headers by their grammar, XML by its shape. A failed check is answered with
+400.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from gateway.dav.refusals import DavRefused
 
 MAX_HEADER_BYTES: Final = 8 * 1024
 _MOST_SUMS: Final = 8
-"""Checksums that one upload may name; the gateway computes each over the whole file."""
+"""Maximum number of checksums of one upload; the gateway computes each of them over the whole file."""
 _MAX_DEPTH: Final = 64
 _MAX_ELEMENTS: Final = 5_000
 
@@ -42,7 +44,7 @@ _PARSED: Final = {name: (form, re.compile(grammar, re.IGNORECASE)) for name, (fo
 
 
 class _Adler32:
-    """zlib's checksum in the form of hashlib's."""
+    """zlib's Adler-32 with the interface of hashlib."""
 
     def __init__(self) -> None:
         self._value = 1
@@ -63,7 +65,7 @@ _SUMS: Final[dict[str, Callable[[], hashlib._Hash | _Adler32]]] = {
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise DavRefused for a header that says nothing that it could say."""
+    """Raise DavRefused for a header with an invalid value."""
     for name, (form, grammar) in _PARSED.items():
         value = headers.get(name)
         if value is not None and (len(value) > MAX_HEADER_BYTES or not grammar.fullmatch(value.strip())):
@@ -75,10 +77,10 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 
 def readable_if(value: str) -> str:
-    """The lists of conditions of an If header. Raise DavRefused if there is none.
+    """Return the readable lists of conditions of an If header. Raise DavRefused if there is none.
 
-    One that holds is enough, so one that cannot be read, like the last one of a client that cuts its headers off, is
-    one that does not hold: it is left out with all that follows.
+    One list that holds suffices, so an unreadable list, such as the truncated last one of some clients, counts as one
+    that does not hold: it is left out together with everything after it.
     """
     lists = _IF.match(value.strip()) if len(value) <= MAX_HEADER_BYTES else None
     if lists is None:
@@ -88,9 +90,7 @@ def readable_if(value: str) -> str:
 
 
 def check_xml(body: bytes) -> None:
-    """Raise DavRefused for XML that is malformed, deeper or of more elements than any request needs, or defines
-    entities.
-    """
+    """Raise DavRefused for XML that is malformed, too deep, has too many elements, or defines entities."""
     parser = expat.ParserCreate()
     depth = elements = 0
 
@@ -112,14 +112,14 @@ def check_xml(body: bytes) -> None:
     parser.StartDoctypeDeclHandler = doctype
     try:
         parser.Parse(body, True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two for an encoding that is not known
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two for an unknown encoding
         raise DavRefused(
             HTTPStatus.BAD_REQUEST, f"the body is no well-formed XML: {error}", reason="INVALID_ARGUMENT"
         ) from None
 
 
 def expected_size(headers: Mapping[str, str]) -> int | None:
-    """Return the length of the file that a PUT brings, as headers beside Content-Length tell it; None if none does.
+    """Return the length of the file in a PUT according to headers other than Content-Length; None if there is none.
     Raise DavRefused if two lengths differ.
     """
     said = {int(headers[name]) for name in ("x-expected-entity-length", "oc-total-length") if name in headers}
@@ -129,19 +129,19 @@ def expected_size(headers: Mapping[str, str]) -> int | None:
 
 
 class CheckedBody:
-    """A body on its way, against the checksums that its sender tells of it."""
+    """A body that is checked against the checksums in its headers while it is received."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        """Raise DavRefused for a checksum of an unknown kind, or one that cannot be read."""
+        """Raise DavRefused for a checksum of an unknown kind, or a malformed one."""
         self._sums = [(name, _SUMS[kind](), wanted) for name, kind, wanted in _told(headers)]
 
     def update(self, data: memoryview) -> None:
-        """The next bytes of it."""
+        """Add the next bytes of the body."""
         for _, found, _ in self._sums:
             found.update(data)
 
     def check(self) -> None:
-        """Raise DavRefused if what was read is not what its sender meant."""
+        """Raise DavRefused if the received bytes do not match a checksum."""
         for name, found, wanted in self._sums:
             if found.digest() != wanted:
                 raise DavRefused(
@@ -150,7 +150,7 @@ class CheckedBody:
 
 
 def _told(headers: Mapping[str, str]) -> list[tuple[str, str, bytes]]:
-    """Each checksum of a PUT: the header, its kind, and the digest."""
+    """Return the checksums of a PUT: for each, the header, the kind, and the digest."""
     told: list[tuple[str, str, bytes]] = []
     for word in headers.get("oc-checksum", "").split():
         kind, _, digits = word.partition(":")

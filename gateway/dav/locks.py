@@ -1,7 +1,7 @@
-"""Locks of a space, which all processes share: one record holds all of them, and is written over what was read.
+"""Locks of a space, shared by all processes: one record holds all of them, and is replaced by compare-and-set.
 
-So two processes never grant locks that exclude each other, and a request that changes something reads one record to
-see whether it may. Locks bind WebDAV only: other clients do not know them, and what they change meanwhile is a newer
+Two processes therefore never grant conflicting locks, and a request that changes something reads one record to find out
+whether it may. Locks bind only WebDAV clients: other clients do not know them, and a change of theirs is a newer
 version.
 """
 
@@ -25,27 +25,28 @@ from syncline.model.identifiers import DeviceId
 
 RECORD: Final = "locks"
 LONGEST_SECONDS: Final = 24 * 3600
-"""A lock that nobody refreshes ends after a day at most, whatever was asked for."""
+"""Maximum lifetime of a lock in seconds without a refresh, whatever the client asked for."""
 _DEFAULT_SECONDS: Final = 3600
 _ATTEMPTS: Final = 8
 _OWNER_BYTES: Final = 2048
 
 Lock = dict[str, Any]
 """A lock in the form of WsgiDAV: token, root, type, scope, depth, owner, timeout, expire, principal; and the `device`
-that took the lock."""
+that took the lock.
+"""
 
 
 class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
-    """WsgiDAV's rules, for one request."""
+    """WsgiDAV's rules for locks, for one request."""
 
     def __init__(self, session: DavSession, *, home: str) -> None:
-        """`home` is a path in the space that the request is about."""
+        """`home` is a path in the space of the request."""
         self._session = session
         self._stored = StoredLocks(session, home)
         super().__init__(self._stored)
 
     def acquire(self, **wanted: Any) -> Lock:
-        """Acquire a lock. A decision on locks that have changed meanwhile is made again."""
+        """Acquire a lock. If the locks have changed since they were read, the decision is made again."""
         for _ in range(_ATTEMPTS):
             try:
                 lock: Lock = super().acquire(**wanted)
@@ -57,8 +58,8 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
     def _get_write_conflicts(
         self, url: str, depth: str, token_list: Sequence[str], principal: str
     ) -> DAVErrorCondition:
-        """Return the locks that keep `principal` from writing. WsgiDAV lets nobody change a directory in which
-        something is locked, even with the token.
+        """Return the locks that prevent `principal` from writing. WsgiDAV refuses all changes of a directory that
+        contains a lock, even with the token.
         """
         condition = DAVErrorCondition(PRECONDITION_CODE_MissingLockToken)
         locks = self.get_indirect_url_lock_list(url)
@@ -71,12 +72,14 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
         return condition
 
     def look_again(self) -> None:
-        """Read the locks again at the next question."""
+        """Read the locks again at the next access."""
         self._stored.forget()
 
 
 class StoredLocks:
-    """WsgiDAV's storage of locks. Their roots are addresses as this caller sees them, the record has paths."""
+    """WsgiDAV's storage of locks. Lock roots are addresses in the caller's view; the record has paths within the
+    space.
+    """
 
     def __init__(self, session: DavSession, home: str) -> None:
         self._session = session
@@ -89,12 +92,12 @@ class StoredLocks:
     def close(self) -> None: ...
 
     def forget(self) -> None:
-        """Drop what was read, so that the next question reads again."""
+        """Drop the cached locks, so that the next access reads them again."""
         self._read.clear()
         self._anew = True
 
     def get(self, token: str) -> Lock | None:
-        """Return the lock with this token in the spaces that this request touches; None if there is none."""
+        """Return the lock with this token in the spaces of this request; None if there is none."""
         self.get_lock_list(self._home, include_root=True, include_children=False, token_only=True)
         for locks in self._read.values():
             for lock in locks:
@@ -115,7 +118,9 @@ class StoredLocks:
         ]
 
     def create(self, path: str, lock: Lock) -> Lock:
-        """Store a new lock and return it. Raise DavRefused, or RecordMoved if the locks have changed meanwhile."""
+        """Store a new lock and return it. Raise DavRefused, or RecordMoved if the locks have changed since they were
+        read.
+        """
         space = self._space(path)
         if space is None:
             raise DavRefused(HTTPStatus.FORBIDDEN, "only what is in a space can be locked")
@@ -162,7 +167,7 @@ class StoredLocks:
         return False
 
     def _again(self, token: str) -> Iterator[tuple[DavSpace, list[Lock]]]:
-        """The space of a lock and all its locks, as often as they may have moved meanwhile."""
+        """Yield the space of a lock with all its locks, again after each concurrent change."""
         lock = self.get(token)
         space = self._space(lock["root"]) if lock is not None else None
         for _ in range(_ATTEMPTS):
@@ -175,7 +180,7 @@ class StoredLocks:
         raise _contended()
 
     def _space(self, path: str) -> DavSpace | None:
-        """The space that an address is in."""
+        """Return the space of an address; None if there is none."""
         name = unquote(path.strip("/").partition("/")[0])
         return self._session.person.spaces.get(name)
 
@@ -185,11 +190,11 @@ class StoredLocks:
             self._anew = False
             now = time.time()
             stored = [lock for lock in json.loads(record.data or b"[]") if lock["expire"] > now]
-            # One of the version before this names no device, and lasts for a day at most.
+            # locks of the preceding release name no device, and last for a day at most
             holders = {DeviceId(lock["device"]) for lock in stored if "device" in lock}
             if holders - {self._session.person.device}:
-                # A lock ends with the right by which it was taken: those who come wait neither for who has left nor for
-                # a key that has ended.
+                # A lock ends with the right of its holder, so that nobody waits for a member who has left or for a
+                # revoked key.
                 writers = self._session.writers(space, holders)
                 stored = [lock for lock in stored if lock.get("device") in {None, *writers}]
             self._read[space.name] = [
@@ -208,19 +213,19 @@ class StoredLocks:
 
 
 def _stored(locks: Sequence[Lock]) -> list[bytes]:
-    """Each lock as JSON, its root as a path in its space."""
+    """Return each lock as JSON, with its root as a path in its space."""
     return [
         json.dumps({**one, "root": _below_space(one["root"]), "owner": one["owner"].decode()}).encode() for one in locks
     ]
 
 
 def _record(stored: Sequence[bytes]) -> bytes:
-    """Return the record of the locks of one space: a list in JSON; empty if there are none."""
+    """Return the record of the locks of one space: a JSON list; empty if there are none."""
     return b"[" + b", ".join(stored) + b"]" if stored else b""
 
 
 def _below_space(root: str) -> str:
-    """The path of a lock's root in its space: empty for the space itself."""
+    """Return the path of a lock's root in its space; empty for the space itself."""
     _, slash, path = root.removeprefix("/").partition("/")
     return slash + path
 

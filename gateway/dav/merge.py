@@ -1,5 +1,5 @@
-"""The merge of a node into the file or directory that it replaces: each file goes on with the content that comes to
-its path.
+"""Merge of a node into the file or directory that it replaces: each replaced file gets a new version with the content
+of the file at the same path.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ _MOST_BYTES: Final = 200_000
 
 @dataclass(slots=True)
 class Merge:
-    """The changes that make what is at a place like what replaces it, and take that away."""
+    """The mutations that give a node the state of its replacement, and delete the replacement."""
 
     updates: list[UpdateContent] = field(default_factory=list)
-    """The mutations that come first: when a file has its new content, the one that brought the content can go."""
+    """The mutations to apply first: once a file has its new content, the file that brought the content can be deleted.
+    """
     others: list[Mutation] = field(default_factory=list)
     pairs: list[tuple[NodeId, NodeId]] = field(default_factory=list)
-    """Files that replace, and files that are replaced."""
+    """Pairs of a replacing file and the file that it replaces."""
 
     def replace(self, source: Node, target: Node) -> None:
-        """Make a file's content the newest version of another, and the file itself go."""
+        """Add the mutations that make the content of `source` the newest version of `target`, and delete `source`."""
         assert source.content is not None
         assert target.content is not None
         content = replace(source.content, executable=target.content.executable)
@@ -42,11 +43,11 @@ class Merge:
 
 
 def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> Merge | None:
-    """Return the way to merge a node into another of its kind; None if no file of one is in the other, or if it is
-    too much.
+    """Return the merge of `source` into `target`, which is of the same kind; None if they have no file in common, or if
+    the merge is too large.
 
-    The merge may be too much for one commit, or for the quota: the versions are counted, and to move them would cost
-    nothing.
+    A merge may be too large for one commit, or for the quota: new versions count towards it, whereas a plain move would
+    not.
     """
     found = Merge()
     if source.kind is NodeKind.FILE:
@@ -79,10 +80,10 @@ def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node)
 
 
 def commit_merge(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) -> bool:
-    """Merge, and then do `more`. False if a file could not get its new content: then nothing else was changed. Raise
-    Refused.
+    """Commit the merge, then the mutations `more`. Return False, with nothing else changed, if a file could not get its
+    new content. Raise DavRefused.
 
-    What is refused after that has lost nothing: it is in the trash, or still where it was.
+    A later refusal loses nothing: the node is in the trash, or unchanged.
     """
     if any(isinstance(result, DavRefused) for result in session.commit(space, merge.updates)):
         return False

@@ -1,4 +1,4 @@
-"""The mount of WebDAV. Its first request imports what it needs, since many gateways never see one."""
+"""The mount of WebDAV. Its modules are imported at the first request, since many gateways never receive one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def routes(behind: Behind) -> list[Route]:
 
 
 def mount_refusal(error: SynclineError) -> Response:
-    """An error as clients of WebDAV read it."""
+    """Return an error in the form that WebDAV clients expect."""
     from gateway.dav.refusals import error_page, refused_by  # noqa: PLC0415 # see above
 
     status, body, headers = error_page(refused_by(error))
@@ -32,9 +32,9 @@ def mount_refusal(error: SynclineError) -> Response:
 
 
 class _Mounted:
-    """An ASGI application that is made when it is first asked."""
+    """An ASGI application that is created at its first request."""
 
-    __name__ = "dav"  # the route's name in logs and figures
+    __name__ = "dav"  # the route's name in logs and metrics
 
     def __init__(self, behind: Behind) -> None:
         self._behind = behind

@@ -1,4 +1,4 @@
-"""Dead properties: what clients want remembered of a node. They stay with it wherever it is moved."""
+"""Dead properties: values that clients attach to a node. They stay with the node when it is moved."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ T = TypeVar("T")
 MAX_BYTES: Final = 32 * 1024
 """Maximum size of all properties of one node, in bytes."""
 READ_BYTES_PER_SECOND: Final = 2 * 1024 * 1024
-"""Bytes of properties that requests of one person may read and write in a second,"""
+"""Rate limit of property bytes that requests of one person read and write, per second."""
 READ_BURST_BYTES: Final = 8 * READ_BYTES_PER_SECOND
-"""Bytes of these that may be read and written at once."""
+"""Burst of property bytes that one person may read and write at once."""
 _SLICE_BYTES: Final = 512 * 1024
-"""Bytes of properties that are read together, as far as can be told from those before."""
+"""Target size in bytes of the properties that are read together, estimated from earlier ones."""
 _FIRST_NODES: Final = 64
-"""Nodes whose properties are read together first, when nothing is known of their size."""
+"""Number of nodes in the first slice, when the size of their properties is unknown."""
 _NODES_TOGETHER: Final = 200
-"""Nodes that go out together, however small their properties are."""
+"""Maximum number of nodes in a slice, however small their properties are."""
 _ATTEMPTS: Final = 8
 _FEW: Final = _FIRST_NODES
-"""Nodes of a directory that are as well asked for one by one as by a query for all of the space."""
+"""Maximum number of nodes whose properties are read one by one rather than by a query for the whole space."""
 _PREFIX: Final = "properties/"
 
 
 def read_properties(session: DavSession, space: DavSpace, node: NodeId) -> Mapping[str, str]:
-    """The properties of a node: names in Clark notation, values as XML."""
+    """Return the properties of a node: names in Clark notation, values as XML."""
     data = session.record(space, _record(node)).data
     session.owe(len(data))
     properties: dict[str, str] = json.loads(data or b"{}")
@@ -41,13 +41,15 @@ def read_properties(session: DavSession, space: DavSpace, node: NodeId) -> Mappi
 
 
 class Slices:
-    """Sizes the slices in which nodes are worked on whose properties are read: few nodes if these are large."""
+    """Chooses the size of the slices in which nodes and their properties are processed: the larger the properties, the
+    fewer nodes.
+    """
 
     def __init__(self) -> None:
         self._nodes = _FIRST_NODES
 
     def cut(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Yield the items in order. The size of each slice is that which is known when it is asked for."""
+        """Yield the items in order, in slices. The size of each slice is decided when it is requested."""
         at = 0
         while at < len(items):
             some = items[at : at + self._nodes]
@@ -55,16 +57,16 @@ class Slices:
             yield some
 
     def learn(self, nodes: int, size: int) -> None:
-        """Take note that the properties of so many nodes have so many bytes."""
+        """Record that the properties of `nodes` nodes have `size` bytes in total."""
         if nodes:
             self._nodes = min(_NODES_TOGETHER, max(1, _SLICE_BYTES * nodes // max(size, 1)))
 
 
 def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> int:
-    """Read those of many nodes together; returns how many bytes they have.
+    """Read the properties of many nodes together; return their size in bytes.
 
-    Few nodes have properties, so one query for all of the space is faster than asking for each node, unless there are
-    too many.
+    Few nodes have properties, so one query for the whole space is faster than a read for each node, unless there are
+    too many records.
     """
     names = [_record(node) for node in nodes]
     many = len(nodes) >= _FEW or session.has_asked_for_all(space, _PREFIX)
@@ -77,12 +79,12 @@ def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) ->
 
 
 def forget_properties(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> None:
-    """Let go of what was read ahead."""
+    """Drop properties that were read ahead."""
     session.forget(space, [_record(node) for node in nodes])
 
 
 def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
-    """Set properties in order, or remove those whose value is None: all or none."""
+    """Set properties in order, or remove those whose value is None, atomically."""
     for _ in range(_ATTEMPTS):
         known = dict(read_properties(session, space, node))
         changed = _changed(known, changes)
@@ -103,7 +105,7 @@ def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence
 
 
 def copy(session: DavSession, space: DavSpace, nodes: Sequence[tuple[NodeId, NodeId]]) -> None:
-    """Give each second node the properties of the first."""
+    """Copy properties, for each pair, from the first node to the second."""
     slices = Slices()
     for some in slices.cut(nodes):
         sources = [source for source, _ in some]

@@ -1,10 +1,11 @@
-"""The methods of WebDAV. WsgiDAV parses and decides what the RFC says; here is what it leaves to us or does otherwise.
+"""The methods of WebDAV. WsgiDAV parses requests and implements the RFC; this module implements what WsgiDAV leaves
+open, and our deviations.
 
-- PROPFIND goes out as it is found, a page of a directory at a time; depth infinity is refused.
-- PUT stores the content first and then changes the tree by one commit: what is broken off changes nothing.
-- DELETE, MOVE and COPY are changes of metadata. What they replace goes into the trash by the same commit, but a file
-  that a file is moved or copied over gets a new version (`saving.py`).
-- GET and HEAD never come here (`app.py`).
+- PROPFIND is streamed, a page of a directory at a time; depth infinity is refused.
+- PUT stores the content first and then changes the tree by one commit, so that an interrupted one changes nothing.
+- DELETE, MOVE and COPY are changes of metadata. A replaced node goes to the trash in the same commit, but a file that
+  is replaced by a file gets a new version (`saving.py`).
+- GET and HEAD are handled elsewhere (`app.py`).
 """
 
 from __future__ import annotations
@@ -45,18 +46,18 @@ Environ = dict[str, Any]
 StartResponse = Any
 
 _MARK: Final = f"{{DAV:}}x{secrets.token_hex(16)}"
-"""The element in whose place the dead properties of a resource are put; nobody else can know its name."""
+"""Placeholder element for the dead properties of a resource, with an unguessable name."""
 _MARKED: Final = f"<D:{_MARK.removeprefix('{DAV:}')} />".encode()
 _MTIME: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
-"""Methods that look at the node, at its directory and at the locks in any case."""
+"""Methods that always read the node, its directory and the locks."""
 _MOST_NAMED: Final = 64
-"""Properties that a PROPFIND names: each is looked for at each member of a directory."""
+"""Maximum number of properties in a PROPFIND, since each is looked up for each member of a directory."""
 _MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
 
 
-register_namespace("D", "DAV:")  # some clients know the elements by this prefix only
+register_namespace("D", "DAV:")  # some clients recognise the elements only by this prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class _Target:
 
 
 class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
-    """One request. A WSGI application."""
+    """One request, as a WSGI application."""
 
     def __init__(self, session: DavSession, environ: Environ) -> None:
         self._session = session
@@ -91,8 +92,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         environ["wsgidav.provider"] = self._provider
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Generator[bytes | Step, None, None]:
-        """Handle a request, as RequestServer does. Raise DavRefused and DAVError until the first part comes; between
-        parts there may be steps, see `do_PUT`.
+        """Handle a request, as RequestServer does. Raise DavRefused and DAVError before the first part. Between parts,
+        steps for the event loop may be yielded, see `do_PUT`.
         """
         if environ["REQUEST_METHOD"] in _WRITING:
             self._check_writable(environ["PATH_INFO"])
@@ -131,7 +132,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return self._listing(found, depth, mode, names)
 
     def _listing(self, found: Resource, depth: str, mode: str, names: list[str] | None) -> Iterator[bytes | Step]:
-        """Yield the answer in slices. After each is a step that waits until its dead properties are paid for."""
+        """Yield the answer in slices. Each is followed by a step that waits for the rate limit of its dead
+        properties.
+        """
         space = found.space if names is None or any(not name.startswith("{DAV:}") for name in names) else None
         if space is not None:
             yield self._session.admit
@@ -153,7 +156,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def do_PROPPATCH(  # noqa: N802 - WsgiDAV's
         self, environ: Environ, start_response: StartResponse
     ) -> Iterator[bytes | Step]:
-        """Set properties. All of them are written together, and before the answer says that they were."""
+        """Set properties. All of them are written together, before the answer confirms them."""
         yield self._session.admit
         answer: Iterable[bytes] = super().do_PROPPATCH(environ, start_response)
         found = self._existing(environ["PATH_INFO"], environ)
@@ -172,8 +175,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def do_PUT(  # noqa: N802 - WsgiDAV's
         self, environ: Environ, start_response: StartResponse
     ) -> Iterator[bytes | Step]:
-        """Store a file. Between the parts of the answer are steps for the event loop, since a body comes as slowly
-        as it likes.
+        """Store a file. Between parts of the answer it yields steps for the event loop, since the body may come
+        slowly.
         """
         if "HTTP_CONTENT_ENCODING" in environ:
             raise DavRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")
@@ -206,7 +209,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             manifest=stored.manifest,
             manifest_object=stored.manifest_object,
         )
-        # The body may have taken its time: whoever locked the file meanwhile has locked it.
+        # another client may have locked the file while the body was received
         self._locks.look_again()
         self._check_write_permission(found or parent, "0", environ)
         change: Mutation
@@ -243,7 +246,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return answer
 
     def do_DELETE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """Move a node into the trash, with all that is below."""
+        """Move a node to the trash, with everything below it."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
@@ -267,14 +270,14 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             return True
 
         if not saving.finish_save(self._session, found.space, names, writable=writable):
-            # A step above may have changed the version of the node.
+            # an earlier step may have changed the version of the node
             there = self._session.find(found.space, names) or found.node
             saving.delete_node(self._session, found.space, names, there)
         self._unlock(found)
         return _done(start_response, HTTPStatus.NO_CONTENT)
 
     def do_MOVE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """Move a node by one change, whatever is below."""
+        """Move a node by one change, whatever is below it."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
@@ -307,7 +310,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return _done(start_response, HTTPStatus.CREATED if target.there is None else HTTPStatus.NO_CONTENT)
 
     def do_COPY(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """Copy a node: new nodes get the same contents, and no byte is moved."""
+        """Copy a node: new nodes refer to the same contents, and no bytes are transferred."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         depth = environ.setdefault("HTTP_DEPTH", "infinity")
@@ -334,7 +337,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
                     for copied in self._session.copy_below(space, node.id, made.id):
                         properties.copy(self._session, space, copied)
             except Exception:
-                # Half a copy is none: as it was before, and what there is of it is in the trash.
+                # A partial copy is undone: its nodes go to the trash, and the earlier state remains.
                 self._session.commit(space, [DeleteNode(made.id, made.version)])
                 if there is not None and there.node is not None:
                     self._session.restore(space, there.node.id)
@@ -344,11 +347,11 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def _bring_back(
         self, parent: DirectoryResource, names: tuple[str, ...], kind: NodeKind, *, written: bool = False
     ) -> Node | None:
-        """Bring back what was at a path, as `saving.bring_back` does; `names` are those of the whole path."""
+        """Restore the former node of a path, as `saving.bring_back` does; `names` are the names of the whole path."""
         return saving.bring_back(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
 
     def _replacing(self, space: DavSpace, there: Node | None, change: Mutation) -> Node:
-        """Make a change that takes the name of `there`, which goes into the trash by the same commit, or stays."""
+        """Make a change that takes the name of `there`, which goes to the trash in the same commit, or stays."""
         if there is None:
             return self._session.commit_one(space, change)
         deleted, changed = self._session.commit(space, [DeleteNode(there.id, there.version), change])
@@ -366,7 +369,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return found
 
     def _parent(self, path: str, environ: Environ) -> tuple[DirectoryResource, str]:
-        """The directory that a path is in, and the name that it has there."""
+        """Return the directory of a path, and the name in it."""
         names = _names(path)
         if len(names) < 2:
             raise DavRefused(
@@ -383,7 +386,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             raise DavRefused(HTTPStatus.FORBIDDEN, "a space as a whole cannot be deleted, moved or copied here")
 
     def _target(self, found: Resource, environ: Environ) -> _Target:
-        """Return the target of a COPY or MOVE that may go there. Raise DavRefused."""
+        """Return the valid target of a COPY or MOVE. Raise DavRefused."""
         if environ.setdefault("HTTP_OVERWRITE", "T") not in {"T", "F"}:
             raise DavRefused(HTTPStatus.BAD_REQUEST, "Overwrite is T or F")
         names = _destination(environ)
@@ -426,9 +429,9 @@ def _names(path: str) -> tuple[str, ...]:
 
 
 def segments(raw: str, *, prefix: str = "") -> str:
-    """The path that an address names, below where we are mounted. Raise DavRefused if a name in it could not be one.
+    """Return the path in an address, relative to the mount point. Raise DavRefused if a name in it is invalid.
 
-    `prefix` is what a proxy has taken away from the paths of requests.
+    `prefix` is the prefix that a proxy has removed from request paths.
     """
     try:
         names = [unquote(part, errors="strict") for part in raw.split("/")]
@@ -447,7 +450,7 @@ def segments(raw: str, *, prefix: str = "") -> str:
 
 
 def _destination(environ: Environ) -> tuple[str, ...]:
-    """The names of the path that the header tells."""
+    """Return the names of the path in the Destination header."""
     raw, here = environ.get("HTTP_DESTINATION"), environ["syncline.here"]
     if raw is None:
         raise DavRefused(HTTPStatus.BAD_REQUEST, "the header Destination is missing")
@@ -464,7 +467,7 @@ def _destination(environ: Environ) -> tuple[str, ...]:
 
 
 def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
-    """Return the kind of a PROPFIND in WsgiDAV's terms, and the properties that it asks for, if it names any."""
+    """Return the kind of a PROPFIND in WsgiDAV's terms, and the requested properties if it names any."""
     if request is None:
         return "allprop", None
     asked = [] if request.tag != "{DAV:}propfind" else [child for child in request if child.tag != "{DAV:}include"]
@@ -484,7 +487,7 @@ def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
 
 
 def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> Iterator[bytes]:
-    """Each resource's properties, as one element of a multistatus."""
+    """Yield each resource's properties, as one element of a multistatus."""
     for one in some:
         gathered = etree.Element("{DAV:}multistatus")
         values = one.get_properties(mode, name_list=names)  # type: ignore[attr-defined]
@@ -496,7 +499,7 @@ def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> 
 
 
 def _mtime_ns(environ: Environ) -> int | None:
-    """When the file was changed, if the client says it the way ownCloud's do."""
+    """Return the modification time in the header of ownCloud clients, in ns; None if there is none."""
     raw = environ.get("HTTP_X_OC_MTIME")
     if raw is None:
         return None

@@ -1,6 +1,6 @@
-"""Spaces, directories and files as WsgiDAV sees them, for one request.
+"""Spaces, directories and files as WsgiDAV resources, for one request.
 
-A symbolic link has no form in WebDAV, so it is not shown; what would take its name is refused as taken.
+A symbolic link has no form in WebDAV, so it is not listed; its name is refused as taken.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _EMPTY: Final = Content(
 _NANOSECONDS: Final = 1_000_000_000
 _SECONDS: Final = re.compile(r"-?[0-9]{1,11}")
 _FOREIGN: Final = ("{http://owncloud.org/ns}", "{http://nextcloud.org/ns}")
-"""Live properties of other servers, for which clients ask everybody: nothing is looked up for them."""
+"""Namespaces of live properties of other servers, which clients request from every server: they are not looked up."""
 _GET_LAST_MODIFIED: Final = "{DAV:}getlastmodified"
 _WINDOWS_MTIME: Final = "{urn:schemas-microsoft-com:}Win32LastModifiedTime"
 _DATES: Final = frozenset({_GET_LAST_MODIFIED, _WINDOWS_MTIME})
@@ -51,12 +51,12 @@ _QUOTA: Final = frozenset({"{DAV:}quota-used-bytes", "{DAV:}quota-available-byte
 
 
 def parts_of(path: str) -> tuple[str, ...]:
-    """The names of a path, the space's first. Raise InvalidArgument if one cannot be."""
+    """Return the names of a path, the space's first. Raise InvalidArgument if one is invalid."""
     return normalized_path(path)
 
 
 def _of_date(text: str) -> int:
-    """Nanoseconds since 1970 of a date of HTTP. Raise DavRefused."""
+    """Return an HTTP date in nanoseconds since 1970. Raise DavRefused."""
     try:
         return seconds_of(text) * _NANOSECONDS
     except (ValueError, OverflowError):
@@ -64,18 +64,20 @@ def _of_date(text: str) -> int:
 
 
 def _of_seconds(text: str) -> int:
-    """Nanoseconds since 1970 of seconds. Raise DavRefused."""
+    """Convert seconds to nanoseconds since 1970. Raise DavRefused."""
     if not _SECONDS.fullmatch(text):
         raise DavRefused(HTTPStatus.CONFLICT, "that is no number of seconds since 1970")
     return int(text) * _NANOSECONDS
 
 
 _MTIMES: Final = {_GET_LAST_MODIFIED: _of_date, _WINDOWS_MTIME: _of_date, "{DAV:}lastmodified": _of_seconds}
-"""Properties by which programs set when a file was changed. What is set is the file's own time, not a property."""
+"""Properties by which programs set the modification time of a file. Setting one changes the file itself and stores no
+property.
+"""
 
 
 class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
-    """The caller's spaces."""
+    """WsgiDAV's provider, which exposes the caller's spaces."""
 
     def __init__(self, session: DavSession, locks: Locks) -> None:
         super().__init__()
@@ -102,13 +104,15 @@ class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
 
 
 class StoredProperty(str):
-    """The XML of a dead property as it was stored: well-formed, ASCII, and never parsed for being told."""
+    """The XML of a dead property as it was stored: well-formed and ASCII, so that it can be sent without being
+    parsed.
+    """
 
     __slots__ = ()
 
 
 class Resource:
-    """The part that all resources have in common: reading and writing of properties."""
+    """Base of all resources: reading and writing of properties."""
 
     if TYPE_CHECKING:
         path: str
@@ -148,7 +152,7 @@ class Resource:
         return names
 
     def _stored(self) -> Mapping[str, str]:
-        """The dead properties by name, read once."""
+        """Return the dead properties by name, read once."""
         if self._dead_properties is None:
             assert self.space is not None
             assert self.node is not None
@@ -174,7 +178,8 @@ class Resource:
         elif not name.startswith("{DAV:}"):
             return self._dead(name)
         value = super().get_property_value(name)  # type: ignore[misc]
-        # A name may hold what XML cannot, and one such character would hide all that the directory holds.
+        # A name may contain characters that are invalid in XML, and one of them would make the whole listing
+        # unreadable.
         return spaced(value) if isinstance(value, str) else value
 
     def _dead(self, name: str) -> StoredProperty:
@@ -186,7 +191,7 @@ class Resource:
         return StoredProperty(value)
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool = False) -> None:
-        """Check a property, and keep it with the request, which writes all of them at its end."""
+        """Check a property, and record it; the request writes all properties together at its end."""
         if name in _MTIMES and isinstance(self, File):
             if value is None:
                 raise DavRefused(HTTPStatus.FORBIDDEN, "a file always has a time of change")
@@ -205,7 +210,7 @@ class Resource:
             self.environ.setdefault("syncline.properties", []).append((name, text))
 
     def _locks(self) -> Element:
-        """The active locks, those of directories above included."""
+        """Return the active locks, including those of directories above."""
         discovered: Element = etree.Element("{DAV:}lockdiscovery")
         if self.space is None:
             return discovered
@@ -256,7 +261,7 @@ class Collection(Resource, DAVCollection):  # type: ignore[misc]
 
 
 class Top(Collection):
-    """The top of the mount, which holds the spaces."""
+    """The root of the mount, which contains the spaces."""
 
     def members(self) -> Iterator[Sequence[Resource]]:
         yield [
@@ -270,7 +275,7 @@ class Top(Collection):
 
 
 class DirectoryResource(Collection):
-    """A directory of a space, or its top."""
+    """A directory of a space, or its root."""
 
     space: DavSpace
     node: Node
@@ -310,7 +315,7 @@ class DirectoryResource(Collection):
         return File(f"{self.path.rstrip('/')}/{made.name}", self.environ, self.space, made)
 
     def _names(self, name: str) -> tuple[str, ...]:
-        """The names from the top of the space to what this holds under a name."""
+        """Return the names from the root of the space to the child with this name."""
         return (*parts_of(self.path)[1:], name)
 
 
@@ -343,12 +348,12 @@ class File(Resource, DAVNonCollection):  # type: ignore[misc]
         return True
 
     def get_content(self) -> Any:
-        """Raise NotImplementedError: contents go out without a worker, so nobody asks for them here."""
+        """Raise NotImplementedError: contents are sent on the event loop, so this is never called."""
         raise NotImplementedError
 
 
 def resource(path: str, environ: dict[str, Any], space: DavSpace, node: Node) -> Resource | None:
-    """A node as a resource; None for a symbolic link."""
+    """Return a node as a resource; None for a symbolic link."""
     match node.kind:
         case NodeKind.DIRECTORY:
             return DirectoryResource(path, environ, space, node)
@@ -359,7 +364,7 @@ def resource(path: str, environ: dict[str, Any], space: DavSpace, node: Node) ->
 
 
 def checked_name(name: str) -> str:
-    """A name as it travels. Raise DavRefused if it cannot be one."""
+    """Return a name in normal form. Raise DavRefused if it is invalid."""
     name = unicodedata.normalize("NFC", name)
     if problem := name_problem(name):
         raise DavRefused(HTTPStatus.BAD_REQUEST, problem, reason="NAME_INVALID")

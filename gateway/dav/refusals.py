@@ -1,4 +1,4 @@
-"""Errors as WebDAV tells them: a status, and a body of XML that says why (RFC 4918, section 16)."""
+"""Errors in the form of WebDAV: a status, and an XML body with the reason (RFC 4918, section 16)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _STATUS: Final = {
     "NODES_EXCEEDED": HTTPStatus.INSUFFICIENT_STORAGE,
     "CYCLE": HTTPStatus.FORBIDDEN,
 }
-"""Reasons for which the RFC has another status than our API."""
+"""Reasons for which the RFC prescribes another status than our API has."""
 
 
 class DavRefused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
-    """A status, and for people why. `reason` is what programs of ours branch on.
+    """A refusal with a status, and a text for people. `reason` is for programs to branch on.
 
-    `retry_after` is in seconds, where waiting helps.
+    `retry_after` is in seconds, if waiting helps.
     """
 
     def __init__(
@@ -48,15 +48,16 @@ class DavRefused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
 
 
 def refused_by(error: SynclineError) -> DavRefused:
-    """An error of ours, or of a service behind us."""
+    """Convert an error of ours, or of a service."""
     status = _STATUS.get(error.reason, http_status(error))
     return DavRefused(status, str(error), reason=error.reason, retry_after=error.retry_after_seconds)
 
 
 def error_page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
-    """Status, body and headers of the answer to a request that failed.
+    """Return status, body and headers of the answer to a failed request.
 
-    `exception` and `message` are how ownCloud's servers tell what went wrong, so that clients show it.
+    `exception` and `message` are the elements in which ownCloud servers report errors, so that its clients display
+    them.
     """
     status = int(error.value)
     inner = ""

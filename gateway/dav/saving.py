@@ -1,15 +1,17 @@
-"""Safe saves: how programs replace a document so that a crash never leaves half of one, and what that is here.
+"""Safe saves: the ways in which programs replace a document without ever leaving half of one, and their translation to
+versions.
 
-| a program | here it is |
+| a program | result |
 |---|---|
 | PUTs a new file and MOVEs or COPYs it over the old one | a new version of the old one |
-| DELETEs the old one, then PUTs, MOVEs or COPYs the new one there | the old one comes back with a new version |
-| MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where it had gone |
-| DELETEs a file that it has just made and of which another has the content | nothing is left |
+| DELETEs the old one, then PUTs, MOVEs or COPYs the new one there | the old one is restored with a new version |
+| MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where the old one was
+moved |
+| DELETEs a file that it has just made and whose content another file has | nothing is left |
 
-So the document at a path keeps its history, its public links and its place on devices, and the trash gets nothing.
-Directories that are replaced are merged by the paths of the files in them (`merge.py`). `steps.py` remembers what has
-to be known of earlier requests.
+The document at a path therefore keeps its history, its public links and its place on devices, and the trash stays
+clean. Replaced directories are merged by the paths of the files in them (`merge.py`). `steps.py` stores the earlier
+steps that are needed.
 """
 
 from __future__ import annotations
@@ -26,21 +28,21 @@ from syncline.model.identifiers import NodeId
 from syncline.model.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 
 _FOLDER_SECONDS: Final = 3600
-"""Seconds for which a directory that a client made counts as one that it made for a save: filling it may take its
-time.
-"""
+"""Seconds for which a directory that a client made counts as made for a save, since filling it may take long."""
 _FEW: Final = 20
-"""Maximum number of nodes in such a directory up to which it is looked through."""
+"""Maximum number of nodes in such a directory for it to be examined."""
 _MOST_CHILDREN: Final = 200
-"""Maximum number of children that are remembered of a directory that is deleted and made anew."""
+"""Maximum number of remembered children of a directory that is deleted and made again."""
 _BACKUP: Final = re.compile(r"[~#]|bak|back|copy|old|orig|prev|sav", re.IGNORECASE)
-"""Parts that names of backups have."""
+"""Parts of names that indicate a backup."""
 
 Names = tuple[str, ...]
 
 
 def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) -> None:
-    """Delete what is at a path, into the trash if something would be lost without it. Raise DavRefused."""
+    """Delete the node at a path: to the trash if the deletion would lose something, otherwise without a trace. Raise
+    DavRefused.
+    """
     mutations: Sequence[Mutation] | None = None
     if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
         mutations = _dissolving(session, space, node)
@@ -53,7 +55,7 @@ def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) 
 
 
 def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Names, node: Node) -> None:
-    """Remember that something was moved to where nothing was."""
+    """Remember that a node was moved to a free name."""
     home = _home(session, space, was, node)
     if home == now:
         steps.forget_step(session, space, StepKind.TAKEN_AWAY, home)
@@ -69,7 +71,7 @@ def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Name
 
 def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: Node, target: Node) -> None:
     """Make the content of the file at `was` the newest version of `target`, and delete the file at `was`. Raise
-    Refused.
+    DavRefused.
     """
     home = _home(session, space, was, source)
     lasting = _is_lasting(session, space, source)
@@ -88,7 +90,7 @@ def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: No
 
 
 def remember_holders(session: DavSession, space: DavSpace, content: Content | None, *holders: NodeId) -> None:
-    """Remember which files hold a content, as their version now or as the one before."""
+    """Remember the files that have a content, as their present version or the one before."""
     if content is not None and content.size:
         told = {"in": [holder.hex() for holder in holders]}
         steps.remember(session, space, StepKind.CONTENT_HOLDERS, (content.digest.hex(),), told)
@@ -97,9 +99,9 @@ def remember_holders(session: DavSession, space: DavSpace, content: Content | No
 def bring_back(
     session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind, *, written: bool
 ) -> Node | None:
-    """Bring back to a path what the client took away from there a moment ago, and return it; None if there is none.
+    """Restore to a path the node that the client removed from there a moment ago, and return it; None if there is none.
 
-    `written` says that what is about to come there was written elsewhere before.
+    `written` is True if the node that is about to replace it was written elsewhere before.
     """
     taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
     if taken_away is None:
@@ -113,7 +115,9 @@ def bring_back(
 
 
 def bring_back_empty(session: DavSession, space: DavSpace, parent: NodeId, names: Names) -> bool:
-    """Bring back, empty, the directory that the client deleted at a path a moment ago. False if that is not done."""
+    """Restore, empty, the directory that the client deleted at a path a moment ago. Return False if that is not
+    possible.
+    """
     taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
     if taken_away is not None and "now" in taken_away:
         return False
@@ -131,10 +135,12 @@ def bring_back_empty(session: DavSession, space: DavSpace, parent: NodeId, names
 
 
 def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable: Callable[[Names], bool]) -> bool:
-    """Before what is at a path is deleted: end the save in which the client moved something there, or into it.
+    """Complete the save in which the client moved something to this path, or into it, before the node at the path is
+    deleted.
 
-    If another of its kind has come to where it was, it goes back there, with the new content. True if that was what is
-    at the path itself. `writable` says whether the client may write to a file, for which there are locks.
+    If a new node of the same kind is at the former path of the moved one, the moved node returns there with the new
+    content. Return True if that was the node at the path itself. `writable` returns True if the client may write to a
+    file, which locks may prevent.
     """
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, names)
     step = moved_here or steps.remembered(session, space, StepKind.MOVED_INTO, names)
@@ -156,15 +162,13 @@ def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable:
 
 
 def merge_directory(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> bool:
-    """Merge a directory into another that it replaces. False if the two cannot be merged. Raise DavRefused."""
+    """Merge a directory into the one that it replaces. Return False if the two cannot be merged. Raise DavRefused."""
     found = merge.merging(session, space, source=source, target=target)
     return found is not None and merge.commit_merge(session, space, found)
 
 
 def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names:
-    """Return the place where a node was before the client began to move it about, and forget what was remembered of
-    its way.
-    """
+    """Return the place of a node before the client began to move it, and forget the steps in between."""
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
     if moved_here is None:
         return was
@@ -175,9 +179,9 @@ def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names
 def _exchanged(
     session: DavSession, space: DavSpace, parent: NodeId, names: Names, taken_away: steps.StepData, *, written: bool
 ) -> Node | None:
-    """A file that was moved away, back; a copy of it stays where it was."""
+    """Restore a file that was moved away; a copy of it stays where it was moved. Return the restored file, or None."""
     node = session.node(space, NodeId(bytes.fromhex(taken_away["node"])))
-    # The node is a document of its own.
+    # the node is a document of its own
     if node is None or node.content is None or node.version != taken_away["version"]:
         return None
     if not (written or _is_lasting(session, space, node) or _is_backup(names, tuple(taken_away["now"]))):
@@ -189,7 +193,7 @@ def _exchanged(
         if not isinstance(made, DavRefused):
             session.commit(space, [DeleteNode(accepted_or_raise(made).id, 1, discard=True, kept_in=node.id)])
         return None
-    if isinstance(made, DavRefused):  # there is no room for a copy: the file stays where it was moved to
+    if isinstance(made, DavRefused):  # there is no quota for a copy: the file stays where it was moved to
         session.commit(space, [MoveNode(node.id, parent, names[-1], node.parent, node.name)])
         return None
     properties.copy(session, space, [(node.id, accepted_or_raise(made).id)])
@@ -198,8 +202,8 @@ def _exchanged(
 
 
 def _taken_again(session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind) -> Node | None:
-    """Return the restored node that was at a path when the client deleted the directory, which it has made anew
-    since; None if none was.
+    """Return the restored node that was at a path when the client deleted the directory, which it has made again since;
+    None if there was none.
     """
     children = steps.remembered(session, space, StepKind.EMPTIED, names[:-1])
     if children is None or names[-1] not in children:
@@ -207,19 +211,19 @@ def _taken_again(session: DavSession, space: DavSpace, parent: NodeId, names: Na
     node, was = children.pop(names[-1])
     if was != kind.value:
         return None
-    steps.remember(session, space, StepKind.EMPTIED, names[:-1], children)  # the client is still at it
+    steps.remember(session, space, StepKind.EMPTIED, names[:-1], children)  # renewed, since the client is still at it
     return _restored(session, space, NodeId(bytes.fromhex(node)), parent, names[-1])
 
 
 def _restored(session: DavSession, space: DavSpace, node: NodeId, parent: NodeId, name: str) -> Node | None:
     try:
         return session.restore(space, node, parent=parent, name=name)
-    except DavRefused:  # Somebody else has changed the node meanwhile.
+    except DavRefused:  # another client has changed the node in the meantime
         return None
 
 
 def _discarding(session: DavSession, space: DavSpace, node: Node) -> DeleteNode:
-    """The deletion of a node, which leaves nothing if the client has just made it and nothing would be lost."""
+    """Return the deletion of a node; it leaves no trace if the client has just made the node and nothing is lost."""
     within = _FOLDER_SECONDS if node.kind is NodeKind.DIRECTORY else SAVE_SECONDS
     own = _is_own(session, node, within)
     kept = _other_holder(session, space, node) if own else None
@@ -227,7 +231,7 @@ def _discarding(session: DavSession, space: DavSpace, node: Node) -> DeleteNode:
 
 
 def _dissolving(session: DavSession, space: DavSpace, directory: Node) -> list[Mutation] | None:
-    """The deletion of a directory and of the few things in it, of which nothing would be lost; else None."""
+    """Return the deletions of a directory and of the few things in it if nothing is lost; otherwise None."""
     found, directories = list[Mutation](), [directory]
     for one in directories:
         children = merge.few_children(session, space, one, most=_FEW)
@@ -245,7 +249,7 @@ def _dissolving(session: DavSession, space: DavSpace, directory: Node) -> list[M
 
 
 def _other_holder(session: DavSession, space: DavSpace, node: Node) -> NodeId | None:
-    """Another file that holds the content of one, by what the client did a moment ago."""
+    """Return another file with the same content, according to the client's recent steps; None if there is none."""
     if node.content is None:
         return None
     told = steps.remembered(session, space, StepKind.CONTENT_HOLDERS, (node.content.digest.hex(),)) or {"in": []}
@@ -253,19 +257,21 @@ def _other_holder(session: DavSession, space: DavSpace, node: Node) -> NodeId | 
 
 
 def _is_own(session: DavSession, node: Node, seconds: float) -> bool:
-    """Return True if this client has made a directory, or a file's current version, within so many seconds."""
+    """Return True if this client has made a directory, or a file's current version, within the last `seconds`
+    seconds.
+    """
     person = session.person
     own = (node.user, node.device) == (person.user, person.device)
     return own and node.committed_at_ms > (session.began - seconds) * 1000
 
 
 def _is_blank(session: DavSession, node: Node) -> bool:
-    """Return True if a file is one that the client has just made and not filled yet."""
+    """Return True if the client has just made the file and not filled it yet."""
     return node.content is not None and not node.content.size and _is_own(session, node, SAVE_SECONDS)
 
 
 def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
-    """Return True if a file is a document, which is older or has been saved before, and not one just made to be
+    """Return True if a file is a document: it is older or has been saved before, rather than just made in order to be
     moved.
     """
     if not _is_own(session, node, SAVE_SECONDS):
@@ -276,7 +282,7 @@ def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
 
 
 def _is_backup(was: Names, now: Names) -> bool:
-    """Return True if a name looks like that of a backup of another file."""
+    """Return True if a name looks like the backup of another file."""
     stem = was[-1].rpartition(".")[0] or was[-1]
     if stem not in now[-1] or _BACKUP.search(was[-1]):
         return False

@@ -1,6 +1,6 @@
-"""One request's view of the spaces: what it asked once it knows until its end. For a worker's thread.
+"""One request's view of the spaces, which caches every answer until the end of the request. For a worker thread.
 
-The services are asked in the caller's name only; what they refuse becomes `DavRefused`, with WebDAV's status for it.
+The services are called only on behalf of the caller; their refusals become `DavRefused`, with WebDAV's status.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from syncline.wire.tree import content_from_wire, result_from_wire
 T = TypeVar("T")
 
 WRITING_SECONDS: Final = 1.0
-"""Seconds for which the right to write counts after it was asked for: several records belong to one change."""
+"""Seconds for which a check of the right to write is valid, since one change writes several records."""
 _PAGE: Final = 1000
 _VERSIONS: Final = 10
 WRITING: Final = frozenset({auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER})
@@ -61,41 +61,45 @@ class DavSpace:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The person who is asking, with their spaces."""
+    """The authenticated person, with their spaces."""
 
     user: UserId
     device: DeviceId
-    """The key, or the device that a token was given to."""
+    """The key, or the device that the token was issued to."""
     caller: Caller
     spaces: dict[str, DavSpace]
-    """The spaces by the name that each has in an address."""
+    """The spaces by their names in addresses."""
 
 
 @dataclass(frozen=True, slots=True)
 class DavUsage:
-    """The bytes that a space uses and may use; a quota of 0 is none."""
+    """The bytes that a space uses, and its quota; 0 means no quota."""
 
     used: int
     quota: int
 
 
 class AskRight(Protocol):
-    """Port by which a session asks auth whether the caller still has a right."""
+    """Port by which a session checks with auth whether the caller still has a right."""
 
     async def __call__(self, space: SpaceId, *, writes: bool) -> None:
-        """Raise what keeps the caller from reading in the space now, or with `writes` from writing there."""
+        """Raise the error that keeps the caller from reading in the space now, or, with `writes`, from writing
+        there.
+        """
 
 
 class Pay(Protocol):
-    """Counts bytes of dead properties against the caller."""
+    """Port that applies the rate limit of property bytes to the caller."""
 
     async def __call__(self, size: int, *, refusable: bool) -> None:
-        """Wait until the caller may have so many further bytes. Raise RateExceeded if `refusable` and too many wait."""
+        """Wait until the caller may use `size` further bytes. Raise RateExceeded if `refusable` and too many requests
+        wait.
+        """
 
 
 def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, DavSpace]:
-    """Spaces by the names that they have in the caller's addresses."""
-    # An auth service of the version before says no aliases: then an id is what never means another space.
+    """Return spaces by their names in the caller's addresses."""
+    # an auth service of the preceding release sends no aliases: the id is used, since it never means another space
     found = ((pb.alias or pb.space_id, pb) for pb in spaces)
     return {alias: DavSpace(SpaceId(pb.space_id), alias, pb.role in WRITING) for alias, pb in found}
 
@@ -116,11 +120,11 @@ class DavSession:
         waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
         pay: Pay | None = None,
     ) -> None:
-        """`person` has been found out now, with spaces that may have been asked for up to REMEMBERED_SECONDS ago: they
-        count for ASK_SECONDS more, as those of a stream do. `ask_right` is asked before records are read or written,
-        which no service guards; the answer counts for a short while, by `monotonic`. `mount` is the path of WebDAV at
-        the sender's. `waiting` is entered on the event loop around all that a worker waits for. `pay` is by whom bytes
-        of dead properties are counted, if anybody counts them.
+        """`person` has just been authenticated, with spaces that may be up to REMEMBERED_SECONDS old: they are valid
+        for ASK_SECONDS more, as those of a stream are. `ask_right` is called before records are read or written,
+        because no service protects them; its answer is cached for a short while, by `monotonic`. `mount` is the path of
+        WebDAV in the sender's view. `waiting` is entered on the event loop around everything that a worker waits for.
+        `pay` applies the rate limit of property bytes, if there is one.
         """
         self.mount = mount
         self._waiting = waiting
@@ -130,14 +134,14 @@ class DavSession:
         self._monotonic = monotonic
         self._began_at = monotonic()
         self._asked_at: dict[tuple[SpaceId, bool], float] = {}
-        """The moments at which the right to read, or with True to write, was known to stand."""
+        """The times at which the right to read, or with True to write, was last confirmed."""
         self._loop = loop
         self.person = person
         self.began = time.time()
         self._nodes: dict[tuple[SpaceId, tuple[str, ...]], Node | None] = {}
         self._held: dict[tuple[SpaceId, str], Record] = {}
         self._all: dict[tuple[SpaceId, str], Mapping[str, Record] | None] = {}
-        """All records of a space whose names begin with a prefix; None if they are too many to hold."""
+        """All records of a space with a name prefix; None if they are too large to hold."""
         self._usage: dict[SpaceId, DavUsage] = {}
         self._pay = pay
         self._owed = 0
@@ -155,7 +159,9 @@ class DavSession:
             raise refused_by(error) from error
 
     async def _check_right(self, space: DavSpace, *, writes: bool = False) -> None:
-        """Raise what keeps the caller from reading or writing records of a space. A request may last long."""
+        """Raise the error that keeps the caller from reading or writing records of a space, since a request may last
+        long.
+        """
         asked_at = self._asked_at.get((space.id, writes), -math.inf if writes else self._began_at)
         if self._monotonic() - asked_at > (WRITING_SECONDS if writes else ASK_SECONDS):
             await self._ask_right(space.id, writes=writes)
@@ -180,7 +186,7 @@ class DavSession:
             self.wait(found.aclose())
 
     def owe(self, size: int) -> None:
-        """Count bytes of properties that were read or written, to be paid for by `settle`."""
+        """Count property bytes that were read or written, to be charged by `settle`."""
         self._owed += size
 
     async def admit(self) -> None:
@@ -192,7 +198,7 @@ class DavSession:
             await self._pay(1, refusable=True)
 
     async def settle(self) -> None:
-        """Wait until the caller may have had the bytes that are owed. For the event loop, between two parts."""
+        """Wait until the rate limit admits the counted bytes. For the event loop, between two parts."""
         owed, self._owed = self._owed, 0
         if owed and self._pay is not None:
             await self._pay(owed, refusable=False)
@@ -200,7 +206,9 @@ class DavSession:
     # ---- nodes ----
 
     def find(self, space: DavSpace, names: tuple[str, ...]) -> Node | None:
-        """The live node at a path; the top of the space is one that has no more than its id."""
+        """Return the live node at a path; for the root of the space, a node with nothing but its id. Return None if
+        there is none.
+        """
         if not names:
             return Node(ROOT, ROOT, space.name, NodeKind.DIRECTORY)
         key = (space.id, names)
@@ -210,17 +218,17 @@ class DavSession:
         return self._nodes[key]
 
     def node(self, space: DavSpace, node: NodeId) -> Node | None:
-        """The live node with an id."""
+        """Return the live node with an id; None if there is none."""
         return self.wait(self._found(metadata_pb2.GetNodeRequest(space_id=space.id, node=node)))
 
     def contents(self, space: DavSpace, node: Node) -> list[Content]:
-        """The last contents of a file, the current one included, newest first."""
+        """Return the last contents of a file, including the current one, newest first."""
         request = metadata_pb2.ListVersionsRequest(space_id=space.id, node=node.id, page_size=_VERSIONS)
         answer = self.wait(self._ask(self._services.metadata.ListVersions, request))
         return [content_from_wire(one.content) for one in answer.versions]
 
     def look_ahead(self, space: DavSpace, names: tuple[str, ...], *, records: Sequence[str]) -> None:
-        """Ask together for what a change of the node at a path needs: it, what it is in, and records."""
+        """Read together what a change of the node at a path needs: the node, the directories above it, and records."""
 
         async def together() -> tuple[list[Node | None], Mapping[str, Record]]:
             requests = [metadata_pb2.GetNodeRequest(space_id=space.id, path="/".join(path)) for path in paths]
@@ -268,7 +276,7 @@ class DavSession:
         return self.wait(found())
 
     def commit(self, space: DavSpace, mutations: Sequence[Mutation]) -> list[Result | DavRefused]:
-        """Apply mutations in one request, each with its own verdict: what became of it, or why not."""
+        """Apply mutations in one request; return the result, or the refusal, of each."""
         self._nodes.clear()
         answer = self.wait(self._committed(space, mutations))
         results: list[Result | DavRefused] = []
@@ -282,7 +290,7 @@ class DavSession:
         answer = await commit_mutations(
             self._services, token, space=space.id, request=new_request_id(), mutations=mutations
         )
-        self._note_right(space, writes=True)  # metadata has asked for it
+        self._note_right(space, writes=True)  # metadata has just checked it
         return answer
 
     def commit_one(self, space: DavSpace, mutation: Mutation) -> Node:
@@ -297,7 +305,7 @@ class DavSession:
         )
 
     def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
-        """Take a node out of the trash, to where it was or to another place. Raise DavRefused."""
+        """Restore a node from the trash, to its former place or to another one. Raise DavRefused."""
         self._nodes.clear()
         request = metadata_pb2.RestoreNodeRequest(
             space_id=space.id, request_id=new_request_id(), node=node, parent=parent or b"", name=name
@@ -311,13 +319,13 @@ class DavSession:
     # ---- records ----
 
     def record(self, space: DavSpace, name: str, *, anew: bool = False) -> Record:
-        """A record as it was when this request first looked at it, or as it is now."""
+        """Return a record as this request first read it, or, with `anew`, as it is now."""
         if anew or (space.id, name) not in self._held:
             self.records(space, [name])
         return self._held[space.id, name]
 
     def records(self, space: DavSpace, names: Sequence[str]) -> None:
-        """Read these records together, to have them at hand. Raise DavRefused."""
+        """Read these records together and cache them. Raise DavRefused."""
 
         async def read() -> Mapping[str, Record]:
             await self._check_right(space)
@@ -326,7 +334,7 @@ class DavSession:
         self.hold(space, names, self.wait(read()))
 
     def read_all(self, space: DavSpace, prefix: str) -> Mapping[str, Record] | None:
-        """All records whose names begin with `prefix`, as they were when first asked for; None if they are too many."""
+        """Return all records whose names begin with `prefix`, as first read; None if they are too large."""
         key = (space.id, prefix)
 
         async def read_all() -> Mapping[str, Record] | None:
@@ -339,21 +347,23 @@ class DavSession:
         return self._all[key]
 
     def has_asked_for_all(self, space: DavSpace, prefix: str) -> bool:
-        """Return True if `read_all` knows its answer."""
+        """Return True if the result of `read_all` is cached."""
         return (space.id, prefix) in self._all
 
     def hold(self, space: DavSpace, names: Iterable[str], read: Mapping[str, Record]) -> None:
-        """Have these records at hand, of which `read` has those that there are."""
+        """Cache these records; `read` has those that exist."""
         for name in names:
             self._held[space.id, name] = read.get(name, NOTHING)
 
     def forget(self, space: DavSpace, names: Iterable[str]) -> None:
-        """Let go of records that are needed no more."""
+        """Drop cached records."""
         for name in names:
             self._held.pop((space.id, name), None)
 
     def write(self, space: DavSpace, name: str, data: bytes, *, expires_at: float | None = None) -> None:
-        """Write a record over what this request has read of it. Raise RecordMoved, DavRefused."""
+        """Write a record, on the condition that it is unchanged since this request read it. Raise RecordMoved or
+        DavRefused.
+        """
         over = self._held.pop((space.id, name), NOTHING)
 
         async def write() -> None:
@@ -364,7 +374,7 @@ class DavSession:
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:
-    """The node's new state. Raise DavRefused."""
+    """Return the node's new state. Raise DavRefused."""
     if isinstance(result, DavRefused):
         raise result
     assert result.verdict is Verdict.ACCEPTED

@@ -1,7 +1,7 @@
-"""A content on its way from a request into S3, cut as a device cuts it, in bounded memory.
+"""Upload of a content from a request to S3, cut as a device cuts it, with bounded memory.
 
-One content at a time: its blocks below MIN_BLOCK_BYTES are at most one, its last. So there is nothing to pack, and what
-a device would put into a pack of one block is an object of its own here as there.
+One content at a time: only its last block can be below MIN_BLOCK_BYTES. There is nothing to pack, and a pack of one
+block, as a device would make, is the block's own object in either case.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from syncline.wire.tree import PUT_AGAIN, manifest_to_wire
 
 _STORING_BYTES: Final = 12 * MIB
 MEMORY_BYTES: Final = 2 * MAX_BLOCK_BYTES + _STORING_BYTES
-"""Maximum number of bytes that an upload holds: the window in which the next cut is looked for, the blocks cut from
-it, and those that are being stored.
+"""Maximum number of bytes that an upload holds: the window for the next cut, the blocks cut from it, and the blocks
+being stored.
 """
 FIRST_MEMORY_BYTES: Final = 256 * KIB
-"""Bytes that every upload gets, however few have come of it."""
+"""Memory in bytes that every upload gets at its start."""
 FIRST_BYTES: Final = 128 * KIB
-"""Bytes that may come of an upload before it needs more memory than that."""
+"""Number of bytes that may be received before an upload needs more memory than that."""
 _GROUP_BYTES: Final = 4 * MIB
-"""Blocks are asked for, stored and sealed together until they are this much."""
+"""Size in bytes up to which blocks are looked up, stored and sealed together."""
 _RENEW_MS: Final = 5 * 60_000
 _ATTEMPTS: Final = 3
 
@@ -63,7 +63,7 @@ class TooLarge(SynclineError):
 
 
 class NotSealed(SynclineError):
-    """The service did not accept what was stored; send the file again."""
+    """The service did not accept the stored objects; send the file again."""
 
     reason = "NOT_SEALED"
     kind = Kind.UNAVAILABLE
@@ -71,7 +71,7 @@ class NotSealed(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A content all of whose objects are sealed."""
+    """A content whose objects are all sealed."""
 
     digest: Digest
     size: int
@@ -90,11 +90,11 @@ class Storing(Protocol):
     """Port by which objects are stored."""
 
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
-        """See to it that these objects are stored and sealed; `manifest`: that they are serialised manifests."""
+        """Store and seal these objects; `manifest` is True for serialised manifests."""
 
 
 class SpaceStorage:
-    """The objects of a space, in the name of one caller. For the event loop."""
+    """The objects of a space, accessed on behalf of one caller. For the event loop."""
 
     def __init__(
         self, services: Services, sink: ObjectSink, held: UploadCredentials, *, space: SpaceId, caller: Caller
@@ -107,7 +107,8 @@ class SpaceStorage:
 
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
         wanted, token = list(blocks), await self._caller.fresh()
-        # A small one costs less to be put in vain than to be asked for; a manifest is to be sealed as such in any case.
+        # Putting a small object in vain is cheaper than looking it up first; a manifest has to be sealed as one in any
+        # case.
         if not manifest and sum(len(block.data) for block in blocks) >= MIN_BLOCK_BYTES:
             request = metadata_pb2.FindMissingObjectsRequest(
                 space_id=self._space, objects=b"".join(block.digest for block in blocks)
@@ -121,7 +122,7 @@ class SpaceStorage:
         raise NotSealed
 
     async def _put_and_seal(self, blocks: Sequence[Block], token: str, *, manifest: bool) -> list[Block]:
-        """Store and seal blocks. Return those in whose place other bytes lay, which are gone now. Raise NotSealed."""
+        """Store and seal blocks. Return those whose key held other bytes, which have been removed. Raise NotSealed."""
         credentials = await self._held.get(self._services, self._space, token)
         async with asyncio.TaskGroup() as puts:
             for block in blocks:
@@ -142,14 +143,14 @@ class SpaceStorage:
 
 
 class UploadCredentials:
-    """Credentials to put objects, by caller and space, asked for once until shortly before they expire."""
+    """Credentials to put objects, by caller and space, cached until shortly before they expire."""
 
     def __init__(self, *, now_ms: Callable[[], int], remembered: int = 1000) -> None:
         self._now_ms = now_ms
         self._issued: LRUCache[tuple[bytes, SpaceId], WriteCredentials] = LRUCache(remembered)
 
     async def get(self, services: Services, space: SpaceId, token: str) -> WriteCredentials:
-        """Return credentials that are good for minutes yet. Raise PermissionDenied, NoSuchSpace."""
+        """Return credentials that are valid for some more minutes. Raise PermissionDenied or NoSuchSpace."""
         name = (hashlib.sha256(token.encode()).digest(), space)
         held = self._issued.get(name)
         if held is None or held.expires_at_ms - _RENEW_MS < self._now_ms():
@@ -169,9 +170,9 @@ def upload(
     *,
     inline: int = MAX_INLINE_BLOCKS,
 ) -> Generator[Step, None, Stored]:
-    """Store what `body` gives. For workers: what it yields is done on the event loop before any of them goes on.
+    """Store the content of `body`. For workers: each yielded step is done on the event loop before a worker continues.
 
-    `seen` is called with all bytes in order. A manifest of more than `inline` blocks is an object of its own.
+    `seen` is called with all bytes in order. A manifest of more than `inline` blocks is a separate object.
     """
     refs: list[BlockRef] = []
     known: set[Digest] = set()

@@ -1,1 +1,1 @@
-"""Around every request: connections, headers, bodies, pace, and how errors are told."""
+"""Middleware around every request: connections, headers, bodies, minimum transfer rates, and the form of errors."""

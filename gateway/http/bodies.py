@@ -1,7 +1,7 @@
-"""Around every request of the API: how large its body may be, of which type, and who may send a large one.
+"""Limits of request bodies of the API: their size, their media type, and the callers that may send a large one.
 
-A body is read whole before the application sees the request. All bodies share a pool of memory, from which each has
-its size until the request is answered. Before anything of a large body is read, whoever sends it has to be known.
+A body is read completely before the application sees the request. All bodies share a pool of memory, in which each is
+charged until the request is answered. The sender of a large body is authenticated before the body is read.
 """
 
 from __future__ import annotations
@@ -23,30 +23,28 @@ from syncline.model.blocks import KIB
 from syncline.model.errors import InvalidArgument, SynclineError
 
 MAX_BODY_BYTES: Final = 4 * 1024 * KIB
-"""Maximum size of a body, in bytes: as much as a commit of the most changes, or the packs of a large upload, need as
-JSON.
-"""
+"""Maximum size of a body in bytes, which suffices for the largest commit, or the packs of a large upload, as JSON."""
 MAX_ANONYMOUS_BYTES: Final = 64 * KIB
-"""More than signing in, signing up or opening a link needs."""
+"""Maximum size in bytes of an unauthenticated body; more than signing in, signing up or opening a link needs."""
 MAX_OBJECTS_AND_LISTS: Final = 25_000
-"""Maximum number of objects and lists in a body. The largest commit that services take has fewer. When parsed, each
-takes 20 times its bytes.
+"""Maximum number of objects and lists in a body, more than the largest valid commit has. Each takes 20 times its size
+when parsed.
 """
 MAX_SEPARATORS: Final = 250_000
-"""Commas in a body: more than elements of lists and fields of objects."""
+"""Maximum number of commas in a body, which bounds the elements of lists and the fields of objects."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _JSON: Final = "application/json"
 
 
 class _TooLarge(Exception):
-    """More bytes came than may."""
+    """The body exceeds its maximum size."""
 
 
 class Bodies:
-    """ASGI middleware that bounds bodies before they are parsed."""
+    """ASGI middleware that checks the limits of bodies before they are parsed."""
 
     def __init__(self, app: ASGIApp, *, prefix: str, memory: Pool, parsing: ParsingTime, own: OwnAddress) -> None:
-        """Only what is below `prefix` is concerned."""
+        """Applies only to paths below `prefix`."""
         self._app = app
         self._prefix = prefix
         self._memory = memory
@@ -54,7 +52,7 @@ class Bodies:
         self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request as ASGI has it. Raise TooSlow and TooMuchAtOnce."""
+        """Handle a request. Raise TooSlow or TooMuchAtOnce."""
         if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
             await self._app(scope, receive, send)
             return
@@ -85,25 +83,26 @@ class Bodies:
                 if body is not None:
                     containers, separators = body.count(b"{") + body.count(b"["), body.count(b",")
                     await self._parsing.take(share, size=len(body), parts=containers + separators)
-                    # A body that takes long and much memory to parse has many of one of these characters. Those in
-                    # strings count too.
+                    # A body that takes much time and memory to parse contains many of these characters. Those in
+                    # strings count as well.
                     dense = containers > MAX_OBJECTS_AND_LISTS or separators > MAX_SEPARATORS
                     await (_too_dense if dense else self._app)(scope, _replaying(body, receive), send)
                 return
-            await answer(scope, receive, send)  # The connection takes what still comes, for a while.
+            await answer(scope, receive, send)  # the connection discards the rest of the input for a while
 
     async def _read(
         self, request: Request, receive: Receive, length: int | None, taken: AsyncExitStack
     ) -> tuple[bytes | None, Share]:
-        """The whole body, whose memory `taken` gives back, and whose it is: a network's, before its sender is known.
+        """Return the whole body, whose memory is released with `taken`, and its account, which is the network before
+        the sender is authenticated.
 
-        None if the client has gone. `length` if it is told.
+        Return None if the client has disconnected. `length` is the Content-Length, if there is one.
         """
         if length is not None and length > MAX_BODY_BYTES:
             raise _TooLarge
         limit = MAX_BODY_BYTES if length is None else length
         parts, size = [], 0
-        # Before its sender is known, nothing of a large body is read.
+        # without a length, the sender is authenticated before a large body is read
         if length is None:
             reserved = MAX_ANONYMOUS_BYTES
         elif length <= MAX_ANONYMOUS_BYTES:

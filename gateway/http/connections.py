@@ -1,4 +1,4 @@
-"""Connections of the gateway: whence each comes, whose request is worked on next, and how one is refused."""
+"""Connections of the gateway: their network, the order in which requests start, and refusals."""
 
 from __future__ import annotations
 
@@ -24,32 +24,36 @@ from runtime.pool import TooMuchAtOnce
 from runtime.turns import granted
 
 UNREAD_BYTES: Final = 32 * 1024 * 1024
-"""Memory for input that no request has taken yet, of all connections, in bytes."""
+"""Memory in bytes for unconsumed input of all connections."""
 _REMEMBERED: Final = 10_000
-"""Credentials that are known to have been accepted."""
+"""Maximum number of remembered credentials that were accepted."""
 
 ACCEPTED: Final = "syncline.accepted"
-"""In the scope of a request: to be called with it once a service has accepted its sender."""
+"""Key in the scope of a request; the value is a function to be called with the scope once a service has accepted its
+sender.
+"""
 
 
 class Connections(Reception):
-    """The bounds that the gateway's connections share."""
+    """The limits that the gateway's connections share."""
 
     def __init__(self, total: int, own: OwnAddress, *, head_seconds: float) -> None:
-        """`total` is the maximum number of connections. The head of a request may take `head_seconds` to arrive."""
+        """`total` is the maximum number of connections. The header section of a request has to arrive within
+        `head_seconds`.
+        """
         pool = ConnectionPool(total, own.proxies)
         super().__init__(pool, unread_bytes=UNREAD_BYTES, head_seconds=head_seconds)
         metrics.CONNECTIONS.set_function(pool.taken)
         self._own = own
         self._accepted: LRUCache[bytes, None] = LRUCache(_REMEMBERED)
-        """Digests of credentials."""
+        """Digests of accepted credentials."""
 
     @override
     def turn(self, scope: Scope) -> asyncio.Future[None]:
-        """A future that is done when it is the turn of this request; cancelling it gives the turn up.
+        """Return a future that is done when this request may start; cancelling it gives up the turn.
 
-        In each round of the event loop one request begins. The turns go round the networks that have requests, and in
-        each network round those whose credentials were accepted here before. All others of a network count as one.
+        In each round of the event loop one request starts. Turns are round-robin over the networks, and within each
+        network over the senders whose credentials were accepted before. All other senders of a network count as one.
         """
         return granted(self._own.network(Request(scope)), self.member(scope))
 
@@ -72,11 +76,11 @@ class Connections(Reception):
         scope[ACCEPTED] = self.accept
 
     def accept(self, scope: Scope) -> None:
-        """A service has accepted the credentials of this request."""
+        """Record that a service has accepted the credentials of this request."""
         self._accepted[_credentials(scope)] = None
 
 
 def _credentials(scope: Scope) -> bytes:
-    """The digest of all by which the sender of a request may be known."""
+    """Return the digest of all credentials in a request."""
     told = [value for name, value in scope["headers"] if name in {b"authorization", b"cookie"}]
     return hashlib.sha256(b"\0".join(told)).digest() if told else b""

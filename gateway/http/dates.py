@@ -1,4 +1,4 @@
-"""Dates as HTTP has them (RFC 9110, section 5.6.7), with the year as it is written."""
+"""HTTP dates (RFC 9110, section 5.6.7), whose year is taken as it is written."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _FORMS: Final = tuple(
         rf"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",
     )
 )
-"""IMF-fixdate, with the zones of e-mail as some programs write it; RFC 850; asctime."""
+"""IMF-fixdate, also with the time zones of e-mail, which some programs use; RFC 850; asctime."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CENTURY: Final = 100
 _FUTURE_YEARS: Final = 50
-"""Maximum number of years that a year of two digits can be ahead; one that would be farther is the last one with
-these digits.
+"""Maximum number of years that a two-digit year can be in the future; beyond that it is taken as the latest past year
+with these digits.
 """
 
 
 def seconds_of(text: str, *, now: datetime | None = None) -> int:
-    """Seconds since 1970 of a date, which is negative before. Raise ValueError if it is none."""
+    """Return a date in seconds since 1970, which is negative before 1970. Raise ValueError if the text is no date."""
     text = text.strip()
     found = None
     if len(text) <= _LONGEST:
@@ -52,5 +52,5 @@ def seconds_of(text: str, *, now: datetime | None = None) -> int:
     date = datetime(year, month, int(told["day"]), int(told["hour"]), int(told["minute"]), min(second, 59), tzinfo=zone)
     if second > 60:
         raise ValueError("that is no time")
-    # A difference and no `timestamp`, which refuses the years 1 and 9999 in some zones.
+    # A difference instead of `timestamp`, which refuses the years 1 and 9999 in some zones.
     return (date - _EPOCH) // timedelta(seconds=1)

@@ -1,10 +1,10 @@
-"""Headers as the application sees them: each once, and of the cookies only ours.
+"""Normalised headers: each occurs once, and only our own cookies are passed on.
 
-Of headers that come more than once, lists are put together, and what can be said only once is refused. Parsers take the
-first of two values or the last, and not all the same one: a proxy may have checked the other.
+If a header occurs more than once, list headers are joined, and other headers are refused. Parsers use either the first
+or the last of two values, not all the same: a proxy may have checked the other one.
 
-Cookies of others are left out: what parses them takes the square of the length of a quoted value, and would do that for
-whoever asks, on the event loop.
+Foreign cookies are removed: the cookie parser takes quadratic time in the length of a quoted value, on the event loop,
+for unauthenticated clients as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LISTS: Final = {
     b"if-none-match": b", ",
     b"repr-digest": b", ",
 }
-"""Lists that we read, and what separates their elements."""
+"""List headers that are used here, with the separator of their elements."""
 _ONCE: Final = frozenset(
     {
         b"authorization",
@@ -61,20 +61,21 @@ _ONCE: Final = frozenset(
         b"x-oc-mtime",
     }
 )
-"""All else that decides about an answer. Of what proxies add the last is believed (`identity/address.py`)."""
+"""All other headers that affect an answer. Of headers that proxies add, the last value is used (`identity/address.py`).
+"""
 
 
 _OWN_COOKIE: Final = re.compile(rb"__Host-(?:syncline|link-[a-z0-9]+)=[A-Za-z0-9._~+/-]{1,4096}={0,2}")
-"""A cookie that we have set, with a value that one of ours can have (see `api/caller.py` and `api/links.py`)."""
+"""A cookie of ours with a possible value (see `api/caller.py` and `api/links.py`)."""
 
 
 class ReadHeaders:
-    """ASGI middleware. The application sees each header that it reads once, and its own cookies."""
+    """ASGI middleware. The application sees each relevant header once, and only its own cookies."""
 
     def __init__(
         self, app: ASGIApp, *, refusals: Mapping[str, Callable[[SynclineError], Response]] = MappingProxyType({})
     ) -> None:
-        """`refusals` says how a request is refused at and below a path; elsewhere it is a problem."""
+        """`refusals` has the forms of errors at and below certain paths; elsewhere an error is a problem."""
         self._app = app
         self._refusals = refusals
 

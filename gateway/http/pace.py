@@ -1,11 +1,11 @@
-"""Around every request: bodies move, in either direction, and what waits for slow readers is bounded.
+"""Minimum transfer rates of bodies, in both directions, and bounds on the memory of answers to slow readers.
 
-A side that is waited for has a credit of seconds, which is used up by waiting and earned by bytes: so a body that
-moves at the least rate goes on for ever, and one that does not is broken off when the credit is spent. Only the time
-in which the other side is waited for counts, never what we take ourselves.
+Each side has a credit of seconds, which is used up by waiting for it and earned by transferred bytes: a body at the
+minimum rate continues for ever, and a slower one is aborted when the credit is used up. Only the time of waiting for
+the other side counts, not our own processing.
 
-A part of an answer stays in our memory until the connection has taken it, large answers on account of the network
-that they go to. Contents have a pool of their own (`content/assemble.py`).
+A part of an answer stays in memory until the connection has taken it; large answers are charged to their network.
+Contents have a pool of their own (`content/assemble.py`).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB
 
 ACCOUNTED: Final = "syncline.accounted"
-"""In a message with a part of a body: its memory belongs to a pool already."""
+"""Key in a message with a part of a body; True if its memory is already charged to a pool."""
 _SLICE: Final = 64 * KIB
-"""Maximum number of bytes that a connection may hold beside its answer: as much as the server queues before it says
-that it waits.
+"""Maximum number of bytes that a connection may buffer besides its answer: the server's own queue before it signals
+back-pressure.
 """
 
 
 class TooSlow(Exception):
-    """The other side gives or takes less than the least rate."""
+    """The other side sends or receives more slowly than the minimum rate."""
 
 
 class Paced:
     """ASGI middleware. `receive` and `send` raise TooSlow, `send` TooMuchAtOnce."""
 
     def __init__(self, app: ASGIApp, *, grace: float, rate: int, answers: Pool, own: OwnAddress) -> None:
-        """`grace` in seconds, `rate` in bytes a second; `answers` is the memory for large answers."""
+        """`grace` is in seconds, `rate` in bytes per second; `answers` is the memory for large answers."""
         self._app = app
         self._grace = grace
         self._rate = rate
@@ -55,7 +55,7 @@ class Paced:
 
         async def receiving() -> Message:
             nonlocal ended
-            if ended:  # Only the news that the client has gone can come.
+            if ended:  # only a disconnect can follow
                 return await receive()
             async with incoming.waiting(0):
                 message = await receive()
@@ -89,7 +89,7 @@ class Paced:
                         await send(first)
                     await send(message)
                     if size and message.get("more_body", False):
-                        # The server takes a part at once, and waits for the connection before the next one.
+                        # The server accepts one part at once, and waits for the connection before the next one.
                         await send({"type": "http.response.body", "body": b"", "more_body": True})
             except TooSlow:
                 scope.get(ABORT, lambda: None)()
@@ -100,7 +100,7 @@ class Paced:
 
 
 class Credit:
-    """Seconds for which one side of a body may still be waited for."""
+    """The remaining seconds for which one side of a body may be waited for."""
 
     def __init__(self, grace: float, rate: int) -> None:
         self._grace = grace
@@ -108,20 +108,22 @@ class Credit:
         self._seconds = grace
 
     def waiting(self, size: int) -> _Waiting:
-        """A context for waiting for `size` bytes that are earned afterwards. TooSlow when the credit is used up."""
+        """Return a context for waiting, after which `size` bytes are earned. It raises TooSlow when the credit is used
+        up.
+        """
         return _Waiting(self, self._seconds + size / self._rate)
 
     def charge(self, seconds: float) -> None:
-        """Take the seconds that were waited from the credit."""
+        """Deduct waited seconds from the credit."""
         self._seconds -= seconds
 
     def earn(self, size: int) -> None:
-        """Give the seconds that `size` moved bytes are worth, up to the grace."""
+        """Add the seconds that `size` transferred bytes are worth, up to the grace."""
         self._seconds = min(self._seconds + size / self._rate, self._grace)
 
 
 class _Waiting:
-    """An asynchronous context: the time in it is charged to the credit."""
+    """An asynchronous context whose duration is charged to the credit."""
 
     def __init__(self, credit: Credit, most: float) -> None:
         self._credit = credit

@@ -1,4 +1,4 @@
-"""A path within a space as the end of an address: `{path:any_path}` in a route."""
+"""Path converter for a path within a space at the end of an address: `{path:any_path}` in a route."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 
 class _AnyPath(PathConvertor):
-    """A path of which any character can be part, a line break too."""
+    """A path that may contain any character, including line breaks."""
 
     regex = "(?s:.*)"
 

@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457), whoever raised them.
+"""Errors as `application/problem+json` (RFC 9457).
 
 | member | holds |
 |---|---|
@@ -46,7 +46,7 @@ def problem(
     details: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem as a response."""
+    """Return a problem as a response."""
     members: dict[str, Any] = {
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -61,7 +61,7 @@ def problem(
 
 
 def problem_response(error: SynclineError) -> Response:
-    """An error of ours, or of a service behind us."""
+    """Convert an error of ours, or of a service."""
     headers = {}
     if error.kind is Kind.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
@@ -73,7 +73,7 @@ def problem_response(error: SynclineError) -> Response:
 
 
 def internal() -> Response:
-    """A defect, of which only the log tells more."""
+    """Return the answer to an unexpected error, whose details are only logged."""
     return problem(
         status=HTTPStatus.INTERNAL_SERVER_ERROR,
         reason=SynclineError.reason,
@@ -82,7 +82,7 @@ def internal() -> Response:
 
 
 def too_slow() -> Response:
-    """The body of a request came below the least rate, and is not waited for."""
+    """Return the answer to a request whose body came below the minimum rate."""
     return problem(
         status=HTTPStatus.REQUEST_TIMEOUT,
         reason="BODY_TOO_SLOW",
@@ -98,7 +98,9 @@ async def on_error(_request: Request, error: Exception) -> Response:
 
 
 async def on_invalid(_request: Request, error: Exception) -> Response:
-    """Handler of what does not fit the API's description. What was sent is not repeated: it may be secret."""
+    """Handler of requests that do not match the API's description. The input is not repeated in the answer: it may be
+    secret.
+    """
     assert isinstance(error, RequestValidationError)
     details = {".".join(str(part) for part in one["loc"]): str(one["msg"]) for one in error.errors()[:_MOST_DETAILS]}
     detail = "; ".join(f"{where}: {what}" for where, what in details.items())
@@ -106,7 +108,7 @@ async def on_invalid(_request: Request, error: Exception) -> Response:
 
 
 async def on_http_exception(_request: Request, error: Exception) -> Response:
-    """Handler of what the router raises."""
+    """Handler of errors that the router raises."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     detail = {

@@ -1,4 +1,6 @@
-"""Headers that every answer has, whoever gave it: what is private is not stored, nothing is guessed, TLS stays TLS."""
+"""Security headers that every answer has: private answers are not cached, media types are not guessed, TLS is
+enforced.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.identity.address import OwnAddress
 
 ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-"""Headers for answers that do not set them. Pages and contents say no-cache, since clients revalidate them by ETag;
-public keys and discovery may be cached for a while."""
+"""Default headers of answers. Pages and contents set no-cache instead, since clients revalidate them by ETag; public
+keys and discovery may be cached for a while.
+"""
 
 
 class Protected:
-    """ASGI middleware; outermost."""
+    """ASGI middleware that adds security headers to every answer; the outermost one."""
 
     def __init__(self, app: ASGIApp, *, own: OwnAddress, hsts_seconds: int) -> None:
-        """`hsts_seconds` of 0 leaves Strict-Transport-Security out. It is for TLS only, of ours or of a proxy's."""
+        """`hsts_seconds` of 0 leaves Strict-Transport-Security out. The header is sent only over TLS, ours or a
+        proxy's.
+        """
         self._app = app
         self._own = own
         self._hsts_seconds = hsts_seconds

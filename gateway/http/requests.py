@@ -1,4 +1,4 @@
-"""Around every request: its id, trace, log event and figures, and what becomes of errors that nobody expected."""
+"""Request middleware: request id, trace, log event, metrics, and the handling of unexpected errors."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ log = structlog.get_logger()
 
 
 class RequestMiddleware:
-    """ASGI middleware; outermost.
+    """ASGI middleware around each request.
 
-    The log tells the route and not the path, since paths are people's. A request whose response has begun when an
-    error comes is broken off: returning without completing it makes the server close the connection.
+    The log contains the route and not the path, since paths are private. If an error occurs after the response has
+    begun, the middleware returns without completing it, so that the server closes the connection.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID_KEY.encode(), ident.encode())]
-                if self._readiness.draining:  # The next request should go to a process that stays.
+                if self._readiness.draining:  # the next request should go to another process
                     message["headers"].append((b"connection", b"close"))
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
@@ -73,8 +73,8 @@ class RequestMiddleware:
                     await (too_slow() if isinstance(error, TooSlow) else problem_response(error))(
                         scope, receive, sending
                     )
-            except Exception as error:  # the boundary: whatever it is, it is told and logged here
-                # Starlette wraps what it has a handler for, if the response has begun.
+            except Exception as error:  # outermost boundary: any exception is logged and answered here
+                # Starlette wraps an exception that has a handler if the response has begun.
                 cause = error.__cause__ if isinstance(error, RuntimeError) else error
                 if status != 0 and isinstance(cause, SynclineError):
                     log.info("response ended", reason=cause.reason)

@@ -1,1 +1,1 @@
-"""The identity of the caller, the address of the caller, and the right of the caller as it stands."""
+"""Identity, network address and present rights of the caller."""

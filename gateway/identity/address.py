@@ -1,8 +1,8 @@
-"""The gateway's own address, as requests name it and as answers give it out.
+"""The gateway's own address, as requests name it and as answers contain it.
 
-A request names the address by Host. A proxy in front of the gateway may have rewritten Host, and then tells the
-original by `Forwarded` (RFC 7239) or `X-Forwarded-Proto`, `-Host`, `-Port` and `-Prefix`: these are believed of
-trusted networks only, since anybody can say them. `public_url`, where it is configured, is ours always.
+A request names the address in Host. A proxy in front of the gateway may have rewritten Host, and then sends the
+original in `Forwarded` (RFC 7239) or `X-Forwarded-Proto`, `-Host`, `-Port` and `-Prefix`: these are trusted only from
+trusted networks, since anybody can send them. `public_url`, if it is configured, is always ours.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _PAIR: Final = re.compile(r'(?<![A-Za-z-])([A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A host, and the port if it is told. `scheme` is empty where it is not known."""
+    """A host, and the port if it is given. `scheme` is empty if it is unknown."""
 
     scheme: str
     host: str
     port: int | None
 
     def same_as(self, other: Authority) -> bool:
-        """Return True if both are one address. A port that is not told is that of the scheme, of the other's if need
-        be.
+        """Return True if both are the same address. A missing port is the default of the scheme, of the other address's
+        if necessary.
         """
         scheme = self.scheme or other.scheme
         return self.host == other.host and self._port(scheme) == other._port(other.scheme or scheme)
@@ -54,7 +54,7 @@ class Authority:
 
 
 def authority(scheme: str, text: str) -> Authority | None:
-    """Return the authority in `text`, which has the form of Host; None if it is no host with or without a port."""
+    """Return the authority in `text`, which has the form of Host; None if it is invalid."""
     found = _HOST.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if found is None:
         return None
@@ -68,7 +68,7 @@ def authority(scheme: str, text: str) -> Authority | None:
 
 
 def _name(text: str) -> str:
-    """A host's name as all write it: lower case, ASCII, without the dot that ends a full one."""
+    """Return a host name in normal form: lower case, ASCII, without a trailing dot."""
     name = text.rstrip(".")
     return (name if name.isascii() else name.encode("idna").decode()).lower()
 
@@ -78,11 +78,11 @@ class SeenAddress:
     """Our address as the sender of a request sees it."""
 
     own: tuple[Authority, ...]
-    """All authorities that are the gateway's."""
+    """All authorities that the gateway is known by."""
     shown: str | None
-    """The address that is given out; None if the request does not tell one."""
+    """The address to put into answers; None if the request has none."""
     prefix: str
-    """The prefix of our paths at the sender's; empty or beginning with '/'."""
+    """The prefix of our paths in the sender's view; empty or beginning with '/'."""
 
     def is_ours(self, url: str) -> bool:
         """Return True if an absolute URL, or an origin, is one of ours. Raise ValueError for a text that is no URL."""
@@ -94,14 +94,14 @@ class SeenAddress:
 
     @property
     def url(self) -> str:
-        """The beginning of our addresses. Raise InvalidArgument if the request does not tell it."""
+        """Return the base of our addresses. Raise InvalidArgument if the request does not name it."""
         if self.shown is None:
             raise InvalidArgument("the header Host is no host")
         return self.shown
 
 
 class OwnAddress:
-    """Finds out how we are addressed."""
+    """Determines the gateway's address from requests."""
 
     def __init__(
         self, *, public_url: str, trusted_networks: Sequence[IPv4Network | IPv6Network], trusted_proxies: int = 0
@@ -117,16 +117,16 @@ class OwnAddress:
         self._trusted = trusted_networks
         self._proxies = trusted_proxies
         self.proxies = EVERYWHERE if trusted_proxies else trusted_networks
-        """The networks from which nobody but proxies of ours connects."""
+        """The networks from which only our proxies connect."""
 
     def of(self, request: Request) -> SeenAddress:
-        """Our address as the sender of this request sees it."""
+        """Return our address as the sender of this request sees it."""
         told, prefix = list[Authority](), ""
         if is_within(request.client.host if request.client else "", self._trusted):
             told += _forwarded(request)
             prefix = _last(request, "x-forwarded-prefix").rstrip("/")
             prefix = prefix if _PREFIX.fullmatch(prefix) else ""
-        # The scheme that the sender used is not known where TLS ends before us: any will do.
+        # the sender's scheme is unknown if TLS ends before us: any scheme matches
         host = authority("", request.headers.get("host", ""))
         own = [*self._public, *told, *([host] if host is not None else [])]
         if self._public:
@@ -135,10 +135,10 @@ class OwnAddress:
         return SeenAddress(tuple(own), f"{first}{prefix}" if first is not None else None, prefix)
 
     def network(self, request: Request) -> str:
-        """The network that a request comes from: an IPv4 address, or 64 bits of an IPv6 address.
+        """Return the network that a request comes from: an IPv4 address, or 64 bits of an IPv6 address.
 
-        Trusted proxies name the sender in X-Forwarded-For, where the last address that is no trusted proxy's counts.
-        The header is ignored if it comes from anybody else, and so is `for=` of Forwarded.
+        Trusted proxies name the sender in X-Forwarded-For; the last address that is not a trusted proxy's is used. The
+        header is ignored from any other sender, and so is `for=` of Forwarded.
         """
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))[-_LONGEST:]
         return network_of(
@@ -150,7 +150,7 @@ class OwnAddress:
 
 
 def _forwarded(request: Request) -> Iterator[Authority]:
-    """Yield the authorities by which the proxy that sent this was addressed: the last word of each header is its
+    """Yield the authorities by which the proxy that sent this was addressed: the last element of each header is its
     own.
     """
     standard = {key.lower(): value or plain for key, value, plain in _PAIR.findall(_last(request, "forwarded"))}
@@ -162,7 +162,7 @@ def _forwarded(request: Request) -> Iterator[Authority]:
     for text in (
         standard.get("host"),
         _last(request, "x-forwarded-host"),
-        request.headers.get("host", "") if proto else "",  # The proxy has left Host as it was.
+        request.headers.get("host", "") if proto else "",  # the proxy has left Host unchanged
     ):
         told = authority(scheme, text) if text else None
         if told is None:
@@ -173,6 +173,6 @@ def _forwarded(request: Request) -> Iterator[Authority]:
 
 
 def _last(request: Request, name: str) -> str:
-    """The last element of a header that is a list; empty if there is none."""
+    """Return the last element of a list header; empty if there is none."""
     lines = request.headers.getlist(name)
     return lines[-1][-_LONGEST:].rpartition(",")[2].strip() if lines else ""

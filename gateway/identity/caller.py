@@ -1,13 +1,13 @@
-"""Identification of the sender of a request: a program by its bearer token, or a browser by its cookie.
+"""Authentication of the sender of a request: a program by its bearer token, or a browser by its cookie.
 
 | sent | is |
 |---|---|
-| `Authorization: Bearer <access token>` | what a signed-in device holds |
+| `Authorization: Bearer <access token>` | an access token of a signed-in device |
 | `Authorization: Bearer syk_...` | a key of a program |
 | cookie `__Host-syncline` | the key of a browser |
 
-A cookie is sent by the browser whoever caused the request, so a request that changes something must also carry
-`X-CSRF-Token`, which only a page of ours can have read, and may not come from another origin.
+A browser sends the cookie whichever page caused the request. A request that changes something must therefore also carry
+`X-CSRF-Token`, which only our own page can have read, and must not come from another origin.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _REMEMBERED: Final = 10_000
 
 
 class CrossSite(SynclineError):
-    """The request did not come from a page of ours; reload the page and try again."""
+    """The request did not come from a page of this site; reload the page and try again."""
 
     reason = "CSRF"
     kind = Kind.DENIED
@@ -53,7 +53,7 @@ class CrossSite(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller: the access token in whose name the services are called, and the key that it was made from."""
+    """The caller: the access token with which the services are called, and the key that it was obtained with."""
 
     token: str = field(repr=False)
     key: str = field(default="", repr=False)
@@ -62,29 +62,30 @@ class Caller:
 
     @property
     def claims(self) -> Claims:
-        """The claims of the token. Each operation asks a service with the token, which proves it or refuses it.
+        """The claims of the token, which are unverified: each operation calls a service with the token, and the service
+        verifies it.
 
-        Raise TokenMalformed, TokenInvalid.
+        Raise TokenMalformed or TokenInvalid.
         """
         return read_claims(self.token)
 
     @property
     def kind(self) -> CallerKind:
-        """The kind that the token claims; raises as `claims`."""
+        """The kind of caller that the token claims. Raise the errors of `claims`."""
         return self.claims.kind
 
     @property
     def expires_at(self) -> float:
-        """The moment at which the token expires, as it claims, in seconds since 1970; raises as `claims`."""
+        """The expiry time in the token, in seconds since 1970. Raise the errors of `claims`."""
         return self.claims.expires_at
 
     async def fresh(self) -> str:
-        """An access token that is valid now, for what lasts longer than one."""
+        """Return an access token that is valid now, for operations that outlast one."""
         return await self.keys.token(self.key) if self.keys is not None and self.key else self.token
 
 
 class KeyTokens:
-    """Access tokens of keys, each asked for once until shortly before it expires."""
+    """Access tokens of keys, each cached until shortly before it expires."""
 
     def __init__(self, services: Services, *, now: Callable[[], float] = time.time) -> None:
         self._services = services
@@ -92,21 +93,21 @@ class KeyTokens:
         self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_REMEMBERED)
 
     async def caller(self, key: str, *, browser: bool = False) -> Caller:
-        """The holder of a key. Raise Unauthenticated, DeviceRevoked, RateExceeded."""
+        """Return the caller with a key. Raise Unauthenticated, DeviceRevoked or RateExceeded."""
         return Caller(await self.token(key), key, browser=browser, keys=self)
 
     async def token(self, key: str) -> str:
-        """The access token of a key; raises as `caller`."""
+        """Return the access token of a key. Raise the errors of `caller`."""
         name = hashlib.sha256(key.encode()).digest()
         asking = self._tokens.get(name)
         if asking is None or (asking.done() and self._stale(asking)):
             asking = self._tokens[name] = asyncio.create_task(self._exchange(key))
-        # Several requests wait for one exchange; that one of them is given up does not concern the others.
+        # Several requests may wait for one exchange; cancelling one of them does not affect the others.
         token, _ = await asyncio.shield(asking)
         return token
 
     def forget(self, key: str) -> None:
-        """The key is signed out."""
+        """Drop the cached token of a key that was signed out."""
         self._tokens.pop(hashlib.sha256(key.encode()).digest(), None)
 
     def _stale(self, asked: asyncio.Task[tuple[str, float]]) -> bool:
@@ -120,16 +121,18 @@ class KeyTokens:
 
 
 async def identified(request: Request) -> str:
-    """The access token of whoever sends a request, once auth has accepted it; Unauthenticated and the like."""
+    """Return the sender's access token, once auth has accepted it. Raise Unauthenticated and other errors of auth."""
     found = await _sender(request)
-    # Any call proves a token; this one is open to everybody who may send a large body, people and their programs, and
-    # costs the same for everybody.
+    # Any call verifies a token; this one is open to every caller who may send a large body, people and their programs,
+    # and has a constant cost.
     await ask(services_of(request).auth.GetAccount, auth_pb2.GetAccountRequest(), token=found.token)
     return found.token
 
 
 def csrf_token(key: str) -> str:
-    """Return the token that goes with the cookie of this key. It follows from the key, and tells nothing about it."""
+    """Return the CSRF token that belongs to the cookie with this key. It is derived from the key, and reveals nothing
+    about it.
+    """
     digest = hmac.digest(key.encode(), b"syncline csrf", hashlib.sha256)
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
@@ -149,9 +152,9 @@ async def caller(
     _too: Annotated[object, Depends(_cookie)],
     _also: Annotated[object, Depends(_csrf)],
 ) -> Caller:
-    """The caller. Raise Unauthenticated if nobody is signed in, CrossSite for a request forged by another page.
+    """Return the caller. Raise Unauthenticated if nobody is signed in, CrossSite for a request forged by another page.
 
-    Raise PermissionDenied if the operation does not take such callers.
+    Raise PermissionDenied if the operation does not admit this kind of caller.
     """
     found = await _sender(request)
     check_route(request, found)
@@ -159,7 +162,7 @@ async def caller(
 
 
 def check_route(request: Request, caller: Caller) -> None:
-    """Raise PermissionDenied if the operation that is asked for does not take such callers."""
+    """Raise PermissionDenied if the requested operation does not admit this kind of caller."""
     check_caller(caller.kind, ROUTES.get(request.scope["endpoint"].__name__))
 
 
@@ -183,7 +186,7 @@ async def _sender(request: Request) -> Caller:
 
 
 def bearer(authorization: str) -> str:
-    """The token of an Authorization header. Raise Unauthenticated, TokenMalformed."""
+    """Return the token in an Authorization header. Raise Unauthenticated or TokenMalformed."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("an access token is needed: `Authorization: Bearer <access token>`")
@@ -196,7 +199,7 @@ def bearer(authorization: str) -> str:
 
 
 def check_origin(request: Request) -> None:
-    """Raise CrossSite if a browser says that another site's page caused the request."""
+    """Raise CrossSite if the browser's headers name another site as the origin of the request."""
     origin = request.headers.get("origin")
     if request.method not in _SAFE and origin is not None and not _is_ours(request, origin):
         raise CrossSite
@@ -210,7 +213,7 @@ def _is_ours(request: Request, origin: str) -> bool:
     own: OwnAddress = request.app.state.own
     try:
         return own.of(request).is_ours(origin)
-    except ValueError:  # "null" among others
+    except ValueError:  # for example "null"
         return False
 
 

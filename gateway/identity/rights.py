@@ -1,4 +1,4 @@
-"""Asks auth again whether the caller may still do what takes long: a download, an archive, an upload."""
+"""Repeated checks with auth of the caller's right during long operations: a download, an archive, an upload."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, TokenExpired
 
 CheckRight: TypeAlias = Callable[[], Awaitable[None]]
-"""Asks auth anew, and raises what keeps the caller from going on."""
+"""Function that checks the right with auth, and raises the error that must end the operation."""
 
 
 def right_check(
     services: Services, token: Callable[[], Awaitable[str]], space: str, *, writes: bool = False
 ) -> CheckRight:
-    """A check that raises DeviceRevoked, NoSuchSpace or, with `writes`, PermissionDenied. Raise TokenExpired if
-    `token` does.
+    """Return a check that raises DeviceRevoked, NoSuchSpace or, with `writes`, PermissionDenied. It raises TokenExpired
+    if `token` does.
 
-    `token` gives an access token of the caller: one with a key has a new one whenever it is needed.
+    `token` returns an access token of the caller; for a key it can return a new one at any time.
     """
     least = auth_pb2.ROLE_EDITOR if writes else auth_pb2.ROLE_VIEWER
 

@@ -1,4 +1,4 @@
-"""The account on which a request takes from the pools that all requests share."""
+"""The account that a request is charged to in the shared pools."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from runtime.pool import Share
 
 
 def share_of(request: Request, token: str) -> Share:
-    """The person or public link that a token names, which the services have accepted, in the network of a request."""
+    """Return the account of the person or public link in a token, which a service has accepted, and of the network of
+    the request.
+    """
     own: OwnAddress = request.app.state.own
     return Share(read_claims(token).subject, own.network(request))

@@ -1,1 +1,1 @@
-"""Small values that requests leave for later ones, whichever process serves these."""
+"""Small values that requests store for later requests, across all processes."""

@@ -2,9 +2,9 @@
 
 | item | pk | sk | holds |
 |---|---|---|---|
-| RECORD | `S#{space}` | `{name}` | `data`, and the `tag` of the writing that made it |
+| RECORD | `S#{space}` | `{name}` | `data`, and the `tag` of the write that made it |
 
-`expires_at` is in seconds since 1970: DynamoDB's time to live. An item whose time is over may be there for days yet.
+`expires_at` is in seconds since 1970: DynamoDB's time to live. An expired item may still exist for days.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _AS_READ: Final = "tag = :over"
 
 
 class DynamoRecords:
-    """Records on the gateway's table."""
+    """Implements Records on the gateway's table."""
 
     def __init__(self, open_client: Callable[[], Awaitable[DynamoDBClient]], *, table: str) -> None:
-        """The client is opened when it is first needed: it takes more memory than all else that is here."""
+        """The client is opened at its first use, since it takes more memory than everything else here."""
         self._open_client = open_client
         self._opened: asyncio.Task[Table] | None = None
         self._name = table
@@ -71,7 +71,7 @@ class DynamoRecords:
             raise RecordMoved from None
 
     async def _table(self) -> Table:
-        """The table, whose client is opened once, and again if that failed."""
+        """Return the table. Its client is opened once, and again if that failed."""
         if self._opened is None or (self._opened.done() and (self._opened.cancelled() or self._opened.exception())):
             self._opened = asyncio.ensure_future(self._open())
         return await asyncio.shield(self._opened)

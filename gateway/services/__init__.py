@@ -1,1 +1,1 @@
-"""The three services as the gateway calls them: in the caller's name, by gRPC."""
+"""Clients of the three services, which call them by gRPC on behalf of the caller."""

@@ -1,7 +1,8 @@
-"""The three services, by gRPC, in the caller's name.
+"""Calls of the three services by gRPC, on behalf of the caller.
 
-A limit of a service that asks to wait, above all the rate of a person, is told to whoever asks for one thing, at once.
-What has begun waits instead, so that an archive of many directories goes on more slowly and does not break off.
+A limit of a service that asks to wait, such as a person's rate limit, is reported to the client at once if the request
+has not begun. A request that has begun waits instead, so that an archive of many directories becomes slower and does
+not break.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _MAKES_ANEW: Final = (
     auth_pb2.SignInRequest,
     auth_pb2.OpenLinkRequest,
 )
-"""Requests of what is not the same when it is done twice; all others carry a request id or only read."""
+"""Requests that are not idempotent; all others carry a request id or only read."""
 IDEMPOTENT: Final = tuple(
     f"{service.full_name}/{method.name}"
     for service in (
@@ -60,7 +61,7 @@ IDEMPOTENT: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Typed stubs. What they are asked goes through `ask` or `stream`, which translate errors."""
+    """Typed stubs. They are called through `ask` or `stream`, which translate errors."""
 
     auth: AuthServiceAsyncStub
     metadata: MetadataServiceAsyncStub
@@ -68,29 +69,27 @@ class Services:
 
     @classmethod
     def over(cls, *, auth: grpc.aio.Channel, metadata: grpc.aio.Channel, notify: grpc.aio.Channel) -> Services:
-        """The services behind these channels."""
+        """Return the services behind these channels."""
         return cls(AuthServiceStub(auth), MetadataServiceStub(metadata), NotifyServiceStub(notify))
 
 
 PATIENCE_SECONDS: Final = 60.0
-"""Maximum number of seconds that one call waits in all because a limit of the service asks it to, in a request that
-has begun.
-"""
+"""Maximum total of seconds that one call waits for limits, in a request that has begun."""
 
 
 class CallPatience:
-    """The patience of the calls of one request: they wait when a limit asks them to, once a call in the caller's
-    name was answered.
+    """The waiting policy of the calls of one request: they wait for limits after a first call on behalf of the caller
+    was answered.
     """
 
     def __init__(self, *, begun: bool = False) -> None:
-        """With `begun` the first call waits, too."""
+        """With `begun`, the first call waits, too."""
         self.begun = begun
         self.accepted = False
-        """True once a service has done what was asked in the caller's name."""
+        """True once a service has carried out a call on behalf of the caller."""
 
     async def pause(self, seconds: float, error: SynclineError) -> None:  # noqa: ARG002 - others may raise it
-        """Wait so long; or raise `error`, which is what is waited for."""
+        """Wait `seconds`, or raise `error`, the limit's refusal, if that would be too long."""
         await asyncio.sleep(seconds)
 
 
@@ -98,27 +97,27 @@ _patience: ContextVar[CallPatience | None] = ContextVar("patience", default=None
 
 
 def set_patience(patience: CallPatience) -> None:
-    """Bind the patience of all calls that are made from here on in this context; without one nothing waits."""
+    """Bind the waiting policy of all further calls in this context; without one, no call waits."""
     _patience.set(patience)
 
 
 def is_accepted() -> bool:
-    """True once a service has done, in this context, what was asked in the caller's name."""
+    """Return True once a service has carried out a call on behalf of the caller in this context."""
     patience = _patience.get()
     return patience is not None and patience.accepted
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOrigin:
-    """The network that a request came from. Services count by it what one network takes and tries."""
+    """The network that a request came from. Services use it for limits per network."""
 
     network: str
     prove: Callable[[str], str] | None
     """Function that returns the gateway's token for a network; None if the gateway has no secret."""
 
     def metadata(self) -> Sequence[tuple[str, str]]:
-        """Return the metadata by which services are told of the network."""
-        # A service that does not know the secret believes the header if it trusts the gateway's network.
+        """Return the metadata that states the network to services."""
+        # A service that does not know the secret uses this header if it trusts the gateway's network.
         told = [("x-forwarded-for", self.network)]
         return told if self.prove is None else [*told, (NETWORK_KEY, self.prove(self.network))]
 
@@ -127,16 +126,16 @@ _origin: ContextVar[RequestOrigin | None] = ContextVar("origin", default=None)
 
 
 def set_origin(origin: RequestOrigin) -> None:
-    """Bind where the caller is, for all calls that are made from here on in this context."""
+    """Bind the origin of the request, for all further calls in this context."""
     _origin.set(origin)
 
 
 async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "") -> T:
-    """The answer of a unary rpc; a SynclineError if the service says one.
+    """Return the answer of a unary rpc. Raise the SynclineError that the service reports.
 
-    `token` is the caller's access token. A call of a request that has begun is repeated as a limit asks it to, unless
-    it has no token: a limit of attempts is told at once. What is not the same when it is done twice is repeated only if
-    a rate refused it, before anything was done.
+    `token` is the caller's access token. In a request that has begun, a call is repeated when a limit asks for it,
+    unless it has no token: a limit of attempts is reported at once. A call that is not idempotent is repeated only
+    after a rate limit, which refuses before anything is done.
     """
     patience = _patience.get()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -163,13 +162,15 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
 
 
 def _begun(patience: CallPatience | None, token: str) -> None:
-    """Without a token it was a call of the gateway's own, such as for a key: nothing was done for the caller yet."""
+    """Mark the request as begun. A call without a token is the gateway's own, such as an exchange of a key, and does
+    not count.
+    """
     if patience is not None and token:
         patience.begun = True
 
 
 async def ask_pages(method: Callable[..., Awaitable[T]], request: Any, *, token: str) -> AsyncGenerator[T, None]:
-    """The pages of a listing, to the last; errors as of `ask`."""
+    """Yield all pages of a listing. Raise the errors of `ask`."""
     while True:
         page: Any = await ask(method, request, token=token)
         yield page
@@ -179,7 +180,9 @@ async def ask_pages(method: Callable[..., Awaitable[T]], request: Any, *, token:
 
 
 async def stream(method: Callable[..., Any], request: Any, *, token: str) -> AsyncGenerator[Any, None]:
-    """The answers of an rpc whose stream is never complete, so that its end is an error; closing ends the call."""
+    """Yield the answers of an rpc whose stream never ends normally, so that its end is an error. Closing the generator
+    ends the call.
+    """
     call = method(request, metadata=_metadata(token), timeout=None)
     try:
         with rpc_errors():
@@ -200,7 +203,7 @@ def _metadata(token: str) -> Sequence[tuple[str, str]]:
 
 
 def known_node(pb: journal_pb2.Node) -> Node:
-    """A node that metadata sent. A malformed one is a defect of ours, and not what InvalidArgument would say."""
+    """Convert a node that metadata sent. A malformed one is our defect, and must not become InvalidArgument."""
     try:
         return node_from_wire(pb)
     except InvalidArgument as error:

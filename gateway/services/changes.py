@@ -1,4 +1,4 @@
-"""Changes of a space as metadata commits them: what it refuses is an error for each reason."""
+"""Changes of a space by commits of metadata; each reason for a refusal has its own error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _KINDS: Final[Mapping[Verdict, Kind]] = {
     Verdict.MANIFEST_INVALID: Kind.INVALID,
 }
 _ALSO: Final[dict[Verdict, type[SynclineError]]] = {Verdict.QUOTA_EXCEEDED: QuotaExceeded}
-"""The error of the same reason, by which services refuse other things than changes."""
+"""Existing errors with the same reason as a verdict, which services also raise for other calls."""
 _CLASSES: Final[dict[Verdict, type[SynclineError]]] = {
     verdict: type(
         f"Refused{verdict.name}",
@@ -58,7 +58,7 @@ def refused(verdict: Verdict) -> SynclineError:
 
 
 def refusal(result: journal_pb2.MutationResult) -> SynclineError | None:
-    """Return the error for a change that was not accepted; None if it was. The details name the node in the way."""
+    """Return the error for a change that was not accepted; None if it was. The details name the blocking node."""
     verdict = Verdict(result.verdict)
     if verdict is Verdict.ACCEPTED:
         return None
@@ -80,12 +80,12 @@ async def commit_mutations(
 
 
 def accepted(result: journal_pb2.MutationResult) -> Node:
-    """The node's new state. Raise MutationRefused."""
+    """Return the node's new state. Raise MutationRefused."""
     if (error := refusal(result)) is not None:
         raise error
     return known_node(result.node)
 
 
 def derived(request: RequestId, index: int) -> RequestId:
-    """The id of one of several requests that make up one."""
+    """Return the id of one of several requests that together carry out `request`."""
     return RequestId(hashlib.sha256(request + index.to_bytes(4, "big")).digest()[:16])

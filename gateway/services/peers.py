@@ -1,4 +1,4 @@
-"""Adapters that ask the services by gRPC."""
+"""Adapters that call the services by gRPC."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 _HEALTH_SECONDS: Final = 1.0
 _HEALTH_OF: Final = "x-syncline-service"
-"""Tells a balancer whose health is meant: the rpc has the same path for all services."""
+"""Metadata key that tells a balancer which service's health is asked for: the rpc has the same path for all services.
+"""
 
 
 class AuthKeys:
-    """Keys, by auth."""
+    """Implements VerificationKeys with auth."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = AuthServiceStub(channel)
@@ -33,7 +34,7 @@ class AuthKeys:
 
 
 class HealthyPeer:
-    """Peer, by its gRPC health service."""
+    """Implements RequiredPeer with the gRPC health service."""
 
     def __init__(self, channel: grpc.aio.Channel, name: str) -> None:
         self._stub: Any = health_pb2_grpc.HealthStub(channel)  # the types of its methods are not published

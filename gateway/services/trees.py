@@ -1,4 +1,4 @@
-"""Trees of nodes: what a directory holds, and a copy of all that is below one."""
+"""Trees of nodes: the children of a directory, and copies of whole trees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from syncline.model.tree import MAX_MUTATIONS, CreateNode, Node, NodeKind
 from syncline.wire.tree import mutation_to_wire
 
 Token = Callable[[], Awaitable[str]]
-"""Gives an access token that is still good: a large tree takes longer than one lasts."""
+"""Function that returns a valid access token; processing a large tree may outlast one."""
 
 _BATCH_BYTES: Final = 200_000
 """Maximum size of the mutations of one commit, in bytes."""
@@ -23,7 +23,9 @@ _BATCH_BYTES: Final = 200_000
 async def pages_of(
     services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
 ) -> AsyncGenerator[list[Node], None]:
-    """The live children of a directory by name, `size` at a time or as many as metadata likes. Raise NoSuchNode."""
+    """Yield the live children of a directory by name, in pages of `size`, or of metadata's default. Raise
+    NoSuchNode.
+    """
     page_token = ""
     while True:
         asked = metadata_pb2.ListNodesRequest(space_id=space, parent=directory, page_size=size, page_token=page_token)
@@ -35,7 +37,7 @@ async def pages_of(
 
 
 async def children_of(services: Services, token: Token, space: str, directory: NodeId) -> AsyncGenerator[Node, None]:
-    """The live children of a directory; none if it is gone meanwhile."""
+    """Yield the live children of a directory; none if it has been deleted in the meantime."""
     try:
         async for page in pages_of(services, token, space, directory):
             for child in page:
@@ -47,10 +49,11 @@ async def children_of(services: Services, token: Token, space: str, directory: N
 async def copy_below(
     services: Services, token: Token, *, space: SpaceId, request: RequestId, source: NodeId, target: NodeId
 ) -> AsyncGenerator[list[tuple[NodeId, NodeId]], None]:
-    """Copy what is below a directory to below another; yields what each commit copied, and to which nodes.
+    """Copy everything below one directory to below another; yield the pairs of source and copy of each commit.
 
-    Level by level, so that parents are there before their children, and as many nodes by one commit as it takes. The
-    commits' ids follow from `request`: repeated over the same tree they are done once. Raise MutationRefused.
+    Copies level by level, so that parents precede their children, with as many nodes per commit as possible. The ids of
+    the commits are derived from `request`, so that a repetition over the same tree has no further effect. Raise
+    MutationRefused.
     """
     number = 0
     batch = _Batch(space, derived(request, number))
@@ -82,7 +85,7 @@ async def copy_below(
 
 
 class _Batch:
-    """Mutations of one request, and the ids of what they make."""
+    """Mutations of one request, and the ids of the nodes that they create."""
 
     def __init__(self, space: SpaceId, request: RequestId) -> None:
         self.request = request

@@ -1,1 +1,1 @@
-"""Objects in S3, read and written without a copy."""
+"""Objects in S3, read and written without copying their bytes."""

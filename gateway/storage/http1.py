@@ -1,7 +1,8 @@
-"""Requests over HTTP/1.1 to one origin, for large bodies: these go from the socket to where they are used from.
+"""HTTP/1.1 requests to one origin, for large bodies: bytes are received directly into the buffers from which they are
+used.
 
-Libraries hand a body over in pieces that they have copied once or twice, and that is most of what a download through us
-costs besides verifying it. Only what S3 answers is understood: no redirects, no cookies, no compression.
+HTTP libraries copy a body once or twice, which is most of the cost of a download through the gateway besides
+verification. Only features that S3 uses are implemented: no redirects, no cookies, no compression.
 """
 
 from __future__ import annotations
@@ -22,36 +23,39 @@ from syncline.model.blocks import KIB
 
 _CONNECT_SECONDS: Final = 5
 _HEAD_BYTES: Final = 32 * KIB
-"""Maximum size of the head of an answer, in bytes; S3's heads have less than one KiB."""
+"""Maximum size of the header section of an answer in bytes; S3's have less than one KiB."""
 _REFUSAL_BYTES: Final = 64 * KIB
-"""Maximum size of the body of an answer that is no success, in bytes."""
+"""Maximum size in bytes of the body of an error answer."""
 _SCRATCH_BYTES: Final = 4 * KIB
-"""Size of the buffer into which heads come, in bytes. Bytes of a body that come with a head are copied."""
+"""Size in bytes of the buffer that header sections are received into. Bytes of a body that arrive with them are copied.
+"""
 
 
 class BodyTooLarge(Exception):
-    """The body of an answer is larger than what was asked for."""
+    """The body of an answer is larger than requested."""
 
 
 class BadAnswer(ConnectionError):
-    """The peer has sent bytes that are no HTTP."""
+    """The peer has sent invalid HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """A status, and the whole body in parts that lie one after the other."""
+    """A status, and the whole body in consecutive parts."""
 
     status: int
     body: Sequence[memoryview]
     date: str = ""
-    """When it was given, by the clock of the other side, as the header has it."""
+    """The Date header: the time of the answer by the server's clock."""
 
 
 class Origin:
-    """Connections to one scheme, host and port, kept for the next request; at most `connections` at once."""
+    """Persistent connections to one scheme, host and port; at most `connections` at once."""
 
     def __init__(self, url: str, *, connections: int, memory: Segments, tls: ssl.SSLContext | None = None) -> None:
-        """`url` is any of the origin's. `memory` is for bodies. `tls` says whom to trust: else whom the system does."""
+        """`url` is any URL of the origin. `memory` is for bodies. `tls` has the trusted certificates; by default those
+        of the system.
+        """
         parts = urlsplit(url)
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._netloc = parts.netloc
@@ -74,11 +78,11 @@ class Origin:
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], *, body: bytes = b"", most: int, silence: float
     ) -> RawResponse:
-        """The answer, when all of it is there. OSError if there is none, BodyTooLarge.
+        """Return the complete answer. Raise OSError if there is none, or BodyTooLarge.
 
-        Only for what may be repeated: a kept connection that turns out to be closed is not told from one that breaks.
-        `url` is one of the origin's, encoded. `most` is what the body of a success may have, in bytes. After `silence`
-        seconds without a byte, and not later than after twice as many, no more is waited for.
+        Only for idempotent requests: a stale persistent connection cannot be distinguished from a broken one, so the
+        request is sent again. `url` is one of the origin's, encoded. `most` is the maximum size of a successful body,
+        in bytes. The request times out after `silence` seconds without a byte, at the latest after twice as many.
         """
         lines = [f"{method} {url.removeprefix(self._base)} HTTP/1.1", f"host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -95,7 +99,7 @@ class Origin:
                     connection.abort()
                     if kept is None or connection.heard:
                         raise
-                    continue  # The peer closed the idle connection just when it was used again.
+                    continue  # the peer closed the idle connection just when it was used again
                 except BaseException:
                     connection.abort()
                     raise
@@ -121,7 +125,7 @@ class Origin:
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """A connection on which one request at a time is answered."""
+    """A connection for one request at a time."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -132,18 +136,18 @@ class _Connection(asyncio.BufferedProtocol):
         self._watch: asyncio.TimerHandle
         self._silent = True
         self.heard = False
-        """True if anything of the answer has come."""
+        """True if any byte of the answer has arrived."""
         self.reusable = True
         """True if another request may be sent on this connection."""
 
     def abort(self) -> None:
-        """Break it off."""
+        """Close the connection at once."""
         self._transport.abort()
 
     async def ask(self, head: bytes, body: bytes, incoming: _Incoming, silence: float) -> RawResponse:
-        """Send a request; see Origin.request."""
+        """Send a request; the arguments and errors are those of Origin.request."""
         self.heard, self._silent = False, True
-        if self._transport.is_closing():  # The transport has closed and has not told yet.
+        if self._transport.is_closing():  # the transport is closing and has not reported it yet
             raise ConnectionResetError("the connection was closed")
         self._incoming, self._answered = incoming, self._loop.create_future()
         self._watch = self._loop.call_later(silence, self._listen, silence)
@@ -158,7 +162,9 @@ class _Connection(asyncio.BufferedProtocol):
             self._incoming = self._answered = None
 
     def _listen(self, silence: float) -> None:
-        """Cheaper than a new timer for each piece that comes; so it can take up to twice as long."""
+        """Watch for silence with one repeating timer, which is cheaper than a new timer for each piece; a timeout may
+        take twice as long.
+        """
         if self._silent:
             self._end(TimeoutError(f"not a byte for {silence} seconds"))
         self._silent = True
@@ -179,7 +185,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the connection is closed, and end the answer that was waited for."""
+        """Record that the connection is closed, and end the pending answer."""
         self.reusable = False
         self._end(exc if isinstance(exc, OSError) else ConnectionResetError("the connection was closed"))
 
@@ -189,9 +195,9 @@ class _Connection(asyncio.BufferedProtocol):
         return rest or self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take note of `nbytes` bytes in the memory that `get_buffer` gave."""
+        """Process `nbytes` bytes in the memory that `get_buffer` returned."""
         incoming = self._incoming
-        if incoming is None or incoming.complete:  # nobody asked for more
+        if incoming is None or incoming.complete:  # unsolicited bytes
             self.reusable = False
             self.abort()
             return
@@ -206,13 +212,14 @@ class _Connection(asyncio.BufferedProtocol):
             self._end(error)
         else:
             if incoming.complete:
-                # A request that was answered before all of it was sent would go on into the next.
+                # If the answer came before the request was sent completely, the rest of the request would be taken for
+                # the next one.
                 self.reusable = incoming.keeps and not self._transport.get_write_buffer_size()
                 self._end(RawResponse(incoming.status, incoming.parts, incoming.date))
 
 
 class _Incoming:
-    """An answer on its way. Its head is parsed, and the body that follows it is only counted."""
+    """An incoming answer. Its header section is parsed; the bytes of a body with a known length are only counted."""
 
     def __init__(self, memory: Segments, most: int) -> None:
         self._memory = memory
@@ -226,32 +233,32 @@ class _Incoming:
         self.date = ""
         self.parts: list[memoryview] = []
         self.rest: memoryview | None = None
-        """The memory for more of a body whose length is known; None for a head or a chunked body."""
+        """The memory for the rest of a body with a known length; None for a header section or a chunked body."""
         self.complete = False
         self.keeps = False
-        """True if the other side keeps the connection open."""
+        """True if the server keeps the connection open."""
 
     def filled(self, size: int) -> None:
-        """Note that `size` bytes have come into `rest`."""
+        """Record that `size` bytes have arrived in `rest`."""
         assert self.rest is not None
         self._size += size
         self.rest = self.rest[size:] or self._next()
         self.complete = self.rest is None
 
     def _next(self) -> memoryview | None:
-        """A part for what is still to come."""
+        """Return a part for the remaining bytes; None if there are none."""
         assert self._length is not None
         left = self._length - self._size
         if left == 0:
             return None
-        # A part that does not fill a segment has memory of its own, so that nobody holds more than what there is of a
-        # body.
+        # A part that does not fill a segment gets memory of its own size, so that no answer holds more than its body
+        # needs.
         part = self._memory.take() if left >= SEGMENT_BYTES else memoryview(bytearray(left))
         self.parts.append(part)
         return part
 
     def feed(self, data: memoryview) -> None:
-        """Parse bytes that come as long as there is no `rest`. Raise BadAnswer, BodyTooLarge."""
+        """Parse bytes that arrive while there is no `rest`. Raise BadAnswer or BodyTooLarge."""
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
@@ -264,25 +271,25 @@ class _Incoming:
             raise self._fault
 
     def let_go(self) -> None:
-        """Nothing more comes. The parser and this hold each other, and so the parts, until somebody lets go."""
+        """Break the reference cycle between the parser and this object, which would keep the parts in memory."""
         del self._parser
 
     # -- as httptools calls them
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One of the headers."""
+        """Callback of the parser for a header."""
         if name.lower() == b"content-length":
             self._length = int(value)
         elif name.lower() == b"date":
             self.date = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """Callback of the parser for the end of the header section."""
         if self.complete:
             self._fault = BadAnswer("more than one answer")
             return
         status = self._parser.get_status_code()
-        if status < HTTPStatus.OK:  # a word in between
+        if status < HTTPStatus.OK:  # an interim 1xx response
             self._length = None
             return
         self.status = status
@@ -293,7 +300,9 @@ class _Incoming:
             self.rest = self._next()
 
     def on_body(self, data: bytes) -> None:
-        """Some of the body: what came with the head, or all of it piece by piece."""
+        """Callback of the parser for bytes of the body: those that came with the header section, or all of a chunked
+        body.
+        """
         if self._fault is not None:
             return
         if self.rest is not None:
@@ -304,7 +313,7 @@ class _Incoming:
             self._size += len(data)
 
     def on_message_complete(self) -> None:
-        """Note the end of the answer, as the parser tells it."""
+        """Callback of the parser for the end of the answer."""
         self.complete = self.status != 0
 
     def _may_have(self, size: int) -> bool:

@@ -33,35 +33,37 @@ _GET_SILENCE_SECONDS: Final = 20
 _PUT_SECONDS: Final = 60
 _CONNECTIONS: Final = 64
 _KEPT_MEMORY_BYTES: Final = 24 * MIB
-"""About two downloads at full speed."""
+"""Bytes of segments that are kept for reuse: about two downloads at full speed."""
 _CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
 _NOT_THERE: Final = frozenset({S3Error.DENIED, S3Error.BAD_RANGE, S3Error.MISSING})
-"""Denied is what S3 says of a missing key to a role that may not list the bucket, as the gateway's."""
+"""Errors for a missing object. S3 answers DENIED for a missing key to a role that may not list the bucket, as the
+gateway's.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Place:
-    """The place of a bucket: at AWS, or at an endpoint with the bucket in the path."""
+    """The location of a bucket: at AWS, or at an endpoint with the bucket in the path."""
 
     bucket: str
     region: str
     endpoint: str | None
 
     def url(self, key: str) -> str:
-        """The address of an object."""
+        """Return the URL of an object."""
         if self.endpoint is not None:
             return f"{self.endpoint.rstrip('/')}/{self.bucket}/{key}"
         return f"https://{self.bucket}.s3.{self.region}.amazonaws.com/{key}"
 
 
 Signers = Callable[[], Awaitable[ReadOnlyCredentials]]
-"""Gives the credentials to sign with now."""
+"""Function that returns the credentials to sign with now."""
 
 
 class S3ObjectSource:
-    """ObjectSource on the content bucket, in the gateway's own role.
+    """Implements ObjectSource on the content bucket, in the gateway's own role.
 
-    The SDK takes longer for the headers of a GET than the content takes to come, so it finds credentials and no more.
+    The SDK is used only to find credentials: for a GET it takes longer than the transfer of the content.
     """
 
     def __init__(self, origin: Origin, credentials: Signers, place: S3Place) -> None:
@@ -79,7 +81,7 @@ class S3ObjectSource:
         return parts
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
-        # One byte more than there may be tells of an object that is too large.
+        # one extra byte reveals an object that is too large
         data = b"".join(await self._get(space, digest, offset=0, length=most + 1))
         if len(data) > most:
             raise ObjectTooLarge(f"object {digest.hex()} has more than {most} bytes")
@@ -109,7 +111,7 @@ class S3ObjectSource:
 
 
 class S3UploadAddresses:
-    """UploadAddresses by presigned requests of the bucket."""
+    """Implements UploadAddresses by presigned requests to the bucket."""
 
     def __init__(self, place: S3Place, *, now: Callable[[], float] = time.time) -> None:
         self._place = place
@@ -127,7 +129,7 @@ class S3UploadAddresses:
         request = AWSRequest(
             method="PUT",
             url=self._place.url(object_key(space, digest)),
-            # The length is signed too; browsers send it by themselves.
+            # the length is signed too; browsers send it by themselves
             headers={**headers, "content-length": str(size)},
         )
         signer = S3SigV4QueryAuth(
@@ -142,14 +144,14 @@ class S3UploadAddresses:
 
 
 class S3ObjectSink:
-    """ObjectSink on the content bucket: one PUT for each object, with its checksum, only where there is none yet.
+    """Implements ObjectSink on the content bucket: one conditional PUT per object, with its checksum.
 
-    A client of the SDK for each caller's credentials would take more memory and time than signing the one request that
-    there is, so it is signed here and sent as it is.
+    An SDK client for each caller's credentials would take more memory and time than signing the single request, so the
+    request is signed and sent here.
     """
 
     def __init__(self, origin: Origin, place: S3Place) -> None:
-        """`place` is that of S3 as we see it."""
+        """`place` is the location of the bucket as the gateway reaches it."""
         self._origin = origin
         self._place = place
         self._signer = Signer(place.url(""), region=place.region)
@@ -180,12 +182,12 @@ class S3ObjectSink:
 
 
 async def _asked(operation: str, send: Callable[[], Awaitable[RawResponse]], clock: ServerClock) -> RawResponse:
-    """S3's answer, asked again while what is wrong may pass. Raise Unavailable if it does not."""
+    """Return S3's answer; transient errors are retried. Raise Unavailable if they persist."""
     for pause in _RETRIES.pauses():
         with measured("s3", operation) as call:
             try:
                 answer = await send()
-            except OSError:  # TimeoutError is one
+            except OSError:  # includes TimeoutError
                 pass
             else:
                 status = answer.status
@@ -208,7 +210,7 @@ async def _asked(operation: str, send: Callable[[], Awaitable[RawResponse]], clo
 
 
 def _code(refusal: RawResponse) -> str:
-    """The code of an error of S3."""
+    """Return the code in an error answer of S3."""
     found = _CODE.search(b"".join(refusal.body))
     return found[1].decode() if found else ""
 

@@ -1,4 +1,4 @@
-"""Memory for contents on their way, used again and again: what is fresh, the kernel has to make and clear first."""
+"""Reusable memory for contents in transfer: fresh memory would have to be mapped and cleared by the kernel first."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ SEGMENT_BYTES: Final = 512 * KIB
 
 
 class Segments:
-    """Segments of SEGMENT_BYTES each, of which up to `kept` bytes stay here.
+    """Segments of SEGMENT_BYTES each, of which up to `kept` bytes are kept for reuse.
 
-    Nobody gives a segment back. It is free when nobody has a view of it any more, and a bytearray knows that: as long
-    as somebody has one, it refuses to change its size. So no byte can change under somebody who still sends it.
+    Segments are not returned explicitly. A segment is free when no view of it exists any more, which its bytearray
+    detects: it refuses to be resized while a view exists. No byte can therefore change under a reader.
     """
 
     def __init__(self, kept: int) -> None:
@@ -22,13 +22,13 @@ class Segments:
         self._kept: deque[bytearray] = deque()
 
     def take(self) -> memoryview:
-        """A segment that nobody else sees. What is in it is left over."""
-        for _ in range(len(self._kept)):  # the ones taken longest ago first
+        """Return a segment that has no other user. Its contents are undefined."""
+        for _ in range(len(self._kept)):  # the least recently taken first
             segment = self._kept.popleft()
             self._kept.append(segment)
             if _is_free(segment):
                 return memoryview(segment)
-        segment = bytearray(SEGMENT_BYTES + 1)  # memory for a byte more, so that asking moves nothing
+        segment = bytearray(SEGMENT_BYTES + 1)  # one byte of extra capacity, so that the resize check moves no memory
         segment.pop()
         if len(self._kept) < self._most:
             self._kept.append(segment)

@@ -9,8 +9,8 @@ MUTANTS = (
     Mutant(
         "a path of too many bytes is looked through before it is refused",
         "lib/syncline/model/names.py",
-        "    if len(path) > MAX_PATH_BYTES:  # before",
-        "    if False:  # before",
+        "    if len(path) > MAX_PATH_BYTES:  # checked first",
+        "    if False:  # checked first",
         (
             "tests/services/metadata/tree/test_depth.py::"
             "test_how_long_a_path_may_be_is_known_before_any_work_is_done_with_it",
@@ -850,7 +850,7 @@ MUTANTS = (
     Mutant(
         "the sender of a body that came slowly is who the sender was",
         "gateway/dav/app.py",
-        "                person = await self._person(request, names)  # the body may have come slowly\n",
+        "                person = await self._person(request, names)  # again: the body may have come slowly\n",
         "",
         (
             "tests/e2e/test_rights_after_slow_requests.py::test_who_is_removed_while_a_body_comes_is_refused_when_it_has_come",
