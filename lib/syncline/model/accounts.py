@@ -6,14 +6,14 @@ from enum import Enum, IntEnum
 
 
 class Access(Enum):
-    """The purpose of the S3 credentials of a space. The values are those of the wire."""
+    """The purpose of S3 credentials of a space. The values are those of the wire."""
 
     READ = 1
     WRITE = 2
 
 
 class Role(IntEnum):
-    """The rights of a member in a space. Each role includes the ones below it; no grant at all is None.
+    """The rights of a member in a space. Each role includes the ones below it; None stands for no grant.
 
     The values are those of the wire.
     """
@@ -36,7 +36,7 @@ class DeviceKind(Enum):
 
 
 class MailMode(Enum):
-    """The rule by which mail about a space is sent to a member. The values are those of the wire."""
+    """The rule that decides which mail about a space is sent to a member. The values are those of the wire."""
 
     INSTANT = 1
     OFF = 2

@@ -1,6 +1,6 @@
-"""Blocks, packs and manifests: how a content is cut, where its parts lie, and what must hold.
+"""Blocks, packs and manifests: the cutting of contents, the places of their parts, and the invariants.
 
-A block is a content-defined chunk named by its SHA-256. An object is what S3 stores: one block of at least
+A block is a content-defined chunk named by its SHA-256. An object is the unit that S3 stores: one block of at least
 `MIN_BLOCK_BYTES` bytes alone, or a pack of smaller blocks one after the other. Its key is the SHA-256 of its bytes.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 Digest = NewType("Digest", bytes)
-"""SHA-256, 32 bytes."""
+"""A SHA-256, as 32 bytes."""
 
 DIGEST_BYTES = 32
 NO_DIGEST = Digest(bytes(DIGEST_BYTES))
@@ -23,16 +23,18 @@ MIN_BLOCK_BYTES = 512 * KIB
 AVG_BLOCK_BYTES = 2 * MIB
 MAX_BLOCK_BYTES = 8 * MIB
 NORMALIZATION = 2
-"""FastCDC's parameters. Changing one makes every block of every file new."""
+"""Normalisation parameter of FastCDC. A change of any parameter changes every block of every file."""
 
 PACK_BYTES = 8 * MIB
-"""A pack is closed when it reaches this size; none is larger than PACK_BYTES + MIN_BLOCK_BYTES."""
+"""Size in bytes at which a pack is closed; no pack is larger than PACK_BYTES + MIN_BLOCK_BYTES."""
 MAX_PACK_ENTRIES = 4096
 MAX_OBJECT_BYTES = 16 * MIB
-"""No object that is sealed is larger."""
+"""Maximum size of a sealed object, in bytes."""
 
 MAX_INLINE_BLOCKS = 1024
-"""A content of more blocks keeps its manifest in an object of its own, so that a journal entry stays small."""
+"""Maximum number of blocks of an inline manifest. A longer manifest is a separate object, so that a journal entry stays
+small.
+"""
 
 
 class MalformedManifest(ValueError):
@@ -41,7 +43,7 @@ class MalformedManifest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BlockRef:
-    """One block of a content: its digest, and the bytes [offset, offset + length) of the object that hold it."""
+    """One block of a content: its digest, and the bytes [offset, offset + length) of the object that contains it."""
 
     digest: Digest
     length: int
@@ -65,7 +67,7 @@ class Manifest:
 
     @classmethod
     def of(cls, refs: Sequence[BlockRef]) -> Manifest:
-        """The manifest of `refs` in their order, in its shortest form."""
+        """Return the manifest of `refs` in their order, in its shortest form."""
         blocks = b"".join(ref.digest for ref in refs)
         lengths = tuple(ref.length for ref in refs)
         if all(ref.object == ref.digest and ref.offset == 0 for ref in refs):
@@ -79,7 +81,7 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Bytes of the content."""
+        """Size of the content in bytes."""
         return sum(self.lengths)
 
     def check(self) -> None:
@@ -99,11 +101,11 @@ class Manifest:
             raise MalformedManifest("`object_index` points beyond `objects`")
 
     def refs(self) -> Iterator[BlockRef]:
-        """The blocks in order. The manifest must have passed `check`."""
+        """Yield the blocks in order. The manifest must have passed `check`."""
         return map(self.ref, range(len(self.lengths)))
 
     def ref(self, i: int) -> BlockRef:
-        """Block `i`. The manifest must have passed `check`."""
+        """Return block `i`. The manifest must have passed `check`."""
         digest, length = Digest(self.blocks[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]), self.lengths[i]
         if not self.objects:
             return BlockRef(digest, length, digest, 0)
@@ -111,7 +113,7 @@ class Manifest:
         return BlockRef(digest, length, Digest(self.objects[at : at + DIGEST_BYTES]), self.offsets[i])
 
     def object_digests(self) -> Iterator[Digest]:
-        """The objects that hold the blocks; a block's own object may come more than once."""
+        """Yield the objects that contain the blocks; a block's own object may occur more than once."""
         packed = self.objects or self.blocks
         for at in range(0, len(packed), DIGEST_BYTES):
             yield Digest(packed[at : at + DIGEST_BYTES])
@@ -121,7 +123,7 @@ EMPTY_MANIFEST = Manifest()
 
 
 def object_key(space: str, digest: bytes) -> str:
-    """The S3 key of an object of a space."""
+    """Return the S3 key of an object of a space."""
     return f"{key_prefix(space)}{digest.hex()}"
 
 

@@ -1,7 +1,6 @@
-"""Cutting content into blocks: FastCDC with the parameters of `syncline.model.blocks`, in bounded memory.
+"""Cutting of content into blocks: FastCDC with the parameters of `syncline.model.blocks`, in bounded memory.
 
-Both ends cut: a device what it reads from files, the gateway what programs send it that know only WebDAV. Where the
-bytes come from is the caller's matter.
+Both ends cut: a device cuts files, and the gateway cuts uploads of WebDAV clients. The caller supplies the bytes.
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ if TYPE_CHECKING:
 
 
 ReadInto = Callable[[memoryview], int]
-"""Fills a buffer, not empty, from its beginning, and says with how many bytes: none at the end only."""
+"""Function that reads the next bytes into a non-empty buffer, from its beginning, and returns their number; 0 only at
+the end.
+"""
 
 
 class Block(NamedTuple):
-    """A block's bytes, in an object of their own that never changes, and their SHA-256."""
+    """A block's bytes, as an immutable object of their own, and their SHA-256."""
 
     digest: Digest
     data: bytes
@@ -38,7 +39,7 @@ def digest_of(data: bytes | memoryview) -> Digest:
 
 
 class Chunker:
-    """Cuts one content after the other. It is for one thread, since its buffer of `MAX_BLOCK_BYTES` is used again."""
+    """Cuts contents, one after the other. Not thread-safe, since its buffer of `MAX_BLOCK_BYTES` is reused."""
 
     def __init__(self) -> None:
         self._cdc = FastCDC(
@@ -50,11 +51,11 @@ class Chunker:
         self._buffer: memoryview | None = None
 
     def cut(self, read_into: ReadInto) -> Cut:
-        """The blocks of what `read_into` gives until its end. Whatever it raises comes through."""
+        """Cut the bytes from `read_into` up to their end. Errors of `read_into` pass through."""
         return self.begin(read_into)
 
     def begin(self, read_into: ReadInto | None = None) -> Cut:
-        """A content to cut: iterated over if there is `read_into`, else fed as `Cut` says."""
+        """Start cutting a content. With `read_into`, iterate over the result; otherwise feed it as `Cut` describes."""
         if self._buffer is None:
             # Pages of a mapping take memory only once they are written to; most contents are below MAX_BLOCK_BYTES.
             self._buffer = memoryview(mmap.mmap(-1, MAX_BLOCK_BYTES))
@@ -62,10 +63,11 @@ class Chunker:
 
 
 class Cut:
-    """Blocks in order. When the last one has been given out, `digest` and `size` are those of the whole.
+    """Iterator over the blocks of a content, in order. After the last one, `digest` and `size` are those of the whole
+    content.
 
-    Whoever cannot read when asked to feeds it: puts bytes into `room`, says so by `fill`, and takes all that is `ready`
-    when there is no room or when the content has ended.
+    A caller without a `read_into` feeds it: it writes bytes into `room`, reports their number to `fill`, and takes all
+    `ready` blocks when there is no room or when the content has ended.
     """
 
     def __init__(self, cdc: FastCDC, buffer: memoryview, read_into: ReadInto | None) -> None:
@@ -88,11 +90,11 @@ class Cut:
 
     @property
     def held(self) -> memoryview:
-        """The bytes that were read and are not yet part of a block that was given out."""
+        """The bytes that were read and are not part of a returned block yet."""
         return self._buffer[: self._filled]
 
     def fill(self, count: int) -> None:
-        """Note that the caller has read `count` bytes into `room`. A count of 0 means the end of the file."""
+        """Record that the caller has read `count` bytes into `room`. A count of 0 means the end of the file."""
         self._filled += count
         self.ended = not count
 
@@ -104,11 +106,11 @@ class Cut:
             yield from self.ready()
 
     def ready(self) -> Iterator[Block]:
-        """The blocks that are final, of what there is: all of them must be taken."""
+        """Yield the blocks that are final; all of them must be taken."""
         at, filled = 0, self._filled
         for chunk in self._cdc.cut_buf(self._buffer[:filled]):
-            # The position of a cut depends only on the bytes before the cut. So every cut is final, except the end of
-            # what was read so far, unless that is the end of the file or as far as a block may reach.
+            # The position of a cut depends only on the bytes before it. Every cut is therefore final, except the one at
+            # the end of the bytes so far, unless that is the end of the file or the block has its maximum size.
             if chunk.offset + chunk.length == filled and not self.ended and chunk.length < MAX_BLOCK_BYTES:
                 break
             at = chunk.offset + chunk.length
@@ -120,7 +122,7 @@ class Cut:
         self.size += len(data)
         own = hashlib.sha256(data, usedforsecurity=False)
         if self._whole is None:
-            # The whole begins with the first block: a file of one block is hashed once.
+            # The hash of the whole starts as a copy of the first block's, so that a file of one block is hashed once.
             self._whole = own.copy()
         else:
             self._whole.update(data)

@@ -9,7 +9,7 @@ from syncline.model.identifiers import SpaceId
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:
-    """The space is now at sequence `seq`. What has changed is always pulled from the journal."""
+    """The space is now at sequence number `seq`. The changes themselves are always pulled from the journal."""
 
     space: SpaceId
     seq: int

@@ -30,36 +30,38 @@ class Kind(Enum):
 
 
 RETRY_AFTER: Final = "retry_after_seconds"
-"""The detail of an error that says how long to wait before the same call is repeated."""
+"""Key in an error's details for the seconds to wait before the same call is repeated."""
 
 
 _LEAST_PAUSES: Final = (0.02, 0.04, 0.08, 0.16, 0.25)
-"""The least pauses between attempts, in seconds; the last one holds for all further attempts."""
+"""Minimum pauses between attempts, in seconds; the last one is used for all further attempts."""
 _SPREAD: Final = 0.2
 
 
 def jittered_pause_seconds(told: float, number: int) -> float:
-    """Return the seconds to wait, for the `number`th time (from 1), before a call is repeated that a limit refused.
+    """Return the seconds to wait before a call that a limit refused is repeated for the `number`th time (from 1).
 
-    `told` is in seconds. A limit tells all whom it refuses the same moment, at which it admits one of them. So whoever
-    waits is a little late, at random, and does not come again at once however often it was too late.
+    `told` is the limit's own figure in seconds. A limit tells all refused callers the same moment, at which it admits
+    one of them. A random delay is added, so that these callers do not all return at once, however often a caller was
+    too late.
     """
     least = _LEAST_PAUSES[min(number, len(_LEAST_PAUSES)) - 1]
     return max(told, least) * (1 + _SPREAD * random.random())  # noqa: S311 - spreads load, no secret
 
 
 class SynclineError(Exception):
-    """Base of all errors that a caller can meet.
+    """Base of all errors that a caller can receive.
 
-    The text is for people: what happened and what to do. `details` are short machine-readable
-    strings that go along in ErrorInfo.metadata; they must never hold a secret.
+    The text is for people: what happened and what to do. `details` are short machine-readable strings in
+    ErrorInfo.metadata; they must never contain a secret.
     """
 
     reason: ClassVar[str] = "INTERNAL"
     kind: ClassVar[Kind] = Kind.INTERNAL
 
     pause_seconds: ClassVar[float | None] = None
-    """The seconds to wait before the same call is repeated, where an error of this class asks for a pause; else None.
+    """The seconds to wait before the same call is repeated, for errors of this class that ask for a pause; otherwise
+    None.
     """
 
     def __init__(self, message: str = "", **details: str) -> None:
@@ -81,7 +83,7 @@ class SynclineError(Exception):
 
     @property
     def passing(self) -> bool:
-        """True if the same call may work later, which is so after a passing fault, or when a limit says to come again.
+        """True if the same call may succeed later, after a transient fault or the pause that a limit asks for.
 
         Such a call may have been carried out nevertheless.
         """

@@ -31,28 +31,30 @@ _TEXT_ID = re.compile(r"[a-z2-7]{26}")
 
 
 def new_text_id() -> str:
-    """128 random bits as 26 characters of lower-case base32: a space, user, device or link id."""
+    """Return 128 random bits as 26 characters of lower-case base32: a space, user, device or link id."""
     return base64.b32encode(secrets.token_bytes(ID_BYTES)).decode().rstrip("=").lower()
 
 
 def new_request_id() -> RequestId:
-    """16 random bytes that name one mutation request for ever."""
+    """Return 16 random bytes that identify one mutation request."""
     return RequestId(secrets.token_bytes(ID_BYTES))
 
 
 def created_node_id(space: SpaceId, request: RequestId, index: int) -> NodeId:
-    """The id of the node that mutation `index` of a request creates.
+    """Return the id of the node that mutation `index` of a request creates.
 
-    It follows from the request, so that later mutations of the same request can name it, a repeated
-    request names the same node, and nobody can choose the id of somebody else's node. Ids are spread
-    evenly over the first byte, which selects the table partition.
+    The id is derived from the request, so that later mutations of the same request can refer to the node, a repeated
+    request creates the same node, and nobody can choose the id of another user's node. Ids are evenly distributed over
+    the first byte, which selects the table partition.
     """
     seed = b"syncline node\0" + space.encode() + b"\0" + request + index.to_bytes(4, "big")
     return NodeId(hashlib.sha256(seed).digest()[:ID_BYTES])
 
 
 def parse_text_id(text: str, *, what: str) -> str:
-    """`text` if it has the form of a space, user, device or link id; else InvalidArgument naming `what`."""
+    """Return `text` if it has the form of a space, user, device or link id. Otherwise raise InvalidArgument naming
+    `what`.
+    """
     if not text:
         raise InvalidArgument(f"{what} is missing", field=what)
     if not _TEXT_ID.fullmatch(text):
@@ -61,7 +63,7 @@ def parse_text_id(text: str, *, what: str) -> str:
 
 
 def parse_id(raw: bytes, *, what: str) -> bytes:
-    """`raw` if it has the form of a node or request id; else InvalidArgument naming `what`."""
+    """Return `raw` if it has the form of a node or request id. Otherwise raise InvalidArgument naming `what`."""
     if not raw:
         raise InvalidArgument(f"{what} is missing: {ID_BYTES} bytes", field=what)
     if len(raw) != ID_BYTES:

@@ -1,7 +1,7 @@
-"""Names of nodes and paths: the rules that every node's name keeps, whoever sends it.
+"""Names of nodes and paths: the rules that apply to every name, whoever sends it.
 
-A name is NFC Unicode, 1 to 255 bytes of UTF-8, without '/' and NUL, and neither "." nor "..". A path is
-at most 128 names joined by '/', at most 4,096 bytes; the empty path is the root.
+A name is NFC Unicode, 1 to 255 bytes of UTF-8, without '/' and NUL, and neither "." nor "..". A path is at most 128
+names joined by '/', at most 4,096 bytes; the empty path is the root.
 """
 
 from __future__ import annotations
@@ -14,28 +14,26 @@ from syncline.model.errors import InvalidArgument
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096
 MAX_PATH_NAMES = 128
-"""The maximum number of names in a path. What is done to one node costs as many steps as there are directories above
-the node.
-"""
+"""Maximum number of names in a path. Operations on a node take as many steps as there are directories above it."""
 
 _PLAIN = re.compile(r"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[^/\0]{1,255})*")
-"""An ASCII path that keeps all rules but that of its length: as most paths do, this is one step for all their names."""
+"""Pattern of an ASCII path that keeps all rules except the maximum length: one match checks all names of most paths."""
 
 _LONGEST_SUFFIX_BYTES = 32
-"""A longer 'extension' is part of the name."""
+"""Maximum size of a file name extension in bytes; a longer suffix is part of the name."""
 
 RESERVED_AT_ROOT = ".syncline"
-"""The directory in a synced folder that is the client's own; never synced."""
+"""The client's private directory in a synced folder; never synced."""
 SCRATCH_PREFIX = ".syncline-tmp-"
-"""The beginning of the names of directories in which commands write what is not whole yet; never synced."""
+"""Prefix of the names of temporary directories of commands; never synced."""
 
 
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
 _TOO_DEEP = f"the path has more than {MAX_PATH_NAMES} names"
 _DECOMPOSED = 4
-"""Characters that become one by normalisation, at most."""
+"""Maximum number of characters that normalisation composes into one."""
 _SHOWN = 200
-"""Characters of a path that an error repeats."""
+"""Maximum number of characters of a path that an error repeats."""
 
 
 def name_problem(name: str) -> str | None:
@@ -58,7 +56,7 @@ def name_problem(name: str) -> str | None:
 
 
 def normalize(name: str) -> str:
-    """The name as it travels: Unicode normal form C."""
+    """Return the name in Unicode normal form C (NFC), as it is sent."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -66,7 +64,7 @@ def path_problem(path: str) -> str | None:
     """Return the reason that `path` is not names joined by '/', in words for people; None if it is. The empty path is
     the root.
     """
-    if len(path) > MAX_PATH_BYTES:  # before anything is done with it; no character has less than a byte
+    if len(path) > MAX_PATH_BYTES:  # checked first; no character has less than a byte
         return _TOO_LONG
     if path.count("/") >= MAX_PATH_NAMES:
         return _TOO_DEEP
@@ -83,14 +81,18 @@ def path_problem(path: str) -> str | None:
 
 
 def parse_path(path: str, *, what: str = "path") -> tuple[str, ...]:
-    """The names of a path from the root, none for the root. InvalidArgument naming `what` if it breaks a rule."""
+    """Return the names of a path from the root, none for the root. Raise InvalidArgument naming `what` if it breaks a
+    rule.
+    """
     if problem := path_problem(path):
         raise InvalidArgument(f"{what} {path[:_SHOWN]!r}: {problem}", field=what)
     return tuple(path.split("/")) if path else ()
 
 
 def with_mark(name: str, mark: str) -> str:
-    """A name that tells a copy from `name` by a mark before its extension, shortened so that it keeps the rules."""
+    """Return the name of a copy: `name` with a mark before its extension, shortened so that the rules for names
+    hold.
+    """
     stem, dot, suffix = name.rpartition(".")
     if not stem or len(suffix.encode()) > _LONGEST_SUFFIX_BYTES:
         stem, dot, suffix = name, "", ""
@@ -99,13 +101,13 @@ def with_mark(name: str, mark: str) -> str:
 
 
 def shortened(text: str, size: int) -> str:
-    """The beginning of `text` that has at most `size` bytes, not cut within a character."""
+    """Return the longest prefix of `text` with at most `size` bytes, not cut within a character."""
     return text.encode()[:size].decode(errors="ignore")
 
 
 def split_path(path: str) -> tuple[str, ...]:
-    """Parse a path that a person typed or that an address holds: as `parse_path`, but slashes at the beginning and the
-    end mean nothing.
+    """Parse a path that a person typed or that an address contains: as `parse_path`, but ignoring slashes at the
+    beginning and the end.
     """
     return parse_path(path.strip("/"))
 
@@ -113,7 +115,7 @@ def split_path(path: str) -> tuple[str, ...]:
 def normalized_path(path: str) -> tuple[str, ...]:
     """Parse a path that some systems send decomposed: as `split_path`, after Unicode normalisation to NFC.
 
-    Normalisation takes the square of a run of combining marks, so each name is known to be short before it.
+    Normalisation takes quadratic time on a run of combining marks, so the length of each name is checked first.
     """
     names = path.strip("/").split("/")
     if len(path) > _DECOMPOSED * MAX_PATH_BYTES or any(len(name) > _DECOMPOSED * MAX_NAME_BYTES for name in names):

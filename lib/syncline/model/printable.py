@@ -41,17 +41,21 @@ _LETTERS: Final = range(0xDCA0, 0xDD00)
 
 
 def harmless(text: str) -> str:
-    r"""`text` in one line, with what steers or cannot be seen shown as `\n`, `\x1b` or `\u202e`."""
+    r"""Return `text` in one line, with control and invisible characters escaped as `\
+    `, `\\x1b` or `\\u202e`.
+    """
     return _replaced(text, _shown)
 
 
 def spaced(text: str) -> str:
-    """`text` in one line, with a space in place of what steers or cannot be seen."""
+    """Return `text` in one line, with a space in place of each control or invisible character."""
     return _replaced(text, lambda _: " ")
 
 
 def harmless_json(value: Any) -> str:
-    """`value` as JSON in one line: the same to whoever parses it, and nothing that steers to a terminal."""
+    """Return `value` as JSON in one line: it parses to the same value, and contains nothing that controls a
+    terminal.
+    """
     return _changed(json.dumps(value, ensure_ascii=False), _json_escape)
 
 

@@ -1,7 +1,7 @@
-"""The retry policy: the number of attempts and the pauses between them, for what may succeed later.
+"""The retry policy: the number of attempts and the pauses between them.
 
-This module is the one place that says so for S3, DynamoDB and mail. It decides nothing about which faults pass: whoever
-makes the call knows that. Decision 56 tells why no library does this.
+This module is the only place with such numbers for S3, DynamoDB and mail. It does not decide which faults are
+transient: the caller knows that. Decision 56 gives the reasons for not using a library.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Exponential back-off: each pause is `factor` times the one before it, up to a longest one."""
+    """Exponential back-off: each pause is `factor` times the one before it, up to a maximum."""
 
     first_pause_seconds: float
     max_pause_seconds: float
     factor: float = 2.0
     max_attempts: int = 1
-    """The first attempt counts too. `pauses` goes by this number; `pause_seconds` has no end."""
+    """Maximum number of attempts, including the first one, for `pauses`; `pause_seconds` has no such limit."""
     jitter: float = 0.5
-    """The share of a pause, from 0 to 1, that is random, so that those who failed together do not return together."""
+    """The random share of a pause, from 0 to 1, which keeps callers that failed together from retrying together."""
 
     def pause_seconds(self, failures: int) -> float:
-        """Return the pause in seconds after so many failures in a row (from 1 on), without jitter."""
+        """Return the pause in seconds after `failures` consecutive failures (from 1 on), without jitter."""
         try:
             return min(self.first_pause_seconds * self.factor ** max(failures - 1, 0), self.max_pause_seconds)
         except OverflowError:

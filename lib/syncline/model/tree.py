@@ -1,4 +1,4 @@
-"""The values that a space consists of: nodes, their contents, and the changes that a client asks for."""
+"""The values of a space: nodes, their contents, and the changes that a client requests."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from syncline.model.identifiers import NodeId
 from syncline.model.verdicts import Verdict
 
 MAX_MUTATIONS = 2000
-"""Mutations in one request."""
+"""Maximum number of mutations in one request."""
 MAX_REQUEST_BYTES = 300_000
-"""Serialised mutations in one request: what a journal entry can hold beside their results."""
+"""Maximum serialised size of the mutations in one request, in bytes, which leaves room for their results in a journal
+entry.
+"""
 MAX_CHECK_BATCH = 1000
-"""Files in one batch of a version check."""
+"""Maximum number of files in one batch of a version check."""
 
 
 FIRST_TIME_NS, LAST_TIME_NS = -(1 << 63), (1 << 63) - 1
-"""The times that can be stored, in nanoseconds since 1970."""
+"""The first and the last time that can be stored, in nanoseconds since 1970."""
 
 
 class NodeKind(Enum):
@@ -33,9 +35,9 @@ class NodeKind(Enum):
 class Content:
     """One immutable content of a file or symlink.
 
-    `digest` is the SHA-256 of the whole (of the target's UTF-8 for a symlink), `size` in bytes, `mtime_ns` in
-    nanoseconds since 1970; a time that 64 bits cannot hold becomes the nearest that they can (years 1677 to 2262).
-    `manifest_object`, if not empty, is a sealed object that holds the manifest.
+    `digest` is the SHA-256 of the whole content (for a symlink, of the target's UTF-8), `size` its size in bytes,
+    `mtime_ns` its modification time in nanoseconds since 1970; a time outside of 64 bits is replaced by the nearest one
+    inside (years 1677 to 2262). `manifest_object`, if not empty, is a sealed object that contains the manifest.
     """
 
     digest: Digest
@@ -52,16 +54,16 @@ class Content:
 
 
 def fitting_time_ns(time_ns: int) -> int:
-    """The time, or the nearest that can be stored."""
+    """Return the time, or the nearest one that can be stored."""
     return max(FIRST_TIME_NS, min(time_ns, LAST_TIME_NS))
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node's whole state as of journal entry `seq`.
+    """A node's complete state as of journal entry `seq`.
 
-    `version` is 0 and `content` None for a directory. `deleted_at_ms` is 0 unless the node was deleted itself; it is
-    live when neither it nor an ancestor is deleted. Times are milliseconds since 1970.
+    `version` is 0 and `content` None for a directory. `deleted_at_ms` is 0 unless the node itself was deleted; it is
+    live if neither it nor an ancestor is deleted. Times are milliseconds since 1970.
     """
 
     id: NodeId
@@ -79,7 +81,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a file: number, content, and who made it where and when (milliseconds since 1970)."""
+    """One version of a file: its number, its content, its author and device, and its time (milliseconds since 1970)."""
 
     number: int
     content: Content
@@ -90,7 +92,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class CreateNode:
-    """Make a node; its id follows from the request (`syncline.model.identifiers.created_node_id`)."""
+    """Create a node; its id is derived from the request (`syncline.model.identifiers.created_node_id`)."""
 
     parent: NodeId
     name: str
@@ -109,7 +111,7 @@ class UpdateContent:
 
 @dataclass(frozen=True, slots=True)
 class MoveNode:
-    """Move or rename a node that is at `from_parent`/`from_name`, with all that is below it."""
+    """Move or rename the node at `from_parent`/`from_name`, with everything below it."""
 
     node: NodeId
     from_parent: NodeId
@@ -120,10 +122,10 @@ class MoveNode:
 
 @dataclass(frozen=True, slots=True)
 class DeleteNode:
-    """Put a node, whose current version is `base_version`, into the trash with all that is below it.
+    """Move a node, whose current version is `base_version`, to the trash with everything below it.
 
-    With `discard`, a node of which nothing would be lost does not come into the trash: an empty directory, or a file
-    each of whose versions is empty or one of the last of the file `kept_in`.
+    With `discard`, a node whose removal loses nothing leaves no trace in the trash: an empty directory, or a file each
+    of whose versions is empty or one of the last versions of the file `kept_in`.
     """
 
     node: NodeId
@@ -134,7 +136,7 @@ class DeleteNode:
 
 @dataclass(frozen=True, slots=True)
 class RestoreNode:
-    """Take a node out of the trash; `parent` and `name`, where given, say where to."""
+    """Restore a node from the trash; `parent` and `name`, if given, are its new place."""
 
     node: NodeId
     parent: NodeId | None = None
@@ -143,7 +145,7 @@ class RestoreNode:
 
 @dataclass(frozen=True, slots=True)
 class RestoreVersion:
-    """Make version `version` of a file, whose current version is `base_version`, its newest again."""
+    """Make version `version` of a file, whose current version is `base_version`, its newest version."""
 
     node: NodeId
     version: int
@@ -166,9 +168,9 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The verdict on one mutation, and the node: its new state if accepted, else the one that stands in the way.
+    """The verdict on one mutation, and a node: its new state if the mutation was accepted, otherwise the blocking node.
 
-    `change` says what an accepted mutation did, `moved_from` where it took the node from.
+    `change` is the effect of an accepted mutation, `moved_from` the place that a move took the node from.
     """
 
     verdict: Verdict

@@ -1,6 +1,6 @@
-"""Verdicts of the metadata service about what a client sends: changes, uploaded objects, and files to compare.
+"""Verdicts of the metadata service on what clients send: changes, uploaded objects, and files to compare.
 
-The values of all three are those of the wire, where each is described.
+The values of all three enums are those of the wire, where each is described.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Verdict(Enum):
 
     @property
     def text(self) -> str:
-        """The meaning of the verdict in words for people: a clause without a capital and without a full stop.
+        """The meaning of the verdict for people: a clause without a capital and without a full stop.
 
-        The command line, the sync engine, the HTTP API and WebDAV tell a refusal by this text. The web app has a copy
+        The command line, the sync engine, the HTTP API and WebDAV use this text for a refusal. The web app has a copy
         in `gateway/web/verdicts.js`, which a test compares. Only the command line adds hints, which name its commands.
         """
         return _TEXTS[self]
@@ -82,12 +82,14 @@ class SealVerdict(Enum):
 
     @property
     def put_again(self) -> bool:
-        """True if the object is not there, or was removed because it is wrong: the right bytes can be put again."""
+        """True if the object does not exist, or was removed because it was wrong: the right bytes can be uploaded
+        again.
+        """
         return self in (SealVerdict.OBJECT_MISSING, SealVerdict.SIZE_MISMATCH, SealVerdict.CHECKSUM_MISMATCH)
 
 
 class Difference(Enum):
-    """The difference of a local file from the space."""
+    """The difference between a local file and the space."""
 
     CONTENT = 1
     UNKNOWN = 2

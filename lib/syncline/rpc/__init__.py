@@ -1,7 +1,7 @@
-"""The transport of calls, for both ends: channels, errors, retries, request ids and traces."""
+"""Transport of calls, for both ends: channels, errors, retries, request ids and traces."""
 
 import os
 
-# gRPC's core logs beside Python's logging, in a form of its own; what fails there raises an error too. It reads this
-# when it is imported.
+# gRPC's core writes its own log beside Python's; its failures also raise errors. The variable is read when grpc is
+# imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

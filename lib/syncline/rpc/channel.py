@@ -1,7 +1,7 @@
-"""Channels to a service: deadlines, retries, authorization, request ids and traces are added here, for all calls.
+"""Channels to a service, which add deadlines, retries, authorization, request ids and traces to all calls.
 
-Needs only grpc, since clients use it as well as services. Both flavours wrap the channel rather than use grpc's
-client interceptors, which make a task per call (aio) and leave out kinds of calls that an instance shares.
+Depends only on grpc, since both clients and services use it. Both flavours wrap the channel instead of using grpc's
+client interceptors, which create a task per call (aio) and do not cover every kind of call with one instance.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from typing import Self
 
 Authorization: TypeAlias = Callable[[], str | None]
-"""Gives the token for a call, or None to call without one. It must not block for long."""
+"""Function that returns the token for a call, or None to call without one. It must not block for long."""
 
 MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 
 _CONNECTIONS: Final = 32
-"""Maximum number of connections of one channel to one address. With a single connection, calls beyond what a server
-allows on a connection would wait until another call ends, which a watch does after hours.
+"""Maximum number of connections of one channel to one address. With a single connection, calls above a server's limit
+per connection would wait until another call ends, which for a watch takes hours.
 """
 _RETRY_POLICY = {
     "maxAttempts": 4,
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    # CANCELLED comes from a server whose grace ran out while it stopped; cancelling locally is never retried.
+    # CANCELLED comes from a server whose grace period ended during its shutdown; a local cancellation is never retried.
     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 
@@ -51,11 +51,11 @@ def aio_channel(
     root_certificates: bytes | None = None,
     max_receive_bytes: int = MAX_RECEIVE_BYTES,
 ) -> grpc.aio.Channel:
-    """A channel for asyncio; `async with` it or close it.
+    """Return a channel for asyncio, to be used in `async with` or closed.
 
-    `idempotent` holds full names of methods (`pkg.Service/Method`) or of whole services (`pkg.Service`); those are
-    repeated on passing faults. `timeout` (seconds) is the deadline of unary calls that give none themselves. It goes
-    through no proxy, since the services are neighbours.
+    `idempotent` has full names of methods (`pkg.Service/Method`) or of whole services (`pkg.Service`); their calls are
+    repeated on transient faults. `timeout` (seconds) is the deadline of unary calls without one of their own. The
+    channel uses no proxy, since the services are on the same network.
     """
     options = [*_options(idempotent, max_receive_bytes), *_through(None)]
     channel = (
@@ -77,7 +77,7 @@ def sync_channel(
     proxy: str | None = None,
     max_receive_bytes: int = MAX_RECEIVE_BYTES,
 ) -> grpc.Channel:
-    """The same for threads; `with` it or close it. `proxy` is an HTTP proxy, `http://host:port`, to go through."""
+    """Return the same for threads, to be used in `with` or closed. `proxy` is an HTTP proxy to use, `http://host:port`."""
     options = [*_options(idempotent, max_receive_bytes), *_through(proxy)]
     channel = (
         grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
@@ -88,14 +88,16 @@ def sync_channel(
 
 
 def service_config(idempotent: Iterable[str]) -> str:
-    """The gRPC service config, as JSON, that repeats the `idempotent` methods and opens connections as needed."""
+    """Return the gRPC service config, as JSON, that repeats the `idempotent` methods and opens connections as
+    needed.
+    """
     names = []
     for name in idempotent:
         service, _, method = name.strip("/").partition("/")
         names.append({"service": service, "method": method} if method else {"service": service})
     config = {
         "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
-        # A service allows so many calls on a connection; the gateway has everybody's on one channel.
+        # A service limits the calls on a connection; the gateway has the calls of all users on one channel.
         "connectionScaling": {"maxConnectionsPerSubchannel": _CONNECTIONS},
     }
     return json.dumps(config)
@@ -107,23 +109,25 @@ def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[st
         ("grpc.service_config", service_config(idempotent)),
         ("grpc.enable_retries", 1),
         ("grpc.max_connections_per_subchannel_cap", _CONNECTIONS),
-        # A server that does not expect pings answers 'Too many pings' to anything more frequent than 5 minutes.
+        # A server that does not expect pings answers 'Too many pings' to anything more frequent than every 5 minutes.
         ("grpc.keepalive_time_ms", 330_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 0),
-        # The default grows to two minutes, long after a restarted service is back.
+        # The default grows to two minutes, which would delay calls long after a service has restarted.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
 
 
 def _through(proxy: str | None) -> list[tuple[str, Any]]:
-    """gRPC would take a proxy from variables by rules of its own; whoever makes a channel decides instead."""
+    """Return the proxy options. gRPC would read proxy variables by rules of its own; the creator of a channel decides
+    instead.
+    """
     return [("grpc.enable_http_proxy", 0)] if proxy is None else [("grpc.http_proxy", proxy)]
 
 
 class _Calls:
-    """A multi-callable that adds what the channel promises, then calls `inner`; the same for all kinds and flavours."""
+    """A multi-callable that adds the channel's features and then calls `inner`; the same for all kinds and flavours."""
 
     def __init__(self, inner: Any, authorization: Authorization | None, timeout: float | None) -> None:
         self._inner = inner
@@ -150,7 +154,7 @@ class _Calls:
         )
 
     def traced(self, method: str) -> _Calls:
-        """The same, told as spans if this process traces."""
+        """Return the same with spans, if this process traces."""
         return _TracedCalls(self, method) if traces.on() else self
 
     def _metadata(self, given: Any) -> Sequence[tuple[str, str | bytes]]:
@@ -167,10 +171,10 @@ class _Calls:
 
 
 class _TracedCalls(_Calls):
-    """Calls as spans. A span ends when its call does, which for streams may be much later."""
+    """Calls with spans. A span ends when its call does, which for streams may be much later."""
 
     def __init__(self, calls: _Calls, method: str) -> None:
-        super().__init__(calls._inner, calls._authorization, calls._timeout)  # one more of its kind
+        super().__init__(calls._inner, calls._authorization, calls._timeout)  # another instance of the same class
         self._service, self._method = method.strip("/").rsplit("/", 1)
 
     def _start(
@@ -200,23 +204,23 @@ class _TracedCalls(_Calls):
 
 
 def _end_with(answer: Any, span: traces.Span) -> None:
-    """End the span of a call when that ends; what is no call is the response itself."""
+    """End the span of a call when the call ends; an answer that is no call is the response itself."""
     call: Any = answer[1] if isinstance(answer, tuple) else answer
     if isinstance(call, grpc.aio.Call):
         call.add_done_callback(lambda call: _end_soon(call, span))
     elif isinstance(call, grpc.Future):
-        ended: Any = call  # a Call too, which has a code
+        ended: Any = call  # also a Call, which has a code
         call.add_done_callback(lambda _: _end(span, ended.code()))
     else:
         _end(span, grpc.StatusCode.OK)
 
 
 _ending: set[asyncio.Task[None]] = set()
-"""The event loop itself does not keep its tasks."""
+"""References to running tasks, since the event loop keeps none."""
 
 
 def _end_soon(call: grpc.aio.Call, span: traces.Span) -> None:
-    """Only a coroutine can ask for the code, even of a call that has ended."""
+    """End the span in a task, since only a coroutine can read the code, even of a call that has ended."""
 
     async def end() -> None:
         _end(span, await call.code())
@@ -234,7 +238,7 @@ def _end(span: traces.Span, code: grpc.StatusCode) -> None:
 
 
 class _Wrapped:
-    """The part that both flavours of channel have in common: unary calls get the default deadline, streams get none."""
+    """The common part of both flavours of channel: unary calls get the default deadline, streams get none."""
 
     def __init__(self, inner: Any, authorization: Authorization | None, timeout: float) -> None:
         self._inner = inner

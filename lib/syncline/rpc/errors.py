@@ -1,6 +1,6 @@
-"""The one table from a kind of error to gRPC and HTTP, and the way of an error over the wire and back.
+"""The table that maps kinds of errors to gRPC and HTTP, and the encoding and decoding of errors on the wire.
 
-Needs only grpc and the common protos, since clients use it as well as servers.
+Depends only on grpc and the common protos, since both clients and servers use it.
 """
 
 from __future__ import annotations
@@ -51,26 +51,28 @@ TABLE: Final[Mapping[Kind, Wire]] = MappingProxyType(
 )
 
 MAX_TEXT_BYTES: Final = 1024
-"""Maximum size of the text of an error, in bytes. Encoded in trailers it may have three times as many, and a call
-fails with trailers of more than 16 KiB.
+"""Maximum size of the text of an error, in bytes. Its encoding in trailers may take three times as many, and a call
+fails if the trailers exceed 16 KiB.
 """
 _TOO_LARGE: Final = ("larger than max", "metadata size exceeds")
-"""Words by which grpc's own texts about limits are known: they carry no reason."""
+"""Substrings by which grpc's own errors about limits are recognised: they carry no reason."""
 _KIND_OF_CODE = {wire.grpc: kind for kind, wire in TABLE.items()}
 
 
 def grpc_code(error: SynclineError) -> grpc.StatusCode:
-    """The gRPC status code of `error`."""
+    """Return the gRPC status code of `error`."""
     return TABLE[error.kind].grpc
 
 
 def http_status(error: SynclineError) -> int:
-    """The HTTP status of `error`."""
+    """Return the HTTP status of `error`."""
     return TABLE[error.kind].http
 
 
 def status_of(error: SynclineError) -> status_pb2.Status:
-    """`error` as google.rpc.Status: one ErrorInfo (reason, domain, details), and RetryInfo if it asks to wait."""
+    """Return `error` as google.rpc.Status: one ErrorInfo (reason, domain, details), and RetryInfo if it asks to
+    wait.
+    """
     status = status_pb2.Status(code=grpc_code(error).value[0], message=_text(error))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.details))
     status.details.add().Pack(info)
@@ -82,7 +84,7 @@ def status_of(error: SynclineError) -> status_pb2.Status:
 
 
 def _text(error: SynclineError) -> str:
-    """Return the text of an error, as much of it as fits into the trailers, which have it twice."""
+    """Return the text of an error, shortened so that the trailers, which contain it twice, stay within their limit."""
     return str(error).encode(errors="replace")[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 
@@ -92,7 +94,7 @@ async def abort(
     *,
     metadata: tuple[tuple[str, str | bytes], ...] = (),
 ) -> Never:
-    """End the call with `error`; `metadata` goes along in the trailers."""
+    """End the call with `error`; `metadata` is added to the trailers."""
     details = (DETAILS_KEY, status_of(error).SerializeToString())
     try:
         await context.abort(grpc_code(error), _text(error), (*metadata, details))
@@ -104,8 +106,9 @@ async def abort(
 def _let_go_at_the_end(aborted: grpc.aio.AbortError) -> None:
     """Clear the traceback and the context of an exception when its call has ended.
 
-    grpc keeps the exception with the call, and its traceback has the frames that hold the call and its messages. Such
-    a circle lasts until Python's collector looks at old objects, and by then refused requests would fill the memory.
+    grpc keeps the exception with the call, and its traceback refers to the frames that hold the call and its messages.
+    This reference cycle lasts until Python's garbage collector visits old objects, and by then refused requests would
+    fill the memory.
     """
 
     def let_go(_: object) -> None:
@@ -120,14 +123,14 @@ def _let_go_at_the_end(aborted: grpc.aio.AbortError) -> None:
 
 
 def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
-    """The SynclineError that the other side raised, by its reason.
+    """Return the SynclineError that the other side raised, by its reason.
 
-    A reason that is not known here gives a SynclineError of that reason whose kind follows from the code.
-    DEADLINE_EXCEEDED gives Unavailable, whichever side's patience has ended. Failures that carry no reason: UNAVAILABLE
-    and CANCELLED give Unavailable, UNAUTHENTICATED gives Unauthenticated, anything else gives None, since it says
-    nothing that a caller could act on. RESOURCE_EXHAUSTED without a reason is said by grpc: RequestTooLarge where a
-    message or the metadata has more bytes than it takes, whichever way it went, else Unavailable. INTERNAL gives
-    Unavailable if no server of ours said it: a balancer resets a stream so when the process behind it is gone.
+    An unknown reason becomes a SynclineError with that reason, whose kind follows from the code. DEADLINE_EXCEEDED
+    becomes Unavailable, whichever side timed out. Failures without a reason: UNAVAILABLE and CANCELLED become
+    Unavailable, UNAUTHENTICATED becomes Unauthenticated, and anything else becomes None, since a caller could not act
+    on it. RESOURCE_EXHAUSTED without a reason is grpc's own: it becomes RequestTooLarge if a message or the metadata
+    exceeds a limit, in either direction, otherwise Unavailable. INTERNAL becomes Unavailable if it does not come from a
+    server of ours: a balancer resets a stream in this way when its backend disappears.
     """
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return None
@@ -141,12 +144,12 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
         known = _class_for(info.reason) or _unknown_class(info.reason, _KIND_OF_CODE.get(code, Kind.INTERNAL))
         revived = _revive(known, text, info.metadata)
         if revived.retry_after_seconds is None and (pause := _retry_seconds(trailers)) is not None:
-            # A class that is not known here says nothing of how long to wait.
+            # for an unknown class, the default pause is unknown as well
             revived.details = {**revived.details, RETRY_AFTER: str(pause)}
         return revived
     if code is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(f"the service does not answer, try again later ({text})")
-    if code is grpc.StatusCode.CANCELLED:  # by the other side: whoever cancels a call of their own hears of no error
+    if code is grpc.StatusCode.CANCELLED:  # by the other side: a local cancellation raises no error here
         return Unavailable("the service stopped in the midst of an answer; try again")
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(text)
@@ -161,7 +164,7 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
 
 @contextmanager
 def rpc_errors() -> Iterator[None]:
-    """Around a call: the other side's error as the SynclineError that it raised; what says nothing stays as it is."""
+    """Raise the other side's error as a SynclineError within the block; other failures pass through."""
     try:
         yield
     except grpc.RpcError as error:
@@ -172,7 +175,7 @@ def rpc_errors() -> Iterator[None]:
 
 
 def _details(trailers: Any) -> Iterator[Any]:
-    """The details of the google.rpc.Status in the trailers."""
+    """Yield the details of the google.rpc.Status in the trailers."""
     for key, value in trailers:
         if key == DETAILS_KEY:
             yield from status_pb2.Status.FromString(value).details
@@ -195,7 +198,7 @@ def _retry_seconds(trailers: Any) -> float | None:
 
 
 def _revive(cls: type[SynclineError], text: str, details: Mapping[str, str]) -> SynclineError:
-    # Not through cls.__init__: a subclass may want other arguments than the wire carries.
+    # cls.__init__ is not called: a subclass may require other arguments than the wire carries.
     error = cls.__new__(cls)
     SynclineError.__init__(error, text, **dict(details))
     return error
@@ -212,7 +215,7 @@ _by_reason: dict[str, type[SynclineError]] = {SynclineError.reason: SynclineErro
 
 def _class_for(reason: str) -> type[SynclineError] | None:
     if reason not in _by_reason:
-        # Errors may be defined by modules that were imported after this one, so look again at each miss.
+        # Errors may be defined in modules that were imported later, so a miss reads the subclasses again.
         _by_reason.update(
             (cls.reason, cls)
             for cls in _subclasses(SynclineError)

@@ -1,4 +1,4 @@
-"""The tracer over OpenTelemetry's SDK. Imported by `traces.py` when traces are asked for, and by nobody else."""
+"""The tracer on OpenTelemetry's SDK. Only `traces.py` imports it, if traces are configured."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class OtelSpan:
         assert self._token is not None
         context.detach(self._token)
         if exc_type is not None:
-            self.fail(exc_type.__name__)  # The text of the exception may name a file, so only the class is recorded.
+            self.fail(exc_type.__name__)  # the text of the exception may name a file, so only the class is recorded
         self.end()
 
     def name(self, name: str) -> None:
@@ -72,7 +72,9 @@ class OtelSpan:
 
 
 class OtelTracer:
-    """A tracer that exports by OpenTelemetry. The variables of its SDK set sampling, limits, headers and batches."""
+    """A tracer that exports through OpenTelemetry. The variables of its SDK set sampling, limits, headers and
+    batches.
+    """
 
     def __init__(self, service: str, *, command: bool) -> None:
         if command:
@@ -93,7 +95,7 @@ class OtelTracer:
         links: Iterable[Cause],
         attributes: Mapping[str, Attribute],
     ) -> OtelSpan:
-        inherited = context.Context() if root else None  # None stands for the current context.
+        inherited = context.Context() if root else None  # None stands for the current context
         span = self._tracer.start_span(
             name,
             context=inherited if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent)),

@@ -1,4 +1,6 @@
-"""Spans as those see them who make and use them: what `syncline.rpc.traces` hands out and `syncline.rpc.otel` makes."""
+"""The interface of spans, for code that makes and uses them: returned by `syncline.rpc.traces`, implemented by
+`syncline.rpc.otel`.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,23 @@ from enum import Enum
 from typing import Any, Final, Protocol, TypeAlias
 
 Cause: TypeAlias = Any
-"""A span to which later ones belong, here or in another process; opaque. None stands for no span."""
+"""A span that later spans belong to, in this process or another one; opaque. None stands for no span."""
 Attribute: TypeAlias = str | int | float | bool
 
 Kind = Enum("Kind", "INTERNAL SERVER CLIENT")
 """The kind of a span: work inside the process, the answer to a call, or a call to another process."""
 
 HEADER: Final = "traceparent"
-"""The header and metadata key of W3C Trace Context; lower case, as gRPC wants it."""
+"""The header and metadata key of W3C Trace Context, in lower case, as gRPC requires."""
 
 
 class Span(AbstractContextManager["Span"], Protocol):
-    """One stretch of time. As a context manager it is current meanwhile, and an exception makes it a failed one."""
+    """An interval of time. As a context manager it is the current span within the block, and an exception marks it as
+    failed.
+    """
 
     def name(self, name: str, /) -> None:
-        """Call it this from now on."""
+        """Rename the span."""
 
     def note(self, **attributes: Attribute) -> None:
         """Add attributes; `__` in a key stands for a dot."""
@@ -34,11 +38,11 @@ class Span(AbstractContextManager["Span"], Protocol):
         """Return the span as the value of the header `traceparent`."""
 
     def end(self) -> None:
-        """End a span that was begun and not entered as a context."""
+        """End a span that was started without being entered as a context."""
 
 
 class Tracer(Protocol):
-    """Makes spans; `syncline.rpc.otel` has the one there is."""
+    """Port that makes spans; `syncline.rpc.otel` implements it."""
 
     def begin(
         self,
@@ -50,19 +54,21 @@ class Tracer(Protocol):
         links: Iterable[Cause],
         attributes: Mapping[str, Attribute],
     ) -> Span:
-        """A span that has begun, below `parent`; without one, in a trace of its own if `root`, else the current one."""
+        """Return a started span below `parent`; without a parent, in a trace of its own if `root`, otherwise below the
+        current span.
+        """
 
     def current(self) -> Cause:
-        """The current span, or None."""
+        """Return the current span, or None."""
 
     def header(self) -> str:
-        """The current span as the value of `traceparent`."""
+        """Return the current span as the value of `traceparent`."""
 
     def cause(self, header: str) -> Cause:
-        """The span that a `traceparent` names, None if it is malformed."""
+        """Return the span in a `traceparent`; None if it is malformed."""
 
     def ids(self) -> Mapping[str, str]:
         """Return the ids of trace and span that are added to log lines."""
 
     def stop(self) -> None:
-        """Hand over what there is, and make no spans any more."""
+        """Export the pending spans, and stop tracing."""

@@ -1,13 +1,14 @@
-"""Traces: who waited for what. Off unless OpenTelemetry's own variables ask for them; then nothing of it is imported.
+"""Traces, which show where time is spent. They are off unless OpenTelemetry's own variables enable them; while off,
+none of its modules is imported.
 
     with traces.span("scan"):
         ...
 
-A trace begins with what somebody waits for: a command, a request, a call (`root=True`), and `span` does nothing
-outside of one. So what a process does by itself, such as polling a queue, makes no traces. Spans are told to the
-collector in the background. Attributes are of bounded kinds: no path, name or address of a user's goes into one.
+A trace starts with something that a person waits for: a command, a request, a call (`root=True`); outside of one,
+`span` does nothing. Background work, such as polling a queue, therefore makes no traces. Spans are exported in the
+background. Attributes come from bounded sets: a user's path, name or address is never one.
 
-Needs nothing, since clients use it as well as servers; `syncline.rpc.otel` is the one module that sees OpenTelemetry.
+Has no dependencies, since both clients and servers use it; only `syncline.rpc.otel` imports OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ __all__ = [
 
 
 class _Nothing:
-    """The span of those who do not trace."""
+    """No-op span, used when tracing is off."""
 
     def __enter__(self) -> Self:
         return self
@@ -73,9 +74,9 @@ _tracer: Tracer | None = None
 
 
 def configure_traces(service: str, *, command: bool = False) -> str | None:
-    """Trace from now on, if the environment asks for it, as `service`; if that cannot be, why.
+    """Enable tracing as `service` if the environment asks for it; return the reason if that is impossible.
 
-    Of a `command`, whose end somebody waits for, the collector gets little time, and no word if it does not answer.
+    For a `command`, whose end a person waits for, the export has a short timeout and reports no failure.
     """
     global _tracer  # noqa: PLW0603 # a process traces as a whole or not at all, like its logs
     if not _asked_for():
@@ -106,7 +107,7 @@ def _asked_for() -> bool:
 
 
 def stop() -> None:
-    """Hand over what there is; call it last."""
+    """Export the pending spans; to be called last."""
     global _tracer
     if _tracer is not None:
         tracer, _tracer = _tracer, None
@@ -127,10 +128,10 @@ def span(
     links: Iterable[Cause] = (),
     **attributes: Attribute,
 ) -> Span:
-    """A span, which has begun: enter it, or `end` it yourself.
+    """Return a started span: enter it as a context, or call its `end`.
 
-    It belongs to `parent`. Without one, a `root` begins a trace, and any other belongs to the current span; if there
-    is none it is not made.
+    The span belongs to `parent`. Without a parent, a `root` starts a trace, and any other span belongs to the current
+    one; if there is none, a no-op span is returned.
     """
     if _tracer is None or not (root or parent is not None or _tracer.current() is not None):
         return NOTHING
@@ -138,20 +139,20 @@ def span(
 
 
 def current() -> Cause:
-    """The current span, for work that is done later or elsewhere."""
+    """Return the current span, for work that is done later or elsewhere."""
     return _tracer.current() if _tracer is not None else None
 
 
 def header() -> str:
-    """The current span as the value of `traceparent`; empty if there is none."""
+    """Return the current span as the value of `traceparent`; empty if there is none."""
     return _tracer.header() if _tracer is not None else ""
 
 
 def cause(header: str | None) -> Cause:
-    """The span in another process that a `traceparent` names."""
+    """Return the span of another process in a `traceparent`."""
     return _tracer.cause(header) if _tracer is not None and header else None
 
 
 def ids() -> Mapping[str, str]:
-    """`trace_id` and `span_id` of the current span, for log lines; empty if there is none."""
+    """Return `trace_id` and `span_id` of the current span, for log lines; empty if there is none."""
     return _tracer.ids() if _tracer is not None else {}

@@ -1,4 +1,4 @@
-"""The time that S3 goes by, for whoever signs requests on a machine whose clock may be wrong."""
+"""S3's time, for signing requests on a machine whose clock may be wrong."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 TOLERANCE_SECONDS: Final = 60.0
-"""A clock that is off by less is right enough."""
+"""Deviation of the system's clock, in seconds, below which no correction is needed."""
 
 
 class ServerClock:
-    """The time as S3 has it: that of the system, corrected by what S3 was heard to say."""
+    """S3's time: the system's clock, corrected by the time in S3's answers."""
 
     def __init__(self) -> None:
         self._offset = 0.0
@@ -22,11 +22,11 @@ class ServerClock:
         return self._offset != 0.0
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return seconds since 1970."""
         return time.time() + self._offset
 
     def hear(self, date: str) -> bool:
-        """Go by the `Date` header of an answer; False if that says no time."""
+        """Adjust the clock to the `Date` header of an answer; return False if it contains no valid time."""
         try:
             offset = parsedate_to_datetime(date).timestamp() - time.time()
         except ValueError:

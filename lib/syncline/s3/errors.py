@@ -1,7 +1,7 @@
 """The meanings of S3's errors, by their codes and statuses: one table for clients, the gateway and the services.
 
-A code says more than a status and goes first. An answer to HEAD has no body and so no code; the SDK gives its status as
-the code. Some statuses tell the meaning of a code that is not in the table.
+A code is more specific than a status and takes precedence. An answer to HEAD has no body and so no code; the SDK gives
+its status as the code. The status decides if the code is missing in the table.
 """
 
 from __future__ import annotations
@@ -12,36 +12,38 @@ from typing import Final
 
 
 class S3Error(Enum):
-    """The kinds of errors that somebody of ours tells apart."""
+    """The kinds of S3 errors that our code distinguishes."""
 
     MISSING = auto()
     """There is no such object."""
     DENIED = auto()
-    """The credentials do not allow it. S3 says so of a missing key, too, to a role that may not list the bucket."""
+    """The credentials do not allow the request. S3 answers this for a missing key, too, to a role that may not list the
+    bucket.
+    """
     CREDENTIALS_STALE = auto()
-    """The credentials have expired or are no longer known; new ones may do."""
+    """The credentials have expired or are unknown; new ones may work."""
     CLOCK_SKEWED = auto()
-    """The request is signed more than a quarter of an hour off the time of S3."""
+    """The signature's time is more than a quarter of an hour off S3's time."""
     DAMAGED = auto()
-    """The bytes did not arrive as they were sent; the same request may be repeated."""
+    """The bytes were damaged in transit; the same request may be repeated."""
     THROTTLED = auto()
-    """There are too many requests; the same one may be repeated later."""
+    """There are too many requests; the same request may be repeated later."""
     UNANSWERED = auto()
     """The connection broke, the request took too long, or S3 failed; the same request may be repeated."""
     CONFLICT = auto()
-    """Somebody is just writing the same object, and may fail."""
+    """A concurrent request is writing the same object, and may fail."""
     PRECONDITION_FAILED = auto()
-    """The object is not as `If-Match` or `If-None-Match` asks."""
+    """The condition `If-Match` or `If-None-Match` does not hold."""
     BAD_RANGE = auto()
     """The range begins beyond the end of the object."""
     BAD_REQUEST = auto()
-    """The request is wrong: so S3 says, too, if the customer's key is not given with which an object is encrypted."""
+    """The request is invalid. S3 also answers this if the customer's key of an encrypted object is missing."""
     KEY_REFUSED = auto()
     """The key of KMS with which the object is encrypted cannot be used."""
     ARCHIVED = auto()
-    """The object cannot be read until somebody has it restored from an archive."""
+    """The object is archived and cannot be read until it is restored."""
     STORAGE_FULL = auto()
-    """The disk of the embedded AWS is full, until somebody makes room. S3 itself never says so."""
+    """The disk of the embedded AWS is full. S3 itself never answers this."""
     OTHER = auto()
     """An error that has none of the meanings above."""
 
@@ -49,7 +51,7 @@ class S3Error(Enum):
 PASSING: Final = frozenset(
     {S3Error.CONFLICT, S3Error.DAMAGED, S3Error.STORAGE_FULL, S3Error.THROTTLED, S3Error.UNANSWERED}
 )
-"""The same request may succeed when it is repeated."""
+"""Transient errors: the same request may succeed when it is repeated."""
 
 _OF_CODE: Final[Mapping[str, S3Error]] = {
     "AccessDenied": S3Error.DENIED,
@@ -95,10 +97,10 @@ _SERVER_FAULT: Final = 500
 
 
 def s3_error(code: str, status: int = -1) -> S3Error:
-    """Return what an error of S3 means.
+    """Return the meaning of an error of S3.
 
-    `code` is S3's own, or the status as text as the SDK gives it, or empty. `status` is that of HTTP, 0 if there was no
-    answer; it may be left out where the SDK gives a code.
+    `code` is S3's own, or the status as text as the SDK gives it, or empty. `status` is the HTTP status, 0 if there was
+    no answer; it may be left out if the SDK gives a code.
     """
     if code in _OF_CODE:
         return _OF_CODE[code]

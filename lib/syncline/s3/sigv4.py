@@ -1,7 +1,7 @@
 """Signs requests for objects in S3 with AWS's signature version 4.
 
-The SDK signs any request, and takes longer for it than the network for the bytes; what devices use signs by the clock
-of the device, which may be wrong. A test holds these signatures to be the SDK's.
+The SDK can sign any request, which takes longer than transferring the bytes; the library that devices use signs by the
+system's clock, which may be wrong. A test compares these signatures with the SDK's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NO_BODY: Final = hashlib.sha256(b"").hexdigest()
 
 
 class SigningCredentials(Protocol):
-    """The credentials that sign a request, in the shape that the AWS SDK has them."""
+    """The credentials that sign a request, in the form of the AWS SDK."""
 
     @property
     def access_key(self) -> str | None:
@@ -29,14 +29,14 @@ class SigningCredentials(Protocol):
 
     @property
     def token(self) -> str | None:
-        """The session token of temporary credentials; None for those of a user."""
+        """The session token of temporary credentials; None for long-term ones."""
 
 
 class Signer:
-    """Headers for requests below one address. What holds for a day is computed once a day."""
+    """Signs requests below one base URL. Values that are constant for a day are computed once a day."""
 
     def __init__(self, base: str, *, region: str) -> None:
-        """`base` is what the addresses begin with, as S3 has it: `https://bucket.s3.eu-west-1.amazonaws.com/`."""
+        """`base` is the common prefix of the URLs: `https://bucket.s3.eu-west-1.amazonaws.com/`."""
         parts = urlsplit(base)
         self._host = parts.netloc
         self._path = parts.path

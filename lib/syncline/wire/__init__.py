@@ -1,1 +1,3 @@
-"""Protobuf messages to values of the model and back, for both ends of a connection: each conversion is here once."""
+"""Conversion between protobuf messages and values of the model, for both ends of a connection: each conversion exists
+once.
+"""

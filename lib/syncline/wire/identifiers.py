@@ -1,7 +1,8 @@
-"""Identifiers as they travel.
+"""Conversion of identifiers on the wire.
 
-Each function returns the id, or raises InvalidArgument that names the field and says whether it is missing or wrong.
-Protobuf does not tell an absent id from an empty one, so neither ever stands for a particular thing, such as the root.
+Each function returns the id, or raises InvalidArgument with the name of the field and whether it is missing or
+malformed. Protobuf does not distinguish an absent id from an empty one, so no id is ever empty, not even that of the
+root.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def link_id_from_wire(text: str) -> LinkId:
 
 
 def node_id_from_wire(raw: bytes, *, what: str = "node") -> NodeId:
-    """The root is sixteen zero bytes, never an empty field."""
+    """Return a node id. The root is sixteen zero bytes, never an empty field."""
     return NodeId(parse_id(raw, what=what))
 
 

@@ -1,4 +1,4 @@
-"""Pages of listings: bounded by entries and by bytes, with tokens that lead from one to the next."""
+"""Pages of listings: bounded by number of entries and by bytes, with tokens for the next page."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from syncline.model.errors import InvalidPageToken
 from syncline.model.limits import MAX_PAGE
 
 PAGE_BYTES: Final = 1_000_000
-"""A page is closed before its entries take more, unless one alone does. A gRPC client takes 4 MiB if not told else."""
+"""Maximum size of a page in bytes, unless a single entry is larger. A gRPC client accepts 4 MiB by default."""
 
 _MAX_TOKEN_CHARACTERS: Final = 8192
-"""More than a token of the longest path has."""
+"""Maximum length of a page token, more than the token of the longest path has."""
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def page_size_from_wire(wanted: int, *, usual: int = MAX_PAGE) -> int:
 
 
 def that_fit(messages: Iterable[M]) -> list[M]:
-    """The first of these messages, one at least, that one page can carry."""
+    """Return the first of these messages, at least one, that fit into one page."""
     taken: list[M] = []
     size = 0
     for message in messages:
@@ -51,7 +51,7 @@ def page_of(
     token: str,
     listing: str,
 ) -> tuple[list[M], str]:
-    """One page of items in the order of their `place`, and the token of the next page, empty for the last one.
+    """Return one page of items in the order of their `place`, and the token of the next page, empty for the last one.
 
     `size` and `token` are those of the request. Raise InvalidPageToken.
     """
@@ -64,16 +64,18 @@ def page_of(
 
 
 def page_token_to_wire(last: bytes, *, listing: str) -> str:
-    """An opaque page token that goes on after `last`. `listing` names what is listed: it is good for nothing else."""
+    """Return an opaque page token that continues after `last`. `listing` names the listing; the token is invalid for
+    any other.
+    """
     body = base64.urlsafe_b64encode(struct.pack(">I", _checksum(last, listing)) + last)
     return body.decode().rstrip("=")
 
 
 def page_token_from_wire(token: str, *, listing: str) -> bytes:
-    """Return the position that `page_token_to_wire` was given. Raise InvalidPageToken if it made no such token for this
+    """Return the position in a token of `page_token_to_wire`. Raise InvalidPageToken if the token was not made for this
     listing.
     """
-    if len(token) > _MAX_TOKEN_CHARACTERS:  # before anything is done with it
+    if len(token) > _MAX_TOKEN_CHARACTERS:  # checked before the token is decoded
         raise InvalidPageToken
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)

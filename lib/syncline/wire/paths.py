@@ -1,4 +1,4 @@
-"""Paths as they travel: names joined by '/', from the root or from the node that a public link opens."""
+"""Conversion of paths on the wire: names joined by '/', from the root or from the node that a public link opens."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from syncline.model.names import parse_path, path_problem
 
 
 def path_from_wire(path: str) -> tuple[str, ...]:
-    """The names of a path, none for an empty one. Raise InvalidArgument if it breaks a rule of
+    """Return the names of a path, none for an empty one. Raise InvalidArgument if it breaks a rule of
     `syncline.model.names`.
     """
     return parse_path(path)
 
 
 def paths_from_wire(paths: Sequence[str]) -> Sequence[str]:
-    """`paths`, each checked as by `path_from_wire`; InvalidArgument names the position of the first bad one."""
+    """Return `paths` after checking each as `path_from_wire` does. Raise InvalidArgument with the position of the first
+    invalid one.
+    """
     for position, path in enumerate(paths):
         if path_problem(path):
             parse_path(path, what=f"paths[{position}]")

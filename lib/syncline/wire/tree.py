@@ -1,7 +1,7 @@
-"""Nodes, contents, manifests, mutations and results between protobuf and core.
+"""Conversion of nodes, contents, manifests, mutations and results between protobuf and the model.
 
-Functions named `*_from_wire` check what they read and raise InvalidArgument for a message that no correct peer
-sends; what is a matter of the tree's state (a taken name, a missing object) is left to the decision.
+Functions named `*_from_wire` check what they read and raise InvalidArgument for a message that no correct peer sends.
+Conditions on the state of the tree (a taken name, a missing object) are left to the decision.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from syncline.model.verdicts import SealVerdict, Verdict
 from syncline.wire.identifiers import node_id_from_wire
 
 PUT_AGAIN: Final = frozenset(verdict.value for verdict in SealVerdict if verdict.put_again)
-"""Verdicts on objects that are not there, or that were removed: the right bytes can be put again."""
+"""Verdicts on objects that do not exist, or that were removed: the right bytes can be uploaded again."""
 
 
 def digest_from_wire(raw: bytes, *, what: str) -> Digest:
@@ -57,7 +57,7 @@ def manifest_to_wire(manifest: Manifest) -> journal_pb2.Manifest:
 
 
 def manifest_from_wire(pb: journal_pb2.Manifest) -> Manifest:
-    """The columns as they came; `Manifest.check` says whether they fit together."""
+    """Return the columns unchecked; `Manifest.check` checks that they fit together."""
     if not pb.blocks and not pb.lengths:
         return EMPTY_MANIFEST
     return Manifest(
@@ -70,12 +70,12 @@ def manifest_from_wire(pb: journal_pb2.Manifest) -> Manifest:
 
 
 def manifest_from_bytes(data: bytes) -> Manifest:
-    """A serialised manifest, checked. Raise MalformedManifest for anything else."""
+    """Parse and check a serialised manifest. Raise MalformedManifest if it is invalid."""
     try:
         pb = journal_pb2.Manifest.FromString(data)
     except DecodeError:
         raise MalformedManifest("it is no Manifest") from None
-    # Checked before the columns are copied: a number of one byte on the wire takes some forty bytes in Python.
+    # checked before the columns are copied: a number of one byte on the wire takes some forty bytes in Python
     if max(len(pb.lengths), len(pb.object_index), len(pb.offsets)) > len(pb.blocks) // DIGEST_BYTES:
         raise MalformedManifest("there are more numbers than digests")
     manifest = manifest_from_wire(pb)
@@ -187,7 +187,7 @@ def version_from_wire(pb: metadata_pb2.Version) -> Version:
 
 
 def mutation_to_wire(mutation: Mutation) -> metadata_pb2.Mutation:
-    """One mutation of CommitChanges; restores have rpcs of their own."""
+    """Convert one mutation of CommitChanges; restores have rpcs of their own."""
     match mutation:
         case CreateNode(parent, name, kind, content):
             return metadata_pb2.Mutation(
@@ -220,9 +220,9 @@ def mutation_to_wire(mutation: Mutation) -> metadata_pb2.Mutation:
 
 
 def mutations_from_wire(pbs: Sequence[metadata_pb2.Mutation], *, first: int = 0) -> tuple[Mutation, ...]:
-    """The mutations of a request, or a part of them, which begins at position `first`.
+    """Return the mutations of a request, or of a part of one that begins at position `first`.
 
-    InvalidArgument names the position of the first bad one.
+    Raise InvalidArgument with the position of the first malformed one.
     """
     mutations = []
     for position, pb in enumerate(pbs, first):
