@@ -1,1 +1,1 @@
-"""Benchmarks: each prints figures, and ratios against a peer that does the same in the same run."""
+"""Benchmarks: each prints figures, and ratios to a peer that does the same in the same run."""

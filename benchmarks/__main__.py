@@ -1,4 +1,4 @@
-"""`make bench`: all benchmarks, or those that are named; see BENCHMARKS. `--short`: whether they run at all."""
+"""`make bench`: runs all benchmarks, or the named ones; see BENCHMARKS. `--short` only checks that they run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BENCHMARKS = ("check_versions", "transfer", "durability", "download", "memory", 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the named benchmarks, all if none is named; 1 if one of them failed, 2 for an unknown name."""
+    """Run the named benchmarks, all if none is named; return 1 if one of them failed, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measure, and print the figures.")
     parser.add_argument("--short", action="store_true", help="with little of everything: whether the benchmark runs")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is named")
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     environment = {**os.environ, **({SHORT_VARIABLE: "1"} if asked.short else {})}
     failed = []
     for name in asked.names or BENCHMARKS:
-        # In a process of its own, so that none finds what another has left behind: cores, memory, variables.
+        # In a separate process, so that no benchmark is affected by an earlier one: cores, memory, variables.
         done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=False)
         if done.returncode:
             failed.append(name)

@@ -35,7 +35,7 @@ Batches = Callable[[], Iterator[metadata_pb2.CheckVersionsBatch]]
 
 @dataclass
 class CommittedTree:
-    """The files that were committed: paths and node ids in the same order."""
+    """The committed files: paths and node ids in the same order."""
 
     space: str
     paths: list[str]
@@ -55,7 +55,7 @@ class CommittedTree:
 def commit_tree(
     stub: MetadataServiceStub, space: str, *, files: int = FILES, directories: int = DIRECTORIES
 ) -> CommittedTree:
-    """Empty files in equal parts, one directory with its files a request."""
+    """Commit empty files, evenly distributed, one directory with its files per request."""
     tree = CommittedTree(space, [], [])
     per_directory = files // directories
     content = journal_pb2.Content(digest=EMPTY_DIGEST)
@@ -77,7 +77,7 @@ def commit_tree(
 
 
 def check_all(stub: MetadataServiceStub, space: str, batches: Batches) -> int:
-    """Run one stream; how many differences it told."""
+    """Run one stream; return the number of differences."""
 
     def messages() -> Iterator[metadata_pb2.CheckVersionsRequest]:
         yield metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=space))

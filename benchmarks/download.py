@@ -1,4 +1,6 @@
-"""A file of 1 GiB through the gateway on one core, against nginx proxying one object of that size from the same S3."""
+"""Download of a 1 GiB file through the gateway on one core, compared with nginx proxying one object of that size from
+the same S3.
+"""
 
 from __future__ import annotations
 
@@ -64,21 +66,21 @@ http {{
 
 @dataclass
 class Server:
-    """A server of the file, and the speeds that were measured."""
+    """A server of the file, and the measured rates."""
 
     processes: list[psutil.Process]
     fetch: Callable[[], None]
     rates: list[float] = field(default_factory=list)
-    """Rates in bytes a second."""
+    """Rates in bytes per second."""
     seconds: list[float] = field(default_factory=list)
-    """Seconds of CPU for a GiB."""
+    """CPU seconds per GiB."""
 
     @property
     def best(self) -> float:
         return max(self.rates)
 
     def measure(self) -> None:
-        """Fetch it once."""
+        """Download the file once."""
         used, began = self._used(), time.perf_counter()
         self.fetch()
         self.rates.append(SIZE / (time.perf_counter() - began))
@@ -113,7 +115,7 @@ def main() -> None:
                 servers["nginx"] = proxied
             for server in servers.values():
                 server.fetch()
-            for _ in range(ROUNDS):  # in turn, since what the machine has to give changes
+            for _ in range(ROUNDS):  # alternately, since the capacity of the machine varies
                 for server in servers.values():
                     server.measure()
         table = ReportTable("MiB/s", *(f"{n + 1}." for n in range(ROUNDS)), "of nginx", "CPU seconds per GiB")
@@ -142,7 +144,7 @@ def _memory(stack: Stack, gateway: psutil.Process, at_rest: int, target: str, he
 
 
 def _address(stack: Stack) -> tuple[str, dict[str, str]]:
-    """Return the address of the file, and the headers that its owner sends."""
+    """Return the address of the file, and the headers of its owner."""
     connection = http.client.HTTPConnection(urlsplit(stack.endpoint).netloc)
     body = f'{{"email": "{EMAIL}", "password": "a long password", "device_name": "bench"}}'
     connection.request("POST", "/v1/sessions", body, {"content-type": "application/json"})
@@ -157,7 +159,7 @@ def _address(stack: Stack) -> tuple[str, dict[str, str]]:
 
 
 def _fetch(endpoint: str, target: str, headers: dict[str, str]) -> None:
-    """Read the whole answer and throw it away."""
+    """Read the whole answer and discard it."""
     connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=120)
     connection.request("GET", target, headers=headers)
     answer = connection.getresponse()
@@ -171,7 +173,7 @@ def _fetch(endpoint: str, target: str, headers: dict[str, str]) -> None:
 
 @contextmanager
 def _proxy(nginx: str | None, stack: Stack, file: Path, scratch: Path, cores: list[int]) -> Iterator[Server | None]:
-    """nginx in front of the emulator, with the file as one object."""
+    """Provide nginx in front of the emulator, with the file as one object."""
     if nginx is None:
         yield None
         return

@@ -1,7 +1,7 @@
-"""The cost of losing nothing that was acknowledged, and the time for which the system is away after a power cut.
+"""The cost of durability, and the time of unavailability after a power cut.
 
-The same files go to two systems of the same run, one of which keeps all in memory but the bytes of objects. Then
-many files go to the durable one, every process of it is killed, and it is started again.
+The same files are synced to two systems in the same run, one of which keeps everything but the bytes of objects in
+memory. Then many files are synced to the durable one, all its processes are killed, and it is started again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MANY_BYTES = 64
 ROUNDS = sized(3, short=1)
 SETTLE_SECONDS = sized(3.0, short=0.0)
 PROJECTED_SECONDS = 600.0
-"""Seconds by which everything that was synced must be in the tables of the system."""
+"""Maximum seconds until everything that was synced is in the system's tables."""
 GONE_SECONDS = 30.0
 
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def compare(scratch: Path, *, files: int, rounds: int) -> None:
-    """Rounds in turns, so that what else the machine does falls on both."""
+    """Measure both systems alternately, so that other load on the machine affects both."""
     source = scratch / "source"
     small_files(source, files)
     with ExitStack() as opened:
@@ -66,7 +66,7 @@ def compare(scratch: Path, *, files: int, rounds: int) -> None:
                 items, before = asyncio.run(_items(stack)), sum(process.cpu_times()[:2])
                 seconds[name].append(device.sync("files").seconds)
                 deadline = time.monotonic() + PROJECTED_SECONDS
-                while asyncio.run(_items(stack)) < items + files:  # The projection runs in the background.
+                while asyncio.run(_items(stack)) < items + files:  # the projection runs in the background
                     if time.monotonic() > deadline:
                         raise TimeoutError(f"{files:,} files were not projected within {PROJECTED_SECONDS:.0f} s")
                     time.sleep(1.0)
@@ -90,7 +90,7 @@ def compare(scratch: Path, *, files: int, rounds: int) -> None:
 
 
 def after_a_kill(scratch: Path, *, files: int) -> None:
-    """Measure the seconds from the start to serving, with `files` files, after a kill of all processes."""
+    """Measure the seconds from start to serving, with `files` files, after all processes were killed."""
     source, data = scratch / "many", scratch / "killed"
     small_files(source, files, MANY_BYTES)
     with _up(data) as up:
@@ -112,7 +112,7 @@ def after_a_kill(scratch: Path, *, files: int) -> None:
 
 
 def cut_power(processes: Sequence[psutil.Process]) -> None:
-    """End processes as a power cut does: all stand still at one moment, and none of them goes on."""
+    """End processes as a power cut does: all are stopped at one moment, and none of them continues."""
     for deed in (signal.SIGSTOP, signal.SIGKILL):
         for process in processes:
             with suppress(psutil.NoSuchProcess):

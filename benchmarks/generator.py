@@ -1,7 +1,7 @@
-"""The load itself: requests prepared beforehand, sent by a process that does nothing else, and what they cost.
+"""Load generation: prepared requests, sent by a process that does nothing else, and the cost of the load.
 
-Every function that is not private runs to its end in a process of its own. It keeps a fixed number of requests under
-way (each worker sends its next one when its last is answered) and returns what it counted.
+Every public function runs in a process of its own. It keeps a fixed number of requests in flight (each worker sends its
+next one when its last is answered) and returns its counts.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ CHECK: Final = "/syncline.metadata.v1.MetadataService/CheckVersions"
 WATCH: Final = "/syncline.notify.v1.NotifyService/Watch"
 
 _WARM_UP: Final = 5
-"""Operations of each worker before it counts: connections, caches and grants are there then."""
+"""Number of uncounted operations of each worker, which establish connections, caches and grants."""
 _QUIET_SECONDS: Final = sized(0.5, short=0.2)
 _PATIENCE_SECONDS: Final = 30.0
 _OPENING_AT_ONCE: Final = 50
 _FIRST_STREAMS: Final = 200
-"""Number of watches before memory is looked at: the memory of the first ones is not what each one takes."""
+"""Number of watches that are opened before memory is measured: the first ones cost more than each further one."""
 
 _Worker: TypeAlias = AsyncGenerator[None, None]
-"""Carries out one operation each time it is asked for its next item; ends when it has no more."""
+"""Generator that carries out one operation for each `next`, and ends when it has no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """Process ids of the service that is measured, and of what stands behind it; and where the load runs."""
+    """Process ids of the measured service, and of its backends; and the cores of the load."""
 
     service: tuple[int, ...]
     behind: tuple[int, ...]
@@ -55,7 +55,7 @@ class Parties:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """CPU seconds of the parties."""
+    """CPU seconds of these processes."""
 
     service: float
     behind: float
@@ -67,7 +67,7 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The result of a load: the number of operations and of seconds, the latency of each, and the CPU for all."""
+    """The result of a load: the number of operations, the seconds, the latencies, and the total CPU."""
 
     seconds: float
     latencies: Sequence[float]
@@ -79,13 +79,13 @@ class Load:
         return len(self.latencies)
 
     def percentile(self, percent: int) -> float:
-        """The seconds within which so many operations were answered."""
+        """Return the latency in seconds that this percentage of the operations did not exceed."""
         return self.latencies[min(len(self.latencies) * percent // 100, len(self.latencies) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A writer that commits into one space through one process."""
+    """A writer that commits to one space through one process."""
 
     target: str
     token: str
@@ -94,28 +94,29 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The resources that watches took. Bytes and CPU are of all processes of the service together."""
+    """The resources that watches used. Bytes and CPU are totals of all processes of the service."""
 
     streams: int
     base_bytes: int
-    """Resident with a few streams."""
+    """Resident bytes with a few streams."""
     base_streams: int
     open_bytes: int
-    """Resident with all of them, idle, after heartbeats."""
+    """Resident bytes with all streams, idle, after heartbeats."""
     rung_bytes: int
-    """Resident after doorbells to all of them."""
+    """Resident bytes after doorbells to all streams."""
     heartbeats: int
     heartbeats_cpu: Cpu
     rings: Sequence[Load]
-    """For each doorbell, from its announcement: when each stream heard it."""
+    """The delays of each doorbell, from its announcement to its arrival on each stream."""
 
 
 def commits(
     parties: Parties, writers: Sequence[Writer], contents: Sequence[bytes], *, seconds: float, most: int
 ) -> Load:
-    """Each writer commits one new file for each of `contents` (serialised Contents) at once, at most `most` times.
+    """Have each writer commit one new file for each of `contents` (serialised Contents) concurrently, at most `most`
+    times.
 
-    The CPU includes writing it all to the table, for which nobody waits.
+    The CPU includes the projection to the table, which no operation waits for.
     """
 
     async def run() -> Load:
@@ -133,7 +134,9 @@ def commits(
 def checks(
     parties: Parties, targets: Sequence[str], token: str, space: str, batches: Sequence[bytes], *, seconds: float
 ) -> Load:
-    """One stream for each of `targets`; an operation is one of `batches` (serialised requests), sent and answered."""
+    """Run one stream for each of `targets`; an operation is one of `batches` (serialised requests), sent and
+    answered.
+    """
 
     async def run() -> Load:
         async with AsyncExitStack() as opened:
@@ -147,7 +150,9 @@ def checks(
 
 
 def gets(parties: Parties, addresses: Sequence[str], request: bytes, *, expect: bytes, seconds: float) -> Load:
-    """One connection for each of `addresses` that sends `request` again and again; `expect` begins every answer."""
+    """Open one connection for each of `addresses`, and send `request` on it repeatedly; every answer begins with
+    `expect`.
+    """
 
     async def run() -> Load:
         workers = [_gets(address, request, expect) for address in addresses]
@@ -167,9 +172,11 @@ def watch(
     streams: int,
     idle_seconds: float,
 ) -> Watched:
-    """`streams` watches of `space`, spread over `connections` (target and token), idle for a while, then rung.
+    """Open `streams` watches of `space`, spread over `connections` (target and token), leave them idle for a while,
+    then ring.
 
-    Each of `announcements` is published on the topic as metadata does, when all have heard the one before.
+    Each of `announcements` is published to the topic as metadata does it, after all streams have received the one
+    before.
     """
 
     async def run() -> Watched:
@@ -209,9 +216,9 @@ def watch(
 
 
 def pin(pid: int, cores: Iterable[int]) -> None:
-    """Keep a process to these cores: each of its threads, since new ones inherit from the one that starts them."""
+    """Restrict a process to these cores, with each of its threads; new threads inherit the restriction."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(ProcessLookupError):  # a thread that has just ended
+        with suppress(ProcessLookupError):  # the thread has just ended
             os.sched_setaffinity(int(thread.name), cores)
 
 
@@ -255,7 +262,7 @@ async def _until(worker: _Worker, end: float, latencies: list[float]) -> None:
 
 
 async def _quiet(parties: Parties) -> None:
-    """Wait until neither the service nor what stands behind it works any more."""
+    """Wait until neither the service nor its backends use CPU."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     before = _cpu(parties)
     while time.monotonic() < deadline:
@@ -285,7 +292,7 @@ def _resident(pids: Iterable[int]) -> int:
 
 @asynccontextmanager
 async def _connection(target: str) -> AsyncIterator[grpc.aio.Channel]:
-    """A connection of its own: channels to one address otherwise share one."""
+    """Provide a connection of its own: channels to one address otherwise share one."""
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     async with grpc.aio.insecure_channel(target, options=options) as channel:
         yield channel
@@ -313,7 +320,7 @@ def _commit(space: str, contents: Sequence[bytes], name: str) -> bytes:
 
 
 async def _commits(channel: grpc.aio.Channel, token: str, requests: Sequence[bytes]) -> _Worker:
-    commit: Any = channel.unary_unary(COMMIT)  # without serialisers: bytes go and come as they are
+    commit: Any = channel.unary_unary(COMMIT)  # without serialisers: bytes are sent and received as they are
     for request in requests:
         answer = metadata_pb2.CommitChangesResponse.FromString(await commit(request, metadata=_bearer(token)))
         assert all(result.verdict == journal_pb2.VERDICT_ACCEPTED for result in answer.results), answer
@@ -342,7 +349,9 @@ class _Watchers:
         self._all_heard: asyncio.Future[list[float]] | None = None
 
     async def open(self, channels: Sequence[tuple[grpc.aio.Channel, str]]) -> None:
-        """One watch on each of these channels, in the name of the token; returns when each has had its first beat."""
+        """Open one watch on each of these channels, with its token; return when each has received its first
+        heartbeat.
+        """
         waiting = iter(channels)
 
         async def worker() -> None:
@@ -355,7 +364,7 @@ class _Watchers:
         await asyncio.gather(*(worker() for _ in range(_OPENING_AT_ONCE)))
 
     def ring(self) -> asyncio.Future[list[float]]:
-        """Begin to wait for one doorbell on every watch: when each came."""
+        """Return a future for one doorbell on every watch: the times of arrival."""
         self._heard = []
         self._all_heard = asyncio.get_running_loop().create_future()
         return self._all_heard
@@ -366,7 +375,7 @@ class _Watchers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _listen(self, stream: Any) -> None:
-        # Not `async for`: grpc refuses it on a stream that was read from.
+        # Not `async for`: grpc refuses it on a stream that was read before.
         while True:
             raw = await stream.read()
             assert raw is not grpc.aio.EOF, "a watch ended"

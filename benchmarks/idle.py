@@ -1,6 +1,6 @@
-"""The cost of a sync without changes: a sync of 100,000 files against a `find` that looks at all of them.
+"""The cost of a sync without changes: a sync of 100,000 files compared with a `find` over all of them.
 
-The second figure is the cost of a renamed directory of 10,000 files on the other device: one rename.
+The second figure is the cost, on the other device, of a renamed directory of 10,000 files, which is one rename.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def figures(device: BenchmarkDevice, *tracer: str) -> dict[str, Any]:
 def idle(device: BenchmarkDevice) -> None:
     small_files(device.folder, FILES, SIZE)
     device.sync("personal")
-    device.sync("personal")  # Files that were written a moment ago are read once more.
+    device.sync("personal")  # files that were written a moment ago are read once more
     find = ["find", str(device.folder), "-printf", r"%s %T@ %C@ %i %p\n"]
-    # By turns, and the best of each: what else runs on the machine only ever adds.
+    # Alternately, and the best of each: other load on the machine only adds time.
     found, synced = zip(*((run_command(find), device.sync("personal")) for _ in range(TIMES)), strict=True)
     finding, syncing = (min(cost.seconds for cost in costs) for costs in (found, synced))
     requests = figures(device)["requests"]

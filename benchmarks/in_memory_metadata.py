@@ -1,6 +1,6 @@
-"""The metadata service with journal, table, index and topic in this process's memory; S3 and auth are as ever.
+"""The metadata service with journal, table, index and topic in this process's memory, and real S3 and auth.
 
-`python -m benchmarks.in_memory_metadata`: what the service's own code carries, whatever stands behind it.
+`python -m benchmarks.in_memory_metadata` shows the capacity of the service's own code, whatever its backends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, Me
 
 @asynccontextmanager
 async def in_memory(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
-    """The adapters of production, but for what is kept in memory."""
+    """Yield the production adapters, except for those that are in memory."""
     async with on_aws(settings) as adapters:
         yield replace(
             adapters, journal=MemoryJournal(), table=MemoryTable(), index=MemoryObjects(), topic=MemoryTopic()

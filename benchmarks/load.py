@@ -49,7 +49,7 @@ PROCESSES: Final = (1, 2)
 WRITERS: Final = sized(16, short=4)
 FILES_PER_COMMIT: Final = 25
 MOST_COMMITS: Final = sized(100, short=20)
-"""Maximum number of commits of each writer, all of which have to be written to the emulator's table afterwards."""
+"""Maximum number of commits of each writer, all of which have to be projected to the emulator's table afterwards."""
 MOST_COMMITS_IN_MEMORY: Final = sized(300, short=20)
 CHECKED_FILES: Final = sized(10_000, short=1_000)
 CHECKED_DIRECTORIES: Final = sized(100, short=10)
@@ -59,18 +59,18 @@ BLOCK_BYTES: Final = 4 * KIB
 RANGE_BYTES: Final = KIB
 WATCHES: Final = sized(4_000, short=400)
 WATCHES_PER_CONNECTION: Final = 100
-"""Watches on one connection, as behind a balancer, which sends the calls of many devices over a few connections."""
+"""Watches on one connection, as behind a balancer, which multiplexes the calls of many devices on few connections."""
 DEVICES: Final = sized(10, short=2)
 DOORBELLS: Final = sized(5, short=1)
 HEARTBEAT_SECONDS: Final = sized(5.0, short=1.0)
-"""Instead of 25 s, so that each watch has heartbeats while it is looked at."""
+"""Interval of heartbeats in seconds, instead of 25, so that each watch has heartbeats during the measurement."""
 IDLE_SECONDS: Final = sized(8.0, short=2.0)
 GIB: Final = 1 << 30
 UNLIMITED: Final = {
     **{f"rate_{work}": "1e9" for work in ("reads", "lists", "commits", "seals", "streams", "credentials", "makes")},
     "streams_open": "1000000",
 }
-"""Settings of the services, since one person makes all the load: what is measured is not what one person may do."""
+"""Settings of the services without rate limits, since one person causes all the load."""
 PROMISED_WATCHES_PER_GIB: Final = 20_000
 
 
@@ -83,7 +83,9 @@ class Machine:
     cores: Sequence[int] = field(default_factory=lambda: sorted(os.sched_getaffinity(0)))
 
     def place(self, service: Sequence[Process], behind: Sequence[Process]) -> Parties:
-        """A core for each process of the service as far as there are, and the rest or all of them for the others."""
+        """Return a core for each process of the service as far as possible, and the remaining cores, or all, for the
+        others.
+        """
         own = [self.cores[-1 - number % len(self.cores)] for number in range(len(service))]
         rest = self._rest(own)
         for process, core in zip(service, own, strict=True):
@@ -146,7 +148,7 @@ class LoadPack:
 
 @dataclass
 class Results:
-    """The table as it fills."""
+    """The table of results."""
 
     table: ReportTable = field(
         default_factory=lambda: ReportTable(
@@ -165,7 +167,7 @@ class Results:
     _first: Load | None = None
 
     def add(self, what: str, processes: int, load: Load, *, items: int = 0) -> None:
-        """A line; the growth is that against the line before if this is the one with two processes."""
+        """Add a line; with two processes, it includes the growth over the line before."""
         cpu, count = load.cpu, load.operations
         wall, clock = load.seconds, ""
         efficiency = ""
@@ -199,7 +201,7 @@ class Results:
 
 
 class Bench:
-    """The part that all measurements share."""
+    """The common parts of all measurements."""
 
     def __init__(self, aws: EmbeddedAws, serving: System, machine: Machine) -> None:
         self._aws = aws
@@ -211,7 +213,7 @@ class Bench:
     # ---- commits
 
     def commits(self, results: Results) -> None:
-        """Over the emulated DynamoDB."""
+        """Measure commits over the emulated DynamoDB."""
         for what, spaces in (("commits, a space each", WRITERS), ("commits, all into one space", 1)):
             for processes in PROCESSES:
                 used = self._serving.metadata[:processes]
@@ -219,8 +221,8 @@ class Bench:
                 results.add(what, processes, load)
 
     def commits_in_memory(self, results: Results) -> None:
-        """Measure the service's own code, over storage in memory. Processes share nothing then, so one space is of
-        one process.
+        """Measure commits with storage in memory. Processes share nothing then, so each space belongs to one
+        process.
         """
         for what, spaces, counts in (
             ("the same in memory, a space each", WRITERS, PROCESSES),
@@ -250,7 +252,7 @@ class Bench:
         return _apart(generator.commits, parties, writers, contents, seconds=SECONDS, most=most)
 
     def _seal(self, spaces: dict[str, str]) -> None:
-        """Upload the pack to each space and have it proven by the process that serves the space."""
+        """Upload the pack to each space and have it sealed by the process that serves the space."""
         asyncio.run(self._upload(spaces))
         for space, target in spaces.items():
             with sync_channel(target, authorization=lambda: self._person.token) as channel:
@@ -272,7 +274,9 @@ class Bench:
     # ---- version checks
 
     def checks(self, results: Results) -> None:
-        """Warm: what is compared is in the service's memory; each batch asks the journal whether that is current."""
+        """Measure warm version checks: the compared nodes are in the service's memory; each batch reads the journal's
+        head.
+        """
         with sync_channel(self._serving.metadata[0].target, authorization=lambda: self._person.token) as channel:
             space = self._serving.new_space(self._person)
             tree = commit_tree(
@@ -293,7 +297,9 @@ class Bench:
     # ---- the gateway
 
     def gets(self, results: Results) -> None:
-        """A part of a small file, for which metadata and S3 are asked; and a request that asks nobody."""
+        """Measure downloads of a part of a small file, which need metadata and S3; and a request without any
+        backend.
+        """
         metadata, auth = self._serving.metadata[0], self._serving.auth
         space = self._person.space
         self._seal({space: metadata.target})
@@ -342,7 +348,7 @@ class Bench:
     # ---- watches
 
     def watches(self, processes: int) -> Watched:
-        """Watches of one space by several devices of one person, in fresh processes of notify."""
+        """Measure watches of one space by several devices of one person, in new processes of notify."""
         resources, person = self._aws.resources, self._person
         devices = [self._sign_in() for _ in range(DEVICES)]
         space = self._serving.new_space(person)
@@ -445,12 +451,14 @@ def _watched_row(table: ReportTable, processes: int, one: Watched, first: Watche
 
 
 def _each(watched: Watched, resident: int) -> float:
-    """Bytes that one watch takes beyond what the process takes itself."""
+    """Return the bytes per watch beyond the process's own memory."""
     return (resident - watched.base_bytes) / (watched.streams - watched.base_streams)
 
 
 def _per_gib(watched: Watched, processes: int) -> float:
-    """Watches in a process of 1 GiB, by what each takes at its most; the process itself is in that GiB."""
+    """Return the number of watches that fit into a process of 1 GiB, by the maximum memory per watch, including the
+    process's own memory.
+    """
     each = max(_each(watched, watched.open_bytes), _each(watched, watched.rung_bytes))
     return (GIB - watched.base_bytes / processes) / each + watched.base_streams / processes
 
@@ -485,13 +493,13 @@ def _explain_watches(one: Watched) -> None:
 
 
 def _apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run in a process of its own."""
+    """Run `work` in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(partial(work, *args, **kwargs)).result()
 
 
 def _emulator() -> int:
-    """The process id of the embedded AWS."""
+    """Return the process id of the embedded AWS."""
     return next(child.pid for child in psutil.Process().children() if "stack.embedded" in child.cmdline())
 
 
@@ -500,7 +508,7 @@ def _get(path: str, *headers: str) -> bytes:
 
 
 def _announcement(space: SpaceId, seq: int, user: UserId) -> str:
-    """Return the event that metadata publishes when a file was made."""
+    """Return the event that metadata publishes after a file was created."""
     counts = {"created": 1, "updated": 0, "moved": 0, "deleted": 0, "restored": 0}
     commit = {"seq": seq, "user": user, "device": "", "at_ms": 0, **counts, "names": ["file"]}
     return json.dumps({"v": 1, "space": space, "from_seq": seq, "to_seq": seq, "commits": [commit]})

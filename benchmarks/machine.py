@@ -1,4 +1,4 @@
-"""Commands run as a person runs them, with the time and the memory that they took; and files to run them on."""
+"""Commands run as a person runs them, with their time and memory; and files to run them on."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PEAK = Path(__file__).with_name("peak.py")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Wall seconds from start to end, and the most memory that was resident, in bytes."""
+    """Wall-clock seconds from start to end, and the peak of resident memory, in bytes."""
 
     seconds: float
     peak_bytes: int
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str] | None = None, *, stdin: str = "") -> Cost:
-    """Run a command to its end; RuntimeError with what it said if it fails."""
+    """Run a command to its end. Raise RuntimeError with its output if it fails."""
     reader, writer = os.pipe()
     began = time.perf_counter()
     with os.fdopen(reader) as peak:
@@ -51,7 +51,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str] | None = 
 
 
 def tool(name: str) -> str:
-    """A program of this virtual environment."""
+    """Return a program of this virtual environment."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -59,7 +59,7 @@ SMALL_FILES = sized(10_000, short=200)
 
 
 def small_files(folder: Path, count: int = SMALL_FILES, size: int = 4 * KIB) -> None:
-    """`count` files of random bytes, a hundred in each directory."""
+    """Create `count` files of random bytes, a hundred in each directory."""
     source = random.Random(count)
     for at in range(count):
         path = folder / f"{at // 100:03}" / f"{at % 100:02}"
@@ -68,7 +68,7 @@ def small_files(folder: Path, count: int = SMALL_FILES, size: int = 4 * KIB) -> 
 
 
 def large_file(folder: Path, size: int) -> None:
-    """One file of random bytes."""
+    """Create one file of random bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     source = random.Random(size)
     with (folder / "large.bin").open("wb") as file:
@@ -88,7 +88,7 @@ class BenchmarkDevice:
         return self._run("sync", str(self.folder), "--space", space, "--json")
 
     def sign(self, verb: str, endpoint: str, email: str) -> None:
-        """`signup` or `login`."""
+        """Run `signup` or `login`."""
         self._run(verb, "--endpoint", endpoint, "--email", email, "--password-stdin", stdin="a long password\n")
 
     def create_space(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The memory of the services at rest, and of a client at its most."""
+"""The memory of the idle services, and the peak memory of a client."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Run a command and write its peak of resident memory, in KiB, to a descriptor: `python peak.py DESCRIPTOR COMMAND...`.
 
-The kernel counts for a process also what was resident before its exec, which is its parent's memory. So the parent
-has to be a process as small as this one.
+The kernel also counts the memory that a process had before its exec, which is its parent's. The parent therefore has to
+be a process as small as this one.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""Figures in columns, and how much memory a process holds."""
+"""Figures in columns, and the memory of a process."""
 
 from __future__ import annotations
 
 
 def mib(size: float) -> str:
-    """Bytes as MiB."""
+    """Return a number of bytes in MiB."""
     return f"{size / (1 << 20):.0f}"
 
 

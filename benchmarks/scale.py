@@ -1,4 +1,4 @@
-"""The scale of the measurements. The short form tells whether a benchmark runs, not how fast anything is."""
+"""The scale of the measurements. The short form only shows that a benchmark runs; its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 SHORT_VARIABLE: Final = "SYNCLINE_BENCH_SHORT"
-"""Set for a benchmark, and the processes that it starts, to have the short form."""
+"""Environment variable that selects the short form for a benchmark and its processes."""
 
 
 def sized(full: T, *, short: T) -> T:
-    """The size that is asked for: `full` is what figures are from."""
+    """Return `full`, the size for real figures, or `short` in the short form."""
     return short if os.environ.get(SHORT_VARIABLE) else full

@@ -1,4 +1,4 @@
-"""The trace of a sync through all processes, as a tree that shows where its time goes. Also a small collector, for
+"""The trace of a sync through all processes, as a tree that shows where its time is spent. Also a small collector for
 tests.
 """
 
@@ -36,7 +36,7 @@ PACKAGES = re.compile(r"syncline\.\w+\.v1\.")
 
 @dataclass(frozen=True, slots=True)
 class CollectedSpan:
-    """A span as a collector gets it. Ids are empty where there is none; times in nanoseconds since 1970."""
+    """A span as a collector receives it. Missing ids are empty; times are in nanoseconds since 1970."""
 
     trace: str
     id: str
@@ -51,7 +51,7 @@ class CollectedSpan:
 
 
 class Collector:
-    """Takes spans by OTLP over HTTP while it is entered. `variables` are what makes a process send its spans here."""
+    """Receives spans by OTLP over HTTP within its context. `variables` make a process send its spans here."""
 
     def __init__(self) -> None:
         self._spans: list[CollectedSpan] = []
@@ -74,9 +74,7 @@ class Collector:
         self._thread.join()
 
     def trace(self, root: str, *, until: Sequence[str]) -> list[CollectedSpan]:
-        """Return the latest trace that begins with `root`, when there are spans of all these names. Raise
-        TimeoutError.
-        """
+        """Return the latest trace that begins with `root`, once it has spans of all these names. Raise TimeoutError."""
         return self.until(lambda spans: _trace(spans, root, until))
 
     def until(self, found: Callable[[list[CollectedSpan]], list[CollectedSpan]]) -> list[CollectedSpan]:
@@ -132,7 +130,7 @@ def _text(value: AnyValue) -> str:
 
 
 def _trace(spans: Sequence[CollectedSpan], root: str, names: Sequence[str]) -> list[CollectedSpan]:
-    """The latest trace that begins with `root`, if it has spans of these names, and of each the one above it."""
+    """Return the latest trace that begins with `root`, if it has spans of these names, and the parent of each."""
     roots = [span for span in spans if span.name == root and not span.parent]
     found = [span for span in spans if roots and span.trace == roots[-1].trace]
     known = {span.id for span in found} | {""}
@@ -141,9 +139,9 @@ def _trace(spans: Sequence[CollectedSpan], root: str, names: Sequence[str]) -> l
 
 
 def render(spans: Sequence[CollectedSpan]) -> str:
-    """One trace as a tree: when each span began and how long it took, in milliseconds, its name and its process.
+    """Return one trace as a tree: for each span its start and duration in milliseconds, its name and its process.
 
-    Neighbours of one name that have nothing below them share a line.
+    Adjacent spans of one name without children share a line.
     """
     below: dict[str, list[CollectedSpan]] = defaultdict(list)
     for span in sorted(spans, key=lambda span: span.began):
@@ -171,7 +169,7 @@ def render(spans: Sequence[CollectedSpan]) -> str:
 
 
 def main() -> None:
-    """Ann puts a photo and some notes into a space that she shares with Ben, who is mailed."""
+    """Trace a scenario: Ann puts a photo and some notes into a space that she shares with Ben, who is mailed."""
     with Collector() as collector, tempfile.TemporaryDirectory() as temporary:
         os.environ.update(collector.variables)
         try:

@@ -1,7 +1,7 @@
-"""Syncing against copying: the same files, the same emulator, the same run.
+"""Syncing compared with copying: the same files, the same emulator, the same run.
 
-Syncline's figures are whole commands, from start to end, with chunking, proof, metadata commit and durable writes;
-s5cmd and rclone copy the files to a bucket of their own and back.
+Syncline's figures are complete commands, with chunking, sealing, metadata commit and durable writes; s5cmd and rclone
+copy the files to a bucket of their own and back.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Peers:
     def rclone(self, source: str, target: str) -> Cost:
         remote = f":s3,provider=Other,env_auth=true,endpoint='{self._stack.aws.endpoint}':"
         source, target = (place.replace("s3://", remote) for place in (source, target))
-        # rclone is at its best with small files at this many transfers at once; its defaults are slower.
+        # rclone is fastest for small files with this many concurrent transfers; its defaults are slower.
         return run_command(
             [tool("rclone"), "copy", "--transfers", "32", "--checkers", "32", source, target], self._environment
         )

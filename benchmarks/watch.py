@@ -1,7 +1,8 @@
-"""The time until a saved file is on the other device, both running `--watch`; and syncthing's time in the same run.
+"""The delay from saving a file to its arrival on the other device, both running `--watch`; and syncthing's delay in the
+same run.
 
-Syncthing runs twice on the loopback alone: no discovery, relays, NAT, reports or upgrades. It waits 10 s for a
-folder to be quiet by default; here it is told to wait 1 s, the least that it takes.
+Syncthing runs twice on the loopback interface alone: no discovery, relays, NAT, reports or upgrades. By default it
+waits for a folder to be quiet for 10 s; here it is set to 1 s, its minimum.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ POLL_SECONDS = 0.002
 
 
 def appears(path: Path, data: bytes) -> None:
-    """Wait until the file is there with these bytes. Raise TimeoutError."""
+    """Wait until the file exists with these bytes. Raise TimeoutError."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -43,7 +44,7 @@ def appears(path: Path, data: bytes) -> None:
 
 
 def delays(one: Path, other: Path) -> list[float]:
-    """Seconds from saving a file in one folder until it is in the other, for one file after another."""
+    """Return the seconds from saving a file in one folder until it is in the other, for one file after another."""
     source = random.Random(1)
     found = []
     for n in range(-1, FILES):
@@ -51,16 +52,16 @@ def delays(one: Path, other: Path) -> list[float]:
         began = time.monotonic()
         (one / f"file {n}").write_bytes(data)
         appears(other / f"file {n}", data)
-        if n >= 0:  # the first one waits for both sides to have started
+        if n >= 0:  # the first one waits until both sides have started
             found.append(time.monotonic() - began)
-        # People do not save in step with the machine.
+        # people do not save at regular intervals
         time.sleep(source.uniform(0.1, 0.4))
     return found
 
 
 @contextmanager
 def watching(*devices: BenchmarkDevice) -> Iterator[None]:
-    """The devices sync whenever there is something to do."""
+    """Sync the devices continuously within the context."""
     children = [
         subprocess.Popen(
             [tool("syncline"), "sync", str(device.folder), "--watch"],
@@ -75,7 +76,7 @@ def watching(*devices: BenchmarkDevice) -> Iterator[None]:
 
 @contextmanager
 def ended(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """End these processes when it is over."""
+    """End these processes at the end of the context."""
     try:
         yield
     finally:
@@ -128,7 +129,7 @@ def said(*arguments: str) -> str:
 
 
 def configure_notify(home: Path, folder: Path, ids: list[str], ports: list[int], at: int) -> None:
-    """Rewrite the configuration: two devices with addresses on the loopback, one folder, and nothing beyond."""
+    """Rewrite the configuration: two devices with loopback addresses, one folder, and nothing else."""
     file = home / "config.xml"
     tree = ElementTree.parse(file)
     root = tree.getroot()

@@ -20,7 +20,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 KINDS: Final = ("Fixed", "Changed", "New")
-"""The words with which a change begins, in the order of the document: what was lost or wrong comes first."""
+"""The words with which a change begins, in the order of the document: fixes come first."""
 MAX_CHANGE_CHARACTERS: Final = 1200
 
 _BEGINNING: Final = re.compile(rf"({'|'.join(KINDS)}): \S")
@@ -38,7 +38,7 @@ What users notice, newest version first. This file is made of the fragments in [
 
 
 class BadChangelog(Exception):
-    """The changelog cannot be made; the text has one line for each reason."""
+    """The changelog is invalid; the text has one line for each reason."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,7 +51,7 @@ class Released:
 
     @classmethod
     def of(cls, directory: Path) -> Released:
-        """The version whose fragments are in `directory`. Raise ValueError if its name is not VERSION_DATE."""
+        """Return the version whose fragments are in `directory`. Raise ValueError if its name is not VERSION_DATE."""
         version, _, day = directory.name.partition("_")
         if not _VERSION.fullmatch(version):
             raise ValueError(version)
@@ -63,7 +63,7 @@ class Released:
 
 
 def faults(root: Path = ROOT) -> Iterator[str]:
-    """One line for each fragment that has not the right form, and for a CHANGELOG.md that the fragments do not give."""
+    """Yield one line for each malformed fragment, and one for a CHANGELOG.md that does not match the fragments."""
     directory = root / "changelog"
     for path in sorted(directory.glob("*/[!.]*")):
         for fault in _fragment_faults(path):
@@ -96,7 +96,7 @@ def _fragment_faults(path: Path) -> Iterator[str]:
 
 
 def changelog_document(root: Path = ROOT) -> str:
-    """The text of CHANGELOG.md. Raise BadChangelog."""
+    """Return the text of CHANGELOG.md. Raise BadChangelog."""
     return "\n".join([_HEAD, *(_section(released) for released in reversed(versions(root)))])
 
 
@@ -113,7 +113,7 @@ def versions(root: Path = ROOT) -> list[Released]:
 
 
 def release(version: str, day: date, root: Path = ROOT) -> None:
-    """Move what is unreleased into `version`, released on `day`, and write CHANGELOG.md. Raise BadChangelog."""
+    """Move the unreleased fragments to `version`, released on `day`, and write CHANGELOG.md. Raise BadChangelog."""
     if found := list(faults(root)):
         raise BadChangelog("\n".join(found))
     ours = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
@@ -157,7 +157,7 @@ def _listed(directory: Path) -> str:
 
 
 def _changes(path: Path) -> list[str]:
-    """The paragraphs of a fragment, each as one line."""
+    """Return the paragraphs of a fragment, each as one line."""
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", path.read_text()) if part.strip()]
 
 
@@ -174,7 +174,7 @@ def _item(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`check`, `show`, `write` (CHANGELOG.md anew) or `release VERSION`."""
+    """Run `check`, `show`, `write` (which writes CHANGELOG.md) or `release VERSION`."""
     try:
         match arguments:
             case ["check"]:

@@ -21,11 +21,11 @@ class Item:
     what: str
     quantity: float
     price: float
-    """Dollars a month for one."""
+    """Price of one unit, in dollars per month."""
 
     @property
     def dollars(self) -> float:
-        """The cost of a month, in dollars."""
+        """Cost in dollars per month."""
         return self.quantity * self.price
 
 
@@ -42,7 +42,7 @@ class Prices:
 
     @classmethod
     def read(cls) -> Prices:
-        """The table that is kept with the templates."""
+        """Return the table that is stored with the templates."""
         found: Mapping[str, Any] = tomllib.loads((templates.HERE / "prices.toml").read_text())
         return cls(
             region=found["region"],
@@ -55,8 +55,8 @@ class Prices:
 
 
 def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[Item]:
-    """Yield the items that are paid while nobody does anything; `chosen` holds the values of parameters that are not
-    the default.
+    """Yield the items that are paid without any use; `chosen` has the values of parameters that differ from the
+    default.
 
     Raise DeployError if the table has no price for a type of machine.
     """
@@ -85,7 +85,7 @@ def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[Item]:
 
 
 def estimate(chosen: Mapping[str, str]) -> str:
-    """The estimate as text."""
+    """Return the estimate as text."""
     prices = Prices.read()
     items = [item for item in fixed(prices, chosen) if item.quantity]
     lines = [f"Estimate for a month in dollars, at list prices of {prices.region} as of {prices.as_of}", ""]

@@ -26,7 +26,7 @@ from infra.errors import DeployError
 from infra.stacks import Existing, Stacks
 
 _OURS: Final = frozenset({"Prefix", "ReleaseBucket", "ReleaseKey"})
-"""Parameters that are not for choosing: they follow from the stage and the release."""
+"""Parameters that a user cannot choose: they follow from the stage and the release."""
 _FOR_EMULATOR: Final = frozenset({"MailSender"})
 """Parameters whose default is only for the stack on one machine."""
 
@@ -37,18 +37,18 @@ class DeployOptions:
 
     stage: str
     chosen: Mapping[str, str]
-    """Values of parameters, by name; one name means the same in every template."""
+    """Values of parameters, by name; a name has the same meaning in every template."""
     release: str | None = None
-    """The key of a release that was uploaded before; None builds one."""
+    """The key of a release that was uploaded before; None builds a new one."""
 
     @property
     def prefix(self) -> str:
-        """Begins the name of every resource and stack."""
+        """The prefix of the names of all resources and stacks."""
         return f"syncline-{self.stage}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Deploy; returns the exit status."""
+    """Deploy; return the exit status."""
     parser = argparse.ArgumentParser(prog="make deploy", description="Deploy a stage to AWS.")
     parser.add_argument("stage", help="the stage, such as prod: names begin with syncline-STAGE")
     parser.add_argument("--set", nargs="*", default=[], metavar="Name=value", help="parameters of the templates")
@@ -117,7 +117,7 @@ def deploy(
 
 @cache
 def check_templates() -> None:
-    """DeployError says what cfn-lint finds."""
+    """Raise DeployError with the findings of cfn-lint, if there are any."""
     paths = [str(templates.path(name)) for name in templates.ORDER]
     lint = Path(sys.executable).with_name("cfn-lint")
     done = subprocess.run([str(lint), *paths], capture_output=True, text=True, check=False)
@@ -126,7 +126,7 @@ def check_templates() -> None:
 
 
 def check_values(chosen: Mapping[str, str], existing: Mapping[str, Existing | None]) -> None:
-    """Check that every parameter has a value, and that no value is for nothing. Raise DeployError, which names the
+    """Check that every parameter has a value, and that every value has a parameter. Raise DeployError, which names the
     wrong ones.
     """
     declared = templates.parameters()
@@ -156,15 +156,15 @@ def check_values(chosen: Mapping[str, str], existing: Mapping[str, Existing | No
 
 
 def _before(existing: Mapping[str, Existing | None]) -> dict[str, str]:
-    """The values that parameters had so far."""
+    """Return the present values of the parameters."""
     return {name: value for stack in existing.values() if stack is not None for name, value in stack.parameters.items()}
 
 
 def parameters_of(
     name: str, chosen: Mapping[str, str], outputs: Mapping[str, str], existing: Existing | None
 ) -> list[dict[str, Any]]:
-    """Return the parameters of the template `name`: chosen ones, outputs of stacks before it, else the values that
-    it had before.
+    """Return the parameters of the template `name`: chosen values, outputs of earlier stacks, and otherwise the present
+    values.
     """
     values: list[dict[str, Any]] = []
     for parameter in templates.parameters()[name]:
@@ -178,7 +178,7 @@ def parameters_of(
 
 
 def _upload(s3: Any, bucket: str, key: str, content: bytes, *, say: Callable[[str], None] | None = None) -> None:
-    if _is_there(s3, bucket, key):  # keys are named by content
+    if _is_there(s3, bucket, key):  # keys are derived from the content
         return
     s3.put_object(Bucket=bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256")
     if say is not None:

@@ -1,8 +1,8 @@
-"""Build what people install, and try it where nothing else is: `make dist`.
+"""Build the distributions, and test them in an empty environment: `make dist`.
 
-The sdists and the wheels, which are made from the sdists, go into dist/. Each wheel is installed with the versions of
-constraints.txt in an empty virtual environment, `syncline` as on a device and `syncline-server` as for `syncline up`,
-and used there from a directory in which somebody keeps packages of other names of ours.
+The sdists, and the wheels, which are built from the sdists, go to dist/. Each wheel is installed with the versions of
+constraints.txt in an empty virtual environment, `syncline` as on a device and `syncline-server` as for `syncline up`.
+It is used there from a directory that contains foreign packages with names like those of our folders.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from infra.errors import DeployError
 from infra.release import ROOT, Wheels, build_wheels, uv
 
 EXTRA: Final = "client"
-"""The extra that people install: `pip install syncline[client]`."""
+"""The extra for users: `pip install syncline[client]`."""
 TOP_LEVEL: Final = "syncline"
-"""The only name that the client adds to the importable ones."""
+"""The only top-level name that the client adds to site-packages."""
 PROGRAM: Final = """
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.tree import Node
@@ -45,19 +45,19 @@ State.in_memory().close()
 def head_of(response: metadata_pb2.ListChangesResponse) -> int:
     return response.seq
 """
-"""A program of a user, which imports the client and uses its types."""
+"""A user's program, which imports the client and uses its types."""
 WRONG: Final = PROGRAM.replace("-> int:", "-> bytes:")
-"""The same program with a wrong type, which a type checker refuses if it knows the client's types."""
+"""The same program with a type error, which a type checker reports only if it finds the client's types."""
 SERVER_PROGRAM: Final = """
 import gateway.bootstrap, services.auth.bootstrap, services.metadata.bootstrap, services.notify.bootstrap, stack.up
 """
 OF_OTHERS: Final = ("core", "wire", "runtime", "aws", "services", "gateway", "clients", "stack", "lib")
-"""Packages that may lie beside a program of somebody else, and none of which is ours to take."""
+"""Names of packages that may lie beside a user's program, and that our distributions must not take."""
 _TIMEOUT_SECONDS: Final = 120
 
 
 def build_distributions(directory: Path) -> Wheels:
-    """Put sdists and wheels of the work tree into `directory`, which is emptied first; the wheels. Raise
+    """Build sdists and wheels of the work tree in `directory`, which is emptied first; return the wheels. Raise
     DeployError.
     """
     if directory.exists():
@@ -66,7 +66,7 @@ def build_distributions(directory: Path) -> Wheels:
 
 
 def check_wheels(wheels: Wheels) -> None:
-    """Install and use each of `wheels` in an empty virtual environment. DeployError says what does not work."""
+    """Install and use each of `wheels` in an empty virtual environment. Raise DeployError with what does not work."""
     version = _version_of(ROOT)
     if _version_of(ROOT / "server") != version or wheels.server.name.split("-")[1] != version:
         raise DeployError(f"server/pyproject.toml does not have version {version}, which pyproject.toml has")
@@ -97,14 +97,14 @@ def _version_of(project: Path) -> str:
 
 
 def _top_level(wheel: Path) -> set[str]:
-    """The names that a wheel adds to site-packages, besides what describes it."""
+    """Return the names that a wheel adds to site-packages, except its metadata."""
     with zipfile.ZipFile(wheel) as packed:
         names = {name.split("/")[0] for name in packed.namelist()}
     return {name for name in names if not name.endswith(".dist-info")}
 
 
 def _installed(environment: Path, *requirements: str) -> Path:
-    """`environment`, made anew with these requirements in it."""
+    """Create `environment` anew and install these requirements in it; return it."""
     uv("venv", "--python", sys.executable, "--no-project", str(environment))
     constraints = str(ROOT / "constraints.txt")
     uv(
@@ -116,7 +116,7 @@ def _installed(environment: Path, *requirements: str) -> Path:
 
 
 def _check_types(environment: Path, directory: Path) -> None:
-    """Check that mypy, in `directory`, finds the types of what is installed in `environment`."""
+    """Check that mypy, run in `directory`, finds the types of the packages installed in `environment`."""
     for text, right in ((PROGRAM, True), (WRONG, False)):
         program = directory / "program.py"
         program.write_text(text)
@@ -135,7 +135,7 @@ def _check_types(environment: Path, directory: Path) -> None:
 
 
 def _run(environment: Path, directory: Path, program: str, *arguments: str) -> str:
-    """Return the output of an installed program, run in `directory` without any knowledge of the work tree."""
+    """Return the output of an installed program, run in `directory` without access to the work tree."""
     done = subprocess.run(
         [environment / "bin" / program, *arguments],
         cwd=directory,

@@ -1,7 +1,7 @@
-"""Errors for which a deployment cannot go on, in words for the person who started it."""
+"""Errors that stop a deployment, with texts for the person who started it."""
 
 from __future__ import annotations
 
 
 class DeployError(Exception):
-    """The text says what is wrong and what to do about it."""
+    """A deployment cannot continue; the text says what is wrong and what to do about it."""

@@ -1,9 +1,9 @@
 """`python -m infra.names`: fails if one public name stands for several things.
 
-A reader who meets a name looks for it in the tree, and must find one definition. So no two files define a public
+A reader who meets a name searches the tree for it, and must find one definition. Therefore no two files define a public
 class of one name, and no two files define public functions of one name and different shapes (parameters and result).
-Commands and handlers of requests are left alone: they are called from outside, by what their decorators say.
-`REASONS` names what may nevertheless stand more than once, and why; an entry that is not needed fails the check too.
+Commands and request handlers are exempt, since only their decorators' frameworks call them. `REASONS` lists the names
+that may occur more than once, with reasons; an unnecessary entry also fails the check.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[1]
 FOLDERS: Final = ("lib", "clients", "runtime", "aws", "services", "gateway", "stack", "server", "infra", "benchmarks")
 _PLAIN: Final = frozenset({"contextmanager", "asynccontextmanager", "cache", "lru_cache"})
-"""Decorated by one of these, a function is still called by its name."""
+"""Decorators that leave a function callable by its name."""
 
 MODELS: Final = "gateway/api/models.py"
-"""The module whose classes are the schemas of the HTTP API, whose names are published in /openapi.json. The code
-always writes them with their module (`models.Node`), which the check holds, so that each is told apart from the
-value in the model.
+"""The module whose classes are the schemas of the HTTP API, with names published in /openapi.json. Code always refers
+to them with their module (`models.Node`), which the check enforces, so that they are distinguishable from values of the
+model.
 """
 
 REASONS: Final[Mapping[str, str]] = {
@@ -34,7 +34,7 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 def problems(root: Path = ROOT, reasons: Mapping[str, str] = REASONS) -> list[str]:
-    """One line for each name that stands for several things, and for each reason that is not needed."""
+    """Return one line for each name that stands for several things, and for each unnecessary reason."""
     classes: dict[str, list[str]] = defaultdict(list)
     functions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     found = []
@@ -87,7 +87,7 @@ def _shape(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 
 def main() -> int:
-    """Print what is wrong; 1 if anything is."""
+    """Print the problems; return 1 if there are any."""
     found = problems()
     sys.stderr.writelines(f"{line}\n" for line in found)
     return 1 if found else 0

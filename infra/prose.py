@@ -1,10 +1,10 @@
 """`python -m infra.prose`: fails if a docstring or a comment breaks a rule of prose that a program can check.
 
-The rules are those of CONTRIBUTING.md. A docstring of one or two words says nothing that the name does not say. A
-docstring that only refers to another place is deleted instead. An opening such as "What", "Whether" or "It" begins a
-text without a subject or without the noun of its pronoun; `OPENINGS` lists these words, each with the reason.
+The rules are those of CONTRIBUTING.md. A docstring of one or two words adds nothing to the name. A docstring that only
+refers to another place is deleted instead. An opening such as "What", "Whether" or "It" begins a text without a subject
+or without the noun of its pronoun; `OPENINGS` lists these words, each with the reason.
 
-`python -m infra.prose ROOM ...` looks at some rooms only; without arguments it looks at all of them.
+`python -m infra.prose ROOM ...` checks some rooms only; without arguments it checks all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROOMS: Final = (
     "examples",
     "tests",
 )
-"""Folders with Python files. No room lies in another one."""
+"""Folders with Python files. No room is inside another one."""
 
 MIN_WORDS: Final = 3
 """Minimum number of words of a docstring."""
@@ -82,7 +82,7 @@ _ALONE: Final = re.compile(
     r"(this|these|one|each|both|all|some|none|any|another|other|others)\s+"
     r"(who|whom|that|which|whose|is|are|was|has|have|had|may|can|must|will|of (it|them|these|those))\b"
 )
-"""A word that stands for a noun which is nowhere: `one who`, `each is`, `all that`."""
+"""A pronoun without a noun: `one who`, `each is`, `all that`."""
 
 _PREPOSITION: Final = frozenset(
     {

@@ -1,9 +1,9 @@
-"""Build a release: all that a machine runs, installed for it, in one file named by what it holds.
+"""Builds a release: everything that a machine runs, installed, in one file whose name is derived from its content.
 
-    site/      our wheels and what they depend on, as constraints.txt pins them, for Python 3.11 on arm64
-    machine/   what makes a machine of it
+    site/      our wheels and their dependencies, pinned by constraints.txt, for Python 3.11 on arm64
+    machine/   the files that set up a machine
 
-So a machine that starts needs no package index, and two machines of one release never differ.
+A machine therefore needs no package index to start, and two machines of one release never differ.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT: Final = HERE.parent
 _PYTHON: Final = "3.11"
 _PLATFORM: Final = "aarch64-manylinux_2_28"  # Amazon Linux 2023 has glibc 2.34
 _FROM_SOURCE: Final = "wsgidav"  # pure Python, whose present version is published as source only
-_EPOCH: Final = 315532800  # 1980: the same content gives the same bytes whenever it is built
+_EPOCH: Final = 315532800  # 1980: the same content gives the same bytes at any time of building
 _DIGITS: Final = 12
 
 
@@ -50,14 +50,16 @@ class Wheels:
     server: Path
 
     def requirements(self, extra: str = "") -> tuple[str, str]:
-        """Both by their files, since a package index might know others of these names; the server with `extra`."""
+        """Return the files of both as requirements, since a package index might know other packages of these names; the
+        server with `extra`.
+        """
         chosen = f"[{extra}]" if extra else ""
         return f"syncline @ {self.client.as_uri()}", f"syncline-server{chosen} @ {self.server.as_uri()}"
 
 
 @contextmanager
 def built() -> Iterator[Release]:
-    """Build what is in the work tree; the file is gone afterwards. DeployError says what failed."""
+    """Build the work tree; the file is removed afterwards. Raise DeployError with what failed."""
     with tempfile.TemporaryDirectory(prefix="syncline-release-") as scratch:
         directory = Path(scratch)
         wheels = build_wheels(directory / "wheels")
@@ -72,9 +74,9 @@ def built() -> Iterator[Release]:
 
 
 def build_wheels(directory: Path, *, sdist: bool = False) -> Wheels:
-    """Our wheels, made in `directory`; with `sdist`, each from a source distribution that is made there first."""
+    """Build our wheels in `directory`; with `sdist`, each from a source distribution that is built there first."""
     python = ("--python", sys.executable, "--no-build-isolation")  # with the build backend that constraints.txt pins
-    formats = () if sdist else ("--wheel",)  # without a format, uv makes both, the wheel from the sdist
+    formats = () if sdist else ("--wheel",)  # without a format, uv builds both, the wheel from the sdist
     for project in (ROOT, ROOT / "server"):
         uv("build", *formats, *python, "--out-dir", str(directory), str(project), SOURCE_DATE_EPOCH=str(_EPOCH))
     [client] = directory.glob("syncline-*.whl")
@@ -83,7 +85,7 @@ def build_wheels(directory: Path, *, sdist: bool = False) -> Wheels:
 
 
 def install_wheels(wheels: Wheels, directory: Path) -> None:
-    """Our wheels and what services need, in `directory`, as the machines would have installed it."""
+    """Install our wheels and their dependencies in `directory`, as for the machines."""
     constraints = str(ROOT / "constraints.txt")
     uv(
         *("pip", "install", "--target", str(directory), "--constraints", constraints),
@@ -92,12 +94,13 @@ def install_wheels(wheels: Wheels, directory: Path) -> None:
         *wheels.requirements(),
     )
     for information in directory.glob("syncline*.dist-info"):
-        for name in ("RECORD", "direct_url.json", "uv_cache.json"):  # tell where and when it was built
+        # these files contain the time and place of the build
+        for name in ("RECORD", "direct_url.json", "uv_cache.json"):
             (information / name).unlink(missing_ok=True)
 
 
 def pack(tree: Path, file: Path) -> None:
-    """`tree` as a tar file whose bytes depend on names, contents and modes only."""
+    """Write `tree` to a tar file whose bytes depend on names, contents and modes only."""
 
     def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.mtime = _EPOCH
@@ -116,7 +119,7 @@ def pack(tree: Path, file: Path) -> None:
 
 
 def main() -> int:
-    """Build one and throw it away: whether it can be built, and what it would be called."""
+    """Build a release and discard it, to check that it can be built, and print its name."""
     try:
         with built() as release:
             sys.stdout.write(f"{release.key}, {release.file.stat().st_size / 1e6:.1f} MB\n")
@@ -127,7 +130,7 @@ def main() -> int:
 
 
 def uv(*arguments: str, **environment: str) -> None:
-    """Run the uv of this virtual environment. DeployError has what uv said."""
+    """Run the uv of this virtual environment. Raise DeployError with uv's output."""
     program = Path(sys.executable).with_name("uv")
     done = subprocess.run(
         [str(program), *arguments, "--quiet"], capture_output=True, text=True, check=False, env=os.environ | environment

@@ -1,4 +1,4 @@
-"""One stack: what would change, whether that is wanted, and how it went."""
+"""Deployment of one stack: its changes, their confirmation, and the outcome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARKS: Final = {"Add": "+", "Modify": "~", "Remove": "-", "Import": ">", "Dynam
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """A stack that is there."""
+    """An existing stack."""
 
     parameters: Mapping[str, str]
 
@@ -35,9 +35,9 @@ class Stacks:
         self._poll_seconds = poll_seconds
 
     def find(self, name: str) -> Existing | None:
-        """The stack, or None if there is none. Raise DeployError if it is in a state from which nothing can be done."""
+        """Return the stack, or None if there is none. Raise DeployError if its state allows no deployment."""
         stack = self._described(name)
-        if stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # a change set that nobody applied
+        if stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # a change set that was never applied
             return None
         if stack["StackStatus"] not in _DONE:
             raise DeployError(f"the stack {name} is in state {stack['StackStatus']}{_advice(stack['StackStatus'])}")
@@ -51,10 +51,10 @@ class Stacks:
         *,
         confirm: Callable[[str], bool],
     ) -> Mapping[str, str]:
-        """Show what would change, ask `confirm`, do it; returns the outputs.
+        """Show the changes, ask `confirm`, and apply them; return the outputs.
 
-        `template` is TemplateBody or TemplateURL. Raise DeployError if the answer was no, or with what
-        CloudFormation says about each resource that failed.
+        `template` is TemplateBody or TemplateURL. Raise DeployError if the answer was no, or with CloudFormation's
+        reason for each resource that failed.
         """
         new = self.find(name) is None
         change_set = f"deploy-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"
@@ -82,7 +82,7 @@ class Stacks:
         return self._outcome(name, began)
 
     def _changes(self, arguments: Mapping[str, str]) -> list[str]:
-        """The changes of a change set, in words. Raise DeployError if CloudFormation refuses it."""
+        """Return the changes of a change set, in words. Raise DeployError if CloudFormation refuses it."""
         deadline = time.monotonic() + _CHANGE_SET_SECONDS
         while True:
             answer = self._cloudformation.describe_change_set(**arguments)
@@ -137,7 +137,7 @@ class Stacks:
 
     def _discard(self, arguments: Mapping[str, str], *, new: bool) -> None:
         self._cloudformation.delete_change_set(**arguments)
-        if new:  # an empty stack holds the change set of one that is to be created
+        if new:  # an empty stack holds the change set of a stack to be created
             self._cloudformation.delete_stack(StackName=arguments["StackName"])
 
 

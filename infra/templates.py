@@ -1,4 +1,4 @@
-"""The templates as Python reads them."""
+"""Parsing of the templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 HERE: Final = Path(__file__).resolve().parent
 ORDER: Final = ("artefacts", "network", "data", "services")
-"""Each needs only outputs of those before it."""
+"""The templates in the order of deployment: each uses only outputs of earlier ones."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,11 +37,11 @@ def path(name: str) -> Path:
 
 @cache
 def read(name: str) -> Mapping[str, Any]:
-    """The template `name`."""
+    """Return the template `name`."""
     found: Mapping[str, Any] = yaml.load(path(name).read_text(), _Loader)  # noqa: S506 - a safe loader
     return found
 
 
 def parameters() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """The parameters of each template."""
+    """Return the parameters of each template."""
     return {name: read(name).get("Parameters", {}) for name in ORDER}

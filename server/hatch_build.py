@@ -1,4 +1,4 @@
-"""How `syncline-server` is built: its packages lie beside this directory, or in it when an sdist is unpacked."""
+"""Build of `syncline-server`: its packages lie beside this directory, or in it after an sdist is unpacked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGES = ("aws", "gateway", "runtime", "services", "stack")
 TEMPLATE = "infra/data.yaml"
-"""What `syncline up` deploys to its embedded AWS, which production deploys as well."""
+"""The template that `syncline up` deploys to its embedded AWS, the same as in production."""
 LEFT_OUT = ("__pycache__", "node_modules", "biome.json", "package.json", "tsconfig.json", "*.d.ts")
-"""Patterns of names that nobody runs: caches, and the tools that check the web app with their configuration."""
+"""Patterns of names that are not needed at run time: caches, and the tools that check the web app with their
+configuration.
+"""
 
 
 def shipped(folder: Path) -> list[str]:
-    """The files below `folder` that a distribution holds, relative to it and sorted."""
+    """Return the files below `folder` that a distribution contains, as sorted relative paths."""
     below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(
         name.as_posix()
@@ -31,7 +33,7 @@ class Packages(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Name the files of a build; one of the `version` "editable" finds the packages where they are."""
+        """Select the files of a build; a build with the `version` "editable" uses the packages where they are."""
         if version == "editable":
             return
         here = Path(self.root)

@@ -28,23 +28,23 @@ FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 STATE: Final = f"aws/{DATABASE}"
 REQUIRED: Final = (STATE, *(f"secrets/{name}" for name in SECRETS))
-"""Members that each backup has; the others are bytes of objects."""
+"""Members that every backup has; all others are bytes of objects."""
 MANIFEST_BYTES: Final = 512 * 1024 * 1024
 _NAME_CHARACTERS: Final = 100
 
 
 class BackupFailed(StackError):
-    """A backup could not be made or used; nothing is left of the attempt."""
+    """A backup could not be made or used; nothing remains of the attempt."""
 
 
 class ArchiveProgress(Protocol):
-    """Somebody who wants to know how far it has got."""
+    """Observer of the progress of a backup."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
-        """From now on this is done, for so many files of so many bytes in all."""
+        """Report the start of an activity, with its total numbers of files and bytes."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """Note that `files` more files and `size` more bytes are done."""
+        """Report that `files` more files and `size` more bytes are done."""
 
 
 class _Strict(BaseModel):
@@ -63,13 +63,13 @@ class ArchiveManifest(_Strict):
 
     format: int
     syncline: Annotated[str, Field(max_length=100)]
-    """The version that made the archive."""
+    """The version of Syncline that made the archive."""
     made: AwareDatetime
     rows: NonNegativeInt
     objects: NonNegativeInt
     members: dict[str, ArchiveMember]
     mismatched: tuple[str, ...] = ()
-    """Members whose bytes were others than their object says when the backup was made. Any more were changed later."""
+    """Members whose bytes did not match their object when the backup was made. Any further mismatch happened later."""
 
     def summary(self, directory: Path, damaged: list[str]) -> Summary:
         """Return the summary of a backup of `directory`, or of one restored into it."""
@@ -93,17 +93,17 @@ class Summary:
     """The figures of a backup for people."""
 
     made: str
-    """When, in ISO 8601."""
+    """Time of the backup, in ISO 8601."""
     rows: int
     objects: int
     size: int
-    """Bytes of all members."""
+    """Total size of all members, in bytes."""
     damaged: tuple[str, ...] = ()
-    """Files whose bytes are not those that were uploaded: this disk has damaged them before the backup was made."""
+    """Files whose bytes differ from the uploaded ones: the source disk damaged them before the backup was made."""
 
 
 def parsed_manifest(text: bytes) -> ArchiveManifest:
-    """The manifest of a backup. Raises BackupFailed."""
+    """Parse the manifest of a backup. Raise BackupFailed."""
     try:
         written = _Format.model_validate_json(text).format
         if written != FORMAT:
@@ -117,7 +117,7 @@ def parsed_manifest(text: bytes) -> ArchiveManifest:
 
 
 def is_member(name: str) -> bool:
-    """Return True if a backup may have a file of this name: a path of plain parts that leads nowhere else."""
+    """Return True if a backup may contain a file of this name: a path of plain names that cannot lead elsewhere."""
     if name in REQUIRED:
         return True
     top, *rest = name.split("/")
@@ -128,7 +128,7 @@ def is_member(name: str) -> bool:
 def read_rows(database: sqlite3.Connection, place: str) -> tuple[int, list[Body]]:
     """Return the number of rows, and the files of bytes that they name.
 
-    Raise BackupFailed, which names `place`, if what is read is damaged, and sqlite3.Error if nothing can be read.
+    Raise BackupFailed, which names `place`, if a row is damaged, and sqlite3.Error if the database cannot be read.
     """
     rows, bodies = 0, []
     if not has_schema(database):
@@ -148,10 +148,12 @@ def read_rows(database: sqlite3.Connection, place: str) -> tuple[int, list[Body]
 
 @contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """Say of an error of the operating system, such as a full disk, what could not be done for it."""
+    """Convert an error of the operating system, such as a full disk, to BackupFailed; `what` is the step that
+    failed.
+    """
     try:
         yield
-    except BrokenPipeError:  # nobody is there any more to be told
+    except BrokenPipeError:  # the reader of the output has exited, so nobody can be told
         raise
     except OSError as error:
         raise BackupFailed(f"{what}: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""Answers that the process which emulates AWS gives itself, in the terms of ASGI."""
+"""ASGI answers that the emulator process sends itself."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def request_header(scope: Scope, name: bytes) -> bytes:
-    """The first value of a header of the request, whose `name` is in lower case; empty if there is none."""
+    """Return the first value of a header of the request, whose `name` is in lower case; empty if there is none."""
     value: bytes = next((value for key, value in scope["headers"] if key.lower() == name), b"")
     return value
 
 
 def announced_bytes(scope: Scope) -> int:
-    """The size of the request's body as its head has it."""
+    """Return the size of the request's body according to its headers."""
     length = request_header(scope, b"content-length")
     return int(length) if length.isdigit() else 0
 
 
 def operation(scope: Scope) -> bytes:
-    """The operation of a request whose protocol is JSON."""
+    """Return the operation of a request with a JSON protocol."""
     return request_header(scope, b"x-amz-target").rpartition(b".")[2]
 
 
 async def refuse(scope: Scope, send: Send, status: int, code: str, text: str) -> None:
-    """Answer as the service that is asked does."""
+    """Send an error in the form of the service that is called."""
     if operation(scope):
         kind, body = b"application/x-amz-json-1.0", json.dumps({"__type": code, "message": text})
     else:

@@ -1,4 +1,4 @@
-"""One file that holds all that a data directory does, made while the system runs: an archive as `archive.py` says."""
+"""Backup of a data directory into one file, while the system runs; `archive.py` describes the archive."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _PASSES: Final = 20
 
 
 def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) -> Summary:
-    """Copy the data directory of a system that runs, or does not, into a file that is not there yet, or a stream.
+    """Copy the data directory of a running or stopped system to a new file, or to a stream.
 
-    All that was acknowledged when this was called is in it. Raises BackupFailed.
+    The backup includes everything that was acknowledged before this call. Raise BackupFailed.
     """
     if not (directory / STATE).is_file():
         raise BackupFailed(
@@ -53,7 +53,7 @@ def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) ->
         raise BackupFailed(f"{directory} cannot be backed up: {error}") from None
     _check_log(directory)
     if not isinstance(to, Path):
-        scratch = directory / "aws" / "tmp"  # is not there before the first start
+        scratch = directory / "aws" / "tmp"  # does not exist before the first start
         with disk_errors("the backup cannot be written to standard output"):
             return _written(directory, to, scratch if scratch.is_dir() else None, progress)
     if to.exists():
@@ -69,18 +69,18 @@ def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) ->
 
 
 def _check_log(directory: Path) -> None:
-    """Raise BackupFailed if no system runs and the log that the last one left is damaged, as a copy would lack a
-    part.
-    """
+    """Raise BackupFailed if no system runs and the last run left a damaged log, since a copy would be incomplete."""
     if is_in_use(directory):
         return
     unreadable = unreadable_transactions(directory / f"{STATE}-wal")
-    if unreadable > 1 and not is_in_use(directory):  # A stack that was started meanwhile writes to the log.
+    if unreadable > 1 and not is_in_use(directory):  # a stack that was started in the meantime writes to the log
         raise BackupFailed(f"{directory / STATE}-wal is damaged: {unreadable} transactions in it cannot be read")
 
 
 def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: ArchiveProgress) -> Summary:
-    """Write the archive; the copy of the database is made in `scratch` first, or where temporary files belong."""
+    """Write the archive; the copy of the database is first made in `scratch`, by default in the directory for temporary
+    files.
+    """
     members: dict[str, ArchiveMember] = {}
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         with _settled(directory, archive, members, scratch, progress) as (snapshot, rows, bodies):
@@ -109,11 +109,11 @@ def _settled(
     scratch: Path | None,
     progress: ArchiveProgress,
 ) -> Iterator[tuple[Path, int, list[Body]]]:
-    """Put bytes into the archive until it holds all that a copy of the database names; yields that copy.
+    """Add bytes to the archive until it contains all that a copy of the database names; provide that copy.
 
-    The system goes on meanwhile: it adds bytes, which the copy does not name, and may remove some that it does. Then
-    another copy is made, and the bytes that came are added; each pass has less to do than the one before. Bytes are
-    removed after nothing names them any more: what is missing and still named by the next copy is lost.
+    The system continues meanwhile: it adds bytes, which the copy does not name, and may remove some that it names. Then
+    another copy is made, and the new bytes are added; each pass has less to do than the one before. Bytes are removed
+    only after no row names them, so bytes that are missing although the next copy names them are lost.
     """
     missing: list[str] = []
     for _ in range(_PASSES):
@@ -138,7 +138,7 @@ def _settled(
 
 @contextmanager
 def _snapshot(directory: Path, scratch: Path | None) -> Iterator[tuple[Path, int, list[Body]]]:
-    """A copy of the database at one moment, how many rows it has, and the bytes that it names."""
+    """Provide a copy of the database at one moment, its number of rows, and the bytes that it names."""
     place = (directory / STATE).absolute()
     with tempfile.TemporaryDirectory(prefix=".syncline-backup-", dir=scratch) as own:
         copy = Path(own) / DATABASE
@@ -148,7 +148,7 @@ def _snapshot(directory: Path, scratch: Path | None) -> Iterator[tuple[Path, int
                 contextlib.closing(sqlite3.connect(copy)) as target,
             ):
                 source.backup(target)
-                target.execute("PRAGMA journal_mode = DELETE")  # one file
+                target.execute("PRAGMA journal_mode = DELETE")  # the result is a single file
                 rows, bodies = read_rows(target, str(place))
         except sqlite3.Error as error:
             raise BackupFailed(f"{directory / STATE} cannot be copied into {own}: {error}") from None
@@ -174,7 +174,7 @@ def _head(name: str, size: int) -> tarfile.TarInfo:
 
 
 class _Summed:
-    """A file that sums up what is read of it."""
+    """A file that hashes the bytes that are read from it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -196,13 +196,13 @@ def _draft_beside(path: Path) -> Iterator[Path]:
 
 
 def _publish(draft: Path, to: Path) -> None:
-    """Give a file its name, which nothing else has. Raises BackupFailed."""
+    """Rename a file to its final name, which must be free. Raise BackupFailed."""
     try:
         try:
             os.link(draft, to)
         except FileExistsError:
             raise
-        except OSError:  # there are no hard links, as on many a disk that is carried about
+        except OSError:  # no support for hard links, as on many portable disks
             os.close(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
             draft.rename(to)
     except FileExistsError:

@@ -31,41 +31,43 @@ from stack.up import FREE_PORTS
 
 BALANCER: Final = "balancer"
 DRAIN_SECONDS: Final = 3
-"""The balancer asks each instance for its health every second, and an answer may take one."""
+"""Seconds of draining: the balancer checks the health of each instance every second, and an answer may take a second.
+"""
 
 _CONFIGURATION: Final = Path(__file__).resolve().parent.parent / "infra" / "envoy.yaml"
 _STOP_SECONDS: Final = 20.0
-# Settings of services and clients that name the one endpoint, since everything is there.
+# Settings of services and clients with the single endpoint, which serves everything.
 _TARGETS: Final = ("AUTH_TARGET", "METADATA_TARGET", "NOTIFY_TARGET", "PUBLIC_AUTH", "PUBLIC_METADATA", "PUBLIC_NOTIFY")
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One instance as the balancer sees it."""
+    """One instance in the balancer's view."""
 
     cluster: str
     port: int
     healthy: bool
     requests: int
-    """Calls sent there since the balancer started, those of earlier processes on the same port included."""
+    """Number of calls sent to this instance since the balancer started, including earlier processes on the same port.
+    """
 
 
 class Balanced:
-    """MakeChildren of a balanced stack: so many processes of each service, named `auth-1`, `auth-2`, ..."""
+    """MakeChildren of a balanced stack with several processes of each service, named `auth-1`, `auth-2`, ..."""
 
     def __init__(self, *, auth: int = 2, metadata: int = 2, notify: int = 2, gateway: int = 2) -> None:
         self._processes = {"auth": auth, "metadata": metadata, "notify": notify, "gateway": gateway}
         self._admin = 0
         self.ready: Mapping[str, Callable[[], Awaitable[bool]]] = {}
-        """Functions that ask each process whether it serves, by its name, whatever the balancer thinks."""
+        """Functions that check each process directly, by its name, whatever state the balancer sees."""
 
     @property
     def names(self) -> list[str]:
-        """The names of all service processes, in the order in which they are started."""
+        """Return the names of all service processes, in the order in which they are started."""
         return [name for service in self._processes for name in self.instances(service)]
 
     def instances(self, service: str) -> list[str]:
-        """The names of one service's processes."""
+        """Return the names of one service's processes."""
         return [f"{service}-{number}" for number in range(1, self._processes[service] + 1)]
 
     def __call__(self, wiring: Wiring) -> list[Child]:
@@ -118,12 +120,14 @@ def command(configuration: Mapping[str, Any]) -> tuple[str, ...]:
         *("--config-yaml", json.dumps(configuration)),
         *("--concurrency", "1"),
         *("--log-level", "warning"),
-        "--disable-hot-restart",  # A hot restart would keep other Envoys on this machine from running.
+        "--disable-hot-restart",  # hot restart would prevent other Envoys on this machine
     )
 
 
 def local_configuration(*, listen_on: int, admin: int, clusters: Mapping[str, list[int]]) -> dict[str, Any]:
-    """`infra/envoy.yaml` on the loopback interface: ports to listen on, and the instances of each cluster."""
+    """Return `infra/envoy.yaml` for the loopback interface, with the ports to listen on and the instances of each
+    cluster.
+    """
     configuration: dict[str, Any] = yaml.safe_load(_CONFIGURATION.read_text())
     resources = configuration["static_resources"]
     configuration["admin"]["address"] = _address(admin)

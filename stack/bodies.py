@@ -1,9 +1,10 @@
-"""Bodies of requests to the embedded AWS: the emulator holds each whole before it looks who sends it.
+"""Bounds for request bodies of the embedded AWS, because the emulator buffers each body before it authenticates the
+sender.
 
-So each has its share of a pool before any of it is read, on the account of the key by which the head of the request is
-signed. A head that carries the digest of the body, or none of it (as all do that put objects) tells whether the
-signature is right. Others (of DynamoDB, for instance) sign the body itself: these count for who claims that key,
-not for who has it, so that nobody takes from a service what it needs by knowing its key's name.
+Each body is charged to a pool before it is read, to the account of the key that signs the request's headers. If the
+headers contain the digest of the body, or leave the body unsigned (as all PUTs of objects do), the signature is checked
+at once. Other requests (of DynamoDB, for example) sign the body itself: these are charged to an account of unverified
+users of the key, so that nobody can exhaust a service's share by knowing the id of its key.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from runtime.pool import Pool, Share, TooMuchAtOnce
 from stack.asgi import App, Receive, Scope, Send, announced_bytes, refuse, request_header
 
 BODY_BYTES: Final = 256 * 1024 * 1024
-"""Maximum size of the bodies of all requests under way together, in bytes; one key alone has half."""
+"""Memory in bytes for the bodies of all requests in progress; one key alone may have half."""
 UNSIGNED_BYTES: Final = 64 * 1024
-"""The largest body of a request that no key signs which exists here, or whose signature is wrong."""
+"""Maximum size in bytes of the body of a request that no known key signs, or whose signature is wrong."""
 GRACE_SECONDS: Final = 30.0
-"""Seconds by which a body may come later than at BYTES_PER_SECOND."""
+"""Seconds by which a body may lag behind BYTES_PER_SECOND."""
 BYTES_PER_SECOND: Final = 16 * 1024
-"""The least rate at which a body comes."""
+"""Minimum rate of a body, in bytes per second."""
 
 _BAD_REQUEST, _FORBIDDEN, _LENGTH_REQUIRED, _TOO_LARGE, _SLOW_DOWN = 400, 403, 411, 413, 503
 _NOBODY: Final = "nobody"
 
 
 def bounded(app: App) -> App:
-    """Let `app` read bodies only as far as there is room for them."""
+    """Return `app` with bodies bounded by the pool."""
     pool = Pool("aws_bodies", BODY_BYTES)
 
     async def with_room(scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,13 +66,13 @@ def bounded(app: App) -> App:
 
 
 async def _in_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
-    """Let `app` answer. If the body has not come within so many seconds, that is the answer."""
+    """Call `app`. If the body has not arrived within `seconds`, answer with an error."""
     deadline = time.monotonic() + seconds
     complete = late = False
 
     async def arriving() -> Any:
         nonlocal complete, late
-        if complete:  # The request is complete, so only the news can come that the client goes.
+        if complete:  # the request is complete, so only a disconnect can follow
             return await receive()
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
@@ -92,7 +93,9 @@ async def _in_time(app: App, scope: Scope, receive: Receive, send: Send, seconds
 
 
 def _caller(scope: Scope) -> str:
-    """On whose account a body is read: the key that signs it, or that is claimed to; nobody without one of here."""
+    """Return the account of a body: the key that signs it, or that it claims; the anonymous account if the key is
+    unknown.
+    """
     evaluator: Any = importlib.import_module("ministack.core.iam_evaluator")
     sigv4: Any = importlib.import_module("ministack.core.sigv4")
     headers: dict[str, str] = {}
@@ -102,7 +105,7 @@ def _caller(scope: Scope) -> str:
     query = parse_qs(scope["query_string"].decode("utf-8", "replace"), keep_blank_values=True)
     presigned = "authorization" not in headers
     signature = sigv4.parse_query_signature(query) if presigned else sigv4.parse_header_signature(headers)
-    if isinstance(signature, tuple):  # says what it lacks
+    if isinstance(signature, tuple):  # the error that it has no signature
         return _NOBODY
     credential = evaluator.resolve_credential(signature.access_key_id)
     if isinstance(credential, evaluator.CredentialResolutionError):

@@ -1,10 +1,10 @@
-"""Start a program that ends when its parent does, however that ends.
+"""Start a program that ends when its parent does, however the parent ends.
 
     python -I -S child.py PARENT PROGRAM [ARGUMENT...]
 
-On Linux the kernel kills the program when the process PARENT (its id) is gone. Elsewhere this only starts the
-program. A file to run rather than a function to call between fork and exec, because Python code there can deadlock
-in a process that has threads.
+On Linux the kernel kills the program when the process PARENT (its id) is gone. On other systems, this only starts the
+program. It is a program rather than a function between fork and exec, because Python code there can deadlock in a
+process with threads.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL)) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-        if os.getppid() != parent:  # The parent ended before the kernel was told.
+        if os.getppid() != parent:  # the parent ended before prctl took effect
             raise SystemExit(1)
     os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  # replacing this process is the purpose
 

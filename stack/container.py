@@ -35,7 +35,7 @@ from stack.errors import StackError
 from stack.output import Output, complain
 from stack.supervisor import Supervisor
 
-# SDKs look for new credentials when less than 15 minutes are left, and no later than 10.
+# SDKs renew credentials when 15 minutes are left, at the latest when 10 are left.
 _RENEW_SECONDS: Final = LIFETIME.total_seconds() / 3
 _MOUNTED_AT: Final = "/run/syncline"
 _CREDENTIALS: Final = "credentials.json"
@@ -43,17 +43,17 @@ _CREDENTIALS: Final = "credentials.json"
 
 @dataclass(frozen=True, slots=True)
 class Handout:
-    """The directory of each service, below `root`."""
+    """The directory of each service, below `root`, through which it gets its secrets."""
 
     root: Path
 
     def withdraw(self) -> None:
-        """Remove the credentials that an earlier run left, so that who waits for them waits for this run."""
+        """Remove the credentials of an earlier run, so that services wait for those of this run."""
         for directory in self.root.iterdir():
             (directory / _CREDENTIALS).unlink(missing_ok=True)
 
     def secrets(self, directory: DataDirectory) -> None:
-        """Hand out what stays the same."""
+        """Write the secrets that do not change."""
         for service in ("auth", "metadata", "notify"):
             self._write(service, "service-secret", directory.service_secret())
         self._write("auth", "signing-key.pem", directory.signing_key_file.read_text())
@@ -63,13 +63,13 @@ class Handout:
             self._write(service, "aws-config", f"[default]\ncredential_process = {command}\n")
 
     async def credentials(self, aws: Aws, resources: Resources) -> None:
-        """Hand out new credentials of each role."""
+        """Write new credentials for each role."""
         for service, role in resources.roles().items():
             document = await process_credentials(aws, role)
             self._write(service, _CREDENTIALS, json.dumps(document))
 
     def _write(self, service: str, name: str, text: str) -> None:
-        """Never half written, and for the owner's eyes only."""
+        """Write a file atomically, readable by its owner only."""
         path = self.root / service / name
         draft = path.with_name(f".{name}.draft")
         draft.unlink(missing_ok=True)
@@ -79,9 +79,9 @@ class Handout:
 
 
 async def run_container(*, listen_on: str, name: str, data: Path, services: Path) -> None:
-    """Serve at `listen_on`, host:port, until SIGTERM. Others know the host as `name`.
+    """Serve at `listen_on` (host:port) until SIGTERM. `name` is the host name in the view of the other containers.
 
-    Raises StackError.
+    Raise StackError.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,7 +1,7 @@
-"""Hand each service the credentials of its own role, over the protocol by which ECS and EKS do.
+"""Hands each service the credentials of its own role, over the protocol of ECS and EKS.
 
-So services run here with the rights they have in production and no more, and every SDK refreshes the credentials
-by itself. They ask at `AWS_CONTAINER_CREDENTIALS_FULL_URI`, and prove who they are by a token of their own.
+Services therefore have exactly the rights that they have in production, and every SDK renews the credentials by itself.
+Services fetch them from `AWS_CONTAINER_CREDENTIALS_FULL_URI`, and authenticate with a token of their own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _REQUEST_SECONDS: Final = 5.0
 
 @asynccontextmanager
 async def role_credentials(aws: Aws, roles: Mapping[str, str]) -> AsyncIterator[Callable[[str], dict[str, str]]]:
-    """Serve the credentials of `roles` (ARN by service); yields what to add to a service's environment."""
+    """Serve the credentials of `roles` (ARN by service); yield a function that returns the variables for a service's
+    environment.
+    """
     tokens = {service: secrets.token_urlsafe(32) for service in roles}
 
     async def answer(head: bytes) -> tuple[HTTPStatus, Mapping[str, str]]:
@@ -55,7 +57,7 @@ async def role_credentials(aws: Aws, roles: Mapping[str, str]) -> AsyncIterator[
                 writer.write(_response(status, body))
                 await writer.drain()
         except (TimeoutError, OSError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # not a request, or nobody waits for the answer any more
+            pass  # malformed request, or the client has disconnected
         finally:
             writer.close()
 
@@ -73,7 +75,7 @@ async def role_credentials(aws: Aws, roles: Mapping[str, str]) -> AsyncIterator[
 
 
 async def process_credentials(aws: Aws, role: str) -> dict[str, str | int]:
-    """New credentials of `role`, an ARN, as a `credential_process` of an AWS configuration file prints them."""
+    """Return new credentials of `role`, an ARN, in the form of a `credential_process` of an AWS configuration file."""
     expires = _expiry()
     key = await aws.assume(role, seconds=int(LIFETIME.total_seconds()))
     return {

@@ -1,10 +1,10 @@
-"""`make demo`: a told story on real files. Two people, three devices, one shared folder, over the embedded AWS.
+"""`make demo`: a story on real files. Two people, three devices, one shared folder, over the embedded AWS.
 
-Every step is the command line as a person uses it, each device with a SYNCLINE_HOME of its own. The story checks
-itself as it goes; the exit status is 0 only if all that it tells is true.
+Every step is a command as a person types it, each device with a SYNCLINE_HOME of its own. The story checks its own
+claims; the exit status is 0 only if all of them hold.
 
-With `--endpoint` it is told of a system that runs already. `--aws` says where that one's embedded AWS is, in which the
-mails can be read with the root credentials, and `--aws-credentials` the file that has these.
+With `--endpoint` it uses a system that is already running. `--aws` is the address of that system's embedded AWS, from
+which the mails are read with the root credentials, and `--aws-credentials` is the file with these.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIB: Final = 1 << 20
 BIG_FILE_BYTES: Final = 64 * MIB
 MAIL_PATIENCE_SECONDS: Final = 20
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
-# A work tree holds these beside its files: environments, caches and the history.
+# Files of a work tree that are not part of its sources: environments, caches and the history.
 NOT_COPIED: Final = shutil.ignore_patterns(
     ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist", "node_modules"
 )
@@ -42,12 +42,12 @@ Mails = list[dict[str, Any]]
 
 
 class StoryBroken(Exception):
-    """Something that the story tells is not so."""
+    """A claim of the story does not hold."""
 
 
 @dataclass
 class DemoTeller:
-    """Tells what happens, and how long it took."""
+    """Prints the steps of the story and their durations."""
 
     began: float = field(default_factory=time.monotonic)
     chapters: int = 0
@@ -68,7 +68,7 @@ class DemoDevice:
     name: str
     root: Path
     tag: str = ""
-    """Tells this owner from another one of the same name who has an account already."""
+    """Suffix that distinguishes this owner from one of the same name who already has an account."""
 
     @property
     def email(self) -> str:
@@ -79,7 +79,7 @@ class DemoDevice:
         return self.root / "folder"
 
     def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> str:
-        """One command; what it prints on stdout. Raise StoryBroken if it ends with another status."""
+        """Run one command; return its standard output. Raise StoryBroken if its exit status is not `expect`."""
         with self.start(*arguments) as child:
             output, errors = child.communicate(stdin)
         if child.returncode != expect:
@@ -89,7 +89,7 @@ class DemoDevice:
         return output
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command that runs by itself; who starts it sees it to its end."""
+        """Start a command in the background; the caller waits for its end."""
         return subprocess.Popen(
             [sys.executable, "-m", "syncline.cli", *arguments],
             env={**os.environ, "SYNCLINE_HOME": str(self.root / "home")},
@@ -101,7 +101,7 @@ class DemoDevice:
         )
 
     def sync(self, *arguments: str) -> dict[str, Any]:
-        """Sync the folder; the figures."""
+        """Sync the folder; return the figures."""
         figures: dict[str, Any] = json.loads(self.run("sync", str(self.folder), "--json", *arguments))
         expect(not figures["problems"], f"{self.name} could not sync everything: {figures['problems']}")
         return figures
@@ -118,7 +118,7 @@ def expect(condition: bool, otherwise: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Each path below `folder` with the digest of its bytes; directories and links said as such."""
+    """Return each path below `folder` with the digest of its bytes, or a word for directories and links."""
     return dict(_contents(folder))
 
 
@@ -137,8 +137,8 @@ def _contents(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def same_trees(*devices: DemoDevice) -> int:
-    """Return the number of entries of the devices' folders, which are all the same byte for byte. Raise StoryBroken
-    if they differ.
+    """Return the number of entries in the devices' folders, which must be equal byte for byte. Raise StoryBroken if
+    they differ.
     """
     first, *others = (contents(device.folder) for device in devices)
     for device, other in zip(devices[1:], others, strict=True):
@@ -157,7 +157,9 @@ def moved(figures: dict[str, Any]) -> str:
 
 
 def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[], Mails] | None, tag: str = "") -> None:
-    """All but how the system came up. `mails` are all that were sent; without it the story cannot look."""
+    """Tell everything but the start of the system. `mails` returns all sent mails; without it the story does not check
+    them.
+    """
     laptop = DemoDevice("Ann", "laptop", scratch / "laptop", tag)
     desktop = DemoDevice("Ann", "desktop", scratch / "desktop", tag)
     notebook = DemoDevice("Ben", "notebook", scratch / "notebook", tag)
@@ -253,7 +255,7 @@ def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[],
 
 
 def _mails_to(mails: Mails, email: str) -> list[str]:
-    """The subjects of the mails to one person, oldest first."""
+    """Return the subjects of the mails to one person, oldest first."""
     return [mail["Subject"] for mail in mails if email in mail["To"]]
 
 
@@ -277,7 +279,7 @@ def _mails_at(endpoint: str, credentials: Path) -> Callable[[], Mails]:
 
 
 def main() -> int:
-    """Tell the story; 0 if all of it is true."""
+    """Tell the story; return 0 if all of its claims hold."""
     parser = argparse.ArgumentParser(prog="python -m stack.demo", description="Two people, three devices, one folder.")
     parser.add_argument("--endpoint", metavar="URL", help="tell it of a system that runs already")
     parser.add_argument("--aws", metavar="URL", help="where that system's embedded AWS is, to read the mails there")

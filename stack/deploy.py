@@ -25,7 +25,7 @@ _UNUSABLE: Final = frozenset({"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FA
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources that the template made: one field for each output, in snake case."""
+    """The resources of the deployed template: one field for each output, in snake case."""
 
     bucket_name: str
     bucket_arn: str
@@ -56,7 +56,7 @@ class Resources:
     gateway_role_name: str
 
     def roles(self) -> dict[str, str]:
-        """The ARN of each service's role, by the service's name."""
+        """Return the ARN of each service's role, by the service's name."""
         return {
             "auth": self.auth_role_arn,
             "metadata": self.metadata_role_arn,
@@ -71,11 +71,11 @@ def template() -> Path:
 
 
 async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
-    """Make what the template describes, its names beginning with `prefix`; does nothing if all is there already.
+    """Create the resources of the template, with names that begin with `prefix`; do nothing if all exist.
 
-    May be repeated over whatever an earlier deployment left, be it half done or failed.
+    May be repeated after an incomplete or failed deployment.
 
-    Raises DeployFailed with what CloudFormation says about each resource that failed.
+    Raise DeployFailed with CloudFormation's reason for each resource that failed.
     """
     name = f"{prefix}-data"
     arguments = {
@@ -96,7 +96,8 @@ async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
         while True:
             stack = await _settled(cloudformation, name, deadline)
             if stack is not None and stack["StackStatus"] in _UNUSABLE:
-                # The first deployment failed: CloudFormation has taken back what it made, and the name is left.
+                # The first deployment failed: CloudFormation has rolled back the resources, and the stack's name
+                # remains.
                 await cloudformation.delete_stack(StackName=name)
                 continue
             try:
@@ -109,14 +110,16 @@ async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
                     raise DeployFailed(str(error)) from error
             stack = await _settled(cloudformation, name, deadline)
             if stack is None:
-                continue  # the embedded AWS was killed amid the deployment and started again, without any of it
+                continue  # the embedded AWS was killed during the deployment and restarted without any of it
             if stack["StackStatus"] not in _COMPLETE:
                 raise DeployFailed(await _reasons(cloudformation, name, stack["StackStatus"]))
             return _resources(aws, stack)
 
 
 async def _settled(cloudformation: Any, name: str, deadline: float) -> Mapping[str, Any] | None:
-    """The stack when nothing is under way in it, None if there is none. Raises DeployFailed at the deadline."""
+    """Return the stack when no operation is in progress on it, None if there is none. Raise DeployFailed at the
+    deadline.
+    """
     while True:
         try:
             stack: Mapping[str, Any] = (await cloudformation.describe_stacks(StackName=name))["Stacks"][0]
@@ -145,7 +148,7 @@ async def _reasons(cloudformation: Any, name: str, status: str) -> str:
 def _resources(aws: Aws, stack: Mapping[str, Any]) -> Resources:
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     values = {field.name: outputs[_output_key(field.name)] for field in dataclasses.fields(Resources)}
-    # The emulator remembers queue URLs with the port it had when it made the queues.
+    # The emulator stores queue URLs with the port that it had when it created the queues.
     here = urllib.parse.urlsplit(aws.endpoint).netloc
     for name in ("mail_queue_url", "mail_dead_letter_queue_url"):
         values[name] = urllib.parse.urlsplit(values[name])._replace(netloc=here).geturl()

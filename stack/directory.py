@@ -30,12 +30,12 @@ from stack.errors import DataDirectoryInUse, StackError
 from stack.storage import sync, sync_directory
 
 RESTORING: Final = "restoring"
-"""A file that is there while a backup is being restored into the directory."""
+"""Name of a file that exists while a backup is being restored into the directory."""
 
 PRIVATE_DIRECTORY: Final = 0o700
 PRIVATE_FILE: Final = 0o600
 LEAST_FREE_BYTES: Final = 1 << 20
-"""Room that a system needs even if it only serves reads: for the index of the database's log, and for its own logs."""
+"""Free bytes that a system needs even for serving reads: for the index of the database's log, and for its own logs."""
 
 
 _SIGNING_KEY: Final = "signing-key.pem"
@@ -43,9 +43,9 @@ _SERVICE_SECRET: Final = "service-secret"  # noqa: S105 - the name of a file
 _GATEWAY_SECRET: Final = "gateway-secret"  # noqa: S105 - the name of a file
 _CREDENTIALS: Final = "aws-credentials"
 SECRETS: Final = (_SIGNING_KEY, _SERVICE_SECRET, _CREDENTIALS)
-"""The files in `secrets/` that a system needs to go on with its data, all of which are there once it was started.
+"""The files in `secrets/` that a system needs to continue with its data; all of them exist after the first start.
 
-The secret of the gateway is not among them: another one does as well, and is generated if there is none.
+The gateway's secret is not among them: it can be replaced, and is generated if it is missing.
 """
 _SECRET_BYTES: Final = 64 * 1024
 _SECRET_CHARACTERS: Final = 32
@@ -57,7 +57,7 @@ class DataDirectory:
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self.lock = lock
-        """Descriptor of the lock. A process that inherits it holds the directory too."""
+        """Descriptor of the lock. A process that inherits it holds the lock, too."""
         self.logs = path / "logs"
         self.aws = path / "aws"
         self.signing_key_file = path / "secrets" / _SIGNING_KEY
@@ -74,7 +74,7 @@ class DataDirectory:
         check_secrets(path)
 
     def service_secret(self) -> str:
-        """The secret by which the services know each other."""
+        """The secret by which the services authenticate to each other."""
         return self._service_secret_file.read_text().strip()
 
     def gateway_secret(self) -> str:
@@ -93,10 +93,9 @@ class DataDirectory:
 
 @contextmanager
 def data_directory(path: Path) -> Iterator[DataDirectory]:
-    """Make `path` if need be, lock it and fill in what is missing.
+    """Create `path` if necessary, lock it and generate what is missing.
 
-    Raise DataDirectoryInUse if it is locked already, StackError if it cannot be used, or its disk has no room at
-    all.
+    Raise DataDirectoryInUse if it is already locked, StackError if it cannot be used, or its disk is full.
     """
     try:
         check_restored(path)
@@ -115,7 +114,7 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
         except BlockingIOError:
             holder = os.read(lock, 20).decode().strip() or "unknown"
             raise DataDirectoryInUse(f"{path} is in use by another `syncline up` (process {holder})") from None
-        # Somebody else owns the directory, as may be with a volume of containers.
+        # another user may own the directory, as with a container volume
         with contextlib.suppress(PermissionError):
             path.chmod(PRIVATE_DIRECTORY)
         os.truncate(lock, 0)
@@ -126,13 +125,13 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
 
 
 def check_restored(path: Path) -> None:
-    """Raise StackError if a backup was restored into `path` by half only."""
+    """Raise StackError if the restore of a backup into `path` is incomplete."""
     if (path / RESTORING).exists():
         raise StackError(f"{path} holds half of a restored backup; empty it and restore that again")
 
 
 def check_secrets(path: Path) -> None:
-    """Raise StackError if one of the secrets of a data directory is missing or cannot be one."""
+    """Raise StackError if a secret of a data directory is missing or malformed."""
     for name, parse in ((_SIGNING_KEY, _signing_key), (_SERVICE_SECRET, _secret), (_CREDENTIALS, parsed_credentials)):
         try:
             with (path / "secrets" / name).open() as file:
@@ -144,7 +143,7 @@ def check_secrets(path: Path) -> None:
 
 
 def is_in_use(path: Path) -> bool:
-    """Return True if a stack runs on the data directory, in which the call changes nothing."""
+    """Return True if a stack is using the data directory, without changing anything in it."""
     try:
         lock = os.open(path / "lock", os.O_RDONLY)
     except FileNotFoundError:
@@ -159,7 +158,7 @@ def is_in_use(path: Path) -> bool:
 
 
 def _generate(path: Path, generate: Callable[[], str]) -> None:
-    """Have a text in `path`, which is generated if the file is not there, and never half written."""
+    """Generate the file at `path` atomically if it does not exist."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -181,7 +180,7 @@ def _new_signing_key() -> str:
 
 
 def _signing_key(text: str) -> None:
-    """Raise ValueError if it is none. Its cryptography is auth's: here only damage is to be seen."""
+    """Raise ValueError if the text is no PEM key. Only damage is detected here; auth parses the key."""
     try:
         key = serialization.load_pem_private_key(text.encode(), password=None)
     except (TypeError, UnsupportedAlgorithm):
@@ -196,7 +195,9 @@ def _secret(text: str) -> None:
 
 
 def parsed_credentials(text: str) -> AwsCredentials:
-    """Return the credentials in an AWS shared credentials file. Raise KeyError or configparser.Error if it is none."""
+    """Return the credentials in an AWS shared credentials file. Raise KeyError or configparser.Error if it is
+    malformed.
+    """
     parser = configparser.RawConfigParser()
     parser.read_string(text)
     section = parser["default"]
@@ -209,5 +210,5 @@ def _new_root_credentials() -> str:
 
 
 def new_root() -> AwsCredentials:
-    """Root credentials that nobody can guess, in the form that AWS gives them."""
+    """Return random root credentials, in AWS's form."""
     return AwsCredentials("AKIA" + base64.b32encode(secrets.token_bytes(10)).decode(), secrets.token_urlsafe(30))

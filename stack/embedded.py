@@ -60,7 +60,7 @@ _CONDITIONS: Final = {
     "s3:PutObject": ("if-none-match", "x-amz-server-side-encryption-customer-algorithm", "x-amz-storage-class"),
     "s3:DeleteObject": ("if-match",),
 }
-"""Headers of a request that are condition keys on AWS, and not in the emulator."""
+"""Request headers that are condition keys on AWS but not in the emulator."""
 _KEEP_ALIVE_SECONDS: Final = 75
 _STOP_SECONDS: Final = 2
 _SAY_AGAIN_SECONDS: Final = 60.0
@@ -72,16 +72,16 @@ _STORING_OPERATIONS: Final = frozenset({b"PutItem", b"UpdateItem", b"BatchWriteI
 
 
 def main() -> int:
-    """Serve until SIGTERM; returns the exit status, which is not 0 if the storage is damaged or took no more."""
+    """Serve until SIGTERM; return the exit status, which is not 0 if the storage is damaged or failed."""
     directory = os.environ.get(STORAGE)
-    os.umask(0o077)  # the emulator makes files and directories of its own
+    os.umask(0o077)  # the emulator creates files and directories itself
     _configure_logs()
     try:
         storage = Storage(Path(directory)) if directory else None
         earlier = _earlier_state(storage) if storage else None
-        # Not typed, and parts of it are replaced: modules as Any.
+        # The emulator is untyped, and parts of it are replaced, so its modules are Any.
         emulator: Any = importlib.import_module("ministack.app")
-        _configure_logs()  # again: importing ministack replaces the configuration of logs
+        _configure_logs()  # again, because importing ministack replaces the configuration
         _know_s3_conditions()
         _hide_what_is_missing(emulator)
         _know_literals()
@@ -106,10 +106,10 @@ def main() -> int:
         server_header=False,
         date_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_STOP_SECONDS,  # a long poll in flight must not delay the end
+        timeout_graceful_shutdown=_STOP_SECONDS,  # a pending long poll must not delay the shutdown
     )
     server = uvicorn.Server(config)
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when all is done
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signals again after its shutdown
         signal.signal(number, functools.partial(_end, storage))
     if storage is not None:
         storage.on_failure = functools.partial(setattr, server, "should_exit", True)
@@ -118,18 +118,18 @@ def main() -> int:
 
 
 def _configure_logs() -> None:
-    """Let this process speak as the services do."""
+    """Configure the logs of this process in the services' format."""
     logs.configure_logs(fmt=logs.configured_format(), service="aws")
     logs.take_uncaught()
 
 
 def _say(text: str) -> None:
-    """Log a whole sentence, since whoever runs `syncline up` reads it in the terminal."""
+    """Log a complete sentence, since users of `syncline up` read it in the terminal."""
     log.info(text)
 
 
 def _complain(text: str) -> None:
-    """Log a fault that keeps the process from storing anything, as an error, for readers who filter by level."""
+    """Log as an error a fault that prevents the process from storing anything, for readers who filter by level."""
     log.error(text)
 
 
@@ -148,14 +148,14 @@ def _end(storage: Storage | None, _number: int, _frame: FrameType | None) -> Non
 
 
 def _earlier_state(storage: Storage) -> Path | None:
-    """Return the directory in which an earlier version of Syncline saved the emulator's state, if it is still to be
-    taken over.
+    """Return the directory in which an earlier version of Syncline saved the emulator's state, if it has not been taken
+    over yet.
 
-    The emulator itself reads it, as its modules are imported. That version saved at a clean stop only: one that was
-    killed before the first of these, or while it saved, left parts that do not fit together. They are put aside.
+    The emulator itself reads it, when its modules are imported. That version saved only at a clean stop: if it was
+    killed before the first stop, or while saving, it left parts that do not fit together. These are put aside.
 
-    Whether it was taken over is what the storage says, which has all of it or nothing: a process that ends between
-    making the storage and filling it leaves it empty. Raises StorageDamaged.
+    The storage records whether the state was taken over, completely or not at all: a process that dies between creating
+    the storage and filling it leaves it empty. Raise StorageDamaged.
     """
     state, objects = storage.directory / "state", storage.directory / "s3"
     if storage.has_rows(TAKEN_OVER):
@@ -163,14 +163,14 @@ def _earlier_state(storage: Storage) -> Path | None:
             shutil.rmtree(state)
         return None
     if storage.has_rows():
-        if state.is_dir():  # `s3` stays: it may be where these rows have their bytes
+        if state.is_dir():  # `s3` stays: these rows may refer to bytes in it
             aside = _put_aside(storage.directory, state)
             _say(
                 "an earlier version of Syncline saved its state here, but the system in this directory does not come "
                 f"from it; that state is put aside in {aside}"
             )
         return None
-    # Without a state, `s3` may be this version's: it makes directories there, and no files.
+    # Without a state, `s3` may be this version's: it creates directories there, and no files.
     if not state.is_dir() and not any(path.is_file() for path in objects.rglob("*")):
         return None
     if not _is_whole(state):
@@ -185,7 +185,7 @@ def _earlier_state(storage: Storage) -> Path | None:
 
 
 def _put_aside(directory: Path, *left: Path) -> Path:
-    """Move directories to where nothing reads them; returns that place."""
+    """Move directories to a place where nothing reads them; return that place."""
     aside = directory / "incomplete"
     aside.mkdir(mode=0o700, exist_ok=True)
     for path in left:
@@ -195,7 +195,7 @@ def _put_aside(directory: Path, *left: Path) -> Path:
 
 
 def _is_whole(state: Path) -> bool:
-    """Return True if the whole state of a deployed system was saved."""
+    """Return True if the complete state of a deployed system was saved."""
     try:
         deployment = (state / "cloudformation.json").read_text()
         saved = [json.loads((state / f"{name}.json").read_text()) for name in ("dynamodb", "iam", "s3", "sns", "sqs")]
@@ -205,7 +205,7 @@ def _is_whole(state: Path) -> bool:
 
 
 def _read_back(storage: Storage, emulator: Any, earlier: Path | None) -> None:
-    """Fill the emulator from the storage, or both from the earlier state. Raises StorageDamaged or StorageFailed."""
+    """Fill the emulator from the storage, or both from the earlier state. Raise StorageDamaged or StorageFailed."""
     began = time.monotonic()
     emulation = WriteThrough(storage)
     if earlier is not None:
@@ -216,7 +216,7 @@ def _read_back(storage: Storage, emulator: Any, earlier: Path | None) -> None:
         shutil.rmtree(earlier)
         _say("took over the state that an earlier version of Syncline saved")
         return
-    gc.disable()  # Garbage collection would look through all that is read, again and again, and find no garbage.
+    gc.disable()  # the collector would repeatedly visit everything that is read, and find no garbage
     found = emulation.read_back()
     gc.freeze()
     gc.enable()
@@ -237,7 +237,9 @@ def _read_back(storage: Storage, emulator: Any, earlier: Path | None) -> None:
 
 
 def _durable(app: App, storage: Storage) -> App:
-    """No answer begins before all that preceded it is durable, and no change is begun for which there is no room."""
+    """Return `app` with durability: an answer is sent only after all earlier changes are durable, and a change is
+    refused if the disk is full.
+    """
     said = 0.0
 
     async def durable(scope: Scope, receive: Receive, send: Send) -> None:
@@ -263,10 +265,10 @@ def _durable(app: App, storage: Storage) -> App:
         try:
             await app(scope, receive, send_when_durable)
         except StorageFailed:
-            if started:  # nothing else can be answered any more
+            if started:  # the answer has begun, so no other one can be sent
                 raise
             await refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the storage failed; try again")
-        except asyncio.CancelledError:  # a long poll, when the process ends
+        except asyncio.CancelledError:  # a pending long poll at the end of the process
             if started:
                 raise
             await refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the embedded AWS is stopping")
@@ -275,7 +277,7 @@ def _durable(app: App, storage: Storage) -> App:
 
 
 def _needs_room(scope: Scope) -> bool:
-    """Return True if the request stores bytes of users: objects and items."""
+    """Return True if the request stores user data: objects and items."""
     if scope["method"] == "PUT":
         return True
     return operation(scope) in _STORING_OPERATIONS
@@ -293,7 +295,7 @@ def _know_s3_conditions() -> None:
         for name in _CONDITIONS.get(action, ()):
             if value := (headers or {}).get(name, "").strip():
                 context[f"s3:{name}"] = value
-        # S3 takes only `*` for a PUT; the emulator would take an ETag, which permits overwriting.
+        # S3 accepts only `*` for a PUT; the emulator would accept an ETag, which permits overwriting.
         if context.get("s3:if-none-match", "*") != "*":
             del context["s3:if-none-match"]
         return context
@@ -324,12 +326,12 @@ def _hide_what_is_missing(emulator: Any) -> None:
 
 
 def _is_missing_key(method: str, body: Any) -> bool:
-    """True for the answer that there is no such object; one to HEAD has no body to say what is missing."""
+    """Return True for the answer that an object does not exist; an answer to HEAD has no body with the reason."""
     return method == "HEAD" or (method == "GET" and isinstance(body, bytes) and b"<Code>NoSuchKey</Code>" in body)
 
 
 def _know_literals() -> None:
-    """Let a policy mean the characters `*`, `?` and `$` by `${*}`, `${?}` and `${$}`, as it does on AWS."""
+    """Make `${*}`, `${?}` and `${$}` in a policy stand for the characters `*`, `?` and `$`, as on AWS."""
     evaluator: Any = importlib.import_module("ministack.core.iam_evaluator")
     without_literals = evaluator._fnmatch_compile
     wildcards = {"*": ".*", "?": "."}

@@ -1,4 +1,4 @@
-"""The embedded AWS: how it is started and how it is reached."""
+"""The embedded AWS: its start, and access to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stack.probe import http_ok
 from stack.storage import DAMAGED, STORAGE
 from stack.supervisor import Child
 
-with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobotocore if it happens to be there
+with absent("httpx", "httpx2"):  # an alternative to aiohttp, which aiobotocore imports if it is installed
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
 
@@ -35,7 +35,7 @@ ACCOUNT: Final = "000000000000"
 NAME: Final = "aws"
 
 READY_SECONDS: Final = 600.0
-"""Maximum number of seconds that reading back may take: a million items take minutes on a slow machine."""
+"""Maximum seconds for reading the stored state: a million items take minutes on a slow machine."""
 
 _STOP_SECONDS: Final = 20.0
 _USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns", "sqs", "sts")
@@ -43,7 +43,7 @@ _USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns"
 
 @dataclass(frozen=True, slots=True)
 class AwsCredentials:
-    """AWS credentials; temporary ones have a token."""
+    """AWS credentials; only temporary ones have a token."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -52,7 +52,7 @@ class AwsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    """An AWS endpoint and the root credentials there."""
+    """An AWS endpoint and its root credentials."""
 
     endpoint: str
     root: AwsCredentials
@@ -62,7 +62,9 @@ class Aws:
     async def client(
         self, service: str, credentials: AwsCredentials | None = None, **overrides: Any
     ) -> AsyncIterator[Any]:
-        """An aiobotocore client, as root unless `credentials` are given; `overrides` are botocore Config arguments."""
+        """Provide an aiobotocore client, as root unless `credentials` are given; `overrides` are botocore Config
+        arguments.
+        """
         key = credentials or self.root
         opening = _session().create_client(
             service,
@@ -84,9 +86,9 @@ class Aws:
         policy: Mapping[str, Any] | None = None,
         seconds: int = 3600,
     ) -> AwsCredentials:
-        """Temporary credentials of a role, narrowed by a session policy if one is given.
+        """Return temporary credentials of a role, restricted by a session policy if one is given.
 
-        Other than AWS, the embedded one takes any number of `seconds`, so that expiry can be tested.
+        Unlike AWS, the embedded one accepts any number of `seconds`, so that expiry can be tested.
         """
         arguments = {"RoleArn": role_arn, "RoleSessionName": "stack", "DurationSeconds": seconds}
         if policy is not None:
@@ -96,7 +98,9 @@ class Aws:
         return AwsCredentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
 
     def environment(self, credentials: AwsCredentials | None = None) -> dict[str, str]:
-        """Variables by which every SDK and tool reaches this AWS, as root unless `credentials` are given."""
+        """Return environment variables by which every SDK and tool uses this AWS, as root unless `credentials` are
+        given.
+        """
         key = credentials or self.root
         variables = {
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -126,15 +130,15 @@ class Aws:
 
 @lru_cache(maxsize=1)
 def _session() -> AioSession:
-    # Reads service descriptions once. Nothing of the user's own AWS account counts here: no profile, no files.
+    # The SDK reads service descriptions once. It must not use the user's own AWS account: no profile, no files.
     nothing = (None, None, None, None)
     return AioSession({"profile": nothing, "config_file": nothing, "credentials_file": nothing})
 
 
 def listen(port: int, what: str, *, host: str = HOST) -> socket.socket:
-    """A listening socket, on the loopback interface unless another `host` is given; port 0 takes a free one.
+    """Return a listening socket, on the loopback interface unless another `host` is given; port 0 takes a free port.
 
-    PortInUse names `what` it was for.
+    Raise PortInUse, which names the purpose `what`.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -157,13 +161,13 @@ def emulator(
     also: tuple[str, ...] = (),
     durable: bool = True,
 ) -> Child:
-    """The emulator as a child, serving on `listener` with its state in `directory`, reached by the host name `name`.
+    """Return the emulator as a child, serving on `listener` with its state in `directory`, under the host name `name`.
 
-    `also` names services of AWS beside those that the stack uses; what they hold is not kept. One that is not
-    `durable` keeps nothing: to measure what durability costs.
+    `also` names additional services of AWS; their state is not stored. Without `durable`, nothing is stored, which is
+    for measuring the cost of durability.
 
-    `listener` must stay open here: one that is started again, after it ended by itself, goes on with the same socket
-    and all that was acknowledged.
+    `listener` must stay open in this process: an emulator that is restarted after a crash continues on the same socket
+    with everything that was acknowledged.
     """
     port = listener.getsockname()[1]
     scratch = directory / "tmp"
@@ -172,9 +176,9 @@ def emulator(
         "AUTH": "true",
         "AWS_ACCESS_KEY_ID": root.access_key_id,
         "AWS_SECRET_ACCESS_KEY": root.secret_access_key,
-        "DOCKER_HOST": f"unix://{scratch}/no-docker",  # nothing we use needs it
+        "DOCKER_HOST": f"unix://{scratch}/no-docker",  # no feature in use needs it
         "GATEWAY_PORT": str(port),
-        "IOT_MTLS_ENABLED": "0",  # listens on a port of its own
+        "IOT_MTLS_ENABLED": "0",  # would listen on a port of its own
         "LOG_LEVEL": "WARNING",
         LOG_FORMAT: os.environ.get(LOG_FORMAT, "console"),
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
@@ -183,7 +187,7 @@ def emulator(
         "S3_DATA_DIR": str(directory / "s3"),
         "S3_PERSIST": "0" if durable else "1",
         "SERVICES": ",".join((*_USED_SERVICES, *also)),
-        "SFTP_ENABLED": "0",  # listens on a port of its own
+        "SFTP_ENABLED": "0",  # would listen on a port of its own
         "TMPDIR": str(scratch),
     }
     if durable:

@@ -10,7 +10,7 @@ class StackError(Exception):
 
 
 class PortInUse(StackError):
-    """Somebody else listens on a port that we need."""
+    """Another program listens on a port that the stack needs."""
 
     def __init__(self, port: int, what: str) -> None:
         super().__init__(f"port {port} ({what}) is in use; stop what listens there or choose another with --port")
@@ -18,7 +18,7 @@ class PortInUse(StackError):
 
 
 class DataDirectoryInUse(StackError):
-    """Another stack runs on the same data."""
+    """Another stack is using the same data directory."""
 
 
 class StartFailed(StackError):

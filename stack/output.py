@@ -1,4 +1,6 @@
-"""The output of the children: each line goes to the terminal behind its name, and to a file of that name."""
+"""Output of the children: each line goes to the terminal, prefixed with the child's name, and to a file of that
+name.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,12 @@ _OWN_NAME: Final = "stack"
 
 
 class Output:
-    """Line by line. The files of the previous run are kept beside as `{name}.log.1`."""
+    """Writes output line by line. The files of the previous run are kept as `{name}.log.1`."""
 
     def __init__(self, directory: Path, *, terminal: TextIO | None) -> None:
-        """Write files into `directory`, which is made, and to `terminal` if there is one. Only the owner reads them."""
+        """Write files to `directory`, which is created, and to `terminal` if there is one. Only the owner can read the
+        files.
+        """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         self._directory = directory
@@ -39,11 +43,11 @@ class Output:
         self._files.clear()
 
     def say(self, text: str) -> None:
-        """Something that the stack itself has to say."""
+        """Print a line of the stack itself."""
         self.line(_OWN_NAME, text)
 
     def line(self, name: str, text: str) -> None:
-        """One line, without its end, of the child `name`; what would steer a terminal is shown instead."""
+        """Print one line of the child `name`, without its end; control characters are escaped."""
         text = harmless(text)
         self._tail(name).append(text)
         with contextlib.suppress(OSError):  # a full disk or a closed terminal must not stop the stack
@@ -56,7 +60,7 @@ class Output:
                 self._terminal.flush()
 
     def last_lines(self, name: str) -> list[str]:
-        """The last few lines of the child `name`, oldest first."""
+        """Return the last few lines of the child `name`, oldest first."""
         return list(self._tail(name))
 
     def _tail(self, name: str) -> deque[str]:
@@ -80,6 +84,6 @@ class Output:
 
 
 def complain(text: str) -> None:
-    """Say on stderr why the stack ends. `text` may contain paths and output of children, so it is made harmless."""
+    """Print to stderr why the stack ends. `text` may contain paths and output of children, so it is escaped."""
     for line in text.split("\n"):
         sys.stderr.write(f"{harmless(line)}\n")

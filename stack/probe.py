@@ -1,4 +1,4 @@
-"""Probes that tell whether something serves yet. No probe raises: a peer that cannot be reached does not serve."""
+"""Readiness probes. No probe raises: a peer that cannot be reached does not serve."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ async def http_ok(host: str, port: int, path: str) -> bool:
 
 async def grpc_serving(target: str) -> bool:
     """Return True if the gRPC health service at `target` says SERVING."""
-    # The synchronous API on a thread: grpc.aio disturbs event loops on other threads of the process, and tests
-    # run the stack on one thread and their clients on another.
+    # The synchronous API in a thread: grpc.aio interferes with event loops on other threads of the process, and tests
+    # run the stack and its clients on different threads.
     return await asyncio.to_thread(_grpc_serving, target)
 
 
@@ -37,7 +37,8 @@ def _http_ok(host: str, port: int, path: str) -> bool:
 
 
 def _grpc_serving(target: str) -> bool:
-    # Own subchannels, else a refused first attempt backs off for all later ones; no proxy on the way to ourselves.
+    # Without own subchannels, a refused first attempt would delay all later ones by its back-off; and the loopback
+    # interface needs no proxy.
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(target, options=options) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # the types of its methods are not published

@@ -1,7 +1,7 @@
-"""Queues of the emulator that know what has changed of their messages since that was last asked.
+"""Queues of the emulator that record which of their messages have changed since the last call.
 
-The emulator keeps a queue as a dictionary whose `messages` are a list of dictionaries. It appends to the list, empties
-it, puts another list in its place to remove messages, and sets members of messages.
+The emulator represents a queue as a dictionary whose `messages` are a list of dictionaries. It appends to the list,
+empties it, replaces it in order to remove messages, and sets keys of messages.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class MessageChange:
-    """The changes of the messages of a queue."""
+    """The changes to the messages of a queue."""
 
     written: Mapping[str, Mapping[str, Any]]
-    """New ones and those that are otherwise than before, by id."""
+    """New and changed messages, by id."""
     removed: Collection[str]
 
 
 class Queues(dict[Any, Any]):
-    """The queues by their keys; each that is put in is a Queue from then on."""
+    """The queues by their keys; each value that is set is converted to a StoredQueue."""
 
     def __setitem__(self, key: Any, queue: Mapping[str, Any]) -> None:
         super().__setitem__(key, queue if isinstance(queue, StoredQueue) else StoredQueue(queue))
 
     def adopt(self) -> None:
-        """Make Queues of those that came in together, as by `update`."""
+        """Convert queues that were added in bulk, as by `update`."""
         for key, queue in list(self.items()):
             if not isinstance(queue, StoredQueue):
                 self[key] = queue
@@ -50,7 +50,9 @@ class StoredQueue(dict[str, Any]):
         super().__setitem__(name, value)
 
     def change(self) -> MessageChange:
-        """Return the changes since the last call; costs as much as these, or as the removal of messages did."""
+        """Return the changes since the last call; the cost is proportional to their number, or to that of the removed
+        messages.
+        """
         changed, self._changed = self._changed, {}
         removed: set[str] = set()
         if self._replaced or len(self["messages"]) != len(self._known) + len(changed.keys() - self._known):
@@ -63,7 +65,7 @@ class StoredQueue(dict[str, Any]):
         return MessageChange(changed, removed)
 
     def note(self, message: StoredMessage) -> None:
-        """A message is new here, or otherwise than before."""
+        """Record that a message is new or has changed."""
         self._changed[message["id"]] = message
 
 
@@ -86,7 +88,7 @@ class Messages(list[Any]):
 
 
 class StoredMessage(dict[str, Any]):
-    """A message that tells its queue when it changes."""
+    """A message that notifies its queue of its changes."""
 
     def __init__(self, message: Mapping[str, Any], queue: StoredQueue) -> None:
         super().__init__(message)

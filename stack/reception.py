@@ -1,4 +1,6 @@
-"""Connections to the embedded AWS: browsers and devices use the addresses that it signs, so strangers reach it too."""
+"""Connections to the embedded AWS, whose signed addresses browsers and devices use, so that untrusted clients reach it,
+too.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,22 @@ from runtime.pool import TooMuchAtOnce
 from runtime.turns import granted
 
 CONNECTIONS: Final = 4096
-"""Maximum number of connections, if the process may open twice as many files."""
+"""Maximum number of connections, if the open-file limit is at least twice as high."""
 UNREAD_BYTES: Final = 64 * 1024 * 1024
-"""Memory for input that no request has taken yet, of all connections, in bytes."""
+"""Memory in bytes for unconsumed input of all connections."""
 HEAD_SECONDS: Final = 30.0
-"""Seconds from the first byte of a request's head to its last."""
+"""Maximum seconds for the header section of a request, from its first byte to its last."""
 
 
 class AwsReception(Reception):
-    """The bounds that the connections of the embedded AWS share. No proxy stands before it."""
+    """The limits that the connections of the embedded AWS share. No proxy is in front of it."""
 
     too_many: ClassVar[HTTPStatus] = HTTPStatus.SERVICE_UNAVAILABLE
 
     def __init__(self, connections: int, *, head_seconds: float = HEAD_SECONDS) -> None:
-        """`connections` is their maximum number. The head of a request may take `head_seconds` to arrive."""
+        """`connections` is the maximum number of connections. The header section of a request has to arrive within
+        `head_seconds`.
+        """
         super().__init__(ConnectionPool(connections, ()), unread_bytes=UNREAD_BYTES, head_seconds=head_seconds)
 
     @override

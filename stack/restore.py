@@ -1,4 +1,6 @@
-"""A data directory made of a backup: nothing but what a backup consists of, each member compared with the manifest."""
+"""Restore of a data directory from a backup: only valid members are accepted, and each is compared with the
+manifest.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,14 @@ from stack.storage import sync, sync_directory
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _EXTENDED_HEADER_BYTES: Final = 64 * 1024
-"""Maximum size of the pax header before a member, which holds a long name or a large size."""
+"""Maximum size in bytes of the pax header before a member, which contains a long name or a large size."""
 _NO_BACKUP: Final = "this is no backup of Syncline"
 
 
 def restore(file: Path | IO[bytes], directory: Path, progress: ArchiveProgress) -> Summary:
-    """Make a data directory of a backup; what is restored is compared with the manifest.
+    """Create a data directory from a backup, and compare the result with the manifest.
 
-    `directory` must be empty, or not there. Raises BackupFailed, and then leaves it so.
+    `directory` must be empty or missing. Raise BackupFailed, which leaves it unchanged.
     """
     with disk_errors(f"{file} cannot be read"):
         opened = file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file)
@@ -57,7 +59,9 @@ def restore(file: Path | IO[bytes], directory: Path, progress: ArchiveProgress) 
 
 @contextmanager
 def _filling(directory: Path) -> Iterator[None]:
-    """Have the directory as it was, or not there, if it cannot be filled; nothing starts on it until it is whole."""
+    """Restore the earlier state of the directory if it cannot be filled; until it is complete, no stack starts on
+    it.
+    """
     if directory.exists() and any(directory.iterdir()):
         raise BackupFailed(f"{directory} is not empty; name a new directory for what is restored")
     made = _make(directory)
@@ -75,14 +79,14 @@ def _filling(directory: Path) -> Iterator[None]:
                 shutil.rmtree(left)
             elif left != marker:
                 left.unlink()
-        marker.unlink(missing_ok=True)  # last, as whoever finds it knows that the rest is half of something
+        marker.unlink(missing_ok=True)  # removed last, since the marker shows that the rest is incomplete
         for path in made:
             path.rmdir()
         raise
 
 
 def _make(directory: Path) -> list[Path]:
-    """Make a directory for its owner only; returns what was made, its parents last."""
+    """Create a directory for its owner only; return the created directories, parents last."""
     made: list[Path] = []
     for path in reversed([directory, *directory.parents]):
         if not path.exists():
@@ -92,7 +96,7 @@ def _make(directory: Path) -> list[Path]:
 
 
 class _Head(tarfile.TarInfo):
-    """The head of a member, which is refused before anything is done with it if it is of a kind that no backup has."""
+    """The header of a member. A kind that no backup contains is refused before it is processed."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Head:
@@ -108,7 +112,7 @@ class _Head(tarfile.TarInfo):
 def _extracted(
     source: IO[bytes], directory: Path, progress: ArchiveProgress
 ) -> tuple[dict[str, ArchiveMember], ArchiveManifest]:
-    """Write the members into the directory; returns what they are, and what the manifest says that they are."""
+    """Write the members to the directory; return their sizes and digests, and the manifest."""
     found: dict[str, ArchiveMember] = {}
     manifest = None
     try:
@@ -136,7 +140,7 @@ def _extracted(
 
 
 def _extract(content: IO[bytes], directory: Path, name: str) -> str:
-    """Write a member; returns the SHA-256 of its bytes, in hex."""
+    """Write a member; return the SHA-256 of its bytes, in hex."""
     if not is_member(name):
         raise BackupFailed(f"{_NO_BACKUP}: it has a file {name!r}")
     path = directory / name
@@ -156,7 +160,7 @@ def _extract(content: IO[bytes], directory: Path, name: str) -> str:
 
 
 def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], directory: Path) -> Summary:
-    """Compare what was extracted with the manifest and with itself. Raises BackupFailed."""
+    """Compare the extracted files with the manifest and with each other. Raise BackupFailed."""
     _compare(manifest, found)
     try:
         check_secrets(directory)
@@ -164,7 +168,7 @@ def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], direct
         raise BackupFailed(f"the backup is damaged: {error}") from None
     place = (directory / STATE).absolute()
     try:
-        # The database is opened as it is: with no file beside it, and none made.
+        # The database is opened immutably: no other file is read, and none is created.
         with contextlib.closing(sqlite3.connect(f"{place.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             rows, bodies = read_rows(database, f"the backup is damaged: {STATE}")
     except sqlite3.Error as error:
@@ -183,7 +187,7 @@ def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], direct
             raise BackupFailed(f"the backup is damaged: {body.member} has not the bytes of the object that names it")
         if body.is_damaged(member.sha256):
             damaged.append(body.member)
-    # These objects were removed from the system while it was backed up.
+    # objects that were removed from the system during the backup
     for name in objects.keys() - {body.member for body in bodies}:
         (directory / name).unlink()
     return manifest.summary(directory, damaged)

@@ -45,7 +45,9 @@ def running_stack(
     children: MakeChildren = service_children,
     durable: bool = True,
 ) -> Iterator[Stack]:
-    """The whole stack; `variables` are added to the environment of every service. For `durable` see `emulator`."""
+    """Provide the whole stack; `variables` are added to the environment of every service. `durable` is that of
+    `emulator`.
+    """
     opening = stack(port=port, data=data, variables=variables, children=children, durable=durable)
     with _in_background(opening) as running:
         yield running
@@ -53,9 +55,10 @@ def running_stack(
 
 @contextmanager
 def embedded_aws(*, data: Path | None = None, also: tuple[str, ...] = ()) -> Iterator[EmbeddedAws]:
-    """Only the embedded AWS, with the template deployed; in `data` it finds what an earlier one left there.
+    """Provide the embedded AWS alone, with the template deployed; with `data`, it continues with the state in that
+    directory.
 
-    `also` names services of AWS beside those that the stack uses.
+    `also` names additional services of AWS.
     """
     with _in_background(_embedded_aws(data, also)) as aws:
         yield aws
@@ -76,7 +79,7 @@ async def _embedded_aws(data: Path | None, also: tuple[str, ...]) -> AsyncIterat
 def _in_background(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
     """Enter `opening` on a thread of its own, and leave it there at the end.
 
-    The same thread from first to last: to the kernel, it and not the process is the children's parent.
+    It has to be the same thread throughout: for the kernel, the thread and not the process is the children's parent.
     """
     entered: Future[T] = Future()
     left: Future[None] = Future()
@@ -95,7 +98,7 @@ def _in_background(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
     def run() -> None:
         try:
             ended.set_result(asyncio.run(hold()))
-        except BaseException as error:  # raised again by whoever waits
+        except BaseException as error:  # raised again in the waiting thread
             ended.set_exception(error)
 
     thread = threading.Thread(target=run, name="stack", daemon=True)

@@ -1,5 +1,5 @@
-"""The environment of each service: its address, its peers, its resources. As in production, nothing else configures
-it.
+"""The environment of each service: its address, its peers, its resources. As in production, there is no other
+configuration.
 """
 
 from __future__ import annotations
@@ -51,21 +51,22 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """The parts that are to be connected."""
+    """The components to be connected."""
 
     ports: Ports
     aws: Aws
     resources: Resources
     role_environment: Callable[[str], Mapping[str, str]]
-    """Function that returns the variables by which the service of a name acts in its own role."""
+    """Function that returns the variables with which the service of a name uses its own role."""
     service_secret: str
     gateway_secret: str
     signing_key_file: Path
     variables: Mapping[str, str]
-    """Variables that the environment of every service gets."""
+    """Variables for the environment of every service."""
     proxies: Sequence[IPv4Network | IPv6Network] = ()
-    """Networks with nothing but reverse proxies in front of the gateway. The gateway alone believes what these tell:
-    it proves to the services for which network it calls."""
+    """Networks that contain only reverse proxies in front of the gateway. Only the gateway trusts their headers: it
+    proves to the services for which network it calls.
+    """
 
     @property
     def endpoint(self) -> str:
@@ -74,7 +75,7 @@ class Wiring:
 
 
 def service_children(wiring: Wiring) -> list[Child]:
-    """The services as children, in the order in which they depend on each other."""
+    """Return the services as children, in the order of their dependencies."""
     ports, resources = wiring.ports, wiring.resources
     auth, metadata, notify = (f"{HOST}:{port}" for port in (ports.auth, ports.metadata, ports.notify))
     return [
@@ -136,10 +137,10 @@ def service_children(wiring: Wiring) -> list[Child]:
 
 
 def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, str]) -> dict[str, str]:
-    """A service's whole environment.
+    """Return a service's complete environment.
 
-    Other `SYNCLINE_*` variables of ours reach it too, so that limits and log levels can be set for all; nothing
-    of the user's AWS account does.
+    Other `SYNCLINE_*` variables are passed on, so that limits and log levels can be set for all services; the user's
+    AWS account is not.
     """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key not in _SECRETS}
     shared = {**inherited, **wiring.variables}
@@ -151,32 +152,33 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
     if name == "gateway" and wiring.proxies:
         own["TRUSTED_NETWORKS"] = ",".join(map(str, wiring.proxies))
     return {
-        "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice
+        "SYNCLINE_DRAIN_SECONDS": "0",  # there is no balancer that has to notice
         LOG_FORMAT: "console",
         **shared,
         **{f"SYNCLINE_{key}": value for key, value in own.items()},
-        # The gateway acts in its callers' names only, and proves by a secret of its own for which network it calls.
+        # The gateway acts only on behalf of its callers, and proves with a secret of its own for which network it
+        # calls.
         **({} if name == "gateway" else {_SERVICE_SECRET: wiring.service_secret}),
         _GATEWAY_SECRET: wiring.gateway_secret,
         "AWS_ENDPOINT_URL": wiring.aws.endpoint,
         "AWS_REGION": wiring.aws.region,
         "AWS_DEFAULT_REGION": wiring.aws.region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        # No profile of the user's may stand in for the role.
+        # no profile of the user may replace the role
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         **wiring.role_environment(name),
-        # Everything is on this machine: no proxy on the way.
+        # all peers are on this machine, so no proxy is used
         "no_proxy": HOST,
         "NO_PROXY": HOST,
     }
 
 
 def _metrics_listen(asked: str, name: str) -> str:
-    """Return the address at which a service serves its metrics, if that is asked for: the port that was named is the
-    first of four.
+    """Return the address at which a service serves its metrics, if they are enabled: the configured port is the first
+    of four.
 
-    With port 0 the system chooses, and the service logs what.
+    With port 0 the system chooses a port, and the service logs it.
     """
     host, _, port = asked.rpartition(":")
     if not port.isdecimal() or not int(port):
@@ -188,7 +190,7 @@ def _service(wiring: Wiring, name: str, port: int, variables: Mapping[str, str])
     module = "gateway" if name == "gateway" else f"services.{name}"
     return Child(
         name=name,
-        # -P: a directory `services` where the user happens to be is none of ours.
+        # -P: a directory `services` in the user's working directory must not be imported.
         argv=(sys.executable, "-P", "-m", module),
         env=environment(wiring, name, port, variables),
         ready=partial(http_ok, HOST, port, "/readyz") if name == "gateway" else partial(grpc_serving, f"{HOST}:{port}"),

@@ -32,25 +32,26 @@ from typing import Final
 from stack.wal import unreadable_transactions
 
 STORAGE: Final = "SYNCLINE_EMBEDDED_STORAGE"
-"""The variable that says in which directory everything is kept; without it, all is in memory only."""
+"""Environment variable of the storage directory; without it, everything is in memory only."""
 DAMAGED: Final = 3
-"""The exit status of the embedded AWS if what it reads back is damaged."""
+"""Exit status of the embedded AWS if the stored data are damaged."""
 
 DATABASE: Final = "state.db"
 OBJECTS: Final = "objects"
 OBJECT_DIRECTORIES: Final = (OBJECTS, "s3")
-"""Directories of the files of bytes. The second has those that were taken over from an earlier version of Syncline."""
+"""Directories of the files of bytes. The second one has files of an earlier version of Syncline."""
 OBJECT_ROWS: Final = "s3.objects"
-"""The store whose rows name files of bytes, as `record.body_file`."""
+"""The store whose rows name files of bytes, in `record.body_file`."""
 FORMAT: Final = 1
 
 _NOT_WRITTEN: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 RESERVE_BYTES: Final = 32 * 1024 * 1024
-"""Bytes that must stay free on the disk for changes that make room, such as deletions, and for requests under way."""
+"""Bytes that must stay free on the disk for changes that free space, such as deletions, and for requests in progress.
+"""
 
 _PAGE_BYTES: Final = 8192
 _CHECKPOINT_PAGES: Final = 2048
-"""After so many pages the log is carried over into the database and begun anew: 16 MiB."""
+"""Number of pages (16 MiB) after which the log is checkpointed into the database and restarted."""
 _WRITERS: Final = 4
 _NAME_BYTES: Final = 16
 
@@ -70,34 +71,34 @@ _CLEAR: Final = "DELETE FROM rows WHERE store = ?"
 
 
 class StorageDamaged(Exception):
-    """The contents of the disk are not what was written there; the text says where and what to do."""
+    """The data on the disk differ from what was written; the text says where and what to do."""
 
 
 class StorageFailed(Exception):
-    """The disk did not take a change; the text says why. Nothing more can be acknowledged by this process."""
+    """The disk did not accept a change; the text gives the reason. This process can acknowledge nothing more."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Changes that become durable together, in their order."""
+    """Changes that become durable together, in order."""
 
     changes: list[tuple[str, str | None, bytes | None]] = field(default_factory=list)
-    """(store, key, value); no value deletes the row, no key all rows of the store."""
+    """(store, key, value); without a value the row is deleted, without a key all rows of the store are."""
     bodies: list[Future[Path]] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
     durable: asyncio.Future[None] | None = None
 
 
 class Storage:
-    """The storage in a directory, for one process. `put`, `delete` and `clear` may be called on any thread."""
+    """The storage in a directory, for one process. `put`, `delete` and `clear` may be called from any thread."""
 
     def __init__(self, directory: Path) -> None:
-        """Open it, and make it if it is not there. Raises StorageDamaged."""
+        """Open the storage, or create it if it does not exist. Raise StorageDamaged."""
         self.directory = directory
         self._objects = directory / OBJECTS
         self._objects.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database, self.log_bytes = _open(directory / DATABASE)
-        """Size of the log that was carried over, in bytes; 0 after a clean stop."""
+        """Size in bytes of the log found at the start; 0 after a clean stop."""
         sync_directory(directory)
         self._lock = threading.Lock()
         self._pending = _Batch()
@@ -107,11 +108,11 @@ class Storage:
         self._committer = ThreadPoolExecutor(1, "commit")
         self._writers = ThreadPoolExecutor(_WRITERS, "bodies")
         self.on_failure: Callable[[], None] = _nothing
-        """Called when the disk did not take a change, on the event loop."""
+        """Callback, on the event loop, when the disk did not accept a change."""
         self._failure: StorageFailed | None = None
 
     def rows(self) -> Iterator[tuple[str, str, bytes]]:
-        """(store, key, value) of all rows, by store. Raises StorageDamaged."""
+        """Yield (store, key, value) of all rows, by store. Raise StorageDamaged."""
         try:
             for store, key, value, crc in self._database.execute("SELECT store, key, value, crc32 FROM rows"):
                 if not isinstance(value, bytes) or zlib.crc32(value) != crc:
@@ -129,22 +130,22 @@ class Storage:
             raise StorageDamaged(f"{self._place} is damaged ({error}); {_ADVICE}") from None
 
     def put(self, store: str, key: str, value: bytes) -> None:
-        """Have `value` under `key`, in place of what is there."""
+        """Set the value of `key`."""
         with self._lock:
             self._pending.changes.append((store, key, value))
 
     def delete(self, store: str, key: str) -> None:
-        """Have nothing under `key`."""
+        """Delete the row of `key`."""
         with self._lock:
             self._pending.changes.append((store, key, None))
 
     def clear(self, store: str) -> None:
-        """Have nothing in `store`."""
+        """Delete all rows of `store`."""
         with self._lock:
             self._pending.changes.append((store, None, None))
 
     def write_body(self, body: bytes) -> str:
-        """Begin to write the bytes of an object; returns the name of their file, for a row of the same transaction."""
+        """Start to write the bytes of an object; return the name of their file, for a row in the same transaction."""
         name = secrets.token_hex(_NAME_BYTES)
         name = f"{OBJECTS}/{name[:2]}/{name}"
         writing = self._writers.submit(_write, self.directory / name, body)
@@ -155,21 +156,21 @@ class Storage:
         return name
 
     def read_body(self, name: str) -> bytes:
-        """The bytes of an object. Raises OSError."""
+        """Return the bytes of an object. Raise OSError."""
         if (writing := self._writing.get(name)) is not None:
             writing.result()
         return (self.directory / name).read_bytes()
 
     def discard_body(self, name: str) -> None:
-        """Remove a file of bytes when the changes so far are durable."""
+        """Remove a file of bytes once the changes so far are durable."""
         with self._lock:
             self._pending.discarded.append(name)
 
     def remove_unnamed(self, named: set[str]) -> int:
-        """Remove the files of bytes that no row names: left by a process that was killed. Returns how many."""
+        """Remove the files of bytes that no row names, which a killed process left; return their number."""
         removed = 0
         for shard in self._objects.iterdir():
-            if not shard.is_dir():  # not ours: a file manager leaves some of its own
+            if not shard.is_dir():  # a foreign file, for example of a file manager
                 continue
             for file in os.scandir(shard):
                 if f"{OBJECTS}/{shard.name}/{file.name}" not in named:
@@ -178,13 +179,13 @@ class Storage:
         return removed
 
     def room(self) -> int:
-        """Return the number of bytes that may still be stored, the reserve left aside."""
+        """Return the number of bytes that may still be stored, without the reserve."""
         return shutil.disk_usage(self.directory).free - RESERVE_BYTES
 
     async def durable(self) -> None:
-        """Return when all changes so far are on disk. To be called between changes that belong together, not amid them.
+        """Wait until all changes so far are durable. To be called between groups of related changes, not within one.
 
-        Raises StorageFailed.
+        Raise StorageFailed.
         """
         if self._failure is not None:
             raise self._failure
@@ -199,12 +200,12 @@ class Storage:
             await asyncio.shield(waited)
 
     def commit(self) -> None:
-        """Make all changes so far durable before this returns; for when no event loop runs. Raises StorageFailed."""
+        """Make all changes so far durable, without an event loop. Raise StorageFailed."""
         batch, self._pending = self._pending, _Batch()
         self._commit(batch)
 
     def close(self) -> None:
-        """Carry the log over into the database and close it. Raises StorageFailed if it failed, now or before."""
+        """Checkpoint the log into the database and close it. Raise StorageFailed if it has failed, now or before."""
         self._committer.shutdown()
         try:
             if self._failure is not None:
@@ -219,7 +220,9 @@ class Storage:
         return self.directory / DATABASE
 
     def _begin(self) -> None:
-        """Commit what is pending, on the committing thread, and go on with what has come meanwhile."""
+        """Commit the pending changes on the committing thread, and continue with those that were collected in the
+        meantime.
+        """
         with self._lock:
             batch, self._pending = self._pending, _Batch()
         loop = asyncio.get_running_loop()
@@ -238,7 +241,7 @@ class Storage:
                     continue
                 if self._failure is not None:
                     waiter.set_exception(self._failure)
-                    waiter.exception()  # nobody may be waiting any more
+                    waiter.exception()  # retrieved, in case that no caller waits any more
                 else:
                     waiter.set_result(None)
             if self._failure is None and self._pending.durable is not None:
@@ -263,7 +266,7 @@ class Storage:
         except (OSError, sqlite3.Error) as error:
             raise StorageFailed(f"{self._place} could not be written: {error}") from error
         for name in batch.discarded:
-            with contextlib.suppress(OSError):  # removed at the next start
+            with contextlib.suppress(OSError):  # otherwise removed at the next start
                 (self.directory / name).unlink()
 
 
@@ -273,30 +276,34 @@ _ADVICE: Final = "restore a backup: syncline restore-backup --help"
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A file of bytes as a row names it."""
+    """A file of bytes that a row names."""
 
     name: str
     uploaded_sha256: str | None
-    """SHA-256 of what was uploaded, in hex; None if whoever uploaded the object gave another checksum."""
+    """SHA-256 of the uploaded bytes, in hex; None if the client sent another kind of checksum."""
     named_sha256: str | None
-    """The SHA-256 that the object's key is, in hex; None if the key is none."""
+    """The SHA-256 in the object's key, in hex; None if the key is no digest."""
 
     @property
     def member(self) -> str:
-        """The file in a data directory, and in a backup."""
+        """Path of the file in a data directory, and in a backup."""
         return f"aws/{self.name}"
 
     def differs(self, sha256: str) -> bool:
-        """True if this digest contradicts the uploaded checksum or the key: damaged, or wrong from the beginning."""
+        """Return True if this digest contradicts the uploaded checksum or the key: the bytes are damaged, or were wrong
+        from the start.
+        """
         return not {self.uploaded_sha256, self.named_sha256} <= {sha256, None}
 
     def is_damaged(self, sha256: str) -> bool:
-        """Return True if bytes of this digest are not those that were uploaded, as far as that is known."""
+        """Return True if bytes with this digest are known to differ from the uploaded ones."""
         return (self.uploaded_sha256 or self.named_sha256) not in {sha256, None}
 
 
 def body_of(store: str, key: str, value: bytes) -> Body | None:
-    """The file of bytes that a row names, if it names one. Raises ValueError if that row is not one of an object."""
+    """Return the file of bytes that a row names; None if it names none. Raise ValueError for a malformed row of an
+    object.
+    """
     if store != OBJECT_ROWS:
         return None
     match json.loads(key), json.loads(value):
@@ -315,7 +322,7 @@ def body_of(store: str, key: str, value: bytes) -> Body | None:
 
 
 def has_schema(database: sqlite3.Connection) -> bool:
-    """Return True if a database consists of what this module makes, and of nothing else."""
+    """Return True if a database has exactly the schema of this module."""
     query = "SELECT type, name, sql FROM sqlite_schema"
     with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
         fresh.execute(_SCHEMA)
@@ -325,20 +332,20 @@ def has_schema(database: sqlite3.Connection) -> bool:
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:
     log = path.with_name(f"{path.name}-wal")
     log_bytes = log.stat().st_size if log.exists() else 0
-    # Before SQLite sees it, which would drop what it cannot read.
+    # Checked before SQLite opens the log, since it would drop what it cannot read.
     if (unreadable := unreadable_transactions(log)) > 1:
         raise StorageDamaged(f"{log} is damaged: {unreadable} transactions in it cannot be read; {_ADVICE}")
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    # Transactions begin and end where this module says so; used by the committing thread once it is open.
+    # Transactions are controlled by this module; once open, the database is used by the committing thread.
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")  # the log is on disk before a transaction counts
-        database.execute("PRAGMA fullfsync = ON")  # on macOS, where it would else be in the disk's cache only
+        database.execute("PRAGMA fullfsync = ON")  # for macOS, where it would otherwise be in the disk's cache only
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         database.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * _PAGE_BYTES}")
-        # Begun anew: the next transaction would be written over a torn one, whose end would look like damage.
+        # Restart the log: the next transaction would otherwise follow a torn one, whose end would look like damage.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version <= FORMAT:
@@ -367,7 +374,7 @@ def _write(path: Path, body: bytes) -> Path:
 
 
 def sync(descriptor: int) -> None:
-    """Have a file on disk; on macOS `fsync` alone would leave it in the disk's cache."""
+    """Flush a file to the disk; on macOS `fsync` alone would leave it in the disk's cache."""
     if sys.platform == "darwin":
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
@@ -375,7 +382,7 @@ def sync(descriptor: int) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names in a directory on disk."""
+    """Flush the names in a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Keep children running, and stop them in order with nothing left behind.
+"""Supervision of children: they are kept running, and stopped in order with no process left behind.
 
-Each child leads a process group of its own, so that what it starts ends with it and a Ctrl-C at the terminal
-reaches only the stack; and each is told by the kernel when the stack is gone (see `child`).
+Each child leads a process group, so that its own children end with it and a Ctrl-C at the terminal reaches only the
+stack; and the kernel signals each child when the stack is gone (see `child`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _CHILD: Final = Path(__file__).with_name("child.py")
 _POLL_SECONDS: Final = 0.05
 _SETTLED_SECONDS: Final = 60.0
 _STARTS: Final = 3
-"""Maximum number of starts of a child that ends before it is ready, since answers of others may come late when all
-of them start on a busy machine.
+"""Maximum number of starts of a child that ends before it is ready, since its peers may answer late when all start on a
+busy machine.
 """
 _CHUNK: Final = 64 * 1024
 _LONGEST_LINE: Final = 1024 * 1024
@@ -36,8 +36,8 @@ _LONGEST_LINE: Final = 1024 * 1024
 class Child:
     """A program to keep running.
 
-    `ready` says whether it serves; it must answer within about a second and not raise. A child that ends
-    with the status `hopeless` is not started again, since that would not help: the stack has failed.
+    `ready` returns True if it serves; it must answer within about a second and not raise. A child that exits with the
+    status `hopeless` is not restarted, since that would not help: the stack has failed.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Child:
     hopeless: int | None = None
     stop_seconds: float = 10.0
     inherited: tuple[int, ...] = ()
-    """File descriptors that it inherits."""
+    """File descriptors that the child inherits."""
 
 
 @dataclass(slots=True)
@@ -61,12 +61,13 @@ class _Running:
 
 
 class Supervisor:
-    """Starts children, restarts the ones that end, and stops all of them, last first."""
+    """Starts children, restarts those that end, and stops all of them in reverse order."""
 
     def __init__(self, output: Output, *, first_delay: float = 0.5, longest_delay: float = 30.0) -> None:
-        """A child that ended is started again after `first_delay` seconds.
+        """A child that ended is restarted after `first_delay` seconds.
 
-        Twice that the next time, up to `longest_delay`, if it failed; a child that ended with 0 was told to.
+        The delay doubles after each failure, up to `longest_delay`; an exit with status 0 was requested and is no
+        failure.
         """
         self._output = output
         self._first_delay = first_delay
@@ -82,10 +83,10 @@ class Supervisor:
         await self.stop()
 
     async def start(self, *children: Child, within: float) -> None:
-        """Start `children` together and return when all are ready.
+        """Start `children` concurrently and return when all are ready.
 
-        A child that ends before that is started again, unless it is hopeless. Raises StartFailed if that did not help
-        or `within` seconds have passed; those started keep running until `stop`.
+        A child that ends before it is ready is restarted, unless it is hopeless. Raise StartFailed if that does not
+        help or `within` seconds have passed; the others keep running until `stop`.
         """
         deadline = time.monotonic() + within
         starting = []
@@ -115,15 +116,15 @@ class Supervisor:
         return {name: running.process.pid for name, running in self._running.items()}
 
     async def failure(self) -> StackError:
-        """Wait until the stack cannot go on, and tell why."""
+        """Wait until the stack cannot continue, and return the reason."""
         await self._failed.wait()
         assert self._failure is not None
         return self._failure
 
     async def stop(self) -> None:
-        """Stop all children, the last started first: SIGTERM, then SIGKILL to the group when its time is up.
+        """Stop all children, the last started first: SIGTERM, then, after the timeout, SIGKILL to the group.
 
-        Cancelled while it waits, it kills all that is left.
+        If it is cancelled while it waits, it kills all remaining children.
         """
         try:
             for name, running in reversed(list(self._running.items())):
@@ -214,7 +215,7 @@ async def _cancelled(task: asyncio.Task[None] | None) -> None:
 
 
 def _kill_group(process: Process) -> None:
-    # The group outlives its leader for as long as it has members; without any, there is nothing to kill.
+    # The group outlives its leader while it has members; without any, there is nothing to kill.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -29,7 +29,7 @@ DEFAULT_PORT: Final = 8080
 
 _READY_SECONDS: Final = 60.0
 _LAST_PORT: Final = 65535
-# Below the range from which the kernel takes ports for outgoing connections.
+# Below the kernel's range of ephemeral ports.
 FREE_PORTS: Final = range(20000, 32000)
 
 MakeChildren = Callable[[Wiring], Sequence[Child]]
@@ -57,17 +57,17 @@ class Stack:
 def main(
     *, port: int = DEFAULT_PORT, data: Path | None = None, proxies: Sequence[IPv4Network | IPv6Network] = ()
 ) -> int:
-    """Run the stack until SIGINT, SIGTERM or SIGHUP; returns the exit status.
+    """Run the stack until SIGINT, SIGTERM or SIGHUP; return the exit status.
 
-    Port 0 takes five free ports. Without `data`, everything is gone afterwards. `proxies` is where only reverse proxies
-    are, which tell the gateway truly for whom they call; without any, those that the environment names.
+    Port 0 takes five free ports. Without `data`, everything is lost afterwards. `proxies` are networks that contain
+    only trusted reverse proxies, by default those in the environment.
     """
     try:
         return asyncio.run(up(port=port, data=data, proxies=proxies))
     except StackError as error:
         complain(f"syncline up: {error}")
         return 1
-    except OSError as error:  # a full disk, mostly, whose error names no file
+    except OSError as error:  # usually a full disk; the error names no file
         complain(f"syncline up: {error.strerror or error}: {error.filename or data or 'the temporary directory'}")
         return 1
 
@@ -79,10 +79,9 @@ async def up(
     children: MakeChildren = service_children,
     proxies: Sequence[IPv4Network | IPv6Network] = (),
 ) -> int:
-    """Run the stack in the foreground until a signal stops it; a second one kills what has not stopped yet.
+    """Run the stack in the foreground until a signal stops it; a second signal kills all remaining processes.
 
-    Returns 0 after a clean stop, 1 after a forced one. Raises StackError if the stack does not come up or cannot
-    go on.
+    Return 0 after a clean stop, 1 after a forced one. Raise StackError if the stack cannot start or cannot continue.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -118,10 +117,10 @@ async def stack(
     proxies: Sequence[IPv4Network | IPv6Network] = (),
     durable: bool = True,
 ) -> AsyncIterator[Stack]:
-    """The whole stack, ready; at the end it is stopped cleanly.
+    """Provide the whole stack, ready; stop it cleanly at the end.
 
-    `terminal` gets what the children say, `variables` are added to the environment of every service, and
-    `children` makes them. `proxies` are those of `Wiring`. For `durable` see `emulator`. Raises StackError.
+    `terminal` receives the children's output, `variables` are added to the environment of every service, and `children`
+    makes the children. `proxies` are those of `Wiring`, `durable` that of `emulator`. Raise StackError.
     """
     async with AsyncExitStack() as opened:
         path = opened.enter_context(_data(data))
@@ -147,7 +146,7 @@ async def stack(
             variables=variables or {},
             proxies=proxies,
         )
-        # Stopped before what was opened above, of which they make use to the last.
+        # The children are stopped before the resources that were opened above, which they use until their end.
         opened.push_async_callback(supervisor.stop)
         await supervisor.start(*children(wiring), within=_READY_SECONDS)
         output.say(f"everything serves after {time.monotonic() - began:.1f} s; data in {path}")
@@ -164,7 +163,7 @@ def _data(data: Path | None) -> Iterator[Path]:
 
 
 def _reserved(port: int) -> tuple[Ports, socket.socket]:
-    """The ports from `port` on, found to be free, and the listening socket for the embedded AWS."""
+    """Return free ports from `port` on, and the listening socket of the embedded AWS."""
     if port:
         return _checked(port)
     for candidate in random.sample(FREE_PORTS, 50):

@@ -1,9 +1,9 @@
-"""Examination of a write-ahead log of SQLite: whole, torn at its end, or damaged before that.
+"""Examination of SQLite's write-ahead log: intact, torn at its end, or damaged before the end.
 
-SQLite takes a log as far as its checksums hold and says nothing of the rest. The last transaction may rightly be
-torn: it was being written when the machine stopped. One that another follows was on disk before, as the other began
-only after it was; so if two or more lie beyond the place where the checksums end, the log was damaged. The format is
-at sqlite.org/fileformat2.html#walformat.
+SQLite reads a log as far as its checksums hold and silently ignores the rest. The last transaction may be torn if the
+machine stopped while it was being written. A transaction that is followed by another one was on disk before that began.
+If two or more lie beyond the last valid checksum, the log was therefore damaged. The format is described at
+sqlite.org/fileformat2.html#walformat.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ _MAGIC: Final = 0x377F0682
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
 _SUMMED: Final = 8
-"""Number of bytes of a frame's head that belong to the checksum."""
+"""Number of bytes of a frame header that the checksum covers."""
 _WORD: Final = 0xFFFFFFFF
 
 
 def unreadable_transactions(log: Path) -> int:
-    """Return the number of transactions, whole or not, that lie in `log` beyond the place up to which SQLite can
-    read it.
-    """
+    """Return the number of transactions, complete or not, that lie in `log` beyond the part that SQLite can read."""
     if not log.exists():
         return 0
     with log.open("rb") as file:
@@ -48,14 +46,14 @@ def _unreadable(file: IO[bytes], size: int) -> int:
         if readable:
             sums = _checksum(page, _checksum(head[:_SUMMED], sums, order), order)
             readable = salts == [salt1, salt2] and list(sums) == list(_FRAME.unpack(head)[4:])
-        # Frames with other salts are left from before the log was last begun anew.
+        # Frames with other salts are left from before the last restart of the log.
         if not readable and pages_after and salts == [salt1, salt2]:
             unreadable += 1
     return unreadable
 
 
 def _checksum(data: bytes, before: tuple[int, int], order: str) -> tuple[int, int]:
-    """SQLite's, of whole pairs of words, continued from `before`."""
+    """Return SQLite's checksum of pairs of words, continued from `before`."""
     first, second = before
     words = struct.unpack(f"{order}{len(data) // 8 * 2}I", data[: len(data) // 8 * 8])
     for even, odd in zip(words[::2], words[1::2], strict=True):

@@ -1,15 +1,15 @@
-"""Everything that the emulator holds is written through to the storage, and read back at the start.
+"""Write-through: all state of the emulator is written to the storage, and read back at the start.
 
-The emulator keeps its state in dictionaries of its modules. There are two ways to notice what a request changed there:
+The emulator keeps its state in dictionaries of its modules. Changes by a request are detected in two ways:
 
-- What is large changes at few places, which are wrapped: items of tables, objects, sessions of roles, and the tokens by
-  which a repeated transaction is recognised. Each such change becomes a row.
-- What is small (tables without their items, buckets, roles, topics, queues, stacks) is compared, after each request to
-  its service, with what was written last. Queues know which of their messages have changed (`queues.py`).
+- Large state changes at few places, which are wrapped: items of tables, objects, sessions of roles, and the idempotency
+  tokens of transactions. Each such change becomes a row.
+- Small state (tables without their items, buckets, roles, topics, queues, stacks) is compared, after each request to
+  its service, with what was written last. Queues record which of their messages have changed (`queues.py`).
 
-No answer leaves before all that preceded it is durable, so nobody has seen what could be lost. A deployment by
-CloudFormation is one change: until it is complete, nothing of what it made is written, and a process that is killed
-meanwhile finds things as they were before it.
+An answer is sent only after all earlier changes are durable, so nobody has seen a change that could be lost. A
+deployment by CloudFormation is one change: until it is complete, none of its resources is written, and after a kill the
+state before it is found.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from stack.storage import OBJECT_ROWS, Storage, StorageDamaged
 
 SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "ses_v2", "sns", "sqs", "sts")
 TAKEN_OVER: Final = "taken over"
-"""The store that has a row if everything was taken over from what an earlier version of Syncline saved."""
+"""The store that has a row if the state of an earlier version of Syncline was taken over."""
 MAILS_KEPT: Final = 1000
-"""Sent mails are kept for whoever looks at them on this machine; only so many on disk."""
+"""Maximum number of sent mails on disk; they are kept for people who read them on this machine."""
 
 _ITEM_OPERATIONS: Final = frozenset(
     {
@@ -49,7 +49,8 @@ _LARGE: Final[Mapping[str, frozenset[str]]] = {
     "s3.buckets_meta": frozenset({"objects"}),
     "sqs.queues": frozenset({"messages"}),
 }
-"""Values that are not written with the records of a store, since rows have them or they follow from rows."""
+"""Values that are excluded from the records of a store, since they have rows of their own or can be derived from rows.
+"""
 
 _ITEMS: Final = "dynamodb.items"
 _TOKENS: Final = "dynamodb.tokens"
@@ -60,20 +61,20 @@ _SESSIONS: Final = "sts.sessions"
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """Counts of what was found in the storage."""
+    """Counts of the state that was read from the storage."""
 
     rows: int
     items: int
     objects: int
     unfinished: int
-    """Files of bytes that no object has: removed."""
+    """Number of removed files of bytes that no object named."""
 
 
 class WriteThrough:
-    """The emulator's modules, tied to a storage."""
+    """The emulator's modules, connected to a storage."""
 
     def __init__(self, storage: Storage) -> None:
-        """Import the modules and wrap the places where they change; nothing is read back yet."""
+        """Import the modules and wrap the places where they change; no state is read yet."""
         self._storage = storage
         self._modules: dict[str, Any] = {
             name: importlib.import_module(f"ministack.services.{name}") for name in SERVICES
@@ -84,18 +85,20 @@ class WriteThrough:
         self._sqs, self._ses, self._sts = self._modules["sqs"], self._modules["ses"], self._modules["sts"]
         self._stores = {name: dict(self._small_stores(name)) for name in SERVICES}
         self._written: dict[tuple[str, str], bytes] = {}
-        """The values that the small stores have on disk, by store and key."""
+        """The stored values of the small stores, by store and key."""
         self._messages: dict[str, set[str]] = {}
-        """The messages that were written, by queue."""
+        """The stored messages, by queue."""
         # Some queues may have been read when the module was imported.
         self._sqs._queues._data = Queues(self._sqs._queues._data)
         self._sqs._queues._data.adopt()
         self._mails: dict[str, tuple[int, int]] = {}
-        """By account and region, how many mails were ever written, and how many of them are in memory."""
+        """The number of mails ever written, and the number in memory, by account and region."""
         self._bodies: dict[str, str] = {}
         """The file of each object's bytes, by the object's key in the storage."""
         self._tokens: deque[tuple[float, str]] = deque()
-        """When each was stored, and its key in the storage; the oldest first. One that is used anew is there twice."""
+        """The time at which each token was stored, and its key in the storage; the oldest first. A reused token is
+        there twice.
+        """
         self._wrap_items()
         self._wrap_objects()
         self._wrap_requests()
@@ -103,7 +106,7 @@ class WriteThrough:
     # ---- reading back ------------------------------------------------------------------------------------------
 
     def read_back(self) -> ReadBack:
-        """Fill the emulator, which holds nothing yet. Raises StorageDamaged."""
+        """Fill the emulator, which is empty. Raise StorageDamaged."""
         small: dict[str, dict[str, Any]] = {}
         rest: dict[str, list[tuple[str, Any]]] = {}
         items: dict[str, list[Any]] = {}
@@ -154,7 +157,7 @@ class WriteThrough:
         tables = {self._items_of(table): table for table in self._dynamodb._tables.all_values()}
         for store, items in found.items():
             table = tables.get(store)
-            if table is None:  # made by a deployment that was not completed
+            if table is None:  # made by an incomplete deployment
                 self._storage.clear(store)
                 continue
             partitions, key_of = table["items"], self._dynamodb._extract_key_val
@@ -205,7 +208,7 @@ class WriteThrough:
             queue["messages"].append(message)
             self._messages.setdefault(queue_key, set()).add(identifier)
         for queue in self._sqs._queues._data.values():
-            queue.change()  # The queue is as it is written, so this change is not written again.
+            queue.change()  # discards the changes, since the queue equals its stored state
 
     def _restore_mails(self, found: list[tuple[str, Any]]) -> None:
         for (scope, number), mail in sorted((json.loads(key), mail) for key, mail in found):
@@ -216,7 +219,7 @@ class WriteThrough:
     # ---- what is large -----------------------------------------------------------------------------------------
 
     def take_over(self) -> None:
-        """Write everything that the emulator holds, which it has read from what an earlier version saved."""
+        """Write the complete state of the emulator, which it has read from the files of an earlier version."""
         self._sts._sessions = _Sessions(self._sts._sessions, self._storage)
         for table in self._dynamodb._tables.all_values():
             self._write_items(table)
@@ -233,7 +236,7 @@ class WriteThrough:
         self._storage.put(TAKEN_OVER, "", b"true")
 
     def _items_of(self, table: Any) -> str:
-        # By the table's id: a table that is made again under the same name is another one.
+        # The table's id is used because a table that is created again under the same name is another one.
         return f"{_ITEMS}.{table['TableId']}"
 
     def _write_items(self, table: Any) -> None:
@@ -274,7 +277,7 @@ class WriteThrough:
             while now - self._tokens[0][0] >= dynamodb._TXN_TOKEN_TTL:
                 completed_at, old = self._tokens.popleft()
                 kept = dynamodb._txn_idempotency._data.get(ast.literal_eval(old))
-                if kept is None or kept["completed_at"] == completed_at:  # Otherwise the token was used anew.
+                if kept is None or kept["completed_at"] == completed_at:  # otherwise the token was used again
                     storage.delete(_TOKENS, old)
 
         dynamodb._set_item, dynamodb._remove_item, dynamodb._items_replaced = put, delete, replace
@@ -303,7 +306,7 @@ class WriteThrough:
         s3._persist_object = self._write_object
         s3._persist_delete_marker = persist_delete_marker
         s3._delete_persisted_object = self._delete_object
-        # The record of a bucket goes by itself, and the bucket has no objects.
+        # The record of a bucket is removed with its store, and the bucket has no objects.
         s3._delete_persisted_bucket = lambda _name: None
 
     def _object_key(self, bucket: str, key: str) -> str:
@@ -314,7 +317,7 @@ class WriteThrough:
         before = self._bodies.get(row)
         if record.get("body") is not None:
             record["body_file"] = self._storage.write_body(record["body"])
-        elif "body_file" not in record:  # rebuilt from its entry in the history of versions
+        elif "body_file" not in record:  # rebuilt from its entry in the version history
             record["body_file"] = before
         if before is not None and before != record["body_file"]:
             self._storage.discard_body(before)
@@ -335,7 +338,7 @@ class WriteThrough:
     # ---- what is small -----------------------------------------------------------------------------------------
 
     def _small_stores(self, name: str) -> Iterator[tuple[str, Any]]:
-        """The stores of a service by the names under which the service saves them itself."""
+        """Yield the stores of a service by the names under which the service itself saves them."""
         module = self._modules[name]
         for key in module.get_state():
             if name == "s3":
@@ -365,9 +368,10 @@ class WriteThrough:
         return name != "sts"
 
     async def _notice(self, name: str) -> None:
-        """Write what a request to the service may have changed.
+        """Write the state that a request to the service may have changed.
 
-        Requests to CloudFormation go on while it works, as they are how to learn of its end; all others wait for it.
+        Requests to CloudFormation are answered while it works, since clients poll for its end; requests to other
+        services wait for it.
         """
         if name == "cloudformation":
             if not self._deploying():
@@ -448,7 +452,7 @@ class WriteThrough:
 
 
 class _Sessions(dict[str, Any]):
-    """The temporary credentials that are valid, written through."""
+    """The valid temporary credentials, written through."""
 
     def __init__(self, sessions: Mapping[str, Any], storage: Storage) -> None:
         super().__init__(sessions)

@@ -1,7 +1,7 @@
-"""Wait until Auto Scaling takes this machine away; then stop the service in order and let the machine go.
+"""Wait until Auto Scaling removes this machine; then stop the service in order and complete the removal.
 
-The lifecycle hook `drain` keeps the machine until then. That the machine is to go is in its metadata, so that this
-needs no queue and no permission but to say that it is done.
+The lifecycle hook `drain` delays the removal until then. The machine's metadata announce the removal, so that this
+needs no queue, and no permission except that to complete the hook.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 HOOK = "drain"
 _METADATA = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/")
 _POLL_SECONDS = float(os.environ.get("DRAIN_POLL_SECONDS", "5"))
-_PATIENCE_SECONDS = 300  # The hook holds the machine for as long.
+_PATIENCE_SECONDS = 300  # the timeout of the hook
 _REQUEST_SECONDS = 2
 
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _let_go(instance: str) -> None:
-    """Complete the lifecycle action, which may begin only after the load balancer has let go of the machine."""
+    """Complete the lifecycle action, which can begin only after the load balancer has deregistered the machine."""
     client: Any = botocore.session.get_session().create_client("autoscaling", region_name=os.environ["AWS_REGION"])
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
@@ -51,7 +51,7 @@ def _let_go(instance: str) -> None:
 
 
 def metadata(path: str) -> str | None:
-    """Return a value of the machine's metadata, or None while there is none."""
+    """Return a value of the machine's metadata, or None if it does not exist."""
     try:
         token = _answer("PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
         return _answer("GET", f"meta-data/{path}", {"X-aws-ec2-metadata-token": token})

@@ -1,8 +1,8 @@
-"""Start the service of this machine: fetch its secrets, then become it.
+"""Start the service of this machine: fetch its secrets, then exec the service.
 
-Secrets are never in user data, in a unit or on a disk. What `/etc/syncline/environment` names is read from Secrets
-Manager with the machine's own role: SERVICE_SECRET_ID becomes SYNCLINE_SERVICE_SECRET, GATEWAY_SECRET_ID becomes
-SYNCLINE_GATEWAY_SECRET, and SIGNING_SECRET_ID the key files of auth in RUNTIME_DIRECTORY, which is in memory.
+Secrets are never in user data, in a unit or on a disk. The secrets that `/etc/syncline/environment` names are read from
+Secrets Manager with the machine's own role: SERVICE_SECRET_ID becomes SYNCLINE_SERVICE_SECRET, GATEWAY_SECRET_ID
+becomes SYNCLINE_GATEWAY_SECRET, and SIGNING_SECRET_ID the key files of auth in RUNTIME_DIRECTORY, which is in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INFO = b"syncline access token signing key"
 
 
 def main() -> None:
-    """Become the service. Exits with a line that says why if a secret cannot be read; systemd tries again."""
+    """Exec the service. Exit with the reason in one line if a secret cannot be read; systemd retries."""
     environment = dict(os.environ)
     service = environment["SERVICE"]
     try:
@@ -45,7 +45,7 @@ def _add_secrets(environment: MutableMapping[str, str]) -> None:
 
 
 def _signing_keys(client: Any, name: str, directory: str) -> Mapping[str, str]:
-    """Write the key that signs and the other one that verifies: the next (AWSPENDING), or else the one before."""
+    """Write the key that signs and the other key that verifies: the next one (AWSPENDING), or else the previous one."""
     files = {"SYNCLINE_SIGNING_KEY_FILE": _written(Path(directory, "signing-key.pem"), _secret(client, name))}
     for stage in ("AWSPENDING", "AWSPREVIOUS"):
         try:
@@ -69,7 +69,7 @@ def _written(path: Path, text: str) -> str:
 
 
 def signing_key(text: str) -> bytes:
-    """The Ed25519 key in PEM that follows from a random text: any 32 bytes are one."""
+    """Return the Ed25519 key in PEM that is derived from a random text: any 32 bytes are a key."""
     seed = HKDF(hashes.SHA256(), _KEY_BYTES, salt=None, info=_INFO).derive(text.encode())
     return Ed25519PrivateKey.from_private_bytes(seed).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -1,1 +1,1 @@
-"""The pages of the documentation that are made of something else: the protos, the API's description, other folders."""
+"""Generated pages of the documentation: from the protos, the API's description, and other folders."""

@@ -1,8 +1,7 @@
-"""Hooks of MkDocs: pages that are made of something else, and links that lead out of docs/.
+"""MkDocs hooks: generated pages, and links that lead out of docs/.
 
-A document of the repository links to files wherever they are, so that its links work there. In the site a link to a
-document leads to its page, a link to a source file to a page that shows it, a link to a folder to a list of its
-files.
+A document of the repository links to files by their paths in it. In the site, a link to a document leads to its page, a
+link to a source file to a page that shows it, and a link to a folder to a list of its files.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from infra.site import protos, rest
 ROOT: Final = Path(__file__).parents[2]
 LINK: Final = re.compile(r"(\[[^\]]*\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 PAGES: Final[Mapping[str, str]] = {"README.md": "index.md", "protos": "reference/protos.md"}
-"""Places in the site of documents that lie elsewhere in the repository, unless the name is the same."""
+"""Places in the site of documents from elsewhere in the repository, unless the name is the same."""
 _LANGUAGES: Final = {".js": "js", ".json": "json", ".proto": "proto", ".py": "python", ".ts": "ts", ".yaml": "yaml"}
 
 _origin: dict[str, str] = {}
@@ -31,7 +30,9 @@ _origin: dict[str, str] = {}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are not in docs/: references, documents of other folders, and whatever a document links to."""
+    """Add the pages that are not in docs/: references, documents of other folders, and all files that a document links
+    to.
+    """
     _origin.clear()
     made = {
         "reference/protos.md": protos.protos_page(ROOT / "protos"),
@@ -40,7 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for address, content in made.items():
         files.append(File.generated(config, address, content=content))
     tracked = set(_tracked())
-    # From here on, each document can add pages by its links, and these can be documents as well.
+    # Each added document may add pages by its own links.
     texts = {f"docs/{file.src_uri}": file.content_string for file in files.documentation_pages()}
     waiting = [path for path in texts if path.removeprefix("docs/") not in made] + ["README.md"]
     while waiting:
@@ -58,7 +59,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - MkDocs names them
-    """Turn each link of a document to a file of the repository into one to its page."""
+    """Replace each link of a document to a file of the repository by one to its page."""
     here = page.file.src_uri
     path = _origin.get(here, "")
     if not path.endswith(".md"):
@@ -72,7 +73,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def address_of(path: str) -> str:
-    """The address in the site of a file or folder of the repository."""
+    """Return the address in the site of a file or folder of the repository."""
     if path in PAGES:
         return PAGES[path]
     if (ROOT / path).is_dir():
@@ -85,7 +86,7 @@ def address_of(path: str) -> str:
 
 
 def _content(path: str, tracked: set[str]) -> str:
-    """The page of a file or folder of the repository."""
+    """Return the page of a file or folder of the repository."""
     whole = ROOT / path
     if whole.is_dir():
         return _folder(path, tracked)
@@ -106,7 +107,7 @@ def _folder(path: str, tracked: set[str]) -> str:
 
 
 def _links(path: str, text: str) -> Iterator[str]:
-    """The files and folders of the repository to which the document at `path` links."""
+    """Yield the files and folders of the repository that the document at `path` links to."""
     for found in LINK.finditer(text):
         yield _resolved(path, found[2])
 
@@ -116,6 +117,6 @@ def _resolved(path: str, link: str) -> str:
 
 
 def _tracked() -> list[str]:
-    """The files of the repository, also those that are not committed yet."""
+    """Return the files of the repository, including uncommitted ones."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -1,4 +1,4 @@
-"""The reference of the gRPC services, made of the comments in the protos."""
+"""The reference of the gRPC services, generated from the comments in the protos."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES: Final = {
     FieldDescriptorProto.Type.Value(name): name.removeprefix("TYPE_").lower()
     for name in FieldDescriptorProto.Type.keys()  # noqa: SIM118 - an enum of protobuf, not a dict
 }
-# The numbers of the fields in descriptor.proto, of which the paths of source_code_info are made.
+# Field numbers of descriptor.proto, which make up the paths of source_code_info.
 _PACKAGE, _MESSAGE, _ENUM, _SERVICE = 2, 4, 5, 6
 _FIELD, _NESTED, _NESTED_ENUM, _ONEOF = 2, 3, 4, 8
 _VALUE, _METHOD = 2, 2
@@ -32,7 +32,7 @@ Comments = Mapping[tuple[int, ...], str]
 
 
 def protos_page(protos: Path) -> str:
-    """The reference of all protos below `protos` as markdown. Raise RuntimeError if they do not compile."""
+    """Return the reference of all protos below `protos` as markdown. Raise RuntimeError if they do not compile."""
     parts = ["# gRPC\n", "Errors are written as status / reason. `protos/` has the sources.\n"]
     for file in _compiled(protos).file:
         parts.extend(_file(file))
@@ -108,7 +108,7 @@ def _type(field: FieldDescriptorProto) -> str:
 
 
 def _link(name: str) -> str:
-    """A link to the message or enum with this full name, which begins with a dot."""
+    """Return a link to the message or enum with this full name, which begins with a dot."""
     return f"[{name.rpartition('.')[2]}](#{name[1:]})" if name.startswith(".syncline.") else f"`{name[1:]}`"
 
 

@@ -1,4 +1,4 @@
-"""The reference of the HTTP API, made of its OpenAPI document."""
+"""The reference of the HTTP API, generated from its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
 
 
 def openapi_document() -> dict[str, Any]:
-    """Return the document that a gateway gives at `/openapi.json`, without a gateway that runs."""
+    """Return the document that a gateway serves at `/openapi.json`, without running a gateway."""
     app = FastAPI(generate_unique_id_function=lambda route: route.name)
     app.include_router(api.router(), prefix=API)
     return described_api(app)
 
 
 def rest_page(openapi: Mapping[str, Any]) -> str:
-    """The reference of `openapi` as markdown: operations by tag, then the schemas."""
+    """Return the reference of `openapi` as markdown: operations by tag, then the schemas."""
     return "\n".join(_lines(openapi))
 
 
@@ -37,7 +37,7 @@ def _lines(openapi: Mapping[str, Any]) -> Iterator[str]:
     tagged: dict[str, list[tuple[str, str, Any]]] = defaultdict(list)
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
-            if method != "head":  # like GET, without the content
+            if method != "head":  # the same as GET, without the content
                 tagged[operation["tags"][0]].append((method.upper(), path, operation))
     for tag, operations in sorted(tagged.items()):
         yield f"## {tag.capitalize()}\n"
@@ -102,7 +102,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _content(holder: Mapping[str, Any]) -> str:
-    """The media types of a body or an answer, with their schemas."""
+    """Return the media types of a body or an answer, with their schemas."""
     return ", ".join(
         f"{_type(content['schema'])} (`{media}`)" if content.get("schema") else f"`{media}`"
         for media, content in holder.get("content", {}).items()
@@ -110,7 +110,7 @@ def _content(holder: Mapping[str, Any]) -> str:
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """The type of a schema in a few words; of a schema with a name, a link."""
+    """Return the type of a schema in a few words; for a schema with a name, a link."""
     if reference := schema.get("$ref"):
         name = reference.rpartition("/")[2]
         return f"[{name}](#schema-{name})"

@@ -1,4 +1,4 @@
-"""Text of other formats as markdown."""
+"""Conversion of text to markdown."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _SIGNS: Final = re.compile(r"[*\[]")
 
 
 def plain(text: str) -> str:
-    """Text in which nothing looks like HTML, emphasis or a link; what stands between backticks stays as it is."""
+    """Return text in which nothing is parsed as HTML, emphasis or a link; text between backticks is unchanged."""
     parts = text.strip().split("`")
     return "`".join(part if i % 2 else _escaped(part) for i, part in enumerate(parts))
 
 
 def cell(text: str) -> str:
-    """Text for one cell of a table."""
+    """Return text for one cell of a table."""
     return " ".join(plain(text).split()).replace("|", "\\|")
 
 
