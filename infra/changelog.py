@@ -1,9 +1,9 @@
-"""The changelog: fragments of one change each, and the document that is made of them.
+"""The changelog: fragments of one change each, and the document that is generated from them.
 
 changelog/unreleased/NAME.md            one change that users notice, since the last release
-changelog/VERSION_DATE/NAME.md          the same of a version that was released on that date
-changelog/VERSION_DATE/summary.md       optional: what the section of that version begins with
-CHANGELOG.md                            made of the versions, newest first
+changelog/VERSION_DATE/NAME.md          one change in the version that was released on that date
+changelog/VERSION_DATE/summary.md       optional: the introduction of that version's section
+CHANGELOG.md                            the generated document, newest version first
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Deploy a stage: `python -m infra.deploy STAGE [--set Name=value ...] [--release KEY] [--yes]`.
 
-In order: the templates are checked, what it will cost is told, the release is built unless an earlier one is named, and
+In order: the templates are checked, the cost is estimated, the release is built unless an earlier one is named, and
 each stack is shown its changes and, when they are confirmed, changed. AWS is configured by the SDK's own variables.
 """
 

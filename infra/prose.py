@@ -4,6 +4,9 @@ The rules are those of CONTRIBUTING.md. A docstring of one or two words adds not
 refers to another place is deleted instead. An opening such as "What", "Whether" or "It" begins a text without a subject
 or without the noun of its pronoun; `OPENINGS` lists these words, each with the reason.
 
+The docstring of a function that returns something begins with a verb, and `PHRASES` lists homely phrases for which the
+field has a term. These two rules do not apply to tests, whose helpers are read beside their only use.
+
 `python -m infra.prose ROOM ...` checks some rooms only; without arguments it checks all of them.
 """
 
@@ -98,6 +101,25 @@ _ERRORS_ALONE: Final = re.compile(
 )
 """Names of errors, in CamelCase, that stand where a sentence should: `NoSuchSpace.`"""
 
+PHRASES: Final[Mapping[str, str]] = {
+    r"\bunder way\b": "in progress",
+    r"\blets? go of\b": "release",
+    r"\bg[ai]ves? back\b": "return",
+    r"\bgoes on (to|with|from|after|until)\b": "continue",
+    r"\b(of late|lately)\b": "recently",
+    r"\b(is|are) told (of|about|that|when)\b": "is notified",
+    r"\bhears? of\b": "receives",
+}
+"""Regular expressions of phrases that no docstring and no comment contains, in lower case; the term to use instead."""
+
+_NOUN_FIRST: Final = re.compile(r"(the|a|an|all|up to|number|bytes|seconds|names|true|false|none)\b", re.IGNORECASE)
+"""The beginning of a noun phrase, which names a result without saying that it is returned."""
+
+_NOT_CALLED: Final = frozenset({"property", "cached_property"})
+"""Decorators of functions that are read like attributes, so that a noun phrase describes them."""
+
+_TESTS: Final = "tests/"
+
 _NO_PROSE: Final = re.compile(r"#!|#:|#\s*(noqa|type:|fmt:|ruff:|mypy:|pragma|isort:|-\*-|-{2,})")
 
 
@@ -146,14 +168,40 @@ def fault_of_fragment(text: str) -> str | None:
     return None
 
 
+def fault_of_function(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
+    """Return the reason that the docstring of a function does not fit its signature, or None if it does."""
+    text = ast.get_docstring(function) or ""
+    decorators = {ast.unparse(one).partition("(")[0].rpartition(".")[2] for one in function.decorator_list}
+    if decorators & _NOT_CALLED or function.returns is None or ast.unparse(function.returns) in {"None", "Never"}:
+        return None
+    if noun := _NOUN_FIRST.match(text):
+        return f"begins with `{noun[0]}`: say what the function does, as in `Return {noun[0].lower()} ...`"
+    return None
+
+
+def fault_of_phrase(text: str) -> str | None:
+    """Return the reason that a text must not contain one of its phrases, or None if it contains none of `PHRASES`."""
+    plain = " ".join(text.split()).lower()
+    for phrase, term in PHRASES.items():
+        if found := re.search(phrase, plain):
+            return f"contains `{found[0]}`: write `{term}`"
+    return None
+
+
 def findings_of(source: str, file: str) -> list[Finding]:
     """Return every finding of one Python file, in the order of its lines; `file` is the name to report."""
     found = []
-    for line, text in _docstrings(ast.parse(source)):
-        if fault := fault_of_docstring(text) or fault_of_fragment(text):
+    tree = ast.parse(source)
+    is_shipped = not file.startswith(_TESTS)
+    for line, text in _docstrings(tree):
+        if fault := fault_of_docstring(text) or fault_of_fragment(text) or (is_shipped and fault_of_phrase(text)):
             found.append(Finding(file, line, fault))
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if is_shipped and (fault := fault_of_function(node)):
+                found.append(Finding(file, node.lineno, fault))
     for line, text in _comments(source):
-        if fault := fault_of_opening(text):
+        if fault := fault_of_opening(text) or (is_shipped and fault_of_phrase(text)):
             found.append(Finding(file, line, f"comment {fault}"))
     return sorted(found, key=lambda one: one.line)
 

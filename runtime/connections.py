@@ -21,7 +21,7 @@ class ConnectionPool:
         self._trusted = trusted_networks
 
     def taken(self) -> int:
-        """The number of open connections."""
+        """Return the number of open connections."""
         return self._pool.taken()
 
     def is_trusted(self, address: str) -> bool:

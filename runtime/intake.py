@@ -461,7 +461,7 @@ class CallerConnection(asyncio.Protocol):
             self._outer.abort()
 
     def is_cut(self) -> bool:
-        """True if no bytes of the connection are forwarded any more."""
+        """Return True if no bytes of the connection are forwarded any more."""
         return self._cut
 
     def prove(self) -> None:

@@ -45,7 +45,7 @@ REFUSED: Final = prometheus_client.Counter(
 
 
 class TooMuchAtOnce(SynclineError):
-    """Too much is asked for at once; try again in a few seconds."""
+    """Too many requests are in progress at once; try again in a few seconds."""
 
     reason = "TOO_MUCH_AT_ONCE"
     kind = Kind.EXHAUSTED
@@ -103,11 +103,11 @@ class Pool:
         """The round that is being served (start-time fair queueing): n waiting requests of one caller are n rounds."""
 
     def free(self) -> int:
-        """The amount that is free."""
+        """Return the amount that is free."""
         return self._free
 
     def taken(self) -> int:
-        """The amount that is in use."""
+        """Return the amount that is in use."""
         return self._total - self._free
 
     def try_take(self, size: int, share: Share) -> bool:

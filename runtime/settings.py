@@ -182,7 +182,7 @@ class ServiceSettings(Observed):
         return secret
 
     def rates(self) -> dict[Work, Rate]:
-        """The rate of each kind of work."""
+        """Return the rate of each kind of work."""
         per_second = {
             Work.READ: self.rate_reads,
             Work.LIST: self.rate_lists,

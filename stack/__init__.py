@@ -3,14 +3,14 @@
 child        starts a program that ends when its parent does
 supervisor   keeps children running, and stops them in order
 embedded     the process that emulates AWS
-writethrough what it holds, written to the storage before it is acknowledged
-storage      a database, and the bytes of objects, with nothing lost at a kill
-backup       all of it in one file, and back
-emulator     starts it, and tells how to reach it
+writethrough writes every change of the emulator's state to the storage before the change is acknowledged
+storage      a database, and files with the bytes of objects, which survive a kill
+backup       copies a data directory to one file; `restore` does the reverse
+emulator     starts the emulator, and gives access to it
 deploy       creates our resources there, from the template that production uses
 credentials  hands each service the credentials of its own role
-services     what each service is told
-up           all of that together, in the foreground
-container    the embedded AWS alone, in a container, for services in others
-running      all of that together, or the embedded AWS alone, for tests
+services     the environment of each service
+up           runs the whole system in the foreground
+container    runs the embedded AWS alone in a container, for services in other containers
+running      runs the whole system, or the embedded AWS alone, for tests
 """

@@ -1,11 +1,12 @@
 """The form of a backup: a tar archive whose members are a closed list.
 
-aws/objects/... the bytes of objects, or aws/s3/... where an earlier version of Syncline had stored them secrets/...
-keys and secrets, readable by the owner only, like the archive itself aws/state.db the database at one moment; it
-names no bytes that are not in the archive manifest.json what is in the archive, with sizes and SHA-256; last, so
-that an archive without it is not whole
+    aws/objects/...   the bytes of objects, or aws/s3/... if an earlier version of Syncline stored them there
+    secrets/...       keys and secrets, readable by the owner only, like the archive itself
+    aws/state.db      the database at one moment; all bytes that it names are in the archive
+    manifest.json     the list of the members with sizes and SHA-256; it comes last, so that an archive without it is
+                      recognised as incomplete
 
-`backup.py` makes one, `restore.py` makes a data directory of it.
+`backup.py` makes an archive, `restore.py` makes a data directory from one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The system behind a balancer, for tests: several processes of each service, one endpoint for gRPC, HTTP and S3.
 
     balanced = Balanced(metadata=3)
-    with running_stack(children=balanced) as stack: ...     balanced.hosts() tells what the balancer did
+    with running_stack(children=balanced) as stack: ...     balanced.hosts() is the balancer's view
 
 The balancer is Envoy with `infra/envoy.yaml`, the configuration of the containers: only addresses and ports differ.
 """

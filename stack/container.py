@@ -1,16 +1,16 @@
 """The embedded AWS in a container of its own: `python -m stack.container`, see `compose.override.yaml`.
 
-It creates our resources and hands each service, in a directory that only this service mounts, what only it may know:
+It creates our resources, and gives each service its secrets in a directory that only this service mounts:
 
-service-secret     by which the services know each other; not for the gateway, which acts in its callers' names only
-gateway-secret     by which the gateway proves to the services for which network it calls
-signing-key.pem    for auth
-aws-config         an AWS configuration file by which every SDK finds the next one, and reads it again in time
+service-secret     authenticates the services to each other; not for the gateway, which acts only for its callers
+gateway-secret     proves to the services for which network the gateway calls
+signing-key.pem    the key with which auth signs access tokens
+aws-config         an AWS configuration file that makes every SDK read the next file, and read it again in time
 credentials.json   temporary credentials of the service's role, renewed before they expire
 
-All of it is generated at the first start and kept in the data directory. Services thus act in their own roles, and
-root credentials never leave this container. (An SDK would ask a server for them, as `credentials` has one, only on
-the loopback interface.)
+All secrets are generated at the first start and kept in the data directory. Services thus act in their own roles, and
+root credentials never leave this container. (Files are used because an SDK fetches credentials from a server, such as
+the one in `credentials`, only on the loopback interface.)
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The data directory of a stack: one directory, for one stack at a time, readable by its owner only.
 
-lock       held while the stack runs
-secrets/   what was generated at the first start: the services' secret, the gateway's, auth's signing key, the root
+lock       the lock that a running stack holds
+secrets/   secrets generated at the first start: the services' secret, the gateway's, auth's signing key, the root
            credentials of the embedded AWS (an AWS shared credentials file, so that any AWS tool can use it)
-aws/       state of the embedded AWS
-logs/      what each process said; the previous run's beside it
+aws/       the state of the embedded AWS
+logs/      the output of each process, with that of the previous run
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ class DataDirectory:
         check_secrets(path)
 
     def service_secret(self) -> str:
-        """The secret by which the services authenticate to each other."""
+        """Return the secret by which the services authenticate to each other."""
         return self._service_secret_file.read_text().strip()
 
     def gateway_secret(self) -> str:
-        """The secret by which the gateway proves to services for which network it calls. Raise StackError if it is
-        damaged.
+        """Return the secret by which the gateway proves to services for which network it calls. Raise StackError if it
+        is damaged.
         """
         secret = self._gateway_secret_file.read_text().strip()
         if len(secret) < _SECRET_CHARACTERS:
@@ -87,7 +87,7 @@ class DataDirectory:
         return secret
 
     def root_credentials(self) -> AwsCredentials:
-        """The embedded AWS's root credentials."""
+        """Return the embedded AWS's root credentials."""
         return parsed_credentials(self.credentials_file.read_text())
 
 

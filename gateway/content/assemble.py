@@ -61,7 +61,7 @@ class Memory:
         return self._small if size <= self._most else self._large
 
     def taken(self) -> int:
-        """Bytes in use."""
+        """Return the number of bytes in use."""
         return self._small.taken() + self._large.taken() + self.manifests.taken()
 
 

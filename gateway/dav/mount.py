@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def routes(behind: Behind) -> list[Route]:
-    """The routes of WebDAV, for all its methods."""
+    """Return the routes of WebDAV, for all its methods."""
     mounted = _Mounted(behind)
     return [Route(MOUNT, mounted), Route(f"{MOUNT}/{{path:any_path}}", mounted)]
 

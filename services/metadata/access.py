@@ -51,7 +51,7 @@ class Auth(GrantSource, Protocol):
     """The port by which metadata asks auth."""
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
-        """The public keys that verify access tokens, by key id."""
+        """Return the public keys that verify access tokens, by key id."""
 
 
 class RoleCache:
@@ -89,7 +89,9 @@ class RoleCache:
         if has.role is None:
             raise NoSuchSpace(space_id=space)
         if has.role < role:
-            raise PermissionDenied(f"as {has.role.name.lower()} you can look at this space but not change it")
+            raise PermissionDenied(
+                f"as {has.role.name.lower()} you can read this space but not change it; ask an owner for another role"
+            )
         return has
 
     async def writes_since_ms(self, space: SpaceId, caller: Identity, *, now: bool = False) -> int | None:

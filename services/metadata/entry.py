@@ -68,7 +68,7 @@ class JournalEntry:
             yield from commit.accepted()
 
     def created(self) -> int:
-        """Number of nodes that the entry creates."""
+        """Return the number of nodes that the entry creates."""
         return created(self.commits)
 
 

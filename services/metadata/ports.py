@@ -239,7 +239,7 @@ class ObjectIndex(Protocol):
         """Return the records about `objects`. Consistent."""
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
-        """The sealed ones among `objects`. Consistent."""
+        """Return the sealed ones among `objects`. Consistent."""
 
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
         """Return those of `objects` that are sealed, without the facts proven of them. Consistent."""

@@ -195,9 +195,9 @@ class Measuring:
     async def _tell(self, space: SpaceId, lease: int, before: Measure, measure: Measure) -> bool:
         """Report the measure to auth and save it, unless another process has taken over; return False if one has.
 
-        The space is first saved as refused, then auth is told, then the actual measure is saved. If this process dies
-        in between, the next measure knows that auth may be refusing. The next measure also has a later time, so auth
-        uses it even if this report arrives afterwards.
+        The space is first saved as refused, then reported to auth, then the actual measure is saved. If this process
+        dies in between, the next measure knows that auth may be refusing. The next measure also has a later time, so
+        auth uses it even if this report arrives afterwards.
         """
         if measure.refused or before.refused:
             renewed = self._now_ms() + _LEASE_MS

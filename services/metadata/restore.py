@@ -114,7 +114,7 @@ class _Way:
                 self.at = found.id
                 continue
             if len(self.made) + 1 >= MAX_MUTATIONS:
-                raise InvalidArgument("the way to where it was is too long; give a path")
+                raise InvalidArgument("the former path is too long; give another path")
             made = created_node_id(self._view.space, self._request, len(self.made))
             called = name if asked else self.free_name(name, made)
             self.made.append(CreateNode(self.at, called, NodeKind.DIRECTORY))

@@ -171,7 +171,7 @@ class MetadataServicer(MetadataServiceServicer):
         if len(results) < len(answer.results):
             # The results of an entry fit into an answer, so nothing was accepted; only the blocking nodes in refusals
             # can be large.
-            raise RequestTooLarge("what stands in the way of these mutations does not fit into one answer; split them")
+            raise RequestTooLarge("the nodes that block these mutations do not fit into one answer; split them")
         return metadata_pb2.CommitChangesResponse(seq=answer.seq, results=results)
 
     @override

@@ -146,7 +146,7 @@ def place_to_wire(place: ChangePlace, *, listing: str) -> str:
 
 
 def place_from_wire(token: str, *, listing: str) -> ChangePlace | None:
-    """Return the change after which to go on; None for an empty token. Raise InvalidPageToken."""
+    """Return the change after which to continue; None for an empty token. Raise InvalidPageToken."""
     if not token:
         return None
     raw = page_token_from_wire(token, listing=listing)

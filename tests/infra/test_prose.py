@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.prose import OPENINGS, ROOMS, ROOT, findings, findings_of, main
+from infra.prose import OPENINGS, PHRASES, ROOMS, ROOT, findings, findings_of, main
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -77,6 +77,41 @@ def test_a_clause_without_a_sentence_is_found(docstring: str) -> None:
 )
 def test_errors_without_a_verb_are_found(docstring: str, errors: str) -> None:
     assert reasons(docstring) == [f"names {errors} without a verb: write `Raise {errors}`"]
+
+
+@pytest.mark.parametrize(
+    ("signature", "docstring", "begins"),
+    [
+        ("def f() -> int", "The number of blocks in a pack.", "The"),
+        ("async def f() -> bool", "True if the path is ignored.", "True"),
+        ("def f() -> list[str]", "Up to ten names of a directory.", "Up to"),
+    ],
+)
+def test_a_function_that_returns_something_begins_with_a_verb(signature: str, docstring: str, begins: str) -> None:
+    source = f'{signature}:\n    """{docstring}"""\n'
+    reason = f"begins with `{begins}`: say what the function does, as in `Return {begins.lower()} ...`"
+    assert [one.reason for one in findings_of(source, "a.py")] == [reason]
+    assert findings_of(source, "tests/a.py") == []
+    assert findings_of(f"@cached_property\n{source}", "a.py") == []
+    assert findings_of(source.replace(docstring, f"Return {docstring}"), "a.py") == []
+
+
+HOMELY = {
+    "in progress": "Count the calls under way.",
+    "release": "Close the file and let go of its lock.",
+    "return": "Give the pool what it gave back.",
+    "continue": "Say when the listing goes on with a page.",
+    "recently": "Keep the spaces that were used lately.",
+    "is notified": "Count the callers; each is told of a change.",
+    "receives": "Wait until the watcher hears of a change.",
+}
+"""A text with each of the phrases, by the term to use instead."""
+
+
+@pytest.mark.parametrize("term", PHRASES.values())
+def test_each_homely_phrase_is_found_in_docstrings_and_comments(term: str) -> None:
+    assert [reason.partition(": ")[2] for reason in reasons(HOMELY[term])] == [f"write `{term}`"]
+    assert [reason.partition(": ")[2] for reason in comment_reasons(f"# {HOMELY[term]}")] == [f"write `{term}`"]
 
 
 def test_docstrings_of_modules_classes_and_attributes_are_found() -> None:

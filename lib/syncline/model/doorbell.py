@@ -1,4 +1,4 @@
-"""The doorbell: the message that tells a watching device that a space has changed."""
+"""The doorbell: the message that notifies a watching device of a change in a space."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def page_token_from_wire(token: str, *, listing: str) -> bytes:
 
 
 def text_token_from_wire(token: str, *, listing: str) -> str:
-    """Return the text after which the listing goes on, empty for the first page. Raise InvalidPageToken as
+    """Return the text after which the listing continues, empty for the first page. Raise InvalidPageToken as
     `page_token_from_wire` does.
     """
     try:

@@ -31,7 +31,7 @@ class AuthClient:
         self._stub = AuthServiceStub(channel)
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
-        """The public keys that verify access tokens, by key id."""
+        """Return the public keys that verify access tokens, by key id."""
         response = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in response.keys}
 

@@ -3,18 +3,18 @@
 | item | pk | sk | holds |
 |---|---|---|---|
 | JOURNAL | `S#{space}#J` | `{seq:020}` | `entry`: the serialised entry |
-| STATE | `S#{space}` | `STATE` | `projected_seq`, `announced_seq`, `used_bytes`; `nodes`, the number of nodes after entry `nodes_seq`, right if that is `projected_seq`; `marks` (process -> lease end); while there are marks also `dirty_pk` and `dirty_until`, their latest, which put it into the index `dirty` |
+| STATE | `S#{space}` | `STATE` | `projected_seq`, `announced_seq`, `used_bytes`; `nodes`, the number of nodes after entry `nodes_seq`, valid only if that equals `projected_seq`; `marks` (process -> lease end); while there are marks also `dirty_pk` and `dirty_until`, the latest lease end, which put the item into the index `dirty` |
 | NODE | `S#{space}#N#{first byte of id}` | `{node}` | `node`: the serialised state; `seq` |
-| NAME | `S#{space}#D#{parent}` | `{name}` | `node`: who has the name, absent in a tombstone; `seq` |
+| NAME | `S#{space}#D#{parent}` | `{name}` | `node`: the node that has the name, absent in a tombstone; `seq` |
 | VERSION | `S#{space}#V#{node}` | `{version:020}` | `node`: the serialised state whose version it was |
 | TRASH | `S#{space}#T` | `{node}` | `deleted`: false in a tombstone; `seq` |
 | REQUEST | `S#{space}#R` | `{request}` | `seq` of the entry that answered it |
-| OBJECT | `S#{space}#O` | `{sha256}` | `size`; of packs `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at`, when something was last proven; `revision`, how often something was added, absent for never; or, of what is not sealed and was removed, `removals`, how often, and `removing_until`, when that is over for sure |
-| MEASURE | `S#{space}` | `MEASURE` | what the objects of the space were measured to be, at `at`, since when it has been measured without a gap (`since`; removals depend on it), and before what time not again (`next_at`); while it is to be measured also `dirty_pk` and `dirty_until`, when, which put it into the index `dirty` |
+| OBJECT | `S#{space}#O` | `{sha256}` | `size`; of packs `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at`, the time of the last proof; `revision`, the number of additions, absent for none; or, for an unsealed object that was removed, `removals`, the number of removals, and `removing_until`, the time at which the last one is certainly over |
+| MEASURE | `S#{space}` | `MEASURE` | the last measure of the objects of the space, and its time `at`; the time since which there was no gap between measures (`since`; removals depend on it), and the earliest time of the next one (`next_at`); while a measure is scheduled also `dirty_pk` and `dirty_until`, its time, which put the item into the index `dirty` |
 
-Ids and digests in keys are hexadecimal. Times are milliseconds since 1970, but `expires_at` is in seconds, since it
-is DynamoDB's time to live: tombstones, of removed objects too, go after a week, requests after 30 days. All reads are consistent, except
-those of the index.
+Ids and digests in keys are hexadecimal. Times are milliseconds since 1970, except `expires_at`, DynamoDB's time to
+live, which is in seconds. Tombstones, also those of removed objects, expire after a week, requests after 30 days. All
+reads except those of the index are consistent.
 """  # noqa: E501 - a table
 
 from __future__ import annotations

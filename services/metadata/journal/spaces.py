@@ -117,11 +117,11 @@ class OpenSpaces:
     # ---- for metrics, which another thread may ask for: it looks at copies
 
     def in_memory(self) -> int:
-        """Number of spaces in memory."""
+        """Return the number of spaces in memory."""
         return len(self._live)
 
     def size(self) -> int:
-        """Number of nodes and names in memory."""
+        """Return the number of nodes and names in memory."""
         return sum(live.view.size for live in list(self._live.values()))
 
     def waiting(self) -> int:

@@ -239,7 +239,7 @@ class NameIndex:
 
 
 def _keys(name: str, is_directory: bool) -> tuple[str, ...]:
-    """The entries of a node in the order of paths."""
+    """Return the entries of a node in the order of paths."""
     return (name, f"{name}/") if is_directory else (name,)
 
 

@@ -328,7 +328,7 @@ def printable(path: str) -> str:
 
 
 def path_of(node: NodeId, places: Mapping[NodeId, Place]) -> str:
-    """The path of a node from the root. A parent that is not in `places` counts as the root."""
+    """Return the path of a node from the root. A parent that is not in `places` counts as the root."""
     names: list[str] = []
     while node != ROOT and (place := places.get(node)) is not None and len(names) < len(places):
         names.append(place[1])

@@ -55,7 +55,7 @@ class Run(Generic[R]):
         return result
 
     def error(self) -> BaseException:
-        """The exception that ended the run."""
+        """Return the exception that ended the run."""
         assert self._error is not None
         return self._error
 

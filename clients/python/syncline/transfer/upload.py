@@ -152,7 +152,7 @@ class _Object:
         return self.declaration
 
     def full(self) -> bool:
-        """True if the open pack has to be closed."""
+        """Return True if the open pack has to be closed."""
         return self.builder is not None and self.builder.full
 
 
