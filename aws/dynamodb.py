@@ -248,7 +248,7 @@ class Table:
             if error_code(error) == "ConditionalCheckFailedException":
                 raise ConditionFailed(found_item(error)) from None
             if error_code(error) == "TransactionConflictException":
-                raise MetTransaction("somebody else writes the same at this moment; try again") from error
+                raise MetTransaction("a concurrent request is writing the same item; try again") from error
             raise
 
     # ---- transactions

@@ -68,7 +68,7 @@ def aws_errors(what: str) -> Iterator[None]:
         yield
     except (ClientError, *_NO_ANSWER) as error:
         if isinstance(error, ClientError) and error_code(error) == _STORAGE_FULL:
-            raise Unavailable(f"{what} has no room for more; make some and try again") from error
+            raise Unavailable(f"the disk of {what} is full; free some space and try again") from error
         if is_passing(error):
             raise Unavailable(f"{what} does not answer; try again") from error
         raise

@@ -153,7 +153,7 @@ class RoleCredentials:
                 raise NoCredentialsError
             frozen: ReadOnlyCredentials = await self._found.get_frozen_credentials()
         except BotoCoreError as error:
-            raise Unavailable("our own credentials cannot be had at the moment; try again") from error
+            raise Unavailable("the credentials of this server are not available at the moment; try again") from error
         self._held, self._asked = frozen, time.monotonic()
         return frozen
 

@@ -331,7 +331,10 @@ class DefaultDeadline(Around):
         except TimeoutError:
             if not limit.expired():
                 raise
-            await _fail(context, DeadlineExceeded(f"took longer than {self._seconds:g} seconds"))
+            await _fail(
+                context,
+                DeadlineExceeded(f"took longer than {self._seconds:g} seconds; ask for less at once, or repeat it"),
+            )
 
 
 class Errors(Around):

@@ -203,7 +203,9 @@ def _share() -> Share | None:
 def _moved(place: Pool, later: Pool, share: Share) -> Pool:
     """Exchange a place for one of `later`, without waiting."""
     if not later.try_take(1, share):
-        raise later.refused("too many messages are late or wait for room; send this again, without a pause in it")
+        raise later.refused(
+            "too many messages arrive slowly or wait for memory; send this one again, without a pause in it"
+        )
     place.give(1, share)
     return later
 

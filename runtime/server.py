@@ -116,7 +116,7 @@ class Health(health.aio.HealthServicer):
         """
         share = Share.alone(context.peer())
         if not self._watches.try_take(1, share):
-            raise self._watches.refused("too many watch the health; ask for it instead")
+            raise self._watches.refused("too many clients watch the health; use Check instead of Watch")
         try:
             await self._until_draining(request, context)
         finally:

@@ -100,7 +100,7 @@ async def revoke_device(
 ) -> models.DeviceEnd:
     """Sign out a device, or revoke a key. The keys that the device has made end with it.
 
-    If the device was signed out before, the remaining objects that it made are ended now.
+    If the device was signed out before, the keys and links that it made and that are still valid are ended now.
     """
     here = caller.claims.device
     asked = auth_pb2.RevokeDeviceRequest(device_id=device_id, end_links=end_links)

@@ -34,7 +34,11 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 Disposition = Annotated[
     Literal["attachment", "inline"],
-    Query(description="`inline`: to be shown in a page. Types that could run there are then still only saved."),
+    Query(
+        description="`inline` displays the file in the browser. Types that could execute scripts there are saved all "
+        "the "
+        "same."
+    ),
 ]
 
 

@@ -131,7 +131,7 @@ async def watch(
     services: Behind,
     space: Annotated[
         list[TextId] | None,
-        Query(max_length=MAX_WATCHED, description="These; else all of the caller's."),
+        Query(max_length=MAX_WATCHED, description="The spaces to watch; by default all of the caller's."),
     ] = None,
 ) -> Events:
     """Server-sent events: `doorbell` with a space's new sequence number, `heartbeat` every 25 s."""

@@ -18,7 +18,8 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=MAX_CHARACTERS,
-        description="Any text that stands for this request: repeated with it, it is done once and answered the same.",
+        description="Any text that identifies this request: a repetition with the same text is carried out once and "
+        "gets the same answer.",
     ),
 ]
 

@@ -125,7 +125,7 @@ class Device(Told):
     expires_at_ms: int | None
     revoked_at_ms: int | None
     current: bool
-    made_by: str | None = Field(description="The device by which a program's key was made, where that is known.")
+    made_by: str | None = Field(description="The device that made the program's key, if it is known.")
 
 
 class SignedIn(Told):
@@ -303,7 +303,7 @@ class Restore(Given):
     name: Name | None = None
     path: Path | None = Field(
         default=None,
-        description="In place of the others: a path from the top of the space, or a directory that is there.",
+        description="Instead of the other fields: a path from the top of the space, or an existing directory.",
     )
 
 
@@ -513,18 +513,18 @@ class Link(Told):
     has_password: bool
     max_downloads: int | None
     downloads: int
-    made_by: str | None = Field(description="The device by which the link was made, where that is known.")
+    made_by: str | None = Field(description="The device that made the link, if it is known.")
 
 
 class DeviceEnd(Told):
-    """The fate of the objects that a device had made.
+    """The keys and links that ended with a device, and the links that did not.
 
     A list that is too long for one answer is cut; the counts include all.
     """
 
     ended_keys: list[Device]
     ended_links: list[Link]
-    remaining_links: list[Link] = Field(description="Public links that the device had made and that still open.")
+    remaining_links: list[Link] = Field(description="Public links of the device that are still valid.")
     ended_key_count: int
     ended_link_count: int
     remaining_link_count: int

@@ -27,7 +27,10 @@ router: Final = APIRouter(tags=["nodes"])
 MAX_TAG_CHARACTERS: int = 256
 IfMatch = Annotated[
     str | None,
-    Header(max_length=MAX_TAG_CHARACTERS, description="The `etag` that the caller has seen; else nothing is changed."),
+    Header(
+        max_length=MAX_TAG_CHARACTERS,
+        description="The `etag` that the caller has seen; if the node has another one, nothing is changed.",
+    ),
 ]
 WholePath = Annotated[str, StringConstraints(max_length=4096)]
 

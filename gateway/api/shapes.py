@@ -145,7 +145,7 @@ def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
 
 
 def device_end(pb: auth_pb2.RevokeDeviceResponse, *, current: str) -> models.DeviceEnd:
-    """Return the fate of the objects that a device had made; `current` is the id of the calling device."""
+    """Return the keys and links that ended with a device; `current` is the id of the calling device."""
     return models.DeviceEnd(
         ended_keys=[device(key, current=current) for key in pb.ended_keys],
         ended_links=[link(one) for one in pb.ended_links],

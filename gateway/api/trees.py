@@ -50,7 +50,12 @@ async def archive(
     caller: Signed,
     services: Behind,
     node: Annotated[
-        list[NodeText], Query(min_length=1, max_length=models.MAX_ARCHIVED, description="What to put into it.")
+        list[NodeText],
+        Query(
+            min_length=1,
+            max_length=models.MAX_ARCHIVED,
+            description="The files and directories to put into the archive.",
+        ),
     ],
 ) -> Response:
     """Download several files and directories as one ZIP file. If several have the same name, all but the first get a

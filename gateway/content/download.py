@@ -41,7 +41,7 @@ class Begin(Protocol):
 
 
 class NotAFile(SynclineError):
-    """There is no content at this path: it is a directory or a symbolic link."""
+    """There is no content at this path, which is a directory or a symbolic link; name a file."""
 
     reason = "NOT_A_FILE"
     kind = Kind.CONFLICT
@@ -87,14 +87,14 @@ async def download(
             return problem(
                 status=HTTPStatus.PRECONDITION_FAILED,
                 reason="ETAG_MISMATCH",
-                detail="the file is not the one that If-Match names: look at it again",
+                detail="the file has changed since the version in If-Match: read it again",
                 headers={"etag": headers["etag"]},
             )
         case RangeOutcome.UNSATISFIABLE:
             return problem(
                 status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
                 reason="RANGE_NOT_SATISFIABLE",
-                detail=f"the file has {content.size} bytes",
+                detail=f"the range begins after the end of the file, which has {content.size} bytes",
                 headers={"content-range": f"bytes */{content.size}"},
             )
         case Part(start, stop):

@@ -451,7 +451,9 @@ async def _xml(request: Request) -> bytes:
 
 def _refusal(error: SynclineError | DAVError | TooSlow) -> DAVError:
     if isinstance(error, TooSlow):
-        return DavRefused(HTTPStatus.REQUEST_TIMEOUT, "the body of the request came too slowly", reason="BODY_TOO_SLOW")
+        return DavRefused(
+            HTTPStatus.REQUEST_TIMEOUT, "the body of the request came too slowly; try again", reason="BODY_TOO_SLOW"
+        )
     if isinstance(error, InvalidArgument):
         return DavRefused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason)
     return refused_by(error) if isinstance(error, SynclineError) else error

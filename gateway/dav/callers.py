@@ -92,7 +92,11 @@ class Callers:
             answer = await ask(self._services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
             self._emails[name] = answer.account.email
         if email.strip().casefold() != self._emails[name].casefold():
-            raise DavRefused(HTTPStatus.UNAUTHORIZED, "the key is another account's", reason="UNAUTHENTICATED")
+            raise DavRefused(
+                HTTPStatus.UNAUTHORIZED,
+                "the key belongs to another account; use a key of this one",
+                reason="UNAUTHENTICATED",
+            )
         return caller
 
     async def _spaces(self, token: str, space: str) -> dict[str, DavSpace]:

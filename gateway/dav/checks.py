@@ -98,7 +98,9 @@ def check_xml(body: bytes) -> None:
         nonlocal depth, elements
         depth, elements = depth + 1, elements + 1
         if depth > _MAX_DEPTH or elements > _MAX_ELEMENTS:
-            raise DavRefused(HTTPStatus.BAD_REQUEST, "the XML has too many elements", reason="INVALID_ARGUMENT")
+            raise DavRefused(
+                HTTPStatus.BAD_REQUEST, "the XML has too many elements; ask for less at once", reason="INVALID_ARGUMENT"
+            )
 
     def end(_: object) -> None:
         nonlocal depth
@@ -124,7 +126,9 @@ def expected_size(headers: Mapping[str, str]) -> int | None:
     """
     said = {int(headers[name]) for name in ("x-expected-entity-length", "oc-total-length") if name in headers}
     if len(said) > 1:
-        raise DavRefused(HTTPStatus.BAD_REQUEST, "the headers tell different lengths", reason="INVALID_ARGUMENT")
+        raise DavRefused(
+            HTTPStatus.BAD_REQUEST, "the headers state different lengths; send the right one", reason="INVALID_ARGUMENT"
+        )
     return said.pop() if said else None
 
 
@@ -145,7 +149,7 @@ class CheckedBody:
         for name, found, wanted in self._sums:
             if found.digest() != wanted:
                 raise DavRefused(
-                    HTTPStatus.BAD_REQUEST, f"the file is not what {name} says", reason="CHECKSUM_MISMATCH"
+                    HTTPStatus.BAD_REQUEST, f"the file does not match {name}; send it again", reason="CHECKSUM_MISMATCH"
                 )
 
 

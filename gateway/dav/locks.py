@@ -154,7 +154,9 @@ class StoredLocks:
                 continue
             return lock
         raise DavRefused(
-            HTTPStatus.PRECONDITION_FAILED, "the lock is no more", condition="{DAV:}lock-token-matches-request-uri"
+            HTTPStatus.PRECONDITION_FAILED,
+            "the lock does not exist any more; lock the resource again",
+            condition="{DAV:}lock-token-matches-request-uri",
         )
 
     def delete(self, token: str) -> bool:
@@ -242,4 +244,6 @@ def _uuid() -> str:
 
 
 def _contended() -> DavRefused:
-    return DavRefused(HTTPStatus.SERVICE_UNAVAILABLE, "too many change the locks of this space at once; try again")
+    return DavRefused(
+        HTTPStatus.SERVICE_UNAVAILABLE, "too many requests change the locks of this space at once; try again"
+    )

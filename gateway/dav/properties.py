@@ -101,7 +101,9 @@ def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence
         except RecordMoved:
             continue
         return
-    raise DavRefused(HTTPStatus.SERVICE_UNAVAILABLE, "too many change the properties of this file at once; try again")
+    raise DavRefused(
+        HTTPStatus.SERVICE_UNAVAILABLE, "too many requests change the properties of this file at once; try again"
+    )
 
 
 def copy(session: DavSession, space: DavSpace, nodes: Sequence[tuple[NodeId, NodeId]]) -> None:

@@ -189,9 +189,12 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         parent, name = self._parent(path, environ)
         found = self._provider.get_resource_inst(path, environ)
         if found is not None and not isinstance(found, File):
-            raise DavRefused(HTTPStatus.METHOD_NOT_ALLOWED, "there is a directory of that name")
+            raise DavRefused(HTTPStatus.METHOD_NOT_ALLOWED, "there is a directory of that name; choose another name")
         if found is None and "HTTP_IF_MATCH" in environ:
-            raise DavRefused(HTTPStatus.PRECONDITION_FAILED, "If-Match names a file that is not there")
+            raise DavRefused(
+                HTTPStatus.PRECONDITION_FAILED,
+                "If-Match names a file that does not exist; leave the header out to create it",
+            )
         self._evaluate_if_headers(found, environ)
         self._check_write_permission(found or parent, "0", environ)
         sent: Upload = environ["syncline.upload"]
@@ -373,7 +376,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         names = _names(path)
         if len(names) < 2:
             raise DavRefused(
-                HTTPStatus.FORBIDDEN, "here are spaces only; make one in the web app or by `syncline spaces create`"
+                HTTPStatus.FORBIDDEN,
+                "only spaces can be at this level; make one in the web app or by `syncline spaces create`",
             )
         above = self._provider.get_resource_inst("/" + "/".join(names[:-1]), environ)
         if not isinstance(above, DirectoryResource):
@@ -395,14 +399,16 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         if names[:1] != here[:1]:
             raise DavRefused(
                 HTTPStatus.FORBIDDEN,
-                "nothing is moved or copied between spaces on the server: download it, upload it there",
+                "the server cannot move or copy between spaces: download the item, and upload it there",
             )
         if names == here:
-            raise DavRefused(HTTPStatus.FORBIDDEN, "that is where it is already")
+            raise DavRefused(HTTPStatus.FORBIDDEN, "source and destination are the same; name another destination")
         if names[: len(here)] == here:
             raise DavRefused(HTTPStatus.FORBIDDEN, Verdict.CYCLE.text, reason=Verdict.CYCLE.name)
         if here[: len(names)] == names:
-            raise DavRefused(HTTPStatus.FORBIDDEN, "it cannot replace a directory that it is in")
+            raise DavRefused(
+                HTTPStatus.FORBIDDEN, "a node cannot replace a directory that it is in; name another destination"
+            )
         parent, name = self._parent(path, environ)
         there = self._provider.get_resource_inst(path, environ)
         self._evaluate_if_headers(found, environ)
@@ -412,7 +418,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._check_write_permission(there, "infinity", environ)
         if there is not None and environ["HTTP_OVERWRITE"] != "T":
             raise DavRefused(
-                HTTPStatus.PRECONDITION_FAILED, "there is something of that name already", reason="NAME_TAKEN"
+                HTTPStatus.PRECONDITION_FAILED,
+                "there is something of that name already; choose another name, or allow Overwrite",
+                reason="NAME_TAKEN",
             )
         return _Target(parent, name, path, there)
 
@@ -481,7 +489,9 @@ def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
         case "{DAV:}prop":
             names = list(dict.fromkeys(child.tag for child in asked[0]))
             if len(names) > _MOST_NAMED:
-                raise DavRefused(HTTPStatus.BAD_REQUEST, f"at most {_MOST_NAMED} properties are told at once")
+                raise DavRefused(
+                    HTTPStatus.BAD_REQUEST, f"at most {_MOST_NAMED} properties are returned at once; ask for fewer"
+                )
             return "named", names
     raise DavRefused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")
 

@@ -194,7 +194,7 @@ class Resource:
         """Check a property, and record it; the request writes all properties together at its end."""
         if name in _MTIMES and isinstance(self, File):
             if value is None:
-                raise DavRefused(HTTPStatus.FORBIDDEN, "a file always has a time of change")
+                raise DavRefused(HTTPStatus.FORBIDDEN, "the modification time cannot be removed; set another one")
             self.environ["syncline.mtime_ns"] = _MTIMES[name]((value.text or "").strip())
             return
         if name.startswith(_FOREIGN):
@@ -373,5 +373,5 @@ def checked_name(name: str) -> str:
 
 def _beside_spaces() -> DavRefused:
     return DavRefused(
-        HTTPStatus.FORBIDDEN, "here are spaces only; make one in the web app or by `syncline spaces create`"
+        HTTPStatus.FORBIDDEN, "only spaces can be at this level; make one in the web app or by `syncline spaces create`"
     )

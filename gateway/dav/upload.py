@@ -56,7 +56,7 @@ _ATTEMPTS: Final = 3
 
 
 class TooLarge(SynclineError):
-    """The file is too large; it cannot be stored."""
+    """The file is too large to be stored; split it."""
 
     reason = "FILE_TOO_LARGE"
     kind = Kind.INVALID

@@ -192,8 +192,7 @@ def bearer(authorization: str) -> str:
         raise Unauthenticated("an access token is needed: `Authorization: Bearer <access token>`")
     if not _TOKEN.fullmatch(token.strip()):
         raise TokenMalformed(
-            "the header `authorization` holds something else than a token, or one that is longer than any of ours; "
-            "send one as it was issued"
+            "the header `authorization` contains no token, or one that is too long; send one as it was issued"
         )
     return token.strip()
 

@@ -118,5 +118,5 @@ class AccountRegistry:
         """Return the account of a user. Raise NoSuchAccount if there is none."""
         account = await self._accounts.account(user)
         if account is None:
-            raise NoSuchAccount("this account is no longer there")
+            raise NoSuchAccount("this account does not exist any more; sign up again")
         return account

@@ -1,7 +1,7 @@
-"""Values derived from a mutation request: a repeated request makes the same object and gets the same answer.
+"""Values derived from a mutation request: a repeated request makes the same thing and gets the same answer.
 
-An id depends on the user and the request alone, so that nobody can choose the id of another user's object. A secret
-also depends on the secret of the services; only its digest is stored.
+An id depends on the user and the request alone, so that nobody can choose the id of a thing that another user makes. A
+secret also depends on the secret of the services; only its digest is stored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from syncline.model.identifiers import ID_BYTES, RequestId, UserId
 
 
 def derived_id(kind: str, user: UserId, request: RequestId) -> str:
-    """Return the id of the object that a user's request makes; `kind` distinguishes several objects of one request."""
+    """Return the id of the thing that a user's request makes; `kind` distinguishes several things of one request."""
     digest = hashlib.sha256(_seed(kind, user, request)).digest()[:ID_BYTES]
     return base64.b32encode(digest).decode().rstrip("=").lower()
 

@@ -1,8 +1,9 @@
-"""Revocation of a device and of the objects that the device has made, so that a thief of the device keeps no access.
+"""Revocation of a device and of the keys and links that the device has made, so that a thief of the device keeps no
+access.
 
 The keys that a device has made end with it, since each grants the same access. Its public links end if the owner of the
-device wants so, since innocent visitors may use them. None is missed: a store adds an object of a device only if the
-device is not revoked, so a list that is read afterwards is complete.
+device wants so, since innocent visitors may use them. None is missed: a store adds a key or link of a device only if
+the device is not revoked, so a list that is read afterwards is complete.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _RETRIES: Final = RetryPolicy(max_attempts=5, first_pause_seconds=0.05, max_paus
 
 @dataclass(frozen=True, slots=True)
 class EndedDevice:
-    """The result for the objects of a revoked device: the ended keys, the ended links, and the remaining links."""
+    """The result for the keys and links of a revoked device: the ended keys, the ended links, and the remaining
+    links.
+    """
 
     keys: Sequence[DeviceRecord]
     links: Sequence[Link]
@@ -55,11 +58,11 @@ class Endings:
         """Sign out one of the user's devices, the `calling` one or another, and end the keys that it has made; with
         `end_links` also its public links.
 
-        Idempotent: if the device is already signed out, or its record was dropped after it expired, the objects that it
-        made are ended now. The work is completed even if the caller is cancelled.
+        Idempotent: if the device is already signed out, or its record was dropped after it expired, the keys and links
+        that it made are ended now. The work is completed even if the caller is cancelled.
 
-        Raise NoSuchDevice if the device is not the user's, or was dropped and none of its objects is left. Raise
-        Unavailable if an object could not be ended. Everything else has then been ended, except that a device that
+        Raise NoSuchDevice if the device is not the user's, or was dropped and none of its keys and links is left. Raise
+        Unavailable if a key or link could not be ended. Everything else has then been ended, except that a device that
         revokes itself stays signed in so that it can repeat the call.
         """
         found = await self._devices.device(device)
@@ -84,8 +87,8 @@ class Endings:
         return await asyncio.shield(task)
 
     async def _end(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
-        """End a device and the objects that the user has made with it. A failure does not prevent the rest from being
-        ended.
+        """End a device and the keys and links that the user has made with it. A failure does not prevent the rest from
+        being ended.
 
         With `device_last` the device is ended only after everything else has been: otherwise it could not repeat the
         call.
@@ -185,7 +188,7 @@ class _Ended:
             if not isinstance(failure, Unavailable):
                 raise failure
         if self.failures:
-            raise Unavailable("not all that the device has made could be ended; revoke it again")
+            raise Unavailable("some keys or links of the device could not be ended; revoke it again")
 
 
 async def _error_of(end: Callable[[T], Awaitable[None]], one: T) -> Exception | None:

@@ -55,7 +55,7 @@ def decide_role(
     if space.personal:
         raise PermissionDenied("a personal space cannot be shared")
     if caller.role is not Role.OWNER and not (oneself and to is None):
-        raise PermissionDenied("only an owner decides about members")
+        raise PermissionDenied("only an owner can change members; ask an owner")
     if target is not None and target.role is Role.OWNER and to is not Role.OWNER and space.owners == 1:
         raise LastOwner
 
@@ -72,7 +72,7 @@ async def require(
     if grant is None:
         raise NoSuchSpace(space_id=space)
     if not grant.role.allows(access):
-        raise PermissionDenied("your role in this space only lets you read")
+        raise PermissionDenied("your role in this space only lets you read; ask an owner for another one")
     return signed_in
 
 

@@ -1,7 +1,7 @@
-"""Limits of the number of objects that one person or one space may have, so that no list grows without bound, least of
+"""Limits of the number of items in the lists of one person or one space, so that no list grows without bound, least of
 all through actions of other people.
 
-Existing objects are counted by reading the list when one is added, since lists are never longer than their limits;
+Existing items are counted by reading the list when one is added, since lists are never longer than their limits;
 there is no counter that could be wrong. Two concurrent additions cannot rely on the same count: both pass a gate, and
 the second one has to count again.
 
@@ -37,7 +37,7 @@ free of charge, so that strangers could otherwise fill any list.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldingLimits:
-    """Maximum numbers of objects of each kind."""
+    """Maximum number of items in each kind of list."""
 
     spaces: int = 500
     """Maximum number of spaces that one person has made and is still a member of, besides the personal space."""

@@ -152,7 +152,9 @@ class Links:
             max_downloads,
             made_by=device,
         )
-        if await decided_anew(lambda: self._try_to_add(link), busy="other links are made in this space; try again"):
+        if await decided_anew(
+            lambda: self._try_to_add(link), busy="other links are being made in this space; try again"
+        ):
             log.info("link created", space=space, link=link.link)
             return link, token
         made = await self._links.link(space, link.link)

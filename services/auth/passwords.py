@@ -83,7 +83,7 @@ class Passwords:
 
     async def _beside(self, work: Callable[[], T], share: Share) -> T:
         if not self._places.try_take(1, share):
-            raise self._places.refused("too many passwords are looked at in this moment, try again in a few seconds")
+            raise self._places.refused("too many passwords are being checked, try again in a few seconds")
         hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
         # The place is taken until the thread ends, which continues if its caller is cancelled.
         hashing.add_done_callback(lambda _: self._places.give(1, share))

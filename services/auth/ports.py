@@ -41,7 +41,7 @@ class AliasTaken(Exception):
 
 
 class MakerEnded(Exception):
-    """The device that makes the object is revoked, or does not exist."""
+    """The device that makes the key or link is revoked, or does not exist."""
 
 
 class GateMoved(Exception):
@@ -51,9 +51,9 @@ class GateMoved(Exception):
 class GateStore(Protocol):
     """Gates, which ensure that no two additions rely on the same count.
 
-    A method with the argument `gates` adds an object and passes all gates in one transaction; the gates were read
-    before counting. It raises GateMoved and changes nothing if one gate has another version than the one read, or a
-    concurrent writer is changing it.
+    A method with the argument `gates` adds an item to a list and passes all gates in one transaction; the gates were
+    read before counting. It raises GateMoved and changes nothing if one gate has another version than the one read, or
+    a concurrent writer is changing it.
     """
 
     async def gates(self, *names: str) -> list[Gate]:

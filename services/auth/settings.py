@@ -96,7 +96,7 @@ class AuthSettings(ServiceSettings):
     )
 
     def holdings(self) -> HoldingLimits:
-        """Return the maximum numbers of things of each kind."""
+        """Return the maximum number of items in each kind of list."""
         return HoldingLimits(
             spaces=self.spaces_per_person,
             memberships=self.memberships_per_person,

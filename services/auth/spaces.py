@@ -44,13 +44,13 @@ class Spaces:
             raise InvalidArgument(f"{PERSONAL!r} is the name of your own space; choose another")
         account = await self._accounts.account(user)
         if account is None:
-            raise NoSuchAccount("this account is no longer there")
+            raise NoSuchAccount("this account does not exist any more; sign up again")
         space = SpaceRecord(
             SpaceId(derived_id("space", user, request)), name, personal=False, owners=1, created_at_ms=self._clock()
         )
 
         alias = await decided_anew(
-            lambda: self._try_to_create(space, account), busy="you make other spaces at this moment; try again"
+            lambda: self._try_to_create(space, account), busy="you are making other spaces at the same time; try again"
         )
         if alias is not None:
             log.info("space created", user=user, space=space.space)

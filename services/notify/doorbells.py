@@ -35,7 +35,7 @@ class Watcher:
             finally:
                 self._waiter = None
         if self._ended:
-            raise Unavailable("changes may have gone unannounced; open the watch again, and pull")
+            raise Unavailable("announcements may have been missed; open the watch again, and pull the changes")
         space = next(iter(self._pending))
         return Doorbell(space, self._pending.pop(space))
 

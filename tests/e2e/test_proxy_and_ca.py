@@ -294,5 +294,6 @@ def test_a_proxy_of_another_kind_is_said_plainly(installation: Installation) -> 
     done = installation.sign_up("emil", ALL_PROXY="socks5://127.0.0.1:1080")
     assert (done.returncode, done.stderr) == (
         1,
-        "syncline: ALL_PROXY names a proxy of the kind socks5; only http://host:port is understood\n",
+        "syncline: ALL_PROXY names a proxy of the kind socks5; only http://host:port is supported; "
+        "correct it or unset it\n",
     )

@@ -161,7 +161,7 @@ def test_programs_that_mount_a_space_wait_and_are_never_refused(slow: Stack) -> 
 
 
 FILES = 2500
-WAITING = "syncline: going on more slowly, as the service asks: "
+WAITING = "syncline: slowing down, as the service asks: "
 
 
 def test_a_sync_of_thousands_of_files_completes_in_two_devices_at_once(

@@ -88,8 +88,8 @@ def test_visitors_behind_a_proxy_that_is_not_named_are_one() -> None:
 @pytest.mark.parametrize(
     ("network", "complaint"),
     [
-        ("0.0.0.0/0", "would believe everybody"),
-        ("::/0", "would believe everybody"),
+        ("0.0.0.0/0", "would trust every client"),
+        ("::/0", "would trust every client"),
         ("localhost", "does not appear to be an IPv4 or IPv6 network"),
         ("127.0.0.1/8", "has host bits set"),
     ],

@@ -132,7 +132,7 @@ def told_by_whoami(stack: Stack, person: Person, root: Path) -> dict[str, int]:
     login = ("login", "--endpoint", stack.endpoint, "--email", person.email, "--password-stdin", "--device", "laptop")
     device.run(*login, stdin=f"{PASSWORD}\n")
     usage: dict[str, int] = json.loads(device.run("whoami", "--json"))["usage"]
-    assert "more were uploaded and are in no file yet" in device.run("whoami")
+    assert "more were uploaded and belong to no file yet" in device.run("whoami")
     return usage
 
 

@@ -17,7 +17,11 @@ def test_sign_up_out_and_in(new_person: NewPerson):
     ann.expect(r"401 POST .*/v1/sessions$")
     ann.fill_credentials("not the password")
     ann.button("Sign in").click()
-    ann.see(ann.page.get_by_role("alert").get_by_text("The e-mail address or the password is wrong."))
+    ann.see(
+        ann.page.get_by_role("alert").get_by_text(
+            "The e-mail address or the password is wrong. Correct it and try again."
+        )
+    )
     ann.fill_credentials()
     ann.button("Sign in").click()
 

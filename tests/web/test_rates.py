@@ -69,7 +69,7 @@ def test_a_search_as_one_types_finds_what_was_typed_last(ann: Person):
 @pytest.mark.parametrize(
     ("reason", "retry_after", "text"),
     [
-        ("RATE_EXCEEDED", "3600", "You ask for this faster than one person may."),
+        ("RATE_EXCEEDED", "3600", "You make these requests faster than one person may."),
         ("LIMIT_REACHED", None, "You own 100 spaces, as many as one person may; delete one first."),
     ],
 )

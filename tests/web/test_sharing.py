@@ -55,7 +55,11 @@ def test_a_link_with_a_password_opens_a_folder_without_an_account(ann: Person, n
     ann.see(ann.toast.get_by_text("The link is revoked"))
     visitor.expect(r"40[14] .*/v1/links/")
     visitor.page.reload()
-    visitor.see(visitor.page.get_by_text("This link does not exist, or it does not open any more."))
+    visitor.see(
+        visitor.page.get_by_text(
+            "This link does not exist, or is not valid any more. Ask the person who gave it to you for another one."
+        )
+    )
 
 
 def test_a_link_to_a_file_counts_downloads(ann: Person, new_person: NewPerson):

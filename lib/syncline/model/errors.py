@@ -91,7 +91,7 @@ class SynclineError(Exception):
 
 
 class InvalidArgument(SynclineError):
-    """A field of the request is missing or malformed."""
+    """A field of the request is missing or malformed; correct it."""
 
     reason = "INVALID_ARGUMENT"
     kind = Kind.INVALID
@@ -112,14 +112,14 @@ class InvalidPageToken(SynclineError):
 
 
 class RequestTooLarge(SynclineError):
-    """The request holds more than one journal entry, or one message, can; split it."""
+    """The request is larger than one journal entry or one message; split it."""
 
     reason = "REQUEST_TOO_LARGE"
     kind = Kind.INVALID
 
 
 class RequestIdReused(SynclineError):
-    """The request id was used before for a different request, or longer ago than answers are kept; use a fresh one."""
+    """The request id was used for a different request, or longer ago than answers are kept; use a new one."""
 
     reason = "REQUEST_ID_REUSED"
     kind = Kind.INVALID
@@ -133,32 +133,32 @@ class Unauthenticated(SynclineError):
 
 
 class TokenExpired(Unauthenticated):
-    """The token has expired: get another one."""
+    """The token has expired; get another one."""
 
     reason = "TOKEN_EXPIRED"
 
 
 class TokenMalformed(Unauthenticated):
-    """The text that was sent as a token is none; send a token as it was issued."""
+    """The text that was sent is not a token; send a token as it was issued."""
 
     reason = "TOKEN_MALFORMED"
 
 
 class TokenInvalid(Unauthenticated):
-    """The token looks like one, but was not issued here or does not count any more; sign in again."""
+    """The token was not issued here, or is not valid any more; sign in again."""
 
     reason = "TOKEN_INVALID"
 
 
 class WrongPassword(SynclineError):
-    """The e-mail address or the password is wrong."""
+    """The e-mail address or the password is wrong; correct it and try again."""
 
     reason = "WRONG_PASSWORD"
     kind = Kind.UNAUTHENTICATED
 
 
 class LinkPasswordNeeded(SynclineError):
-    """This link has a password; ask whoever gave you the link."""
+    """This link has a password; ask the person who gave you the link for it."""
 
     reason = "LINK_PASSWORD_NEEDED"
     kind = Kind.UNAUTHENTICATED
@@ -179,63 +179,63 @@ class DeviceRevoked(SynclineError):
 
 
 class PermissionDenied(SynclineError):
-    """Your role in this space does not allow that."""
+    """Your role in this space does not allow that; ask an owner for another role."""
 
     reason = "PERMISSION_DENIED"
     kind = Kind.DENIED
 
 
 class RightChanged(SynclineError):
-    """Your right to change this space is another one than these changes were decided on by; look and decide anew."""
+    """Your right to change this space has changed since you made these changes; reload the space and try again."""
 
     reason = "RIGHT_CHANGED"
     kind = Kind.CONFLICT
 
 
 class NoSuchSpace(SynclineError):
-    """There is no such space, or you are not a member of it."""
+    """There is no such space, or you are not a member of it; list your spaces."""
 
     reason = "NO_SUCH_SPACE"
     kind = Kind.NOT_FOUND
 
 
 class NoSuchAccount(SynclineError):
-    """There is no account with that e-mail address."""
+    """There is no account with that e-mail address; check the address."""
 
     reason = "NO_SUCH_ACCOUNT"
     kind = Kind.NOT_FOUND
 
 
 class NoSuchDevice(SynclineError):
-    """There is no such device in your account."""
+    """There is no such device in your account; list your devices."""
 
     reason = "NO_SUCH_DEVICE"
     kind = Kind.NOT_FOUND
 
 
 class NoSuchNode(SynclineError):
-    """There is no such file or directory."""
+    """There is no such file or directory; check the path or id."""
 
     reason = "NO_SUCH_NODE"
     kind = Kind.NOT_FOUND
 
 
 class NoSuchVersion(SynclineError):
-    """The file has no such version."""
+    """The file has no such version; list its versions."""
 
     reason = "NO_SUCH_VERSION"
     kind = Kind.NOT_FOUND
 
 
 class NoSuchLink(SynclineError):
-    """There is no such link, or it does not open any more."""
+    """There is no such link, or it is not valid any more; ask the person who gave it to you for another one."""
 
     reason = "NO_SUCH_LINK"
     kind = Kind.NOT_FOUND
 
 
 class NoSuchRequest(SynclineError):
-    """There is no answer to that request: nothing of it was accepted, or it is too long ago."""
+    """No answer to that request is kept: nothing of it was accepted, or it is too long ago; look at the space."""
 
     reason = "NO_SUCH_REQUEST"
     kind = Kind.NOT_FOUND
@@ -249,7 +249,7 @@ class AccountExists(SynclineError):
 
 
 class LastOwner(SynclineError):
-    """A space keeps at least one owner; make somebody else owner first."""
+    """A space needs at least one owner; make somebody else owner first."""
 
     reason = "LAST_OWNER"
     kind = Kind.PRECONDITION
@@ -263,35 +263,35 @@ class TooManyAttempts(SynclineError):
 
 
 class RateExceeded(SynclineError):
-    """You ask for this faster than one person may; go on more slowly."""
+    """You make these requests faster than one person may; slow down."""
 
     reason = "RATE_EXCEEDED"
     kind = Kind.EXHAUSTED
 
 
 class LimitReached(SynclineError):
-    """You have as many of these as one person may have; remove some first."""
+    """You have the maximum number of these; remove some first."""
 
     reason = "LIMIT_REACHED"
     kind = Kind.EXHAUSTED
 
 
 class QuotaExceeded(SynclineError):
-    """The space is full; ask whoever runs the system for a larger quota."""
+    """The space is full; remove files from it, or ask the operator for a larger quota."""
 
     reason = "QUOTA_EXCEEDED"
     kind = Kind.EXHAUSTED
 
 
 class LinkExhausted(SynclineError):
-    """This link was used for as many downloads as it allows; ask whoever gave you the link for another one."""
+    """This link allows no more downloads; ask the person who gave you the link for another one."""
 
     reason = "LINK_EXHAUSTED"
     kind = Kind.EXHAUSTED
 
 
 class Contended(SynclineError):
-    """Too many writers at once in this space; the same request may be repeated."""
+    """Too many clients write to this space at once; repeat the same request."""
 
     reason = "CONTENDED"
     kind = Kind.UNAVAILABLE
@@ -299,7 +299,7 @@ class Contended(SynclineError):
 
 
 class Draining(SynclineError):
-    """This server is about to stop; open the stream again, and go on where it broke off."""
+    """This server is about to stop; open the stream again, and continue where it ended."""
 
     reason = "DRAINING"
     kind = Kind.UNAVAILABLE

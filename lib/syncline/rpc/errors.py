@@ -150,13 +150,13 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
     if code is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(f"the service does not answer, try again later ({text})")
     if code is grpc.StatusCode.CANCELLED:  # by the other side: a local cancellation raises no error here
-        return Unavailable("the service stopped in the midst of an answer; try again")
+        return Unavailable("the service stopped before its answer was complete; try again")
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(text)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         if any(mark in text for mark in _TOO_LARGE):
-            return RequestTooLarge(f"what was sent or asked for is larger than one call takes, split it ({text})")
-        return Unavailable(f"the service takes no more at the moment, try again later ({text})")
+            return RequestTooLarge(f"the request or its answer is larger than one call allows, split it ({text})")
+        return Unavailable(f"the service accepts no more calls at the moment, try again later ({text})")
     if code is grpc.StatusCode.INTERNAL and REQUEST_ID_KEY not in {key for key, _ in trailers}:
         return Unavailable(f"the connection to the service broke off, try again ({text})")
     return None

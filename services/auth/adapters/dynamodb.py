@@ -2,27 +2,27 @@
 
 | item | pk | sk | holds |
 |---|---|---|---|
-| LOGIN | `E#{email}` | `LOGIN` | the account's id and password hash; that it is there makes the address taken |
-| ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | attempts and when their counter ends |
+| LOGIN | `E#{email}` | `LOGIN` | the account's id and password hash; the existence of the item reserves the address |
+| ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
 | ACCOUNT | `U#{user}` | `ACCOUNT` | address and personal space |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
-| ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that it means to this user, for ever |
+| ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |
 | DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
-| DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` tells which a user has |
-| KEY | `D#{device}` | `K#{device of a program}` | that the first device has made the key of the second one |
-| SPACE | `S#{space}` | `SPACE` | name, and how many owners there are |
-| GRANT | `S#{space}` | `U#{user}` | role, address, alias, since when it writes |
-| LINK | `S#{space}#L` | `{link}` | a public link; not beside the GRANTs, which are read as a whole |
-| MADE | `U#{user}` | `L#{link}` | a link as its maker has made it, until it is revoked |
-| TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | which link the token opens |
-| COUNTED | `L#{link}` | `R#{request, hex}` | that a download was counted for this request |
-| WRITTEN | `WRITTEN#{hour since 1970}` | `{space}` | that credentials to write were issued for the space in this hour |
-| UPLOADS | `S#{space}#U` | `UPLOADS` | what was measured of the objects of a space; not beside the GRANTs either |
-| GATE | `G#{name}` | `GATE` | how often something was added to what is limited in number |
-| KNOWN | `E#{email}`, `E#{subject}` | `KNOWN#{peer}` | that a right password came from this network |
+| DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` lists the devices of a user |
+| KEY | `D#{device}` | `K#{device of a program}` | marks that the first device has made the key of the second one |
+| SPACE | `S#{space}` | `SPACE` | name, and the number of owners |
+| GRANT | `S#{space}` | `U#{user}` | role, address, alias, and the time since which the member may write |
+| LINK | `S#{space}#L` | `{link}` | a public link; in a partition of its own, since the GRANTs are read as a whole |
+| MADE | `U#{user}` | `L#{link}` | a link in the form in which it was made, until it is revoked |
+| TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | the link that the token opens |
+| COUNTED | `L#{link}` | `R#{request, hex}` | marks that a download was counted for this request |
+| WRITTEN | `WRITTEN#{hour since 1970}` | `{space}` | marks that credentials to write were issued for the space in this hour |
+| UPLOADS | `S#{space}#U` | `UPLOADS` | the last measure of the objects of a space; in a partition of its own as well |
+| GATE | `G#{name}` | `GATE` | the version of a limited list, which each addition increments |
+| KNOWN | `E#{email}`, `E#{subject}` | `KNOWN#{peer}` | marks that a correct password came from this network |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
-"""
+"""  # noqa: E501 - a table
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class DynamoIdentityStore:
         except Cancelled as cancelled:
             if cancelled.reasons[0] == CONDITION_FAILED:
                 raise AccountExists from None
-            raise Unavailable("somebody else signs up with this address at this moment; try again") from None
+            raise Unavailable("another sign-up with this address is in progress; try again") from None
 
     async def login(self, email: str) -> Login | None:
         item = await self._table.get(_login_key(email))
@@ -136,7 +136,7 @@ class DynamoIdentityStore:
                 return False
             _raise_if_maker_ended(cancelled, maker, at=len(puts))
             _raise_if_moved(cancelled, gates)
-            raise Unavailable("this very request is under way already; try again") from None
+            raise Unavailable("the same request is in progress already; try again") from None
         return True
 
     async def device(self, device: DeviceId) -> DeviceRecord | None:
@@ -237,7 +237,7 @@ class DynamoIdentityStore:
             _raise_if_moved(cancelled, gates)
             if CONDITION_FAILED in cancelled.reasons[len(puts) - 1 :]:
                 raise AliasTaken from None
-            raise Unavailable("this very request is under way already; try again") from None
+            raise Unavailable("the same request is in progress already; try again") from None
         return True
 
     async def memberships(self, user: UserId) -> list[Membership]:
@@ -341,7 +341,7 @@ class DynamoIdentityStore:
                 return
             if cancelled.reasons[2] == CONDITION_FAILED:
                 raise AliasTaken from None
-            raise Unavailable("somebody else reads these spaces for the first time; try again") from None
+            raise Unavailable("a concurrent request assigns aliases to these spaces; try again") from None
 
     # ---- access
 
@@ -435,7 +435,7 @@ class DynamoIdentityStore:
                 return False
             _raise_if_maker_ended(cancelled, maker, at=len(puts) + 1)
             _raise_if_moved(cancelled, gates)
-            raise Unavailable("this very request is under way already; try again") from None
+            raise Unavailable("the same request is in progress already; try again") from None
         return True
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
@@ -475,7 +475,7 @@ class DynamoIdentityStore:
             await self._table.transact(revoked, *gone)
         except Cancelled as cancelled:
             if CONDITION_FAILED not in cancelled.reasons:
-                raise Unavailable("the link is used or ended at this moment; try again") from None
+                raise Unavailable("the link is being used or ended; try again") from None
 
     async def without_ended(self, made: Sequence[Link]) -> list[Link]:
         found = map(_link, await self._table.get_all([_link_key(one.space, one.link) for one in made]))
@@ -509,7 +509,7 @@ class DynamoIdentityStore:
                 await asyncio.sleep(pause)
             else:
                 return True
-        raise Unavailable("many downloads of this link begin at this moment; try again")
+        raise Unavailable("too many downloads of this link begin at once; try again")
 
     # ---- requests
 
@@ -588,8 +588,9 @@ class DynamoIdentityStore:
         )
 
     def _checks_maker(self, maker: DeviceId | None) -> list[Item]:
-        """Return the condition for adding an object that a device makes: that the device is not revoked. Code that ends
-        all objects of a device thus finds every object added before the revocation, and none is added afterwards.
+        """Return the condition for adding a key or link that a device makes: that the device is not revoked. Code that
+        ends all keys and links of a device thus finds every one added before the revocation, and none is added
+        afterwards.
         """
         not_revoked = "attribute_not_exists(revoked_at)"
         return [] if maker is None else [self._table.checking(_device_key(maker), f"{THERE} AND {not_revoked}")]

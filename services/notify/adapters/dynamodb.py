@@ -2,16 +2,16 @@
 
 | item | pk | sk | holds |
 |---|---|---|---|
-| PREFERENCE | `S#{space}#P` | `{user}` | how the user wants to be mailed about the space |
-| REQUEST | `U#{user}` | `R#{request, hex}` | what a request to change a preference has chosen |
-| CLAIM | `M#{space}#{user}` | `{seq:020}` | which attempt tells the user about it, until when; or when it was done |
-| MAIL | `M#{space}#{user}` | `MAIL` | until when no further mail is sent, and which attempt has begun one |
-| COUNT | `C#{subject}` | `MAILS` | how many mails there were in the window that ends at `window_end` |
-| WAITING | `W#{space}#{user}` | `{seq:020}` | what the next mail will tell of this |
-| DOORBELLS | `DOORBELLS` | `{queue}` | until when an instance's queue is in use |
+| PREFERENCE | `S#{space}#P` | `{user}` | the mail mode that the user chose for the space |
+| REQUEST | `U#{user}` | `R#{request, hex}` | the choice that a request to change a preference has made |
+| CLAIM | `M#{space}#{user}` | `{seq:020}` | the attempt that mails the user about it, and the end of its lease; or the time at which it was finished |
+| MAIL | `M#{space}#{user}` | `MAIL` | the time until which no further mail is sent, and the attempt that has begun one |
+| COUNT | `C#{subject}` | `MAILS` | the number of mails in the window that ends at `window_end` |
+| WAITING | `W#{space}#{user}` | `{seq:020}` | the summaries of changes for the next mail |
+| DOORBELLS | `DOORBELLS` | `{queue}` | the end of the lease of an instance's queue |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
-"""
+"""  # noqa: E501 - a table
 
 from __future__ import annotations
 

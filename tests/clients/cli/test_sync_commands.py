@@ -26,7 +26,7 @@ def test_rates(text: str, rate: int) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "fast", "2X", "1.5.5M", "100", "", "M", "1e6", "2 M", "9999999999G"])
 def test_what_is_no_rate(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is no rate"):
+    with pytest.raises(click.BadParameter, match="is not a rate"):
         RATE.convert(text, None, None)
 
 
@@ -56,6 +56,6 @@ def test_thousands_of_problems_are_counted_and_not_printed(
     show(report, False)
     told = capsys.readouterr().err.splitlines()
     assert told[:-1] == [f"{n}: it cannot be here" for n in range(MAX_PROBLEMS_SHOWN)]
-    assert told[-1] == f"syncline: {50_000 - MAX_PROBLEMS_SHOWN:,} more are not synced; --json tells all"
+    assert told[-1] == f"syncline: {50_000 - MAX_PROBLEMS_SHOWN:,} more are not synced; --json lists all"
     show(report, True)
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 50_000

@@ -147,7 +147,7 @@ def test_a_session_ends_with_the_account(services: Running, session: Session, ho
     expire(home)
     with Session.open(home) as again:
         AccountFile(home).remove()
-        with pytest.raises(NotSignedIn, match="signed out meanwhile"):
+        with pytest.raises(NotSignedIn, match="has been signed out"):
             Accounts(again).who_am_i()
 
 

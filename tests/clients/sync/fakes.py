@@ -398,7 +398,7 @@ class FakeSpace:
         self._point("commit sent")
         fault = self._faults("commit sent")
         if self.right.read_only:
-            raise PermissionDenied("as viewer you can look at this space but not change it")
+            raise PermissionDenied("as viewer you can read this space but not change it; ask an owner for another role")
         if not self.online or fault is Fault.NOT_SENT:
             raise _no_answer()
         assert len(mutations) <= 1000

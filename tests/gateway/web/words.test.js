@@ -10,7 +10,10 @@ function problem(told) {
 }
 
 test("a known reason has words of its own", () => {
-  assert.equal(words(problem({ reason: "WRONG_PASSWORD", detail: "no" })), "The e-mail address or the password is wrong.");
+  assert.equal(
+    words(problem({ reason: "WRONG_PASSWORD", detail: "no" })),
+    "The e-mail address or the password is wrong. Correct it and try again.",
+  );
 });
 
 test("a verdict becomes a sentence", () => {
@@ -23,7 +26,7 @@ test("an unknown reason is told in the words of the server", () => {
 
 test("a refusal that ends by itself says when", () => {
   const asked = { status: 429, reason: "RATE_EXCEEDED" };
-  const told = "You ask for this faster than one person may. Wait a moment, then try again.";
+  const told = "You make these requests faster than one person may. Wait a moment, then try again.";
   assert.equal(words(problem(asked)), told);
   assert.equal(words(problem({ ...asked, retryAfter: 1500 })), `${told} (try again in 2 seconds)`);
   assert.equal(words(problem({ ...asked, retryAfter: 600_000 })), `${told} (try again in 10 minutes)`);

@@ -23,11 +23,11 @@ _SIGN_IN_OPTIONS = [
     click.option("--endpoint", required=True, metavar="URL", help="Where Syncline serves."),
     click.option("--email", required=True, metavar="E", help="Your e-mail address."),
     click.option("--password-stdin", is_flag=True, help="Read the password from standard input, not the terminal."),
-    click.option("--device", metavar="NAME", default=platform.node() or "device", help="What to call this device."),
+    click.option("--device", metavar="NAME", default=platform.node() or "device", help="The name of this device."),
     click.option(
         "--allow-http",
         is_flag=True,
-        help="Use an http:// address that is not this machine: everybody on the way reads.",
+        help="Allow an http:// address of another machine: everybody on the network path can read along.",
     ),
     click.option(
         "--allow-host",
@@ -125,8 +125,8 @@ def logout() -> None:
 def whoami(as_json: bool) -> None:
     """Show who is signed in on this device, and how full the personal space is.
 
-    What was uploaded and is in no file yet counts, too: finish the syncs and uploads that were broken off, or wait
-    until it is removed after a week.
+    Uploads that belong to no file yet count, too: repeat the interrupted syncs and uploads, or wait until they are
+    removed after a week.
 
     \b
     Examples:
@@ -144,8 +144,8 @@ def whoami(as_json: bool) -> None:
     say(f"{size(state.used_bytes)} of {size(state.quota_bytes)} used in your personal space")
     if state.unsealed_objects:
         say(
-            f"{size(state.unsealed_bytes)} more were uploaded and are in no file yet: run again what was broken off, "
-            "or wait until it is removed after a week"
+            f"{size(state.unsealed_bytes)} more were uploaded and belong to no file yet: repeat the "
+            "interrupted syncs and uploads, or wait until they are removed after a week"
         )
 
 
@@ -198,7 +198,7 @@ def _kind(device: Device) -> str:
 @click.option("--end-links", is_flag=True, help="End the public links that the device has made, too.")
 @json_option
 def revoke(device: str, end_links: bool, as_json: bool) -> None:
-    """Sign a device out for good, with the keys that it has made for programs. What it synced so far stays on it.
+    """Sign a device out for good, with the keys that it has made for programs. Its synced files stay on it.
 
     \b
     Examples:

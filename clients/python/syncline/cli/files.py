@@ -22,12 +22,12 @@ from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutat
 
 @click.command()
 @click.argument("where", metavar="[SPACE:]PATH", default="")
-@click.option("-l", "--long", is_flag=True, help="Also kind, size, version and time.")
+@click.option("-l", "--long", is_flag=True, help="Also print kind, size, version and time.")
 @json_option
 def ls(where: str, long: bool, as_json: bool) -> None:
     """List a directory of a space, or show one file. Without PATH, the root of your personal space.
 
-    What stands before the first ':' is the space, by name or id; without one it is your personal space.
+    The text before the first ':' is the space, by name or id; without it, your personal space is meant.
 
     \b
     Examples:
@@ -179,7 +179,9 @@ def _downloaded(where: SpacePath, node: Node, directory: Path) -> Path:
         try:
             temporary.symlink_to(content.target)
         except ValueError:
-            raise InvalidArgument(f"{where.text}: the target of the link is not possible here") from None
+            raise InvalidArgument(
+                f"{where.text}: this system cannot store the target of the link; get it on another device"
+            ) from None
         return temporary
     with progress() as shown:
         shown.expect("downloading", files=1, size=content.size)
@@ -253,7 +255,7 @@ def _link(local: Path) -> Content:
     try:
         raw = target.encode()
     except UnicodeEncodeError:
-        raise InvalidArgument(f"{local}: the target of the link is not valid UTF-8") from None
+        raise InvalidArgument(f"{local}: the target of the link is not valid UTF-8; make the link anew") from None
     return Content(digest_of(raw), len(raw), local.lstat().st_mtime_ns, target=target)
 
 
@@ -274,7 +276,7 @@ def _uploaded(local: Path, where: SpacePath) -> Content:
 
 @click.command()
 @click.argument("where", metavar="[SPACE:]PATH")
-@click.option("-p", "--parents", is_flag=True, help="Also make the directories above; fine if all are there.")
+@click.option("-p", "--parents", is_flag=True, help="Also make missing directories above; no error if all exist.")
 def mkdir(where: str, parents: bool) -> None:
     """Make a directory.
 
@@ -314,10 +316,10 @@ def mv(source: str, target: str) -> None:
     with signed_in() as session:
         before, after = place_in(session, source), place_in(session, target)
         if before.space.id != after.space.id:
-            raise InvalidArgument("a move stays within a space; get and put copy between spaces")
+            raise InvalidArgument("a move cannot lead into another space; copy with `syncline get` and `syncline put`")
         node = before.node()
         if node is None:
-            raise InvalidArgument("the root cannot be moved")
+            raise InvalidArgument("the root of a space cannot be moved; move what is in it")
         after, present = _target(after, node.name)
         if present is not None and present.id != node.id:
             raise InvalidArgument(f"{after.text} exists; choose another name or remove it first")
@@ -327,7 +329,7 @@ def mv(source: str, target: str) -> None:
 
 @click.command()
 @click.argument("where", metavar="[SPACE:]PATH")
-@click.option("-r", "--recursive", is_flag=True, help="Also a directory, with all that is in it.")
+@click.option("-r", "--recursive", is_flag=True, help="Also remove a directory, with everything in it.")
 def rm(where: str, recursive: bool) -> None:
     """Put a file or directory into the trash, from where `syncline trash restore` brings it back.
 
@@ -339,7 +341,7 @@ def rm(where: str, recursive: bool) -> None:
     with place(where) as found:
         node = found.node()
         if node is None:
-            raise InvalidArgument("the root cannot be removed")
+            raise InvalidArgument("the root of a space cannot be removed; remove what is in it")
         if node.kind is NodeKind.DIRECTORY and not recursive:
             raise InvalidArgument(f"{where} is a directory; -r removes it with all that is in it")
         _committed(found, DeleteNode(node.id, node.version))

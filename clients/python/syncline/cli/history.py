@@ -142,7 +142,7 @@ _space_option = click.option("--space", default=PERSONAL, show_default=True, hel
 @json_option
 @click.pass_context
 def trash(context: click.Context, space: str, as_json: bool) -> None:
-    """List what was deleted in a space, or bring it back.
+    """List the deleted items of a space, or restore one.
 
     \b
     Examples:
@@ -157,7 +157,7 @@ def trash(context: click.Context, space: str, as_json: bool) -> None:
 @_space_option
 @json_option
 def list_trash(space: str, as_json: bool) -> None:
-    """List what was deleted and where it was, newest first; what was in a deleted directory comes back with it.
+    """List deleted items with their former paths, newest first. The contents of a directory are restored with it.
 
     \b
     Examples:
@@ -190,13 +190,13 @@ def _list_trash(space: str, as_json: bool) -> None:
 @trash.command("restore")
 @click.argument("what", metavar="ID|PATH")
 @_space_option
-@click.option("--to", "to", metavar="PATH", help="Where to put it: a path in the space, or a directory that is there.")
-@click.option("--name", default="", help="What to call it, where it was.")
+@click.option("--to", "to", metavar="PATH", help="The new path in the space, or an existing directory.")
+@click.option("--name", default="", help="A new name at the former place.")
 def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None:
-    """Bring back what has this ID or PATH in `syncline trash`, or was in a directory there, to where it was.
+    """Restore the item with this ID or PATH in `syncline trash`, or one from a deleted directory, to its former place.
 
-    Directories that were deleted too come back without what else was in them. Where its name is taken, it gets a free
-    one, which is told.
+    Deleted directories above it are made again, without their other contents. If its name is taken, the item gets a
+    free one, which is printed.
 
     \b
     Examples:
@@ -204,7 +204,7 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
       syncline trash restore ID --to "notes (restored).txt"
     """
     if to is not None and name:
-        raise InvalidArgument("--to says what to call it; give it or --name")
+        raise InvalidArgument("--to contains the new name already; give either --to or --name")
     with signed_in() as session:
         where = Space(session, Accounts(session).resolve(space))
         node, was = _in_trash(where, what)
@@ -228,7 +228,7 @@ def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
         found = _only(trashed, what)
         return found.node.id, found.path
     if not is_id:
-        raise InvalidArgument(f"nothing in the trash was {what!r}; see `syncline trash`")
+        raise InvalidArgument(f"nothing in the trash has the id or path {what!r}; `syncline trash` lists what is there")
     return NodeId(bytes.fromhex(what)), None  # a node that was deleted with a directory above has an id too
 
 

@@ -45,7 +45,7 @@ class _Waits:
             if self._waited < _NOTICED_SECONDS or now < self._silent_until:
                 return
             self._silent_until = now + _AGAIN_SECONDS
-        complain(f"going on more slowly, as the service asks: {error}")
+        complain(f"slowing down, as the service asks: {error}")
 
 
 def json_option(command: F) -> F:

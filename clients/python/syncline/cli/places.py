@@ -25,7 +25,7 @@ LOCAL = click.Path(readable=False, path_type=Path)
 
 
 class ChangeRefused(SynclineError):
-    """The service refused the change."""
+    """The service refused the change; look at the space and try again."""
 
     reason = "REFUSED"
     kind = Kind.CONFLICT
@@ -54,7 +54,7 @@ class SpacePath:
         if node is None:
             return ROOT
         if node.kind is not NodeKind.DIRECTORY:
-            raise InvalidArgument(f"{self.text} is not a directory")
+            raise InvalidArgument(f"{self.text} is not a directory; name a directory")
         return node.id
 
     @property
@@ -135,7 +135,7 @@ def file_at(where: SpacePath) -> Node:
     """Return the file or symlink at this path. Raise NoSuchNode or InvalidArgument."""
     node = where.node()
     if node is None or node.content is None:
-        raise InvalidArgument(f"{where.text or 'the root'} is a directory, not a file")
+        raise InvalidArgument(f"{where.text or 'the root'} is a directory; name a file")
     return node
 
 

@@ -31,9 +31,9 @@ def spaces(context: click.Context, as_json: bool) -> None:
 @spaces.command("list")
 @json_option
 def list_spaces(as_json: bool) -> None:
-    """List the spaces that you have a role in, each by the name that is yours to address it.
+    """List the spaces that you have a role in, each under your own name for it.
 
-    That name stays whatever others do. Where it is not what its owners call the space, that is told beside it.
+    Your name for a space never changes. If the owners use another name, it is shown beside yours.
     """
     _list_spaces(as_json)
 
@@ -100,7 +100,7 @@ def members(space: str, as_json: bool) -> None:
 @click.command()
 @click.argument("space")
 @click.argument("email")
-@click.option("--role", type=click.Choice(["viewer", "editor", "owner"]), required=True, help="What they may do.")
+@click.option("--role", type=click.Choice(["viewer", "editor", "owner"]), required=True, help="The role of the member.")
 def share(space: str, email: str, role: str) -> None:
     """Give the account EMAIL a role in SPACE, or change it.
 
@@ -118,10 +118,10 @@ def share(space: str, email: str, role: str) -> None:
 @click.argument("space")
 @click.argument("email")
 def unshare(space: str, email: str) -> None:
-    """Take EMAIL's role in SPACE away; your own, to leave it.
+    """Remove the member EMAIL from SPACE. To leave a space, remove yourself.
 
-    They change nothing more from that moment on. Metadata is closed to them within ten seconds; storage when the
-    credentials that they hold expire, after 15 minutes unless the operator has set up to an hour.
+    A removed member can change nothing from that moment on. Reading metadata ends within ten seconds, reading storage
+    when the member's credentials expire, after 15 minutes unless the operator has set up to an hour.
 
     \b
     Examples:

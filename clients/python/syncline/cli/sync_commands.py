@@ -61,7 +61,7 @@ class _Rate(click.ParamType[int]):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", str(value), re.IGNORECASE)
         rate = int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " ")) if match else 0
         if not LEAST_RATE <= rate <= MOST_RATE:
-            self.fail(f"{value!r} is no rate; write bytes a second, such as 500K or 2M, at least 1K", param, ctx)
+            self.fail(f"{value!r} is not a rate; give bytes per second, such as 500K or 2M, at least 1K", param, ctx)
         return rate
 
 
@@ -151,10 +151,10 @@ def _engine(
 @click.command()
 @directory
 @click.option("--space", metavar="NAME", help="The space to link DIR to on first use; `personal` by default.")
-@click.option("--watch", is_flag=True, help="Go on syncing whenever something changes, until Ctrl-C.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
-@click.option("--allow-mass-delete", is_flag=True, help="Go on even if most files would be deleted.")
-@click.option("--verify", is_flag=True, help="Read every file again, however much it looks like what it was.")
+@click.option("--watch", is_flag=True, help="Keep syncing whenever something changes, until Ctrl-C.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
+@click.option("--allow-mass-delete", is_flag=True, help="Sync even if most files would be deleted.")
+@click.option("--verify", is_flag=True, help="Read every file again, even if its size and times are unchanged.")
 @click.option(
     "--exclude", metavar="PATH", multiple=True, help="Leave this path of DIR alone from now on, on this device."
 )
@@ -183,11 +183,11 @@ def sync(  # noqa: PLR0917 - click passes them by name
 ) -> int:
     """Make DIR and its space the same: changes go both ways, and two edits of one file are both kept.
 
-    What a `.synclineignore` in DIR or below names, in the syntax of `.gitignore`, is not uploaded; nor are droppings
-    such as `.DS_Store`. What is in the space already goes on being synced. --exclude is for this device only, and
-    remembered: what is here of PATH stays here, what is in the space stays there, and neither follows the other.
+    Files that match a `.synclineignore` in DIR or below, in the syntax of `.gitignore`, are not uploaded, nor are
+    files that systems leave behind, such as `.DS_Store`. Files that the space has already are still synced. --exclude
+    is remembered, on this device only: PATH stays as it is on both sides, and neither side follows the other.
 
-    Ends with 4 if some items could not be synced; each is listed with its reason.
+    The exit status is 4 if some items could not be synced; each is listed with its reason.
 
     \b
     Examples:
@@ -240,7 +240,7 @@ def _print_problems(report: Report) -> None:
     for problem in report.problems[:MAX_PROBLEMS_SHOWN]:
         say(f"{problem.path}: {problem.reason}", err=True)
     if (more := len(report.problems) - MAX_PROBLEMS_SHOWN) > 0:
-        complain(f"{more:,} more are not synced; --json tells all")
+        complain(f"{more:,} more are not synced; --json lists all")
 
 
 def _print_plan(report: Report, as_json: bool) -> None:
@@ -309,7 +309,7 @@ def _sync_for_ever(
 
 @click.command()
 @directory
-@click.option("--verify", is_flag=True, help="Read every file, however much it looks like what it was.")
+@click.option("--verify", is_flag=True, help="Read every file, even if its size and times are unchanged.")
 @json_option
 def check(directory: Path, verify: bool, as_json: bool) -> int:
     """Compare the files of DIR with its space by their checksums, and change nothing.
@@ -371,7 +371,7 @@ def status(directory: Path | None, as_json: bool) -> None:
     if not as_json:
         say(f"{folder.root} is linked to {folder.space_name}")
         for path in report.excluded:
-            say(f"{path} is excluded on this device; `--include` takes that back")
+            say(f"{path} is excluded on this device; `--include` syncs it again")
     _print_plan(report, as_json)
 
 

@@ -42,7 +42,7 @@ class NetworkParameter(click.ParamType["IPv4Network | IPv6Network"]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if not network.prefixlen:
-            self.fail(f"{network} would believe everybody; name the address of your proxy", param, ctx)
+            self.fail(f"{network} would trust every client; name the address of your proxy", param, ctx)
         return network
 
 
@@ -51,7 +51,7 @@ class NetworkParameter(click.ParamType["IPv4Network | IPv6Network"]):
 @click.option(
     "--data",
     type=LOCAL,
-    help="Where everything is kept; without it, all is gone afterwards.",
+    help="Directory of all data; without it, everything is lost afterwards.",
 )
 @click.option(
     "--trust-proxy",
@@ -67,11 +67,11 @@ def up(port: int, data: Path | None, proxies: tuple[IPv4Network | IPv6Network, .
 
     Prints `syncline is up: URL` when it serves; Ctrl-C or SIGTERM stops it.
 
-    With a reverse proxy in front of it, all who come by the proxy count as one visitor, and share what one may have,
-    unless --trust-proxy says where the proxy is. Name the address of the proxy only: whoever else calls from there
-    chooses the address that is counted. Only the gateway believes the proxy. The ports of the services count gRPC by
-    the address of the connection; if your proxy forwards gRPC to them, set SYNCLINE_TRUSTED_NETWORKS instead, which
-    holds for the gateway and the services.
+    Behind a reverse proxy, all clients count as one visitor and share the limits of one, unless --trust-proxy names
+    the address of the proxy. Name no other address: any client with a trusted address can choose the address that is
+    counted. Only the gateway trusts the proxy. The ports of the services count gRPC clients by the address of the
+    connection; if your proxy forwards gRPC to them, set SYNCLINE_TRUSTED_NETWORKS instead, which applies to the
+    gateway and the services.
 
     \b
     Examples:
@@ -89,10 +89,11 @@ def up(port: int, data: Path | None, proxies: tuple[IPv4Network | IPv6Network, .
 @click.argument("file", type=LOCAL)
 @json_option
 def backup(directory: Path, file: Path, as_json: bool) -> None:
-    """Copy everything that `syncline up --data DIRECTORY` keeps into FILE, while it runs or not.
+    """Copy the data of `syncline up --data DIRECTORY` to FILE, while it runs or not.
 
-    FILE is a tar archive with a manifest and checksums, and must not be there yet; `-` is stdout. It holds keys and
-    passwords' digests: only you can read it, keep it so. Ends with 4 if bytes were damaged before, which it names.
+    FILE is a tar archive with a manifest and checksums, and must not exist yet; `-` is stdout. It contains keys and
+    digests of passwords: only you can read it, keep it so. The exit status is 4 if some data were damaged before the
+    backup; their files are listed.
 
     \b
     Examples:
@@ -116,10 +117,10 @@ def backup(directory: Path, file: Path, as_json: bool) -> None:
 @click.argument("directory", type=LOCAL)
 @json_option
 def restore_backup(file: Path, directory: Path, as_json: bool) -> None:
-    """Make DIRECTORY, which must be empty or not there, of the backup FILE; `-` is stdin.
+    """Restore the backup FILE to DIRECTORY, which must be empty or missing; `-` is stdin.
 
-    Everything is compared with the checksums of the backup. Devices that have seen newer changes than the backup has
-    keep what they have, and bring it back with their next sync.
+    Everything is compared with the checksums of the backup. Devices that have newer changes than the backup keep them,
+    and upload them again with their next sync.
 
     \b
     Examples:
@@ -157,7 +158,7 @@ def _print(summary: Summary, what: str, began: float, as_json: bool) -> None:
 
 def _warn(summary: Summary) -> None:
     for path in summary.damaged:
-        say(f"damaged before the backup was made: {path}; what it belongs to cannot be downloaded", err=True)
+        say(f"damaged before the backup was made: {path}; files that contain it cannot be downloaded", err=True)
     if summary.damaged:
         raise click.exceptions.Exit(SOME_DAMAGED)
 

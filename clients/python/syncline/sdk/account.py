@@ -58,7 +58,7 @@ class DeviceLink:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """The fate of the objects that a revoked device had made.
+    """The keys and links that ended with a revoked device, and the links that did not.
 
     A list may be shorter than its count if there are very many.
     """

@@ -126,7 +126,7 @@ def _opener(url: str, trust: Trust) -> Any:
             try:
                 host = host_of_url(newurl)
             except ValueError:
-                raise NotSyncline(f"{url} leads to what is no address; check the address") from None
+                raise NotSyncline(f"{url} redirects to something that is no address; check the address") from None
             check_place("it", host, url, tls=newurl.startswith("https:"), trust=trust)
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -156,7 +156,9 @@ def deployment_from_json(document: Any, endpoint: str) -> Deployment:
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise NotSyncline(f"{endpoint} describes itself incompletely ({error}); report this to who runs it") from None
+        raise NotSyncline(
+            f"{endpoint} describes itself incompletely ({error}); report this to whoever runs it"
+        ) from None
 
 
 def deployment_to_json(deployment: Deployment) -> dict[str, Any]:

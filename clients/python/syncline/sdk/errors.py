@@ -27,7 +27,7 @@ class AlreadySignedIn(SynclineError):
 
 
 class AccountUnreadable(SynclineError):
-    """The account file cannot be used."""
+    """The account file cannot be used; move it away and sign in again."""
 
     reason = "ACCOUNT_UNREADABLE"
     kind = Kind.PRECONDITION
@@ -62,7 +62,7 @@ class AmbiguousSpace(SynclineError):
 
 
 class UnexpectedAnswer(SynclineError):
-    """The service answered in a way that this client does not understand."""
+    """The service answered in a way that this client does not understand; update the client."""
 
     reason = "UNEXPECTED_ANSWER"
     kind = Kind.INTERNAL

@@ -34,14 +34,14 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 class ProxyUnusable(SynclineError):
-    """The proxy that a variable names cannot be used."""
+    """The proxy in an environment variable cannot be used; correct or unset the variable."""
 
     reason = "PROXY_UNUSABLE"
     kind = Kind.PRECONDITION
 
 
 class CertificatesUnreadable(SynclineError):
-    """The certificates that a variable names cannot be read."""
+    """The certificates in an environment variable cannot be read; correct or unset the variable."""
 
     reason = "CERTIFICATES_UNREADABLE"
     kind = Kind.PRECONDITION
@@ -100,7 +100,7 @@ def trusted(environment: Environment = os.environ) -> ssl.SSLContext:
             context.load_verify_locations(cadata=own.decode("ascii", "ignore"))
         except ssl.SSLError as error:
             raise CertificatesUnreadable(
-                f"what SSL_CERT_FILE or SSL_CERT_DIR names is damaged ({error.reason})"
+                f"the certificates in SSL_CERT_FILE or SSL_CERT_DIR are damaged ({error.reason}); replace them"
             ) from None
     return context
 
@@ -168,7 +168,10 @@ def _usable(proxy: str, name: str) -> str:
     except ValueError:
         port = 0
     if parts.scheme != "http":
-        raise ProxyUnusable(f"{name} names a proxy of the kind {parts.scheme}; only http://host:port is understood")
+        raise ProxyUnusable(
+            f"{name} names a proxy of the kind {parts.scheme}; only http://host:port is supported; correct it "
+            "or unset it"
+        )
     if not parts.hostname or not port:
         raise ProxyUnusable(f"{name} is not an address like http://proxy.example.com:3128; correct it or unset it")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

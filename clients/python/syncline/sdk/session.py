@@ -234,7 +234,7 @@ class Session:
             with self._file.locked():
                 account = self._file.load()
                 if account is None or account.user != self._account.user:
-                    raise NotSignedIn("this device was signed out meanwhile; run `syncline login`")
+                    raise NotSignedIn("this device has been signed out; run `syncline login`")
                 if account.access_token == refused or not _good(account):
                     tokens = self._new_tokens(account)
                     account = dataclasses.replace(
@@ -295,7 +295,7 @@ def error_of_call(failure: grpc.RpcError) -> SynclineError:
         return error
     if isinstance(failure, grpc.Call):
         return UnexpectedAnswer(
-            f"the service failed ({failure.code().name}: {failure.details()}); try again, and report it if it stays"
+            f"the service failed ({failure.code().name}: {failure.details()}); try again, and report it if it persists"
         )
     return UnexpectedAnswer(f"the call failed ({failure})")
 

@@ -262,7 +262,7 @@ class Space:
                     empty = 0 if page.nodes or page.cursor not in {cursor, b""} else empty + 1
                     if empty > MOST_EMPTY_PAGES:
                         raise UnexpectedAnswer(
-                            "the service goes on telling changes and does not get on; report this to who runs it"
+                            "the service repeats changes without making progress; report this to whoever runs it"
                         )
                     yield ChangesPage(
                         tuple(map(node_from_wire, page.nodes)),
@@ -503,4 +503,6 @@ def _paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
             return
         empty = 0 if at >= 0 else empty + 1
         if token == before or empty > MOST_EMPTY_PAGES:
-            raise UnexpectedAnswer("the service goes on with a listing and does not get on; report this to who runs it")
+            raise UnexpectedAnswer(
+                "the service continues a listing without making progress; report this to whoever runs it"
+            )

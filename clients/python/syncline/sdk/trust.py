@@ -18,7 +18,7 @@ from syncline.model.errors import Kind, SynclineError
 
 
 class NotTrusted(SynclineError):
-    """The endpoint would have secrets sent to a place that its user has not agreed to."""
+    """The endpoint names a place that you have not agreed to send secrets to; check the endpoint."""
 
     reason = "ENDPOINT_NOT_TRUSTED"
     kind = Kind.PRECONDITION
@@ -72,7 +72,7 @@ def check_endpoint(endpoint: str, trust: Trust) -> None:
     parts = urllib.parse.urlsplit(endpoint)
     if parts.scheme == "http" and not trust.http and not is_this_machine(parts.hostname or ""):
         raise NotTrusted(
-            f"{endpoint} is not encrypted: everybody on the way would see your password and files; "
+            f"{endpoint} is not encrypted: everybody on the network path would see your password and files; "
             "use https://, or --allow-http if you know the network"
         )
 
@@ -87,7 +87,7 @@ def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust)
     if not tls:
         if parts.scheme == "https":
             raise NotTrusted(
-                f"{endpoint} says that {what} is reached without TLS; nothing was sent. Report this to who runs it"
+                f"{endpoint} says that {what} is reached without TLS; nothing was sent. Report this to whoever runs it"
             )
         if not trust.http and not is_this_machine(host):
             raise NotTrusted(

@@ -181,7 +181,7 @@ def _locals(  # noqa: PLR0917 - what a check is made of
         if path in hashed:
             yield _Local(path, hashed[path].digest, base_by_path.get(path), ignored)
         else:
-            verdicts.problems.append(Problem(path, "it cannot be read, or changed while it was read"))
+            verdicts.problems.append(Problem(path, "it cannot be read, or changed while it was read; check again"))
 
 
 def _target_digest(entry: ScannedEntry) -> Digest:

@@ -13,14 +13,14 @@ class FolderBusy(SynclineError):
 
 
 class FolderMissing(SynclineError):
-    """The folder does not exist, or is not the one that was synced."""
+    """The folder does not exist, or is not the one that was synced; mount or restore it."""
 
     reason = "FOLDER_MISSING"
     kind = Kind.PRECONDITION
 
 
 class FolderUnreadable(SynclineError):
-    """The folder cannot be read, so that it cannot be identified."""
+    """The folder cannot be read, so that it cannot be identified; fix its permissions."""
 
     reason = "FOLDER_UNREADABLE"
     kind = Kind.PRECONDITION
@@ -34,7 +34,7 @@ class FolderNotLinked(SynclineError):
 
 
 class FolderUnsuitable(SynclineError):
-    """This directory cannot be a synced folder."""
+    """This directory cannot be a synced folder; choose another one."""
 
     reason = "FOLDER_UNSUITABLE"
     kind = Kind.INVALID
@@ -48,32 +48,32 @@ class MountsChanging(SynclineError):
 
 
 class NotExcluded(InvalidArgument):
-    """The path to include is not excluded."""
+    """The path to include is not excluded; `syncline status DIR` lists the exclusions."""
 
 
 class LinkedElsewhere(SynclineError):
-    """The folder is already linked, but in another way."""
+    """The folder is already linked to another space; choose another directory."""
 
     reason = "LINKED_ELSEWHERE"
     kind = Kind.PRECONDITION
 
 
 class TooManyDeletions(SynclineError):
-    """The sync would delete most of the files."""
+    """The sync would delete most of the files; confirm that with --allow-mass-delete."""
 
     reason = "TOO_MANY_DELETIONS"
     kind = Kind.PRECONDITION
 
 
 class StateDamaged(SynclineError):
-    """The folder's state database is damaged."""
+    """The folder's state database is damaged; the next sync makes a new one."""
 
     reason = "STATE_DAMAGED"
     kind = Kind.PRECONDITION
 
 
 class StateUnusable(SynclineError):
-    """The folder's state database cannot be used."""
+    """The folder's state database cannot be used; fix the reason and sync again."""
 
     reason = "STATE_UNUSABLE"
     kind = Kind.PRECONDITION

@@ -320,8 +320,8 @@ class Rounds:
         if self._mirror.went_back:
             self._mirror.went_back = False
             self._report.notices.append(
-                "the space has lost what it had before, as after a restore from a backup; nothing is deleted for that, "
-                "and what this device has of it is added again"
+                "the space has lost earlier changes, as after a restore from a backup; nothing is deleted here, "
+                "and this device uploads again what it still has"
             )
 
     def _note_right(self, right: Right | None, *, refused: bool) -> None:
@@ -408,7 +408,7 @@ class Rounds:
             return prefix + conflict_name(name, self._label, _Taken(self._files, prefix))
 
         for path in rescue(self._files, known, path_for, discard=discard):
-            self._report.notices.append(f"an interrupted sync had moved a file aside; it was given back as {path}")
+            self._report.notices.append(f"an interrupted sync had moved a file aside; it was put back as {path}")
 
 
 class _Taken:

@@ -214,7 +214,10 @@ class _Remarks:
             self._deaf_since = now
         elif now - self._deaf_since > DEAF_SECONDS:
             self._deaf_since = math.inf  # reported
-            self.add(f"not told of what others change ({trouble}); looking every {DEAF_SECONDS:.0f} s meanwhile")
+            self.add(
+                f"notifications of changes are unavailable ({trouble}); looking every {DEAF_SECONDS:.0f} s "
+                "until they work"
+            )
 
     def tell(self) -> None:
         with self._lock:

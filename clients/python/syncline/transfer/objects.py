@@ -338,7 +338,7 @@ def _reading(digest: Digest) -> Iterator[None]:
     except (exceptions.BaseError, StorageRefused) as error:
         status, code = _answer(error)
         if code and s3_error(code, status) in _WITHHELD:
-            raise ObjectWithheld(f"storage does not give object {digest.hex()} ({code})") from None
+            raise ObjectWithheld(f"storage does not return object {digest.hex()} ({code})") from None
         raise
 
 
@@ -457,7 +457,7 @@ def _lasting(said: str, status: int, code: str) -> SynclineError:
         return PermissionDenied(
             f"storage refuses access to this space ({code or status}); your role or device may have changed, try again"
         )
-    return UnexpectedAnswer(f"storage failed ({said}); report it if it stays")
+    return UnexpectedAnswer(f"storage failed ({said}); report it if it persists")
 
 
 def _brief(error: Exception, status: int, code: str) -> str:

@@ -100,7 +100,7 @@ class Ledger:
     def failed_here(self, node: NodeId, error: OSError) -> None:
         """Record that the system refused an operation in the folder."""
         if error.errno == errno.ENOTEMPTY:
-            self.retry(node, "the directory holds things that are not synced; move them away, or delete it yourself")
+            self.retry(node, "the directory contains items that are not synced; move them away, or delete it yourself")
         elif isinstance(error, FileChanged) or error.errno in _PASSING:
             self.retry(node, "changed while syncing; will be scanned again")
         elif error.errno in _NO_ROOM:
@@ -108,7 +108,11 @@ class Ledger:
         elif error.errno in NAME_REFUSED:
             self.problem(node, NAME_REFUSED_REASON)
         elif error.errno == errno.EXDEV:
-            self.problem(node, "belongs on another filesystem than the folder's, where nothing can be put safely")
+            self.problem(
+                node,
+                "belongs on a filesystem other than the folder's, which sync cannot write safely; unmount "
+                "that, or move the item",
+            )
         else:
             why = os.strerror(error.errno) if error.errno else str(error)
             self.problem(node, f"cannot be changed here ({why}); fix that and sync again")

@@ -293,7 +293,7 @@ class LocalApplier:
                 else:
                     suspect = None
                 if content is None:
-                    self._ledger.retry(operation.node, "changed in the space meanwhile; will be looked at again")
+                    self._ledger.retry(operation.node, "changed in the space while syncing; will be synced again")
                 elif self._ledger.mirror.nodes[operation.node].kind is NodeKind.SYMLINK:
                     self._place_link(operation, content)
                 elif (job := self._job(operation, content, suspect)) is not None:

@@ -121,7 +121,7 @@ class RemoteApplier:
         match self._refusal:
             case RightChanged():
                 for node in left:
-                    self._ledger.retry(node, "your right to change the space is a new one; will be looked at again")
+                    self._ledger.retry(node, "your right to change the space has changed; will be planned again")
             case PermissionDenied():
                 self._ledger.refused = True
                 for node in left:
@@ -145,7 +145,7 @@ class RemoteApplier:
         ) and self._ledger.mirror.pull(self._space):
             # A directory is deleted with everything in it, which may include something new that no scan here has seen.
             for operation in operations:
-                self._ledger.retry(operation.node, "the space has changed meanwhile; will be looked at again")
+                self._ledger.retry(operation.node, "the space has changed while syncing; will be planned again")
             return
         for operation in operations:
             self._add_deletion(operation)
@@ -323,7 +323,7 @@ class RemoteApplier:
             return
         if result.verdict in _BLOCKS_GONE:
             ledger.state.forget_blocks()
-        ledger.retry(node, "the space has changed meanwhile; will be looked at again")
+        ledger.retry(node, "the space has changed while syncing; will be planned again")
 
 
 def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: dict[NodeId, BaseNode]) -> None:

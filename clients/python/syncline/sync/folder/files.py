@@ -202,7 +202,7 @@ class Files:
         there, in case this process dies in between.
         """
         if Signature.of(self.stat(path)) != expected:
-            raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
+            raise FileChanged(errno.ESTALE, "the file has changed; it will be scanned again")
         aside = f"{TEMPORARY}/{_OUTGOING}{token}"
         try:
             self.move(path, aside)
@@ -213,7 +213,7 @@ class Files:
             return
         if not same_file(self.stat(aside), expected):
             self.move(aside, path, back=True)
-            raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
+            raise FileChanged(errno.ESTALE, "the file has changed; it will be scanned again")
         self._unlink(aside)
 
     def replace(self, temporary: str, path: str, expected: Signature, *, token: str) -> None:
@@ -221,7 +221,7 @@ class Files:
         in place.
         """
         if Signature.of(self.stat(path)) != expected:
-            raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
+            raise FileChanged(errno.ESTALE, "the file has changed; it will be scanned again")
         aside = f"{TEMPORARY}/{_OUTGOING}{token}"
         self.move(temporary, aside)
         try:
@@ -240,7 +240,7 @@ class Files:
         elif not exchanged:
             self.move(temporary if replaced else aside, path, back=True)
         if not replaced:
-            raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
+            raise FileChanged(errno.ESTALE, "the file has changed; it will be scanned again")
         self._unlink(aside)
 
     def mode(self, *, executable: bool, like: str | None = None) -> int:
@@ -311,7 +311,7 @@ class Files:
         try:
             now = os.fstat(descriptor)
             if not stat.S_ISREG(now.st_mode):
-                raise FileChanged(errno.ESTALE, "it is no regular file any more")
+                raise FileChanged(errno.ESTALE, "it is not a regular file any more; it will be scanned again")
             os.fchmod(descriptor, with_executable(now.st_mode, executable=executable))
         finally:
             os.close(descriptor)

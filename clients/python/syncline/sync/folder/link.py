@@ -215,7 +215,7 @@ def check_suitable(home: Path, directory: Path) -> None:
     if root == real_home or root in real_home.parents:
         raise FolderUnsuitable(f"{root} holds this device's own state ({real_home}); choose another directory")
     if root.exists() and not root.is_dir():
-        raise FolderUnsuitable(f"{root} is not a directory")
+        raise FolderUnsuitable(f"{root} is not a directory; choose a directory")
     if not root.parent.is_dir():
         raise FolderUnsuitable(f"{root.parent} is not there; make it first")
     private = root / PRIVATE

@@ -19,7 +19,7 @@ from syncline.sync.plan.plan import Plan, plan
 from syncline.sync.state.database import State
 from syncline.sync.trees import Problem, path_of, printable
 
-READS_ONLY = "stays here only: your role in this space only lets you read"
+READS_ONLY = "stays here only: your role in this space only lets you read; ask an owner for another one"
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,7 +305,9 @@ class Filters:
         return patterns, _Amount(len(patterns), characters)
 
     def _refuse(self, path: str, why: str) -> None:
-        self.problems.append(Problem(printable(path), f"{why}; nothing new beside it is uploaded until that is mended"))
+        self.problems.append(
+            Problem(printable(path), f"{why}; no new file beside it is uploaded until it is corrected")
+        )
 
 
 def _rules_of(lines: Iterable[str]) -> Rules:

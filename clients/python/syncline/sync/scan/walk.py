@@ -242,7 +242,7 @@ class _Scanner:
             self.found.hidden.append((parent, entry.name))
             return
         except OSError as error:
-            self._problem(path, f"it cannot be looked at ({error.strerror})")
+            self._problem(path, f"it cannot be examined ({error.strerror}); fix that and sync again")
             self.found.hidden.append((parent, entry.name))
             return
         if entry.name != PRIVATE:  # The private directory changes with each sync of its folder.
@@ -279,7 +279,11 @@ class _Scanner:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
             self.found.unsettled = True
         else:
-            self._problem(path, f"the directory cannot be read ({error.strerror}); what is in it was left as it is")
+            self._problem(
+                path,
+                f"the directory cannot be read ({error.strerror}); its contents were left unchanged; fix that "
+                "and sync again",
+            )
 
     def _problem(self, path: str, reason: str) -> None:
         self.found.problems.append(Problem(printable(path), reason))
