@@ -113,11 +113,17 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 def show_harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Escape foreign values for a terminal, so that they cannot start a line or control the terminal. JSON needs no
     escaping.
+
+    A traceback keeps its lines, since an error may repeat such a value: they are indented, and no event is.
     """
     for key, value in event.items():
-        if key != "exception" and isinstance(value, str):
-            event[key] = harmless(value)
+        if isinstance(value, str):
+            event[key] = _indented(value) if key == "exception" else harmless(value)
     return event
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {harmless(line)}" for line in text.split("\n"))
 
 
 def _redacted(key: object, value: Any) -> Any:

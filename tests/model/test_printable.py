@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from syncline.model.printable import harmless, harmless_json, spaced
 
-BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+VARIANTS = [*range(0x180B, 0x180E), 0x180F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
+BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159" + "".join(map(chr, VARIANTS))
 
 
 def steers(character: str) -> bool:
@@ -53,7 +54,17 @@ def steers(character: str) -> bool:
             "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
         ),
         ("\U0001fae8 \u00a0\u3000", "\U0001fae8 \u00a0\u3000"),
+        ("1\ufe0f\u20e3 \u2122\ufe0f \u2709\ufe0e", "1\ufe0f\u20e3 \u2122\ufe0f \u2709\ufe0e"),
+        ("\u845b\U000e0100\u57ce\u5e02", "\u845b\U000e0100\u57ce\u5e02"),
+        ("\u1820\u180b\u1821", "\u1820\u180b\u1821"),
         # No more of it than that.
+        ("a\ufe0f\U000e0154\U000e0155", r"a\ufe0f\U000e0154\U000e0155"),
+        ("\u2764\ufe0f\ufe0f", "\u2764\ufe0f\\ufe0f"),
+        ("\U0001f600\ufe0f\U000e0100\u200d", "\U0001f600\ufe0f\\U000e0100\\u200d"),
+        ("\u845b\U000e0100\U000e0101", "\u845b\U000e0100\\U000e0101"),
+        ("1\ufe0f", r"1\ufe0f"),
+        ("a\u180b", r"a\u180b"),
+        ("x\u2800", r"x\u2800"),
         ("می\u200c\u200c", "می\u200c\\u200c"),
         ("👩\u200d", "👩\\u200d"),
         ("🏴\U000e0068\U000e0069\U000e007f", r"🏴\U000e0068\U000e0069\U000e007f"),
@@ -84,6 +95,8 @@ def test_the_web_app_has_the_same_rule() -> None:
         "می\u200cخ",
         "a\u200db",
         "👩\u200d",
+        "1\ufe0f\u20e3 1\ufe0f \u2764\ufe0f\ufe0f \u2764\ufe0f\u200d\U0001f525",
+        "\u845b\U000e0100\U000e0101 a\ufe00 \u1820\u180b\u180b",
         "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
     ]
     source = Path("gateway/web/printable.js").read_text()

@@ -90,6 +90,18 @@ def test_console_is_for_people(capsys):
     assert "not written" not in out
 
 
+def test_no_error_makes_a_line_or_steers_a_terminal(capsys):
+    logs.configure_logs(fmt="console")
+    try:
+        raise ValueError("no such file: a\n2026-01-01T00:00:00Z [info] forged\x1b]0;owned\x07\U000e0041\r")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    _, *lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("    ") for line in lines)
+    assert any("forged" in line for line in lines)
+    assert "".join(lines).isprintable()
+
+
 @pytest.mark.parametrize("value", ["a\nforged line", "\x1b[31m", "a\u202eb", "\u200b\U000e0041"])
 def test_no_value_makes_a_line_or_steers_a_terminal(capsys, value: str):
     logs.configure_logs(fmt="console")

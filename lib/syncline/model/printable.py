@@ -1,13 +1,16 @@
 """Text that may be shown: names come from others, and must neither steer what shows them nor look like something else.
 
 What Unicode says to be a control character, a format character, a surrogate, private, unassigned, or a separator of
-lines and paragraphs (categories Cc, Cf, Cs, Co, Cn, Zl, Zp) is shown by its number, and so are the few letters and
-marks that are blank. Kept is what ordinary names need:
+lines and paragraphs (categories Cc, Cf, Cs, Co, Cn, Zl, Zp) is shown by its number, and so are the few letters, signs
+and marks that are blank, and variation selectors, any number of which can hide behind one letter. Kept is what ordinary
+names need:
 
-- U+200D in an emoji that is joined of several (families, professions), the three flags of Great Britain that are
-  written in tags, and emoji newer than the tables of this Python: their blocks hold nothing else.
+- U+200D in an emoji that is joined of several (families, professions), one of U+FE0E and U+FE0F after an emoji or in a
+  keycap, the three flags of Great Britain that are written in tags, and emoji newer than the tables of this Python:
+  their blocks hold nothing else.
 - U+200C and U+200D after a letter of the scripts from Arabic to Myanmar, Khmer and Mongolian, where they choose the
   form of letters, as in Persian and Hindi.
+- One variation selector after an ideograph or a Mongolian letter, whose form it chooses, as in many Japanese names.
 - Bytes of a name that are no UTF-8, which Python has as surrogates (PEP 383), where they are letters in encodings of
   one byte.
 
@@ -23,17 +26,29 @@ from collections.abc import Callable
 from typing import Any, Final
 
 _CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_BLANK: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]")
+_BLANK: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159\U000e0100-\U000e01ef]"
+)
 _NEW_EMOJI: Final = range(0x1F000, 0x1FB00)
 
-_EMOJI: Final = "\u00a9\u00ae\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
+_EMOJI: Final = "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
 _JOINING: Final = "\u0620-\u109f\u1780-\u18af"
+_IDEOGRAPHS: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _FLAGS: Final = "|".join(
     "".join(chr(0xE0000 + ord(letter)) for letter in f"{flag}\x7f") for flag in ("gbeng", "gbsct", "gbwls")
 )
 _KEPT: Final = re.compile(
-    f"(?<=[{_EMOJI}])\u200d(?=[{_EMOJI}])|(?<=[{_JOINING}])[\u200c\u200d]|(?<=\U0001f3f4)(?:{_FLAGS})"
-)
+    "|".join((
+        f"(?<=[{_EMOJI}])\u200d(?=[{_EMOJI}])",
+        f"(?<=[{_EMOJI}]\ufe0f)\u200d(?=[{_EMOJI}])",
+        f"(?<=[{_EMOJI}])[\ufe0e\ufe0f]",
+        "(?<=[0-9#*])\ufe0f(?=\u20e3)",
+        f"(?<=[{_JOINING}])[\u200c\u200d]",
+        f"(?<=[{_IDEOGRAPHS}])[\ufe00-\ufe02\U000e0100-\U000e01ef]",
+        "(?<=[\u1820-\u18aa])[\u180b-\u180d\u180f]",
+        f"(?<=\U0001f3f4)(?:{_FLAGS})",
+    ))
+)  # fmt: skip
 
 _SHORT: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _BYTES: Final = range(0xDC80, 0xDD00)
