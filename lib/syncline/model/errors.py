@@ -7,6 +7,7 @@ status and an HTTP status.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from enum import Enum
@@ -70,11 +71,16 @@ class SynclineError(Exception):
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """The seconds to wait before the same call is repeated; None if waiting alone does not help."""
+        """The seconds to wait before the same call is repeated; None if waiting alone does not help.
+
+        A detail that is no number of seconds says nothing, since a hostile service could name one that adds up to
+        nothing however often it is waited for.
+        """
         try:
-            return float(self.details[RETRY_AFTER])
+            told = float(self.details[RETRY_AFTER])
         except (KeyError, ValueError):
             return self.pause_seconds
+        return told if math.isfinite(told) and told >= 0 else self.pause_seconds
 
     @property
     def slow_down_seconds(self) -> float | None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 
 # The package ships stubs but no py.typed marker.
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
@@ -22,6 +23,8 @@ from syncline.rpc.context import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
     from typing import Never
+
+_Detail = TypeVar("_Detail", bound=Message)
 
 DOMAIN = "syncline"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -174,26 +177,24 @@ def rpc_errors() -> Iterator[None]:
         raise known from error
 
 
-def _details(trailers: Any) -> Iterator[Any]:
-    """Yield the details of the google.rpc.Status in the trailers."""
+def _details(trailers: Any, kind: type[_Detail]) -> Iterator[_Detail]:
+    """Yield the details of this kind in the google.rpc.Status in the trailers, without damaged ones."""
     for key, value in trailers:
         if key == DETAILS_KEY:
-            yield from status_pb2.Status.FromString(value).details
+            with suppress(DecodeError):
+                for packed in status_pb2.Status.FromString(value).details:
+                    detail = kind()
+                    if packed.Unpack(detail):
+                        yield detail
 
 
 def _error_info(trailers: Any) -> error_details_pb2.ErrorInfo | None:
-    for detail in _details(trailers):
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info) and info.domain == DOMAIN:
-            return info
-    return None
+    return next((info for info in _details(trailers, error_details_pb2.ErrorInfo) if info.domain == DOMAIN), None)
 
 
 def _retry_seconds(trailers: Any) -> float | None:
-    for detail in _details(trailers):
-        retry = error_details_pb2.RetryInfo()
-        if detail.Unpack(retry):
-            return float(retry.retry_delay.ToMilliseconds()) / 1000
+    for retry in _details(trailers, error_details_pb2.RetryInfo):
+        return float(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
     return None
 
 

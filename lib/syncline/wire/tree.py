@@ -35,6 +35,17 @@ PUT_AGAIN: Final = frozenset(verdict.value for verdict in SealVerdict if verdict
 """Verdicts on objects that do not exist, or that were removed: the right bytes can be uploaded again."""
 
 
+MAX_NUMBER: Final = (1 << 63) - 1
+"""The largest number that is taken from the wire: databases of either end have 64 bits with a sign."""
+
+
+def number_from_wire(number: int, *, what: str) -> int:
+    """Return a number that a database holds. Raise InvalidArgument, with `what` as the field, for a larger one."""
+    if number > MAX_NUMBER:
+        raise InvalidArgument(f"{what} must be at most {MAX_NUMBER}", field=what)
+    return number
+
+
 def digest_from_wire(raw: bytes, *, what: str) -> Digest:
     """Return a SHA-256 from the wire. Raise InvalidArgument, with `what` as the field, if it is missing or not 32 bytes
     long.
@@ -98,7 +109,7 @@ def content_to_wire(content: Content) -> journal_pb2.Content:
 def content_from_wire(pb: journal_pb2.Content) -> Content:
     return Content(
         digest=digest_from_wire(pb.digest, what="content.digest"),
-        size=pb.size,
+        size=number_from_wire(pb.size, what="content.size"),
         mtime_ns=pb.mtime_ns,
         executable=pb.executable,
         manifest=manifest_from_wire(pb.manifest) if pb.HasField("manifest") else EMPTY_MANIFEST,
@@ -131,9 +142,9 @@ def node_from_wire(pb: journal_pb2.Node) -> Node:
         parent=node_id_from_wire(pb.parent, what="node.parent"),
         name=pb.name,
         kind=kind_from_wire(pb.kind),
-        version=pb.version,
+        version=number_from_wire(pb.version, what="node.version"),
         content=content_from_wire(pb.content) if pb.HasField("content") else None,
-        seq=pb.seq,
+        seq=number_from_wire(pb.seq, what="node.seq"),
         deleted_at_ms=pb.deleted_at_ms,
         user=pb.user_id,
         device=pb.device_id,

@@ -56,6 +56,8 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.refreshes = 0
         self.issued = 0
         self.credentials_lifetime_ms = 3_600_000
+        self.credentials: dict[str, Any] = {}
+        """Fields of the answer of IssueCredentials that are to be otherwise."""
         self.refresh_seconds = 0.0
         self.refresh_refusals: list[SynclineError] = []
         self.methods: list[str] = []
@@ -209,15 +211,16 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.check(context)
         self.requests.append(request)
         self.issued += 1
-        return auth_pb2.IssueCredentialsResponse(
-            access_key_id=f"key {self.issued}",
-            secret_access_key="secret",
-            session_token="token",
-            expires_at_ms=int(time.time() * 1000) + self.ahead_ms + self.credentials_lifetime_ms,
-            expires_in_ms=self.credentials_lifetime_ms,
-            bucket="bucket",
-            key_prefix=f"spaces/{request.space_id}/objects/",
-        )
+        issued: dict[str, Any] = {
+            "access_key_id": f"key {self.issued}",
+            "secret_access_key": "secret",
+            "session_token": "token",
+            "expires_at_ms": int(time.time() * 1000) + self.ahead_ms + self.credentials_lifetime_ms,
+            "expires_in_ms": self.credentials_lifetime_ms,
+            "bucket": "bucket",
+            "key_prefix": f"spaces/{request.space_id}/objects/",
+        }
+        return auth_pb2.IssueCredentialsResponse(**issued | self.credentials)
 
 
 @dataclass

@@ -1,7 +1,10 @@
+# ruff: noqa: N802 - rpcs have the names of the contract
+
 from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
 
 from syncline.auth.v1 import auth_pb2
@@ -10,10 +13,11 @@ from syncline.model.errors import AccountExists, DeviceRevoked, InvalidArgument,
 from syncline.model.identifiers import DeviceId, SpaceId, new_text_id
 from syncline.sdk.account import Accounts, sign_in, sign_up
 from syncline.sdk.account_file import AccountFile
-from syncline.sdk.errors import AlreadySignedIn, AmbiguousSpace, EndpointUnreachable
+from syncline.sdk.errors import AlreadySignedIn, AmbiguousSpace, EndpointUnreachable, UnexpectedAnswer
+from syncline.sdk.pages import MAX_EMPTY_PAGES
 from syncline.sdk.session import Session
 from tests.clients.sdk.conftest import enter
-from tests.clients.sdk.servicers import PASSWORD, PERSONAL, USER, Running
+from tests.clients.sdk.servicers import PASSWORD, PERSONAL, USER, Auth, Running, running
 
 
 def test_signing_up_signs_in(services: Running, home: Path) -> None:
@@ -130,3 +134,34 @@ def test_roles_and_modes_are_those_of_the_wire() -> None:
         name.removeprefix("MAIL_MODE_"): value for name, value in notify_pb2.MailMode.items() if value
     }
     assert SpaceId(PERSONAL)
+
+
+class Endless(Auth):
+    """A service whose listings have no end."""
+
+    token = "the same"
+
+    def ListSpaces(
+        self, request: auth_pb2.ListSpacesRequest, context: grpc.ServicerContext
+    ) -> auth_pb2.ListSpacesResponse:
+        self.requests.append(request)
+        return auth_pb2.ListSpacesResponse(next_page_token=self.token or new_text_id())
+
+
+@pytest.mark.parametrize(("token", "pages"), [("the same", 2), ("", MAX_EMPTY_PAGES + 1)])
+def test_a_listing_of_spaces_without_an_end_is_given_up(home: Path, token: str, pages: int) -> None:
+    auth = Endless()  # type: ignore[abstract]  # the generated stubs are stricter than the classes
+    auth.token = token
+    with (
+        running(auth=auth) as services,
+        enter(services, home) as session,
+        pytest.raises(UnexpectedAnswer, match="without making progress"),
+    ):
+        Accounts(session).spaces()
+    assert len(auth.requests) == pages
+
+
+def test_a_role_that_the_contract_does_not_have_is_refused_in_words(services: Running, session: Session) -> None:
+    services.auth.spaces.append(auth_pb2.Space(space_id=new_text_id(), name="odd", role=99))  # type: ignore[arg-type]
+    with pytest.raises(UnexpectedAnswer, match="does not understand"):
+        Accounts(session).spaces()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from syncline.model.accounts import Access
 from syncline.model.identifiers import SpaceId, new_text_id
 from syncline.sdk.account import Accounts
 from syncline.sdk.credentials import SpaceCredentials, issue
+from syncline.sdk.errors import UnexpectedAnswer
 from syncline.sdk.requests import Counts, RequestCounts
 from syncline.sdk.session import Session
 from tests.clients.sdk.conftest import enter
@@ -91,3 +93,21 @@ def test_counts_of_many_threads_add_up() -> None:
     for thread in threads:
         thread.join()
     assert requests.counts() == Counts(4000, 8000, 12_000, 16_000, 20_000)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"session_token": "a\r\nx-amz-acl: public-read"},
+        {"key_prefix": "spaces/\0"},
+        {"access_key_id": "k" * 10_000},
+        {"expires_at_ms": 1 << 62},
+        {"expires_in_ms": 1 << 62},
+    ],
+)
+def test_credentials_with_which_nothing_can_be_signed_are_refused_in_words(
+    services: Running, session: Session, broken: dict[str, Any]
+) -> None:
+    services.auth.credentials = broken
+    with pytest.raises(UnexpectedAnswer, match="does not understand"):
+        issue(session, SPACE, Access.READ)

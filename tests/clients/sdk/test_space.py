@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,14 @@ from syncline.model.tree import (
     Version,
 )
 from syncline.model.verdicts import Difference, SealVerdict, Verdict
+from syncline.rpc.errors import DETAILS_KEY
+from syncline.sdk import pages
 from syncline.sdk import session as session_module
 from syncline.sdk import space as space_module
 from syncline.sdk.errors import UnexpectedAnswer
+from syncline.sdk.pages import MAX_EMPTY_PAGES
 from syncline.sdk.right import Right
-from syncline.sdk.space import MOST_EMPTY_PAGES, ChangesPage, Declaration, Form, Located, PackEntries, Space, SpaceState
+from syncline.sdk.space import ChangesPage, Declaration, Form, Located, PackEntries, Space, SpaceState
 from syncline.wire.tree import mutation_from_wire, node_to_wire, result_to_wire, version_to_wire
 from tests.clients.sdk.conftest import enter
 from tests.clients.sdk.servicers import Auth, Running, refuse, running
@@ -61,6 +65,10 @@ def node(number: int, *, name: str = "", seq: int = 0) -> Node:
     content = Content(digest(number), number, 7, manifest=Manifest(digest(number), (number,)))
     node_id = NodeId(number.to_bytes(16, "big"))
     return Node(node_id, ROOT, name or f"file {number}", NodeKind.FILE, 1, content, seq, 0, "u", "d", 3)
+
+
+def sized(size: int) -> Node:
+    return replace(node(1), content=Content(digest(1), size, 7))
 
 
 class Metadata(metadata_pb2_grpc.MetadataServiceServicer):
@@ -273,6 +281,31 @@ def test_what_was_waited_for_a_rate_leaves_the_patience_for_other_limits(
     metadata.answers["SealObjects"] = seal
     assert space.seal([Declaration(digest(1), 10)]) == [SealVerdict.SEALED]
     assert len(metadata.asked) == 12
+
+
+@pytest.mark.parametrize("told", ["-1e9", "-inf", "nan", "inf", "soon"])
+def test_a_time_that_is_none_is_not_waited_for(metadata: Metadata, space: Space, told: str) -> None:
+    def seal(request: metadata_pb2.SealObjectsRequest) -> metadata_pb2.SealObjectsResponse:
+        raise Busy(retry_after_seconds=told)
+
+    metadata.answers["SealObjects"] = seal
+    with pytest.raises(SynclineError, match="come back"):
+        space.seal([Declaration(digest(1), 10)])
+    assert len(metadata.asked) == 1
+
+
+def test_details_of_an_error_that_are_none_are_no_details(metadata: Metadata, home: Path) -> None:
+    class Damaged(metadata_pb2_grpc.MetadataServiceServicer):
+        def GetSpace(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - an rpc
+            context.set_trailing_metadata(((DETAILS_KEY, b"\xff\xff\xff"),))
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no")
+
+    with (
+        running(metadata=Damaged()) as services,  # type: ignore[abstract]  # as above
+        enter(services, home) as session,
+        pytest.raises(UnexpectedAnswer, match="FAILED_PRECONDITION"),
+    ):
+        Space(session, SPACE).get_space()
 
 
 def test_a_limit_that_waiting_does_not_help_against_is_told_at_once(metadata: Metadata, space: Space) -> None:
@@ -810,7 +843,7 @@ def test_a_listing_of_empty_pages_ends(metadata: Metadata, space: Space) -> None
     )
     with pytest.raises(UnexpectedAnswer, match="without making progress"):
         list(space.list_nodes())
-    assert len(metadata.asked) == MOST_EMPTY_PAGES + 1
+    assert len(metadata.asked) == MAX_EMPTY_PAGES + 1
 
 
 def test_changes_that_do_not_get_on_end(metadata: Metadata, space: Space) -> None:
@@ -820,4 +853,113 @@ def test_changes_that_do_not_get_on_end(metadata: Metadata, space: Space) -> Non
 
     metadata.answers["ListChanges"] = changes
     with pytest.raises(UnexpectedAnswer, match="without making progress"):
+        list(space.changes())
+
+
+def test_changes_whose_cursors_go_forth_and_back_end(metadata: Metadata, space: Space) -> None:
+    told = itertools.count()
+
+    def changes(_: metadata_pb2.ListChangesRequest) -> Iterator[metadata_pb2.ListChangesResponse]:
+        for number in told:
+            yield metadata_pb2.ListChangesResponse(cursor=b"here" if number % 2 else b"there", seq=number % 2)
+
+    metadata.answers["ListChanges"] = changes
+    with pytest.raises(UnexpectedAnswer, match="without making progress"):
+        list(space.changes())
+
+
+def test_streams_that_break_off_after_each_cursor_end(metadata: Metadata, space: Space) -> None:
+    def changes(_: metadata_pb2.ListChangesRequest) -> Iterator[metadata_pb2.ListChangesResponse]:
+        yield metadata_pb2.ListChangesResponse(cursor=b"here" if len(metadata.asked) % 2 else b"there")
+
+    metadata.answers["ListChanges"] = changes
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pages, "MAX_EMPTY_PAGES", 3)
+        with pytest.raises(UnexpectedAnswer, match="without making progress"):
+            list(space.changes())
+    assert len(metadata.asked) == 4
+
+
+def test_changes_that_say_again_and_again_that_they_are_complete_end(metadata: Metadata, space: Space) -> None:
+    def changes(_: metadata_pb2.ListChangesRequest) -> Iterator[metadata_pb2.ListChangesResponse]:
+        while True:
+            yield metadata_pb2.ListChangesResponse(cursor=b"here", complete=True)
+
+    metadata.answers["ListChanges"] = changes
+    with pytest.raises(UnexpectedAnswer, match="without making progress"):
+        list(space.changes())
+
+
+def test_a_listing_and_changes_without_an_end_are_given_up(
+    metadata: Metadata, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "MAX_LISTED_ITEMS", 1000)
+    same = node_to_wire(node(1))
+
+    def changes(_: metadata_pb2.ListChangesRequest) -> Iterator[metadata_pb2.ListChangesResponse]:
+        for number in itertools.count(1):
+            yield metadata_pb2.ListChangesResponse(nodes=[same] * 100, cursor=str(number).encode(), seq=number)
+
+    metadata.answers["ListChanges"] = changes
+    with pytest.raises(UnexpectedAnswer, match="without making progress"):
+        list(space.changes())
+    metadata.answers["ListNodes"] = lambda _: metadata_pb2.ListNodesResponse(
+        nodes=[same] * 100, next_page_token=f"page {len(metadata.asked)}"
+    )
+    before = len(metadata.asked)
+    with pytest.raises(UnexpectedAnswer, match="without making progress"):
+        list(space.list_nodes())
+    assert len(metadata.asked) - before == 11
+
+
+# ---- answers that the contract does not have
+
+
+def test_answers_that_no_service_gives_are_refused_in_words(metadata: Metadata, space: Space) -> None:
+    nameless = journal_pb2.Node(name="without ids")
+    metadata.answers = {
+        "FindMissingObjects": lambda _: metadata_pb2.FindMissingObjectsResponse(missing=[7]),
+        "SealObjects": lambda _: metadata_pb2.SealObjectsResponse(),
+        "CommitChanges": lambda _: metadata_pb2.CommitChangesResponse(seq=1),
+        "RestoreVersion": lambda _: metadata_pb2.RestoreVersionResponse(
+            result=journal_pb2.MutationResult(verdict=99)  # type: ignore[arg-type]
+        ),
+        "GetNode": lambda _: metadata_pb2.GetNodeResponse(node=nameless),
+        "ListNodes": lambda _: metadata_pb2.ListNodesResponse(nodes=[nameless]),
+        "ListTrash": lambda _: metadata_pb2.ListTrashResponse(nodes=[node_to_wire(node(1))], paths=["a", "b"]),
+        "ListChanges": lambda _: iter([metadata_pb2.ListChangesResponse(nodes=[nameless], complete=True)]),
+        "CheckVersions": lambda _: iter(
+            [metadata_pb2.CheckVersionsResponse(indexes=[5], differences=[metadata_pb2.DIFFERENCE_CONTENT])]
+        ),
+    }
+    asking: list[Callable[[], Any]] = [
+        lambda: space.find_missing([digest(1)]),
+        lambda: space.seal([Declaration(digest(1), 1)]),
+        lambda: space.commit([DeleteNode(NodeId(b"n" * 16), 1)], REQUEST),
+        lambda: space.restore_version(NodeId(b"n" * 16), 1, 1, REQUEST),
+        lambda: space.get_node("a"),
+        lambda: list(space.list_nodes()),
+        lambda: list(space.trash()),
+        lambda: list(space.changes()),
+        lambda: list(space.check_versions([("a", digest(1))])),
+    ]
+    for ask in asking:
+        with pytest.raises(UnexpectedAnswer, match="does not understand"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        metadata_pb2.ListChangesResponse(seq=1 << 63),
+        metadata_pb2.ListChangesResponse(nodes=[node_to_wire(node(1, seq=1 << 63))]),
+        metadata_pb2.ListChangesResponse(nodes=[node_to_wire(replace(node(1), version=1 << 63))]),
+        metadata_pb2.ListChangesResponse(nodes=[node_to_wire(sized(1 << 63))]),
+    ],
+)
+def test_numbers_that_no_database_holds_are_refused_in_words(
+    metadata: Metadata, space: Space, page: metadata_pb2.ListChangesResponse
+) -> None:
+    metadata.answers["ListChanges"] = lambda _: iter([page])
+    with pytest.raises(UnexpectedAnswer, match="must be at most"):
         list(space.changes())

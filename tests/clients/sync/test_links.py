@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from syncline.model.tree import Content, Node
 from syncline.sync.apply.links import leads_out
 from syncline.sync.ports import Wanted
 from syncline.transfer.below import open_below
 from syncline.transfer.jobs import UploadJob
 from syncline.transfer.read import FileReader, NotRead
-from tests.clients.sync.fakes import Device
+from tests.clients.sync.fakes import Device, FakeSpace, NeverCrash, Page, link_content
 from tests.clients.sync.test_scenarios import settled, sync
 
 
@@ -101,3 +104,30 @@ def test_no_directory_on_the_way_is_a_link(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         os.close(open_below(root, root / "d" / "e" / "new", os.O_WRONLY | os.O_CREAT))
     assert [path.name for path in outside.iterdir()] == ["f"]
+
+
+class Lying(FakeSpace):
+    """Tells another target of each link than its version has."""
+
+    lie: Content
+
+    def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[Page]:
+        for page in super().changes(cursor, fresh_right=fresh_right):
+            yield replace(page, nodes=tuple(map(self._other, page.nodes)))
+
+    def _other(self, node: Node) -> Node:
+        if node.content is None or not node.content.target:
+            return node
+        return replace(node, content=self.lie)
+
+
+@pytest.mark.parametrize("lie", [link_content("nul\0"), replace(link_content("elsewhere"), target="/etc/passwd")])
+def test_a_target_that_is_not_what_its_version_says_is_no_link(one: Device, lie: Content) -> None:
+    one.space.put("link", None, target="elsewhere")
+    one.space.put("good", b"x")
+    port = Lying(one.space, NeverCrash(), [])
+    port.lie = lie
+    report = one.sync(space=port)
+    assert [problem.path for problem in report.problems] == ["link"]
+    assert "not what its version says" in report.problems[0].reason
+    assert one.tree() == {"good": b"x"}

@@ -54,8 +54,11 @@ def json_option(command: F) -> F:
 
 
 def moment(milliseconds: int) -> str:
-    """Return a time in this device's time zone, for people."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Return a time in this device's time zone, for people. A service may name a time that no calendar has."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "at no known time"
 
 
 def size(count: float) -> str:

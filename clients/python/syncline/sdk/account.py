@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -17,9 +17,12 @@ from syncline.model.names import normalize
 from syncline.notify.v1 import notify_pb2
 from syncline.sdk import account_file, discovery
 from syncline.sdk.account_file import AccountFile
-from syncline.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace
+from syncline.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace, understood
+from syncline.sdk.pages import paged
 from syncline.sdk.session import Session, Stubs, by_our_clock, error_of_call
 from syncline.sdk.trust import NO_FURTHER, Trust
+
+Item = TypeVar("Item")
 
 PERSONAL = "personal"
 """The name of every personal space."""
@@ -205,8 +208,11 @@ class Accounts:
 
     def devices(self) -> list[Device]:
         """Return the user's devices, newest first."""
-        pages = self._pages(lambda stubs: stubs.auth.ListDevices, auth_pb2.ListDevicesRequest())
-        return [self._device(pb) for page in pages for pb in page.devices]
+        return self._listed(
+            lambda stubs: stubs.auth.ListDevices,
+            auth_pb2.ListDevicesRequest(),
+            lambda page: map(self._device, page.devices),
+        )
 
     def _device(self, pb: auth_pb2.Device) -> Device:
         return Device(
@@ -238,36 +244,44 @@ class Accounts:
 
     def spaces(self) -> list[Grant]:
         """Return the spaces that the user has a grant in, the personal one first."""
-        pages = self._pages(lambda stubs: stubs.auth.ListSpaces, auth_pb2.ListSpacesRequest())
-        return [_grant(pb) for page in pages for pb in page.spaces]
+        return self._listed(
+            lambda stubs: stubs.auth.ListSpaces, auth_pb2.ListSpacesRequest(), lambda page: map(_grant, page.spaces)
+        )
 
     def create_space(self, name: str) -> Grant:
         request = auth_pb2.CreateSpaceRequest(request_id=new_request_id(), name=name)
-        return _grant(self._session.call(lambda stubs: stubs.auth.CreateSpace, request).space)
+        answer = self._session.call(lambda stubs: stubs.auth.CreateSpace, request)
+        with understood():
+            return _grant(answer.space)
 
     def members(self, space: SpaceId) -> list[Member]:
         """Return all members of a space, in the order of the service. Raise NoSuchSpace if the caller is no member of
         it.
         """
         request = auth_pb2.ListMembersRequest(space_id=space)
-        pages = self._pages(lambda stubs: stubs.auth.ListMembers, request)
-        return [_member(pb) for page in pages for pb in page.members]
+        return self._listed(lambda stubs: stubs.auth.ListMembers, request, lambda page: map(_member, page.members))
 
-    def _pages(self, method: Callable[[Stubs], Any], request: Any) -> Iterator[Any]:
-        """Yield all pages of a listing."""
-        while True:
-            page = self._session.call(method, request)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+    def _listed(
+        self, method: Callable[[Stubs], Any], request: Any, items: Callable[[Any], Iterable[Item]]
+    ) -> list[Item]:
+        """Return the items of all pages of a listing. Raise UnexpectedAnswer for a listing that does not get on."""
+
+        def page(token: str) -> tuple[list[Item], str]:
+            request.page_token = token
+            answer = self._session.call(method, request)
+            with understood():
+                return list(items(answer)), answer.next_page_token
+
+        return list(paged(page))
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
         """Set a member's role. Raise NoSuchSpace, NoSuchAccount, PermissionDenied or LastOwner."""
         request = auth_pb2.SetMemberRequest(
             request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)
         )
-        return _member(self._session.call(lambda stubs: stubs.auth.SetMember, request).member)
+        answer = self._session.call(lambda stubs: stubs.auth.SetMember, request)
+        with understood():
+            return _member(answer.member)
 
     def remove_member(self, space: SpaceId, email: str) -> None:
         """Remove a member. Raise the errors of `set_member`."""
@@ -307,13 +321,17 @@ class Accounts:
 
     def mail_mode(self, space: SpaceId) -> MailMode:
         request = notify_pb2.GetPreferenceRequest(space_id=space)
-        return MailMode(self._session.call(lambda stubs: stubs.notify.GetPreference, request).mode)
+        answer = self._session.call(lambda stubs: stubs.notify.GetPreference, request)
+        with understood():
+            return MailMode(answer.mode)
 
     def set_mail_mode(self, space: SpaceId, mode: MailMode) -> MailMode:
         request = notify_pb2.SetPreferenceRequest(
             request_id=new_request_id(), space_id=space, mode=notify_pb2.MailMode.ValueType(mode.value)
         )
-        return MailMode(self._session.call(lambda stubs: stubs.notify.SetPreference, request).mode)
+        answer = self._session.call(lambda stubs: stubs.notify.SetPreference, request)
+        with understood():
+            return MailMode(answer.mode)
 
 
 def _letters(name: str) -> str:

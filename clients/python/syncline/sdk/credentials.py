@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
 
 from syncline.auth.v1 import auth_pb2
 from syncline.model.accounts import Access
 from syncline.model.identifiers import SpaceId
+from syncline.sdk.errors import understood
 from syncline.sdk.session import Session, by_our_clock
 
 RENEW_MS = 5 * 60_000
 """Credentials that expire within this time, in milliseconds, are renewed."""
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{0,8192}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,16 @@ class SpaceCredentials:
 
 
 def issue(session: Session, space: SpaceId, access: Access) -> S3Credentials:
-    """Request credentials from auth."""
+    """Request credentials from auth. Raise UnexpectedAnswer for credentials that cannot sign a request."""
     request = auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.Access.ValueType(access.value))
     issued = session.call(lambda stubs: stubs.auth.IssueCredentials, request)
+    ours_until_ms = by_our_clock(issued.expires_at_ms, issued.expires_in_ms)
+    with understood():
+        for part in (issued.access_key_id, issued.secret_access_key, issued.session_token, issued.key_prefix):
+            if _HEADER_VALUE.fullmatch(part) is None:
+                raise ValueError("credentials that no header can hold")
+        for moment_ms in (issued.expires_at_ms, ours_until_ms):
+            datetime.fromtimestamp(moment_ms / 1000, UTC)
     return S3Credentials(
         issued.access_key_id,
         issued.secret_access_key,
@@ -69,5 +81,5 @@ def issue(session: Session, space: SpaceId, access: Access) -> S3Credentials:
         issued.expires_at_ms,
         issued.bucket,
         issued.key_prefix,
-        by_our_clock(issued.expires_at_ms, issued.expires_in_ms),
+        ours_until_ms,
     )

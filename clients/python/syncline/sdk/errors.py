@@ -4,9 +4,11 @@ services.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from syncline.model.errors import Kind, SynclineError
+from syncline.model.errors import InvalidArgument, Kind, SynclineError
 
 CANDIDATES: Final = 10
 """Maximum number of candidates that an error about an ambiguous name lists."""
@@ -30,6 +32,13 @@ class AccountUnreadable(SynclineError):
     """The account file cannot be used; move it away and sign in again."""
 
     reason = "ACCOUNT_UNREADABLE"
+    kind = Kind.PRECONDITION
+
+
+class HomeNotPrivate(SynclineError):
+    """Others of this machine can change what is in the directory in which the device keeps its state."""
+
+    reason = "HOME_NOT_PRIVATE"
     kind = Kind.PRECONDITION
 
 
@@ -66,3 +75,15 @@ class UnexpectedAnswer(SynclineError):
 
     reason = "UNEXPECTED_ANSWER"
     kind = Kind.INTERNAL
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Read an answer within the block. Raise UnexpectedAnswer if a part of the answer is none that the contract has."""
+    try:
+        yield
+    except (ValueError, IndexError, InvalidArgument) as error:
+        raise UnexpectedAnswer(
+            f"the service answers what this client does not understand ({error}); update the client, or report this "
+            "to who runs the service"
+        ) from error

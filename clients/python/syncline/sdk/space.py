@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.blocks import DIGEST_BYTES, Digest
@@ -17,19 +17,16 @@ from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceI
 from syncline.model.limits import MAX_FIND, MAX_SEAL, SEAL_READ_BYTES
 from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
 from syncline.model.verdicts import Difference, SealVerdict
-from syncline.sdk.errors import UnexpectedAnswer
+from syncline.sdk.errors import understood
+from syncline.sdk.pages import Progress, paged
 from syncline.sdk.right import Right
 from syncline.sdk.session import PATIENCE_SECONDS, Session, Stubs
 from syncline.sdk.streams import Broken, Stream, StreamCall
 from syncline.sdk.watch import Watch
-from syncline.wire.tree import mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
-
-T = TypeVar("T")
+from syncline.wire.tree import mutation_to_wire, node_from_wire, number_from_wire, result_from_wire, version_from_wire
 
 MAX_SEAL_BYTES = 2 * 1024 * 1024
 """Maximum serialised size of the declarations in one SealObjects call, in bytes. A server accepts 4 MiB."""
-MOST_EMPTY_PAGES = 1000
-"""Maximum number of consecutive empty pages: a hostile service could send them for ever."""
 SEAL_TIMEOUT_SECONDS = 120.0
 """Deadline of a SealObjects call in seconds; the service reads packs before it answers."""
 COMMIT_TIMEOUT_SECONDS = 60.0
@@ -185,7 +182,8 @@ class Space:
             batch = objects[at : at + MAX_FIND]
             request = metadata_pb2.FindMissingObjectsRequest(space_id=self.id, objects=b"".join(batch))
             answer = self.session.call(lambda stubs: stubs.metadata.FindMissingObjects, request)
-            missing.update(batch[index] for index in answer.missing)
+            with understood():
+                missing.update(batch[index] for index in answer.missing)
         return missing
 
     def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
@@ -194,7 +192,8 @@ class Space:
         for batch in _seal_batches(objects):
             request = metadata_pb2.SealObjectsRequest(space_id=self.id, objects=batch)
             answer = self.session.call(lambda stubs: stubs.metadata.SealObjects, request, timeout=SEAL_TIMEOUT_SECONDS)
-            verdicts.extend(map(SealVerdict, answer.verdicts))
+            with understood():
+                verdicts.extend(SealVerdict(verdict) for _, verdict in zip(batch, answer.verdicts, strict=True))
         return verdicts
 
     # ---- changes ----
@@ -212,7 +211,9 @@ class Space:
             writes_since_ms=right.writes_since_ms if right is not None else None,
         )
         answer = self.session.call(lambda stubs: stubs.metadata.CommitChanges, request, timeout=COMMIT_TIMEOUT_SECONDS)
-        return Committed(answer.seq, tuple(map(result_from_wire, answer.results)))
+        with understood():
+            results = tuple(result_from_wire(result) for _, result in zip(mutations, answer.results, strict=True))
+        return Committed(answer.seq, results)
 
     def restore_version(self, node: NodeId, version: int, base_version: int, request_id: RequestId) -> Restored:
         """Make an older version's content the newest version. Safe to repeat with the same id."""
@@ -220,7 +221,8 @@ class Space:
             space_id=self.id, request_id=request_id, node=node, version=version, base_version=base_version
         )
         answer = self.session.call(lambda stubs: stubs.metadata.RestoreVersion, request)
-        return Restored(answer.seq, result_from_wire(answer.result))
+        with understood():
+            return Restored(answer.seq, result_from_wire(answer.result))
 
     def restore_node(
         self, node: NodeId, request_id: RequestId, *, name: str = "", path: str | None = None
@@ -234,7 +236,8 @@ class Space:
             space_id=self.id, request_id=request_id, node=node, name=name, path=path, make_way=True
         )
         answer = self.session.call(lambda stubs: stubs.metadata.RestoreNode, request)
-        return BroughtBack(result_from_wire(answer.result), answer.path)
+        with understood():
+            return BroughtBack(result_from_wire(answer.result), answer.path)
 
     # ---- reads ----
 
@@ -247,6 +250,7 @@ class Space:
         """
         again = False  # Pages without a cursor were yielded and will be sent again.
         breaks = 0
+        progress = Progress("a stream of changes")
         while True:
             request = metadata_pb2.ListChangesRequest(space_id=self.id, cursor=cursor, fresh_right=fresh_right)
             stream: Stream[metadata_pb2.ListChangesResponse] = Stream(
@@ -256,19 +260,17 @@ class Space:
                 complete=lambda page: page.complete,
             )
             listing = False
-            empty = 0
             try:
                 for page in stream:
-                    empty = 0 if page.nodes or page.cursor not in {cursor, b""} else empty + 1
-                    if empty > MOST_EMPTY_PAGES:
-                        raise UnexpectedAnswer(
-                            "the service repeats changes without making progress; report this to whoever runs it"
-                        )
+                    progress.page(len(page.nodes))
+                    with understood():
+                        nodes = tuple(map(node_from_wire, page.nodes))
+                        seq = number_from_wire(page.seq, what="seq")
                     yield ChangesPage(
-                        tuple(map(node_from_wire, page.nodes)),
+                        nodes,
                         page.cursor,
                         page.reset or again,
-                        page.seq,
+                        seq,
                         Right(page.read_only, page.writes_since_ms),
                     )
                     again = False
@@ -312,7 +314,8 @@ class Space:
             else metadata_pb2.GetNodeRequest(space_id=self.id, node=selector)
         )
         answer = self.session.call(lambda stubs: stubs.metadata.GetNode, request)
-        return Located(node_from_wire(answer.node), answer.path, answer.seq)
+        with understood():
+            return Located(node_from_wire(answer.node), answer.path, answer.seq)
 
     def list_nodes(self, parent: NodeId = ROOT) -> Iterator[Node]:
         """Yield the live children of a directory by name. Raise NoSuchNode."""
@@ -320,9 +323,10 @@ class Space:
         def page(token: str) -> tuple[Iterable[Node], str]:
             request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent, page_token=token)
             answer = self.session.call(lambda stubs: stubs.metadata.ListNodes, request)
-            return map(node_from_wire, answer.nodes), answer.next_page_token
+            with understood():
+                return list(map(node_from_wire, answer.nodes)), answer.next_page_token
 
-        return _paged(page)
+        return paged(page)
 
     def versions(self, node: NodeId) -> Iterator[Version]:
         """Yield the versions of a file (deleted or not), newest first. Raise NoSuchNode."""
@@ -330,9 +334,10 @@ class Space:
         def page(token: str) -> tuple[Iterable[Version], str]:
             request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node, page_token=token)
             answer = self.session.call(lambda stubs: stubs.metadata.ListVersions, request)
-            return map(version_from_wire, answer.versions), answer.next_page_token
+            with understood():
+                return list(map(version_from_wire, answer.versions)), answer.next_page_token
 
-        return _paged(page)
+        return paged(page)
 
     def trash(self, path: str = "") -> Iterator[Trashed]:
         """Yield the nodes that were deleted themselves, by id. With a path, yield only the former nodes at that path,
@@ -344,9 +349,11 @@ class Space:
             answer = self.session.call(lambda stubs: stubs.metadata.ListTrash, request)
             # A service of the preceding release sends no paths.
             paths = answer.paths or [node.name for node in answer.nodes]
-            return map(Trashed, map(node_from_wire, answer.nodes), paths), answer.next_page_token
+            with understood():
+                trashed = [Trashed(node_from_wire(node), was) for node, was in zip(answer.nodes, paths, strict=True)]
+            return trashed, answer.next_page_token
 
-        return _paged(page)
+        return paged(page)
 
     def watch(self) -> Watch:
         """Return a watch of the doorbells of this space."""
@@ -446,18 +453,19 @@ class _CheckStream:
 
 def _checked(batch: _Batch, answer: metadata_pb2.CheckVersionsResponse) -> Checked:
     differing = []
-    for i, (index, difference) in enumerate(zip(answer.indexes, answer.differences, strict=True)):
-        node = answer.node_ids[i * ID_BYTES : (i + 1) * ID_BYTES]
-        digest = answer.digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
-        differing.append(
-            Differing(
-                batch.names[index],
-                Difference(difference),
-                NodeId(node) if any(node) else None,
-                answer.versions[i],
-                Digest(digest) if any(digest) else None,
+    with understood():
+        for i, (index, difference) in enumerate(zip(answer.indexes, answer.differences, strict=True)):
+            node = answer.node_ids[i * ID_BYTES : (i + 1) * ID_BYTES]
+            digest = answer.digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
+            differing.append(
+                Differing(
+                    batch.names[index],
+                    Difference(difference),
+                    NodeId(node) if any(node) else None,
+                    answer.versions[i],
+                    Digest(digest) if any(digest) else None,
+                )
             )
-        )
     return Checked(answer.seq, len(batch.names), tuple(differing))
 
 
@@ -488,21 +496,3 @@ def _declaration_to_wire(declaration: Declaration) -> metadata_pb2.ObjectDeclara
         case Form.BLOCK:
             pass
     return pb
-
-
-def _paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
-    token = ""
-    empty = 0
-    while True:
-        before = token
-        items, token = page(token)
-        at = -1
-        for at, item in enumerate(items):  # noqa: B007 - read below
-            yield item
-        if not token:
-            return
-        empty = 0 if at >= 0 else empty + 1
-        if token == before or empty > MOST_EMPTY_PAGES:
-            raise UnexpectedAnswer(
-                "the service continues a listing without making progress; report this to whoever runs it"
-            )

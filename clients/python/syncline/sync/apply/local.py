@@ -418,6 +418,9 @@ class LocalApplier:
         return True
 
     def _place_link(self, operation: Write, content: Content) -> None:
+        if "\0" in content.target or target_digest(content.target) != content.digest:
+            self._ledger.problem(operation.node, "is a link whose target is not what its version says")
+            return
         temporary = self._files.incoming(_token(operation.node))
         try:
             self._files.discard(temporary)

@@ -1,0 +1,63 @@
+"""Listings page by page, none of them without an end, whatever the service says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
+
+from syncline.sdk.errors import UnexpectedAnswer
+
+T = TypeVar("T")
+
+MAX_EMPTY_PAGES: Final = 1000
+"""Empty pages of one listing, or of one pull of changes, after which a client gives up: a hostile service could send
+them for ever.
+"""
+MAX_LISTED_ITEMS: Final = 10_000_000
+"""Items of one listing, or states of nodes in one pull of changes, after which a client gives up. A space may have a
+million nodes unless its operator has allowed more.
+"""
+
+
+class Progress:
+    """Counts the pages of one listing, or of one pull, and the items on them."""
+
+    def __init__(self, what: str) -> None:
+        """`what` is what is listed, as an error calls it."""
+        self._what = what
+        self._items = 0
+        self._empty = 0
+
+    def page(self, items: int) -> None:
+        """Count a page with so many items. Raise UnexpectedAnswer if there were too many pages or items."""
+        self._items += items
+        self._empty += not items
+        if self._empty > MAX_EMPTY_PAGES or self._items > MAX_LISTED_ITEMS:
+            raise self.stuck()
+
+    def stuck(self) -> UnexpectedAnswer:
+        """Return the error of a listing that has no end."""
+        return UnexpectedAnswer(
+            f"the service continues {self._what} without making progress; report this to whoever runs it"
+        )
+
+
+def paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
+    """The items of all pages. `page` returns those of the page with a token, and the next token, empty after the last.
+
+    Raise UnexpectedAnswer for a listing that does not get on.
+    """
+    progress = Progress("a listing")
+    token = ""
+    while True:
+        before = token
+        items, token = page(token)
+        count = 0
+        for item in items:
+            count += 1
+            yield item
+        if not token:
+            return
+        progress.page(count)
+        if token == before:
+            raise progress.stuck()
