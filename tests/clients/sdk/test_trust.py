@@ -16,7 +16,7 @@ from syncline.sdk import account
 from syncline.sdk.account_file import AccountFile, _account, _document
 from syncline.sdk.discovery import deployment_from_json, discover
 from syncline.sdk.errors import NotSyncline
-from syncline.sdk.trust import NO_FURTHER, NotTrusted, Trust, check_endpoint, check_place, host_of_target
+from syncline.sdk.trust import NO_FURTHER, NotTrusted, Trust, check_endpoint, check_place, host_of_target, host_of_url
 from tests.clients.sdk.servicers import http
 from tests.clients.sdk.test_account_file import ACCOUNT
 from tests.clients.sdk.test_discovery import DOCUMENT
@@ -141,6 +141,33 @@ def test_what_an_endpoint_says_is_checked_before_anything_is_sent(tmp_path: Path
 def test_a_part_of_an_address_cannot_make_another_address(path: str, value: str) -> None:
     with pytest.raises(NotSyncline):
         deployment_from_json(changed(path, value), HTTPS)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        # A parser of addresses as browsers have it, which obstore has too, ends the host at the backslash.
+        "https://evil.org\\.files.example.com",
+        "https://evil.org\\@files.example.com",
+        "https://files.example.com@evil.org",
+        "https://evil.org%2f.files.example.com",
+        "https://evil.org\t.files.example.com",
+        "https://evil.org\u3002files.example.com",
+        "https://files.\u0435xample.com",
+        "https://files.example.com:99999",
+        "https://files.example.com:443@evil.org/",
+        "https://[::1",
+        "https://",
+        "//files.example.com",
+    ],
+)
+def test_a_place_that_parsers_read_differently_is_no_address(place: str) -> None:
+    with pytest.raises(ValueError, match="is not an address"):
+        host_of_url(place)
+    with pytest.raises(NotSyncline, match="describes itself incompletely"):
+        deployment_from_json(changed("s3.endpoint", place), HTTPS)
+    with pytest.raises(NotSyncline, match="is not an address"):
+        discover(place)
 
 
 def test_tls_is_only_what_says_true() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,10 +70,14 @@ def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEO
 
 
 def normalize_endpoint(endpoint: str) -> str:
-    """Return the endpoint without a trailing slash. Raise NotSyncline if it is no http or https URL."""
-    parts = urllib.parse.urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise NotSyncline(f"{endpoint!r} is not an address like https://files.example.com; check it")
+    """Return the endpoint without a trailing slash. Raise NotSyncline if it is no http or https URL of a host alone."""
+    try:
+        host_of_url(endpoint)
+    except ValueError:
+        raise NotSyncline(
+            f"{endpoint!r} is not an address like https://files.example.com; check it. It names no user, and a name "
+            "with other letters is written as xn--..."
+        ) from None
     return endpoint.rstrip("/")
 
 
