@@ -89,7 +89,7 @@ async def run_container(*, listen_on: str, name: str, data: Path, services: Path
     handout = Handout(services)
     handout.withdraw()
     with ExitStack() as opened:
-        directory = opened.enter_context(data_directory(data))
+        directory = opened.enter_context(data_directory(data, volume=True))
         output = opened.enter_context(Output(directory.logs, terminal=sys.stderr))
         async with _serving(directory, output, listen_on, name) as (supervisor, aws):
             resources = await deploy_embedded(aws)

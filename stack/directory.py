@@ -16,6 +16,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,14 +93,21 @@ class DataDirectory:
 
 
 @contextmanager
-def data_directory(path: Path) -> Iterator[DataDirectory]:
+def data_directory(path: Path, *, volume: bool = False) -> Iterator[DataDirectory]:
     """Create `path` if necessary, lock it and generate what is missing.
+
+    A `volume` of containers may belong to anybody; else the directory has to be ours or root's, since others could
+    exchange the secrets in one of theirs.
 
     Raise DataDirectoryInUse if it is already locked, StackError if it cannot be used, or its disk is full.
     """
     try:
         check_restored(path)
         path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        found = path.stat()
+        if found.st_mode & stat.S_ISVTX or not (volume or found.st_uid in {os.geteuid(), 0}):
+            whose = "is shared with" if found.st_mode & stat.S_ISVTX else "belongs to"
+            raise StackError(f"{path} {whose} other users of this machine; name a directory of your own")
         if (free := shutil.disk_usage(path).free) < LEAST_FREE_BYTES:
             raise StackError(
                 f"{path} is on a disk that is full: {free:,} bytes are free, and {LEAST_FREE_BYTES:,} are needed to "
@@ -114,7 +122,7 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
         except BlockingIOError:
             holder = os.read(lock, 20).decode().strip() or "unknown"
             raise DataDirectoryInUse(f"{path} is in use by another `syncline up` (process {holder})") from None
-        # another user may own the directory, as with a container volume
+        # root may own the directory, or another user a container volume
         with contextlib.suppress(PermissionError):
             path.chmod(PRIVATE_DIRECTORY)
         os.truncate(lock, 0)

@@ -332,6 +332,31 @@ def test_the_data_directory_is_for_one_stack(tmp_path: Path) -> None:
         pass
 
 
+SOMEBODY_ELSE = 12_345
+
+
+def test_a_directory_of_somebody_else_is_no_data_directory(tmp_path: Path) -> None:
+    """Such as one with a name that can be guessed, where everybody may make directories."""
+    if os.geteuid():
+        pytest.skip("only root gives directories away")
+    theirs = tmp_path / "data"
+    theirs.mkdir()
+    os.chown(theirs, SOMEBODY_ELSE, -1)
+    with pytest.raises(StackError, match="belongs to other users"), data_directory(theirs):
+        pass
+    assert not list(theirs.iterdir())
+    with data_directory(theirs, volume=True):
+        pass
+
+
+def test_a_directory_that_everybody_shares_is_no_data_directory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(StackError, match="is shared with other users"), data_directory(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
 def test_a_file_is_no_data_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StackError, match="cannot be used as the data directory"), data_directory(tmp_path / "file"):

@@ -10,7 +10,7 @@ import pytest
 from syncline.sdk import account_file
 from syncline.sdk.account_file import AccountFile, StoredAccount
 from syncline.sdk.discovery import Deployment, Service, StorageAddress
-from syncline.sdk.errors import AccountUnreadable
+from syncline.sdk.errors import AccountUnreadable, HomeNotPrivate
 
 ACCOUNT = StoredAccount(
     endpoint="https://files.example.com",
@@ -114,6 +114,49 @@ def test_nobody_else_of_the_machine_can_hold_the_lock(home: Path) -> None:
     lock.touch(mode=0o644)
     with AccountFile(home).locked():
         assert lock.stat().st_mode & 0o077 == 0
+
+
+SOMEBODY_ELSE = 12_345
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o777])
+def test_a_home_that_somebody_else_has_made_is_not_used(home: Path, mode: int) -> None:
+    """Such as one with a name that can be guessed, where everybody may make directories."""
+    if os.geteuid():
+        pytest.skip("only root gives directories away")
+    home.mkdir()
+    home.chmod(mode)
+    os.chown(home, SOMEBODY_ELSE, -1)
+    file = AccountFile(home)
+    with pytest.raises(HomeNotPrivate, match="belongs to another user"):
+        file.load()
+    with pytest.raises(HomeNotPrivate, match="belongs to another user"), file.locked():
+        pass
+    with pytest.raises(HomeNotPrivate, match="belongs to another user"):
+        file.save(ACCOUNT)
+    assert not list(home.iterdir())
+
+
+def test_a_home_to_which_everybody_may_write_is_not_used(home: Path) -> None:
+    home.mkdir()
+    home.chmod(0o1777)
+    with pytest.raises(HomeNotPrivate, match="everybody"):
+        AccountFile(home).save(ACCOUNT)
+    assert not list(home.iterdir())
+    home.chmod(0o775)
+    AccountFile(home).save(ACCOUNT)
+    assert AccountFile(home).load() == ACCOUNT
+
+
+def test_tokens_are_written_into_no_file_that_was_there(home: Path) -> None:
+    home.mkdir(mode=0o700)
+    waiting = home / "account.json.tmp"
+    waiting.touch()
+    waiting.chmod(0o666)
+    with waiting.open("rb") as held:
+        AccountFile(home).save(ACCOUNT)
+        assert held.read() == b""
+    assert (home / "account.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_one_at_a_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

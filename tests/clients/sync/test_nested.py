@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncline.model.identifiers import SpaceId
-from syncline.sync.errors import LinkedElsewhere
+from syncline.sync.errors import FolderNotLinked, LinkedElsewhere
 from syncline.sync.folder.link import find_folder, link_folder
 from syncline.sync.ports import Wanted
 from syncline.sync.trees import new_local_id, transit_name
@@ -260,3 +260,37 @@ def test_a_directory_of_a_synced_folder_cannot_be_linked(one: Device, base: Path
             link_folder(home, directory, one.space.id, "personal")
     with pytest.raises(LinkedElsewhere, match="another SYNCLINE_HOME or device"):
         within(one, ".", one.space)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device", "link to a marker", "directory", "endless"])
+def test_what_others_put_into_the_place_of_a_marker_is_not_waited_for(one: Device, base: Path, kind: str) -> None:
+    """Other users can do so in a directory above the folder to which everybody may write."""
+    assert one.folder
+    marker = base / ".syncline" / "folder"
+    marker.parent.mkdir()
+    match kind:
+        case "pipe":
+            os.mkfifo(marker)
+        case "link to a device":
+            marker.symlink_to("/dev/zero")
+        case "link to a marker":
+            marker.symlink_to(one.root / ".syncline" / "folder")
+        case "directory":
+            marker.mkdir()
+        case "endless":
+            marker.touch()
+            os.truncate(marker, 1 << 40)
+    assert find_folder(one.home, one.root / "a").root == one.root
+    (base / "elsewhere").mkdir()
+    with pytest.raises(FolderNotLinked):
+        find_folder(one.home, base / "elsewhere")
+
+
+def test_a_marker_is_written_through_no_link(one: Device, base: Path) -> None:
+    victim = base / "victim"
+    victim.write_text("as it was")
+    (one.root / ".syncline").mkdir(parents=True)
+    (one.root / ".syncline" / "folder.new").symlink_to(victim)
+    assert one.folder
+    assert victim.read_text() == "as it was"
+    assert (one.root / ".syncline" / "folder").stat().st_size

@@ -1024,6 +1024,25 @@ def test_nobody_else_of_the_machine_can_hold_the_lock_of_a_folder(one: Device) -
     assert lock.stat().st_mode & 0o077 == 0
 
 
+def test_what_comes_in_is_on_its_way_where_nobody_else_may_enter(one: Device, two: Device) -> None:
+    """A file may belong into a directory of its owner alone, and has its permissions before it is there."""
+    agreed({"private": None}, one, two)
+    (two.root / "private").chmod(0o700)
+    one.write("private/file", b"x")
+    sync(one)
+    (two.root / ".syncline").chmod(0o777)  # Older versions made them so for some umasks.
+    (two.root / ".syncline" / "tmp").chmod(0o777)
+    modes: list[int] = []
+
+    def look(name: str) -> None:
+        if name == "flush":
+            modes.extend((two.root / path).stat().st_mode & 0o777 for path in (".syncline", ".syncline/tmp"))
+
+    two.sync(look)
+    assert (two.root / "private/file").read_bytes() == b"x"
+    assert modes[:2] == [0o755, 0o700]
+
+
 def test_two_processes_on_a_root(one: Device) -> None:
     one.write("a", b"a")
     with one.folder.locked(), pytest.raises(FolderBusy):

@@ -16,6 +16,7 @@ from typing import Any
 
 from syncline.sdk.discovery import Deployment, deployment_from_json, deployment_to_json
 from syncline.sdk.errors import AccountUnreadable, NotSyncline
+from syncline.sdk.home import check_private
 from syncline.sdk.trust import NO_FURTHER, Trust
 
 FILE_VERSION = 1
@@ -46,9 +47,10 @@ class AccountFile:
         self.path = home / "account.json"
 
     def load(self) -> StoredAccount | None:
-        """Return the account; None if the device is not signed in. Raise AccountUnreadable, and leave the file as it
-        is.
+        """Return the account; None if the device is not signed in. Raise HomeNotPrivate; AccountUnreadable, and leave
+        the file as it is.
         """
+        check_private(self.path.parent)
         try:
             text = self.path.read_bytes()
         except FileNotFoundError:
@@ -63,10 +65,11 @@ class AccountFile:
             ) from None
 
     def save(self, account: StoredAccount) -> None:
-        """Replace the file durably; only the user can read it. The caller holds `locked()`."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path.with_name("account.json.tmp")  # the file of a killed process is overwritten
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        """Replace the file durably; only the user can read it. The caller holds `locked()`. Raise HomeNotPrivate."""
+        self._make_home()
+        temporary = self.path.with_name("account.json.tmp")
+        temporary.unlink(missing_ok=True)  # A killed process may have left one, or somebody else have put one there.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(json.dumps(_document(account), indent=2).encode() + b"\n")
@@ -87,11 +90,11 @@ class AccountFile:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the file's lock against other processes. Raise AccountUnreadable if another process does not release
-        it.
+        it, HomeNotPrivate.
         """
         from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed while the access token is good
 
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_home()
         path = self.path.with_name("account.lock")
         with suppress(OSError):  # Earlier versions let other users of the machine open this file, and so hold the lock.
             path.chmod(0o600)
@@ -104,6 +107,10 @@ class AccountFile:
             yield
         finally:
             lock.release()
+
+    def _make_home(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_private(self.path.parent)
 
     def _sync_directory(self) -> None:
         directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+
+from syncline.sdk.errors import HomeNotPrivate
 
 
 def default_home() -> Path:
@@ -13,3 +16,24 @@ def default_home() -> Path:
     import platformdirs  # noqa: PLC0415 - imported only where nothing else says it
 
     return Path(platformdirs.user_data_dir("syncline", appauthor=False))
+
+
+def check_private(home: Path) -> None:
+    """Raise HomeNotPrivate if somebody else of this machine can exchange what is in `home`, which need not exist.
+
+    In a directory that everybody may write to, such as the one for temporary files, somebody else may have made it.
+    """
+    try:
+        found = home.stat()
+    except OSError:
+        return  # The code that uses the home next says what is wrong.
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise HomeNotPrivate(
+            f"{home} belongs to another user of this machine, who could exchange what this device keeps there; "
+            "name another directory in SYNCLINE_HOME"
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise HomeNotPrivate(
+            f"everybody on this machine may write to {home}, and could exchange what this device keeps there; "
+            "name another directory in SYNCLINE_HOME, or take that right away (chmod o-w)"
+        )

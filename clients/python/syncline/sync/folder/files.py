@@ -28,6 +28,8 @@ from syncline.transfer.jobs import Signature
 
 PRIVATE = ".syncline"
 """The client's own directory in a synced folder."""
+PRIVATE_MODE = 0o755
+"""The most that others may do with it: they see whose folder it is."""
 TEMPORARY = f"{PRIVATE}/tmp"  # noqa: S108 - in the folder, not the system's
 _INCOMING = "new-"
 _OUTGOING = "old-"
@@ -319,11 +321,21 @@ class Files:
     # ---- temporary files ----
 
     def prepare(self) -> None:
-        """Make the client's own directories. Raise NotADirectoryError if another entry has one of their names."""
-        for path in (PRIVATE, TEMPORARY):
+        """Make the client's own directories. Raise NotADirectoryError if another entry has one of their names.
+
+        A file that comes in may belong into a directory that others cannot enter, so they cannot enter this one either.
+        """
+        for path, permissions in ((PRIVATE, PRIVATE_MODE), (TEMPORARY, 0o700)):
             with contextlib.suppress(FileExistsError):
                 self.make_directory(path)
-        os.close(self.open_directory(TEMPORARY))
+            descriptor = self.open_directory(path)
+            try:
+                mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+                if mode & 0o777 & ~permissions:
+                    with contextlib.suppress(OSError):  # a filesystem without permissions, or somebody else's
+                        os.fchmod(descriptor, mode & (permissions | ~0o777))
+            finally:
+                os.close(descriptor)
 
     @staticmethod
     def incoming(token: str) -> str:

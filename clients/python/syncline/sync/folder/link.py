@@ -8,9 +8,11 @@ second along to another place.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,9 +30,11 @@ from syncline.sync.errors import (
     FolderUnsuitable,
     LinkedElsewhere,
 )
-from syncline.sync.folder.files import PRIVATE
+from syncline.sync.folder.files import PRIVATE, PRIVATE_MODE
 
 MARKER = f"{PRIVATE}/folder"
+MAX_MARKER_BYTES = 4096
+"""Bytes of a marker that are read; one of ours has a hundred."""
 _FOLDERS = "folders"
 _LINK = "link.json"
 _UNFINISHED = ".new"
@@ -190,7 +194,7 @@ def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) ->
     missing = [place for place in (private, root) if not place.exists()]
     try:
         root.mkdir(exist_ok=True)
-        private.mkdir(exist_ok=True)
+        private.mkdir(mode=PRIVATE_MODE, exist_ok=True)
         # The marker is written last: a link without a marker is refused with a text that says what to do, a marker
         # without a link is not.
         folder.state.mkdir(mode=0o700, parents=True)
@@ -254,7 +258,7 @@ def relation(marker: bytes, folder: Folder) -> Relation:
 def _marked(root: Path) -> str | None:
     """Return the id in a directory's marker; None if there is no valid one. Raise FolderUnreadable."""
     try:
-        document = json.loads((root / MARKER).read_bytes())
+        document = json.loads(_read_marker(root / MARKER))
         return parse_text_id(document["folder"], what="folder")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
@@ -262,6 +266,25 @@ def _marked(root: Path) -> str | None:
         raise FolderUnreadable(f"{root} cannot be read ({error.strerror}: {error.filename})") from None
     except (ValueError, KeyError, TypeError, InvalidArgument):
         return None
+
+
+def _read_marker(path: Path) -> bytes:
+    """Read a marker, which anybody may have put there who may write to a directory above a folder.
+
+    Raise OSError. Raise ValueError for a symlink, a pipe, a device or anything else that is no file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.ENODEV}:
+            raise ValueError(f"{path} is no file") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path} is no file")
+        return os.read(descriptor, MAX_MARKER_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _is_marked(root: Path, identifier: str | None = None) -> bool:
@@ -311,7 +334,9 @@ def _write(path: Path, text: str) -> None:
     """Replace a file as a whole, durably."""
     temporary = path.with_name(f"{path.name}{_UNFINISHED}")
     try:
-        with temporary.open("w") as file:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with os.fdopen(descriptor, "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -11,11 +11,10 @@ from collections.abc import Iterable
 
 from syncline.model.names import normalize
 from syncline.sync.folder.files import PRIVATE, Files
-from syncline.sync.folder.link import MARKER, Folder, Relation, relation
+from syncline.sync.folder.link import MARKER, MAX_MARKER_BYTES, Folder, Relation, relation
 from syncline.sync.scan.walk import Scan
 from syncline.sync.trees import Problem, printable
 
-_MARKER_BYTES = 4096
 _LINKED = (
     "is linked to the same space by itself, and therefore left alone here; sync one of the two, or remove "
     f"{PRIVATE} in it if it is not synced any more"
@@ -48,7 +47,7 @@ def nested(folder: Folder, files: Files, scanned: Scan, excluded: Iterable[str] 
 def _problem(folder: Folder, files: Files, path: str) -> str | None:
     try:
         with os.fdopen(files.open_file(f"{path}/{MARKER}"), "rb") as marker:
-            related = relation(marker.read(_MARKER_BYTES), folder)
+            related = relation(marker.read(MAX_MARKER_BYTES), folder)
         if related is Relation.SAME_FOLDER:
             return _MOUNTED if os.path.samestat(files.stat(path), files.stat("")) else _COPIED
     except OSError:
