@@ -16,7 +16,9 @@ _COMPRESSED: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2"
 _UNKNOWN: Final = "application/octet-stream"
 
 _PDF: Final = "application/pdf"
-_IN_A_VIEWER: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; object-src 'self'"
+_IN_A_VIEWER: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; object-src 'self'; frame-ancestors 'self'"
+)
 _SHOWN: Final = frozenset(
     {
         *(f"audio/{name}" for name in ("aac", "flac", "mp4", "mpeg", "ogg", "opus", "wav", "webm", "x-wav", "x-aac")),

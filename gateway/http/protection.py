@@ -1,5 +1,5 @@
-"""Security headers that every answer has: private answers are not cached, media types are not guessed, TLS is
-enforced.
+"""Security headers that every answer has: private answers are not cached, media types are not guessed, nothing runs in
+an answer or is embedded by other sites, addresses are sent to nobody, TLS is enforced.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.identity.address import OwnAddress
 
-ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-"""Default headers of answers. Pages and contents set no-cache instead, since clients revalidate them by ETag; public
-keys and discovery may be cached for a while.
+ALWAYS: Final = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+}
+"""Default headers of answers. Pages and contents set no-cache instead, since clients revalidate them by ETag, and have
+policies of their own; public keys and discovery may be cached for a while.
 """
 
 

@@ -30,7 +30,7 @@ let preview = null;
 let shown = "";
 let order = { by: "name", down: false };
 
-router.on(here, () => ({ title: "", element: app }));
+router.on("/l/:token", () => ({ title: "", element: app }));
 router.addEventListener("change", () => void show().catch(failed));
 addEventListener("unhandledrejection", (event) => complain(event.reason));
 

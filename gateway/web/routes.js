@@ -28,25 +28,37 @@ export class Routes {
   /**
    * The route of a path.
    * @param {string} path as the address has it, encoded
-   * @returns {{params: Params, make: M} | null} null for a path that leads nowhere
+   * @returns {{params: Params, make: M} | null} null for a path that leads nowhere, as one of which a part is no text
    */
   find(path) {
     for (const { pattern, names, make } of this.#routes) {
       const found = pattern.exec(path);
-      if (found) return { params: Object.fromEntries(names.map((name, i) => [name, decodeURIComponent(found[i + 1])])), make };
+      if (!found) continue;
+      const params = names.map((name, i) => [name, decoded(found[i + 1])]);
+      return params.some(([, value]) => value === null) ? null : { params: Object.fromEntries(params), make };
     }
     return null;
   }
 }
 
+/** @param {string} part @returns {string | null} null if it is no text */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}
+
 /**
- * @param {string} path
+ * @param {string} path of which all but the names stands for itself
  * @returns {Pattern}
  */
 function patternOf(path) {
   /** @type {string[]} */
   const names = [];
-  const source = path.replaceAll(/:(\w+)/g, (_, name) => {
+  const source = path.replaceAll(/:(\w+)|[\\^$.*+?()[\]{}|]/g, (literal, name) => {
+    if (!name) return `\\${literal}`;
     names.push(name);
     return "([^/]+)";
   });

@@ -466,6 +466,30 @@ async def test_nothing_is_guessed_and_nothing_private_is_stored(world, target, s
     assert answer.headers["strict-transport-security"] is None
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/healthz",
+        "/v1/spaces",
+        "/nothing",
+        "/dav/",
+        "/openapi.json",
+        "/.well-known/syncline",
+        "/.well-known/jwks.json",
+        "/",
+        "/web/app.js",
+    ],
+)
+async def test_nothing_runs_in_an_answer_or_is_taken_into_pages_of_others(world, target):
+    answer = await world.ask(target)
+    (policy,) = answer.headers.get_all("content-security-policy")
+    assert policy.startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers.get_all("cross-origin-resource-policy") == ["same-origin"]
+    assert answer.headers.get_all("referrer-policy") == ["no-referrer"]
+
+
 @pytest.mark.parametrize("target", ["/", "/web/app.js", "/openapi.json", "/.well-known/syncline"])
 async def test_what_is_the_same_for_everybody_is_sent_once(world, target):
     first, again = await world.ask(target), await world.ask(target)

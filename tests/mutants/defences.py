@@ -1851,8 +1851,8 @@ MUTANTS = (
     Mutant(
         "private answers are stored",
         "gateway/http/protection.py",
-        'ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}',
-        'ALWAYS: Final = {"x-content-type-options": "nosniff"}',
+        '    "cache-control": "no-store",\n',
+        "",
         (
             "tests/gateway/test_http.py::test_nothing_is_guessed_and_nothing_private_is_stored",
             "tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",
@@ -1861,9 +1861,16 @@ MUTANTS = (
     Mutant(
         "types of answers are guessed",
         "gateway/http/protection.py",
-        'ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}',
-        'ALWAYS: Final = {"cache-control": "no-store"}',
+        '    "x-content-type-options": "nosniff",\n',
+        "",
         ("tests/gateway/test_http.py::test_nothing_is_guessed_and_nothing_private_is_stored",),
+    ),
+    Mutant(
+        "pages of others show answers",
+        "gateway/http/protection.py",
+        """    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",\n""",
+        "",
+        ("tests/gateway/test_http.py::test_nothing_runs_in_an_answer_or_is_taken_into_pages_of_others",),
     ),
     Mutant(
         "browsers that came by TLS may come without",

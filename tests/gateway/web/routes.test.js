@@ -31,3 +31,17 @@ test("an address that leads nowhere has no route", () => {
   }
   assert.equal(routes.matches("/s/abc"), true);
 });
+
+test("an address of which a part is no text leads nowhere", () => {
+  assert.equal(routes.find("/s/%ff"), null);
+  assert.equal(routes.find("/s/abc/%E0%A4%A"), null);
+});
+
+test("what is no name in a route stands for itself, whatever a pattern would make of it", () => {
+  const literal = /** @type {Routes<string>} */ (new Routes());
+  literal.add("/l/(a+)+$[b]", "odd");
+  assert.equal(literal.matches("/l/(a+)+$[b]"), true);
+  assert.equal(literal.matches("/l/aab"), false);
+  literal.add("/docs.html", "docs");
+  assert.equal(literal.matches("/docsxhtml"), false);
+});
