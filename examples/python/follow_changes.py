@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from syncline.model.errors import NoSuchNode, SynclineError
+from syncline.model.printable import harmless
 from syncline.model.tree import Node, NodeKind
 from syncline.sdk import Accounts, Session, Space, default_home
 
@@ -19,15 +20,17 @@ from syncline.sdk import Accounts, Session, Space, default_home
 def react(space: Space, node: Node) -> None:
     """Print what happened to a file. A change may be reported twice after an interruption, so this must be
     idempotent.
+
+    Names come from others: `harmless` shows what would steer a terminal.
     """
     if node.deleted_at_ms:
-        print(f"{node.name} was deleted", flush=True)
+        print(harmless(f"{node.name} was deleted"), flush=True)
         return
     try:
         path = space.get_node(node.id).path
     except NoSuchNode:
         return  # the file, or a directory above it, was deleted in the meantime, which the next page reports
-    print(f"{path} is at version {node.version}", flush=True)
+    print(harmless(f"{path} is at version {node.version}"), flush=True)
 
 
 def catch_up(space: Space, file: Path) -> None:
@@ -59,6 +62,6 @@ if __name__ == "__main__":
     try:
         main()
     except SynclineError as error:
-        sys.exit(f"{error.reason}: {error}")
+        sys.exit(harmless(f"{error.reason}: {error}"))
     except KeyboardInterrupt:
         pass

@@ -32,7 +32,7 @@ def main() -> None:
         sys.exit(__doc__)
     local, name = Path(sys.argv[1]), sys.argv[2]
     with httpx.Client(
-        base_url=f"{os.environ['SYNCLINE_ENDPOINT']}/v1/",
+        base_url=f"{encrypted(os.environ['SYNCLINE_ENDPOINT'])}/v1/",
         headers={"authorization": f"Bearer {os.environ['SYNCLINE_KEY']}"},
         timeout=60,
     ) as api:
@@ -75,17 +75,25 @@ def store(api: httpx.Client, space: str, digest: str, data: bytes) -> None:
     (found,) = asked(api.post(f"spaces/{space}/uploads", json={"objects": [block]}))["uploads"]
     if found["stored"]:
         return
-    httpx.put(found["url"], content=data, headers=found["headers"], timeout=60).raise_for_status()
+    httpx.put(encrypted(found["url"]), content=data, headers=found["headers"], timeout=60).raise_for_status()
     (verdict,) = asked(api.post(f"spaces/{space}/objects", json={"objects": [block]}))["verdicts"]
     if verdict != "SEALED":
         sys.exit(f"a block was not stored: {verdict}")
+
+
+def encrypted(url: str) -> str:
+    """The address, if what is sent there goes by TLS or stays on this machine."""
+    place = httpx.URL(url)
+    if place.scheme != "https" and place.host not in {"localhost", "127.0.0.1", "::1"}:
+        sys.exit(f"{place.host} would be reached without TLS; nothing was sent")
+    return url
 
 
 def asked(answer: httpx.Response, *, json: bool = True) -> Any:
     """Return the answer's JSON. A problem ends the program; other programs would branch on its `reason`."""
     if answer.is_error:
         problem = answer.json()
-        sys.exit(f"{problem['reason']}: {problem['detail']}")
+        sys.exit(ascii(f"{problem['reason']}: {problem['detail']}"))  # escaped: names of others may be in it
     return answer.json() if json else None
 
 

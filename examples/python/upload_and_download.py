@@ -13,6 +13,7 @@ from pathlib import Path
 from syncline.model.accounts import Access
 from syncline.model.errors import NoSuchNode, SynclineError
 from syncline.model.identifiers import ROOT, SpaceId, new_request_id
+from syncline.model.printable import harmless
 from syncline.model.tree import CreateNode, Mutation, NodeKind, UpdateContent
 from syncline.model.verdicts import Verdict
 from syncline.sdk import Session, Space, default_home
@@ -76,4 +77,4 @@ if __name__ == "__main__":
     try:
         main()
     except SynclineError as error:
-        sys.exit(f"{error.reason}: {error}")
+        sys.exit(harmless(f"{error.reason}: {error}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -10,20 +11,25 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from stack.demo import DemoDevice
 from stack.running import running_stack
 from stack.up import Stack
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import journal_pb2, metadata_pb2, metadata_pb2_grpc
 from syncline.model.identifiers import SpaceId, new_text_id
 from syncline.sdk.session import Session
 from syncline.sdk.space import Space
+from tests.clients.sdk.servicers import PASSWORD as HOSTILE
+from tests.clients.sdk.servicers import Running, running
 
 MIB = 1 << 20
 PASSWORD = "a long password"
@@ -401,6 +407,151 @@ def test_errors_are_told_by_their_reason(stack: Stack, typescript: Typescript, n
     assert told.startswith("NO_SUCH_SPACE: ")
     _, told = typescript.run("sign-in", "--endpoint", "http://127.0.0.1:9", "--email", native.email, expect=3)
     assert told.startswith("ENDPOINT_UNREACHABLE: ")
+
+
+# ---- a hostile server, and hostile members
+
+
+class HostileMetadata(metadata_pb2_grpc.MetadataServiceServicer):
+    """Tells a tree that no service would tell."""
+
+    nodes: Sequence[journal_pb2.Node] = ()
+    endless = False
+
+    def ListChanges(  # noqa: N802 - an rpc
+        self, request: metadata_pb2.ListChangesRequest, context: grpc.ServicerContext
+    ) -> Iterator[metadata_pb2.ListChangesResponse]:
+        for number in itertools.count() if self.endless else ():
+            yield metadata_pb2.ListChangesResponse(cursor=f"{number}".encode(), seq=number)
+        yield metadata_pb2.ListChangesResponse(nodes=self.nodes, cursor=b"c", seq=1, complete=True)
+
+
+@dataclass
+class Hostile:
+    services: Running
+    metadata: HostileMetadata
+    client: Typescript
+
+
+@pytest.fixture
+def hostile(built: Path, tmp_path: Path) -> Iterator[Hostile]:
+    metadata = HostileMetadata()  # type: ignore[abstract]  # it has the rpcs that are asked for
+    with running(metadata=metadata) as services:
+        services.document["limits"] = dict.fromkeys(
+            ("mutations", "mutations_bytes", "check_batch", "find_digests", "seal_objects"), 1000
+        )
+        client = Typescript(built, tmp_path / "state.json")
+        client.run("sign-in", "--endpoint", services.endpoint, "--email", "ann@example.com", stdin=f"{HOSTILE}\n")
+        yield Hostile(services, metadata, client)
+
+
+EMPTY = journal_pb2.Content(digest=hashlib.sha256(b"").digest())
+
+
+def listed(
+    number: int,
+    name: str,
+    *,
+    parent: int = 0,
+    kind: journal_pb2.NodeKind.ValueType = journal_pb2.NODE_KIND_FILE,
+    target: str = "",
+) -> journal_pb2.Node:
+    content = None if kind == journal_pb2.NODE_KIND_DIRECTORY else EMPTY
+    if target:
+        digest = hashlib.sha256(target.encode()).digest()
+        content = journal_pb2.Content(digest=digest, size=len(target), target=target)
+    node, above = number.to_bytes(16, "big"), parent.to_bytes(16, "big")
+    return journal_pb2.Node(id=node, parent=above, name=name, kind=kind, version=1, content=content, seq=1)
+
+
+def test_no_name_leads_out_of_the_folder(hostile: Hostile, tmp_path: Path) -> None:
+    folder = tmp_path / "outside" / "folder"
+    directory, link = journal_pb2.NODE_KIND_DIRECTORY, journal_pb2.NODE_KIND_SYMLINK
+    bad = ["..", ".", "", "../up", "a/b", f"{tmp_path}/absolute", "nul\0", ".syncline", ".SYNCLINE", "n" * 256]
+    hostile.metadata.nodes = [
+        listed(1, "good"),
+        *(listed(number, name) for number, name in enumerate(bad, 10)),
+        listed(30, "..", kind=directory),
+        listed(31, "below", parent=30),
+        listed(40, "link", kind=link, target=str(tmp_path)),
+        listed(41, "through", parent=40),
+        listed(50, "twice"),
+        listed(51, "twice"),
+        # A circle, and directories in directories.
+        listed(60, "one", parent=61, kind=directory),
+        listed(61, "other", parent=60, kind=directory),
+        listed(1000, "d", kind=directory),
+        *(listed(number, "d", parent=number - 1, kind=directory) for number in range(1001, 9000)),
+    ]
+    ((report,), _) = hostile.client.run("download", str(folder), expect=4)
+    assert (report["files"], report["downloaded"]) == (3, 3)
+    refused = [failed["path"] for failed in report["failed"]]
+    assert len(refused) == len(bad) + 3
+    assert {*bad, "twice"} <= set(refused)
+    assert {path.name for path in folder.iterdir()} == {"good", "link", "twice", "d"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "state.json"]
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def test_nothing_is_written_through_a_link_that_was_a_directory(hostile: Hostile, tmp_path: Path) -> None:
+    """A member makes a directory of what was a link: this device still has the link."""
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    outside.mkdir()
+    hostile.metadata.nodes = [listed(1, "a", kind=journal_pb2.NODE_KIND_SYMLINK, target=str(outside))]
+    hostile.client.run("download", str(folder))
+    assert (folder / "a").readlink() == outside
+    directory = journal_pb2.NODE_KIND_DIRECTORY
+    hostile.metadata.nodes = [
+        listed(2, "a", kind=directory),
+        listed(3, "b", parent=2, kind=directory),
+        listed(4, "authorized_keys", parent=2),
+        listed(5, "c", parent=3),
+        listed(6, "good"),
+    ]
+    ((report,), _) = hostile.client.run("download", str(folder), expect=4)
+    assert not list(outside.iterdir())
+    assert {failed["path"] for failed in report["failed"]} == {"a", "a/b", "a/authorized_keys", "a/b/c"}
+    assert all("in the way" in failed["reason"] for failed in report["failed"])
+    assert (folder / "good").is_file()
+
+
+def test_a_file_that_its_blocks_do_not_add_up_to_is_not_fetched(hostile: Hostile, tmp_path: Path) -> None:
+    block = hashlib.sha256(b"x").digest()
+    lies = [
+        journal_pb2.Manifest(blocks=block * 1000, lengths=[1 << 24] * 1000),
+        journal_pb2.Manifest(blocks=block, lengths=[1, 2, 3]),
+        journal_pb2.Manifest(blocks=block, lengths=[5], objects=block, object_index=[7], offsets=[0]),
+        journal_pb2.Manifest(blocks=block, lengths=[5], objects=block, object_index=[0], offsets=[1 << 30]),
+    ]
+    hostile.metadata.nodes = [listed(1, "good")]
+    for number, manifest in enumerate(lies, 2):
+        node = listed(number, f"lie {number}")
+        node.content.CopyFrom(journal_pb2.Content(digest=b"d" * 32, size=5, manifest=manifest))
+        hostile.metadata.nodes = [*hostile.metadata.nodes, node]
+    ((report,), _) = hostile.client.run("download", str(tmp_path / "folder"), expect=4)
+    assert (report["downloaded"], report["objects_down"]) == (1, 0)
+    assert len(report["failed"]) == len(lies)
+
+
+def test_what_has_no_end_is_given_up(hostile: Hostile, tmp_path: Path) -> None:
+    hostile.metadata.endless = True
+    _, complaint = hostile.client.run("download", str(tmp_path / "folder"), expect=3)
+    assert complaint.startswith("UNEXPECTED_ANSWER: ")
+    hostile.services.document["limits"]["check_batch"] = 0
+    _, complaint = hostile.client.run("spaces", expect=3)
+    assert complaint.startswith("NOT_SYNCLINE: ")
+    hostile.services.document["limits"]["check_batch"] = 1000
+    hostile.services.document["filling"] = "x" * 100_000
+    _, complaint = hostile.client.run("spaces", expect=3)
+    assert complaint.startswith("UNEXPECTED_ANSWER: ")
+
+
+def test_names_of_spaces_steer_no_terminal_and_hide_nothing(hostile: Hostile) -> None:
+    name = "a\u200b\u00ad\ufe0f\U000e0041\U000e0101\u2028\x9b31m\u202e b"
+    hostile.services.auth.spaces = [auth_pb2.Space(space_id=new_text_id(), name=name, role=auth_pb2.ROLE_EDITOR)]
+    shown = subprocess.run(hostile.client.command("spaces"), capture_output=True, check=True, timeout=60).stdout
+    assert shown.isascii()
+    assert json.loads(shown)["name"] == name
 
 
 def test_the_client_in_typescript_waits(slow: Stack, built: Path, tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from stack.up import Stack
 from syncline.model.blocks import MIB
 from syncline.sdk.account import sign_in
+from tests.clients.sdk.servicers import http
 from tests.e2e.dav import PASSWORD, Person
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +160,18 @@ def test_list_from_node(program: Mapping[str, str], person: Person, tmp_path: Pa
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         {"path": "folder/file", "version": 1, "size": 7, "sha256": hashlib.sha256(b"content").hexdigest()}
     ]
+    name = "a\u200b\x9b31m\u202e\U000e0041"
+    assert person.dav("PUT", f"personal/{quote(name)}", b"").status == 201
+    shown = run("node", copy / "list.js", environment=program).stdout
+    assert shown.isascii()
+    assert name in {json.loads(line)["path"] for line in shown.splitlines()}
+
+    services = {name: {"target": "evil.example:443", "tls": True} for name in ("auth", "metadata")}
+    with http(lambda _: (200, json.dumps(services).encode())) as endpoint:
+        done = run("node", copy / "list.js", environment={**program, "SYNCLINE_ENDPOINT": endpoint}, expect=1)
+    assert b"nothing was sent" in done.stderr
+    in_clear = {**program, "SYNCLINE_ENDPOINT": "http://files.example.com"}
+    assert b"is not encrypted" in run("node", copy / "list.js", environment=in_clear, expect=1).stderr
 
 
 def test_backup_by_rclone(program: Mapping[str, str], person: Person, tmp_path: Path) -> None:

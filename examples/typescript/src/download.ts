@@ -2,17 +2,19 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { chmod, lstat, mkdir, open, readlink, rename, rm, symlink, utimes } from "node:fs/promises";
+import { lstat, mkdir, open, readlink, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { SynclineError } from "./errors.js";
 import { sha256 } from "./objects.js";
 import type { Session } from "./session.js";
 import { Storage } from "./storage.js";
-import { Tree, type TreeNode, contentRefs } from "./tree.js";
+import { type Refused, Tree, type TreeNode, contentRefs } from "./tree.js";
 
 /** A pack of which a run needs so many blocks is fetched whole. */
 const WHOLE_BLOCKS = 4;
+/** Errors that are about one file, and stop no others. */
+const OF_ONE_FILE = new Set(["DAMAGED", "OBJECT_MISSING", "IN_THE_WAY"]);
 
 export interface Report {
   files: number;
@@ -20,6 +22,7 @@ export interface Report {
   unchanged: number;
   objects_down: number;
   bytes_down: number;
+  failed: Refused[];
 }
 
 export async function download(session: Session, space: string, folder: string): Promise<Report> {
@@ -27,33 +30,80 @@ export async function download(session: Session, space: string, folder: string):
   await tree.pull();
   const storage = new Storage(session, space, "ACCESS_READ");
   const packs = new Packs(storage);
+  const { nodes, refused: failed } = tree.live();
   const report = { files: 0, downloaded: 0, unchanged: 0 };
-  const wanted: TreeNode[] = [];
-  for (const found of [...tree.live().values()].sort((a, b) => (a.path < b.path ? -1 : 1))) {
-    const where = join(folder, found.path);
-    if (found.node.kind === "NODE_KIND_DIRECTORY") {
-      await mkdir(where, { recursive: true });
-      continue;
-    }
-    report.files += 1;
-    if ((await digestOf(where)) === found.node.content?.digest.toString("hex")) report.unchanged += 1;
-    else wanted.push(found);
-  }
-  for (const { node } of wanted) packs.expect(await contentRefs(node, storage));
-  for (const { path, node } of wanted) {
-    const where = join(folder, path);
-    await mkdir(dirname(where), { recursive: true });
-    const beside = join(dirname(where), `.syncline-example-${randomBytes(6).toString("hex")}`);
+  let wanted: TreeNode[] = [];
+  await mkdir(folder, { recursive: true });
+
+  /** Does something for one node; whether it could be done. */
+  const attempt = async ({ path }: TreeNode, act: () => Promise<void>): Promise<boolean> => {
     try {
-      if (node.kind === "NODE_KIND_SYMLINK") await symlink(node.content?.target ?? "", beside);
-      else await write(beside, { path, node, id: "" }, storage, packs);
-      await rename(beside, where);
-    } finally {
-      await rm(beside, { force: true });
+      await act();
+      return true;
+    } catch (failure) {
+      if (failure instanceof SynclineError && !OF_ONE_FILE.has(failure.reason)) throw failure;
+      failed.push({ path, reason: failure instanceof Error ? failure.message : String(failure) });
+      return false;
     }
-    report.downloaded += 1;
+  };
+
+  for (const found of [...nodes.values()].sort((a, b) => (a.path < b.path ? -1 : 1))) {
+    await attempt(found, async () => {
+      if (found.node.kind === "NODE_KIND_DIRECTORY") {
+        await made(folder, found.path);
+        return;
+      }
+      report.files += 1;
+      const where = await placeOf(folder, found.path);
+      if ((await digestOf(where)) === found.node.content?.digest.toString("hex")) report.unchanged += 1;
+      else wanted.push(found);
+    });
   }
-  return { ...report, objects_down: storage.gets, bytes_down: storage.bytesDown };
+  const all = wanted;
+  wanted = [];
+  for (const found of all) {
+    if (await attempt(found, async () => packs.expect(await contentRefs(found.node, storage)))) wanted.push(found);
+  }
+  for (const found of wanted) {
+    const { path, node } = found;
+    await attempt(found, async () => {
+      const where = await placeOf(folder, path);
+      const beside = join(dirname(where), `.syncline-example-${randomBytes(6).toString("hex")}`);
+      try {
+        if (node.kind === "NODE_KIND_SYMLINK") await symlink(node.content?.target ?? "", beside);
+        else await write(beside, found, storage, packs);
+        await rename(beside, where);
+      } finally {
+        await rm(beside, { force: true });
+      }
+      report.downloaded += 1;
+    });
+  }
+  return { ...report, objects_down: storage.gets, bytes_down: storage.bytesDown, failed };
+}
+
+/** Where a file of this path belongs, in a directory that is made if it is missing. */
+async function placeOf(folder: string, path: string): Promise<string> {
+  const slash = path.lastIndexOf("/");
+  return join(slash < 0 ? folder : await made(folder, path.slice(0, slash)), path.slice(slash + 1));
+}
+
+/**
+ * A directory of the folder, made where it is missing. Nothing but directories may lead to it: a link, which somebody may have
+ * made of what is a directory now, leads out of the folder.
+ */
+async function made(folder: string, path: string): Promise<string> {
+  let where = folder;
+  for (const name of path.split("/")) {
+    where = join(where, name);
+    await mkdir(where).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST") throw error;
+    });
+    if (!(await lstat(where)).isDirectory()) {
+      throw new SynclineError("IN_THE_WAY", `${JSON.stringify(where)} is in the way, which is no directory; move it away`);
+    }
+  }
+  return where;
 }
 
 async function write(where: string, { path, node }: TreeNode, storage: Storage, packs: Packs): Promise<void> {
@@ -69,13 +119,13 @@ async function write(where: string, { path, node }: TreeNode, storage: Storage, 
     if (whole.digest("hex") !== node.content?.digest.toString("hex")) {
       throw new SynclineError("DAMAGED", `${JSON.stringify(path)} is not what its version says`);
     }
+    if (node.content.executable) await file.chmod(0o755);
+    const mtime = Number(BigInt(node.content.mtimeNs) / 1000n) / 1e6;
+    await file.utimes(mtime, mtime);
     await file.sync();
   } finally {
     await file.close();
   }
-  if (node.content.executable) await chmod(where, 0o755);
-  const mtime = Number(BigInt(node.content.mtimeNs) / 1000n) / 1e6;
-  await utimes(where, mtime, mtime);
 }
 
 interface Ref {

@@ -20,6 +20,9 @@ import type { ListSpacesResponse__Output } from "./gen/syncline/auth/v1/ListSpac
 import { Session } from "./session.js";
 import { upload } from "./upload.js";
 
+/** Pages of the spaces of one person. */
+const MAX_PAGES = 1000;
+
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -32,11 +35,12 @@ const { values: options, positionals } = parseArgs({
   },
 });
 
-/** What steers a terminal: nothing that others have named may. */
-const STEERING = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+/** What steers a terminal, or cannot be seen: nothing that others have named may do so. */
+const STEERING = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/gu;
 
 function harmless(text: string): string {
-  return text.replace(STEERING, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const numbered = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return text.replace(STEERING, (found) => found.split("").map(numbered).join(""));
 }
 
 /** JSON is the same to a program when it is harmless. */
@@ -106,12 +110,15 @@ async function run(): Promise<number> {
   try {
     switch (command) {
       case "spaces": {
-        for (let pageToken = ""; ; ) {
+        for (let pageToken = "", pages = 1; ; pages += 1) {
           const { spaces, nextPageToken } = await session.call<ListSpacesResponse__Output>((...rest) =>
             session.auth.ListSpaces({ pageToken }, ...rest),
           );
           for (const { spaceId, name, role } of spaces) say({ space: spaceId, name, role });
           if (!nextPageToken) return 0;
+          if (pages === MAX_PAGES || nextPageToken === pageToken) {
+            throw new SynclineError("UNEXPECTED_ANSWER", "the service goes on with a listing and does not get on");
+          }
           pageToken = nextPageToken;
         }
       }
@@ -120,9 +127,11 @@ async function run(): Promise<number> {
         say(report);
         return report.failed.length ? 4 : 0;
       }
-      case "download":
-        say(await download(session, space, needed(folder, "the folder")));
-        return 0;
+      case "download": {
+        const report = await download(session, space, needed(folder, "the folder"));
+        say(report);
+        return report.failed.length ? 4 : 0;
+      }
       case "check":
         return await check(session, space);
       default:

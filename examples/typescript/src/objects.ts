@@ -11,6 +11,7 @@ import { PROTOS } from "./session.js";
 export const PACK_BYTES = 8 * 1024 * 1024;
 export const PACK_ENTRIES = 4096;
 export const INLINE_BLOCKS = 1024;
+export const MAX_OBJECT_BYTES = 16 * 1024 * 1024;
 
 /** One block of a content: the bytes [offset, offset + length) of an object. Digests are lower-case hex. */
 export interface BlockRef {
@@ -102,6 +103,18 @@ export function manifestOf(refs: readonly BlockRef[]): ManifestColumns {
     return index.get(ref.object)!;
   });
   return { blocks, lengths, objects: Buffer.from([...index.keys()].join(""), "hex"), objectIndex, offsets: refs.map((ref) => ref.offset) };
+}
+
+/** Why these columns are no manifest of so many bytes; null if they are one. */
+export function manifestProblem(manifest: Manifest__Output | ManifestColumns, size: number): string | null {
+  const { blocks, lengths, objects, objectIndex, offsets } = manifest;
+  const places = objects.length ? lengths.length : 0;
+  if (blocks.length !== 32 * lengths.length || objects.length % 32 || objectIndex.length !== places || offsets.length !== places) {
+    return "its columns do not fit together";
+  }
+  if (objectIndex.some((index) => index >= objects.length / 32)) return "it names an object that it does not have";
+  if (lengths.some((length, i) => length < 1 || length + (offsets[i] ?? 0) > MAX_OBJECT_BYTES)) return "a block lies in no object";
+  return lengths.reduce((sum, length) => sum + length, 0) === size ? null : "its blocks do not add up to the size of the file";
 }
 
 /** The blocks of a manifest. */

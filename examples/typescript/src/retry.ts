@@ -8,6 +8,8 @@ const FIRST_MS = 200;
 const LONGEST_MS = 5000;
 /** How long one call waits in all because its person's rate asks it to, which costs no attempt: other devices share the rate. */
 const LONGEST_SLOWED_MS = 600_000;
+/** How long a service may ask to wait otherwise, before an attempt. */
+const LONGEST_ASKED_MS = 60_000;
 
 export class Patience {
   #delay = FIRST_MS;
@@ -30,12 +32,12 @@ export class Patience {
     if (error.reason === "RATE_EXCEEDED" && error.passing) {
       const ms = Math.max(error.waitMs * (1 + Math.random() / 4), 20);
       this.#slowed += ms;
-      if (this.#slowed > LONGEST_SLOWED_MS) throw error;
+      if (!(this.#slowed <= LONGEST_SLOWED_MS)) throw error;
       await sleep(ms);
       return;
     }
     this.#left -= 1;
-    if (!error.passing || this.#left <= 0) throw error;
+    if (!error.passing || this.#left <= 0 || !(error.waitMs <= LONGEST_ASKED_MS)) throw error;
     await sleep(Math.max(error.waitMs, this.#delay * (0.5 + Math.random() / 2)));
     this.#delay = Math.min(this.#delay * 2, LONGEST_MS);
   }

@@ -2,14 +2,17 @@
 
 import { AwsClient } from "aws4fetch";
 
+import { bodyOf } from "./bodies.js";
 import { SynclineError } from "./errors.js";
 import type { IssueCredentialsResponse__Output } from "./gen/syncline/auth/v1/IssueCredentialsResponse.js";
+import { MAX_OBJECT_BYTES } from "./objects.js";
 import { repeating } from "./retry.js";
 import type { Session } from "./session.js";
 
 const RENEW_MS = 5 * 60_000;
 const PUT_TIMEOUT_MS = 120_000;
 const GET_TIMEOUT_MS = 120_000;
+const MAX_ERROR_BYTES = 64 * 1024;
 const STALE = /<Code>(ExpiredToken|InvalidToken|InvalidAccessKeyId|TokenRefreshRequired)<\/Code>/;
 
 interface Held {
@@ -40,19 +43,19 @@ export class Storage {
     };
     this.puts += 1;
     this.bytesUp += bytes.length;
-    await this.#ask(digest, { method: "PUT", headers, body: new Uint8Array(bytes) }, PUT_TIMEOUT_MS);
+    await this.#ask(digest, { method: "PUT", headers, body: new Uint8Array(bytes) }, PUT_TIMEOUT_MS, MAX_ERROR_BYTES);
   }
 
   /** These bytes of an object, or all of them. What comes is not verified. */
   async get(digest: string, offset = 0, length = Infinity): Promise<Buffer> {
     const headers: Record<string, string> = Number.isFinite(length) ? { range: `bytes=${offset}-${offset + length - 1}` } : {};
     this.gets += 1;
-    const bytes = await this.#ask(digest, { headers }, GET_TIMEOUT_MS);
+    const bytes = await this.#ask(digest, { headers }, GET_TIMEOUT_MS, Math.min(length, MAX_OBJECT_BYTES));
     this.bytesDown += bytes.length;
     return bytes;
   }
 
-  async #ask(digest: string, init: RequestInit & { headers: Record<string, string> }, timeoutMs: number): Promise<Buffer> {
+  async #ask(digest: string, init: RequestInit & { headers: Record<string, string> }, timeoutMs: number, most: number): Promise<Buffer> {
     return repeating(async () => {
       const { client, prefix } = await this.#credentials();
       let status: number;
@@ -62,8 +65,9 @@ export class Storage {
         const request = await client.sign(this.#url(prefix + digest), init);
         const response = await fetch(request, { signal: AbortSignal.timeout(timeoutMs), redirect: "error" });
         status = response.status;
-        body = Buffer.from(await response.arrayBuffer());
+        body = await bodyOf(response, response.ok ? most : MAX_ERROR_BYTES);
       } catch (cause) {
+        if (cause instanceof SynclineError) throw cause;
         throw new SynclineError("UNAVAILABLE", `storage does not answer (${String(cause)})`, true);
       }
       if (status === 200 || status === 206 || status === 412) return body; // 412: it is there, which is as good

@@ -88,7 +88,7 @@ class Upload {
     tree: Tree,
   ) {
     this.#storage = new Storage(session, space, "ACCESS_WRITE");
-    this.#live = tree.live();
+    this.#live = tree.live().nodes;
     this.#known = new Map([...tree.blocks()].map(([digest, ref]) => [digest, () => ref]));
   }
 
