@@ -43,7 +43,7 @@ class Progress:
 
 
 def paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
-    """The items of all pages. `page` returns those of the page with a token, and the next token, empty after the last.
+    """Yield the items of all pages. `page` returns those of the page with a token, and the next token, empty after the last.
 
     Raise UnexpectedAnswer for a listing that does not get on.
     """
