@@ -43,9 +43,9 @@ class Progress:
 
 
 def paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
-    """Yield the items of all pages. `page` returns those of the page with a token, and the next token, empty after the last.
+    """Yield the items of all pages. `page` returns those of the page with a token, and the token of the next page.
 
-    Raise UnexpectedAnswer for a listing that does not get on.
+    The token after the last page is empty. Raise UnexpectedAnswer for a listing that does not get on.
     """
     progress = Progress("a listing")
     token = ""
