@@ -4,12 +4,15 @@ gRPC accepts calls in the order of arrival, one in some rounds of the event loop
 person with hundreds of calls would start before the next call of another person. Therefore one call per network starts
 at a time, and the others wait here, once their callers are known and their requests have arrived. A call whose token
 has expired by its turn is refused.
+
+The queue is work-conserving: while the event loop is idle, the next call starts, whatever started before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -41,6 +44,14 @@ BEGUN_SECONDS: Final = 0.003
 """Seconds for which a call counts as recently started. A call that takes longer is waiting for I/O, or takes turns
 itself.
 """
+LOOK_SECONDS: Final = 0.001
+"""Seconds between two measurements of the load of the event loop, while calls wait."""
+IDLE_ROUNDS: Final = 10
+"""Number of rounds of the event loop that one measurement takes."""
+IDLE_SECONDS: Final = 0.000_25
+"""Maximum seconds that these rounds take on an idle event loop. All started calls are then waiting for I/O, and no call
+has to wait for them.
+"""
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
@@ -48,61 +59,96 @@ _HEALTH: Final = "/grpc.health.v1.Health/"
 class Beginnings:
     """The recently started calls and the waiting ones, for one event loop (not thread-safe).
 
-    Turns are round-robin over the networks, and within each network over its callers.
+    Turns are round-robin over the networks, and within each network over its callers. Calls wait only while the event
+    loop is busy.
     """
 
-    def __init__(self) -> None:
-        self._begun: set[str] = set()
-        """The networks of the recently started calls."""
+    def __init__(
+        self,
+        *,
+        begun: Callable[[str], None] = lambda _network: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`begun` is called with the network of each waiting call that starts. `clock` returns seconds."""
+        self._clock = clock
+        self._on_begun = begun
+        self._begun: dict[str, tuple[object, float]] = {}
+        """The recently started call of each network, and the time of its start."""
         self._waiting = FairQueue()
         """The waiting calls, by network and by caller."""
+        self._looks = False
+        """True if a measurement is scheduled."""
+
+    def waiting(self, network: str) -> int:
+        """Return the number of waiting calls of a network, including recently cancelled ones."""
+        return self._waiting.count(network)
 
     async def begin(self, share: Share) -> Callable[[], None]:
         """Wait until a call of `share` may start, and count the call as recently started. Return the function that ends
         the count early.
         """
+        if not self._may(share.network):
+            self._forget(self._clock() - BEGUN_SECONDS)
+            self._serve()
         if self._may(share.network):
-            self._begun.add(share.network)
-        else:
-            await self._turn(share)
-        return _Begun(partial(self._end, share.network)).end
+            call = object()
+            self._count(share.network, call)
+            return partial(self._end, share.network, call)
+        turn = self._waiting.add(share.network, share.caller)
+        self._look_later()
+        await self._turn(share.network, turn)
+        return partial(self._end, share.network, turn)
 
     def _may(self, network: str) -> bool:
         return len(self._begun) < BEGUN_AT_ONCE and network not in self._begun
 
-    async def _turn(self, share: Share) -> None:
-        """Wait for a turn, and count the call when the turn comes."""
-        turn = self._waiting.add(share.network, share.caller)
+    def _count(self, network: str, call: object) -> None:
+        self._begun[network] = call, self._clock()
+
+    def _forget(self, until: float) -> None:
+        """Stop counting the calls that started at or before the time `until`."""
+        self._begun = {network: begun for network, begun in self._begun.items() if begun[1] > until}
+
+    async def _turn(self, network: str, turn: asyncio.Future[None]) -> None:
+        """Wait for a turn. The call is counted when the turn comes."""
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._end(share.network)
+            self._end(network, turn)
             raise
 
-    def _end(self, network: str) -> None:
-        self._begun.remove(network)
+    def _end(self, network: str, call: object) -> None:
+        """Stop counting a call; has no effect after the first time."""
+        if network in self._begun and self._begun[network][0] is call:
+            del self._begun[network]
+            self._serve()
+
+    def _serve(self) -> None:
         while (following := self._waiting.take(self._may)) is not None:
-            begun, turn = following
-            self._begun.add(begun)
+            network, turn = following
+            self._count(network, turn)
             turn.set_result(None)
+            self._on_begun(network)
 
+    def _look_later(self) -> None:
+        if not self._looks:
+            self._looks = True
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
-class _Begun:
-    """A call that counts as recently started, for a limited time."""
-
-    __slots__ = ("_counted_out", "_over")
-
-    def __init__(self, counted_out: Callable[[], None]) -> None:
-        self._counted_out: Callable[[], None] | None = counted_out
-        self._over = asyncio.get_running_loop().call_later(BEGUN_SECONDS, self.end)
-
-    def end(self) -> None:
-        """Stop counting the call; has no effect after the first time."""
-        counted_out, self._counted_out = self._counted_out, None
-        if counted_out is not None:
-            self._over.cancel()
-            counted_out()
+    def _look(self, rounds: int = IDLE_ROUNDS, since: float | None = None) -> None:
+        """Measure the time of some rounds of the event loop. If the loop is idle, stop counting all started calls, else
+        those that have counted for BEGUN_SECONDS.
+        """
+        now = self._clock()
+        since = now if since is None else since
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._look, rounds - 1, since)
+            return
+        self._forget(math.inf if now - since < IDLE_SECONDS else now - BEGUN_SECONDS)
+        self._serve()
+        self._looks = False
+        if self._waiting:
+            self._look_later()
 
 
 class Beginning(Wrapping):
@@ -112,9 +158,10 @@ class Beginning(Wrapping):
     not wait either, since a busy process has to answer them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beginnings: Beginnings) -> None:
+        """`beginnings` has the waiting calls."""
         super().__init__()
-        self._beginnings = Beginnings()
+        self._beginnings = beginnings
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:

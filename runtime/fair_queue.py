@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
 
@@ -15,15 +15,21 @@ class FairQueue:
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
         """The futures by key and by member. Both mappings are in the order of service."""
+        self._counts: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
         """Return True if a future is waiting, which may have been cancelled."""
         return bool(self._waiting)
 
+    def count(self, key: str) -> int:
+        """Return the number of futures of `key`, including cancelled ones that no `take` has removed yet."""
+        return self._counts[key]
+
     def add(self, key: str, member: str) -> asyncio.Future[None]:
         """Return a future that waits behind all others of `member`. Cancelling the future gives up the turn."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, OrderedDict()).setdefault(member, deque()).append(future)
+        self._counts[key] += 1
         return future
 
     def take(self, may: Callable[[str], bool] = lambda _key: True) -> tuple[str, asyncio.Future[None]] | None:
@@ -37,6 +43,9 @@ class FairQueue:
             members = self._waiting.pop(key)
             member, queue = members.popitem(last=False)
             future = queue.popleft()
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
             if queue:
                 members[member] = queue
             if members:

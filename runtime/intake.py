@@ -9,17 +9,24 @@ A connection is known once one of its calls carried a valid token, or the gatewa
 call (runtime/network_tokens.py). Unknown connections, refused calls and headers before the settings are acknowledged
 are charged to their network, in units of the cost of a refused call. A network that exceeds its rate is shut out for a
 while: its unknown connections are closed, and new ones are refused, except for a few if a connection from that network
-was recently known. Small frames are rate-limited on each connection. None of this applies to trusted networks.
+was recently known. Small frames are rate-limited on each connection, which is closed when it exceeds the limit, and for
+each network, whose connections are then not read for a while.
+
+grpc accepts calls in the order of arrival, whoever makes them. Therefore only a few calls of one network are forwarded
+to grpc before grpc accepts them. A connection with a further call is parked: its remaining bytes wait here, and the
+connection is not read, until its turn among the connections of its network. None of this applies to trusted networks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -28,7 +35,7 @@ import prometheus_client
 from cachetools import TTLCache
 
 from runtime.connections import ConnectionPool
-from runtime.frames import FrameReader
+from runtime.frames import HEAD_BYTES, FrameReader
 from runtime.logs import structlog
 from runtime.network import network_of, peer_name
 from runtime.permissions import Work
@@ -54,6 +61,25 @@ SMALL_FRAMES_PER_SECOND: Final = 2_000.0
 SMALL_FRAMES_AT_ONCE: Final = 20_000
 SMALL_FRAMES_PER_CALL: Final = 16
 """Allowance of small frames for each call with a valid token."""
+_PAID_AT_ONCE: Final = 64
+"""Number of small frames that a connection reserves at a time, so that its rate is not computed for each read."""
+READ_BYTES: Final = 65_536
+"""Maximum size of one read from a connection, in bytes."""
+CALLS_AHEAD: Final = 32
+"""Maximum number of calls of one network that were forwarded to grpc and that grpc has not accepted. Calls of the
+gateway are exempt.
+"""
+CALLS_WAITING: Final = 1_024
+"""Maximum number of calls of one network that wait for their turn to start; no further call is forwarded to grpc."""
+_STUCK_SECONDS: Final = 0.25
+"""Seconds without progress after which forwarded calls no longer count: grpc has refused them by itself."""
+_FEW_BYTES: Final = 4_096
+"""Maximum size of one read, in bytes, while connections of the same network are parked or rest."""
+NETWORK_FRAMES_PER_SECOND: Final = 20_000.0
+"""Maximum rate of small frames on all connections of one network, beyond the allowance for calls with valid tokens, and
+beyond the first _PAID_AT_ONCE frames of each connection.
+"""
+NETWORK_FRAMES_AT_ONCE: Final = 20_000
 UNITS_PER_FLOOD: Final = 64
 """Cost in units of a connection that is closed because of its small frames."""
 SHUT_OUT_SECONDS: Final = 10.0
@@ -61,6 +87,8 @@ ADMITTED_PER_SECOND: Final = 10.0
 """Maximum rate of new connections from a network that is shut out, if a valid token came from there recently."""
 KNOWN_SECONDS: Final = 900.0
 """Seconds for which a valid token counts as recent: the lifetime of an access token."""
+_NOTED_SECONDS: Final = 1.0
+"""Minimum seconds between two updates of the time of a network's last valid token by the same connection."""
 PROOF_SECONDS: Final = 2.0
 """Seconds within which a connection that was admitted from a network that is shut out has to present a valid token."""
 _NETWORKS: Final = 10_000
@@ -97,12 +125,21 @@ class Intake:
         self._connections: dict[str, CallerConnection] = {}
         """The connections that are connected to grpc, by grpc's names for their peers."""
         self._by_peer: dict[str, CallerConnection] = {}
-        self._of_network: dict[str, set[CallerConnection]] = {}
+        self._networks: dict[str, _Network] = {}
+        """The untrusted networks that have connections."""
+        self._waiting: Callable[[str], int] = lambda _network: 0
+        self.room = memoryview(bytearray(READ_BYTES))
+        """The buffer into which all connections are read, one at a time."""
         self._beginning: set[asyncio.Task[None]] = set()
         """The tasks that set up a connection with its caller or with grpc."""
         self._came = 0
         self._units = Rates({Work.ANONYMOUS: Rate(UNITS_PER_SECOND, burst=UNITS_AT_ONCE)}, clock=clock)
-        self._frames = Rates({Work.ANONYMOUS: Rate(SMALL_FRAMES_PER_SECOND, burst=SMALL_FRAMES_AT_ONCE)}, clock=clock)
+        at_once = SMALL_FRAMES_AT_ONCE - 3 * _PAID_AT_ONCE  # frames that are paid ahead come on top
+        self._frames = Rates({Work.ANONYMOUS: Rate(SMALL_FRAMES_PER_SECOND, burst=at_once)}, clock=clock)
+        self._network_frames = Rates(
+            {Work.ANONYMOUS: Rate(NETWORK_FRAMES_PER_SECOND, burst=NETWORK_FRAMES_AT_ONCE)}, clock=clock
+        )
+        self._clock = clock
         self._admitted = Rates({Work.ANONYMOUS: Rate(ADMITTED_PER_SECOND, burst=ADMITTED_PER_SECOND)}, clock=clock)
         self._shut_out: TTLCache[str, None] = TTLCache(_NETWORKS, SHUT_OUT_SECONDS, timer=clock)
         self._known: TTLCache[str, None] = TTLCache(_NETWORKS, KNOWN_SECONDS, timer=clock)
@@ -163,10 +200,81 @@ class Intake:
                 self._directory.rmdir()
             self._directory = None
 
-    def peer(self, name: str) -> str:
-        """Return the name that grpc would give to the peer without an intake; `name` is the peer's name in grpc."""
+    def count_waiting(self, waiting: Callable[[str], int]) -> None:
+        """Set the function that returns the number of calls of a network that wait for their turn to start."""
+        self._waiting = waiting
+
+    def handed_in(self, name: str) -> str:
+        """Record that grpc has accepted a call. Return the name that grpc would give to the peer without an intake;
+        `name` is the peer's name in grpc.
+        """
         connection = self._connections.get(name)
-        return name if connection is None else connection.peer
+        if connection is None:
+            return name
+        if connection.ahead:
+            connection.ahead -= 1
+            assert connection.network is not None
+            network = self._networks[connection.network]
+            network.ahead -= 1
+            network.is_stuck = False
+            self._go_on(network)
+        return connection.peer
+
+    def begun(self, network: str) -> None:
+        """Resume parked connections of a network after one of its waiting calls has started."""
+        found = self._networks.get(network)
+        if found is not None:
+            self._go_on(found)
+
+    def may_begin(self, connection: CallerConnection) -> float:
+        """Return the number of calls that may be forwarded to grpc."""
+        if connection.network is None or connection.is_gateway:
+            return math.inf
+        return self._left(self._networks[connection.network])
+
+    def count_ahead(self, connection: CallerConnection, calls: int) -> None:
+        """Record calls that are forwarded to grpc."""
+        if connection.network is not None and not connection.is_gateway:
+            connection.ahead += calls
+            self._networks[connection.network].ahead += calls
+
+    def park(self, connection: CallerConnection) -> None:
+        """Queue a connection until further calls of its network may be forwarded."""
+        assert connection.network is not None
+        network = self._networks[connection.network]
+        network.parked[connection] = None
+        if not network.looks:
+            self._look_later(network)
+
+    def is_behind(self, connection: CallerConnection) -> bool:
+        """Return True if connections of the same network are parked or rest."""
+        if connection.network is None:
+            return False
+        network = self._networks[connection.network]
+        return bool(network.parked) or network.rests_until > self._clock()
+
+    def _left(self, network: _Network) -> int:
+        return 0 if self._waiting(network.name) >= CALLS_WAITING else max(0, CALLS_AHEAD - network.ahead)
+
+    def _go_on(self, network: _Network) -> None:
+        while network.parked and self._left(network):
+            connection, _ = network.parked.popitem(last=False)
+            connection.go_on()
+
+    def _look_later(self, network: _Network) -> None:
+        network.looks = network.is_stuck = True
+        asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._look, network)
+
+    def _look(self, network: _Network) -> None:
+        """Stop counting forwarded calls if grpc has accepted none since the last check."""
+        network.looks = False
+        if network.is_stuck:
+            network.ahead = 0
+            for connection in network.connections:
+                connection.ahead = 0
+        self._go_on(network)
+        if network.parked:
+            self._look_later(network)
 
     def end(self, peer: str, why: str) -> None:
         """Close the connection of `peer`, if there is one. `why` is a word for the log and the metric."""
@@ -176,13 +284,29 @@ class Intake:
             log.info("connection ended", why=why)
             connection.abort()
 
+    def proven(self, peer: str) -> None:
+        """Record a call that is proven to come from the gateway. The limit of forwarded calls does not apply to its
+        connections, since the gateway calls for many networks and has its own turns.
+        """
+        connection = self._by_peer.get(peer)
+        if connection is not None and connection.network is not None and not connection.is_gateway:
+            connection.is_gateway = True
+            self._networks[connection.network].ahead -= connection.ahead
+            connection.ahead = 0
+        self.accepted(peer)
+
     def accepted(self, peer: str) -> None:
         """Record a call whose token is valid, or that is proven to come from the gateway."""
         connection = self._by_peer.get(peer)
         if connection is None or connection.network is None:
             return
-        self._frames.charge(Work.ANONYMOUS, connection.peer, -SMALL_FRAMES_PER_CALL)
-        self._known[connection.network] = None
+        connection.unpaid -= SMALL_FRAMES_PER_CALL
+        if connection.unpaid < -2 * _PAID_AT_ONCE:
+            connection.unpaid += _PAID_AT_ONCE
+            self._frames.charge(Work.ANONYMOUS, connection.peer, -_PAID_AT_ONCE)
+        if (now := self._clock()) >= connection.noted_until:
+            connection.noted_until = now + _NOTED_SECONDS
+            self._known[connection.network] = None
         if not connection.known:
             connection.prove()
             self._units.charge(Work.ANONYMOUS, connection.network, -1)
@@ -193,24 +317,45 @@ class Intake:
         if connection is not None and connection.network is not None:
             self._charge(connection.network, 1)
 
-    def allows(self, connection: CallerConnection, reader: FrameReader, data: bytes) -> bool:
-        """Charge `data` of a connection from an untrusted network; return False if the connection was closed because of
-        it.
+    def read(self, connection: CallerConnection, reader: FrameReader, data: bytes) -> int | None:
+        """Charge `data` of a connection from an untrusted network. Return the number of bytes that may be forwarded;
+        None if the connection was closed because of them.
         """
+        before, is_known, small, calls = reader.unacknowledged_bytes, reader.acknowledged, reader.small, reader.calls
+        read = reader.feed(data, self.may_begin(connection))
+        connection.unpaid += reader.small - small
+        if reader.calls > calls:
+            self.count_ahead(connection, reader.calls - calls)
+        if connection.unpaid <= 0 and is_known:
+            return read
+        return read if self._pays(connection) and self._acknowledges(connection, reader, before) else None
+
+    def _pays(self, connection: CallerConnection) -> bool:
+        """Charge small frames of a connection; return False if the connection was closed because of too many."""
+        if connection.unpaid <= 0:
+            return True
         assert connection.network is not None
-        before = reader.unacknowledged_bytes
-        small = reader.feed(data)
-        if reader.unacknowledged_bytes > UNACKNOWLEDGED_BYTES:
-            self._cut(connection, "headers")
-            return False
+        small, connection.unpaid = connection.unpaid + _PAID_AT_ONCE, -_PAID_AT_ONCE
         try:
-            if small:
-                self._frames.admit(Work.ANONYMOUS, connection.peer, small)
+            self._frames.admit(Work.ANONYMOUS, connection.peer, small)
         except RateExceeded:
             self._cut(connection, "frames")
             self._charge(connection.network, UNITS_PER_FLOOD)
             return False
+        if not connection.is_gateway:
+            late = self._network_frames.owe(Work.ANONYMOUS, connection.network, small)
+            if late:
+                self._networks[connection.network].rests_until = self._clock() + late
+                connection.rest(late)
+        return True
+
+    def _acknowledges(self, connection: CallerConnection, reader: FrameReader, before: int) -> bool:
+        """Charge bytes from before the acknowledgement of the settings; return False if the connection was closed."""
+        if reader.unacknowledged_bytes > UNACKNOWLEDGED_BYTES:
+            self._cut(connection, "headers")
+            return False
         if reader.unacknowledged_bytes > before:
+            assert connection.network is not None
             units = (reader.unacknowledged_bytes - before) / UNACKNOWLEDGED_BYTES_PER_UNIT
             self._charge(connection.network, units)
         return not connection.is_cut()
@@ -224,9 +369,13 @@ class Intake:
         except RateExceeded:
             log.warning("network shut out", network=network, seconds=SHUT_OUT_SECONDS)
             self._shut_out[network] = None
-            for connection in list(self._of_network.get(network, ())):
+            for connection in list(self._connections_of(network)):
                 if not connection.known:
                     self._cut(connection, "shut out")
+
+    def _connections_of(self, network: str) -> Collection[CallerConnection]:
+        found = self._networks.get(network)
+        return () if found is None else found.connections
 
     def _cut(self, connection: CallerConnection, why: str) -> None:
         HUNG_UP.labels(why).inc()
@@ -235,7 +384,7 @@ class Intake:
     def _lets_in(self, network: str) -> bool:
         """Return True if a network that is shut out may have one more connection."""
         try:
-            if network in self._known or any(one.known for one in self._of_network.get(network, ())):
+            if network in self._known or any(one.known for one in self._connections_of(network)):
                 self._admitted.admit(Work.ANONYMOUS, network)
                 return True
         except RateExceeded:
@@ -276,7 +425,9 @@ class Intake:
             connection = CallerConnection(self, share, peer_name(address[0], address[1]), network)
             self._all.add(connection)
             if network is not None:
-                self._of_network.setdefault(network, set()).add(connection)
+                if network not in self._networks:
+                    self._networks[network] = _Network(network)
+                self._networks[network].connections.add(connection)
                 self._charge(network, 1)
                 if shut_out:
                     connection.expect_proof(PROOF_SECONDS)
@@ -325,17 +476,39 @@ class Intake:
         self.admission.leave(share)
         self._all.discard(connection)
         if connection.network is not None:
-            others = self._of_network.get(connection.network, set())
-            others.discard(connection)
-            if not others:
-                self._of_network.pop(connection.network, None)
+            network = self._networks[connection.network]
+            network.connections.discard(connection)
+            network.parked.pop(connection, None)
+            network.ahead -= connection.ahead
+            if not network.connections:
+                del self._networks[connection.network]
+            else:
+                self._go_on(network)
         self._connections.pop(connection.name, None)
         # Another connection may have come from the same port since.
         if self._by_peer.get(connection.peer) is connection:
             del self._by_peer[connection.peer]
 
 
-class CallerConnection(asyncio.Protocol):
+class _Network:
+    """The connections of one network, and the counts that they share."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections: set[CallerConnection] = set()
+        self.ahead = 0
+        """Number of calls that were forwarded to grpc and that grpc has not accepted."""
+        self.parked: OrderedDict[CallerConnection, None] = OrderedDict()
+        """The parked connections, in the order of service."""
+        self.looks = False
+        """True if a check for progress of grpc is scheduled."""
+        self.rests_until = 0.0
+        """Time of the intake's clock until which connections with many small frames rest."""
+        self.is_stuck = False
+        """True if grpc has accepted no call since that check was scheduled."""
+
+
+class CallerConnection(asyncio.BufferedProtocol):
     """The connection of a caller. It is forwarded to a connection to grpc, which is opened when the first bytes
     arrive.
     """
@@ -347,6 +520,14 @@ class CallerConnection(asyncio.Protocol):
         self.network = network
         self.known = False
         """True once a call with a valid token came on this connection."""
+        self.unpaid = -_PAID_AT_ONCE
+        """Number of small frames that are not charged yet; below 0, the number of frames that are reserved."""
+        self.ahead = 0
+        """Number of calls that were forwarded to grpc and that grpc has not accepted."""
+        self.is_gateway = False
+        """True once a call with the gateway's proof came on this connection."""
+        self.noted_until = 0.0
+        """Time of the intake's clock until which a further valid token updates nothing."""
         self._reader = None if network is None else FrameReader()
         self._cut = False
         self._proof: asyncio.TimerHandle | None = None
@@ -356,8 +537,15 @@ class CallerConnection(asyncio.Protocol):
         self._outer: asyncio.Transport | None = None
         self._inner: asyncio.Transport | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._early = bytearray()
-        """Bytes that arrived before the connection to grpc was open."""
+        self._early = b""
+        """Bytes to forward that arrived before the connection to grpc was open."""
+        self._rest = b""
+        """Bytes that may not be forwarded yet: an incomplete frame header, or all bytes from a further call on."""
+        self._is_parked = False
+        self._is_full = False
+        """True while grpc does not read."""
+        self._resting: asyncio.TimerHandle | None = None
+        """Timer that ends a pause in reading after too many small frames."""
         self._at_end = False
         self._limit = self._loop.call_later(HANDSHAKE_SECONDS, self.abort)
 
@@ -367,9 +555,46 @@ class CallerConnection(asyncio.Protocol):
         if self._cut:
             self._outer.abort()
 
-    def data_received(self, data: bytes) -> None:
-        """Forward bytes of the caller to grpc."""
-        if self._cut or (self._reader is not None and not self._intake.allows(self, self._reader, data)):
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Return the buffer for the next read."""
+        room = self._intake.room
+        return room[:_FEW_BYTES] if self._intake.is_behind(self) else room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Forward bytes of the caller to grpc, as far as limits allow."""
+        if self._cut:
+            return
+        data = bytes(self._intake.room[:nbytes])
+        if self._reader is None:
+            self._hand_on(data)
+            return
+        self._rest = self._rest + data if self._rest else data
+        self._read(self._reader)
+
+    def go_on(self) -> None:
+        """Forward the waiting bytes, as far as limits allow."""
+        self._is_parked = False
+        if self._cut or self._reader is None:
+            return
+        self._read(self._reader)
+        if not self._is_parked and self._inner is not None:
+            self._read_on()
+
+    def _read(self, reader: FrameReader) -> None:
+        data = self._rest
+        read = self._intake.read(self, reader, data)
+        if read is None:
+            return
+        self._rest = data[read:]
+        self._hand_on(data[:read])
+        if len(self._rest) >= HEAD_BYTES:
+            self._is_parked = True
+            self._intake.park(self)
+            if self._outer is not None:
+                self._outer.pause_reading()
+
+    def _hand_on(self, data: bytes) -> None:
+        if not data:
             return
         if self._inner is not None:
             self._inner.write(data)
@@ -403,9 +628,9 @@ class CallerConnection(asyncio.Protocol):
         if self._outer is None or self._outer.is_closing():
             inner.abort()
             return
-        self._outer.resume_reading()  # writing may pause it again
-        inner.write(bytes(self._early))
-        self._early.clear()
+        early, self._early = self._early, b""
+        inner.write(early)
+        self._read_on()
         if self._at_end:
             inner.write_eof()
 
@@ -433,13 +658,31 @@ class CallerConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading from the caller while grpc does not read."""
+        self._is_full = True
         if self._outer is not None:
             self._outer.pause_reading()
 
     def resume(self) -> None:
         """Resume reading from the caller."""
-        if self._outer is not None and not self._outer.is_closing():
+        self._is_full = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        is_held = self._is_full or self._is_parked or self._resting is not None
+        if self._outer is not None and not (is_held or self._outer.is_closing()):
             self._outer.resume_reading()
+
+    def rest(self, seconds: float) -> None:
+        """Stop reading from the caller for `seconds`, or until the end of an earlier pause."""
+        if self._resting is None:
+            self._resting = self._loop.call_later(seconds, self._rested)
+            if self._outer is not None:
+                self._outer.pause_reading()
+
+    def _rested(self) -> None:
+        self._resting = None
+        if self._inner is not None:
+            self._read_on()
 
     def eof_received(self) -> bool:
         """Forward the end of the caller's stream to grpc; the caller may still read."""
@@ -477,8 +720,9 @@ class CallerConnection(asyncio.Protocol):
     def forget(self) -> None:
         """Release the connection's place in the pool."""
         self._limit.cancel()
-        if self._proof is not None:
-            self._proof.cancel()
+        for timer in (self._proof, self._resting):
+            if timer is not None:
+                timer.cancel()
         if self._share is not None:
             share, self._share = self._share, None
             self._intake.forget(self, share)

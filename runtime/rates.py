@@ -98,6 +98,12 @@ class Rates:
         if seconds > 0:
             raise self.refused(work, seconds)
 
+    def owe(self, work: Work, caller: str, calls: float) -> float:
+        """Charge these calls even beyond the burst, and return the seconds until they would be admitted."""
+        late = self._late(work, caller, calls)
+        self.charge(work, caller, calls)
+        return late
+
     async def take(self, work: Work, caller: str, calls: float = 1) -> None:
         """Count the calls, after waiting until `admit` would have admitted them. A cancelled wait counts nothing.
 

@@ -28,10 +28,10 @@ from typing_extensions import override
 
 from runtime import memory, metrics, process
 from runtime.answers import Answers
-from runtime.beginning import Beginning
+from runtime.beginning import Beginning, Beginnings
 from runtime.connections import ConnectionPool
 from runtime.drain import Drain
-from runtime.intake import FILES_PER_CONNECTION, HANDSHAKE_SECONDS, Intake
+from runtime.intake import FILES_PER_CONNECTION, HANDSHAKE_SECONDS, READ_BYTES, Intake
 from runtime.interceptors import (
     Authentication,
     Decoding,
@@ -65,8 +65,6 @@ Mount: TypeAlias = Callable[[grpc.aio.Server], None]
 
 STREAMS_PER_CONNECTION: Final = 256
 """Maximum number of concurrent calls on one connection; further calls wait at the client."""
-READ_BYTES: Final = 65_536
-"""Maximum size of one read from a connection, in bytes."""
 IDLE_SECONDS: Final = 300.0
 """Seconds after which an idle connection is closed."""
 METADATA_BYTES: Final = 16_384
@@ -163,8 +161,8 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
             trusted_proxies=settings.trusted_proxies,
             trusted_networks=settings.trusted_networks,
             gateway=NetworkTokenVerifier(gateway_secret) if gateway_secret else None,
-            peer=str if intake is None else intake.peer,
-            proven=_nothing if intake is None else intake.accepted,
+            peer=str if intake is None else intake.handed_in,
+            proven=_nothing if intake is None else intake.proven,
         ),
         *([Trace()] if traces.on() else ()),
         RequestLog(),
@@ -181,10 +179,13 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
     if app.verifier is None:
         interceptors.append(taking)
     else:
+        beginnings = Beginnings(begun=_nothing if intake is None else intake.begun)
+        if intake is not None:
+            intake.count_waiting(beginnings.waiting)
         interceptors += [
             Authentication(app.verifier, app.operations, refused=strangers.refused, accepted=strangers.accepted),
             taking,
-            Beginning(),
+            Beginning(beginnings),
             Pacing(Rates(settings.rates()), app.work, streams=settings.streams_open),
         ]
     answers = Answers(
@@ -332,5 +333,5 @@ class _Registrar:
         self._server.add_registered_method_handlers(service, handlers)
 
 
-def _nothing(_peer: str) -> None:
-    """Callback that ignores the connections of a balancer."""
+def _nothing(_name: str) -> None:
+    """Callback that ignores the connections and calls of a balancer."""

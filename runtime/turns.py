@@ -41,6 +41,12 @@ async def slices(items: Sequence[T], key: str, *, size: int = SLICE) -> AsyncIte
         yield items[at : at + size]
 
 
+async def turn_for(count: int, key: str) -> None:
+    """Wait for a turn to process `count` items at once, unless they fit into one slice."""
+    if count > SLICE:
+        await turn(key)
+
+
 async def turn(key: str) -> None:
     """Wait for a turn of bulk work on the running event loop. `key` is the account that the turn is charged to: a
     person, or a space.

@@ -13,7 +13,7 @@ from typing_extensions import override
 from runtime.identity import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
 from runtime.network import current_share
-from runtime.turns import slices
+from runtime.turns import slices, turn_for
 from services.metadata.access import RoleCache
 from services.metadata.journal.commit import CommitOutcome, Request, check_size
 from services.metadata.journal.spaces import LiveSpace, OpenSpaces
@@ -298,10 +298,16 @@ class MetadataServicer(MetadataServiceServicer):
             raise InvalidArgument(f"node_ids must be packed ids of {ID_BYTES} bytes", field="node_ids")
         if len(batch.digests) != count * DIGEST_BYTES:
             raise InvalidArgument("`digests` must hold 32 bytes for each path or node id", field="digests")
+        user = current_user().user
         if batch.paths:
-            found = await reads.check_paths(live.view, paths_from_wire(batch.paths), batch.digests)
+            await turn_for(count, user)
+            paths = paths_from_wire(batch.paths)
+            await turn_for(count, user)
+            found = await reads.check_paths(live.view, paths, batch.digests)
         else:
+            await turn_for(count, user)
             found = await reads.check_nodes(live.view, batch.node_ids, batch.digests)
+        await turn_for(len(found.indexes), user)
         return metadata_pb2.CheckVersionsResponse(
             seq=found.seq,
             indexes=found.indexes,

@@ -260,16 +260,63 @@ MUTANTS = (
     Mutant(
         "a connection has any number of small frames",
         "runtime/intake.py",
-        "            if small:\n",
-        "            if False:\n",
+        "            self._frames.admit(Work.ANONYMOUS, connection.peer, small)\n",
+        "            pass\n",
         ("tests/runtime/test_intake.py::test_a_message_of_tiny_frames_ends_its_connection",),
     ),
     Mutant(
         "calls do not pay for their frames",
         "runtime/intake.py",
-        "connection.peer, -SMALL_FRAMES_PER_CALL)",
-        "connection.peer, 0)",
+        "        connection.unpaid -= SMALL_FRAMES_PER_CALL\n",
+        "",
         ("tests/runtime/test_intake.py::test_calls_with_good_tokens_pay_for_their_frames",),
+    ),
+    Mutant(
+        "the connections of a network have any number of small frames together",
+        "runtime/intake.py",
+        "                connection.rest(late)\n",
+        "                pass\n",
+        ("tests/runtime/test_intake.py::test_small_frames_of_many_connections_of_a_network_are_read_bit_by_bit",),
+    ),
+    Mutant(
+        "all calls of a network are handed on to grpc as they come",
+        "runtime/intake.py",
+        "max(0, CALLS_AHEAD - network.ahead)",
+        "math.inf",
+        (
+            "tests/runtime/test_beginning.py"
+            "::test_calls_on_many_connections_are_not_all_handed_in_before_one_of_another_network",
+        ),
+    ),
+    Mutant(
+        "any number of calls of a network wait for their turn",
+        "runtime/intake.py",
+        "0 if self._waiting(network.name) >= CALLS_WAITING else ",
+        "",
+        ("tests/runtime/test_intake.py::test_no_call_is_handed_on_while_many_of_its_network_wait_for_their_turn",),
+    ),
+    Mutant(
+        "calls that grpc never hands in are waited for",
+        "runtime/intake.py",
+        "        if network.is_stuck:\n",
+        "        if False:\n",
+        ("tests/runtime/test_intake.py::test_calls_that_grpc_never_hands_in_stop_nobody_for_long",),
+    ),
+    Mutant(
+        "calls wait for their turn while the loop is idle",
+        "runtime/beginning.py",
+        "math.inf if now - since < IDLE_SECONDS else ",
+        "",
+        (
+            "tests/runtime/test_beginning.py::test_calls_of_one_network_do_not_wait_for_each_other_while_the_loop_is_idle",
+        ),
+    ),
+    Mutant(
+        "large batches of version checks take no turn",
+        "runtime/turns.py",
+        "    if count > SLICE:\n",
+        "    if False:\n",
+        ("tests/services/metadata/test_servicer.py::test_large_batches_of_version_checks_take_turns",),
     ),
     Mutant(
         "the connection of the gateway is never known",
@@ -281,8 +328,8 @@ MUTANTS = (
     Mutant(
         "a network is known from the first good token of a connection on",
         "runtime/intake.py",
-        "        self._known[connection.network] = None\n        if not connection.known:\n",
-        "        if not connection.known:\n            self._known[connection.network] = None\n",
+        "        if (now := self._clock()) >= connection.noted_until:\n",
+        "        if (now := self._clock()) >= connection.noted_until and not connection.known:\n",
         ("tests/runtime/test_intake.py::test_a_network_is_known_from_its_last_good_token_on",),
     ),
     Mutant(
@@ -1246,7 +1293,7 @@ MUTANTS = (
     Mutant(
         "calls begin as they come",
         "runtime/server.py",
-        "            Beginning(),\n",
+        "            Beginning(beginnings),\n",
         "",
         (
             "tests/runtime/test_beginning.py::test_the_call_of_one_person_does_not_wait_for_many_calls_of_another",

@@ -11,22 +11,24 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network
-from itertools import count, cycle
+from itertools import count, cycle, islice, pairwise
 from statistics import median
 from typing import Any
 
 import grpc
 from pydantic import SecretStr
 
-from runtime.beginning import BEGUN_AT_ONCE, Beginning, Beginnings
+from runtime.beginning import BEGUN_AT_ONCE, BEGUN_SECONDS, IDLE_SECONDS, Beginning, Beginnings
 from runtime.identity import Identity, current_identity, set_identity
 from runtime.permissions import PEOPLE, RPCS
 from runtime.pool import Share
-from runtime.server import App, running
+from runtime.server import STREAMS_PER_CONNECTION, App, running
 from runtime.settings import ServiceSettings
 from syncline.model.errors import TokenExpired
 from syncline.model.identifiers import DeviceId, UserId
 from tests.runtime import echo
+from tests.runtime.connections import connect
+from tests.runtime.frames import BEGINNING, whole_calls
 from tests.runtime.http2 import Http2, http2
 
 MANY = 200
@@ -141,6 +143,23 @@ async def test_many_accounts_of_one_network_have_no_more_turns_than_one_of_anoth
     assert median(before) < MANY / 4  # gRPC handed these in before.
 
 
+async def test_calls_on_many_connections_are_not_all_handed_in_before_one_of_another_network() -> None:
+    connections, calls_of_each = 20, STREAMS_PER_CONNECTION - 1
+    one_after_the_other = whole_calls(echo.path("Call").encode(), token=b"mallory", message=b"x")
+    said = b"".join([BEGINNING, *islice(one_after_the_other, calls_of_each)])
+    async with noting() as (noted, target), AsyncExitStack() as many, http2(target, source="127.0.0.3") as one:
+        for _ in range(connections):
+            _, writer = await connect(many, int(target.rpartition(":")[2]), "127.0.0.2")
+            writer.write(said)
+        async with asyncio.timeout(20):
+            while not noted.begun:
+                await asyncio.sleep(0)
+        calls(one, "ann", 1)
+        await ended(one, 1)
+        before = noted.begun.index("ann")
+    assert before < connections * calls_of_each / 20
+
+
 async def test_one_call_of_a_network_begins_at_a_time_and_callers_take_turns() -> None:
     beginnings, over = Beginnings(), asyncio.Event()
     order: list[str] = []
@@ -185,6 +204,36 @@ async def test_a_call_that_takes_long_stops_no_other_of_its_caller() -> None:
                 await under_way.enter_async_context(begun(beginnings, share))
 
 
+async def test_calls_of_one_network_do_not_wait_for_each_other_while_the_loop_is_idle() -> None:
+    """The clock stands, so that no time passes after which a call would count as over, and none comes to its end."""
+    beginnings = Beginnings(clock=lambda: 0.0)
+    async with AsyncExitStack() as under_way, asyncio.timeout(20):
+        for number in range(3 * BEGUN_AT_ONCE):
+            await under_way.enter_async_context(begun(beginnings, Share(f"{number}", "office")))
+
+
+async def test_calls_of_one_network_wait_for_each_other_while_the_loop_is_busy() -> None:
+    """The clock makes each round as long as if the loop had much to do in it."""
+    looks = count()
+    beginnings = Beginnings(clock=lambda: next(looks) * IDLE_SECONDS)
+    over, waiting = asyncio.Event(), 10
+    told: list[int] = []
+
+    async def call() -> None:
+        async with begun(beginnings, Share("ann", "office")):
+            told.append(next(looks))
+            await over.wait()
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as calls:
+        for _ in range(waiting):
+            calls.create_task(call())
+        while len(told) < waiting:
+            await asyncio.sleep(0)
+        over.set()
+    least = round(BEGUN_SECONDS / IDLE_SECONDS)
+    assert all(later - earlier >= least for earlier, later in pairwise(told))
+
+
 async def test_a_call_whose_token_expires_while_it_waits_for_its_turn_is_refused() -> None:
     expires_at = time.time() + 0.05
     called: list[str] = []
@@ -195,7 +244,7 @@ async def test_a_call_whose_token_expires_while_it_waits_for_its_turn_is_refused
         while time.time() <= expires_at:
             pass  # Nothing else runs, and so no turn is given, until the token has expired.
 
-    wrapped = await Beginning().intercept_service(handler_of(echo.unary(call)), Details("/test.Echo/Call"))
+    wrapped = await Beginning(Beginnings()).intercept_service(handler_of(echo.unary(call)), Details("/test.Echo/Call"))
     begin: Any = wrapped.unary_unary if wrapped is not None else None
 
     async def called_by(user: str, until: float) -> None:

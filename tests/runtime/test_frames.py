@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,10 +12,10 @@ from contextlib import asynccontextmanager, suppress
 import psutil
 import pytest
 
-from runtime.intake import HANDSHAKE_SECONDS, UNACKNOWLEDGED_BYTES
-from runtime.server import READ_BYTES
+from runtime.frames import SMALL_BYTES, FrameReader
+from runtime.intake import HANDSHAKE_SECONDS, READ_BYTES, UNACKNOWLEDGED_BYTES
 from tests.runtime import echo
-from tests.runtime.frames import FLOODS, UNACKNOWLEDGED, flood
+from tests.runtime.frames import ACKNOWLEDGEMENT, BEGINNING, FLOODS, UNACKNOWLEDGED, flood, frame, whole_calls
 from tests.runtime.test_server import process, until_closed
 
 CONNECTIONS = 32
@@ -41,6 +43,57 @@ async def growth(pid: int) -> AsyncIterator[list[int]]:
         yield most
     finally:
         watching.cancel()
+
+
+SMALL = [frame(6, 0, 0, bytes(8)), frame(0, 0, 1), frame(9, 0, 1, bytes(SMALL_BYTES - 1))]
+LARGE = [frame(0, 0, 1, bytes(SMALL_BYTES)), frame(0, 0, 1, bytes(16_384))]
+
+
+def read(reader: FrameReader, sent: bytes, size: int) -> None:
+    """Have all of it read, in pieces of so many bytes, with what was not read of the ones before."""
+    rest = b""
+    for at in range(0, len(sent), size):
+        piece = rest + sent[at : at + size]
+        rest = piece[reader.feed(piece, math.inf) :]
+    assert rest == b""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 10, 64, 1_000, 100_000])
+def test_frames_are_counted_in_whatever_pieces_they_come(size: int) -> None:
+    beginning, _ = FLOODS["pings"]
+    unacknowledged = beginning.index(ACKNOWLEDGEMENT) + len(ACKNOWLEDGEMENT)
+    frames = [*SMALL, *LARGE] * 5 + SMALL
+    sent = beginning + b"".join(frames)
+    reader = FrameReader()
+    read(reader, sent, size)
+    assert reader.small == 2 + 6 * len(SMALL)  # Settings and their acknowledgement are small, too.
+    assert reader.acknowledged
+    assert reader.unacknowledged_bytes == unacknowledged
+
+
+@pytest.mark.parametrize("size", [1, 9, 100, 100_000])
+def test_payloads_of_data_are_no_bytes_before_the_acknowledgement(size: int) -> None:
+    beginning, _ = UNACKNOWLEDGED
+    data = frame(0, 0, 1, bytes(20_000))
+    sent = beginning + data * 3
+    reader = FrameReader()
+    read(reader, sent, size)
+    assert not reader.acknowledged
+    assert reader.unacknowledged_bytes == len(beginning) + 3 * len(frame(0, 0, 1))
+
+
+def test_no_more_calls_are_read_than_may_begin() -> None:
+    """Frames that belong to calls that have begun are read on, whatever they are."""
+    calls = [*itertools.islice(whole_calls(b"/x.Y/Z", token=b"x", message=b"y"), 10)]
+    sent, reader = b"".join(calls), FrameReader()
+    reader.feed(BEGINNING, 0)
+    first = reader.feed(sent, 3)
+    assert (first, reader.calls) == (len(b"".join(calls[:3])), 3)
+    trailers = frame(1, 5, 5)
+    assert reader.feed(trailers, 0) == len(trailers)
+    assert reader.feed(sent[first:], 0) == 0
+    assert reader.feed(sent[first:], 100) == len(sent) - first
+    assert reader.calls == 10
 
 
 @pytest.mark.parametrize("kind", FLOODS)

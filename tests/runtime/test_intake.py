@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -19,7 +20,10 @@ from runtime.connections import ConnectionPool
 from runtime.identity import Identity
 from runtime.intake import (
     ADMITTED_PER_SECOND,
+    CALLS_AHEAD,
+    CALLS_WAITING,
     KNOWN_SECONDS,
+    NETWORK_FRAMES_AT_ONCE,
     SHUT_OUT_SECONDS,
     SMALL_FRAMES_AT_ONCE,
     UNITS_AT_ONCE,
@@ -34,7 +38,8 @@ from runtime.settings import ServiceSettings
 from syncline.model.errors import Unauthenticated
 from syncline.model.identifiers import DeviceId, UserId
 from tests.runtime import echo
-from tests.runtime.frames import message_by_the_byte
+from tests.runtime.connections import connect
+from tests.runtime.frames import BEGINNING, message_by_the_byte, whole_calls, window
 from tests.runtime.http2 import Http2, http2
 
 OK = str(grpc.StatusCode.OK.value[0])
@@ -274,11 +279,19 @@ async def test_a_connection_that_speaks_when_all_are_cut_is_no_failure() -> None
 async def bare_intake(clock: Callable[[], float]) -> AsyncIterator[tuple[Intake, str]]:
     """The intake of a service, before something that says back what it is told; and where it listens."""
 
+    saying: set[asyncio.Task[None]] = set()
+
     async def say_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        saying.add(task)
+        task.add_done_callback(saying.discard)
         with suppress(ConnectionError):
             while data := await reader.read(1024):
                 writer.write(data)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     intake = Intake(ConnectionPool(64, ()), clock=clock)
     port = intake.bind("127.0.0.1:0")
@@ -289,12 +302,16 @@ async def bare_intake(clock: Callable[[], float]) -> AsyncIterator[tuple[Intake,
     finally:
         await intake.close()
         server.close()
+        if saying:
+            await asyncio.wait(saying)
 
 
 @asynccontextmanager
-async def connected(target: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    target: str, *, source: str = MALLORY
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     host, _, port = target.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(MALLORY, 0))
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(source, 0))
     try:
         yield reader, writer
     finally:
@@ -311,6 +328,77 @@ async def handed_on(target: str) -> AsyncIterator[tuple[asyncio.StreamReader, st
         async with asyncio.timeout(5):
             assert await reader.readexactly(14) == b"PRI * HTTP/2.0"
         yield reader, f"ipv4:{MALLORY}:{writer.get_extra_info('sockname')[1]}"
+
+
+async def test_small_frames_of_many_connections_of_a_network_are_read_bit_by_bit() -> None:
+    """The clock stands, so that nothing of what was counted is worked off."""
+    connections, frames = 40, window(1) * (SMALL_FRAMES_AT_ONCE // 2)
+    before, read = ended("frames"), 0
+
+    async def count(reader: asyncio.StreamReader) -> None:
+        nonlocal read
+        while data := await reader.read(65_536):
+            read += len(data)
+
+    async with bare_intake(lambda: 0.0) as (_, target), AsyncExitStack() as stack, asyncio.timeout(20):
+        for _ in range(connections):
+            reader, writer = await connect(stack, int(target.rpartition(":")[2]), MALLORY)
+            stack.callback(asyncio.create_task(count(reader)).cancel)
+            writer.write(BEGINNING + frames)
+        while read < NETWORK_FRAMES_AT_ONCE * len(window(1)):
+            await asyncio.sleep(0)
+        async with connected(target, source=ANN) as (reader, writer):
+            writer.write(BEGINNING + frames)
+            await said_back(reader, BEGINNING + frames)
+    assert read < connections * len(frames) / 4
+    assert ended("frames") == before
+
+
+# -- calls that wait before grpc
+
+
+def said(calls: int) -> bytes:
+    """Make what one connection says that makes so many calls, after what it says before any."""
+    return b"".join([BEGINNING, *itertools.islice(whole_calls(b"/x.Y/Z", token=b"x", message=b"y"), calls)])
+
+
+async def said_back(reader: asyncio.StreamReader, wanted: bytes) -> None:
+    async with asyncio.timeout(5):
+        assert await reader.readexactly(len(wanted)) == wanted
+
+
+async def test_no_call_is_handed_on_while_many_of_its_network_wait_for_their_turn() -> None:
+    waiting = {MALLORY: CALLS_WAITING}
+    async with bare_intake(time.monotonic) as (intake, target), connected(target) as (reader, writer):
+        intake.count_waiting(lambda network: waiting.get(network, 0))
+        writer.write(said(5))
+        await said_back(reader, said(0))
+        async with connected(target, source=ANN) as (of_ann, writer_of_ann):
+            writer_of_ann.write(said(5))
+            await said_back(of_ann, said(5))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await reader.read(1)
+        waiting[MALLORY] -= 1
+        intake.begun(MALLORY)
+        await said_back(reader, said(5)[len(said(0)) :])
+
+
+async def test_calls_that_grpc_never_hands_in_stop_nobody_for_long() -> None:
+    async with bare_intake(time.monotonic) as (_, target), connected(target) as (reader, writer):
+        writer.write(said(3 * CALLS_AHEAD))
+        await said_back(reader, said(3 * CALLS_AHEAD))
+
+
+async def test_the_calls_of_the_gateway_are_handed_on_as_they_come() -> None:
+    async with bare_intake(time.monotonic) as (intake, target), connected(target) as (reader, writer):
+        intake.count_waiting(lambda _network: CALLS_WAITING)
+        writer.write(said(0))
+        await said_back(reader, said(0))
+        intake.proven(f"ipv4:{MALLORY}:{writer.get_extra_info('sockname')[1]}")
+        calls = said(3 * CALLS_AHEAD)[len(said(0)) :]
+        writer.write(calls)
+        await said_back(reader, calls)
 
 
 async def shut_out(intake: Intake, target: str) -> None:

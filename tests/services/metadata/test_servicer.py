@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -13,8 +14,11 @@ import pytest
 from google.protobuf.message import Message
 from typing_extensions import override
 
+from runtime.turns import REST_ROUNDS
 from services.metadata.entry import Position
 from services.metadata.ports import Sealed
+from services.metadata.tree import reads
+from services.metadata.tree.view import SpaceView
 from services.metadata.wire import cursor_to_wire
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.accounts import Role
@@ -234,6 +238,31 @@ async def test_a_version_check_names_only_what_differs(editor: Caller) -> None:
     assert by_path.node_ids == differs.id + bytes(32)
     assert by_path.digests == EMPTY_DIGEST + bytes(64)
     assert list(by_path.versions) == [1, 0, 0]
+
+
+async def test_large_batches_of_version_checks_take_turns(editor: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many streams have one ready, so that others meet a single batch on their way."""
+    rounds, checked, check = 0, [], reads.check_paths
+
+    async def noted(view: SpaceView, paths: Sequence[str], digests: bytes) -> reads.Differences:
+        checked.append(rounds)
+        return await check(view, paths, digests)
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(reads, "check_paths", noted)
+    opening = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
+    paths = [f"{number}" for number in range(MAX_CHECK_BATCH)]
+    batch = M.CheckVersionsRequest(batch=M.CheckVersionsBatch(paths=paths, digests=bytes(32 * len(paths))))
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*(read_all(editor.stub.CheckVersions(iter([opening, batch, batch]))) for _ in range(10)))
+    counting.cancel()
+    assert len(checked) == 20
+    assert all(later - earlier >= REST_ROUNDS for earlier, later in pairwise(checked))
 
 
 @pytest.mark.parametrize(
