@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import grpc.aio
 from botocore.exceptions import ClientError
@@ -47,8 +49,21 @@ from tests.abuse.means import (
     status,
     unread,
 )
-from tests.abuse.target import LARGE_BYTES, SERVICES, Target
-from tests.runtime.frames import CALLS_AT_ONCE, FLOODS, UNACKNOWLEDGED, flood, message_by_the_byte, refused_calls
+from tests.abuse.target import BLOCK_BYTES, LARGE_BYTES, SERVICES, Target
+from tests.runtime.frames import (
+    BEGINNING,
+    CALLS_AT_ONCE,
+    FLOODS,
+    UNACKNOWLEDGED,
+    ended_calls,
+    fields_of_the_table,
+    flood,
+    initial_windows,
+    message_by_the_byte,
+    refused_calls,
+    whole_calls,
+    window,
+)
 from tests.runtime.http2 import http2
 
 Attack = Callable[[Target, float], Coroutine[Any, Any, Counter[str]]]
@@ -521,6 +536,7 @@ async def directories_over_webdav(target: Target, until: float) -> Counter[str]:
 @attack
 async def large_properties_over_webdav(target: Target, until: float) -> Counter[str]:
     """A directory whose files have nearly 32 KiB of properties each, listed over and over by twelve at once."""
+    began = time.monotonic()
     path = f"/dav/personal/properties-{secrets.token_hex(4)}"
     told = "".join(f'<a{number} xmlns="u">{"v" * 1400}</a{number}>' for number in range(20))
     update = f'<D:propertyupdate xmlns:D="DAV:"><D:set><D:prop>{told}</D:prop></D:set></D:propertyupdate>'.encode()
@@ -533,8 +549,155 @@ async def large_properties_over_webdav(target: Target, until: float) -> Counter[
 
     numbers = iter(range(1, 40))
     await asyncio.gather(*(copied(numbers) for _ in range(12)))
+    until += time.monotonic() - began
     headers = {"Depth": "1", **basic(target)}
     return await many(12, until, lambda: ask(target, "PROPFIND", path, headers))
+
+
+@attack
+async def pages_over_http(target: Target, until: float) -> Counter[str]:
+    """A directory with thousands of children: whole pages and pages of one, on sixty kept connections."""
+    path = f"/v1/spaces/{target.space}/nodes/{target.crowd}/children?page_size="
+    asked = [head("GET", f"{path}{size}", bearer(target)) for size in (1000, 1)]
+    return await keep_asking(target, asked, connections=60, until=until)
+
+
+@attack
+async def searches_over_http(target: Target, until: float) -> Counter[str]:
+    """Forty at once search for what most names contain."""
+    asked = [head("GET", f"/v1/spaces/{target.space}/search?q=0&page_size=1000", bearer(target))]
+    return await keep_asking(target, asked, connections=40, until=until)
+
+
+@attack
+async def histories_over_http(target: Target, until: float) -> Counter[str]:
+    """Activity, trash and versions of a large space, on forty kept connections."""
+    paths = (f"nodes/{target.large}/versions", "trash?page_size=1000", "activity?page_size=1000")
+    asked = [head("GET", f"/v1/spaces/{target.space}/{path}", bearer(target)) for path in paths]
+    return await keep_asking(target, asked, connections=40, until=until)
+
+
+@attack
+async def addresses_to_upload_to(target: Target, until: float) -> Counter[str]:
+    """Signed addresses for a hundred objects, asked for over and over by forty at once."""
+    objects = [{"sha256": os.urandom(32).hex(), "size": 1_000} for _ in range(100)]
+    body = json.dumps({"objects": objects}).encode()
+    headers = {**bearer(target), "Content-Type": "application/json"}
+    asked = [_with_body("POST", f"/v1/spaces/{target.space}/uploads", headers, body)]
+    return await keep_asking(target, asked, connections=40, until=until)
+
+
+@attack
+async def refreshes_without_end(target: Target, until: float) -> Counter[str]:
+    """Refresh tokens that were never handed out, traded in over and over."""
+
+    def one() -> Awaitable[str]:
+        return _post(target, "/v1/sessions/refresh", {"refresh_token": f"{new_text_id()}.{secrets.token_urlsafe(32)}"})
+
+    return await many(50, until, one)
+
+
+@attack
+async def locks_without_end(target: Target, until: float) -> Counter[str]:
+    """A lock on a name after the other, thirty at once."""
+    body = b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>'
+    headers = {**basic(target), "Timeout": "Second-60"}
+    return await many(30, until, lambda: ask(target, "LOCK", f"/dav/personal/{new_text_id()}", headers, body))
+
+
+@attack
+async def copies_of_a_crowd(target: Target, until: float) -> Counter[str]:
+    """A directory with thousands of children is copied over WebDAV, six times at once."""
+
+    def one() -> Awaitable[str]:
+        headers = {**basic(target), "Destination": f"/dav/personal/copy-{new_text_id()}"}
+        return ask(target, "COPY", "/dav/personal/crowd", headers)
+
+    return await many(6, until, one)
+
+
+@attack
+async def moves_of_a_crowd(target: Target, until: float) -> Counter[str]:
+    """A directory with thousands of children is moved into another one and back, and looked into meanwhile."""
+    await ask(target, "MKCOL", "/dav/personal/elsewhere", basic(target))
+    places = ["/dav/personal/crowd", "/dav/personal/elsewhere/crowd"]
+    search = metadata_pb2.SearchNodesRequest(space_id=target.space, query="00", page_size=1_000)
+    moved = 0
+
+    async def move() -> str:
+        nonlocal moved
+        moved += 1
+        headers = {**basic(target), "Destination": places[moved % 2]}
+        return await ask(target, "MOVE", places[1 - moved % 2], headers)
+
+    async with Calls(target) as calls:
+        looking = many(4, until, lambda: calls.unary("metadata", "SearchNodes", search))
+        moves, looks = await asyncio.gather(many(1, until, move), looking)
+    await ask(target, "MOVE", places[1], {**basic(target), "Destination": places[0]})
+    return moves + looks
+
+
+@attack
+async def archives_of_a_crowd(target: Target, until: float) -> Counter[str]:
+    """Archives of a directory with thousands of entries, taken as fast as they come, thirty at once."""
+    path = f"/v1/spaces/{target.space}/nodes/{target.crowd}/archive"
+    return await many(30, until, lambda: ask(target, "GET", path, bearer(target)))
+
+
+async def _cut(target: Target, path: str) -> str:
+    async with connected(target) as (reader, writer):
+        writer.write(head("GET", path, bearer(target)))
+        answer = await status(reader)
+        await reader.read(1_000)
+        writer.transport.abort()
+        return answer
+
+
+@attack
+async def archives_cut_and_begun_again(target: Target, until: float) -> Counter[str]:
+    """Archives that are cut after their first bytes, thirty at once, over and over."""
+    path = f"/v1/spaces/{target.space}/nodes/root/archive"
+    return await many(30, until, lambda: _cut(target, path))
+
+
+@attack
+async def downloads_cut_and_begun_again(target: Target, until: float) -> Counter[str]:
+    """Downloads of a large file that are cut after their first bytes, sixty at once, over and over."""
+    path = f"/v1/spaces/{target.space}/nodes/{target.large}/content"
+    return await many(60, until, lambda: _cut(target, path))
+
+
+@attack
+async def uploads_begun_and_given_up(target: Target, until: float) -> Counter[str]:
+    """Files of eight megabytes by WebDAV of which half is sent, thirty at once, over and over."""
+    half = random.Random(3).randbytes(4_000_000)
+
+    async def one() -> str:
+        async with connected(target) as (_, writer):
+            headers = {**basic(target), "Content-Length": str(2 * len(half))}
+            writer.write(head("PUT", f"/dav/personal/given-up-{new_text_id()}", headers))
+            writer.write(half)
+            await writer.drain()
+            writer.transport.abort()
+            return "given up"
+
+    return await many(30, until, one)
+
+
+@attack
+async def connections_that_are_half_closed(target: Target, until: float) -> Counter[str]:
+    """Requests after which nothing more can come, while their large answers are not read, on 300 connections."""
+    path = f"/v1/spaces/{target.space}/nodes/{target.crowd}/children"
+
+    async def one() -> str:
+        async with connected(target) as (reader, writer):
+            writer.write(head("GET", path, bearer(target)))
+            writer.write_eof()
+            answer = await status(reader)
+            await asyncio.sleep(max(0.0, min(2.0, until - time.monotonic())))
+            return answer
+
+    return await many(300, until, one)
 
 
 async def _post(target: Target, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> str:
@@ -570,7 +733,64 @@ async def uploads_without_a_seal(target: Target, until: float) -> Counter[str]:
         return await many(20, until, one)
 
 
+@attack
+async def packs_that_are_none(target: Target, until: float) -> Counter[str]:
+    """Small objects that are put into S3 and declared as packs of blocks that they do not have."""
+    request = auth_pb2.IssueCredentialsRequest(space_id=target.space, access=auth_pb2.ACCESS_WRITE)
+    async with grpc.aio.insecure_channel(f"{target.host}:{target.ports['auth']}") as channel:
+        auth: Any = AuthServiceStub(channel)
+        issued = await auth.IssueCredentials(request, metadata=[("authorization", f"Bearer {target.token}")])
+    keys = AwsCredentials(issued.access_key_id, issued.secret_access_key, issued.session_token)
+    aws = Aws(endpoint=target.storage, root=keys)
+    async with aws.client("s3", max_pool_connections=20) as s3, Calls(target) as metadata:
+
+        async def one() -> str:
+            declared = metadata_pb2.SealObjectsRequest(space_id=target.space)
+            for _ in range(20):
+                body = os.urandom(64)
+                digest = hashlib.sha256(body).digest()
+                await s3.put_object(
+                    Bucket=issued.bucket,
+                    Key=issued.key_prefix + digest.hex(),
+                    Body=body,
+                    IfNoneMatch="*",
+                    ChecksumSHA256=base64.b64encode(digest).decode(),
+                )
+                entries = metadata_pb2.PackEntries(blocks=os.urandom(64), offsets=[0, 32], lengths=[32, 32])
+                declared.objects.add(sha256=digest, size=64, pack=entries)
+            return await metadata.unary("metadata", "SealObjects", declared)
+
+        return await many(10, until, one)
+
+
 # ---- slow ones
+
+
+@attack
+async def storage_that_is_not_read(target: Target, until: float) -> Counter[str]:
+    """Objects that the embedded S3 is asked for and that nobody reads, on 400 connections."""
+    request = auth_pb2.IssueCredentialsRequest(space_id=target.space, access=auth_pb2.ACCESS_READ)
+    async with grpc.aio.insecure_channel(f"{target.host}:{target.ports['auth']}") as channel:
+        auth: Any = AuthServiceStub(channel)
+        issued = await auth.IssueCredentials(request, metadata=[("authorization", f"Bearer {target.token}")])
+    keys = AwsCredentials(issued.access_key_id, issued.secret_access_key, issued.session_token)
+    # The first block of the large file, as the target makes it.
+    digest = hashlib.sha256(random.Random(0).randbytes(BLOCK_BYTES)).hexdigest()
+    async with Aws(endpoint=target.storage, root=keys).client("s3") as s3:
+        wanted = {"Bucket": issued.bucket, "Key": issued.key_prefix + digest}
+        address = urlsplit(await s3.generate_presigned_url("get_object", Params=wanted))
+
+    async def one() -> str:
+        reader, writer = await asyncio.open_connection(address.hostname, address.port, local_addr=(NETWORK, 0))
+        try:
+            writer.write(f"GET {address.path}?{address.query} HTTP/1.1\r\nhost: {address.netloc}\r\n\r\n".encode())
+            answer = await status(reader)
+            await asyncio.sleep(max(0.0, until - time.monotonic()))
+            return answer
+        finally:
+            writer.transport.abort()
+
+    return await many(400, until, one)
 
 
 @attack
@@ -951,6 +1171,132 @@ async def messages_by_the_byte(target: Target, until: float) -> Counter[str]:
     return answers
 
 
+async def _spoken(
+    target: Target, until: float, parts: Callable[[], Iterator[bytes]], *, connections: int, pause: float = 0.0
+) -> Counter[str]:
+    """Say these parts to metadata on each of so many connections, again if the server hangs up; nothing is read."""
+    answers: Counter[str] = Counter()
+    place = target.host, target.ports["metadata"]
+
+    async def one() -> None:
+        while time.monotonic() < until:
+            answers["connections"] += 1
+            with suppress(OSError, TimeoutError):
+                reader, writer = await asyncio.open_connection(*place, local_addr=(NETWORK, 0))
+                reading = asyncio.ensure_future(_discarded(reader))
+                try:
+                    async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                        for part in parts():
+                            writer.write(part)
+                            await writer.drain()
+                            answers["sent"] += 1
+                            await asyncio.sleep(pause)
+                finally:
+                    reading.cancel()
+                    writer.transport.abort()
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return answers
+
+
+GET_SPACE: Final = b"/syncline.metadata.v1.MetadataService/GetSpace"
+
+
+def _get_space(target: Target) -> bytes:
+    return metadata_pb2.GetSpaceRequest(space_id=target.space).SerializeToString()
+
+
+@attack
+async def calls_reset_at_once(target: Target, until: float) -> Counter[str]:
+    """Calls with a good token, each reset by the frame after its last, on eight connections."""
+
+    def parts() -> Iterator[bytes]:
+        cancelled = bytes((0, 0, 0, 8))
+        calls = whole_calls(GET_SPACE, token=target.token.encode(), message=_get_space(target), tail=cancelled)
+        yield BEGINNING
+        while True:
+            yield b"".join(itertools.islice(calls, 100))
+
+    return await _spoken(target, until, parts, connections=8)
+
+
+@attack
+async def calls_ahead_of_all_others(target: Target, until: float) -> Counter[str]:
+    """A hundred connections, each with as many calls under way as one may have, with a good token."""
+    answers: Counter[str] = Counter()
+    place = target.host, target.ports["metadata"]
+
+    async def one() -> str:
+        calls = whole_calls(GET_SPACE, token=target.token.encode(), message=_get_space(target))
+        reader, writer = await asyncio.open_connection(*place, local_addr=(NETWORK, 0))
+        try:
+            writer.write(b"".join([BEGINNING, *itertools.islice(calls, 250)]))
+            rest = b""
+            while time.monotonic() < until and (data := await reader.read(1 << 16)):
+                ended, rest = ended_calls(rest + data)
+                answers["answered"] += ended
+                writer.write(b"".join(itertools.islice(calls, ended)) + window(len(data)))
+            return "a connection"
+        finally:
+            writer.transport.abort()
+
+    return answers + await many(100, until, one)
+
+
+@attack
+async def frames_of_many_connections(target: Target, until: float) -> Counter[str]:
+    """Two hundred connections, each known by a call, with nearly as many small frames at once as one may have."""
+
+    def parts() -> Iterator[bytes]:
+        yield BEGINNING + next(whole_calls(GET_SPACE, token=target.token.encode(), message=_get_space(target)))
+        yield window(1) * 19_000
+        while True:
+            yield window(1) * 1_500
+
+    return await _spoken(target, until, parts, connections=200, pause=1.0)
+
+
+@attack
+async def answers_by_the_byte(target: Target, until: float) -> Counter[str]:
+    """Pages of a large directory, of which the reader takes a byte at a time, on sixteen connections."""
+    wanted = metadata_pb2.ListNodesRequest(space_id=target.space, parent=bytes.fromhex(target.crowd))
+    path = b"/syncline.metadata.v1.MetadataService/ListNodes"
+
+    def parts() -> Iterator[bytes]:
+        calls = whole_calls(path, token=target.token.encode(), message=wanted.SerializeToString())
+        yield BEGINNING + initial_windows(0)
+        yield b"".join(itertools.islice(calls, 8))
+        while True:
+            yield b"".join(window(1, stream=1 + 2 * (number % 8)) for number in range(100))
+
+    return await _spoken(target, until, parts, connections=16, pause=0.05)
+
+
+@attack
+async def windows_that_change(target: Target, until: float) -> Counter[str]:
+    """The windows of 250 calls on each of eight connections, opened by a byte and closed again, over and over."""
+    path = b"/syncline.metadata.v1.MetadataService/ListNodes"
+    wanted = metadata_pb2.ListNodesRequest(space_id=target.space, parent=bytes.fromhex(target.crowd), page_size=1)
+
+    def parts() -> Iterator[bytes]:
+        calls = whole_calls(path, token=target.token.encode(), message=wanted.SerializeToString())
+        yield BEGINNING + initial_windows(0)
+        yield b"".join(itertools.islice(calls, 250))
+        for size in itertools.count(1):
+            yield (initial_windows(size % 60_000) + initial_windows(0)) * 50
+
+    return await _spoken(target, until, parts, connections=8, pause=0.05)
+
+
+@attack
+async def fields_named_again_and_again(target: Target, until: float) -> Counter[str]:
+    """Calls whose metadata names one field of the table 15,000 times, which makes 45 MB of 15 KB."""
+    return await _spoken(
+        target, until, lambda: fields_of_the_table(GET_SPACE, token=target.token.encode()), connections=8
+    )
+
+
 @attack
 async def one_connection_after_the_other(target: Target, until: float) -> Counter[str]:
     """Connections to metadata that begin HTTP/2 and are closed at once, as many as can be opened."""
@@ -1035,6 +1381,71 @@ async def _accounts(target: Target, count: int) -> dict[str, str]:
             else:
                 tokens[email] = answer.tokens.access_token
     return tokens
+
+
+async def _by_accounts(
+    target: Target, until: float, count: int, act: Callable[[Target, float], Coroutine[Any, Any, Counter[str]]]
+) -> Counter[str]:
+    """Sign so many accounts up, each a member of the lure, and have each act as the target's attacker with it."""
+    began = time.monotonic()
+    tokens = await _accounts(target, count)
+    async with Calls(target) as calls:
+        for email in tokens:
+            share = auth_pb2.SetMemberRequest(
+                space_id=target.lure, request_id=new_request_id(), email=email, role=auth_pb2.ROLE_EDITOR
+            )
+            while await calls.unary("auth", "SetMember", share) != "OK":
+                await asyncio.sleep(0.2)
+    until += time.monotonic() - began
+    told = await asyncio.gather(
+        *(act(dataclasses.replace(target, token=token, space=target.lure), until) for token in tokens.values())
+    )
+    return sum(told, Counter())
+
+
+@attack
+async def commits_of_ten_accounts(target: Target, until: float) -> Counter[str]:
+    """Ten accounts of one person make small commits, eight at once each."""
+
+    async def act(one: Target, end: float) -> Counter[str]:
+        async with Calls(one, connections=1) as calls:
+            return await many(8, end, lambda: _commit(calls, _small_commit(one.space)))
+
+    return await _by_accounts(target, until, 10, act)
+
+
+def _small_commit(space: str) -> metadata_pb2.CommitChangesRequest:
+    request = metadata_pb2.CommitChangesRequest(space_id=space)
+    create = metadata_pb2.CreateNode(parent=ROOT, name=new_text_id(), kind=journal_pb2.NODE_KIND_DIRECTORY)
+    request.mutations.add().create.CopyFrom(create)
+    return request
+
+
+@attack
+async def watches_of_many_accounts(target: Target, until: float) -> Counter[str]:
+    """Thirty accounts, each with as many watches of one space as a person may have, and commits that ring all."""
+    request = notify_pb2.WatchRequest(space_ids=[target.lure])
+
+    async def act(one: Target, end: float) -> Counter[str]:
+        async with Calls(one, connections=1) as calls:
+            watches = [calls.stream("notify", "Watch", request) for _ in range(64)]
+            ringing = asyncio.ensure_future(many(1, end, lambda: _commit(calls, _small_commit(one.space))))
+            return await unread(watches, end) + await ringing
+
+    return await _by_accounts(target, until, 30, act)
+
+
+@attack
+async def events_of_many_accounts(target: Target, until: float) -> Counter[str]:
+    """Thirty accounts, each with twenty event streams of a space in which they commit all the time."""
+
+    async def act(one: Target, end: float) -> Counter[str]:
+        path = f"/v1/events?space={one.space}"
+        async with Calls(one, connections=1) as calls:
+            ringing = asyncio.ensure_future(many(1, end, lambda: _commit(calls, _small_commit(one.space))))
+            return await many(20, end, lambda: sip(one, "GET", path, bearer(one), end)) + await ringing
+
+    return await _by_accounts(target, until, 30, act)
 
 
 @attack

@@ -77,7 +77,6 @@ class Innocent:
         self._target = target
         self._channel = grpc.insecure_channel(f"{target.host}:{target.ports['metadata']}")
         self._metadata = MetadataServiceStub(self._channel)
-        self._authorization = (("authorization", self._person.headers["authorization"]),)
         root = self._person.done("GET", f"{self._person.top}/nodes/root/children")["nodes"]
         self._file = next(node["id"] for node in root if node["name"] == "0.txt")
         password = base64.b64encode(f"{self._person.email}:{scene.key}".encode()).decode()
@@ -87,6 +86,10 @@ class Innocent:
     def close(self) -> None:
         """End the connections."""
         self._channel.close()
+
+    @property
+    def _authorization(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", self._person.headers["authorization"]),)
 
     @property
     def person(self) -> Person:

@@ -159,6 +159,7 @@ class Siege:
                 return result
 
     def _attack(self, name: str) -> Result:
+        self.scene = self.scene.refreshed()
         before, result = self._memory(), Result(name)
         command = [sys.executable, "-m", "tests.abuse.attacker", name, str(self._seconds)]
         with (

@@ -85,6 +85,13 @@ class Scene:
     innocent: Person
     key: str
     """The innocent person's, for WebDAV."""
+    attacker: Person
+
+    def refreshed(self) -> Scene:
+        """The same with new access tokens: those that there were end after minutes."""
+        for person in (self.innocent, self.attacker):
+            person.refresh()
+        return dataclasses.replace(self, target=dataclasses.replace(self.target, token=_token(self.attacker)))
 
 
 def build(stack: Stack) -> Scene:
@@ -102,7 +109,7 @@ def build(stack: Stack) -> Scene:
         host="127.0.0.1",
         ports={name: getattr(stack.ports, name) for name in (*SERVICES, "gateway")},
         storage=stack.aws.endpoint,
-        token=attacker.headers["authorization"].removeprefix("Bearer "),
+        token=_token(attacker),
         email=attacker.email,
         key=_key(attacker),
         space=attacker.space,
@@ -117,7 +124,11 @@ def build(stack: Stack) -> Scene:
         victim=innocent.email,
         sealed=attacker.store(small),
     )
-    return Scene(target, innocent, _key(innocent))
+    return Scene(target, innocent, _key(innocent), attacker)
+
+
+def _token(person: Person) -> str:
+    return person.headers["authorization"].removeprefix("Bearer ")
 
 
 def _key(person: Person) -> str:

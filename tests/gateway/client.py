@@ -106,6 +106,12 @@ class Person(Api):
     def top(self) -> str:
         return f"/v1/spaces/{self.space}"
 
+    def refresh(self) -> None:
+        """Trade the refresh token in, so that the access token is as good as new."""
+        tokens = self.done("POST", "/v1/sessions/refresh", {"refresh_token": self.account["tokens"]["refresh_token"]})
+        self.account["tokens"] = tokens
+        self.headers["authorization"] = f"Bearer {tokens['access_token']}"
+
     def folder(self, name: str, parent: str = "root") -> dict[str, Any]:
         """Make a directory."""
         made: dict[str, Any] = self.done("POST", f"{self.top}/folders", {"parent": parent, "name": name}, status=201)
