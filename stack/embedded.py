@@ -4,8 +4,8 @@ It is ministack, which enforces signatures, roles, session and resource policies
 which our guarantees would not hold here as they do on AWS:
 
 - What is acknowledged is on disk (`storage`, `writethrough`). A change for which there is no room is refused.
-- S3 knows the condition keys by which the bucket's policy refuses to overwrite objects and to store what others could
-  not read, and by which metadata's role removes nothing but the bytes that it names.
+- S3 knows the condition keys by which the bucket's policy refuses to overwrite objects, to upload them in parts and to
+  store what others could not read, and by which metadata's role removes nothing but the bytes that it names.
 - S3 denies a missing object to who may not list the bucket, as devices and the gateway may not: whether there is one
   is none of their business.
 - Bodies share a bound, and one that no valid signature covers is refused before it is read, unless it is small.
@@ -295,6 +295,9 @@ def _know_s3_conditions() -> None:
         for name in _CONDITIONS.get(action, ()):
             if value := (headers or {}).get(name, "").strip():
                 context[f"s3:{name}"] = value
+        if action == "s3:PutObject":
+            parts = {"uploads", "partNumber"} & set(query or ())
+            context["s3:ObjectCreationOperation"] = "false" if parts else "true"
         # S3 accepts only `*` for a PUT; the emulator would accept an ETag, which permits overwriting.
         if context.get("s3:if-none-match", "*") != "*":
             del context["s3:if-none-match"]

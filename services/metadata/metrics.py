@@ -35,7 +35,7 @@ TAKEN_OVER: Final = Counter("syncline_spaces_taken_over", "Spaces that another p
 
 SEALED: Final = Counter("syncline_objects_declared", "Objects that were to be proven, by verdict.", ["verdict"])
 REMOVED: Final = Counter(
-    "syncline_objects_removed", "Uploaded objects that were removed, since their bytes were wrong."
+    "syncline_objects_removed", "Uploaded objects that were removed, since not everybody could read the right bytes."
 )
 
 MEASURED: Final = Counter("syncline_spaces_measured", "Spaces whose uploaded objects were listed.")

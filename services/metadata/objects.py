@@ -4,10 +4,10 @@ A single block is proven by the SHA-256 that S3 computed at upload, or by readin
 or a manifest is proven by reading it. Proven facts are recorded in the object index and cached here, since they stay
 true.
 
-An object whose bytes do not match its key, or that cannot be read, blocks the key, since an existing key cannot be
-overwritten. Such an object is removed by its etag. Readable bytes that match the key have a different etag, so the
-removal never hits an object that is or will be sealed. Only matching bytes that are archived have the same etag, and an
-archived object is not removed.
+An object whose bytes do not match its key, or that not everybody can read, blocks the key, since an existing key cannot
+be overwritten. Such an object is removed by its etag. Readable bytes that match the key have a different etag, so the
+removal never hits an object that is or will be sealed. Only matching bytes that are archived, or that come with foreign
+headers, have the same etag: these are removed by the protocol that removes unsealed objects.
 
 Proving an object costs the service far more than declaring it costs a caller. Therefore: each object is read once,
 however many calls declare it concurrently; failed proofs are cached; a call reads a bounded number of bytes, and stops
@@ -24,7 +24,7 @@ from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
@@ -37,6 +37,7 @@ from runtime.rates import charge
 from runtime.workers import results_of
 from services.metadata import metrics
 from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
+from services.metadata.removal import remove_unsealed
 from services.metadata.tree.decide import Unsealed, block_refused
 from syncline.model.blocks import (
     DIGEST_BYTES,
@@ -92,6 +93,8 @@ _REFS_AT_ONCE: Final = 5_000
 _MOST_LOOKED_AT: Final = 500_000
 """Maximum number of block entries, over all objects that one commit names for the first time: about 50 MB."""
 _REMEMBERED_REFUSALS: Final = 20_000
+_SAME_ETAG: Final = frozenset({Barrier.ARCHIVE, Barrier.HEADERS})
+"""Barriers of objects whose etag is that of the same bytes stored to be read."""
 
 T = TypeVar("T")
 
@@ -345,7 +348,7 @@ class Objects:
             if left and reading.is_over:
                 proofs |= dict.fromkeys(left, SealVerdict.OBJECT_MISSING)
             elif left:
-                found = await self._examined(space, digest, left, reading)
+                found = await self._examined(space, digest, left, known, reading)
                 reading.unproven += not any(isinstance(proof, Sealed) for proof in found.values())
                 mine.proven |= {(one, removals): proof for one, proof in found.items() if isinstance(proof, Sealed)}
                 proofs |= found
@@ -380,11 +383,18 @@ class Objects:
                 del self._proof_locks[space, digest]
 
     async def _examined(
-        self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], reading: _Reading
+        self,
+        space: SpaceId,
+        digest: Digest,
+        forms: Sequence[DeclaredObject],
+        known: Sealed | None,
+        reading: _Reading,
     ) -> dict[DeclaredObject, Proof]:
         stored = await self._head(space, digest, share=reading.share)
         if stored is None:
             return dict.fromkeys(forms, SealVerdict.OBJECT_MISSING)
+        if stored.barrier is Barrier.HEADERS and known is not None:  # sealed by an earlier version, and so it stays
+            stored = replace(stored, barrier=None)
         if stored.barrier or stored.sha256 not in {digest, None} or stored.size > MAX_OBJECT_BYTES:
             return await self._wrong(space, digest, forms, stored, reading)
         proofs: dict[DeclaredObject, Proof] = {}
@@ -442,12 +452,7 @@ class Objects:
         """
         if await self._index.sealed(space, [digest]):
             log.error("sealed_object_damaged", space=space, object=digest.hex(), size=stored.size)
-        elif stored.barrier is Barrier.ARCHIVE and stored.sha256 in {digest, None}:
-            # Another process may have removed it, and the same bytes may have been uploaded and sealed since.
-            log.error(
-                "object_archived", space=space, object=digest.hex(), hint="remove it, so that it can be put again"
-            )
-        elif await self._storage.remove(space, digest, etag=stored.etag):
+        elif await self._removed(space, digest, stored):
             reading.removed += 1
             metrics.REMOVED.inc()
             log.warning("wrong_object_removed", space=space, object=digest.hex(), size=stored.size)
@@ -455,6 +460,15 @@ class Objects:
             one: SealVerdict.CHECKSUM_MISMATCH if stored.size == one.size else SealVerdict.SIZE_MISMATCH
             for one in forms
         }
+
+    async def _removed(self, space: SpaceId, digest: Digest, stored: StoredObject) -> bool:
+        """Remove an object that is not sealed; True if it was removed."""
+        if stored.barrier in _SAME_ETAG:
+            # Another process may have removed it, and the same bytes may have been put and sealed since.
+            return await remove_unsealed(
+                self._index, self._storage, space, digest, etag=stored.etag, now_ms=self._now_ms
+            )
+        return await self._storage.remove(space, digest, etag=stored.etag)
 
     async def _prove_manifest(self, space: SpaceId, one: DeclaredObject, data: bytes) -> Proof:
         """Compare the blocks of a manifest with the index, a slice at a time, up to the first block that is not

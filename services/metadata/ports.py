@@ -266,12 +266,16 @@ class ObjectIndex(Protocol):
 
 
 class Barrier(Enum):
-    """The reason that the services cannot read an object that is stored."""
+    """The reason that not everybody can read an object that is stored."""
 
     KEY = auto()
     """The object is encrypted with a key that the services do not have. No readable object has the same etag."""
     ARCHIVE = auto()
     """The object is archived. A readable object with the same bytes has the same etag."""
+    HEADERS = auto()
+    """The object comes with headers that no client of ours sets, such as a content encoding, and by which some clients
+    could not read it. A readable object with the same bytes has the same etag.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +283,8 @@ class StoredObject:
     """The metadata of an object in storage: its size in bytes, and the SHA-256 that storage computed at upload.
 
     `sha256` is None if storage has no checksum of the whole object. `etag` distinguishes these bytes from any others
-    that are stored under the same key, except for Barrier.ARCHIVE. `barrier` is None if the object can be read.
+    that are stored under the same key; of the same bytes, only an object with Barrier.KEY has another etag than one
+    without a barrier. `barrier` is None if the object can be read.
     """
 
     size: int

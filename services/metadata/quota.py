@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from cachetools import TTLCache
 
 from runtime.logs import structlog
+from runtime.rounds import rounds
 from services.metadata import metrics
 from services.metadata.objects import Objects
 from services.metadata.ports import ListedObject, Measure, MeasureTable, ObjectIndex, ObjectStorage, TreeTable
-from services.metadata.rounds import rounds
+from services.metadata.removal import remove_unsealed
 from syncline.model.identifiers import SpaceId
 from syncline.model.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 
@@ -35,14 +36,6 @@ same ones.
 """
 _LEASE_MS: Final = 600_000
 """Milliseconds of the lease under which a process measures a space; the lease is renewed while the measure lasts."""
-_REMOVAL_MS: Final = 86_400_000
-"""Milliseconds after which a removal is certainly over, even if its process died: S3 refuses requests whose signature
-is older than fifteen minutes.
-"""
-_STALLED_MS: Final = 3_600_000
-"""Milliseconds after which a recorded removal is abandoned if its request has not been sent yet, because the process
-was suspended.
-"""
 _LONGEST_GAP_MS: Final = 86_400_000
 """Maximum delay after a measure was due, in milliseconds, with which a table still counts as having measured the
 space all the time.
@@ -244,7 +237,7 @@ class Measuring:
                 if one.modified_at_ms < remove_before_ms:
                     if not await self._keeps_lease(space, found):
                         return None
-                    await _to_its_end(self._remove(space, one))
+                    await self._remove(space, one)
             found.stored_bytes += sum(one.size for one in page.objects)
             found.unsealed_bytes += sum(one.size for one in unsealed)
             found.counted_bytes += sum(max(one.size, LEAST_UNSEALED_BYTES) for one in unsealed)
@@ -271,35 +264,12 @@ class Measuring:
         return [one for one in objects if one.digest is None or one.digest in unknown]
 
     async def _remove(self, space: SpaceId, one: ListedObject) -> None:
-        """Remove an object, unless it has been sealed. ObjectIndex states how removing and sealing exclude each other.
-
-        The removal is over when storage has answered its only request. If the answer is unknown, the removal counts as
-        in progress for a day, and the object cannot be sealed until then. An object whose name is not a digest can
-        never be sealed, so its removal is not recorded.
-        """
+        """Remove an object, unless it has been sealed. An object whose name is not a digest can never be sealed."""
         if one.digest is None:
-            deletion = await self._storage.remove_once(space, one.name, etag=one.etag)
+            removed = (await self._storage.remove_once(space, one.name, etag=one.etag)).removed
         else:
-            now_ms = self._now_ms()
-            number = await self._index.begin_removal(space, one.digest, now_ms=now_ms, until_ms=now_ms + _REMOVAL_MS)
-            if number is None:
-                return
-            # a request sent now might still be in flight when the recorded removal expires
-            if self._now_ms() - now_ms > _STALLED_MS:
-                await self._index.end_removal(space, one.digest, number)
-                return
-            deletion = await self._storage.remove_once(space, one.name, etag=one.etag)
-            if deletion.is_over:
-                await self._index.end_removal(space, one.digest, number)
-        if deletion.removed:
+            removed = await remove_unsealed(
+                self._index, self._storage, space, one.digest, etag=one.etag, now_ms=self._now_ms
+            )
+        if removed:
             metrics.DISCARDED.inc()
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work` to its end, even if the caller is cancelled."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

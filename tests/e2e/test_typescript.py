@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import json
@@ -258,6 +259,28 @@ def test_what_one_client_has_stored_costs_the_other_no_block(
 
 
 TEN_THOUSAND = {f"{i // 500}/{i}.txt": f"file {i}".encode() for i in range(10_000)}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_what_says_that_it_is_encoded_is_read_as_it_is(
+    stack: Stack, native: DemoDevice, typescript: Typescript, tmp_path: Path, encoding: str
+) -> None:
+    """An object that was sealed before strange headers kept one from being sealed: its bytes are right."""
+    data = noise(MIB // 2 + 1, 5)
+    write(native.folder, {"whole": data})
+    native.sync()
+    with Session.open(native.root / "home") as session:
+        key = f"spaces/{session.account.personal_space}/objects/{hashlib.sha256(data).hexdigest()}"
+
+    async def put_anew() -> None:
+        async with stack.aws.client("s3") as s3:
+            where = {"Bucket": stack.resources.bucket_name, "Key": key}
+            await s3.delete_object(**where)
+            await s3.put_object(**where, Body=data, IfNoneMatch="*", ContentEncoding=encoding)
+
+    asyncio.run(put_anew())
+    typescript.run("download", str(tmp_path / "back"))
+    assert read(tmp_path / "back") == {"whole": data}
 
 
 def test_one_object_may_be_a_pack_and_a_block(native: DemoDevice, typescript: Typescript, tmp_path: Path) -> None:

@@ -72,6 +72,20 @@ class Holder:
     async def begin_multipart(self, space: str, data: bytes) -> Any:
         return await self.s3.create_multipart_upload(Bucket=self.bucket, Key=key(space, data))
 
+    async def put_part(self, space: str, data: bytes) -> Any:
+        return await self.s3.upload_part(
+            Bucket=self.bucket, Key=key(space, data), UploadId="an upload", PartNumber=1, Body=data
+        )
+
+    def send(self, name: str, value: str) -> None:
+        """Send a header with each request from now on, whatever the SDK thinks of it."""
+
+        def add(request: Any, **_: object) -> None:
+            del request.headers[name]
+            request.headers[name] = value
+
+        self.s3.meta.events.register("before-sign.s3", add)
+
 
 def key(space: str, data: bytes) -> str:
     return f"spaces/{space}/objects/{hashlib.sha256(data).hexdigest()}"
@@ -196,6 +210,36 @@ async def test_an_object_is_never_overwritten(holder_of: Any) -> None:
         assert await refusal(editor.copy(A, A, b"once")) == DENIED
         assert await refusal(editor.begin_multipart(A, b"once")) == DENIED
         assert await editor.get(A, b"once") == b"once"
+
+
+async def test_nothing_is_uploaded_in_parts_whatever_header_comes_with_it(holder_of: Any) -> None:
+    """Parts that are never completed are in no listing: no quota would count them."""
+    async with holder_of(A) as editor:
+        for attempt in (editor.begin_multipart, editor.put_part):
+            assert await refusal(attempt(A, b"in parts")) == DENIED
+        editor.send("If-None-Match", "*")
+        for attempt in (editor.begin_multipart, editor.put_part):
+            assert await refusal(attempt(A, b"in parts")) == DENIED
+        await editor.put(A, b"whole")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ACL": "public-read"},
+        {"GrantRead": 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'},
+        {"ObjectLockLegalHoldStatus": "ON"},
+        {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": "2035-01-01T00:00:00Z"},
+    ],
+    ids=["an ACL", "a grant", "a legal hold", "a retention"],
+)
+async def test_nothing_is_stored_that_others_may_read_or_that_nobody_may_remove(
+    holder_of: Any, more: dict[str, str]
+) -> None:
+    async with holder_of(A) as editor:
+        status, _ = await refusal(editor.put(A, repr(more).encode(), condition={"IfNoneMatch": "*"} | more))
+        assert status in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
+        assert await refusal(editor.head(A, repr(more).encode())) == DENIED_HEAD
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,10 @@ async def _no_pause() -> None:
     pass
 
 
+async def still_allowed() -> None:
+    """The answer to a commit that asks whether its caller may still make it."""
+
+
 class MemoryJournal:
     """`pause` is awaited before and after each effect: tests interleave and crash there."""
 
@@ -327,7 +331,8 @@ class MemoryObjects:
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
         data = self.stored.get((space, digest))
-        is_held = data is not None and len(data) <= MAX_OBJECT_BYTES and (space, digest) not in self.barriers
+        is_readable = self.barriers.get((space, digest)) in {None, Barrier.HEADERS}
+        is_held = data is not None and len(data) <= MAX_OBJECT_BYTES and is_readable
         return data if is_held else None
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:

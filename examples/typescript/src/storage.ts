@@ -50,19 +50,27 @@ export class Storage {
   async get(digest: string, offset = 0, length = Infinity): Promise<Buffer> {
     const headers: Record<string, string> = Number.isFinite(length) ? { range: `bytes=${offset}-${offset + length - 1}` } : {};
     this.gets += 1;
-    const bytes = await this.#ask(digest, { headers }, GET_TIMEOUT_MS, Math.min(length, MAX_OBJECT_BYTES));
+    // `fetch` would decode an encoding that somebody has named when the object was put.
+    const raw = "?response-content-encoding=identity";
+    const bytes = await this.#ask(digest, { headers }, GET_TIMEOUT_MS, Math.min(length, MAX_OBJECT_BYTES), raw);
     this.bytesDown += bytes.length;
     return bytes;
   }
 
-  async #ask(digest: string, init: RequestInit & { headers: Record<string, string> }, timeoutMs: number, most: number): Promise<Buffer> {
+  async #ask(
+    digest: string,
+    init: RequestInit & { headers: Record<string, string> },
+    timeoutMs: number,
+    most: number,
+    query = "",
+  ): Promise<Buffer> {
     return repeating(async () => {
       const { client, prefix } = await this.#credentials();
       let status: number;
       let body: Buffer;
       try {
         // Signed here and sent by ourselves: aws4fetch would repeat it by rules of its own.
-        const request = await client.sign(this.#url(prefix + digest), init);
+        const request = await client.sign(this.#url(prefix + digest) + query, init);
         const response = await fetch(request, { signal: AbortSignal.timeout(timeoutMs), redirect: "error" });
         status = response.status;
         body = await bodyOf(response, response.ok ? most : MAX_ERROR_BYTES);

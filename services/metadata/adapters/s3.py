@@ -8,12 +8,13 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
 from aws.errors import aws_errors, error_code
 from runtime.logs import structlog
 from services.metadata.ports import Barrier, Deletion, ListedObject, Listing, StoredObject
 from syncline.model.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, key_prefix, object_key
+from syncline.model.errors import Unavailable
 from syncline.model.identifiers import SpaceId
 from syncline.s3.errors import S3Error, s3_error
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 _ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes whose objects cannot be read until somebody has them restored."""
+_STRANGE: Final = (
+    *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires", "ExpiresString"),
+    *("Metadata", "WebsiteRedirectLocation"),
+)
+"""Fields of an answer that whoever puts an object may set, and no client of ours sets. S3 gives them to all readers,
+whose libraries may not take so many headers, or such ones; and no policy can refuse them."""
 _OTHER_BYTES: Final = frozenset({S3Error.MISSING, S3Error.PRECONDITION_FAILED, S3Error.CONFLICT})
 """Answers of S3 to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
 
@@ -65,9 +72,12 @@ class S3Storage:
             if _is_missing(error, key):
                 return None
             raise
-        is_archived = answer.get("StorageClass") in _ARCHIVED or "ArchiveStatus" in answer
-        barrier = Barrier.ARCHIVE if is_archived else None
-        return StoredObject(answer["ContentLength"], _checksum(answer), answer["ETag"], barrier)
+        except Unavailable as error:
+            found = await self._found(key) if _is_undecodable(error.__cause__) else None
+            if found is None:
+                raise
+            return StoredObject(found["Size"], None, found["ETag"], Barrier.HEADERS)
+        return StoredObject(answer["ContentLength"], _checksum(answer), answer["ETag"], _barrier(answer))
 
     async def _locked(self, key: str, refusal: ClientError) -> StoredObject | None:
         """Return the object whose encryption key makes S3 refuse HEAD; None if there is no such object.
@@ -83,11 +93,15 @@ class S3Storage:
                 if answer.get("ServerSideEncryption", "").startswith("aws:kms"):
                     return StoredObject(answer["ContentLength"], None, answer["ETag"], Barrier.KEY)
             elif _meaning(refusal) is S3Error.BAD_REQUEST and await self._needs_a_key(where):
-                listing = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
-                for found in listing.get("Contents", ()):
-                    if found["Key"] == key:
-                        return StoredObject(found["Size"], None, found["ETag"], Barrier.KEY)
+                found = await self._found(key)
+                return StoredObject(found["Size"], None, found["ETag"], Barrier.KEY) if found is not None else None
         return None
+
+    async def _found(self, key: str) -> Mapping[str, Any] | None:
+        """An object as a listing tells it."""
+        with aws_errors("S3"):
+            listing = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+        return next((found for found in listing.get("Contents", ()) if found["Key"] == key), None)
 
     async def _needs_a_key(self, where: Any) -> bool:
         try:
@@ -154,6 +168,19 @@ def _listed(one: Mapping[str, Any], prefix: str) -> ListedObject:
     name = one["Key"].removeprefix(prefix)
     digest = Digest(bytes.fromhex(name)) if _NAME.fullmatch(name) else None
     return ListedObject(name, digest, one["Size"], int(one["LastModified"].timestamp() * 1000), one["ETag"])
+
+
+def _barrier(answer: Mapping[str, Any]) -> Barrier | None:
+    if answer.get("StorageClass") in _ARCHIVED or "ArchiveStatus" in answer:
+        return Barrier.ARCHIVE
+    kind = answer.get("ContentType", "")
+    is_plain = kind.isascii() and kind.isprintable() and not any(answer.get(field) for field in _STRANGE)
+    return None if is_plain else Barrier.HEADERS
+
+
+def _is_undecodable(error: BaseException | None) -> bool:
+    """True if there was an answer, with headers that are no UTF-8: at these the SDK fails as if none had come."""
+    return isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), UnicodeDecodeError)
 
 
 def _checksum(answer: Mapping[str, Any]) -> Digest | None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from runtime.logs import structlog
+from runtime.rounds import rounds
 from services.metadata import metrics
 from services.metadata.journal.spaces import OpenSpaces
 from services.metadata.ports import TreeTable
-from services.metadata.rounds import rounds
 
 SPACES_AT_ONCE = 25
 

@@ -5,7 +5,9 @@ import hashlib
 import threading
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -189,6 +191,38 @@ async def test_an_archived_object_is_told(storage, put, space, storage_class):
     is_archived = storage_class in {"GLACIER", "DEEP_ARCHIVE"}
     assert await storage.head(space, name) == StoredObject(5, None, barrier=Barrier.ARCHIVE if is_archived else None)
     assert await storage.read(space, name) == (None if is_archived else b"hello")
+
+
+HELLO = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64.b64encode(sha256(b"hello")).decode()}
+STRANGE: dict[str, dict[str, Any]] = {
+    "an encoding": {"ContentEncoding": "gzip"},
+    "a cache": {"CacheControl": "no-store"},
+    "a disposition": {"ContentDisposition": "attachment"},
+    "a language": {"ContentLanguage": "en"},
+    "an end": {"Expires": datetime(2030, 1, 1, tzinfo=UTC)},
+    "another place": {"WebsiteRedirectLocation": "https://example.com/"},
+    "metadata": {"Metadata": {"a": "b"}},
+    "very many headers": {"Metadata": {f"{number:x}": "" for number in range(60)}},
+    "a long header": {"CacheControl": "x" * 7000},
+    "a type of other characters": {"ContentType": "text/pl\N{LATIN SMALL LETTER A WITH DIAERESIS}in"},
+}
+
+
+@on_embedded
+@pytest.mark.parametrize("strange", STRANGE)
+async def test_an_object_with_headers_that_are_not_ours_is_told(storage, put, space, strange):
+    name = await put(space, b"hello", **HELLO, **STRANGE[strange])
+    found = await storage.head(space, name)
+    assert found is not None
+    assert (found.size, found.barrier) == (5, Barrier.HEADERS)
+    assert (await storage.remove_once(space, name.hex(), etag=found.etag)).removed
+
+
+@on_embedded
+@pytest.mark.parametrize("usual", [{}, {"ContentType": "text/html; charset=utf-8"}])
+async def test_an_object_with_headers_of_an_upload_is_told_to_be_readable(storage, put, space, usual):
+    name = await put(space, b"hello", **HELLO, **usual)
+    assert await storage.head(space, name) == StoredObject(5, name)
 
 
 class Server(ThreadingHTTPServer):

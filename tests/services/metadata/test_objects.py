@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 
@@ -10,7 +11,7 @@ import pytest
 from runtime.logs import structlog
 from runtime.pool import Share
 from services.metadata.objects import DeclaredObject, Objects, PackOfBlocks, SerializedManifest, SingleBlock
-from services.metadata.ports import Barrier, Sealed
+from services.metadata.ports import Barrier, Deletion, Sealed, StoredObject
 from services.metadata.tree.decide import Unsealed
 from syncline.model.blocks import MAX_OBJECT_BYTES, BlockRef, Digest, Manifest
 from syncline.model.errors import InvalidArgument
@@ -203,7 +204,7 @@ async def test_what_is_sealed_is_never_removed(objects: Objects, backend: Memory
 @pytest.mark.parametrize("form", [SingleBlock(), ENTRIES, SerializedManifest()])
 @pytest.mark.parametrize("data", [DATA, b"9876543210", b"short"])
 @pytest.mark.parametrize("barrier", list(Barrier))
-async def test_what_nobody_can_read_is_not_sealed_and_gives_way(
+async def test_what_not_everybody_can_read_is_not_sealed_and_gives_way(
     objects: Objects, backend: MemoryObjects, form, data, barrier
 ) -> None:
     """S3 may know anything of the object's bytes."""
@@ -213,11 +214,61 @@ async def test_what_nobody_can_read_is_not_sealed_and_gives_way(
     assert await objects.look(A, [sha(DATA)]) == {sha(DATA): Unsealed(stored=True)}
     assert await seal(objects, form) is verdict
     assert not backend.index
-    # Right bytes would have the etag of archived ones, so those could not be removed by it without danger.
-    assert ((A, sha(DATA)) in backend.stored) == (barrier is Barrier.ARCHIVE and data == DATA)
-    if (A, sha(DATA)) not in backend.stored:
-        backend.stored[A, sha(DATA)] = DATA
-        assert await seal(objects, ENTRIES) is SealVerdict.SEALED
+    assert not backend.stored
+    backend.stored[A, sha(DATA)] = DATA
+    assert await seal(objects, ENTRIES) is SealVerdict.SEALED
+
+
+@pytest.mark.parametrize("barrier", [Barrier.ARCHIVE, Barrier.HEADERS])
+async def test_right_bytes_that_were_sealed_meanwhile_are_not_removed_in_place_of_what_had_their_etag(barrier) -> None:
+    class Raced(MemoryObjects):
+        """Right after HEAD somebody else removes the object, and puts and seals the same bytes."""
+
+        async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+            found = await super().head(space, digest)
+            if self.barriers.pop((space, digest), None) is not None:
+                assert await seal(Objects(index=self, storage=self), ENTRIES) is SealVerdict.SEALED
+            return found
+
+    backend = Raced()
+    backend.stored[A, sha(DATA)] = DATA
+    backend.barriers[A, sha(DATA)] = barrier
+    assert await seal(Objects(index=backend, storage=backend), SingleBlock()) is SealVerdict.CHECKSUM_MISMATCH
+    assert backend.stored[A, sha(DATA)] == DATA
+    assert (A, sha(DATA)) in backend.index
+
+
+async def test_a_caller_that_goes_away_does_not_break_a_removal_off() -> None:
+    """A removal that is not known to be over keeps the object from being sealed for a day."""
+
+    class Slow(MemoryObjects):
+        is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
+            self.is_asked.set()
+            await self.may_answer.wait()
+            return await super().remove_once(space, name, etag=etag)
+
+    backend = Slow()
+    backend.stored[A, sha(DATA)] = DATA
+    backend.barriers[A, sha(DATA)] = Barrier.HEADERS
+    calling = asyncio.create_task(seal(Objects(index=backend, storage=backend), SingleBlock()))
+    await backend.is_asked.wait()
+    calling.cancel()
+    backend.may_answer.set()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    backend.stored[A, sha(DATA)] = DATA
+    assert await seal(Objects(index=backend, storage=backend), SingleBlock()) is SealVerdict.SEALED
+
+
+async def test_what_an_earlier_version_sealed_with_strange_headers_can_be_sealed_as_more(
+    objects: Objects, backend: MemoryObjects
+) -> None:
+    assert await seal(objects, SingleBlock()) is SealVerdict.SEALED
+    backend.barriers[A, sha(DATA)] = Barrier.HEADERS
+    assert await seal(objects, ENTRIES) is SealVerdict.SEALED
+    assert backend.stored[A, sha(DATA)] == DATA
 
 
 class Racing(MemoryObjects):
