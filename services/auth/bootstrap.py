@@ -75,7 +75,7 @@ async def bootstrap(
     with Passwords(workers=settings.password_workers, places=settings.password_places) as passwords:
         access_tokens = AccessTokens(keys, clock=clock)
         attempts = Attempts(store, limits, clock=clock)
-        endings = Endings(store, store, store, clock=clock)
+        endings = Endings(store, store, store, store, clock=clock)
         sessions = Sessions(store, access_tokens, endings=endings, clock=clock)
         derived = DerivedSecrets(settings.service_secret.get_secret_value())
         uploads = Uploads(store, clock=clock)
@@ -128,4 +128,4 @@ async def bootstrap(
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value(), now=seconds),
         )
         mount = partial(add_AuthServiceServicer_to_server, servicer)
-        yield App(name="auth", mounts=[mount], verifier=verifier)
+        yield App(name="auth", mounts=[mount], verifier=verifier, background=[endings.running()])

@@ -99,7 +99,7 @@ class CredentialIssuer:
         Raise DeviceRevoked, TokenExpired, NoSuchSpace without a grant, PermissionDenied if the role does not allow the
         access, QuotaExceeded if the space is closed to uploads, or Unavailable if STS does not answer.
         """
-        caller = await require(self._access, space, access, user=user, device=device, now_ms=self._clock())
+        _, caller = await require(self._access, space, access, user=user, device=device, now_ms=self._clock())
         if access is Access.WRITE:
             await self._uploads.begin(space)
         key = (device, space, access)

@@ -4,24 +4,28 @@ access.
 The keys that a device has made end with it, since each grants the same access. Its public links end if the owner of the
 device wants so, since innocent visitors may use them. None is missed: a store adds a key or link of a device only if
 the device is not revoked, so a list that is read afterwards is complete.
+
+An end is recorded before it begins, and the record is removed when everything has ended. A process that is killed in
+between, or that could not end everything, leaves the record, and any process resumes an end that it finds recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from runtime.logs import structlog
+from runtime.rounds import rounds
 from runtime.workers import results_of
 from services.auth.links import is_open
-from services.auth.ports import DeviceStore, LinkStore, SpaceStore
-from services.auth.records import Clock, DeviceRecord, Link
-from syncline.model.errors import NoSuchDevice, Unavailable
-from syncline.model.identifiers import DeviceId, UserId
+from services.auth.ports import AccessStore, DeviceStore, EndingStore, LinkStore
+from services.auth.records import HOUR, SECOND, Clock, DeviceEnding, DeviceRecord, Link
+from syncline.model.errors import NoSuchDevice, SynclineError, Unavailable
+from syncline.model.identifiers import DeviceId, UserId, new_text_id
 from syncline.model.retry_policy import RetryPolicy
 
 log = structlog.get_logger()
@@ -30,6 +34,16 @@ T = TypeVar("T")
 
 _AT_ONCE: Final = 20
 """Maximum number of keys and links that are ended concurrently."""
+SWEEP_SECONDS: Final = 2.0
+"""Mean number of seconds between two searches of one process for ends that nobody has finished."""
+_TAKEN_AT_ONCE: Final = 20
+"""Maximum number of ends that one search resumes."""
+_PATIENCE_MS: Final = 3 * SECOND
+"""Milliseconds after which a recorded end counts as abandoned. If it still lasts, two processes do it, which is
+harmless.
+"""
+_LONGEST_PATIENCE_MS: Final = HOUR
+"""Maximum number of milliseconds between two attempts of an end that fails. The interval doubles with each attempt."""
 _RETRIES: Final = RetryPolicy(max_attempts=5, first_pause_seconds=0.05, max_pause_seconds=0.5, jitter=1)
 
 
@@ -47,12 +61,39 @@ class EndedDevice:
 class Endings:
     """Ends devices permanently."""
 
-    def __init__(self, devices: DeviceStore, links: LinkStore, spaces: SpaceStore, *, clock: Clock) -> None:
+    def __init__(
+        self, devices: DeviceStore, links: LinkStore, access: AccessStore, notes: EndingStore, *, clock: Clock
+    ) -> None:
         self._devices = devices
         self._links = links
-        self._spaces = spaces
+        self._access = access
+        self._notes = notes
         self._clock = clock
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._own: set[str] = set()
+        """The ends that this process is at, by the idents of their notes."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Sweep from time to time."""
+        return rounds(self.sweep, interval_seconds=SWEEP_SECONDS)
+
+    async def sweep(self) -> int:
+        """Go on, once, with the ends that were begun and that nobody has finished; how many were finished."""
+        now, finished = self._clock(), 0
+        left = [one for one in await self._notes.endings() if one.due_at_ms <= now and one.ident not in self._own]
+        for ending in sorted(left, key=lambda one: one.due_at_ms)[:_TAKEN_AT_ONCE]:
+            patience = min(_PATIENCE_MS << min(ending.attempts, 16), _LONGEST_PATIENCE_MS)
+            taken = await self._notes.take_ending(ending, due_at_ms=now + patience)
+            if taken is None:
+                continue
+            log.info("ending taken over", user=taken.user, device=taken.device, attempts=taken.attempts)
+            try:
+                await self._finish(taken)
+            except Exception as error:  # the other ends must not wait for this one
+                log.warning("ending postponed", device=taken.device, exc_info=not isinstance(error, SynclineError))
+            else:
+                finished += 1
+        return finished
 
     async def revoke(self, device: DeviceId, *, user: UserId, calling: DeviceId, end_links: bool) -> EndedDevice:
         """Sign out one of the user's devices, the `calling` one or another, and end the keys that it has made; with
@@ -62,22 +103,23 @@ class Endings:
         that it made are ended now. The work is completed even if the caller is cancelled.
 
         Raise NoSuchDevice if the device is not the user's, or was dropped and none of its keys and links is left. Raise
-        Unavailable if a key or link could not be ended. Everything else has then been ended, except that a device that
-        revokes itself stays signed in so that it can repeat the call.
+        Unavailable if a key or link could not be ended yet: it is tried again later, and the call may be repeated.
+        Everything else has then been ended, except that a device that revokes itself stays signed in until the rest
+        has been ended.
         """
         found = await self._devices.device(device)
         if found.user != user if found is not None else not await self._has_made(device, user):
             raise NoSuchDevice
-        return await self._to_its_end(self._end(device, user, device_last=device == calling, end_links=end_links))
+        return await self._to_its_end(self._begin(device, user, device_last=device == calling, end_links=end_links))
 
     async def revoke_copied(self, device: DeviceRecord) -> None:
         """Sign out a device whose refresh token was copied, and end the keys that it has made.
 
-        Idempotent: if the device is already signed out, its keys are ended now, since an earlier call may have been
-        interrupted. The work is completed even if the caller is cancelled. Raise Unavailable if a key could not be
-        ended; the others have been ended, and the call may be repeated.
+        Idempotent: if the device is already signed out, its keys are ended now. The work is completed even if the
+        caller is cancelled. Raise Unavailable if a key could not be ended yet; it is tried again later, and the others
+        have been ended.
         """
-        await self._to_its_end(self._end(device.device, device.user, device_last=False, end_links=False))
+        await self._to_its_end(self._begin(device.device, device.user, device_last=False, end_links=False))
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`, which continues if the caller is cancelled."""
@@ -85,6 +127,27 @@ class Endings:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
+
+    async def _begin(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
+        """Note an end, and do it."""
+        due_at_ms = self._clock() + _PATIENCE_MS
+        ending = DeviceEnding(new_text_id(), device, user, device_last, end_links, due_at_ms)
+        self._own.add(ending.ident)
+        try:
+            try:
+                await self._notes.begin_ending(ending)
+            except Unavailable:  # the end must not wait for its note
+                log.warning("ending not noted", user=user, device=device)
+            return await self._finish(ending)
+        finally:
+            self._own.discard(ending.ident)
+
+    async def _finish(self, ending: DeviceEnding) -> EndedDevice:
+        """Do what is noted, and remove the note; it stays if something could not be ended."""
+        ended = await self._end(ending.device, ending.user, device_last=ending.device_last, end_links=ending.end_links)
+        with suppress(Unavailable):  # a process that finds the note finds nothing left to end
+            await self._notes.forget_ending(ending)
+        return ended
 
     async def _end(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
         """End a device and the keys and links that the user has made with it. A failure does not prevent the rest from
@@ -123,9 +186,9 @@ class Endings:
 
     async def _open_links(self, maker: DeviceId, user: UserId) -> list[Link]:
         made = await self._made_links(maker, user)
-        roles = {one.space: one.role for one in await self._spaces.memberships(user)} if made else {}
+        grants, _ = await self._access.accesses({(link.space, user) for link in made}, [])
         now = self._clock()
-        return [link for link in made if is_open(link, roles.get(link.space), now_ms=now)]
+        return [link for link in made if is_open(link, grants.get((link.space, user)), now_ms=now)]
 
     async def _has_made(self, maker: DeviceId, user: UserId) -> bool:
         return bool(await self._made_keys(maker, user) or await self._made_links(maker, user))

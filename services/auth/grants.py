@@ -62,8 +62,8 @@ def decide_role(
 
 async def require(
     store: AccessStore, space: SpaceId, access: Access, *, user: UserId, device: DeviceId, now_ms: int
-) -> DeviceRecord:
-    """Return the device, if it is signed in and its user has this access to the space.
+) -> tuple[GrantRecord, DeviceRecord]:
+    """Return the grant and the device, if the device is signed in and its user has this access to the space.
 
     Otherwise raise DeviceRevoked, TokenExpired, NoSuchSpace (no grant at all) or PermissionDenied.
     """
@@ -73,7 +73,7 @@ async def require(
         raise NoSuchSpace(space_id=space)
     if not grant.role.allows(access):
         raise PermissionDenied("your role in this space only lets you read; ask an owner for another one")
-    return signed_in
+    return grant, signed_in
 
 
 class Grants:

@@ -2,6 +2,7 @@
 
 A token has 128 random bits; only its digest is stored. A link is valid until it expires, is revoked, or its maker may
 no longer write in the space. The maker's right is checked at each use, so a link never grants more than its maker has.
+A maker who is given that right anew has another right, and the link stays invalid.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from services.auth.grants import require
 from services.auth.holdings import HoldingLimits, decided_anew, is_full, limit_reached
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccessStore, GateStore, LinkStore, MakerEnded, SpaceStore
-from services.auth.records import DAY, Clock, Link
+from services.auth.records import DAY, Clock, GrantRecord, Link
 from services.auth.tokens import AccessToken, AccessTokens
 from syncline.model.accounts import Access, Role
 from syncline.model.errors import (
@@ -45,8 +46,8 @@ log = structlog.get_logger()
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 _TOKEN_BYTES = 16
 
-Roles: TypeAlias = Mapping[tuple[SpaceId, UserId], Role]
-"""The present roles of people in spaces. A person without a role is missing."""
+Makers: TypeAlias = Mapping[tuple[SpaceId, UserId], GrantRecord]
+"""The present grants of people in spaces. A person without a grant is missing."""
 _ENDED_KEPT_MS: Final = DAY
 """Milliseconds for which a revoked link is kept, for repetitions of the request that made it."""
 _DROPPED_AT_ONCE: Final = 50
@@ -79,10 +80,12 @@ def _asked_for(link: Link) -> tuple[object, ...]:
     return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
 
 
-def is_open(link: Link, maker: Role | None, *, now_ms: int) -> bool:
-    """Return True if a link is valid, given the present role of its maker."""
+def is_open(link: Link, maker: GrantRecord | None, *, now_ms: int) -> bool:
+    """Return True if a link is valid, given the present grant of its maker."""
     expired = link.expires_at_ms is not None and link.expires_at_ms <= now_ms
-    may_write = maker is not None and maker.allows(Access.WRITE)
+    may_write = (
+        maker is not None and maker.role.allows(Access.WRITE) and link.writes_since_ms in {None, maker.writes_since_ms}
+    )
     return may_write and not expired and link.revoked_at_ms is None
 
 
@@ -137,7 +140,7 @@ class Links:
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
             raise InvalidArgument("expires_at_ms must be later than now")
-        await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
+        grant, _ = await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         share = Share(user, peer)
         token = self._secrets.secret("link", user, request, size=_TOKEN_BYTES)
         link = Link(
@@ -151,6 +154,7 @@ class Links:
             await self._passwords.hash(password, share) if password is not None else None,
             max_downloads,
             made_by=device,
+            writes_since_ms=grant.writes_since_ms,
         )
         if await decided_anew(
             lambda: self._try_to_add(link), busy="other links are being made in this space; try again"
@@ -172,9 +176,9 @@ class Links:
         if full is not None:
             if any(one.link == link.link for one in here):
                 return False
-            roles = {(one.space, link.user): one.role for one in await self._spaces.memberships(link.user)}
+            grants, _ = await self._access.accesses({(one.space, one.user) for one in made}, [])
             here = await self._without_ended(here, await self._makers(here))
-            made = await self._links.without_ended(await self._without_ended(made, roles))
+            made = await self._links.without_ended(await self._without_ended(made, grants))
             full = self._full(link, here, made)
         if full is not None:
             raise full()
@@ -201,7 +205,7 @@ class Links:
             return None
         return partial(limit_reached, "links", text)
 
-    async def _without_ended(self, found: Sequence[Link], makers: Roles) -> list[Link]:
+    async def _without_ended(self, found: Sequence[Link], makers: Makers) -> list[Link]:
         """Drop some of the links that are no longer valid, and return the links that are left.
 
         A revoked link stays for a while: the request that made it must not make it again.
@@ -217,10 +221,10 @@ class Links:
         dropped = {link.link for link in ended}
         return [link for link in found if link.link not in dropped]
 
-    async def _makers(self, found: Sequence[Link]) -> Roles:
-        """Return the present roles, in their space, of the people who made these links."""
+    async def _makers(self, found: Sequence[Link]) -> Makers:
+        """Return the present grants, in their space, of the people who made these links."""
         standing = await self._spaces.standing(found[0].space, *(link.user for link in found)) if found else None
-        return {(grant.space, user): grant.role for user, grant in standing[1].items()} if standing else {}
+        return {(grant.space, user): grant for user, grant in standing[1].items()} if standing else {}
 
     async def _is_same(self, made: Link, wanted: Link, password: str | None, share: Share) -> bool:
         if _asked_for(made) != _asked_for(wanted) or (made.password_hash is None) != (password is None):
@@ -304,4 +308,4 @@ class Links:
 
     async def _opens(self, link: Link) -> bool:
         maker, _ = await self._access.access(link.space, user=link.user, device=None)
-        return is_open(link, maker.role if maker is not None else None, now_ms=self._clock())
+        return is_open(link, maker, now_ms=self._clock())

@@ -13,6 +13,7 @@ from typing import Protocol
 from services.auth.records import (
     Account,
     Chain,
+    DeviceEnding,
     DeviceRecord,
     Done,
     Gate,
@@ -269,6 +270,25 @@ class LinkStore(Protocol):
         """
 
 
+class EndingStore(Protocol):
+    """Notes of the ends of devices that were begun. Whoever finds one that is due goes on with it."""
+
+    async def begin_ending(self, ending: DeviceEnding) -> None:
+        """Store the note of an end that is about to begin."""
+
+    async def endings(self) -> list[DeviceEnding]:
+        """All notes, in no order."""
+
+    async def take_ending(self, ending: DeviceEnding, *, due_at_ms: int) -> DeviceEnding | None:
+        """Put a note off to `due_at_ms`, as one attempt more, and return it as it is then.
+
+        None, and nothing is changed, if the note is not as it was read: somebody else has taken it, or it is gone.
+        """
+
+    async def forget_ending(self, ending: DeviceEnding) -> None:
+        """Remove a note, as all that it is about has ended. Does nothing if it is gone."""
+
+
 class RequestStore(Protocol):
     """Store of the mutation requests that were carried out, kept for ANSWER_DAYS."""
 
@@ -304,6 +324,7 @@ class IdentityStore(
     AccessStore,
     AttemptStore,
     LinkStore,
+    EndingStore,
     RequestStore,
     UploadStore,
     GateStore,

@@ -163,11 +163,31 @@ class Link:
     revoked_at_ms: int | None = None
     made_by: DeviceId | None = None
     """The device that made the link; None for a link from before that was recorded."""
+    writes_since_ms: int | None = None
+    """The right by which the link was made, as in GrantRecord; None for a link from before that was recorded."""
 
     @property
     def place(self) -> str:
         """The sort key of the link in a listing, newest first, as text."""
         return _newest_first(self.created_at_ms, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEnding:
+    """The end of a device and of what it has made, noted before it is begun and until all of it has ended.
+
+    The arguments are those of the end itself. Whoever finds the note at `due_at_ms`, milliseconds since 1970, may take
+    it over: the process that wrote it has ended, or could not end everything. `attempts` counts how often that was
+    done.
+    """
+
+    ident: str
+    device: DeviceId
+    user: UserId
+    device_last: bool
+    end_links: bool
+    due_at_ms: int
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from services.auth.records import (
     Account,
     Chain,
     Clock,
+    DeviceEnding,
     DeviceRecord,
     Done,
     Gate,
@@ -51,6 +52,7 @@ class InMemoryIdentityStore:
         self._givers: dict[tuple[SpaceId, UserId], UserId] = {}
         self._forgotten: set[DeviceId] = set()
         self._known: dict[tuple[str, str], int] = {}
+        self._endings: dict[str, DeviceEnding] = {}
 
     async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
         account = login.account
@@ -282,6 +284,22 @@ class InMemoryIdentityStore:
         self._links[space, link] = replace(found, downloads=found.downloads + 1)
         self._counted.add((link, request))
         return True
+
+    async def begin_ending(self, ending: DeviceEnding) -> None:
+        self._endings[ending.ident] = ending
+
+    async def endings(self) -> list[DeviceEnding]:
+        return list(self._endings.values())
+
+    async def take_ending(self, ending: DeviceEnding, *, due_at_ms: int) -> DeviceEnding | None:
+        found = self._endings.get(ending.ident)
+        if found is None or found.due_at_ms != ending.due_at_ms:
+            return None
+        taken = self._endings[ending.ident] = replace(found, due_at_ms=due_at_ms, attempts=found.attempts + 1)
+        return taken
+
+    async def forget_ending(self, ending: DeviceEnding) -> None:
+        self._endings.pop(ending.ident, None)
 
     async def done(self, user: UserId, request: RequestId) -> bytes | None:
         return self._done.get((user, request))

@@ -19,6 +19,7 @@
 | WRITTEN | `WRITTEN#{hour since 1970}` | `{space}` | marks that credentials to write were issued for the space in this hour |
 | UPLOADS | `S#{space}#U` | `UPLOADS` | the last measure of the objects of a space; in a partition of its own as well |
 | GATE | `G#{name}` | `GATE` | the version of a limited list, which each addition increments |
+| ENDING | `ENDINGS` | `{ending}` | the end of a device, and of what it has made, that was begun and is not finished |
 | KNOWN | `E#{email}`, `E#{subject}` | `KNOWN#{peer}` | marks that a correct password came from this network |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
@@ -31,6 +32,7 @@ import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aws.dynamodb import (
@@ -58,6 +60,7 @@ from services.auth.records import (
     HOUR,
     Account,
     Chain,
+    DeviceEnding,
     DeviceRecord,
     Done,
     Gate,
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
 
 _COUNTER_ROUNDS: Final = 5
+_ENDINGS: Final = "ENDINGS"
 
 _KEPT_AFTER_EXPIRY_MS: Final = DAY
 
@@ -511,6 +515,29 @@ class DynamoIdentityStore:
                 return True
         raise Unavailable("too many downloads of this link begin at once; try again")
 
+    # ---- ends of devices
+
+    async def begin_ending(self, ending: DeviceEnding) -> None:
+        await self._table.put(_ending_item(ending))
+
+    async def endings(self) -> list[DeviceEnding]:
+        query = self._table.query(
+            KeyConditionExpression="pk = :endings", ExpressionAttributeValues={":endings": attribute(_ENDINGS)}
+        )
+        return [_ending(item) async for item in query]
+
+    async def take_ending(self, ending: DeviceEnding, *, due_at_ms: int) -> DeviceEnding | None:
+        taken = replace(ending, due_at_ms=due_at_ms, attempts=ending.attempts + 1)
+        not_taken = "due_at = :due"
+        try:
+            await self._table.put(_ending_item(taken), not_taken, {":due": attribute(ending.due_at_ms)})
+        except ConditionFailed:
+            return None
+        return taken
+
+    async def forget_ending(self, ending: DeviceEnding) -> None:
+        await self._delete(key_of(_ENDINGS, ending.ident))
+
     # ---- requests
 
     async def done(self, user: UserId, request: RequestId) -> bytes | None:
@@ -903,6 +930,8 @@ def _link_item(link: Link) -> Item:
         item["revoked_at"] = attribute(link.revoked_at_ms)
     if link.made_by is not None:
         item["made_by"] = attribute(link.made_by)
+    if link.writes_since_ms is not None:
+        item["writes_since"] = attribute(link.writes_since_ms)
     return item
 
 
@@ -913,6 +942,30 @@ def _made_item(link: Link) -> Item:
 def _made(item: Mapping[str, Any]) -> Link:
     key = _link_key(SpaceId(text_of(item, "space")), LinkId(text_of(item, "sk").removeprefix("L#")))
     return _link({**item, **key})
+
+
+def _ending_item(ending: DeviceEnding) -> Item:
+    return {
+        **key_of(_ENDINGS, ending.ident),
+        "device": attribute(ending.device),
+        "user": attribute(ending.user),
+        "device_last": attribute(ending.device_last),
+        "end_links": attribute(ending.end_links),
+        "due_at": attribute(ending.due_at_ms),
+        "attempts": attribute(ending.attempts),
+    }
+
+
+def _ending(item: Mapping[str, Any]) -> DeviceEnding:
+    return DeviceEnding(
+        text_of(item, "sk"),
+        DeviceId(text_of(item, "device")),
+        UserId(text_of(item, "user")),
+        flag_of(item, "device_last"),
+        flag_of(item, "end_links"),
+        number_of(item, "due_at"),
+        number_of(item, "attempts"),
+    )
 
 
 def _done_item(done: Done) -> Item:
@@ -951,6 +1004,7 @@ def _link(item: Mapping[str, Any]) -> Link:
         number_of(item, "downloads"),
         number_of(item, "revoked_at") if "revoked_at" in item else None,
         _made_by(item),
+        number_of(item, "writes_since") if "writes_since" in item else None,
     )
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +14,10 @@ import grpc
 import psutil
 import pytest
 
+from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.records import DeviceEnding
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
-from syncline.model.identifiers import new_text_id
+from syncline.model.identifiers import DeviceId, UserId, new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
 from syncline.rpc.errors import error_from_rpc
 from tests.services.auth.support import PASSWORD, SECRET, write_key
@@ -144,6 +147,34 @@ async def test_two_processes_are_one_service_within_the_memory_budget(processes)
     logged = "".join(one.log + other.log)
     for secret in (PASSWORD, first, issued.secret_access_key, issued.session_token, *tokens):
         assert secret not in logged
+
+
+async def test_an_end_that_a_killed_process_has_left_is_finished_by_another(ministack, processes):
+    one, other = processes
+    email = f"{new_text_id()}@example.com"
+    stolen = await one.stub.SignUp(auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name="laptop"))
+    made = await one.stub.CreateKey(
+        auth_pb2.CreateKeyRequest(
+            request_id=new_request_id(), name="backup", expires_at_ms=int(time.time() * 1000) + 3_600_000
+        ),
+        metadata=(("authorization", f"Bearer {stolen.tokens.access_token}"),),
+    )
+    device, user = DeviceId(stolen.device.device_id), UserId(stolen.account.user_id)
+    async with ministack.aws.client("dynamodb", ministack.auth) as client:
+        store = DynamoIdentityStore(client, table=ministack.resources.identity_table_name)
+        now = int(time.time() * 1000)
+        # A process that is killed right after it has signed the device out leaves this.
+        await store.begin_ending(
+            DeviceEnding(new_text_id(), device, user, device_last=False, end_links=False, due_at_ms=now)
+        )
+        await store.revoke_device(device, at_ms=now)
+        deadline = time.monotonic() + 60
+        while await reason_of(other.stub.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=made.key))) != "DEVICE_REVOKED":
+            assert time.monotonic() < deadline, "nobody goes on with the end"
+            await asyncio.sleep(0.1)
+        while [ending for ending in await store.endings() if ending.device == device]:
+            assert time.monotonic() < deadline, "the end is still noted"
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,12 @@ async def test_of_many_refreshes_one_token_is_left(stores):
     """Calls that come second fail or, coming after the first, replace its answer; never are two answers good."""
     clock, keys = Clock(), SigningKeys.of(Ed25519PrivateKey.generate())
     sessions = [
-        Sessions(store, AccessTokens(keys, clock=clock), endings=Endings(store, store, store, clock=clock), clock=clock)
+        Sessions(
+            store,
+            AccessTokens(keys, clock=clock),
+            endings=Endings(store, store, store, store, clock=clock),
+            clock=clock,
+        )
         for store in stores
     ]
     for _ in range(5):

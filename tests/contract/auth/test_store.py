@@ -11,6 +11,7 @@ from services.auth.records import (
     DAY,
     Account,
     Chain,
+    DeviceEnding,
     DeviceRecord,
     Done,
     GrantRecord,
@@ -508,7 +509,7 @@ async def test_the_keys_that_a_device_has_made(store):
 
 async def test_a_device_that_has_ended_makes_nothing_any_more(store):
     ann, laptop = await sign_up(store)
-    link = replace(new_link(ann.personal_space, ann.user), made_by=laptop.device)
+    link = new_link(ann.personal_space, ann.user, made_by=laptop.device, writes_since_ms=4_000)
     assert await store.add_link(link, gates=await store.gates("links of ann"))
     assert await store.link(link.space, link.link) == link
     assert await store.links_of(ann.user) == [link]
@@ -524,6 +525,29 @@ async def test_a_device_that_has_ended_makes_nothing_any_more(store):
     assert await store.device(key.device) is None
     assert await store.link(late.space, late.link) is None
     assert await store.keys_of(laptop.device) == []
+
+
+async def test_ends_are_noted_until_they_are_done_and_taken_once(open_store):
+    store, other = await open_store(), await open_store()
+    ann, laptop = await sign_up(store)
+    first, second = (
+        DeviceEnding(new_text_id(), laptop.device, ann.user, last, not last, due_at_ms=5_000) for last in (True, False)
+    )
+
+    async def noted() -> list[DeviceEnding]:
+        return [one for one in await other.endings() if one.device == laptop.device]
+
+    for ending in (first, second):
+        await store.begin_ending(ending)
+    assert sorted(await noted(), key=lambda one: one.ident) == sorted((first, second), key=lambda one: one.ident)
+    taken = await store.take_ending(first, due_at_ms=9_000)
+    assert taken == replace(first, due_at_ms=9_000, attempts=1)
+    assert await other.take_ending(first, due_at_ms=10_000) is None
+    for _ in range(2):
+        await other.forget_ending(taken)
+    assert await store.take_ending(taken, due_at_ms=10_000) is None
+    assert await noted() == [second]
+    await store.forget_ending(second)
 
 
 async def test_the_links_that_somebody_made(store):

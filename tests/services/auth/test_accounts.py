@@ -42,7 +42,7 @@ class World:
 
     def accounts(self, passwords: Passwords, **limits: int) -> AccountRegistry:
         access_tokens = AccessTokens(KEYS, clock=self.clock)
-        endings = Endings(self.store, self.store, self.store, clock=self.clock)
+        endings = Endings(self.store, self.store, self.store, self.store, clock=self.clock)
         sessions = Sessions(self.store, access_tokens, endings=endings, clock=self.clock)
         attempts = Attempts(self.store, AttemptLimits(**{"per_peer": 3, **limits}), clock=self.clock)
         return AccountRegistry(

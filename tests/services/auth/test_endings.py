@@ -1,6 +1,7 @@
 """A device takes along the things that it has made, however many these are and whoever waits for that."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -168,10 +169,16 @@ class Stumbling(InMemoryIdentityStore):
         self.may_go_on.set()
         self.failing = dict[str, list[Exception]]()
         """The errors of the next attempts to end a device or link, by its id."""
+        self.unnoted = False
 
     def fail(self, item: DeviceId | LinkId) -> None:
         if self.failing.get(item):
             raise self.failing[item].pop()
+
+    async def begin_ending(self, ending):
+        if self.unnoted:
+            raise Unavailable("the table does not answer")
+        await super().begin_ending(ending)
 
     async def revoke_device(self, device, *, at_ms):
         found = await self.device(device)
@@ -192,7 +199,7 @@ class Stumbling(InMemoryIdentityStore):
 class World:
     def __init__(self) -> None:
         self.store, self.clock = Stumbling(), Clock()
-        self.endings = Endings(self.store, self.store, self.store, clock=self.clock)
+        self.endings = Endings(self.store, self.store, self.store, self.store, clock=self.clock)
         self.account = new_account()
         self.stolen, self.other = (new_device(self.account.user, now=self.clock()) for _ in range(2))
 
@@ -381,6 +388,150 @@ async def test_a_copy_that_comes_after_the_device_has_signed_out_ends_its_keys(c
     with pytest.raises(DeviceRevoked):
         await copied.sessions.refresh(copied.spent)
     assert await copied.has_ended(copied.key)
+
+
+# ---- who comes next
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it goes on, and nothing is caught."""
+
+
+class Process:
+    """A store as a process sees it that is killed at one of its writes, before it or right after it."""
+
+    WRITES = frozenset({"begin_ending", "take_ending", "forget_ending", "revoke_device", "revoke_link"})
+
+    def __init__(self, store: InMemoryIdentityStore, *, dies_at: int, after: bool) -> None:
+        """`dies_at` is the number of the write, from 1; with `after` the write is still done."""
+        self._store = store
+        self._dies_at = dies_at
+        self._after = after
+        self._writes = 0
+        self._is_dead = False
+
+    def __getattr__(self, name: str):
+        method = getattr(self._store, name)
+
+        async def called(*args, **given):
+            self._writes += name in self.WRITES
+            is_last = name in self.WRITES and self._writes == self._dies_at
+            self._die(is_last and not self._after)
+            result = await method(*args, **given)
+            self._die(is_last)
+            return result
+
+        return called
+
+    def _die(self, now: bool) -> None:
+        self._is_dead |= now
+        if self._is_dead:
+            raise Killed
+
+
+class Few(World):
+    """A stolen device that has made two keys and two links."""
+
+    async def prepare(self) -> None:
+        for device in (self.stolen, self.other):
+            await self.store.add_device(device)
+        self.keys = [await self.add_key(self.stolen.device) for _ in range(2)]
+        for _ in range(2):
+            await self.store.add_link(self.link(self.stolen.device))
+
+    def process(self, store) -> Endings:
+        return Endings(store, store, store, store, clock=self.clock)
+
+    async def end(self, how: str, endings: Endings) -> None:
+        if how == "a copy":
+            await endings.revoke_copied(self.stolen)
+            return
+        calling = self.stolen if how == "itself" else self.other
+        await endings.revoke(self.stolen.device, user=self.account.user, calling=calling.device, end_links=True)
+
+    async def good(self, how: str) -> tuple[int, int]:
+        """Return how many devices and keys, and how many links that end with them, have not ended."""
+        links = 0 if how == "a copy" else len(await self.left())
+        return [await self.has_ended(one) for one in (self.stolen.device, *self.keys)].count(False), links
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("how", ["by another device", "itself", "a copy"])
+async def test_at_whatever_write_a_process_is_killed_the_next_one_goes_on(how, after):
+    for number in itertools.count(1):
+        world = Few()
+        await world.prepare()
+        before = await world.good(how)
+        try:
+            await world.end(how, world.process(Process(world.store, dies_at=number, after=after)))
+        except Killed:
+            pass
+        else:
+            break
+        next_one = world.process(world.store)
+        assert await next_one.sweep() == 0  # the other process may be at it
+        world.clock.advance(3_000)
+        await next_one.sweep()
+        has_begun = number > 1 or after  # nobody was told that it had, and a caller asks again
+        assert await world.good(how) == ((0, 0) if has_begun else before)
+        assert await world.store.endings() == []
+    assert number == (5 if how == "a copy" else 7) + 1  # the note, the device, its keys and links, and the note again
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_at_whatever_write_the_next_one_is_killed_too_another_one_goes_on(after):
+    for number in itertools.count(1):
+        world = Few()
+        await world.prepare()
+        with pytest.raises(Killed):
+            await world.end("by another device", world.process(Process(world.store, dies_at=2, after=False)))
+        world.clock.advance(3_000)
+        try:
+            await world.process(Process(world.store, dies_at=number, after=after)).sweep()
+        except Killed:
+            world.clock.advance(6_000)
+            await world.process(world.store).sweep()
+        else:
+            break
+        assert await world.good("by another device") == (0, 0)
+        assert await world.store.endings() == []
+    assert number == 7 + 1
+
+
+async def test_what_could_not_be_ended_is_tried_again_by_itself_ever_more_seldom(world):
+    key = await world.add_key(world.stolen.device)
+    world.store.failing = {key: [BROKEN] * 3}
+    with pytest.raises(RuntimeError):
+        await world.revoke(calling=world.other.device)
+    for seconds, has_ended in ((3, False), (3, False), (3, False), (6, True)):
+        assert not await world.has_ended(key)
+        world.clock.advance(seconds * 1000)
+        await world.endings.sweep()
+        assert await world.has_ended(key) is has_ended
+    assert await world.store.endings() == []
+
+
+async def test_a_process_does_not_take_over_from_itself(world):
+    key = await world.add_key(world.stolen.device)
+    world.store.may_go_on.clear()
+    calling = asyncio.create_task(world.revoke(calling=world.other.device))
+    while not await world.store.endings():
+        await asyncio.sleep(0)
+    world.clock.advance(60_000)
+    assert await world.endings.sweep() == 0
+    (ending,) = await world.store.endings()
+    assert ending.attempts == 0
+    world.store.may_go_on.set()
+    await calling
+    assert await world.has_ended(key)
+    assert await world.store.endings() == []
+
+
+async def test_a_note_that_cannot_be_written_keeps_nothing_from_being_ended(world):
+    key = await world.add_key(world.stolen.device)
+    world.store.unnoted = True
+    await world.revoke(calling=world.other.device)
+    assert await world.has_ended(key)
 
 
 async def test_a_device_that_is_revoked_meanwhile_makes_nothing(auth, ann, stolen):

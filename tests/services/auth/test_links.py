@@ -218,9 +218,23 @@ async def test_a_link_opens_only_as_long_as_its_maker_may_write(auth, ann, team,
         await count(auth, credentials)
     assert await role(auth, credentials, team) == auth_pb2.ROLE_UNSPECIFIED
     assert await listed(auth, ann, team) == []
+    auth.clock.advance(1000)
+    await auth.share(team, ann, "bob@example.com", OWNER)  # another right, and not the one that has ended
+    with refused("NOT_FOUND", "NO_SUCH_LINK"):
+        await open_link(auth, made.token)
+    assert await role(auth, credentials, team) == auth_pb2.ROLE_UNSPECIFIED
+    assert await listed(auth, ann, team) == []
+    again = await create(auth, bob, team)
+    assert await role(auth, await opened(auth, again.token), team) == VIEWER
+    assert await listed(auth, ann, team) == [again.link]
+
+
+async def test_a_link_opens_while_its_maker_goes_from_one_role_that_writes_to_another(auth, ann, team):
+    bob = await add_bob(auth, ann, team)
+    made = await create(auth, bob, team)
+    auth.clock.advance(1000)
     await auth.share(team, ann, "bob@example.com", OWNER)
-    assert await role(auth, credentials, team) == VIEWER
-    assert await listed(auth, ann, team) == [made.link]
+    assert await role(auth, await opened(auth, made.token), team) == VIEWER
 
 
 # ---- passwords

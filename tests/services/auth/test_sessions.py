@@ -25,7 +25,7 @@ class World:
     def __init__(self, store: InMemoryIdentityStore | None = None) -> None:
         self.clock = Clock()
         self.store = store or InMemoryIdentityStore()
-        endings = Endings(self.store, self.store, self.store, clock=self.clock)
+        endings = Endings(self.store, self.store, self.store, self.store, clock=self.clock)
         self.sessions = Sessions(self.store, AccessTokens(KEYS, clock=self.clock), endings=endings, clock=self.clock)
 
     async def sign_in(self) -> tuple[DeviceRecord, str]:
