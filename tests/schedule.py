@@ -36,6 +36,7 @@ WAITING: Final = frozenset(
 SECONDS: Final[Mapping[str, int]] = {
     "tests/web/": 200,
     "tests/e2e/test_rates.py": 150,
+    "tests/e2e/test_revocation.py": 170,
     "tests/fuzz/test_rpcs.py": 120,
     "tests/gateway/api/": 100,
     "tests/e2e/test_dav.py": 80,

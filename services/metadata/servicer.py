@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -82,7 +83,7 @@ class MetadataServicer(MetadataServiceServicer):
         max_nodes: int,
         ask_seconds: float,
     ) -> None:
-        """`ask_seconds` is the interval at which a stream checks whether its caller may still read."""
+        """`ask_seconds` is the interval at which a stream or a long call checks the right of its caller."""
         self._ask_seconds = ask_seconds
         self._access = access
         self._spaces = spaces
@@ -95,22 +96,27 @@ class MetadataServicer(MetadataServiceServicer):
 
     @asynccontextmanager
     async def _open(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[LiveSpace]:
-        """Yield the space, after checking that the caller has this role in it. The caller has to be a person unless
-        `caller` is given.
-        """
-        space = await self._allowed(space_id, role, caller)
-        async with self._spaces.use(space) as live:
+        """Yield the space, after checking that the caller has this role in it, as `_allowed` does."""
+        async with self._allowed(space_id, role, caller) as space, self._spaces.use(space) as live:
             yield live
 
-    def _while_allowed(self, space: SpaceId) -> AbstractAsyncContextManager[Interruption]:
-        """Check periodically, for the duration of a stream, whether the caller may still read in the space."""
-        ask = partial(self._access.require, space, current_user(), Role.VIEWER, now=True)
+    def _while_allowed(self, space: SpaceId, role: Role) -> AbstractAsyncContextManager[Interruption]:
+        """Check periodically, for the duration of a stream or a long call, whether the caller has this role."""
+        ask = partial(self._access.require, space, current_user(), role, now=True)
         return asked_again(ask, seconds=self._ask_seconds)
 
-    async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> SpaceId:
-        space = space_id_from_wire(space_id)
+    @asynccontextmanager
+    async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[SpaceId]:
+        """The space, once the caller, who is a person unless one is given, is known to have this role in it.
+
+        A call may have to wait for its turn. One that took long is answered only if the caller still has the role.
+        """
+        space, clock = space_id_from_wire(space_id), asyncio.get_running_loop().time
         await self._access.require(space, caller or current_user(), role)
-        return space
+        asked_at = clock()
+        yield space
+        if clock() - asked_at > self._ask_seconds:
+            await self._access.require(space, caller or current_user(), role, now=True)
 
     @override
     async def GetSpace(self, request: metadata_pb2.GetSpaceRequest, context: Context) -> metadata_pb2.GetSpaceResponse:
@@ -134,9 +140,9 @@ class MetadataServicer(MetadataServiceServicer):
     async def FindMissingObjects(
         self, request: metadata_pb2.FindMissingObjectsRequest, context: Context
     ) -> metadata_pb2.FindMissingObjectsResponse:
-        space = await self._allowed(request.space_id, Role.EDITOR)
         digests = _packed(request.objects, what="objects", most=MAX_FIND)
-        missing = await self._objects.missing(space, set(digests))
+        async with self._allowed(request.space_id, Role.EDITOR) as space:
+            missing = await self._objects.missing(space, set(digests))
         return metadata_pb2.FindMissingObjectsResponse(
             missing=[i for i, digest in enumerate(digests) if digest in missing]
         )
@@ -145,10 +151,13 @@ class MetadataServicer(MetadataServiceServicer):
     async def SealObjects(
         self, request: metadata_pb2.SealObjectsRequest, context: Context
     ) -> metadata_pb2.SealObjectsResponse:
-        space = await self._allowed(request.space_id, Role.EDITOR)
-        if len(request.objects) > MAX_SEAL:
-            raise InvalidArgument(f"at most {MAX_SEAL} objects can be sealed at once")
-        verdicts = await self._objects.seal(space, _declarations(request.objects), share=current_share())
+        async with self._allowed(request.space_id, Role.EDITOR) as space:
+            if len(request.objects) > MAX_SEAL:
+                raise InvalidArgument(f"at most {MAX_SEAL} objects can be sealed at once")
+            declared = _declarations(request.objects)
+            async with self._while_allowed(space, Role.EDITOR) as ending:
+                with ending.interrupting():
+                    verdicts = await self._objects.seal(space, declared, share=current_share())
         return metadata_pb2.SealObjectsResponse(
             verdicts=[metadata_pb2.SealVerdict.ValueType(verdict.value) for verdict in verdicts]
         )
@@ -232,13 +241,23 @@ class MetadataServicer(MetadataServiceServicer):
             size=size,
         )
         space = space_id_from_wire(request.space_id)
-        has = await self._access.require(space, caller, Role.EDITOR, now=True)
+
+        async def ask() -> None:
+            has = await self._access.require(space, caller, Role.EDITOR, now=True)
+            if writes_since_ms not in {None, has.writes_since_ms}:
+                raise RightChanged
+
+        changed: RightChanged | None = None
+        try:
+            await ask()
+        except RightChanged as error:
+            changed = error
         async with self._spaces.use(space) as live:
-            if writes_since_ms in {None, has.writes_since_ms}:
-                return await live.committer.commit(wanted)
-            if (answer := await live.committer.first_answer(wanted)) is not None:
+            if changed is None:
+                return await live.committer.commit(wanted, ask=ask)
+            if (answer := await live.committer.first_answer(wanted, ask=ask)) is not None:
                 return answer
-            raise RightChanged
+            raise changed
 
     @override
     async def ListChanges(
@@ -251,7 +270,7 @@ class MetadataServicer(MetadataServiceServicer):
             response, size = _changes(writes_since_ms), 0
             response.seq = after.seq
             changes = reads.changes(live.view, self._journal, after=after)
-            async with self._while_allowed(space) as ending:
+            async with self._while_allowed(space, Role.VIEWER) as ending:
                 async for nodes, position in ending.until(changes):
                     changed, more = await _nodes_to_wire(nodes)
                     if response.nodes and size + more > PAGE_BYTES:
@@ -275,7 +294,7 @@ class MetadataServicer(MetadataServiceServicer):
         del opening  # The opening message may be large, and must not stay in memory for the duration of the stream.
         async with self._open(space, Role.VIEWER) as live:
             seq = 0
-            async with self._while_allowed(live.view.space) as ending:
+            async with self._while_allowed(live.view.space, Role.VIEWER) as ending:
                 async for message in ending.until(request_iterator):
                     match message.WhichOneof("kind"):
                         case "batch":
@@ -401,10 +420,10 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.ListActivityResponse:
         listing = f"activity {request.space_id}"
         after = place_from_wire(request.page_token, listing=listing)
-        space = await self._allowed(request.space_id, Role.VIEWER)
-        activities, end = await list_activity(
-            self._journal, space, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
-        )
+        async with self._allowed(request.space_id, Role.VIEWER) as space:
+            activities, end = await list_activity(
+                self._journal, space, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
+            )
         page = that_fit(activity_to_wire(one) for one in activities)
         if len(page) < len(activities):
             end = activities[len(page) - 1].place

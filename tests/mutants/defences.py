@@ -888,6 +888,78 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "an end that was begun is not noted",
+        "services/auth/endings.py",
+        "                await self._notes.begin_ending(ending)\n",
+        "                pass\n",
+        ("tests/services/auth/test_endings.py::test_at_whatever_write_a_process_is_killed_the_next_one_goes_on",),
+    ),
+    Mutant(
+        "nobody goes on with an end that a process has left",
+        "services/auth/bootstrap.py",
+        ", background=[endings.running()])",
+        ")",
+        ("tests/contract/auth/test_process.py::test_an_end_that_a_killed_process_has_left_is_finished_by_another",),
+    ),
+    Mutant(
+        "a link opens again when its maker is given the right anew",
+        "services/auth/links.py",
+        "and link.writes_since_ms in {None, maker.writes_since_ms}",
+        "",
+        ("tests/services/auth/test_links.py::test_a_link_opens_only_as_long_as_its_maker_may_write",),
+    ),
+    Mutant(
+        "an object is sealed with whatever headers",
+        "services/metadata/adapters/s3.py",
+        "return None if is_plain else Barrier.HEADERS",
+        "return None",
+        (
+            "tests/contract/metadata/test_object_storage.py::test_an_object_with_headers_that_are_not_ours_is_told",
+            "tests/e2e/test_hostile_headers.py::test_everybody_reads_what_was_put_with_hostile_headers",
+        ),
+    ),
+    Mutant(
+        "right bytes are removed by their etag alone",
+        "services/metadata/objects.py",
+        "        if stored.barrier in _SAME_ETAG:\n",
+        "        if False:\n",
+        (
+            "tests/services/metadata/test_objects.py::"
+            "test_right_bytes_that_were_sealed_meanwhile_are_not_removed_in_place_of_what_had_their_etag",
+        ),
+    ),
+    Mutant(
+        "a commit that has waited does not ask again",
+        "services/metadata/journal/commit.py",
+        "<= ASK_SECONDS * 1000]",
+        "<= 1 << 60]",
+        (
+            "tests/services/metadata/journal/test_rights.py::"
+            "test_a_commit_that_waits_for_long_is_made_only_if_its_caller_still_may",
+        ),
+    ),
+    Mutant(
+        "a call that has waited is answered by a right of before",
+        "services/metadata/servicer.py",
+        "        if clock() - asked_at > self._ask_seconds:\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_servicer.py::test_who_is_removed_is_not_answered_after_a_wait",),
+    ),
+    Mutant(
+        "a seal under way asks nobody",
+        "services/metadata/servicer.py",
+        "                with ending.interrupting():\n                    verdicts",
+        "                if ending:\n                    verdicts",
+        ("tests/services/metadata/test_servicer.py::test_a_seal_under_way_ends_with_the_right_to_write",),
+    ),
+    Mutant(
+        "uploads in parts are let through",
+        "infra/data.yaml",
+        's3:ObjectCreationOperation: "false"',
+        's3:ObjectCreationOperation: "neither"',
+        ("tests/infra/test_enforcement.py::test_nothing_is_uploaded_in_parts_whatever_header_comes_with_it",),
+    ),
+    Mutant(
         "an end that is no date is taken",
         "runtime/claims.py",
         "    if type(expires_at) is not int or not 0 <= expires_at <= MAX_EXPIRY_SECONDS:\n",
@@ -1376,8 +1448,8 @@ MUTANTS = (
     Mutant(
         "an open version check asks what it remembers",
         "services/metadata/servicer.py",
-        "current_user(), Role.VIEWER, now=True)",
-        "current_user(), Role.VIEWER)",
+        "ask = partial(self._access.require, space, current_user(), role, now=True)",
+        "ask = partial(self._access.require, space, current_user(), role)",
         ("tests/services/metadata/test_servicer.py::test_who_is_removed_is_answered_no_more_in_an_open_check",),
     ),
     Mutant(
@@ -1682,7 +1754,7 @@ MUTANTS = (
     Mutant(
         "wrong bytes stay in the way of the right ones",
         "services/metadata/objects.py",
-        "        elif await self._storage.remove(space, digest, etag=stored.etag):\n",
+        "        elif await self._removed(space, digest, stored):\n",
         "        elif False:\n",
         ("tests/services/metadata/test_objects.py::test_wrong_bytes_are_removed_so_that_the_right_ones_can_be_put",),
     ),

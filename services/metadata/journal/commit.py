@@ -10,13 +10,14 @@ import asyncio
 import random
 import secrets
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import Final
+from typing import Final, TypeAlias
 
+from runtime.interruption import ASK_SECONDS
 from runtime.turns import slices
 from services.metadata import metrics
 from services.metadata.entry import Commit, JournalEntry, created
@@ -94,11 +95,17 @@ def check_size(mutations: int, size: int) -> None:
         )
 
 
+AskAnew: TypeAlias = Callable[[], Awaitable[None]]
+"""Asks whether the caller of a commit may still make it, and raises what keeps the caller from that."""
+
+
 @dataclass(slots=True)
 class _Pending:
     request: Request
     answer: asyncio.Future[CommitOutcome]
     cause: traces.Cause
+    ask: AskAnew
+    asked_at_ms: int
 
 
 class _Waiting:
@@ -261,8 +268,11 @@ class Committer:
         """True if no request is waiting."""
         return not self._in_flight
 
-    async def commit(self, request: Request) -> CommitOutcome:
+    async def commit(self, request: Request, *, ask: AskAnew) -> CommitOutcome:
         """Decide the request and append an entry. A repeated request that was recorded returns its first answer.
+
+        The caller has the right to it now. If the commit has to wait for longer than ASK_SECONDS, `ask` checks that
+        right again before the commit takes effect, and its errors are raised.
 
         Raise RequestTooLarge, RequestIdReused, Contended or Unavailable. After the last two, the request may have been
         recorded; repeating it returns the recorded answer.
@@ -270,7 +280,8 @@ class Committer:
         check_size(len(request.mutations), request.size)
         pending = self._in_flight.get(request.id)
         if pending is None:
-            pending = _Pending(request, asyncio.get_running_loop().create_future(), traces.current())
+            answer = asyncio.get_running_loop().create_future()
+            pending = _Pending(request, answer, traces.current(), ask, self._now_ms())
             self._in_flight[request.id] = pending
             pending.answer.add_done_callback(lambda _: self._in_flight.pop(request.id, None))
             self._queue.add(pending)
@@ -281,7 +292,7 @@ class Committer:
         # If one caller is cancelled, a caller that repeated the request still has to get the answer.
         return await asyncio.shield(pending.answer)
 
-    async def first_answer(self, request: Request) -> CommitOutcome | None:
+    async def first_answer(self, request: Request, *, ask: AskAnew) -> CommitOutcome | None:
         """Return the result of `commit` for a request that was recorded before or is being decided in this process;
         otherwise None.
 
@@ -291,7 +302,7 @@ class Committer:
             await self._view.validate()
             if request.id not in await self._view.answered([request.id]):
                 return None
-        return await self.commit(request)
+        return await self.commit(request, ask=ask)
 
     async def answer(self, request: RequestId, *, user: str) -> CommitOutcome:
         """Return the recorded answer to a request of this user. Raise NoSuchRequest, also for another user's
@@ -361,7 +372,7 @@ class Committer:
                 # A refusal is valid only if it was decided on the head.
                 seq = self._view.seq
                 await self._view.validate()
-                if self._view.seq == seq:
+                if self._view.seq == seq and not await self._without_right(batch):
                     self._resolve(decided, seq)
                     return
                 continue
@@ -500,8 +511,8 @@ class Committer:
         return ListedNames(seq, names, complete=after is None)
 
     async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> JournalEntry | None:
-        """Append one entry at the view's seq + 1. Return None if the race was lost or the batch was split; the caller
-        decides again.
+        """Append one entry at the view's seq + 1. Return None if the race was lost or the batch became smaller; the
+        caller decides again.
         """
         commits = tuple(one.commit for one in recorded)
         entry = JournalEntry(
@@ -516,6 +527,8 @@ class Committer:
             self._cut(batch)
             return None
         await self._wait_for_projection()
+        if await self._without_right(batch):
+            return None
         async with self._projector.dirty():
             try:
                 await self._journal.append(self._view.space, entry.seq, blob)
@@ -531,6 +544,24 @@ class Committer:
         metrics.ENTRIES.inc()
         metrics.ENTRY_BYTES.inc(len(blob))
         return entry
+
+    async def _without_right(self, batch: list[_Pending]) -> bool:
+        """Ask for the rights to requests that have waited for long, and refuse those whose callers have none any more.
+
+        True if any was refused, and the others are to be decided anew.
+        """
+        now_ms = self._now_ms()
+        waited = [one for one in batch if not 0 <= now_ms - one.asked_at_ms <= ASK_SECONDS * 1000]
+        answers = await asyncio.gather(*(one.ask() for one in waited), return_exceptions=True)
+        for pending, answer in zip(waited, answers, strict=True):
+            if isinstance(answer, Exception):
+                _fail(pending, answer)
+                batch.remove(pending)
+            elif answer is not None:
+                raise answer
+            else:
+                pending.asked_at_ms = now_ms
+        return any(answers)
 
     def _cut(self, batch: list[_Pending]) -> None:
         """Keep the first half of a batch whose entry would be too large, and put the second half back into the

@@ -50,7 +50,7 @@ from syncline.sync.ports import AS_BEFORE, KnownBlocks, MassDelete, Transfers, W
 from syncline.sync.report import Report
 from syncline.sync.state.database import State
 from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Suspect, Trouble, Uploaded, UploadJob
-from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
+from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic, still_allowed
 
 SPACE = SpaceId("a" * 26)
 
@@ -235,7 +235,9 @@ class MemorySpace:
 
         async def committed() -> Answer:
             async with self._spaces.use(self.id) as live:
-                answer = await (live.committer.first_answer if right_changed else live.committer.commit)(request)
+                answer = await (live.committer.first_answer if right_changed else live.committer.commit)(
+                    request, ask=still_allowed
+                )
                 if answer is None:
                     raise RightChanged
                 return Answer(answer.seq, answer.results)

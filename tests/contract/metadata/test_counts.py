@@ -26,7 +26,7 @@ from syncline.model.verdicts import Verdict
 from tests.contract.metadata.interposed import Faults, interposed
 from tests.contract.metadata.support import creation, digest, file_node
 from tests.services.metadata.support import FakeAuth
-from tests.support.metadata import MemoryObjects, MemoryTopic
+from tests.support.metadata import MemoryObjects, MemoryTopic, still_allowed
 
 EMPTY = Content(Digest(hashlib.sha256().digest()), 0)
 
@@ -97,7 +97,7 @@ async def commit(spaces, space, *mutations):
     """Commit as one request, and wait until everything that follows from it has been done."""
     request = Request(new_request_id(), b"", "user", "device", mutations, 100)
     async with spaces.use(space) as live:
-        answer = await live.committer.commit(request)
+        answer = await live.committer.commit(request, ask=still_allowed)
         await live.projector.drain()
     assert {result.verdict for result in answer.results} == {Verdict.ACCEPTED}
     return request.id

@@ -37,6 +37,7 @@ from syncline.model.tree import (
 )
 from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
+from tests.support.metadata import still_allowed
 
 NAMES = ["a", "b", "c"]
 EMPTY = Content(digest=Digest(hashlib.sha256().digest()), size=0)
@@ -151,7 +152,7 @@ class Story:
         process = self.process()
         began = len(self.world.journal.entries[SPACE])
         async with process.spaces.use(SPACE) as live:
-            answer = await live.committer.commit(request)
+            answer = await live.committer.commit(request, ask=still_allowed)
         recorded = any(result.verdict is Verdict.ACCEPTED for result in answer.results)
         if any(result.verdict is Verdict.NODES_EXCEEDED for result in answer.results):
             assert len(replay(entries(self.world))) >= self.max_nodes, "refused although there was room"

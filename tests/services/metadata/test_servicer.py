@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ from typing_extensions import override
 
 from runtime.turns import REST_ROUNDS
 from services.metadata.entry import Position
-from services.metadata.ports import Sealed
+from services.metadata.ports import Sealed, StoredObject
 from services.metadata.tree import reads
 from services.metadata.tree.view import SpaceView
 from services.metadata.wire import cursor_to_wire
@@ -28,7 +29,7 @@ from syncline.model.limits import MAX_FIND, MAX_PAGE, MAX_SEAL
 from syncline.model.tree import MAX_CHECK_BATCH
 from syncline.rpc.errors import error_from_rpc
 from tests.services.metadata.support import EMPTY_DIGEST, Backend, Caller, Service, creating, projected, service
-from tests.support.metadata import MemoryJournal
+from tests.support.metadata import MemoryJournal, MemoryObjects
 
 J, M = journal_pb2, metadata_pb2
 
@@ -734,3 +735,47 @@ async def test_who_is_removed_is_told_no_more_of_changes_under_way() -> None:
                 await asyncio.sleep(0.001)
             metadata.backend.auth.roles.clear()
             assert await told == "NO_SUCH_SPACE"
+
+
+async def test_who_is_removed_is_not_answered_after_a_wait() -> None:
+    """A call that takes longer than rights are asked about is answered only by a right that still stands."""
+    journal = Gated()
+    async with service(Backend(journal=journal), ask_seconds=0.01) as metadata, metadata.caller() as editor:
+        for number in range(6):
+            await editor.create(f"{number}.txt")
+        wanted = M.SearchNodesRequest(space_id=editor.space, query="txt")
+        asked = asyncio.create_task(reason(editor.stub.SearchNodes(wanted)))
+        async with asyncio.timeout(30):
+            while not journal.waiting:
+                await asyncio.sleep(0.001)
+        began = time.monotonic()
+        metadata.backend.auth.roles.clear()
+        while time.monotonic() < began + 0.02:
+            await asyncio.sleep(0.001)
+        journal.gate.set()
+        assert await asked == "NO_SUCH_SPACE"
+
+
+class Unhurried(MemoryObjects):
+    """Storage that does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    @override
+    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("role", "why"), [(None, "NO_SUCH_SPACE"), (Role.VIEWER, "PERMISSION_DENIED")])
+async def test_a_seal_under_way_ends_with_the_right_to_write(role: Role | None, why: str) -> None:
+    objects = Unhurried()
+    async with service(Backend(objects=objects), ask_seconds=0.01) as metadata, metadata.caller() as editor:
+        wanted = M.SealObjectsRequest(space_id=editor.space, objects=[M.ObjectDeclaration(sha256=bytes(32), size=1)])
+        sealing = asyncio.create_task(reason(editor.stub.SealObjects(wanted)))
+        await asyncio.wait_for(objects.asked.wait(), 30)
+        metadata.backend.auth.roles[editor.space, editor.user] = role
+        assert await asyncio.wait_for(sealing, 30) == why

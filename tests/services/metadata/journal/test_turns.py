@@ -21,7 +21,7 @@ from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id
 from syncline.model.tree import CreateNode, Node, NodeKind
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import Backend, Service, creating, projected, service
-from tests.support.metadata import MemoryTable
+from tests.support.metadata import MemoryTable, still_allowed
 
 J, M = journal_pb2, metadata_pb2
 MANY = 2000
@@ -160,9 +160,12 @@ def test_the_requests_of_one_person_do_not_hold_up_those_of_another() -> None:
     async def main() -> tuple[list[int], int]:
         process = Process(World(random.Random(1)))
         async with process.spaces.use(SPACE) as live:
-            many = [asyncio.create_task(live.committer.commit(request("mallory", 1500))) for _ in range(10)]
+            many = [
+                asyncio.create_task(live.committer.commit(request("mallory", 1500), ask=still_allowed))
+                for _ in range(10)
+            ]
             await asyncio.sleep(0)
-            one = await live.committer.commit(request("ann", 1))
+            one = await live.committer.commit(request("ann", 1), ask=still_allowed)
             return [answer.seq for answer in await asyncio.gather(*many)], one.seq
 
     bulk, seq = run_virtually(main())

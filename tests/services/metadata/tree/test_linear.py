@@ -31,6 +31,7 @@ from syncline.model.tree import (
 )
 from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World
+from tests.support.metadata import still_allowed
 
 EMPTY = Content(Digest(hashlib.sha256().digest()), 0)
 MANY = 240
@@ -59,7 +60,11 @@ async def work_of(work: Awaitable[Any]) -> tuple[Any, int]:
 
 
 async def committed(live: LiveSpace, mutations: Sequence[Mutation]) -> tuple[Result, ...]:
-    return (await live.committer.commit(Request(new_request_id(), b"f", "ann", "d", tuple(mutations), 100))).results
+    return (
+        await live.committer.commit(
+            Request(new_request_id(), b"f", "ann", "d", tuple(mutations), 100), ask=still_allowed
+        )
+    ).results
 
 
 async def made(

@@ -14,6 +14,7 @@ from syncline.model.tree import CreateNode, DeleteNode, NodeKind, RestoreNode
 from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import creating, service
+from tests.support.metadata import still_allowed
 
 J, M = journal_pb2, metadata_pb2
 MOST = 10
@@ -22,7 +23,7 @@ MOST = 10
 async def commit(process: Process, *mutations: CreateNode | DeleteNode | RestoreNode) -> CommitOutcome:
     request = Request(new_request_id(), b"", "user", "device", mutations, 100)
     async with process.spaces.use(SPACE) as live:
-        return await live.committer.commit(request)
+        return await live.committer.commit(request, ask=still_allowed)
 
 
 def directories(*names: str) -> tuple[CreateNode, ...]:

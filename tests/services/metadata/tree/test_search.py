@@ -30,7 +30,7 @@ from syncline.model.verdicts import Verdict
 from syncline.wire.pages import page_token_to_wire
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, reason_of, service
-from tests.support.metadata import MemoryJournal, MemoryTable
+from tests.support.metadata import MemoryJournal, MemoryTable, still_allowed
 
 J, M = journal_pb2, metadata_pb2
 EMPTY = Content(digest=Digest(hashlib.sha256().digest()), size=0)
@@ -112,7 +112,7 @@ class Story:
         mutations = tuple(self.mutation() for _ in range(self.rng.choice((1, 1, 5))))
         async with process.spaces.use(SPACE) as live:
             request = Request(RequestId(self.rng.randbytes(16)), b"f", "user", "device", mutations, 100)
-            return await live.committer.commit(request)
+            return await live.committer.commit(request, ask=still_allowed)
 
     async def run(self) -> None:
         for _ in range(12):
@@ -162,7 +162,9 @@ class Spaces:
             first = len(self.journal.entries[space])
             for number in range(first, first + names):
                 make = CreateNode(ROOT, f"{called} {number}", NodeKind.DIRECTORY)
-                answer = await live.committer.commit(Request(new_request_id(), b"f", "u", "d", (make,), 9))
+                answer = await live.committer.commit(
+                    Request(new_request_id(), b"f", "u", "d", (make,), 9), ask=still_allowed
+                )
                 assert answer.results[0].verdict is Verdict.ACCEPTED
         await process.spaces.stop()
         self.journal.reads.clear()
