@@ -271,13 +271,13 @@ class LinkStore(Protocol):
 
 
 class EndingStore(Protocol):
-    """Notes of the ends of devices that were begun. Whoever finds one that is due goes on with it."""
+    """Records of the ends of devices that were begun. A process that finds a record that is due continues that end."""
 
     async def begin_ending(self, ending: DeviceEnding) -> None:
         """Store the note of an end that is about to begin."""
 
     async def endings(self) -> list[DeviceEnding]:
-        """All notes, in no order."""
+        """Return all records, in no order."""
 
     async def take_ending(self, ending: DeviceEnding, *, due_at_ms: int) -> DeviceEnding | None:
         """Put a note off to `due_at_ms`, as one attempt more, and return it as it is then.

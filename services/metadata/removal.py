@@ -17,9 +17,13 @@ from syncline.model.identifiers import SpaceId
 T = TypeVar("T")
 
 _REMOVAL_MS: Final = 86_400_000
-"""After which a removal is over, whatever became of its process: S3 refuses what was signed fifteen minutes before."""
+"""Milliseconds after which a removal is certainly over, even if its process died: S3 refuses requests whose signature
+is older than fifteen minutes.
+"""
 _STALLED_MS: Final = 3_600_000
-"""A removal that was recorded longer ago, by a process that was suspended since, is given up before its request."""
+"""Milliseconds after which a recorded removal is abandoned if its request has not been sent yet, because the process
+was suspended.
+"""
 
 
 async def remove_unsealed(
@@ -31,11 +35,11 @@ async def remove_unsealed(
     etag: str,
     now_ms: Callable[[], int],
 ) -> bool:
-    """Remove the object if it has this etag and is not sealed by now; True if it was removed.
+    """Remove the object if it has this etag and has not been sealed. Return True if it was removed.
 
-    The removal is over when storage has answered the only request for it. Where that is not known, it counts as under
-    way for a day, and the object cannot be sealed until then. So it goes on if the caller of this goes away. `now_ms`
-    tells milliseconds since 1970.
+    The removal is over when storage has answered its only request. If the answer is unknown, the removal counts as in
+    progress for a day, and the object cannot be sealed until then. Therefore the removal is completed even if the
+    caller is cancelled. `now_ms` returns milliseconds since 1970.
     """
 
     async def remove() -> bool:
@@ -43,7 +47,7 @@ async def remove_unsealed(
         number = await index.begin_removal(space, digest, now_ms=began_ms, until_ms=began_ms + _REMOVAL_MS)
         if number is None:
             return False
-        if now_ms() - began_ms > _STALLED_MS:  # a request sent now might be under way when the day is over
+        if now_ms() - began_ms > _STALLED_MS:  # a request sent now might still be in flight when the day is over
             await index.end_removal(space, digest, number)
             return False
         deletion = await storage.remove_once(space, digest.hex(), etag=etag)

@@ -107,7 +107,7 @@ class MetadataServicer(MetadataServiceServicer):
 
     @asynccontextmanager
     async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[SpaceId]:
-        """The space, once the caller, who is a person unless one is given, is known to have this role in it.
+        """Yield the space, after checking that the caller, a person unless one is given, has this role in it.
 
         A call may have to wait for its turn. One that took long is answered only if the caller still has the role.
         """

@@ -98,7 +98,7 @@ class S3Storage:
         return None
 
     async def _found(self, key: str) -> Mapping[str, Any] | None:
-        """An object as a listing tells it."""
+        """Return an object as a listing describes it, or None if there is no such object."""
         with aws_errors("S3"):
             listing = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
         return next((found for found in listing.get("Contents", ()) if found["Key"] == key), None)
@@ -179,7 +179,7 @@ def _barrier(answer: Mapping[str, Any]) -> Barrier | None:
 
 
 def _is_undecodable(error: BaseException | None) -> bool:
-    """True if there was an answer, with headers that are no UTF-8: at these the SDK fails as if none had come."""
+    """Return True if there was an answer whose headers are not UTF-8: the SDK fails as if there was no answer."""
     return isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), UnicodeDecodeError)
 
 
