@@ -93,7 +93,7 @@ def asked(answer: httpx.Response, *, json: bool = True) -> Any:
     """Return the answer's JSON. A problem ends the program; other programs would branch on its `reason`."""
     if answer.is_error:
         problem = answer.json()
-        sys.exit(ascii(f"{problem['reason']}: {problem['detail']}"))  # escaped: names of others may be in it
+        sys.exit(ascii(f"{problem['reason']}: {problem['detail']}")[1:-1])  # escaped: it may contain names of others
     return answer.json() if json else None
 
 
