@@ -10,9 +10,12 @@ from runtime.metrics import SECONDS
 
 REQUESTS: Final = Counter("syncline_http_requests", "Requests by route and status.", ["route", "status"])
 REQUEST_SECONDS: Final = Histogram(
-    "syncline_http_seconds", "How long requests took, until the last byte was sent.", ["route"], buckets=SECONDS
+    "syncline_http_seconds",
+    "Duration of requests in seconds, until the last byte was sent.",
+    ["route"],
+    buckets=SECONDS,
 )
 BYTES: Final = Counter("syncline_http_bytes_sent", "Bytes of bodies sent.", ["route"])
 BROKEN: Final = Counter("syncline_http_broken_off", "Responses that ended before they were complete.", ["route"])
-CONTENT_MEMORY: Final = Gauge("syncline_content_memory_bytes", "Memory that downloads hold.")
-CONNECTIONS: Final = Gauge("syncline_connections", "Connections that are open.")
+CONTENT_MEMORY: Final = Gauge("syncline_content_memory_bytes", "Memory that downloads use, in bytes.")
+CONNECTIONS: Final = Gauge("syncline_connections", "Number of open connections.")

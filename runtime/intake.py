@@ -104,7 +104,7 @@ _BACKLOG: Final = 1024
 _GRPC: Final = "grpc"
 
 HUNG_UP: Final = prometheus_client.Counter(
-    "syncline_connections_ended", "Connections that the server ended since their callers misuse them.", ["why"]
+    "syncline_connections_ended", "Connections that the server closed because their callers misused them.", ["why"]
 )
 
 log = structlog.get_logger()

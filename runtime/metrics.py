@@ -20,23 +20,27 @@ _disable()  # creation timestamps would double the number of series
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the duration buckets, in seconds."""
 
-RPCS: Final = Counter("syncline_rpcs", "Calls answered, streams when they end, by code.", ["method", "code"])
-RPC_SECONDS: Final = Histogram("syncline_rpc_seconds", "How long unary calls took.", ["method"], buckets=SECONDS)
-OPEN_STREAMS: Final = Gauge("syncline_open_streams", "Streaming calls under way.", ["method"])
+RPCS: Final = Counter(
+    "syncline_rpcs", "Answered calls, by code; streams are counted when they end.", ["method", "code"]
+)
+RPC_SECONDS: Final = Histogram(
+    "syncline_rpc_seconds", "Duration of unary calls in seconds.", ["method"], buckets=SECONDS
+)
+OPEN_STREAMS: Final = Gauge("syncline_open_streams", "Number of open streams.", ["method"])
 
 AWS_CALLS: Final = Counter(
-    "syncline_aws_calls", "Calls to AWS, repetitions not counted, by outcome.", ["service", "operation", "outcome"]
+    "syncline_aws_calls", "Calls to AWS, by outcome; retries are not counted.", ["service", "operation", "outcome"]
 )
 AWS_SECONDS: Final = Histogram(
     "syncline_aws_seconds",
-    "How long calls to AWS took, repetitions included.",
+    "Duration of calls to AWS in seconds, including retries.",
     ["service", "operation"],
     buckets=SECONDS,
 )
 AWS_THROTTLES: Final = Counter(
-    "syncline_aws_throttles", "Answers by which AWS asked for patience, repeated ones too.", ["service"]
+    "syncline_aws_throttles", "Throttled answers of AWS, including those to retries.", ["service"]
 )
-DYNAMODB_UNITS: Final = Counter("syncline_dynamodb_units", "Capacity units that DynamoDB counted.", ["operation"])
+DYNAMODB_UNITS: Final = Counter("syncline_dynamodb_units", "Consumed capacity units of DynamoDB.", ["operation"])
 
 log = structlog.get_logger()
 

@@ -40,7 +40,7 @@ MAX_WAITING_OF_NETWORK: Final = 1024
 PATIENCE_SECONDS: Final = 20.0
 
 REFUSED: Final = prometheus_client.Counter(
-    "syncline_pool_refused", "Requests that were refused since a shared pool had nothing left for them.", ["pool"]
+    "syncline_pool_refused", "Requests that were refused because a shared pool was exhausted.", ["pool"]
 )
 
 

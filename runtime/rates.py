@@ -57,7 +57,7 @@ _charging: ContextVar[Callable[[float], None] | None] = ContextVar("charging", d
 """Function that charges additional calls to the current call's account."""
 
 REFUSED: Final = prometheus_client.Counter(
-    "syncline_rate_refused", "Calls that were refused since their caller makes too many of the kind.", ["work"]
+    "syncline_rate_refused", "Calls that were refused by a rate limit of their caller.", ["work"]
 )
 
 
@@ -143,7 +143,7 @@ class Rates:
         """Return the error to raise, and count it in the metric."""
         REFUSED.labels(work.name.lower()).inc()
         whole = max(1, math.ceil(seconds))
-        text = text or f"you ask for this faster than one person may; go on in {whole} s"
+        text = text or f"you make these requests faster than one person may; try again in {whole} s"
         return RateExceeded(text, work=work.name.lower(), **{RETRY_AFTER: f"{seconds:.3f}"})
 
 

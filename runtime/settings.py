@@ -65,21 +65,21 @@ class Observed(SettingsBase):
     metrics_listen: str = Field(
         default="",
         pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$",
-        description="Where Prometheus fetches `/metrics`, host:port; port 0 takes a free one, which the `metrics` "
-        "event tells; empty for nowhere.",
+        description="Address of the `/metrics` listener that Prometheus scrapes, host:port. Port 0 takes a free one,"
+        " which the `metrics` event contains; empty disables the listener.",
     )
     connections: int = Field(
         default=4096,
         ge=16,
-        description="How many connections there may be at once. They take at most half of the files that the process "
-        "may open: one each, and three each at a service without a balancer. One network may have as many as it leaves "
-        "free. A service behind a balancer leaves that to the balancer.",
+        description="Maximum number of connections. They use at most half of the open-file limit: one file each, or "
+        "three each at a service without a balancer. One network may have as many as it leaves free. At "
+        "a service behind a balancer, the balancer limits connections instead.",
     )
     log_format: Literal["json", "console"] = Field(
-        default="json", description="One JSON object a line, or text for people; always on stderr."
+        default="json", description="Format of the log on stderr: one JSON object per line, or text for people."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe events to log."
+        default="info", description="Minimum severity of the events that are logged."
     )
 
 
@@ -89,89 +89,97 @@ class ServiceSettings(Observed):
     listen: str = Field(
         default="127.0.0.1:0",
         pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$",
-        description="Address to listen on, host:port; port 0 takes a free one, which the `serving` event tells.",
+        description="Address to listen on, host:port. Port 0 takes a free one, which the `serving` event contains.",
     )
     drain_seconds: float = Field(
         default=5.0,
         ge=0,
-        description="How long to go on serving after reporting NOT_SERVING, so that the balancer can notice.",
+        description="Seconds for which the process still serves after reporting NOT_SERVING, so that the balancer "
+        "can notice.",
     )
     grace_seconds: float = Field(
-        default=10.0, ge=0, description="How long calls in flight may take to finish when the server stops."
+        default=10.0, ge=0, description="Maximum seconds for calls in flight to finish when the server stops."
     )
     max_message_bytes: int = Field(
-        default=MESSAGE_BYTES, ge=MESSAGE_BYTES, description="The largest message that is accepted."
+        default=MESSAGE_BYTES, ge=MESSAGE_BYTES, description="Maximum size of an accepted message, in bytes."
     )
     request_bytes: int = Field(
         default=REQUEST_BYTES,
         ge=8 * MESSAGE_BYTES,
-        description="How many bytes of requests are taken in at once, for all callers, half of it for those that take "
-        "long to arrive; one caller alone may have half of each.",
+        description="Memory in bytes for incoming requests of all callers, half of it for requests that arrive "
+        "slowly; one caller alone may have half of each.",
     )
     request_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="How long a request may take to arrive, and how long answers may be behind the least rate of "
-        "being read.",
+        description="Maximum seconds for a request to arrive, and for the reading of answers to lag behind "
+        "body_bytes_per_second.",
     )
     unread_bytes: int = Field(
         default=UNREAD_BYTES,
         ge=MESSAGE_BYTES,
-        description="How many bytes of answers are kept for slow readers; one caller alone may have half of it.",
+        description="Memory in bytes for answers to slow readers; one caller alone may have half of it.",
     )
     body_bytes_per_second: int = Field(
         default=16_384,
         ge=1,
-        description="The least rate at which answers are read. A connection on which they are unread for "
-        "request_seconds longer than they take at this rate is ended, if it is the caller's own and no balancer's.",
+        description="Minimum rate at which answers have to be read, in bytes per second. A connection that lags "
+        "behind it by request_seconds is closed, if it belongs to one caller and not to a balancer.",
     )
     trusted_proxies: int = Field(
         default=0,
         ge=0,
         description=(
-            "How many proxies stand between a client and this service, each adding the address it saw to "
-            "x-forwarded-for. Only where nobody can reach the service but through them."
+            "Number of proxies between a client and this service, each of which appends the address that it "
+            "saw to x-forwarded-for. To be set only if clients can reach the service through these proxies "
+            "alone."
         ),
     )
     trusted_networks: Networks = Field(
         default=(),
         description=(
-            "Where only balancers are, which tell truly by x-forwarded-for what they saw. CIDRs, separated by commas. "
-            "What comes from there is counted by the address told before it. The gateway needs none: it has a secret."
+            "Networks that contain only balancers, whose x-forwarded-for is trusted; CIDRs, separated by "
+            "commas. Calls from there are counted by the address before theirs in that header. The gateway "
+            "need not be listed: it has a secret."
         ),
     )
     default_deadline_seconds: float = Field(
-        default=float(DEADLINE_SECONDS), gt=0, description="Limit for unary calls that come without a deadline."
+        default=float(DEADLINE_SECONDS),
+        gt=0,
+        description="Deadline in seconds of unary calls that have none of their own.",
     )
-    rate_reads: float = Field(default=200, gt=0, description="Reads of single things by one person in a second.")
-    rate_lists: float = Field(default=100, gt=0, description="Pages of listings that one person reads in a second.")
-    rate_searches: float = Field(default=5, gt=0, description="Pages of searches that one person reads in a second.")
-    rate_commits: float = Field(default=50, gt=0, description="Commits of one person in a second.")
-    rate_seals: float = Field(default=50, gt=0, description="Calls of one person in a second that seal objects.")
-    rate_streams: float = Field(default=20, gt=0, description="Streams that one person opens in a second.")
+    rate_reads: float = Field(default=200, gt=0, description="Maximum reads of single items per person and second.")
+    rate_lists: float = Field(default=100, gt=0, description="Maximum pages of listings per person and second.")
+    rate_searches: float = Field(default=5, gt=0, description="Maximum pages of searches per person and second.")
+    rate_commits: float = Field(default=50, gt=0, description="Maximum commits per person and second.")
+    rate_seals: float = Field(default=50, gt=0, description="Maximum calls that seal objects, per person and second.")
+    rate_streams: float = Field(default=20, gt=0, description="Maximum streams that are opened, per person and second.")
     rate_credentials: float = Field(
-        default=5, gt=0, description="Requests of one person for S3 credentials in a second."
+        default=5, gt=0, description="Maximum requests for S3 credentials per person and second."
     )
     rate_shares: float = Field(
-        default=5, gt=0, description="Changes of one person in a second of who may do what: members, links, devices."
+        default=5, gt=0, description="Maximum changes of members, links and devices per person and second."
     )
     rate_makes: float = Field(
-        default=2, gt=0, description="Spaces, keys and links together that one person makes in a second."
+        default=2, gt=0, description="Maximum spaces, keys and links together that are made, per person and second."
     )
     rate_burst_seconds: float = Field(
         default=30,
         ge=1,
-        description="How many seconds' worth of each rate somebody may use at once who asked for nothing before.",
+        description="Size of the burst of each rate limit, in seconds of that rate: an idle caller may use as much "
+        "at once.",
     )
-    streams_open: int = Field(default=64, ge=1, description="Streams of one method that one person has open.")
+    streams_open: int = Field(default=64, ge=1, description="Maximum number of open streams of one method per person.")
     service_secret: SecretStr = Field(
         min_length=SECRET_CHARACTERS,
-        description="Shared by all services to sign the tokens by which they know each other; at least 32 characters.",
+        description="Secret of all services, with which they sign the tokens that authenticate them to each other; "
+        "at least 32 characters.",
     )
     gateway_secret: GatewaySecret = Field(
         default=SecretStr(""),
-        description="Shared by all services and the gateway, which proves by it that it may tell for which network it "
-        "calls; at least 32 characters, and not those of service_secret. Without it nobody may.",
+        description="Secret of all services and the gateway, with which the gateway proves for which network it "
+        "calls; at least 32 characters, and different from service_secret. Without it, services trust no"
+        " such statement.",
     )
 
     @field_validator("gateway_secret")
@@ -200,7 +208,7 @@ class ServiceSettings(Observed):
 class PeerSettings(SettingsBase):
     """Settings of services that call others."""
 
-    peer_tls: bool = Field(default=False, description="Whether the other services are reached by TLS.")
+    peer_tls: bool = Field(default=False, description="True if the other services are reached with TLS.")
 
 
 class AuthPeer(PeerSettings):

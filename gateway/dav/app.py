@@ -245,7 +245,7 @@ class Dav:
     async def _pay(self, user: str, size: int, *, refusable: bool) -> None:
         """Implement `Pay` for a person."""
         if refusable and self._owing[user] >= _OWING:
-            text = "too many of your requests wait for the properties of others; go on in a few seconds"
+            text = "too many of your requests wait for the limit of properties; try again in a few seconds"
             raise self._property_bytes.refused(Work.READ, _PAUSE_SECONDS, text)
         self._owing[user] += 1
         try:

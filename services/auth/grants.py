@@ -175,7 +175,7 @@ class Grants:
                 raise RequestIdReused
             return member
 
-        busy = "other changes to the members of this space are under way; try again"
+        busy = "other changes to the members of this space are in progress; try again"
         return await decided_anew(change, busy=busy)
 
     async def _try_to_change(

@@ -9,12 +9,12 @@ from prometheus_client import Counter
 SIGN_UPS: Final = Counter("syncline_sign_ups", "Accounts made.")
 SIGN_INS: Final = Counter(
     "syncline_sign_ins",
-    "Attempts to sign in: `ok`; `failed`, for address or password are wrong; `limited`, not looked at.",
+    "Sign-in attempts: `ok`; `failed`, with a wrong address or password; `limited`, refused by a limit.",
     ["outcome"],
 )
 LINK_OPENINGS: Final = Counter(
     "syncline_link_openings",
-    "Public links opened: `ok`; `failed`, for the password is wrong; `limited`, not looked at.",
+    "Openings of public links: `ok`; `failed`, with a wrong password; `limited`, refused by a limit.",
     ["outcome"],
 )
 LIMITS_REACHED: Final = Counter(
@@ -23,10 +23,14 @@ LIMITS_REACHED: Final = Counter(
     "the device was signed in, and the one that was unused for longest signed out.",
     ["limit"],
 )
-COPIES: Final = Counter("syncline_refresh_tokens_copied", "Devices signed out, as a refresh token came a second time.")
+COPIES: Final = Counter(
+    "syncline_refresh_tokens_copied", "Devices that were signed out because a refresh token was used twice."
+)
 CREDENTIALS: Final = Counter(
-    "syncline_credentials_issued", "S3 credentials handed out, by access; `sts` or from `memory`.", ["access", "source"]
+    "syncline_credentials_issued",
+    "Issued S3 credentials, by access, and by source: `sts` or `memory`.",
+    ["access", "source"],
 )
 UPLOADS_REFUSED: Final = Counter(
-    "syncline_uploads_refused", "Credentials to write that were refused, since the space has no room for uploads."
+    "syncline_uploads_refused", "Credentials to write that were refused because the space is closed to uploads."
 )

@@ -166,7 +166,7 @@ class Sessions:
             await self._devices.advance_chain(device.device, expected=before, to=chain, seen_at_ms=now)
         except ChainMoved:
             # No retry here: if both calls of a device succeeded, the device might keep the answer that was replaced.
-            raise Unavailable("another refresh of this device is under way; try again") from None
+            raise Unavailable("another refresh of this device is in progress; try again") from None
         return self._tokens(device.user, successor)
 
     def _tokens(self, user: UserId, token: RefreshToken) -> Tokens:

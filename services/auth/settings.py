@@ -17,82 +17,99 @@ class AuthSettings(ServiceSettings):
     """Settings of the auth service. AWS itself is configured by the SDK's variables."""
 
     identity_table: str = Field(min_length=3, description="Name of the DynamoDB table of accounts, devices and grants.")
-    bucket: str = Field(min_length=3, max_length=63, description="The one bucket that holds content.")
+    bucket: str = Field(min_length=3, max_length=63, description="Name of the bucket of all content.")
     transfer_role_arn: str = Field(
         pattern=r"^arn:[\w-]+:iam::\d{12}:role/\S+$",
-        description="The role that clients get, narrowed to one space each time.",
+        description="ARN of the role of clients' S3 credentials, which are restricted to one space each.",
     )
     signing_key_file: Path = Field(description="Ed25519 private key in PEM that signs access tokens.")
     previous_key_file: Path | None = Field(
-        default=None, description="The key that signed before, private or public, while its tokens may still be around."
+        default=None,
+        description="PEM file of the preceding signing key, private or public, while tokens that it signed may still"
+        " be valid.",
     )
     credential_seconds: int = Field(
         default=CREDENTIALS_SECONDS,
         ge=CREDENTIALS_SECONDS,
         le=CREDENTIALS_MOST_SECONDS,
-        description="How long S3 credentials last; also how long they outlive a revocation. STS gives none for less "
-        "than 15 minutes.",
+        description="Lifetime of S3 credentials in seconds, for which they also outlive a revocation. STS issues "
+        "none for less than 15 minutes.",
     )
     sign_in_limit_per_peer: int = Field(
         default=10,
         ge=1,
         description=(
-            "Failed sign-ins for one address, or wrong passwords of one public link, from one network address within "
-            "the window."
+            "Maximum failed sign-ins for one address, or wrong passwords for one public link, from one "
+            "network within the window."
         ),
     )
     sign_in_limit_per_address: int = Field(
         default=100,
         ge=1,
-        description="The same from everywhere; networks from which a right password came lately are exempt.",
+        description="Maximum failed sign-ins for one address, or wrong passwords for one public link, from all "
+        "networks within the window; networks of a recent successful sign-in are exempt.",
     )
     sign_in_limit_per_network: int = Field(
-        default=100, ge=1, description="The same for all addresses and links together, from one network."
+        default=100,
+        ge=1,
+        description="Maximum failed sign-ins for all addresses and links together, from one network within the window.",
     )
     sign_up_limit_per_network: int = Field(
-        default=1000, ge=1, description="Accounts that are made from one network within the window."
+        default=1000, ge=1, description="Maximum number of accounts that are made from one network within the window."
     )
-    sign_in_window_seconds: int = Field(default=900, ge=1, description="How long they count.")
+    sign_in_window_seconds: int = Field(
+        default=900, ge=1, description="Length of the window of these limits, in seconds."
+    )
     anonymous_calls_per_network: float = Field(
         default=100,
         gt=0,
-        description="Calls in a second that come from one network without an access token: refreshed tokens, keys and "
-        "links traded for one, sign-ins. People behind one address are many.",
+        description="Maximum calls without an access token per network and second: exchanges of refresh tokens, keys"
+        " and links, and sign-ins. One network may have many people.",
     )
     anonymous_calls_per_secret: float = Field(
         default=5,
         gt=0,
-        description="The same by one device, one key, or the visitors of one link from one network.",
+        description="Maximum calls without an access token per second with one device's token, with one key, or by "
+        "the visitors of one link from one network.",
     )
     spaces_per_person: int = Field(
-        default=500, ge=1, description="Spaces that one person made and is a member of, besides the personal one."
+        default=500,
+        ge=1,
+        description="Maximum number of spaces that one person has made and is a member of, besides the personal one.",
     )
     memberships_per_person: int = Field(
         default=1000,
         ge=3,
-        description="Spaces of others that one person may be added to; one giver may have added them to at most half.",
+        description="Maximum number of spaces of others that one person may be added to; one other person may have "
+        "added them to at most half.",
     )
-    members_per_space: int = Field(default=2000, ge=2, description="Members of one space.")
+    members_per_space: int = Field(default=2000, ge=2, description="Maximum number of members of one space.")
     devices_per_person: int = Field(
         default=200,
         ge=2,
-        description="Clients and browsers that one person is signed in with; the one unused for longest makes way.",
+        description="Maximum number of clients and browsers that one person is signed in with; above it, the least "
+        "recently used one is signed out.",
     )
-    keys_per_person: int = Field(default=100, ge=1, description="Keys of programs that one person has.")
+    keys_per_person: int = Field(default=100, ge=1, description="Maximum number of programs' keys of one person.")
     links_per_space: int = Field(
         default=1000,
         ge=3,
-        description="Public links of one space; one maker may have made at most half of them. One that was ended "
-        "counts for a day.",
+        description="Maximum number of public links of one space; one maker may have made at most half of them. A "
+        "link that was ended counts for one more day.",
     )
-    links_per_person: int = Field(default=2000, ge=1, description="Public links in all spaces that one person made.")
+    links_per_person: int = Field(
+        default=2000, ge=1, description="Maximum number of public links that one person has made in all spaces."
+    )
     password_workers: int = Field(
-        default=2, ge=1, description="How many passwords are hashed at the same time; each takes 32 MiB meanwhile."
+        default=2,
+        ge=1,
+        description="Maximum number of passwords that are hashed concurrently, with 32 MiB of memory each.",
     )
     password_places: int = Field(
         default=32,
         ge=4,
-        description="How many passwords may be hashed or wait for that; all others are told at once to come back.",
+        description="Maximum number of passwords that are being hashed or wait; further requests are refused at once"
+        " and have to be repeated.",
     )
 
     def holdings(self) -> HoldingLimits:

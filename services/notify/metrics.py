@@ -22,4 +22,4 @@ DOORBELLS: Final = Counter("syncline_doorbells", "Doorbells rung, one for each w
 WATCHES_REFUSED: Final = Counter(
     "syncline_watches_refused", "Watches that were refused since their person watches too many spaces."
 )
-WATCHES: Final = Gauge("syncline_open_watches", "Watch streams under way.")
+WATCHES: Final = Gauge("syncline_open_watches", "Number of open watches.")

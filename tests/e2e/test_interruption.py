@@ -23,7 +23,7 @@ from tests.e2e.proxy import behind_proxies
 
 NewDevice = Callable[..., DemoDevice]
 
-SAID = "syncline: interrupted; what was done so far is kept, run the same command again to go on\n"
+SAID = "syncline: interrupted; what was done so far is kept, run the same command again to continue\n"
 SAID_BY_GET = "syncline: interrupted; nothing is left of it, run the same command again to begin anew\n"
 
 

@@ -125,7 +125,7 @@ class OpenSpaces:
         return sum(live.view.size for live in list(self._live.values()))
 
     def waiting(self) -> int:
-        """Entries that this process has yet to announce or to project."""
+        """Return the number of entries that this process has yet to announce or to project."""
         return sum(live.projector.waiting() for live in list(self._live.values()))
 
     def oldest_waiting_seconds(self) -> float:

@@ -27,7 +27,7 @@ INTERRUPTED: Final = 130
 NOTHING_CHANGED: Final = "nothing was changed"
 MAY_BE_DONE: Final = "it may be done already, so look before you run the same command again"
 LEFT_BY: Final = {
-    "sync": "what was done so far is kept, run the same command again to go on",
+    "sync": "what was done so far is kept, run the same command again to continue",
     "get": "nothing is left of it, run the same command again to begin anew",
     "up": "it was not up yet",
     **dict.fromkeys(("signup", "login", "logout", "devices", "spaces", "share", "unshare", "notify"), MAY_BE_DONE),

@@ -76,6 +76,6 @@ class Report:
             left.append(f"{len(self.problems)} not synced")
         if self.waited_seconds >= 1:
             left.append(
-                f"calls waited {self.waited_seconds:.0f} s in all, as the service asked them to go on more slowly"
+                f"calls waited {self.waited_seconds:.0f} s in total, because the service asked them to slow down"
             )
         return f"{', '.join(done or ['up to date'])}{''.join(f'; {text}' for text in left)} ({self.seconds:.1f} s)"

@@ -50,7 +50,7 @@ def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> t
             "if that is what you want, add --allow-mass-delete"
         )
     waiting = (
-        f"{number} of {count.of} files would be deleted {where}; that waits, everything else goes on. "
+        f"{number} of {count.of} files would be deleted {where}; these wait, everything else is synced. "
         f"If it is what you want: `syncline sync --allow-mass-delete {shlex.quote(str(root))}`; "
         f"else restore them {origin}"
     )
