@@ -1592,7 +1592,7 @@ class OpenLinkResponse(_message.Message):
     LINK_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
     """Ed25519 JWT, 12 hours: claims sub (link), spc (space) and nod (node, hex). It opens GetNode and ListNodes of that space,
-    for that node and what is below it, CountLinkDownload and CheckAccess; nothing else.
+    for that node and everything below it, CountLinkDownload and CheckAccess; nothing else.
     """
     access_expires_at_ms: _builtins.int
     """When the access token expires, milliseconds since 1970."""

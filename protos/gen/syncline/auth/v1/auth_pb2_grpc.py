@@ -32,8 +32,8 @@ class AuthServiceStub:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
-    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
+    returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
@@ -194,8 +194,8 @@ class AuthServiceServicer:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
-    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
+    returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
@@ -231,10 +231,10 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefreshToken(self, request, context):
-        """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
+        """Exchanges a refresh token for new tokens; the old one becomes invalid. Presenting an old token signs the device out,
         unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
-        The keys that the device has made end then, too, also if it had been signed out before. UNAVAILABLE if not all of them could be
-        ended, or another refresh of the device is under way; the call may be repeated.
+        The keys that the device has made then end as well, also if it had been signed out before. UNAVAILABLE if not all of them could be
+        ended, or another refresh of the device is in progress; the call may be repeated.
         UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
         TOKEN_MALFORMED, TOKEN_INVALID. Whichever of these it is, the device has to sign in again.
         """
@@ -252,8 +252,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExchangeKey(self, request, context):
-        """Trades a key, of a browser or a program, for an access token; the key stays as it is.
-        UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
+        """Exchanges a key, of a browser or a program, for an access token; the key stays valid.
+        UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for a text that is no key, TOKEN_INVALID for a key that was never made, DEVICE_REVOKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -352,23 +352,22 @@ class AuthServiceServicer:
 
     def ListWrittenSpaces(self, request, context):
         """The spaces for which credentials to write were issued within this clock hour and the two before, some of them more than
-        once. For services,
-        which measure what is uploaded there.
+        once. For the service that measures the uploads of these spaces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetUploads(self, request, context):
-        """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. What was measured
-        before the last measure that auth has heard of is passed over; a refusal that no measure renews ends after a day. For services.
+        """Reports a measure of the uploads of a space, which decides whether credentials to write are issued from now on. A measure that
+        is older than the last reported one is ignored; a refusal that no measure renews ends after a day. For services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateLink(self, request, context):
-        """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
+        """Makes a public link to a node: the holder of its token may read that node and everything below it. Editors and owners only.
         NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
         caller in all spaces; one that was ended counts for a day).
         """
@@ -418,7 +417,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckWriters(self, request, context):
-        """By which of these devices somebody may write in a space at this moment: who left a mark there, such as a lock, may have lost
+        """The devices, of those in the request, whose users may write in a space now: the holder of a lock, for example, may have lost
         the right since. For members of the space.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -582,8 +581,8 @@ class AuthService:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
-    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
+    returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.

@@ -33,8 +33,8 @@ class AuthServiceStub:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
-    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
+    returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
@@ -66,10 +66,10 @@ class AuthServiceStub:
     `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]
-    """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
+    """Exchanges a refresh token for new tokens; the old one becomes invalid. Presenting an old token signs the device out,
     unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
-    The keys that the device has made end then, too, also if it had been signed out before. UNAVAILABLE if not all of them could be
-    ended, or another refresh of the device is under way; the call may be repeated.
+    The keys that the device has made then end as well, also if it had been signed out before. UNAVAILABLE if not all of them could be
+    ended, or another refresh of the device is in progress; the call may be repeated.
     UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
     TOKEN_MALFORMED, TOKEN_INVALID. Whichever of these it is, the device has to sign in again.
     """
@@ -79,8 +79,8 @@ class AuthServiceStub:
     RESOURCE_EXHAUSTED / LIMIT_REACHED.
     """
     ExchangeKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]
-    """Trades a key, of a browser or a program, for an access token; the key stays as it is.
-    UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
+    """Exchanges a key, of a browser or a program, for an access token; the key stays valid.
+    UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for a text that is no key, TOKEN_INVALID for a key that was never made, DEVICE_REVOKED.
     """
     SignOut: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]
     """Revokes the calling device. Keys that it made stay: RevokeDevice of a device ends those, also after this."""
@@ -125,15 +125,14 @@ class AuthServiceStub:
     """
     ListWrittenSpaces: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListWrittenSpacesRequest, _auth_pb2.ListWrittenSpacesResponse]
     """The spaces for which credentials to write were issued within this clock hour and the two before, some of them more than
-    once. For services,
-    which measure what is uploaded there.
+    once. For the service that measures the uploads of these spaces.
     """
     SetUploads: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]
-    """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. What was measured
-    before the last measure that auth has heard of is passed over; a refusal that no measure renews ends after a day. For services.
+    """Reports a measure of the uploads of a space, which decides whether credentials to write are issued from now on. A measure that
+    is older than the last reported one is ignored; a refusal that no measure renews ends after a day. For services.
     """
     CreateLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]
-    """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
+    """Makes a public link to a node: the holder of its token may read that node and everything below it. Editors and owners only.
     NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
     caller in all spaces; one that was ended counts for a day).
     """
@@ -158,7 +157,7 @@ class AuthServiceStub:
     BatchCheckAccess: _grpc.UnaryUnaryMultiCallable[_auth_pb2.BatchCheckAccessRequest, _auth_pb2.BatchCheckAccessResponse]
     """What CheckAccess says of one user's devices and spaces, for many at once. Only for other services."""
     CheckWriters: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CheckWritersRequest, _auth_pb2.CheckWritersResponse]
-    """By which of these devices somebody may write in a space at this moment: who left a mark there, such as a lock, may have lost
+    """The devices, of those in the request, whose users may write in a space now: the holder of a lock, for example, may have lost
     the right since. For members of the space.
     """
     CheckAccess: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CheckAccessRequest, _auth_pb2.CheckAccessResponse]
@@ -175,8 +174,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
-    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
+    returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
@@ -205,10 +204,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
     `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]  # type: ignore[assignment]
-    """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
+    """Exchanges a refresh token for new tokens; the old one becomes invalid. Presenting an old token signs the device out,
     unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
-    The keys that the device has made end then, too, also if it had been signed out before. UNAVAILABLE if not all of them could be
-    ended, or another refresh of the device is under way; the call may be repeated.
+    The keys that the device has made then end as well, also if it had been signed out before. UNAVAILABLE if not all of them could be
+    ended, or another refresh of the device is in progress; the call may be repeated.
     UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
     TOKEN_MALFORMED, TOKEN_INVALID. Whichever of these it is, the device has to sign in again.
     """
@@ -218,8 +217,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     RESOURCE_EXHAUSTED / LIMIT_REACHED.
     """
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
-    """Trades a key, of a browser or a program, for an access token; the key stays as it is.
-    UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
+    """Exchanges a key, of a browser or a program, for an access token; the key stays valid.
+    UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for a text that is no key, TOKEN_INVALID for a key that was never made, DEVICE_REVOKED.
     """
     SignOut: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]  # type: ignore[assignment]
     """Revokes the calling device. Keys that it made stay: RevokeDevice of a device ends those, also after this."""
@@ -264,15 +263,14 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """
     ListWrittenSpaces: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListWrittenSpacesRequest, _auth_pb2.ListWrittenSpacesResponse]  # type: ignore[assignment]
     """The spaces for which credentials to write were issued within this clock hour and the two before, some of them more than
-    once. For services,
-    which measure what is uploaded there.
+    once. For the service that measures the uploads of these spaces.
     """
     SetUploads: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]  # type: ignore[assignment]
-    """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. What was measured
-    before the last measure that auth has heard of is passed over; a refusal that no measure renews ends after a day. For services.
+    """Reports a measure of the uploads of a space, which decides whether credentials to write are issued from now on. A measure that
+    is older than the last reported one is ignored; a refusal that no measure renews ends after a day. For services.
     """
     CreateLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]  # type: ignore[assignment]
-    """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
+    """Makes a public link to a node: the holder of its token may read that node and everything below it. Editors and owners only.
     NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
     caller in all spaces; one that was ended counts for a day).
     """
@@ -297,7 +295,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     BatchCheckAccess: _aio.UnaryUnaryMultiCallable[_auth_pb2.BatchCheckAccessRequest, _auth_pb2.BatchCheckAccessResponse]  # type: ignore[assignment]
     """What CheckAccess says of one user's devices and spaces, for many at once. Only for other services."""
     CheckWriters: _aio.UnaryUnaryMultiCallable[_auth_pb2.CheckWritersRequest, _auth_pb2.CheckWritersResponse]  # type: ignore[assignment]
-    """By which of these devices somebody may write in a space at this moment: who left a mark there, such as a lock, may have lost
+    """The devices, of those in the request, whose users may write in a space now: the holder of a lock, for example, may have lost
     the right since. For members of the space.
     """
     CheckAccess: _aio.UnaryUnaryMultiCallable[_auth_pb2.CheckAccessRequest, _auth_pb2.CheckAccessResponse]  # type: ignore[assignment]
@@ -313,8 +311,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
-    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
+    returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
@@ -359,10 +357,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RefreshTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.RefreshTokenResponse, _abc.Awaitable[_auth_pb2.RefreshTokenResponse]]:
-        """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
+        """Exchanges a refresh token for new tokens; the old one becomes invalid. Presenting an old token signs the device out,
         unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
-        The keys that the device has made end then, too, also if it had been signed out before. UNAVAILABLE if not all of them could be
-        ended, or another refresh of the device is under way; the call may be repeated.
+        The keys that the device has made then end as well, also if it had been signed out before. UNAVAILABLE if not all of them could be
+        ended, or another refresh of the device is in progress; the call may be repeated.
         UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
         TOKEN_MALFORMED, TOKEN_INVALID. Whichever of these it is, the device has to sign in again.
         """
@@ -384,8 +382,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ExchangeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ExchangeKeyResponse, _abc.Awaitable[_auth_pb2.ExchangeKeyResponse]]:
-        """Trades a key, of a browser or a program, for an access token; the key stays as it is.
-        UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
+        """Exchanges a key, of a browser or a program, for an access token; the key stays valid.
+        UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for a text that is no key, TOKEN_INVALID for a key that was never made, DEVICE_REVOKED.
         """
 
     @_abc_1.abstractmethod
@@ -502,8 +500,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ListWrittenSpacesResponse, _abc.Awaitable[_auth_pb2.ListWrittenSpacesResponse]]:
         """The spaces for which credentials to write were issued within this clock hour and the two before, some of them more than
-        once. For services,
-        which measure what is uploaded there.
+        once. For the service that measures the uploads of these spaces.
         """
 
     @_abc_1.abstractmethod
@@ -512,8 +509,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.SetUploadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SetUploadsResponse, _abc.Awaitable[_auth_pb2.SetUploadsResponse]]:
-        """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. What was measured
-        before the last measure that auth has heard of is passed over; a refusal that no measure renews ends after a day. For services.
+        """Reports a measure of the uploads of a space, which decides whether credentials to write are issued from now on. A measure that
+        is older than the last reported one is ignored; a refusal that no measure renews ends after a day. For services.
         """
 
     @_abc_1.abstractmethod
@@ -522,7 +519,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateLinkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateLinkResponse, _abc.Awaitable[_auth_pb2.CreateLinkResponse]]:
-        """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
+        """Makes a public link to a node: the holder of its token may read that node and everything below it. Editors and owners only.
         NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
         caller in all spaces; one that was ended counts for a day).
         """
@@ -583,7 +580,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CheckWritersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CheckWritersResponse, _abc.Awaitable[_auth_pb2.CheckWritersResponse]]:
-        """By which of these devices somebody may write in a space at this moment: who left a mark there, such as a lock, may have lost
+        """The devices, of those in the request, whose users may write in a space now: the holder of a lock, for example, may have lost
         the right since. For members of the space.
         """
 

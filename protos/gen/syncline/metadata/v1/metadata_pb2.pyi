@@ -43,7 +43,7 @@ class _SealVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SealVerdi
     SEAL_VERDICT_ENTRIES_OVERLAP: _SealVerdict.ValueType  # 7
     """Two entries overlap, or they are not in order."""
     SEAL_VERDICT_MANIFEST_INVALID: _SealVerdict.ValueType  # 8
-    """It is no serialised Manifest, or one that names what is not sealed."""
+    """The object is no serialised Manifest, or its manifest names objects that are not sealed."""
 
 class SealVerdict(_SealVerdict, metaclass=_SealVerdictEnumTypeWrapper):
     """What became of sealing one object."""
@@ -65,7 +65,7 @@ SEAL_VERDICT_ENTRY_OUT_OF_BOUNDS: SealVerdict.ValueType  # 6
 SEAL_VERDICT_ENTRIES_OVERLAP: SealVerdict.ValueType  # 7
 """Two entries overlap, or they are not in order."""
 SEAL_VERDICT_MANIFEST_INVALID: SealVerdict.ValueType  # 8
-"""It is no serialised Manifest, or one that names what is not sealed."""
+"""The object is no serialised Manifest, or its manifest names objects that are not sealed."""
 Global___SealVerdict: _TypeAlias = SealVerdict  # noqa: Y015
 
 class _Difference:
@@ -570,9 +570,9 @@ class CommitChangesRequest(_message.Message):
     request_id: _builtins.bytes
     """16 random bytes."""
     writes_since_ms: _builtins.int
-    """The right by which the mutations were decided on, as ListChanges told it. If the caller has been given the right to write anew
-    since then, nothing is applied: ABORTED / RIGHT_CHANGED; the client asks ListChanges with `fresh_right` and decides anew. Without
-    this field any right to write will do, as for what somebody asks for at this moment.
+    """The right on which the mutations are based, as ListChanges returned it. If the caller was granted the right to write again since
+    then, nothing is applied: ABORTED / RIGHT_CHANGED; the client calls ListChanges with `fresh_right` and decides anew. Without
+    this field any right to write suffices, as for a change that a person has just requested.
     """
     @_builtins.property
     def mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mutation]:
@@ -712,10 +712,10 @@ class RestoreNodeRequest(_message.Message):
     parent: _builtins.bytes
     """Where to put it; empty: where it was."""
     name: _builtins.str
-    """What to call it; empty: as it was called."""
+    """The name of the restored node; empty for its former name."""
     make_way: _builtins.bool
-    """Whether to make what is missing of the way to it: directories that were deleted, or that something else has taken the name
-    of, come anew, without what else was in them. A name that is not asked for here gives way to a free one if it is taken.
+    """True to make missing directories above the node: directories that were deleted, or whose name another node has taken, are made
+    anew, without their other contents. A name that the request does not state is replaced by a free one if it is taken.
     """
     path: _builtins.str
     """Where to put it, in place of parent and name, as a path from the root. If the path is an existing directory, the node goes into

@@ -164,7 +164,7 @@ class MetadataServiceServicer:
 
     def FindMissingObjects(self, request, context):
         """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests.
-        An object that is not missing is proven as a single block; whoever names it as a pack or a manifest seals it as that too.
+        An object that is not missing is proven as a single block; a client that names it as a pack or a manifest has to seal it as that, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,11 +174,11 @@ class MetadataServiceServicer:
         """Proves uploaded objects: single blocks by S3's own checksum, or by reading them where S3 has none; packs and manifests by
         reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
         packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
-        of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
+        of one object those that were declared last are kept. An uploaded object without the SHA-256 that its key names is
         removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
-        and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
-        together: split the request. Once eight objects were not there, or not what they are declared as, nothing more is looked for: what
-        is left is OBJECT_MISSING too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are under way for too long.
+        and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and objects without S3's SHA-256 have more than 512 MiB
+        together: split the request. Once eight objects were missing, or differed from their declaration, the remaining ones are not looked
+        for, and are OBJECT_MISSING, too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are in progress for too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,22 +269,22 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListActivity(self, request, context):
-        """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """The changes in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAnswer(self, request, context):
-        """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
-        NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
+        """The answer to an earlier request of the caller, for a client that repeats a request and does not have its mutations any more.
+        NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTrash(self, request, context):
-        """The nodes that were deleted themselves (not what is below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,17 +55,17 @@ class MetadataServiceStub:
     """The space's head and quota."""
     FindMissingObjects: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.FindMissingObjectsRequest, _metadata_pb2.FindMissingObjectsResponse]
     """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests.
-    An object that is not missing is proven as a single block; whoever names it as a pack or a manifest seals it as that too.
+    An object that is not missing is proven as a single block; a client that names it as a pack or a manifest has to seal it as that, too.
     """
     SealObjects: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SealObjectsRequest, _metadata_pb2.SealObjectsResponse]
     """Proves uploaded objects: single blocks by S3's own checksum, or by reading them where S3 has none; packs and manifests by
     reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
     packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
-    of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
+    of one object those that were declared last are kept. An uploaded object without the SHA-256 that its key names is
     removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
-    and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
-    together: split the request. Once eight objects were not there, or not what they are declared as, nothing more is looked for: what
-    is left is OBJECT_MISSING too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are under way for too long.
+    and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and objects without S3's SHA-256 have more than 512 MiB
+    together: split the request. Once eight objects were missing, or differed from their declaration, the remaining ones are not looked
+    for, and are OBJECT_MISSING, too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are in progress for too long.
     """
     CommitChanges: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
@@ -108,13 +108,13 @@ class MetadataServiceStub:
     the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]
-    """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+    """The changes in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
     GetAnswer: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]
-    """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
-    NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
+    """The answer to an earlier request of the caller, for a client that repeats a request and does not have its mutations any more.
+    NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
     """
     ListTrash: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]
-    """The nodes that were deleted themselves (not what is below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+    """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
 
 @_typing.type_check_only
 class MetadataServiceAsyncStub(MetadataServiceStub):
@@ -143,17 +143,17 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """The space's head and quota."""
     FindMissingObjects: _aio.UnaryUnaryMultiCallable[_metadata_pb2.FindMissingObjectsRequest, _metadata_pb2.FindMissingObjectsResponse]  # type: ignore[assignment]
     """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests.
-    An object that is not missing is proven as a single block; whoever names it as a pack or a manifest seals it as that too.
+    An object that is not missing is proven as a single block; a client that names it as a pack or a manifest has to seal it as that, too.
     """
     SealObjects: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SealObjectsRequest, _metadata_pb2.SealObjectsResponse]  # type: ignore[assignment]
     """Proves uploaded objects: single blocks by S3's own checksum, or by reading them where S3 has none; packs and manifests by
     reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
     packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
-    of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
+    of one object those that were declared last are kept. An uploaded object without the SHA-256 that its key names is
     removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
-    and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
-    together: split the request. Once eight objects were not there, or not what they are declared as, nothing more is looked for: what
-    is left is OBJECT_MISSING too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are under way for too long.
+    and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and objects without S3's SHA-256 have more than 512 MiB
+    together: split the request. Once eight objects were missing, or differed from their declaration, the remaining ones are not looked
+    for, and are OBJECT_MISSING, too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are in progress for too long.
     """
     CommitChanges: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]  # type: ignore[assignment]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
@@ -196,13 +196,13 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]  # type: ignore[assignment]
-    """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+    """The changes in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
     GetAnswer: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]  # type: ignore[assignment]
-    """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
-    NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
+    """The answer to an earlier request of the caller, for a client that repeats a request and does not have its mutations any more.
+    NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
     """
     ListTrash: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]  # type: ignore[assignment]
-    """The nodes that were deleted themselves (not what is below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+    """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
 
 class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     """The tree of every space, its history, and the proof that what it names exists.
@@ -240,7 +240,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.FindMissingObjectsResponse, _abc.Awaitable[_metadata_pb2.FindMissingObjectsResponse]]:
         """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests.
-        An object that is not missing is proven as a single block; whoever names it as a pack or a manifest seals it as that too.
+        An object that is not missing is proven as a single block; a client that names it as a pack or a manifest has to seal it as that, too.
         """
 
     @_abc_1.abstractmethod
@@ -252,11 +252,11 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         """Proves uploaded objects: single blocks by S3's own checksum, or by reading them where S3 has none; packs and manifests by
         reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
         packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
-        of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
+        of one object those that were declared last are kept. An uploaded object without the SHA-256 that its key names is
         removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
-        and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
-        together: split the request. Once eight objects were not there, or not what they are declared as, nothing more is looked for: what
-        is left is OBJECT_MISSING too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are under way for too long.
+        and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and objects without S3's SHA-256 have more than 512 MiB
+        together: split the request. Once eight objects were missing, or differed from their declaration, the remaining ones are not looked
+        for, and are OBJECT_MISSING, too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are in progress for too long.
         """
 
     @_abc_1.abstractmethod
@@ -365,7 +365,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ListActivityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ListActivityResponse, _abc.Awaitable[_metadata_pb2.ListActivityResponse]]:
-        """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+        """The changes in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def GetAnswer(
@@ -373,8 +373,8 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.GetAnswerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.GetAnswerResponse, _abc.Awaitable[_metadata_pb2.GetAnswerResponse]]:
-        """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
-        NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
+        """The answer to an earlier request of the caller, for a client that repeats a request and does not have its mutations any more.
+        NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
         """
 
     @_abc_1.abstractmethod
@@ -383,6 +383,6 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ListTrashRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ListTrashResponse, _abc.Awaitable[_metadata_pb2.ListTrashResponse]]:
-        """The nodes that were deleted themselves (not what is below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+        """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
 
 def add_MetadataServiceServicer_to_server(servicer: MetadataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,7 +28,7 @@ class _MailModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MailMode.Val
     MAIL_MODE_UNSPECIFIED: _MailMode.ValueType  # 0
     """Not a valid mode."""
     MAIL_MODE_INSTANT: _MailMode.ValueType  # 1
-    """Of a change by somebody else at once, and of those that follow within a few minutes together; the default."""
+    """Mail about another person's change at once, and about further changes within a few minutes together; the default."""
     MAIL_MODE_OFF: _MailMode.ValueType  # 2
     """Never."""
 
@@ -38,7 +38,7 @@ class MailMode(_MailMode, metaclass=_MailModeEnumTypeWrapper):
 MAIL_MODE_UNSPECIFIED: MailMode.ValueType  # 0
 """Not a valid mode."""
 MAIL_MODE_INSTANT: MailMode.ValueType  # 1
-"""Of a change by somebody else at once, and of those that follow within a few minutes together; the default."""
+"""Mail about another person's change at once, and about further changes within a few minutes together; the default."""
 MAIL_MODE_OFF: MailMode.ValueType  # 2
 """Never."""
 Global___MailMode: _TypeAlias = MailMode  # noqa: Y015
