@@ -58,7 +58,7 @@ export const signedIn = {
   lost: () => {},
   /** Called when our token is not that of the cookie any more; whether it is again. @type {() => Promise<boolean>} */
   renew: async () => false,
-  /** Aborted when the person signs out: what is asked in their name is given up, and nothing more is asked. */
+  /** Aborted when the person signs out: pending requests on their behalf are cancelled, and no further ones are sent. */
   end: new AbortController(),
 };
 
@@ -77,7 +77,7 @@ export function at(texts, ...values) {
  * @property {string} [etag] the state that was seen: else nothing is changed
  * @property {AbortSignal} [signal]
  * @property {string} [key] the request's name, for those who repeat it themselves
- * @property {boolean} [quiet] that nobody is signed in is an answer here, and not news; goes on while somebody signs out
+ * @property {boolean} [quiet] a missing sign-in is a regular answer here; the request continues during a sign-out
  */
 
 /**
@@ -128,7 +128,7 @@ export async function call(method, path, asked = {}) {
  * @template T
  * @param {() => Promise<T>} request raises Problem
  * @param {AbortSignal} [signal]
- * @param {{leftMs: number}} [patience] how long may still be waited; what is waited is taken from it
+ * @param {{leftMs: number}} [patience] the remaining waiting time, from which each wait is deducted
  * @returns {Promise<T>}
  */
 export async function slowly(request, signal, patience = { leftMs: LONGEST_WAIT_MS }) {

@@ -1,5 +1,5 @@
 // @ts-check
-/** The app: who is signed in decides what is shown, the address which view. */
+/** The app: the sign-in state decides whether the app is shown, the address decides the view. */
 
 import { dialogIsOpen } from "./dialogs.js";
 import { byId, fill, h } from "./dom.js";
@@ -52,7 +52,7 @@ setInterval(lookForSpaces, SPACES_MS);
 router.addEventListener("change", () => show());
 addEventListener("keydown", keyed);
 addEventListener("unhandledrejection", (event) => complain(event.reason));
-// What is dropped beside everything that takes it would replace the page.
+// Files that are dropped outside of a drop target would replace the page.
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => event.preventDefault());
 
@@ -87,7 +87,7 @@ function leave(news = "") {
   view.focus();
 }
 
-/** No bell rings when somebody is added to a space, or gets another role in it. */
+/** There is no doorbell for changes of membership or role, so the spaces are read periodically. */
 function lookForSpaces() {
   if (shell && document.visibilityState === "visible") session.loadSpaces().catch(() => {});
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** New states of nodes that this page learns of by what it does itself: what is shown takes them over at once. */
+/** New states of nodes from the page's own changes: views apply them at once. */
 
 /** @import {Node} from "./api.js" */
 

@@ -80,13 +80,13 @@ export function dialogIsOpen() {
   return document.querySelector("dialog[open]") !== null;
 }
 
-/** Where the keys go when what had them is gone: to the list, or to what is shown instead. */
+/** Move the keyboard focus when its element is gone: to the list, or to the element that is shown instead. */
 function focusMain() {
   const shown = document.querySelector("main .row[tabindex='0'], main");
   if (shown instanceof HTMLElement) shown.focus({ preventScroll: true });
 }
 
-/** Close what is pressed beside: both ends of the press count, so that marking text does not close it. */
+/** Close a dialog by a click outside of it: both ends of the click count, so that selecting text does not close it. */
 /** @param {HTMLDialogElement} element @param {() => void} close */
 function pressedOutside(element, close) {
   let began = false;
@@ -105,7 +105,7 @@ function pressedOutside(element, close) {
  * @param {(text: string) => Promise<unknown>} what.run
  * @param {string} [what.value]
  * @param {string} [what.hint]
- * @param {boolean} [what.stem] mark only what is before the name's ending
+ * @param {boolean} [what.stem] select only the part of the name before its extension
  */
 export function askText({ title, label, action, run, value = "", hint, stem = false }) {
   const input = h("input", { type: "text", value, autofocus: true, autocomplete: "off", maxlength: 255, spellcheck: "false" });

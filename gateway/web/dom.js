@@ -1,5 +1,5 @@
 // @ts-check
-/** Elements without markup: nothing here ever parses a string as HTML, and no name in a text can steer what is around it. */
+/** Elements without markup: no string is ever parsed as HTML, and no name in a text can affect the text around it. */
 
 import { harmless } from "./printable.js";
 
@@ -58,7 +58,7 @@ export function entitle(title) {
   document.title = `${harmless(title)} – Syncline`;
 }
 
-/** Text for those who hear the page. @param {string} text */
+/** Text for screen readers. @param {string} text */
 export function unseen(text) {
   return h("span", { class: "unseen" }, text);
 }

@@ -10,13 +10,13 @@ import { plural } from "./format.js";
 const NODES = "application/x-syncline-nodes";
 const HOVER_MS = 900;
 
-/** What is being dragged, if it comes from this page. @type {Node[]} */
+/** The nodes being dragged, if the drag began on this page. @type {Node[]} */
 let dragged = [];
 
 /**
  * Let nodes be dragged away.
  * @param {HTMLElement} element
- * @param {(event: DragEvent) => Node[]} grab what is taken along
+ * @param {(event: DragEvent) => Node[]} grab the nodes to drag
  */
 export function dragsNodes(element, grab) {
   element.addEventListener("dragstart", (event) => {
@@ -46,7 +46,7 @@ export function dragsNodes(element, grab) {
  */
 
 /**
- * Take what is dropped.
+ * Accept dropped nodes and files.
  * @param {HTMLElement} element
  * @param {Drops} drops
  */
@@ -102,7 +102,7 @@ function kindOf(event) {
 }
 
 /**
- * All files that were dropped, folders with what is below them. To be called at once: what was dropped is gone afterwards.
+ * All dropped files, including those in dropped folders. To be called at once: the data of a drop are available only during its event.
  * @param {DataTransfer} dropped
  * @returns {Promise<{files: {file: File, path: string}[], directories: string[]}>}
  */

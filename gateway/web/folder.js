@@ -54,7 +54,7 @@ export class Folder extends EventTarget {
   #listing = false;
   #again = false;
   #tookMs = 0;
-  /** What was told while a listing was under way: that one may be older. @type {Node[]} */
+  /** States of nodes that arrived while a listing was in progress, which may be older. @type {Node[]} */
   #told = [];
 
   /** @param {string} space @param {string} id */
@@ -81,7 +81,7 @@ export class Folder extends EventTarget {
     this.#stop.abort();
   }
 
-  /** List again what is there, once, however often this is called meanwhile. */
+  /** List the folder again; calls during a listing share one further listing. */
   refresh() {
     this.#again = true;
     if (!this.#listing) void this.#list();
@@ -101,7 +101,7 @@ export class Folder extends EventTarget {
         if (signal.aborted) return;
         this.state = "failed";
         this.error = error;
-        // What is gone is not shown as if it were there; what cannot be reached just now is.
+        // A deleted folder is not shown any more; a folder that cannot be reached now stays on the page.
         if (error instanceof Problem && error.status === 404) this.nodes = new Map();
       }
       this.#tookMs = performance.now() - began;
@@ -155,7 +155,7 @@ export class Folder extends EventTarget {
     if (changed) this.dispatchEvent(new Event("change"));
   }
 
-  /** @param {Node} node @returns {boolean} whether that changes what is shown */
+  /** @param {Node} node @returns {boolean} true if that changes the view */
   #put(node) {
     const known = this.nodes.get(node.id);
     if (known && known.seq > node.seq) return false;

@@ -56,7 +56,7 @@ const STROKES = {
   warning: "M12 4l9 16H3zM12 10v4.5M12 17.3v.1",
 };
 
-/** What is on the paper of a kind of file. @type {Record<string, string>} */
+/** The symbol on the icon of each kind of file. @type {Record<string, string>} */
 const MARKS = {
   archive: "M11 4v2M12.5 6v2M11 8v2M12.5 10v2M11 12.5h2v3h-2z",
   audio: "M10.5 17V11.5l4-1V16M9 18.2a1.5 1.2 0 1 0 0-.1M13 17.2a1.5 1.2 0 1 0 0-.1",

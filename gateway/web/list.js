@@ -122,14 +122,14 @@ export class FileList {
     this.#goTo(index);
   }
 
-  /** What is in the row at an element, if it is in one. @param {EventTarget | null} target */
+  /** The item of the row that contains an element, if there is one. @param {EventTarget | null} target */
   nodeAt(target) {
     const row = target instanceof Element ? target.closest(".row") : null;
     const id = row instanceof HTMLElement && this.body.contains(row) ? row.dataset.id : undefined;
     return id === undefined ? null : (this.items[this.selection.indexOf(id)] ?? null);
   }
 
-  /** What a key acts on: what is selected, else where the keys are. @returns {any[]} */
+  /** The items that a key acts on: the selected ones, else the focused one. @returns {any[]} */
   get meant() {
     const { selected } = this;
     const active = this.items[this.selection.activeIndex];
@@ -149,7 +149,7 @@ export class FileList {
     return this.#rows.get(id) ?? null;
   }
 
-  // ---- what is in the page ----
+  // ---- the rendered rows ----
 
   #soon() {
     this.#frame ||= requestAnimationFrame(() => {
@@ -186,7 +186,7 @@ export class FileList {
       this.#rows.delete(id);
       this.#shown.delete(id);
     }
-    // Those who hear the page hear the rows in the order of the document.
+    // Screen readers read the rows in the order of the document.
     let next = this.body.firstElementChild;
     for (const i of [...wanted].sort((one, other) => one - other)) {
       const row = this.#row(this.items[i], i);
@@ -370,7 +370,7 @@ export class FileList {
     const { columns, height, step } = this.#measures;
     const top = Math.floor(index / columns) * step;
     const above = scroller.getBoundingClientRect().top - this.body.getBoundingClientRect().top;
-    // What sticks to the top covers what is behind it.
+    // The sticky header covers the rows behind it.
     const covered = parseFloat(getComputedStyle(scroller).scrollPaddingTop) || 0;
     if (top < above + covered) scroller.scrollTop += top - above - covered;
     else if (top + height > above + scroller.clientHeight - 8)

@@ -76,7 +76,7 @@ class Live extends EventTarget {
     source.addEventListener("heartbeat", () => this.#alive());
     source.addEventListener("open", () => {
       this.#alive();
-      // Between two streams bells ring that nobody hears.
+      // Doorbells between two streams are lost.
       if (this.#opened) this.dispatchEvent(new Event("resumed"));
       this.#opened = true;
     });

@@ -22,7 +22,7 @@ export function openMenu(entries, { label, anchor, x = 0, y = 0, head }) {
   const items = entries.map((entry) => (entry ? item(entry) : h("div", { class: "menu-line", role: "separator" })));
   const menu = h("div", { class: "menu", role: "menu", "aria-label": label, tabindex: -1 }, ...items);
   const layer = h("div", { class: "menu-layer", popover: "manual" }, head ?? null, menu);
-  // What is outside of a modal dialog cannot be used while that is open.
+  // Elements outside of a modal dialog cannot be used while it is open.
   (opener?.closest("dialog[open]") ?? document.body).append(layer);
   layer.showPopover();
   anchor?.setAttribute("aria-expanded", "true");

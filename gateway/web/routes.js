@@ -1,5 +1,5 @@
 // @ts-check
-/** The addresses of the app: each is a pattern, and what is made for a path that matches it. */
+/** The addresses of the app: each is a pattern, with the view that is made for a matching path. */
 
 /**
  * @typedef {{pattern: RegExp, names: string[]}} Pattern a pattern of paths and the names of its parts that vary, in order

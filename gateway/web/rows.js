@@ -18,7 +18,7 @@ import { icon } from "./icons.js";
  * @property {string} label
  * @property {Column[]} columns the first one is the name
  * @property {(node: any) => void} open
- * @property {(at: {x: number, y: number} | {anchor: HTMLElement}) => void} menu for what is selected
+ * @property {(at: {x: number, y: number} | {anchor: HTMLElement}) => void} menu for the selected items
  * @property {(key: string, event: KeyboardEvent) => boolean} [keys] other keys; whether it was one
  * @property {(by: string) => void} [sort]
  * @property {boolean} [draggable]

@@ -28,7 +28,7 @@ class Session extends EventTarget {
     signedIn.renew = () => this.#renew();
   }
 
-  /** Go on with what the browser's cookie says. @returns {Promise<boolean>} whether somebody is signed in */
+  /** Resume the session of the browser's cookie. @returns {Promise<boolean>} true if somebody is signed in */
   async resume() {
     try {
       await this.#enter(await call("GET", "/v1/session", { quiet: true }));
@@ -61,7 +61,7 @@ class Session extends EventTarget {
     this.#leave();
   }
 
-  /** Who is signed in, where somebody is. @returns {Account} */
+  /** The signed-in account; only to be called while there is one. @returns {Account} */
   get me() {
     if (!this.account) throw new Error("nobody is signed in");
     return this.account;
@@ -105,7 +105,7 @@ class Session extends EventTarget {
     return members;
   }
 
-  /** Somebody was added or removed. @param {string} space */
+  /** A member was added or removed. @param {string} space */
   forgetMembers(space) {
     this.#members.delete(space);
   }
@@ -151,7 +151,7 @@ class Session extends EventTarget {
     await this.loadSpaces();
   }
 
-  /** In another tab somebody has signed in anew: if it is somebody else, nothing that is shown is theirs. */
+  /** A sign-in in another tab: if it is a different account, this page is reloaded, since it shows data of the former one. */
   async #renew() {
     const { account, csrf_token } = await call("GET", "/v1/session", { quiet: true });
     if (account.user_id !== this.account?.user_id) {

@@ -51,7 +51,7 @@ export function toast(text, { action, run, trouble = false } = {}) {
   element.addEventListener("focusin", () => clearTimeout(timer));
   element.addEventListener("focusout", wait);
   while (region.childElementCount >= MOST) region.firstElementChild?.remove();
-  // Shown anew, they are above a dialog that was opened meanwhile.
+  // Shown again, they are above a dialog that was opened after them.
   if (region.matches(":popover-open")) region.hidePopover();
   region.showPopover();
   region.append(element);

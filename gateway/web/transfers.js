@@ -46,7 +46,7 @@ export function stopTransfers() {
   removeEventListener("beforeunload", warn);
 }
 
-/** Leaving interrupts what is going on; it goes on when the page is opened again. @param {BeforeUnloadEvent} event */
+/** Leaving interrupts pending uploads; they resume when the page is opened again. @param {BeforeUnloadEvent} event */
 function warn(event) {
   if (uploads?.busy && !uploads.paused) event.preventDefault();
 }

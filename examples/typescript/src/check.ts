@@ -24,7 +24,7 @@ export interface Checked {
   differing: Difference[];
 }
 
-/** Batches under way at once. */
+/** Maximum number of batches in flight. */
 const WINDOW = 4;
 
 type Event = { message: CheckVersionsResponse__Output } | { broken: SynclineError } | { input: IteratorResult<LocalFile[]> };

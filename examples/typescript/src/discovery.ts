@@ -66,7 +66,7 @@ const TARGET = /^([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):\d{1,5}$/;
 const REGION = /^[a-z0-9-]{1,32}$/;
 const BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
 
-/** A server could have secrets sent in clear, or to somebody else: it only says where below its own address things are. */
+/** Addresses from a server are accepted only below its own: otherwise it could have secrets sent without TLS, or to a third party. */
 function check(what: string, place: string, endpoint: URL): void {
   if (!URL.canParse(place)) throw new SynclineError("NOT_SYNCLINE", `${endpoint.href} says that ${what} is at what is no address`);
   const { protocol, hostname, username, password } = new URL(place);

@@ -1,4 +1,4 @@
-/** A space into a folder: what is there already is left alone, every block and every file is verified. */
+/** Download of a space to a folder: existing files are left alone, every block and every file is verified. */
 
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -155,7 +155,7 @@ class Packs {
   }
 }
 
-/** The digest of what is at this place, if anything is. */
+/** The digest of the file at this path, if there is one. */
 async function digestOf(where: string): Promise<string | null> {
   try {
     const found = await lstat(where);

@@ -133,7 +133,7 @@ const Manifest = root.loadSync("syncline/metadata/v1/journal.proto").lookupType(
 
 /** The manifest as an object of its own, which a content of very many blocks needs. */
 export function serialized(manifest: ManifestColumns): Stored {
-  // Empty fields are left out, as proto3 has it; protobufjs writes what is set, be it empty.
+  // Empty fields are left out, as in proto3; protobufjs writes every field that is set, even an empty one.
   const filled = Object.entries(manifest).filter(([, column]) => column.length > 0);
   const bytes = Buffer.from(Manifest.encode(Manifest.create(Object.fromEntries(filled))).finish());
   const digest = sha256(bytes);

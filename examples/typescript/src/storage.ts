@@ -91,7 +91,7 @@ export class Storage {
     });
   }
 
-  /** Asked for once, by whoever needs them first, until they are about to expire. */
+  /** Credentials, requested at their first use and again shortly before they expire. */
   async #credentials(): Promise<Held> {
     for (;;) {
       const asked = (this.#held ??= this.#issue());

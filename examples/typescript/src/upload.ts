@@ -1,4 +1,4 @@
-/** A folder into a space: cut, ask what is missing, pack, put, seal, commit. What is there already costs nothing. */
+/** Upload of a folder to a space: cut, find missing objects, pack, put, seal, commit. Stored objects are not uploaded again. */
 
 import { createHash } from "node:crypto";
 import { lstat, readdir, readlink } from "node:fs/promises";
@@ -203,7 +203,7 @@ class Upload {
         this.session.metadata.FindMissingObjects({ spaceId: this.space, objects }, ...rest),
       );
       const absent = new Set(missing.map((index) => some[index]!));
-      // What is there is proven as a block only: what is a pack or a manifest has to be declared as that.
+      // An existing object is proven as a block only: a pack or a manifest has to be declared as such.
       await this.#store(absent, some.filter((stored) => absent.has(stored) || stored.declaration.pack || stored.declaration.manifest));
     }
   }
@@ -263,7 +263,7 @@ class Upload {
     return { parent: Buffer.from(parent ? this.#live.get(parent)!.id : ROOT, "hex"), name };
   }
 
-  /** Commit one mutation for each, in as few requests as may be; what is refused is reported. */
+  /** Commit one mutation for each, in as few requests as possible; refusals are reported. */
   async #commit(locals: Local[], mutation: (local: Local) => Mutation): Promise<void> {
     let size = this.session.deployment.limits.mutations;
     for (let at = 0; at < locals.length; ) {
@@ -318,7 +318,7 @@ class Upload {
   }
 }
 
-/** What is in a folder, directories before what is in them. Names go up in Unicode's normal form C. */
+/** The contents of a folder, directories before their contents. Names are sent in Unicode's normal form C. */
 async function walk(folder: string): Promise<Local[]> {
   const found: Local[] = [];
   const visit = async (where: string, parent: string): Promise<void> => {

@@ -24,7 +24,7 @@ import { LONGEST_TOLD, delay, online, retryAfter, sleep } from "./retry.js";
  * @property {(space: string, objects: Wanted[]) => Promise<Ticket[]>} uploads where to put objects that are not sealed yet
  * @property {(space: string, objects: Declaration[]) => Promise<string[]>} seal a verdict for each
  * @property {(space: string, changes: Change[], key: string) => Promise<Result[]>} commit a result for each;
- *   what is repeated with its key is done once
+ *   a repetition with the same key is carried out once
  */
 
 /** The gateway said no, or nothing. */

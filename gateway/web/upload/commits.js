@@ -1,5 +1,5 @@
 // @ts-check
-/** Committing what is stored: many files in one request, with the directories that they need. */
+/** Commits of stored files: many files in one request, with the directories that they need. */
 
 import { ApiError } from "./api.js";
 import { VERDICTS } from "../verdicts.js";

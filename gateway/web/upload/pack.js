@@ -5,7 +5,7 @@ import { MAX_PACK_ENTRIES, MIN_BLOCK_BYTES, PACK_BYTES } from "./format.js";
 import { digestOf } from "./sha256.js";
 
 /**
- * @typedef {{blocks: string[], offsets: number[], lengths: number[]}} PackEntries what is declared about a pack
+ * @typedef {{blocks: string[], offsets: number[], lengths: number[]}} PackEntries the declaration of a pack
  * @typedef {{sha256: string, bytes: Uint8Array<ArrayBuffer>, pack: PackEntries | null}} Pack
  *   a closed pack; `pack` is null for a single block, which is proven by its checksum alone
  */

@@ -12,7 +12,7 @@ import { retryAfter } from "./retry.js";
  * @property {boolean} aborted
  */
 
-/** A request of which nothing has been heard for this long is dead. */
+/** Milliseconds of silence after which a request counts as dead. */
 const SILENCE = 60_000;
 
 /** @type {PutAnswer} */

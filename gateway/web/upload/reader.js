@@ -60,7 +60,7 @@ export class Reader {
       }
       const length = cut(buffer, at, filled);
       const bytes = buffer.subarray(at, at + length);
-      // SubtleCrypto works on a copy in a thread of its own, while this one goes on with the whole.
+      // SubtleCrypto works on a copy in a thread of its own, while this one continues with the hash of the whole.
       const own = digestOf(bytes);
       if (length < size) whole.update(bytes);
       const sha256 = await own;
@@ -102,7 +102,7 @@ class Pieces {
   #read() {
     if (this.#at >= this.#file.size) return null;
     const ahead = this.#file.slice(this.#at, this.#at + PIECE).arrayBuffer();
-    // Whoever asks for this piece gets the error. When nobody does any more, it is nobody's concern.
+    // The error reaches the caller that reads this piece; without one it is ignored.
     ahead.catch(() => {});
     return ahead;
   }

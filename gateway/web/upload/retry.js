@@ -5,7 +5,7 @@
 
 /** @type {Patience} */
 export const PATIENCE = { attempts: 6, first: 500, longest: 30_000 };
-/** How long one call waits in all because the other side asks it to go on more slowly, which costs no attempt. */
+/** Maximum total milliseconds that one call waits for limits of the service, which cost no attempt. */
 export const LONGEST_TOLD = 600_000;
 
 /**

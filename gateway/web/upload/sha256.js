@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * SHA-256 that takes its input in parts, which SubtleCrypto cannot: the digest of a whole file is needed, and a file does
- * not fit into memory. What is in memory anyway is digested by SubtleCrypto, which is faster.
+ * not fit into memory. Bytes that are in memory anyway are hashed by SubtleCrypto, which is faster.
  */
 
 import { sha256 } from "../vendor/noble-hashes/sha2.js";

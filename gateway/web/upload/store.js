@@ -25,7 +25,7 @@ export class Store {
   #name;
   /** @type {Promise<IDBDatabase> | null} */
   #opened = null;
-  /** @type {Map<string, ItemRecord | null>} what is to be written; null is to be deleted */
+  /** @type {Map<string, ItemRecord | null>} records to write; null deletes the record */
   #items = new Map();
   /** Batches to be deleted with all their items. @type {Set<string>} */
   #gone = new Set();

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Objects on their way into storage: ask what is missing -> put -> seal.
+ * Objects being uploaded: find missing ones -> put -> seal.
  *
- * An object may be wanted by many files, and a file wants many objects. Each file is told when its last one is sealed.
+ * An object may be wanted by many files, and a file wants many objects. Each file is notified when its last one is sealed.
  */
 
 import { ApiError } from "./api.js";
@@ -51,7 +51,7 @@ const DAMAGED = new Set([
 
 /** @typedef {"open" | "new" | "asking" | "ready" | "putting" | "put" | "sealing" | "sealed" | "failed"} State */
 
-/** Verdicts on what is not there, or no longer: the right bytes can be put again. */
+/** Verdicts on objects that do not exist, or were removed: the right bytes can be uploaded again. */
 const PUT_AGAIN = new Set(["OBJECT_MISSING", "SIZE_MISMATCH", "CHECKSUM_MISMATCH"]);
 
 export class StoredObject {
@@ -111,7 +111,7 @@ export class Storing {
   #toSeal = [];
   #askAt = 0;
   #sealAt = 0;
-  /** What is on its way, or sealed and remembered, by key. @type {Map<string, StoredObject>} */
+  /** Objects in progress, and sealed ones that are remembered, by key. @type {Map<string, StoredObject>} */
   #objects = new Map();
   /** @type {Map<number, StoredObject>} */
   #packs = new Map();
@@ -228,7 +228,7 @@ export class Storing {
     }
   }
 
-  // ---- what is known ----
+  // ---- known objects ----
 
   /**
    * @param {Owner} owner
@@ -358,7 +358,7 @@ export class Storing {
     if (change) for (const [owner, bytes] of object.wanted) owner.advance(change * bytes);
   }
 
-  // ---- what is done ----
+  // ---- finished objects ----
 
   #go() {
     while (!this.#paused && this.#putting < this.#parallel && this.#ready.length) {

@@ -76,7 +76,7 @@ const CHOOSE = "Choose the file again to go on.";
  * - `change`, at most ten times a second: `detail.batches` and `detail.items` are snapshots of those that changed; an item
  *   that was removed is in it with its last state, and `detail.removed` has the ids of batches that are gone
  * - `committed`: `detail.space`, `detail.nodes`, the nodes that are new or have a new version
- * - `finished`: `detail.batch`, the snapshot of a batch in which nothing goes on any more
+ * - `finished`: `detail.batch`, the snapshot of a batch without pending work
  */
 export class Uploads extends EventTarget {
   #api;
@@ -153,7 +153,7 @@ export class Uploads extends EventTarget {
 
   // ---- what the user does ----
 
-  /** Take over what earlier pages left unfinished, and go on with it. Pages that are still open keep theirs. */
+  /** Resume uploads that earlier pages left unfinished. Pages that are still open keep theirs. */
   async open() {
     await this.#holdSession();
     try {
@@ -161,13 +161,13 @@ export class Uploads extends EventTarget {
       sessions.delete(this.#session);
       for (const session of sessions) await this.#ifAbandoned(session, () => this.#takeOver(session));
     } catch {
-      // A browser that keeps nothing, as some do in private windows, has nothing to go on with.
+      // A browser without storage, as in some private windows, has no uploads to resume.
     }
     this.#readOn();
   }
 
   /**
-   * Upload files. One that was added to the same place before, and is not done, goes on where it was.
+   * Upload files. An unfinished upload to the same place is resumed.
    * @param {Iterable<File | Source>} files
    * @param {Place} place
    * @returns {Promise<string>} the id of the batch; when it resolves, the files outlive the page
@@ -213,7 +213,7 @@ export class Uploads extends EventTarget {
     return batch.id;
   }
 
-  /** Send nothing more, and break off what is being sent. */
+  /** Send nothing more, and abort pending requests. */
   pause() {
     if (this.#paused) return;
     this.#paused = true;
@@ -223,7 +223,7 @@ export class Uploads extends EventTarget {
     this.#report();
   }
 
-  /** Go on with what is not stored yet. */
+  /** Resume the unfinished uploads. */
   resume() {
     if (!this.#paused) return;
     this.#paused = false;
@@ -238,12 +238,12 @@ export class Uploads extends EventTarget {
   /**
    * Give up a file, or all of a batch that is not done. A file that is just being committed may still be done.
    * @param {string} id
-   * @returns {Promise<void>} when it resolves, no later page goes on with it
+   * @returns {Promise<void>} once it resolves, no later page resumes the upload
    */
   async cancel(id) {
     for (const item of this.#named(id)) {
       if (item.state === "done") continue;
-      // What is in a request cannot be called back; it becomes what the answer says.
+      // A file in a pending request cannot be cancelled; its state follows from the answer.
       if (item.state === "committing" && !this.#commits.cancel(item)) continue;
       this.#stop(item);
       this.#close(item, "cancelled");
@@ -299,7 +299,7 @@ export class Uploads extends EventTarget {
     for (const batch of [...this.#batches.values()]) if (batch.settled) this.#remove(batch);
   }
 
-  /** Stop everything and let go of the worker; what is unfinished can be opened again. */
+  /** Stop everything and release the worker; unfinished uploads can be resumed. */
   close() {
     this.#paused = true;
     this.#storing.pause();

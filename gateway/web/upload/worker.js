@@ -16,7 +16,7 @@ import { Changed, Reader, readSmall } from "./reader.js";
 const PACKS_KEPT = 2;
 /** Small files that are read ahead: opening one takes longer than reading it. */
 const FILES_AHEAD = 8;
-/** Before a file of this size the open pack is closed: what is in it would wait for too long. */
+/** The open pack is closed before a file of this size: its blocks would otherwise wait for too long. */
 const LONG_READ = 256 * MIB;
 const REMEMBERED_BLOCKS = 65_536;
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** What is shown where there is nothing to show. */
+/** Placeholders for empty views. */
 
 import { h } from "../dom.js";
 import { icon } from "../icons.js";

@@ -1,5 +1,5 @@
 // @ts-check
-/** What is known of a file or folder, and the versions that a file had. */
+/** Details of a file or folder, and the versions of a file. */
 
 import { contentPath, save } from "../actions.js";
 import { at, call, pages } from "../api.js";

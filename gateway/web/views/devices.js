@@ -36,7 +36,7 @@ export function devicesPart(part) {
 /**
  * @param {HTMLElement} list
  * @param {(device: Device) => boolean} wanted
- * @param {string} [none] what is said if there are none
+ * @param {string} [none] the text for an empty list
  */
 export async function showDevices(list, wanted, none = "") {
   try {

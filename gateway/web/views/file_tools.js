@@ -1,5 +1,5 @@
 // @ts-check
-/** What a folder, and what is selected in it, offers to be done: as buttons and as menus. */
+/** Actions on a folder and on the selected items in it, as buttons and as menus. */
 
 import { download, remove, rename } from "../actions.js";
 import { h } from "../dom.js";

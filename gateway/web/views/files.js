@@ -139,7 +139,7 @@ export function filesView({ params, query }) {
     showTools();
     if (shared) void learnNames();
     if (!ready) return;
-    // Whoever came here has the keys on the page as a whole until there is a list.
+    // The keyboard focus is on the page as a whole until there is a list.
     if (document.activeElement === document.body || document.activeElement?.matches("main")) list.focus();
     reveal();
     const shown = new URLSearchParams(location.search).get("preview");

@@ -1,5 +1,5 @@
 // @ts-check
-/** A text that is told once, to be copied. */
+/** A text that is shown once, to be copied. */
 
 import { fill, h } from "../dom.js";
 import { icon } from "../icons.js";

@@ -1,5 +1,5 @@
 // @ts-check
-/** What is around every view: spaces at the side, search and the account at the top. */
+/** The frame of every view: spaces at the side, search and the account at the top. */
 
 import { at, call } from "../api.js";
 import { changes } from "../changes.js";
@@ -22,7 +22,7 @@ const TYPED_MS = 250;
 const USAGE_MS = 2000;
 /** A connection that is back sooner was never gone. */
 const GONE_MS = 2000;
-/** From so much of the quota on, it is told as a warning. */
+/** Share of the quota from which on its usage is shown as a warning. */
 const NEARLY_FULL = 0.9;
 
 export class Shell {

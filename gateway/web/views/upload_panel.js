@@ -14,7 +14,7 @@ import { chooseFiles, engine } from "../transfers.js";
 
 /** More rows than these nobody reads. */
 const MOST_ROWS = 100;
-/** What needs the user comes first, what is over last. @type {ItemState[]} */
+/** Items that need the user come first, finished ones last. @type {ItemState[]} */
 const ORDER = ["conflict", "failed", "choose", "committing", "uploading", "hashing", "queued", "done", "skipped", "cancelled"];
 /** @type {ItemState[]} */
 const WAITING = ["conflict", "failed", "choose"];
