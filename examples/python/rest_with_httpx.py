@@ -82,7 +82,7 @@ def store(api: httpx.Client, space: str, digest: str, data: bytes) -> None:
 
 
 def encrypted(url: str) -> str:
-    """Return the address if requests to it go by TLS or stay on this machine; else end the program."""
+    """Return the address if requests to it use TLS or stay on this machine; otherwise exit the program."""
     place = httpx.URL(url)
     if place.scheme != "https" and place.host not in {"localhost", "127.0.0.1", "::1"}:
         sys.exit(f"{place.host} would be reached without TLS; nothing was sent")

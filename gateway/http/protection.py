@@ -1,5 +1,5 @@
-"""Security headers that every answer has: private answers are not cached, media types are not guessed, nothing runs in
-an answer or is embedded by other sites, addresses are sent to nobody, TLS is enforced.
+"""Security headers that every answer has: private answers are not cached, media types are not guessed, nothing in an
+answer is executed or embedded by other sites, no referrer is sent, and TLS is enforced.
 """
 
 from __future__ import annotations

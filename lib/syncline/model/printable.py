@@ -1,9 +1,9 @@
-"""Text that may be shown: names come from others, and must neither steer what shows them nor look like something else.
+"""Escaping of untrusted text for display: a name must neither control a terminal or page nor look like another name.
 
-What Unicode says to be a control character, a format character, a surrogate, private, unassigned, or a separator of
-lines and paragraphs (categories Cc, Cf, Cs, Co, Cn, Zl, Zp) is shown by its number, and so are the few letters, signs
-and marks that are blank, and variation selectors, any number of which can hide behind one letter. Kept is what ordinary
-names need:
+Control characters, format characters, surrogates, private and unassigned code points, and separators of lines and
+paragraphs (Unicode categories Cc, Cf, Cs, Co, Cn, Zl, Zp) are shown by their number. So are the few letters, signs and
+marks that are blank, and variation selectors, any number of which can hide behind one letter. Characters that ordinary
+names need are kept:
 
 - U+200D in an emoji that is joined of several (families, professions), one of U+FE0E and U+FE0F after an emoji or in a
   keycap, the three flags of Great Britain that are written in tags, and emoji newer than the tables of this Python:

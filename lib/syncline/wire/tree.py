@@ -36,11 +36,11 @@ PUT_AGAIN: Final = frozenset(verdict.value for verdict in SealVerdict if verdict
 
 
 MAX_NUMBER: Final = (1 << 63) - 1
-"""The largest number that is taken from the wire: databases of either end have 64 bits with a sign."""
+"""Maximum number that is accepted from the wire: the databases of both ends have 64 bits with a sign."""
 
 
 def number_from_wire(number: int, *, what: str) -> int:
-    """Return a number that a database holds. Raise InvalidArgument, with `what` as the field, for a larger one."""
+    """Return a number that fits into a database. Raise InvalidArgument, with `what` as the field, for a larger one."""
     if number > MAX_NUMBER:
         raise InvalidArgument(f"{what} must be at most {MAX_NUMBER}", field=what)
     return number

@@ -54,7 +54,9 @@ def json_option(command: F) -> F:
 
 
 def moment(milliseconds: int) -> str:
-    """Return a time in this device's time zone, for people. A service may name a time that no calendar has."""
+    """Return a time in this device's time zone, for people. The service may send a time that is outside of every
+    calendar.
+    """
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):

@@ -264,7 +264,7 @@ class Accounts:
     def _listed(
         self, method: Callable[[Stubs], Any], request: Any, items: Callable[[Any], Iterable[Item]]
     ) -> list[Item]:
-        """Return the items of all pages of a listing. Raise UnexpectedAnswer for a listing that does not get on."""
+        """Return the items of all pages of a listing. Raise UnexpectedAnswer for a listing that makes no progress."""
 
         def page(token: str) -> tuple[list[Item], str]:
             request.page_token = token

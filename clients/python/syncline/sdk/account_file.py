@@ -68,7 +68,7 @@ class AccountFile:
         """Replace the file durably; only the user can read it. The caller holds `locked()`. Raise HomeNotPrivate."""
         self._make_home()
         temporary = self.path.with_name("account.json.tmp")
-        temporary.unlink(missing_ok=True)  # A killed process may have left one, or somebody else have put one there.
+        temporary.unlink(missing_ok=True)  # left by a killed process, or put there by another user
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:

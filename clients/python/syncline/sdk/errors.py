@@ -36,7 +36,7 @@ class AccountUnreadable(SynclineError):
 
 
 class HomeNotPrivate(SynclineError):
-    """Others of this machine can change what is in the directory in which the device keeps its state."""
+    """Other users of this machine can change the state of this device; name another directory in SYNCLINE_HOME."""
 
     reason = "HOME_NOT_PRIVATE"
     kind = Kind.PRECONDITION
@@ -79,7 +79,9 @@ class UnexpectedAnswer(SynclineError):
 
 @contextmanager
 def understood() -> Iterator[None]:
-    """Read an answer within the block. Raise UnexpectedAnswer if a part of the answer is none that the contract has."""
+    """Convert errors of reading an answer within the block: raise UnexpectedAnswer if the answer breaks the
+    contract.
+    """
     try:
         yield
     except (ValueError, IndexError, InvalidArgument) as error:

@@ -19,9 +19,9 @@ def default_home() -> Path:
 
 
 def check_private(home: Path) -> None:
-    """Raise HomeNotPrivate if somebody else of this machine can exchange what is in `home`, which need not exist.
+    """Raise HomeNotPrivate if another user of this machine can replace files in `home`, which need not exist.
 
-    In a directory that everybody may write to, such as the one for temporary files, somebody else may have made it.
+    In a directory that everybody may write to, such as the one for temporary files, another user may have made it.
     """
     try:
         found = home.stat()

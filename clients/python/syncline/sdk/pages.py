@@ -1,4 +1,4 @@
-"""Listings page by page, none of them without an end, whatever the service says."""
+"""Pagination of listings, with bounds on pages and items, so that a hostile service cannot keep a client reading."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from syncline.sdk.errors import UnexpectedAnswer
 T = TypeVar("T")
 
 MAX_EMPTY_PAGES: Final = 1000
-"""Empty pages of one listing, or of one pull of changes, after which a client gives up: a hostile service could send
-them for ever.
+"""Maximum number of empty pages of one listing, or of one pull of changes: a hostile service could send them for ever.
 """
 MAX_LISTED_ITEMS: Final = 10_000_000
-"""Items of one listing, or states of nodes in one pull of changes, after which a client gives up. A space may have a
-million nodes unless its operator has allowed more.
+"""Maximum number of items of one listing, or of states of nodes in one pull of changes. A space may have a million
+nodes, unless its operator has raised that limit.
 """
 
 
@@ -23,20 +22,20 @@ class Progress:
     """Counts the pages of one listing, or of one pull, and the items on them."""
 
     def __init__(self, what: str) -> None:
-        """`what` is what is listed, as an error calls it."""
+        """`what` names the listing in the text of an error."""
         self._what = what
         self._items = 0
         self._empty = 0
 
     def page(self, items: int) -> None:
-        """Count a page with so many items. Raise UnexpectedAnswer if there were too many pages or items."""
+        """Count a page with `items` items. Raise UnexpectedAnswer if there were too many pages or items."""
         self._items += items
         self._empty += not items
         if self._empty > MAX_EMPTY_PAGES or self._items > MAX_LISTED_ITEMS:
             raise self.stuck()
 
     def stuck(self) -> UnexpectedAnswer:
-        """Return the error of a listing that has no end."""
+        """Return the error for a listing without an end."""
         return UnexpectedAnswer(
             f"the service continues {self._what} without making progress; report this to whoever runs it"
         )
@@ -45,7 +44,7 @@ class Progress:
 def paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
     """Yield the items of all pages. `page` returns those of the page with a token, and the token of the next page.
 
-    The token after the last page is empty. Raise UnexpectedAnswer for a listing that does not get on.
+    The token after the last page is empty. Raise UnexpectedAnswer for a listing that makes no progress.
     """
     progress = Progress("a listing")
     token = ""

@@ -41,13 +41,15 @@ NO_FURTHER: Final = Trust()
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?"
 _TARGET = re.compile(rf"(?P<host>{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\]):(?P<port>[0-9]{{1,5}})")
 _HOST = re.compile(rf"{_NAME}|[0-9A-Fa-f:.]{{2,45}}")
-"""Names and addresses of which every parser makes the same: one that others take for another host, as that of obstore
-does where a backslash is in it, would be looked at here and another one asked. Letters beyond ASCII are written xn--.
+"""Names and addresses that every parser reads as the same host. If another parser read a different host, as obstore's
+does for a name with a backslash, one host would be checked and another one called. Non-ASCII letters are written xn--.
 """
 
 
 _STRANGE = re.compile(r"[^!-~]|[\\?#]")
-"""Characters that no endpoint has: those beyond ASCII, white space, and those that begin a query or a fragment."""
+"""Characters that an endpoint must not contain: non-ASCII ones, white space, and the beginning of a query or
+fragment.
+"""
 
 
 def host_of_target(target: str) -> str:

@@ -34,7 +34,7 @@ from syncline.sync.folder.files import PRIVATE, PRIVATE_MODE
 
 MARKER = f"{PRIVATE}/folder"
 MAX_MARKER_BYTES = 4096
-"""Bytes of a marker that are read; one of ours has a hundred."""
+"""Maximum number of bytes that are read of a marker; a valid one has a hundred."""
 _FOLDERS = "folders"
 _LINK = "link.json"
 _UNFINISHED = ".new"
@@ -269,7 +269,7 @@ def _marked(root: Path) -> str | None:
 
 
 def _read_marker(path: Path) -> bytes:
-    """Read a marker, which anybody may have put there who may write to a directory above a folder.
+    """Read a marker. It is untrusted: any user who may write to a directory above a folder may have made it.
 
     Raise OSError. Raise ValueError for a symlink, a pipe, a device or anything else that is no file.
     """
