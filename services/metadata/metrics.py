@@ -40,7 +40,8 @@ TAKEN_OVER: Final = Counter("syncline_spaces_taken_over", "Spaces that another p
 
 SEALED: Final = Counter("syncline_objects_declared", "Declared objects, by verdict.", ["verdict"])
 REMOVED: Final = Counter(
-    "syncline_objects_removed", "Uploaded objects that were removed because their bytes were wrong or not readable by everybody."
+    "syncline_objects_removed",
+    "Uploaded objects that were removed because their bytes were wrong or not readable by everybody.",
 )
 
 MEASURED: Final = Counter("syncline_spaces_measured", "Measures of the uploads of a space.")
