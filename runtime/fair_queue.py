@@ -23,7 +23,7 @@ class FairQueue:
 
     def count(self, key: str) -> int:
         """Return the number of futures of `key`, including cancelled ones that no `take` has removed yet."""
-        return self._counts[key]
+        return self._counts.get(key, 0)
 
     def add(self, key: str, member: str) -> asyncio.Future[None]:
         """Return a future that waits behind all others of `member`. Cancelling the future gives up the turn."""

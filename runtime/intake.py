@@ -130,6 +130,8 @@ class Intake:
         self._waiting: Callable[[str], int] = lambda _network: 0
         self.room = memoryview(bytearray(READ_BYTES))
         """The buffer into which all connections are read, one at a time."""
+        self.little_room = self.room[:_FEW_BYTES]
+        """The same for a connection of a network of which connections are parked or rest."""
         self._beginning: set[asyncio.Task[None]] = set()
         """The tasks that set up a connection with its caller or with grpc."""
         self._came = 0
@@ -211,47 +213,28 @@ class Intake:
         connection = self._connections.get(name)
         if connection is None:
             return name
-        if connection.ahead:
+        if connection.ahead and connection.shared is not None:
             connection.ahead -= 1
-            assert connection.network is not None
-            network = self._networks[connection.network]
+            network = connection.shared
             network.ahead -= 1
             network.is_stuck = False
-            self._go_on(network)
+            if network.parked:
+                self._go_on(network)
         return connection.peer
 
     def begun(self, network: str) -> None:
         """Resume parked connections of a network after one of its waiting calls has started."""
         found = self._networks.get(network)
-        if found is not None:
+        if found is not None and found.parked:
             self._go_on(found)
-
-    def may_begin(self, connection: CallerConnection) -> float:
-        """Return the number of calls that may be forwarded to grpc."""
-        if connection.network is None or connection.is_gateway:
-            return math.inf
-        return self._left(self._networks[connection.network])
-
-    def count_ahead(self, connection: CallerConnection, calls: int) -> None:
-        """Record calls that are forwarded to grpc."""
-        if connection.network is not None and not connection.is_gateway:
-            connection.ahead += calls
-            self._networks[connection.network].ahead += calls
 
     def park(self, connection: CallerConnection) -> None:
         """Queue a connection until further calls of its network may be forwarded."""
-        assert connection.network is not None
-        network = self._networks[connection.network]
+        network = connection.shared
+        assert network is not None
         network.parked[connection] = None
         if not network.looks:
             self._look_later(network)
-
-    def is_behind(self, connection: CallerConnection) -> bool:
-        """Return True if connections of the same network are parked or rest."""
-        if connection.network is None:
-            return False
-        network = self._networks[connection.network]
-        return bool(network.parked) or network.rests_until > self._clock()
 
     def _left(self, network: _Network) -> int:
         return 0 if self._waiting(network.name) >= CALLS_WAITING else max(0, CALLS_AHEAD - network.ahead)
@@ -289,9 +272,9 @@ class Intake:
         connections, since the gateway calls for many networks and has its own turns.
         """
         connection = self._by_peer.get(peer)
-        if connection is not None and connection.network is not None and not connection.is_gateway:
+        if connection is not None and connection.shared is not None and not connection.is_gateway:
             connection.is_gateway = True
-            self._networks[connection.network].ahead -= connection.ahead
+            connection.shared.ahead -= connection.ahead
             connection.ahead = 0
         self.accepted(peer)
 
@@ -317,15 +300,17 @@ class Intake:
         if connection is not None and connection.network is not None:
             self._charge(connection.network, 1)
 
-    def read(self, connection: CallerConnection, reader: FrameReader, data: bytes) -> int | None:
+    def read(self, connection: CallerConnection, network: _Network, reader: FrameReader, data: bytes) -> int | None:
         """Charge `data` of a connection from an untrusted network. Return the number of bytes that may be forwarded;
         None if the connection was closed because of them.
         """
         before, is_known, small, calls = reader.unacknowledged_bytes, reader.acknowledged, reader.small, reader.calls
-        read = reader.feed(data, self.may_begin(connection))
+        read = reader.feed(data, math.inf if connection.is_gateway else self._left(network))
         connection.unpaid += reader.small - small
-        if reader.calls > calls:
-            self.count_ahead(connection, reader.calls - calls)
+        begun = reader.calls - calls
+        if begun and not connection.is_gateway:
+            connection.ahead += begun
+            network.ahead += begun
         if connection.unpaid <= 0 and is_known:
             return read
         return read if self._pays(connection) and self._acknowledges(connection, reader, before) else None
@@ -345,7 +330,6 @@ class Intake:
         if not connection.is_gateway:
             late = self._network_frames.owe(Work.ANONYMOUS, connection.network, small)
             if late:
-                self._networks[connection.network].rests_until = self._clock() + late
                 connection.rest(late)
         return True
 
@@ -422,13 +406,14 @@ class Intake:
                 accepted.close()
                 continue
             accepted.setblocking(False)
-            connection = CallerConnection(self, share, peer_name(address[0], address[1]), network)
-            self._all.add(connection)
+            shared = None
             if network is not None:
-                if network not in self._networks:
-                    self._networks[network] = _Network(network)
-                self._networks[network].connections.add(connection)
-                self._charge(network, 1)
+                shared = self._networks.get(network) or self._networks.setdefault(network, _Network(network))
+            connection = CallerConnection(self, share, peer_name(address[0], address[1]), shared)
+            self._all.add(connection)
+            if shared is not None:
+                shared.connections.add(connection)
+                self._charge(shared.name, 1)
                 if shut_out:
                     connection.expect_proof(PROOF_SECONDS)
             self.begin(self._arrived(connection, accepted))
@@ -475,13 +460,13 @@ class Intake:
         """Stop counting a connection, which has ended."""
         self.admission.leave(share)
         self._all.discard(connection)
-        if connection.network is not None:
-            network = self._networks[connection.network]
+        network = connection.shared
+        if network is not None:
             network.connections.discard(connection)
             network.parked.pop(connection, None)
             network.ahead -= connection.ahead
             if not network.connections:
-                del self._networks[connection.network]
+                del self._networks[network.name]
             else:
                 self._go_on(network)
         self._connections.pop(connection.name, None)
@@ -502,8 +487,8 @@ class _Network:
         """The parked connections, in the order of service."""
         self.looks = False
         """True if a check for progress of grpc is scheduled."""
-        self.rests_until = 0.0
-        """Time of the intake's clock until which connections with many small frames rest."""
+        self.resting = 0
+        """Number of connections that are not read for a while, after too many small frames."""
         self.is_stuck = False
         """True if grpc has accepted no call since that check was scheduled."""
 
@@ -513,11 +498,12 @@ class CallerConnection(asyncio.BufferedProtocol):
     arrive.
     """
 
-    def __init__(self, intake: Intake, share: Share, peer: str, network: str | None) -> None:
-        """`network` is None if the network is trusted."""
+    def __init__(self, intake: Intake, share: Share, peer: str, shared: _Network | None) -> None:
+        """`shared` is the network of the connection; None if the network is trusted."""
         self.name = ""
         self.peer = peer
-        self.network = network
+        self.shared = shared
+        self.network = None if shared is None else shared.name
         self.known = False
         """True once a call with a valid token came on this connection."""
         self.unpaid = -_PAID_AT_ONCE
@@ -528,7 +514,7 @@ class CallerConnection(asyncio.BufferedProtocol):
         """True once a call with the gateway's proof came on this connection."""
         self.noted_until = 0.0
         """Time of the intake's clock until which a further valid token updates nothing."""
-        self._reader = None if network is None else FrameReader()
+        self._reader = FrameReader()
         self._cut = False
         self._proof: asyncio.TimerHandle | None = None
         self._intake = intake
@@ -557,33 +543,36 @@ class CallerConnection(asyncio.BufferedProtocol):
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Return the buffer for the next read."""
-        room = self._intake.room
-        return room[:_FEW_BYTES] if self._intake.is_behind(self) else room
+        shared = self.shared
+        is_behind = shared is not None and (shared.parked or shared.resting)
+        return self._intake.little_room if is_behind else self._intake.room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Forward bytes of the caller to grpc, as far as limits allow."""
         if self._cut:
             return
         data = bytes(self._intake.room[:nbytes])
-        if self._reader is None:
+        if self.shared is None:
             self._hand_on(data)
             return
-        self._rest = self._rest + data if self._rest else data
-        self._read(self._reader)
+        self._read(self.shared, self._rest + data if self._rest else data)
 
     def go_on(self) -> None:
         """Forward the waiting bytes, as far as limits allow."""
         self._is_parked = False
-        if self._cut or self._reader is None:
+        if self._cut or self.shared is None:
             return
-        self._read(self._reader)
+        self._read(self.shared, self._rest)
         if not self._is_parked and self._inner is not None:
             self._read_on()
 
-    def _read(self, reader: FrameReader) -> None:
-        data = self._rest
-        read = self._intake.read(self, reader, data)
+    def _read(self, network: _Network, data: bytes) -> None:
+        read = self._intake.read(self, network, self._reader, data)
         if read is None:
+            return
+        if read == len(data):
+            self._rest = b""
+            self._hand_on(data)
             return
         self._rest = data[read:]
         self._hand_on(data[:read])
@@ -674,13 +663,16 @@ class CallerConnection(asyncio.BufferedProtocol):
 
     def rest(self, seconds: float) -> None:
         """Stop reading from the caller for `seconds`, or until the end of an earlier pause."""
-        if self._resting is None:
+        if self._resting is None and self.shared is not None:
             self._resting = self._loop.call_later(seconds, self._rested)
+            self.shared.resting += 1
             if self._outer is not None:
                 self._outer.pause_reading()
 
     def _rested(self) -> None:
         self._resting = None
+        assert self.shared is not None
+        self.shared.resting -= 1
         if self._inner is not None:
             self._read_on()
 
@@ -720,9 +712,11 @@ class CallerConnection(asyncio.BufferedProtocol):
     def forget(self) -> None:
         """Release the connection's place in the pool."""
         self._limit.cancel()
-        for timer in (self._proof, self._resting):
-            if timer is not None:
-                timer.cancel()
+        if self._proof is not None:
+            self._proof.cancel()
+        if self._resting is not None:
+            self._resting.cancel()
+            self._rested()
         if self._share is not None:
             share, self._share = self._share, None
             self._intake.forget(self, share)
