@@ -1,5 +1,6 @@
 """The fixtures that tests of more than one part share."""
 
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -15,6 +16,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Take the collected tests and the modules that they loaded out of the garbage collector's sight.
+
+    They are millions of objects that live until the process ends. Every full collection would look through all of
+    them again, which took more CPU time than some of the tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.schedule import APART, SECONDS, TOGETHER, WAITING, choose
 
@@ -66,3 +69,9 @@ def test_each_test_runs_once_and_with_those_that_it_stays_with(tmp_path: Path) -
     assert workers["tests/e2e/test_rates.py"] == {"2"}
     assert len(workers["tests/model/test_chunk.py"]) == 1
     assert len(workers["tests/gateway/api/test_a.py"] | workers["tests/gateway/api/test_b.py"]) == 1
+
+
+def test_a_full_collection_does_not_look_through_the_collected_tests(request: pytest.FixtureRequest) -> None:
+    seen = {id(one) for one in gc.get_objects()}  # all but what is frozen
+    assert [item.nodeid for item in request.session.items if id(item) in seen] == []
+    assert id(pytest.__dict__) not in seen
