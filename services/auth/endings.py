@@ -35,15 +35,15 @@ T = TypeVar("T")
 _AT_ONCE: Final = 20
 """Maximum number of keys and links that are ended concurrently."""
 SWEEP_SECONDS: Final = 2.0
-"""Mean number of seconds between two searches of one process for ends that nobody has finished."""
+"""Mean number of seconds between two searches of one process for unfinished ends."""
 _TAKEN_AT_ONCE: Final = 20
 """Maximum number of ends that one search resumes."""
 _PATIENCE_MS: Final = 3 * SECOND
-"""Milliseconds after which a recorded end counts as abandoned. If it still lasts, two processes do it, which is
-harmless.
+"""Milliseconds after which a recorded end counts as abandoned. If its process is still at work, two processes carry it
+out, which is harmless.
 """
 _LONGEST_PATIENCE_MS: Final = HOUR
-"""Maximum number of milliseconds between two attempts of an end that fails. The interval doubles with each attempt."""
+"""Maximum number of milliseconds between two attempts at a failing end. The interval doubles with each attempt."""
 _RETRIES: Final = RetryPolicy(max_attempts=5, first_pause_seconds=0.05, max_pause_seconds=0.5, jitter=1)
 
 
@@ -71,14 +71,14 @@ class Endings:
         self._clock = clock
         self._under_way: set[asyncio.Task[Any]] = set()
         self._own: set[str] = set()
-        """The ends that this process is at, by the idents of their notes."""
+        """The ends that this process is carrying out, by the idents of their records."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Sweep from time to time."""
         return rounds(self.sweep, interval_seconds=SWEEP_SECONDS)
 
     async def sweep(self) -> int:
-        """Go on, once, with the ends that were begun and that nobody has finished; how many were finished."""
+        """Resume once the ends that were begun and not finished; return the number of those that were finished."""
         now, finished = self._clock(), 0
         left = [one for one in await self._notes.endings() if one.due_at_ms <= now and one.ident not in self._own]
         for ending in sorted(left, key=lambda one: one.due_at_ms)[:_TAKEN_AT_ONCE]:
@@ -129,23 +129,23 @@ class Endings:
         return await asyncio.shield(task)
 
     async def _begin(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
-        """Note an end, and do it."""
+        """Record an end, and carry it out."""
         due_at_ms = self._clock() + _PATIENCE_MS
         ending = DeviceEnding(new_text_id(), device, user, device_last, end_links, due_at_ms)
         self._own.add(ending.ident)
         try:
             try:
                 await self._notes.begin_ending(ending)
-            except Unavailable:  # the end must not wait for its note
+            except Unavailable:  # a failure to record must not prevent the end
                 log.warning("ending not noted", user=user, device=device)
             return await self._finish(ending)
         finally:
             self._own.discard(ending.ident)
 
     async def _finish(self, ending: DeviceEnding) -> EndedDevice:
-        """Do what is noted, and remove the note; it stays if something could not be ended."""
+        """Carry out a recorded end, and remove the record; the record stays if something could not be ended."""
         ended = await self._end(ending.device, ending.user, device_last=ending.device_last, end_links=ending.end_links)
-        with suppress(Unavailable):  # a process that finds the note finds nothing left to end
+        with suppress(Unavailable):  # a process that finds the record finds nothing left to end
             await self._notes.forget_ending(ending)
         return ended
 

@@ -274,19 +274,20 @@ class EndingStore(Protocol):
     """Records of the ends of devices that were begun. A process that finds a record that is due continues that end."""
 
     async def begin_ending(self, ending: DeviceEnding) -> None:
-        """Store the note of an end that is about to begin."""
+        """Store the record of an end that is about to begin."""
 
     async def endings(self) -> list[DeviceEnding]:
         """Return all records, in no order."""
 
     async def take_ending(self, ending: DeviceEnding, *, due_at_ms: int) -> DeviceEnding | None:
-        """Put a note off to `due_at_ms`, as one attempt more, and return it as it is then.
+        """Postpone a record to `due_at_ms`, count one more attempt, and return the changed record.
 
-        None, and nothing is changed, if the note is not as it was read: somebody else has taken it, or it is gone.
+        Return None, and change nothing, if the record is not as it was read: another process has taken it, or it was
+        removed.
         """
 
     async def forget_ending(self, ending: DeviceEnding) -> None:
-        """Remove a note, as all that it is about has ended. Does nothing if it is gone."""
+        """Remove a record, because everything has ended. Do nothing if it was removed before."""
 
 
 class RequestStore(Protocol):

@@ -164,7 +164,7 @@ class Link:
     made_by: DeviceId | None = None
     """The device that made the link; None for a link from before that was recorded."""
     writes_since_ms: int | None = None
-    """The right by which the link was made, as in GrantRecord; None for a link from before that was recorded."""
+    """The maker's right when the link was made, as in GrantRecord; None for a link from before that was recorded."""
 
     @property
     def place(self) -> str:
@@ -174,11 +174,12 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class DeviceEnding:
-    """The end of a device and of what it has made, noted before it is begun and until all of it has ended.
+    """The record of the end of a device and of the keys and links that it has made; it exists from before the end
+    begins until all of them have ended.
 
-    The arguments are those of the end itself. Whoever finds the note at `due_at_ms`, milliseconds since 1970, may take
-    it over: the process that wrote it has ended, or could not end everything. `attempts` counts how often that was
-    done.
+    The fields are the arguments of the end. A process that finds the record after `due_at_ms`, in milliseconds since
+    1970, may take it over: the process that wrote it has died, or could not end everything. `attempts` is the number of
+    attempts so far.
     """
 
     ident: str

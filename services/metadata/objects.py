@@ -94,7 +94,7 @@ _MOST_LOOKED_AT: Final = 500_000
 """Maximum number of block entries, over all objects that one commit names for the first time: about 50 MB."""
 _REMEMBERED_REFUSALS: Final = 20_000
 _SAME_ETAG: Final = frozenset({Barrier.ARCHIVE, Barrier.HEADERS})
-"""Barriers of objects whose etag is that of the same bytes stored to be read."""
+"""Barriers of objects that have the same etag as a readable object with the same bytes."""
 
 T = TypeVar("T")
 
@@ -393,7 +393,7 @@ class Objects:
         stored = await self._head(space, digest, share=reading.share)
         if stored is None:
             return dict.fromkeys(forms, SealVerdict.OBJECT_MISSING)
-        if stored.barrier is Barrier.HEADERS and known is not None:  # sealed by an earlier version, and so it stays
+        if stored.barrier is Barrier.HEADERS and known is not None:  # an earlier version sealed it, so it stays sealed
             stored = replace(stored, barrier=None)
         if stored.barrier or stored.sha256 not in {digest, None} or stored.size > MAX_OBJECT_BYTES:
             return await self._wrong(space, digest, forms, stored, reading)
@@ -462,7 +462,7 @@ class Objects:
         }
 
     async def _removed(self, space: SpaceId, digest: Digest, stored: StoredObject) -> bool:
-        """Remove an object that is not sealed; True if it was removed."""
+        """Remove an object that is not sealed; return True if it was removed."""
         if stored.barrier in _SAME_ETAG:
             # Another process may have removed it, and the same bytes may have been put and sealed since.
             return await remove_unsealed(

@@ -266,15 +266,15 @@ class ObjectIndex(Protocol):
 
 
 class Barrier(Enum):
-    """The reason that not everybody can read an object that is stored."""
+    """The reason that some readers cannot read a stored object."""
 
     KEY = auto()
     """The object is encrypted with a key that the services do not have. No readable object has the same etag."""
     ARCHIVE = auto()
     """The object is archived. A readable object with the same bytes has the same etag."""
     HEADERS = auto()
-    """The object comes with headers that no client of ours sets, such as a content encoding, and by which some clients
-    could not read it. A readable object with the same bytes has the same etag.
+    """The object has headers that none of our clients sets, such as a content encoding, with which some clients could
+    not read it. A readable object with the same bytes has the same etag.
     """
 
 

@@ -1,7 +1,8 @@
-"""The removal of an object that is not sealed, of which the same bytes may be sealed at any moment.
+"""Removal of an unsealed object while an object with the same bytes may be sealed concurrently.
 
-The etag does not tell such an object from one with the same bytes that somebody puts and seals meanwhile. So the
-removal is recorded where the seal would be, before the object is removed; ObjectIndex says what sealing does then.
+The etag does not distinguish the unsealed object from one with the same bytes that a client uploads and seals in the
+meantime. The removal is therefore recorded in the object index before the object is removed; ObjectIndex describes how
+sealing reacts.
 """
 
 from __future__ import annotations

@@ -29,8 +29,9 @@ _STRANGE: Final = (
     *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires", "ExpiresString"),
     *("Metadata", "WebsiteRedirectLocation"),
 )
-"""Fields of an answer that whoever puts an object may set, and no client of ours sets. S3 gives them to all readers,
-whose libraries may not take so many headers, or such ones; and no policy can refuse them."""
+"""Fields of an answer that the uploader of an object may set, and that none of our clients sets. S3 returns them to all
+readers, whose HTTP libraries may refuse so many or such headers; and no policy can refuse them.
+"""
 _OTHER_BYTES: Final = frozenset({S3Error.MISSING, S3Error.PRECONDITION_FAILED, S3Error.CONFLICT})
 """Answers of S3 to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
 
@@ -179,7 +180,9 @@ def _barrier(answer: Mapping[str, Any]) -> Barrier | None:
 
 
 def _is_undecodable(error: BaseException | None) -> bool:
-    """Return True if there was an answer whose headers are not UTF-8: the SDK fails as if there was no answer."""
+    """Return True if there was an answer whose headers are not UTF-8, for which the SDK fails as if there was no
+    answer.
+    """
     return isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), UnicodeDecodeError)
 
 

@@ -96,7 +96,7 @@ def check_size(mutations: int, size: int) -> None:
 
 
 AskAnew: TypeAlias = Callable[[], Awaitable[None]]
-"""Asks whether the caller of a commit may still make it, and raises what keeps the caller from that."""
+"""Function that checks whether the caller of a commit still has the right to it, and raises the error otherwise."""
 
 
 @dataclass(slots=True)
@@ -271,8 +271,8 @@ class Committer:
     async def commit(self, request: Request, *, ask: AskAnew) -> CommitOutcome:
         """Decide the request and append an entry. A repeated request that was recorded returns its first answer.
 
-        The caller has the right to it now. If the commit has to wait for longer than ASK_SECONDS, `ask` checks that
-        right again before the commit takes effect, and its errors are raised.
+        The caller's right was checked before the call. If the commit has to wait for longer than ASK_SECONDS, `ask`
+        checks the right again before the commit takes effect, and its errors are raised.
 
         Raise RequestTooLarge, RequestIdReused, Contended or Unavailable. After the last two, the request may have been
         recorded; repeating it returns the recorded answer.
@@ -546,9 +546,10 @@ class Committer:
         return entry
 
     async def _without_right(self, batch: list[_Pending]) -> bool:
-        """Ask for the rights to requests that have waited for long, and refuse those whose callers have none any more.
+        """Check the rights to requests that have waited for long again, and refuse those whose callers have lost the
+        right.
 
-        True if any was refused, and the others are to be decided anew.
+        Return True if any was refused; the others then have to be decided anew.
         """
         now_ms = self._now_ms()
         waited = [one for one in batch if not 0 <= now_ms - one.asked_at_ms <= ASK_SECONDS * 1000]
