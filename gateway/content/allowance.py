@@ -3,8 +3,9 @@
 A download is counted before its first byte is sent, and the count pays for as many bytes as the content has. A request
 takes the bytes that it needs: everything, or the length of its range, so that a download in several ranges counts once.
 Bytes that a request does not spend are put back; later requests for the same content by the same link use them and are
-not counted. A request that continues a download may take the whole content, so at most two copies are sent for one
-count.
+not counted. A client that cannot ask for ranges begins an interrupted download anew, and so needs bytes again that were
+already sent. Each count therefore also pays for as many repeated bytes as the content has, so that at most two copies
+are sent for one count. A request that needs more than both amounts is counted as a new download.
 
 The bytes that a request has taken are a lease in the record of the link and the content. The gateway renews it, with
 the unspent amount, while bytes are sent. The lease of a gateway that was killed expires, and its bytes are available
@@ -38,7 +39,7 @@ _RENEWALS: Final = 4
 """Number of renewals of a lease within LEASE_SECONDS, since clocks may differ and a renewal may be late."""
 _KEPT_SECONDS: Final = 30 * 86_400
 """Seconds for which unspent bytes can be used."""
-_PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 5.0
 """Maximum number of seconds for which a request waits for the unspent bytes of another one that seems to be in
 progress: a client that reconnects at once often arrives before its first connection is known to be broken.
 """
@@ -79,11 +80,39 @@ class LinkDownload:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
-    """The state in a record: amounts in bytes, or in archives for an archive."""
+class _Amount:
+    """What downloads have paid for and not sent: in bytes, or in archives for an archive."""
 
-    left: int = 0
-    leases: dict[str, tuple[int, float]] = field(default_factory=dict)
+    left: int
+    """The part of the downloads that was not sent."""
+    repeats: int
+    """The amount that may be sent once more."""
+
+    def __add__(self, other: _Amount) -> _Amount:
+        return _Amount(self.left + other.left, self.repeats + other.repeats)
+
+    def __sub__(self, other: _Amount) -> _Amount:
+        return _Amount(self.left - other.left, self.repeats - other.repeats)
+
+    def share(self, needed: int) -> _Amount | None:
+        """Return the part of this amount that pays for `needed`; None if nothing is left, or both are too little."""
+        taken = _Amount(min(self.left, needed), max(needed - self.left, 0))
+        return taken if taken.left and taken.repeats <= self.repeats else None
+
+    def after(self, sent: int) -> _Amount:
+        """Return what remains of this amount after `sent` was sent: repeated bytes are spent last."""
+        return _Amount(max(self.left - sent, 0), self.repeats - min(max(sent - self.left, 0), self.repeats))
+
+
+_NONE: Final = _Amount(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The state in a record."""
+
+    unspent: _Amount = _NONE
+    leases: dict[str, tuple[_Amount, float]] = field(default_factory=dict)
     """The amount that each request in progress has taken and not spent, and the time when its lease expires, in seconds
     since 1970.
     """
@@ -95,17 +124,26 @@ class _State:
             return cls()
         now, found = time.time(), json.loads(record.data)
         if isinstance(found, int):  # earlier versions stored a number
-            return cls(found)
-        leases = {ident: (taken, until) for ident, (taken, until) in found["leases"].items()}
-        over = [ident for ident, (_, until) in leases.items() if until < now]
-        return cls(found["left"] + sum(leases.pop(ident)[0] for ident in over), leases)
+            return cls(_Amount(found, found))
+        # earlier versions stored no repeated bytes, and bounded these by what was unspent
+        unspent = _Amount(found["left"], found.get("repeats", found["left"]))
+        leases = {
+            ident: (_Amount(left, repeats[0] if repeats else left), until)
+            for ident, (left, until, *repeats) in found["leases"].items()
+        }
+        for ident in [ident for ident, (_, until) in leases.items() if until < now]:
+            unspent += leases.pop(ident)[0]
+        return cls(unspent, leases)
 
     def encoded(self) -> bytes:
         """Return the encoded state; empty if nothing is unspent and no lease exists."""
-        return json.dumps({"left": self.left, "leases": self.leases}).encode() if self.left or self.leases else b""
+        if not self.unspent.left and not self.leases:
+            return b""  # repeated bytes are of use only together with unspent ones
+        leases = {ident: (amount.left, until, amount.repeats) for ident, (amount, until) in self.leases.items()}
+        return json.dumps({"left": self.unspent.left, "repeats": self.unspent.repeats, "leases": leases}).encode()
 
-    def with_lease(self, ident: str, taken: int, seconds: float) -> _State:
-        return replace(self, leases=self.leases | {ident: (taken, round(time.time() + seconds, 3))})
+    def with_lease(self, ident: str, amount: _Amount, seconds: float) -> _State:
+        return replace(self, leases=self.leases | {ident: (amount, round(time.time() + seconds, 3))})
 
     def without_lease(self, ident: str) -> _State:
         return replace(self, leases={other: lease for other, lease in self.leases.items() if other != ident})
@@ -114,8 +152,11 @@ class _State:
 class Allowance:
     """The downloads of all links, whichever process sends them."""
 
-    def __init__(self, records: Records, *, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self, records: Records, *, lease_seconds: float = LEASE_SECONDS, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._records = records
+        self._patience_seconds = patience_seconds
         self._lease_seconds = lease_seconds
         self._unlimited: LRUCache[str, bool] = LRUCache(_REMEMBERED)
         """Cache of links that do not limit downloads, which never changes."""
@@ -130,14 +171,15 @@ class Allowance:
         `size` is that of the content in bytes, None for an archive; `part` is the length of the requested range, None
         for everything. Raise LinkExhausted.
         """
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + self._patience_seconds
+        worth = 1 if size is None else size
         attempt = 0
         while True:
             record = NOTHING if place.link in self._unlimited else await self._read(place)
             state = _State.of(record)
-            if state.left:
-                download = Download(min(state.left, part or state.left), continued=True, by_bytes=size is not None)
-                if await self._lease(place, record, replace(state, left=state.left - download.taken), download):
+            if (taken := state.unspent.share(part or worth)) is not None:
+                download = Download(taken, continued=True, by_bytes=size is not None)
+                if await self._lease(place, record, replace(state, unspent=state.unspent - taken), download):
                     return download
                 attempt += 1  # a concurrent request has written it
                 await _pause(attempt)
@@ -152,20 +194,22 @@ class Allowance:
             if not limited:
                 self._unlimited[place.link] = True
                 return None
-            return await self._counted(place, 1 if size is None else size, part, by_bytes=size is not None)
+            return await self._counted(place, worth, part, by_bytes=size is not None)
 
     async def _counted(self, place: LinkDownload, worth: int, part: int | None, *, by_bytes: bool) -> Download:
         """Take the required part of a download that was just counted, and leave the rest."""
-        download = Download(min(worth, part or worth), continued=False, by_bytes=by_bytes)
+        paid = _Amount(worth, worth if by_bytes else 0)
+        download = Download(_Amount(min(worth, part or worth), 0), continued=False, by_bytes=by_bytes)
         for attempt in range(_ROUNDS):
             record = await self._read(place)
             state = _State.of(record)
-            if await self._lease(place, record, replace(state, left=state.left + worth - download.taken), download):
+            unspent = state.unspent + paid - download.taken
+            if await self._lease(place, record, replace(state, unspent=unspent), download):
                 return download
             await _pause(attempt)
         log.warning("a download has no lease", link=place.link, reason="others wrote the record each time")
-        download.taken = worth
-        download.on_end = lambda left: self._put_back(place, None, left)
+        download.taken = paid
+        download.on_end = lambda unspent: self._put_back(place, None, unspent)
         return download
 
     async def _lease(self, place: LinkDownload, record: Record, state: _State, download: Download) -> bool:
@@ -177,7 +221,7 @@ class Allowance:
             state = state.with_lease(ident, download.taken, self._lease_seconds)
         if not await self._write(place, state, over=record):
             return False
-        download.on_end = lambda left: self._put_back(place, ident, left)
+        download.on_end = lambda unspent: self._put_back(place, ident, unspent)
         if ident is not None:
             download.renewing = asyncio.create_task(self._renew(place, ident, weakref.ref(download)))
             self._renewing.add(download.renewing)
@@ -193,18 +237,18 @@ class Allowance:
                 state = _State.of(record)
                 if (download := of()) is None or ident not in state.leases:
                     return
-                await self._write(place, state.with_lease(ident, download.left, self._lease_seconds), over=record)
+                await self._write(place, state.with_lease(ident, download.unspent, self._lease_seconds), over=record)
             except Unavailable:  # the next renewal may be in time
                 continue
             finally:
                 # a reference in this task would keep the download alive, and its finaliser gives up the lease
                 download = None
 
-    def _put_back(self, place: LinkDownload, ident: str | None, left: int) -> None:
+    def _put_back(self, place: LinkDownload, ident: str | None, unspent: _Amount) -> None:
         """Put back the unspent bytes of a download in the background, since the calling task may be about to be
         cancelled.
         """
-        task = asyncio.create_task(self._give_up(place, ident, left))
+        task = asyncio.create_task(self._give_up(place, ident, unspent))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
@@ -213,7 +257,7 @@ class Allowance:
         if self._settling:
             await asyncio.wait(self._settling, timeout=_SETTLING_SECONDS)
 
-    async def _give_up(self, place: LinkDownload, ident: str | None, left: int) -> None:
+    async def _give_up(self, place: LinkDownload, ident: str | None, unspent: _Amount) -> None:
         try:
             for attempt in range(_ROUNDS):
                 record = await self._read(place)
@@ -221,7 +265,7 @@ class Allowance:
                 if ident is not None and ident not in state.leases:
                     return  # the lease expired, and another request may have taken the bytes
                 state = state if ident is None else state.without_lease(ident)
-                if await self._write(place, replace(state, left=state.left + left), over=record):
+                if await self._write(place, replace(state, unspent=state.unspent + unspent), over=record):
                     return
                 await _pause(attempt)
             log.warning("unspent bytes are lost", link=place.link, reason="others wrote the record each time")
@@ -249,13 +293,13 @@ class Allowance:
 class Download:
     """A counted download, while its bytes are sent."""
 
-    def __init__(self, taken: int, *, continued: bool, by_bytes: bool) -> None:
+    def __init__(self, taken: _Amount, *, continued: bool, by_bytes: bool) -> None:
         self.continued = continued
         """True if the download continues one that was counted before."""
         self.taken = taken
-        self.left = taken
+        self.unspent = taken
         """The amount that the download has taken and not spent."""
-        self.on_end: Callable[[int], None] = lambda _left: None
+        self.on_end: Callable[[_Amount], None] = lambda _unspent: None
         """Called with the unspent amount."""
         self.renewing: asyncio.Task[None] | None = None
         self._by_bytes = by_bytes
@@ -263,16 +307,16 @@ class Download:
     def spend(self, sent: int) -> None:
         """Record that `sent` bytes have been sent in total."""
         if self._by_bytes:
-            self.left = max(self.taken - sent, 0)
+            self.unspent = self.taken.after(sent)
 
     def end(self, sent: int, *, complete: bool) -> None:
         """End the download: `sent` bytes were sent in total, and the whole response if `complete`."""
         self.spend(sent)
         if not self._by_bytes and (complete or self.continued):
-            self.left = 0
+            self.unspent = _NONE
         if self.renewing is not None:
             self.renewing.cancel()
-        self.on_end(self.left)
+        self.on_end(self.unspent)
 
 
 async def _pause(attempt: int) -> None:

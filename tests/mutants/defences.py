@@ -1636,6 +1636,16 @@ MUTANTS = (
         ("tests/gateway/api/test_links.py::test_archives_of_a_link_are_counted",),
     ),
     Mutant(
+        "whatever is left of a download of a link buys a whole copy",
+        "gateway/content/allowance.py",
+        "return taken if taken.left and taken.repeats <= self.repeats else None",
+        "return taken if taken.left else None",
+        (
+            "tests/gateway/content/test_allowance.py::"
+            "test_ranges_that_break_off_one_after_the_other_pay_for_two_copies_at_most",
+        ),
+    ),
+    Mutant(
         "many at once exceed the downloads of a link",
         "gateway/content/allowance.py",
         "        except RecordMoved:\n            return False\n",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typing_extensions import override
 
-from gateway.content.allowance import LEASE_SECONDS, Allowance, Download, LinkDownload
+from gateway.content.allowance import LEASE_SECONDS, PATIENCE_SECONDS, Allowance, Download, LinkDownload
 from gateway.records.ports import NOTHING, Record
 from syncline.model.errors import LinkExhausted
 from syncline.model.identifiers import SpaceId
@@ -52,10 +55,19 @@ class Yielding(InMemoryRecords):
 class Visitors:
     """The visitors of one link, at gateways that share their records."""
 
-    def __init__(self, most: int, *, gateways: int = 2, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        most: int,
+        *,
+        gateways: int = 2,
+        lease_seconds: float = LEASE_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         records = Yielding()
         self.link = Link(most)
-        self._allowances = [Allowance(records, lease_seconds=lease_seconds) for _ in range(gateways)]
+        self._allowances = [
+            Allowance(records, lease_seconds=lease_seconds, patience_seconds=patience_seconds) for _ in range(gateways)
+        ]
         self._turn = 0
 
     async def begin(
@@ -133,6 +145,58 @@ async def test_who_breaks_off_shortly_before_the_end_gets_it_twice_at_most() -> 
     await visitors.get(SIZE - 1)
     with pytest.raises(LinkExhausted):
         await visitors.begin()
+
+
+async def test_ranges_that_break_off_one_after_the_other_pay_for_two_copies_at_most() -> None:
+    visitors = Visitors(1, patience_seconds=0)
+    parts = [await visitors.begin(part=SIZE // 10) for _ in range(10)]
+    sent = 0
+    for part in parts:
+        assert part is not None
+        part.end(0, complete=False)
+        await visitors.settled()
+        with contextlib.suppress(LinkExhausted):
+            await visitors.get(SIZE)
+            sent += SIZE
+    assert SIZE <= sent <= 2 * SIZE
+    assert visitors.link.counted == 1
+
+
+_REQUESTS = st.lists(
+    st.tuples(st.sampled_from([(SIZE // 10, 0), (SIZE // 3, 0.5), (None, 1), (None, 0.5)]), st.integers(0, 1)),
+    min_size=8,
+    max_size=30,
+)
+"""Requests: the length of the range, the portion that is sent, and the number of the earlier ones that end before."""
+
+
+@given(st.integers(1, 2), _REQUESTS)
+@settings(deadline=None)
+def test_whatever_breaks_off_no_more_than_two_copies_are_sent_for_a_count(
+    most: int, requests: Sequence[tuple[tuple[int | None, float], int]]
+) -> None:
+    async def story() -> None:
+        visitors, sent, under_way = Visitors(most, patience_seconds=0), 0, list[tuple[Download, int]]()
+        for (part, portion), ended in requests:
+            for _ in range(min(ended, len(under_way))):
+                await _end_oldest(under_way, visitors)
+            with contextlib.suppress(LinkExhausted):
+                download = await visitors.begin(part=part)
+                assert download is not None
+                amount = int((part or SIZE) * portion)
+                sent += amount
+                under_way.append((download, amount))
+        while under_way:
+            await _end_oldest(under_way, visitors)
+        assert sent <= 2 * SIZE * visitors.link.counted <= 2 * SIZE * most
+
+    asyncio.run(story())
+
+
+async def _end_oldest(under_way: list[tuple[Download, int]], visitors: Visitors) -> None:
+    download, sent = under_way.pop(0)
+    download.end(sent, complete=False)
+    await visitors.settled()
 
 
 async def test_what_is_left_over_is_of_one_content() -> None:
@@ -247,7 +311,7 @@ async def test_what_a_killed_gateway_had_taken_is_there_again() -> None:
     download = await until(visitors)
     assert download.continued
     assert visitors.link.counted == 1
-    assert download.taken in {SIZE, SIZE - 300}
+    assert download.taken.left in {SIZE, SIZE - 300}
     download.end(SIZE, complete=True)
     await visitors.settled()
     with pytest.raises(LinkExhausted):
@@ -302,6 +366,6 @@ async def test_what_earlier_versions_wrote_is_understood() -> None:
     link.most = 1
     download = await allowance.begin(CONTENT, link.count, size=SIZE)
     assert download is not None
-    assert (download.continued, download.taken, link.counted) == (True, 700, 0)
+    assert (download.continued, download.taken.left, link.counted) == (True, 700, 0)
     download.end(700, complete=True)
     await allowance.settled()
