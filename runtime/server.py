@@ -15,6 +15,7 @@ Tests serve the same application on a free port: `async with running(app) as tar
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -78,6 +79,18 @@ _RESTARTS: Final = RetryPolicy(first_pause_seconds=0.5, max_pause_seconds=30)
 """The pauses before failed background work is restarted."""
 
 log = structlog.get_logger()
+
+
+def _concerns_the_service(record: logging.LogRecord) -> bool:
+    """Return False for a record of gRPC that says only that a call ended before its answer could be sent.
+
+    gRPC itself ends the call of a client that sends a message which is too large when it is decompressed. It then logs
+    an error with two tracebacks for the answer of the handler. Anybody could fill the log so.
+    """
+    return record.exc_info is None or record.exc_info[0] is None or record.exc_info[0].__name__ != "ExecuteBatchError"
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_concerns_the_service)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ class LinkDownload:
 
 @dataclass(frozen=True, slots=True)
 class _Amount:
-    """What downloads have paid for and not sent: in bytes, or in archives for an archive."""
+    """An amount that downloads have paid for and not sent: in bytes, or in archives for an archive."""
 
     left: int
     """The part of the downloads that was not sent."""

@@ -45,6 +45,11 @@ class Position:
 BEGINNING = Position(0, bytes(8))
 
 
+def position_after(seq: int, append_id: bytes) -> Position:
+    """Return the position directly after entry `seq`."""
+    return Position(seq, append_id[:8])
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One journal entry: the changes of one or many requests, at sequence number `seq`."""
@@ -61,7 +66,7 @@ class JournalEntry:
     @property
     def position(self) -> Position:
         """Position directly after this entry."""
-        return Position(self.seq, self.append_id[:8])
+        return position_after(self.seq, self.append_id)
 
     def accepted(self) -> Iterator[Result]:
         for commit in self.commits:

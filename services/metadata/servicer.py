@@ -45,7 +45,7 @@ from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Dig
 from syncline.model.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
 from syncline.model.identifiers import ID_BYTES, NodeId, SpaceId
 from syncline.model.limits import MAX_FIND, MAX_SEAL
-from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, RestoreNode, RestoreVersion
+from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, RestoreNode, RestoreVersion, Result
 from syncline.wire.identifiers import node_id_from_wire, request_id_from_wire, space_id_from_wire
 from syncline.wire.pages import (
     PAGE_BYTES,
@@ -173,10 +173,7 @@ class MetadataServicer(MetadataServiceServicer):
         async for some in slices(request.mutations, user):
             mutations += mutations_from_wire(some, first=len(mutations))
         answer = await self._commit(request, tuple(mutations), size=request.ByteSize(), writes_since_ms=writes_since_ms)
-        told: list[journal_pb2.MutationResult] = []
-        async for part in slices(answer.results, user):
-            told += map(result_to_wire, part)
-        results = that_fit(told)
+        results = that_fit(await _results_to_wire(answer.results))
         if len(results) < len(answer.results):
             # The results of an entry fit into an answer, so nothing was accepted; only the blocking nodes in refusals
             # can be large.
@@ -420,11 +417,11 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.ListActivityResponse:
         listing = f"activity {request.space_id}"
         after = place_from_wire(request.page_token, listing=listing)
+        user, limit = current_user().user, page_size_from_wire(request.page_size, usual=USUAL_PAGE)
         async with self._allowed(request.space_id, Role.VIEWER) as space:
-            activities, end = await list_activity(
-                self._journal, space, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
-            )
-        page = that_fit(activity_to_wire(one) for one in activities)
+            activities, end = await list_activity(self._journal, space, after=after, limit=limit, account=user)
+            told = [activity_to_wire(one) async for some in slices(activities, user) for one in some]
+        page = that_fit(told)
         if len(page) < len(activities):
             end = activities[len(page) - 1].place
         return metadata_pb2.ListActivityResponse(
@@ -438,9 +435,7 @@ class MetadataServicer(MetadataServiceServicer):
         request_id = request_id_from_wire(request.request_id)
         async with self._open(request.space_id, Role.VIEWER) as live:
             answer = await live.committer.answer(request_id, user=current_user().user)
-        return metadata_pb2.GetAnswerResponse(
-            seq=answer.seq, results=[result_to_wire(result) for result in answer.results]
-        )
+        return metadata_pb2.GetAnswerResponse(seq=answer.seq, results=await _results_to_wire(answer.results))
 
     @override
     async def ListTrash(
@@ -517,6 +512,11 @@ def _id_token(token: str, listing: str) -> NodeId | None:
     if raw is not None and len(raw) != ID_BYTES:
         raise InvalidPageToken
     return NodeId(raw) if raw else None
+
+
+async def _results_to_wire(results: Sequence[Result]) -> list[journal_pb2.MutationResult]:
+    """Convert many results, in slices of work that are charged to the caller."""
+    return [result_to_wire(one) async for some in slices(results, current_user().user) for one in some]
 
 
 async def _nodes_to_wire(nodes: Sequence[Node]) -> tuple[list[journal_pb2.Node], int]:

@@ -8,10 +8,18 @@ import binascii
 import dataclasses
 import hashlib
 import struct
-from typing import Any
+from typing import Any, Final
 
-from runtime.turns import slices
-from services.metadata.entry import BEGINNING, Activity, ChangePlace, Commit, JournalEntry, Position
+from runtime.turns import SLICE, slices, turn
+from services.metadata.entry import (
+    BEGINNING,
+    Activity,
+    ChangePlace,
+    Commit,
+    JournalEntry,
+    Position,
+    position_after,
+)
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.errors import InvalidCursor, InvalidPageToken
 from syncline.model.identifiers import RequestId, SpaceId
@@ -19,6 +27,9 @@ from syncline.model.tree import Result
 from syncline.model.verdicts import Verdict
 from syncline.wire.pages import page_token_from_wire, page_token_to_wire
 from syncline.wire.tree import result_from_wire, result_to_wire
+
+_BULK_BYTES: Final = 20_000
+"""Size in bytes from which on an entry waits for a turn before it is parsed."""
 
 
 def _without_results(commit: Commit) -> journal_pb2.Commit:
@@ -59,40 +70,59 @@ async def entry_to_bytes(entry: JournalEntry) -> bytes:
     return pb.SerializeToString()
 
 
-def entry_from_bytes(seq: int, blob: bytes) -> JournalEntry:
-    """Parse entry `seq` from its stored form."""
-    pb = journal_pb2.Entry.FromString(blob)
-    return JournalEntry(
-        seq,
-        pb.append_id,
-        tuple(_commit_from_wire(commit, seq) for commit in pb.commits),
-        pb.used_bytes,
-        pb.nodes if pb.HasField("nodes") else None,
-    )
+async def entry_from_bytes(seq: int, blob: bytes, *, account: str) -> JournalEntry:
+    """Parse entry `seq` from its stored form. A large entry is parsed in slices of work that are charged to `account`:
+    a person, or a space.
+    """
+    pb = await _parsed(blob, account)
+    commits, parsed = [], 0
+    for commit in pb.commits:
+        results = []
+        for stored in commit.results:
+            parsed += 1
+            if not parsed % SLICE:
+                await turn(account)
+            results.append(_result_from_wire(stored, commit, seq))
+        commits.append(_commit_from_wire(commit, results))
+    nodes = pb.nodes if pb.HasField("nodes") else None
+    return JournalEntry(seq, pb.append_id, tuple(commits), pb.used_bytes, nodes)
 
 
-def nodes_of_entry(blob: bytes) -> tuple[int, int | None]:
+async def position_of_entry(seq: int, blob: bytes, *, account: str) -> Position:
+    """Return the position after entry `seq`, as `entry_from_bytes(seq, blob).position`, at less cost."""
+    return position_after(seq, (await _parsed(blob, account)).append_id)
+
+
+async def nodes_of_entry(blob: bytes, *, account: str) -> tuple[int, int | None]:
     """Return the number of nodes that an entry creates, and the number of nodes in the space after it (None if the
     entry does not hold it).
     """
-    pb = journal_pb2.Entry.FromString(blob)
+    pb = await _parsed(blob, account)
     made = sum(result.change == journal_pb2.CHANGE_CREATED for commit in pb.commits for result in commit.results)
     return made, pb.nodes if pb.HasField("nodes") else None
 
 
-def _commit_from_wire(pb: journal_pb2.Commit, seq: int) -> Commit:
-    results = []
-    for stored in pb.results:
-        result = result_from_wire(stored)
-        if result.verdict is Verdict.ACCEPTED and result.node is not None:
-            said_by_commit: dict[str, Any] = (
-                {}
-                if result.node.committed_at_ms
-                else {"user": pb.user_id, "device": pb.device_id, "committed_at_ms": pb.committed_at_ms}
-            )
-            node = dataclasses.replace(result.node, seq=seq, **said_by_commit)
-            result = Result(result.verdict, node, result.change, result.moved_from)
-        results.append(result)
+async def _parsed(blob: bytes, account: str) -> journal_pb2.Entry:
+    if len(blob) > _BULK_BYTES:
+        await turn(account)
+    return journal_pb2.Entry.FromString(blob)
+
+
+def _result_from_wire(stored: journal_pb2.MutationResult, commit: journal_pb2.Commit, seq: int) -> Result:
+    """Return a result with the values that accepted nodes leave out, see `_stored_result`."""
+    result = result_from_wire(stored)
+    if result.verdict is not Verdict.ACCEPTED or result.node is None:
+        return result
+    said_by_commit: dict[str, Any] = (
+        {}
+        if result.node.committed_at_ms
+        else {"user": commit.user_id, "device": commit.device_id, "committed_at_ms": commit.committed_at_ms}
+    )
+    node = dataclasses.replace(result.node, seq=seq, **said_by_commit)
+    return Result(result.verdict, node, result.change, result.moved_from)
+
+
+def _commit_from_wire(pb: journal_pb2.Commit, results: list[Result]) -> Commit:
     return Commit(
         RequestId(pb.request_id), pb.fingerprint, pb.user_id, pb.device_id, pb.committed_at_ms, tuple(results)
     )

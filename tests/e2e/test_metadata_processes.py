@@ -42,7 +42,10 @@ def directory_named(name: str, parent: bytes = ROOT) -> metadata_pb2.Mutation:
 async def journal_of(aws: EmbeddedAws, space: str) -> list[JournalEntry]:
     async with aws.client("dynamodb") as dynamodb:
         journal = DynamoJournal(dynamodb, table=aws.resources.metadata_table_name)
-        return [entry_from_bytes(seq, blob) for seq, blob in await journal.read(SpaceId(space), 0, 1 << 30)]
+        return [
+            await entry_from_bytes(seq, blob, account=space)
+            for seq, blob in await journal.read(SpaceId(space), 0, 1 << 30)
+        ]
 
 
 async def projected(aws: EmbeddedAws, space: str) -> dict[NodeId, tuple[NodeId, str]]:

@@ -25,7 +25,7 @@ SERVICES = ("auth", "metadata", "notify", "gateway")
 async def journal_of(stack: Stack, space: SpaceId) -> list[JournalEntry]:
     async with stack.aws.client("dynamodb") as dynamodb:
         journal = DynamoJournal(dynamodb, table=stack.resources.metadata_table_name)
-        return [entry_from_bytes(seq, blob) for seq, blob in await journal.read(space, 0, 1 << 30)]
+        return [await entry_from_bytes(seq, blob, account=space) for seq, blob in await journal.read(space, 0, 1 << 30)]
 
 
 async def every_commit_is_there_once(stack: Stack, load: Load) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -304,3 +305,25 @@ async def test_a_request_of_reflection_is_small() -> None:
         question.file_by_filename += "x"
         call = ask(iter([question.SerializeToString()]))
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("method", ["Size", "Open", "Sizes"])
+async def test_a_message_that_is_too_large_when_it_is_unpacked_is_no_error_of_the_service(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some 8 KB on the wire, 8 MiB unpacked: gRPC ends the call by itself, with or without an account."""
+    async with (
+        service() as target,
+        grpc.aio.insecure_channel(target, compression=grpc.Compression.Gzip) as channel,
+    ):
+        ann: dict[str, Any] = {"metadata": (("authorization", "Bearer ann"),)}
+        stream: Any = partial(channel.stream_unary(echo.path(method)), **ann)
+        unary: Any = partial(channel.unary_unary(echo.path(method)), **ann)
+        fine: Any = partial(channel.unary_unary(echo.path("Size")), **ann)
+        large = bytes(8 * MIB)
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await (stream(iter([large])) if method == "Sizes" else unary(large))
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await fine(b"fine") == b"4"
+    assert not caplog.records

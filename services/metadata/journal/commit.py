@@ -311,7 +311,7 @@ class Committer:
         await self._view.validate()
         seq = (await self._view.answered([request])).get(request)
         if seq is not None:
-            commit = await self._recorded(request, seq)
+            commit = await self._recorded(request, seq, account=user)
             if commit.user == user:
                 return CommitOutcome(seq, commit.results)
         raise NoSuchRequest
@@ -422,16 +422,16 @@ class Committer:
 
     async def _answer_from_journal(self, pending: _Pending, seq: int) -> None:
         request = pending.request
-        commit = await self._recorded(request.id, seq)
+        commit = await self._recorded(request.id, seq, account=request.user)
         if (commit.fingerprint, commit.user) != (request.fingerprint, request.user):
             _fail(pending, RequestIdReused())
         elif not pending.answer.done():
             pending.answer.set_result(CommitOutcome(seq, commit.results))
 
-    async def _recorded(self, request: RequestId, seq: int) -> Commit:
-        """Return the commit of `request` in entry `seq`."""
+    async def _recorded(self, request: RequestId, seq: int, *, account: str) -> Commit:
+        """Return the commit of `request` in entry `seq`. `account` is charged for the work."""
         for _, blob in await self._journal.read(self._view.space, seq - 1, 1):
-            for commit in entry_from_bytes(seq, blob).commits:
+            for commit in (await entry_from_bytes(seq, blob, account=account)).commits:
                 if commit.request == request:
                     return commit
         raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
@@ -533,7 +533,7 @@ class Committer:
             try:
                 await self._journal.append(self._view.space, entry.seq, blob)
             except EntryTaken as taken:
-                other = entry_from_bytes(entry.seq, taken.blob)
+                other = await entry_from_bytes(entry.seq, taken.blob, account=self._view.space)
                 if other.append_id != entry.append_id:
                     metrics.RACES_LOST.inc()
                     self._view.apply(other)

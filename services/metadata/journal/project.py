@@ -257,5 +257,5 @@ class Projector:
         first = entries[0].seq if entries else head + 1
         if first > after + 1:
             older = await self._journal.read(self._view.space, after, first - after - 1)
-            entries[:0] = [entry_from_bytes(seq, blob) for seq, blob in older]
+            entries[:0] = [await entry_from_bytes(seq, blob, account=self._view.space) for seq, blob in older]
         return entries

@@ -19,18 +19,19 @@ _END: Final = 1 << 63
 
 
 async def list_activity(
-    journal: Journal, space: SpaceId, *, after: ChangePlace | None, limit: int
+    journal: Journal, space: SpaceId, *, after: ChangePlace | None, limit: int, account: str
 ) -> tuple[list[Activity], ChangePlace | None]:
     """Return up to `limit` changes older than `after`, newest first, and the place after which to continue; None if
     there are no more.
 
     No more is read than a page can carry. A page therefore has fewer changes if entries are large, and none if
-    everything that was read is not shown (discarded nodes). Raise InvalidPageToken if there is no change at `after`.
+    everything that was read is not shown (discarded nodes). `account`, a person, is charged for the work. Raise
+    InvalidPageToken if there is no change at `after`.
     """
     found: list[Activity] = []
     below = _END
     if after is not None:
-        found += await _rest_of_entry(journal, space, after)
+        found += await _rest_of_entry(journal, space, after, account=account)
         below = after.seq
     size = 0
     while len(found) <= limit and size < PAGE_BYTES:
@@ -40,17 +41,17 @@ async def list_activity(
         for seq, blob in page:
             if len(found) > limit:
                 break
-            found += _newest_first(entry_from_bytes(seq, blob))
+            found += _newest_first(await entry_from_bytes(seq, blob, account=account))
             below, size = seq, size + len(blob)
     if len(found) > limit:
         return found[:limit], found[limit - 1].place
     return found, ChangePlace(below, 0) if below > 1 else None
 
 
-async def _rest_of_entry(journal: Journal, space: SpaceId, after: ChangePlace) -> list[Activity]:
+async def _rest_of_entry(journal: Journal, space: SpaceId, after: ChangePlace, *, account: str) -> list[Activity]:
     """Return the changes in the entry of `after` that are older than `after`."""
     for seq, blob in await journal.read(space, after.seq - 1, 1):
-        entry = entry_from_bytes(seq, blob)
+        entry = await entry_from_bytes(seq, blob, account=account)
         if after.index in range(max(1, len(list(entry.accepted())))):
             return [change for change in _newest_first(entry) if change.place.index < after.index]
     raise InvalidPageToken

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from runtime.turns import turn
 from services.metadata.entry import Position
 from services.metadata.ports import Journal
 from services.metadata.tree.decide import NotLoaded, is_live
-from services.metadata.tree.view import BULK_BYTES, TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
+from services.metadata.tree.view import TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
 from services.metadata.wire import entry_from_bytes
 from syncline.model.blocks import DIGEST_BYTES, NO_DIGEST
 from syncline.model.errors import InvalidCursor, NoSuchNode, NoSuchVersion
@@ -321,9 +320,7 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
                     raise JournalBroken(f"the journal of space {view.space} ends before entry {seq + 1}")
                 some = max(1, min(TAIL_PAGE, PAGE_BYTES * len(blobs) // sum(len(blob) for _, blob in blobs)))
             number, blob = blobs.popleft()
-            if len(blob) > BULK_BYTES:
-                await turn(view.space)
-            entry = entry_from_bytes(number, blob)
+            entry = await entry_from_bytes(number, blob, account=view.space)
         yield [result.node for result in entry.accepted() if result.node], entry.position
         seq = entry.seq
 

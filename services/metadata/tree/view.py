@@ -21,13 +21,12 @@ from typing import TypeVar
 
 from sortedcontainers import SortedSet
 
-from runtime.turns import turn
 from services.metadata import metrics
 from services.metadata.entry import BEGINNING, JournalEntry, NameKey, Position, name_changes
 from services.metadata.ports import Journal, Rows, TreeTable
 from services.metadata.tree.children import Children
 from services.metadata.tree.decide import NotLoaded
-from services.metadata.wire import entry_from_bytes, nodes_of_entry
+from services.metadata.wire import entry_from_bytes, nodes_of_entry, position_of_entry
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId
 from syncline.model.tree import Change, Content, Node, NodeKind, Result, Version
@@ -36,9 +35,6 @@ MAX_LAG = 64
 """Maximum number of entries that wait for projection before writers are made to wait."""
 TAIL_PAGE = 32
 """Number of entries that are read at once: at most 12 MB."""
-
-BULK_BYTES = 20_000
-"""Size in bytes from which on an entry waits for a turn before it is parsed."""
 
 RowsT = TypeVar("RowsT")
 
@@ -182,9 +178,7 @@ class SpaceView:
         while True:
             entries = await self._journal.read(self.space, self.seq, limit)
             for seq, blob in entries:
-                if len(blob) > BULK_BYTES:
-                    await turn(self.space)
-                self.apply(entry_from_bytes(seq, blob))
+                self.apply(await entry_from_bytes(seq, blob, account=self.space))
             if len(entries) < limit:
                 break
             limit = TAIL_PAGE
@@ -259,9 +253,7 @@ class SpaceView:
             if not page:
                 raise JournalBroken(f"the journal of space {self.space} ends before entry {before}")
             for number, blob in page:
-                if len(blob) > BULK_BYTES:
-                    await turn(self.space)
-                made, said = nodes_of_entry(blob)
+                made, said = await nodes_of_entry(blob, account=self.space)
                 if said is not None and not after:
                     return nodes + said
                 nodes, before = nodes + made, number
@@ -278,7 +270,7 @@ class SpaceView:
             if known is not None:
                 return known
             ((_, blob),) = await self._journal.read(self.space, seq - 1, 1)
-            found = entry_from_bytes(seq, blob).position
+            found = await position_of_entry(seq, blob, account=self.space)
             if seq != self.seq:
                 return found
             self._last = found

@@ -23,7 +23,7 @@ from services.metadata.journal.spaces import OpenSpaces
 from services.metadata.tree import reads
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.search import NameSearch
-from services.metadata.wire import cursor_from_wire, cursor_to_wire, entry_from_bytes
+from services.metadata.wire import cursor_from_wire, cursor_to_wire
 from syncline.model.blocks import EMPTY_MANIFEST, BlockRef, Digest, Manifest
 from syncline.model.errors import PermissionDenied, RightChanged, Unavailable
 from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, new_request_id
@@ -50,6 +50,7 @@ from syncline.sync.ports import AS_BEFORE, KnownBlocks, MassDelete, Transfers, W
 from syncline.sync.report import Report
 from syncline.sync.state.database import State
 from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Suspect, Trouble, Uploaded, UploadJob
+from tests.support.journal import small_entry
 from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic, still_allowed
 
 SPACE = SpaceId("a" * 26)
@@ -198,7 +199,7 @@ class MemorySpace:
         return self._journal.entries[self.id]
 
     def entries(self) -> list[JournalEntry]:
-        return [entry_from_bytes(number, blob) for number, blob in enumerate(self.journal, 1)]
+        return [small_entry(number, blob) for number, blob in enumerate(self.journal, 1)]
 
     def contents(self) -> Iterator[Content]:
         """Yield the content of every version that the journal tells of."""

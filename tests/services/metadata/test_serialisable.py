@@ -17,7 +17,6 @@ from services.metadata.journal.commit import CommitOutcome, Request
 from services.metadata.tree import reads
 from services.metadata.tree.activity import list_activity
 from services.metadata.tree.view import version_of
-from services.metadata.wire import entry_from_bytes
 from syncline.model.blocks import Digest
 from syncline.model.errors import NoSuchNode
 from syncline.model.identifiers import ROOT, NodeId, RequestId
@@ -37,6 +36,7 @@ from syncline.model.tree import (
 )
 from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
+from tests.support.journal import small_entry
 from tests.support.metadata import still_allowed
 
 NAMES = ["a", "b", "c"]
@@ -44,7 +44,7 @@ EMPTY = Content(digest=Digest(hashlib.sha256().digest()), size=0)
 
 
 def entries(world: World, upto: int | None = None) -> list[JournalEntry]:
-    return [entry_from_bytes(i + 1, blob) for i, blob in enumerate(world.journal.entries[SPACE][:upto])]
+    return [small_entry(i + 1, blob) for i, blob in enumerate(world.journal.entries[SPACE][:upto])]
 
 
 def is_live(nodes: dict[NodeId, Node], node: Node | None) -> bool:
@@ -204,7 +204,7 @@ class Story:
                         (path, node) for path, node in live_paths(nodes).items() if node.name == word
                     )
                 case 5:
-                    activities, _ = await list_activity(process.journal, SPACE, after=None, limit=5)
+                    activities, _ = await list_activity(process.journal, SPACE, after=None, limit=5, account="ann")
                     happened = [(one.place.seq, one.result) for one in activities]
                     now = len(self.world.journal.entries[SPACE])
                     assert any(happened == backwards(entries(self.world, seq))[:5] for seq in range(first, now + 1)), (

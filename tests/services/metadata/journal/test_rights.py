@@ -9,12 +9,12 @@ import pytest
 
 from runtime.interruption import ASK_SECONDS
 from services.metadata.journal.commit import Request
-from services.metadata.wire import entry_from_bytes
 from syncline.model.errors import PermissionDenied
 from syncline.model.identifiers import ROOT, NodeId, new_request_id
 from syncline.model.tree import CreateNode, DeleteNode, Mutation, NodeKind
 from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
+from tests.support.journal import small_entry
 from tests.support.metadata import still_allowed
 
 
@@ -49,7 +49,7 @@ def test_a_commit_that_waits_for_long_is_made_only_if_its_caller_still_may(mutat
                 await late
             made = await other
         assert [result.verdict for outcome in (at_once, made) for result in outcome.results] == [Verdict.ACCEPTED] * 2
-        entries = [entry_from_bytes(seq, blob) for seq, blob in enumerate(world.journal.entries[SPACE], 1)]
+        entries = [small_entry(seq, blob) for seq, blob in enumerate(world.journal.entries[SPACE], 1)]
         assert [commit.user for entry in entries for commit in entry.commits] == ["ben", "ann"]
         await process.spaces.stop()
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from services.metadata.adapters import dynamodb_tree
 from services.metadata.journal.commit import CommitOutcome, Request
-from services.metadata.wire import entry_from_bytes
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, new_request_id
 from syncline.model.tree import CreateNode, DeleteNode, NodeKind, RestoreNode
 from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import creating, service
+from tests.support.journal import small_entry
 from tests.support.metadata import still_allowed
 
 J, M = journal_pb2, metadata_pb2
@@ -87,7 +87,7 @@ def test_nodes_of_a_space_from_before_they_were_counted_are_counted_once() -> No
             assert await counted(process) == 100
         (made, refused) = (await commit(process, *directories("c", "d"))).results
         assert (made.verdict, refused.verdict) == (Verdict.ACCEPTED, Verdict.NODES_EXCEEDED)
-        assert entry_from_bytes(51, world.journal.entries[SPACE][-1]).nodes == 101
+        assert small_entry(51, world.journal.entries[SPACE][-1]).nodes == 101
         await process.spaces.stop()
         assert world.table.states[SPACE].nodes == 101
         world.journal.entries[SPACE][:-1] = []  # nobody reads the journal for it any more

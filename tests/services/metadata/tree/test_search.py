@@ -18,7 +18,6 @@ from services.metadata.journal.commit import CommitOutcome, Request
 from services.metadata.ports import Sealed
 from services.metadata.tree.search import SPACE_WEIGHT, NameSearch, words_of
 from services.metadata.tree.view import SpaceView
-from services.metadata.wire import entry_from_bytes
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.accounts import Role
 from syncline.model.blocks import Digest
@@ -30,6 +29,7 @@ from syncline.model.verdicts import Verdict
 from syncline.wire.pages import page_token_to_wire
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, reason_of, service
+from tests.support.journal import small_entry
 from tests.support.metadata import MemoryJournal, MemoryTable, still_allowed
 
 J, M = journal_pb2, metadata_pb2
@@ -89,7 +89,7 @@ class Story:
         ]
 
     def nodes(self) -> dict[NodeId, Node]:
-        return replay(entry_from_bytes(i + 1, blob) for i, blob in enumerate(self.world.journal.entries[SPACE]))
+        return replay(small_entry(i + 1, blob) for i, blob in enumerate(self.world.journal.entries[SPACE]))
 
     def mutation(self) -> Mutation:
         rng, nodes = self.rng, list(self.nodes().values())
