@@ -44,8 +44,8 @@ MUTANTS = (
     Mutant(
         "both moves of a cycle hold",
         "clients/python/syncline/sync/plan/merge.py",
-        "if not cycle:\n",
-        "if cycle or not cycle:\n",
+        "if not cycles:\n",
+        "if cycles or not cycles:\n",
     ),
     Mutant(
         "a directory is deleted with what has to stay",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from datetime import datetime
 from itertools import count
 
 from syncline.model.names import normalize, shortened, with_mark
 
 _LONGEST_DEVICE_BYTES = 64
+_WIDEST_NUMBER = 10**9
+"""More copies of one name than there can be. With this number a name has the shortest stem."""
 
 
 def conflict_label(device: str, now: datetime) -> str:
@@ -20,5 +22,38 @@ def conflict_label(device: str, now: datetime) -> str:
 
 def conflict_name(name: str, label: str, taken: Container[str]) -> str:
     """Return a valid name for the conflict copy of `name` that is not in `taken`."""
-    candidates = (with_mark(name, f"({label})" if number == 1 else f"({label} {number})") for number in count(1))
-    return next(candidate for candidate in candidates if candidate not in taken)
+    return next(candidate for _, candidate in _candidates(name, label) if candidate not in taken)
+
+
+class ConflictNames:
+    """The names of the conflict copies in one directory.
+
+    Long names that are shortened to one stem go on numbering where the one before ended, so that thousands of these
+    cost a few steps each.
+    """
+
+    def __init__(self, label: str) -> None:
+        """`label` goes into all names (`conflict_label`)."""
+        self._label = label
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """The number that was given last, by the shortest name that its stem can have."""
+
+    def take(self, name: str) -> None:
+        """Note that something in the directory has this name."""
+        self._taken.add(name)
+
+    def name(self, name: str) -> str:
+        """Return a name for the copy of `name` that nothing else has, and take it."""
+        stem = with_mark(name, f"({self._label} {_WIDEST_NUMBER})")
+        candidates = _candidates(name, self._label, after=self._numbers.get(stem, 0))
+        number, free = next(one for one in candidates if one[1] not in self._taken)
+        self._numbers[stem] = number
+        self._taken.add(free)
+        return free
+
+
+def _candidates(name: str, label: str, after: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield the numbers after `after`, each with the name that has it."""
+    for number in count(after + 1):
+        yield number, with_mark(name, f"({label})" if number == 1 else f"({label} {number})")

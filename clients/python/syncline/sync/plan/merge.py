@@ -15,13 +15,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.tree import NodeKind
-from syncline.sync.plan.conflict_names import conflict_name
+from syncline.sync.plan.conflict_names import ConflictNames
 from syncline.sync.trees import BaseNode, LocalNode, Place, RemoteNode, copy_id, in_transit, original_id, recreated_id
 
 Base = Mapping[NodeId, BaseNode]
@@ -92,9 +93,10 @@ class _Merge:
         self._label = label
         self._target: dict[NodeId, Place] = {}
         self._renamed: dict[NodeId, NodeId] = {}  # local ids whose node has another id in the target
+        self._adopted: set[NodeId] = set()  # ids of the space that nodes of the local tree got by being united
         self._conflicts: set[NodeId] = set()
         self._moved_above: dict[NodeId, bool] = {}
-        self._names: dict[NodeId, set[str]] | None = None
+        self._names: dict[NodeId, ConflictNames] | None = None
         self._homes = remote_homes(base, remote)
         self._grounded: set[NodeId] = set()
 
@@ -197,11 +199,12 @@ class _Merge:
     def _settle_parents(self) -> None:
         while True:
             self._keep_parents()
-            cycle = self._cycle()
-            if not cycle:
+            cycles = self._cycles()
+            if not cycles:
                 return
-            if not self._follow_space(cycle):
-                self._ground(cycle)
+            for cycle in cycles:
+                if not self._follow_space(cycle):
+                    self._ground(cycle)
 
     def _follow_space(self, cycle: list[NodeId]) -> bool:
         """Put nodes at their places in the space; return True if that changed anything."""
@@ -243,43 +246,37 @@ class _Merge:
                 continue
             pending.append(parent)
 
-    def _cycle(self) -> list[NodeId]:
-        """Return the nodes of one cycle; empty if there is none."""
-        sound = {ROOT}
+    def _cycles(self) -> list[list[NodeId]]:
+        """Return the nodes of each cycle. A node has one parent, so no node is in two cycles."""
+        looked_at = {ROOT}
+        cycles = []
         for start in self._target:
             trail: dict[NodeId, None] = {}
             node = start
-            while node not in sound and node not in trail:
+            while node not in looked_at and node not in trail:
                 trail[node] = None
                 node = self._target[node][0]
-            if node not in sound:
+            if node in trail:
                 members = list(trail)
-                return members[members.index(node) :]
-            sound.update(trail)
-        return []
+                cycles.append(members[members.index(node) :])
+            looked_at.update(trail)
+        return cycles
 
     # ---- no name twice ----
 
     def _settle_names(self) -> None:
-        while clashes := self._clashes():
+        """Give each place to one node. The time is that of sorting the places that several nodes have."""
+        holders = _Holders(self._target)
+        while clashes := holders.clashes():
             for place, nodes in clashes:
                 if any(self._target.get(node) != place for node in nodes):
                     # The directories of these nodes have been united; the next iteration uses the new place.
                     continue
                 winner, *losers = sorted(nodes, key=lambda node: self._claim(node, place))
                 for loser in losers:
-                    if not self._unite(loser, winner):
-                        self._target[loser] = (place[0], self._free_name(place))
+                    if not self._unite(loser, winner, holders):
+                        holders.move(loser, (place[0], self._free_name(place)))
                         self._conflicts.add(loser)
-
-    def _clashes(self) -> list[tuple[Place, list[NodeId]]]:
-        holders: dict[Place, NodeId] = {}
-        clashes: dict[Place, list[NodeId]] = {}
-        for node, place in self._target.items():
-            holder = holders.setdefault(place, node)
-            if holder != node:
-                clashes.setdefault(place, [holder]).append(node)
-        return sorted(clashes.items())
 
     def _claim(self, node: NodeId, place: Place) -> tuple[bool, bool, bool, NodeId]:
         """Return the sort key of a claim to a name. The node with the least key keeps the name: first the one that has
@@ -293,40 +290,36 @@ class _Merge:
             node,
         )
 
-    def _unite(self, loser: NodeId, winner: NodeId) -> bool:
+    def _unite(self, loser: NodeId, winner: NodeId, holders: _Holders) -> bool:
         """Unite two nodes of one name if they are equivalent. The loser must not be in the space."""
         mine, theirs = self._local.get(original_id(loser)), self._remote.get(winner)
         if loser in self._remote or mine is None or theirs is None or mine.kind is not theirs.kind:
             return False
-        winner_is_here = winner in self._local or winner in self._renamed.values()
+        winner_is_here = winner in self._local or winner in self._adopted
         if mine.kind is NodeKind.DIRECTORY:
-            for node, (parent, name) in self._target.items():
-                if parent == loser:
-                    self._target[node] = (winner, name)
+            for node in holders.below(loser):
+                holders.move(node, (winner, self._target[node][1]))
         elif winner_is_here or mine.digest is None or mine.digest != theirs.digest:
             return False
-        del self._target[loser]
+        holders.remove(loser)
         if winner_is_here:
             self._renamed.pop(mine.id, None)
         else:
             self._renamed[mine.id] = winner
+            self._adopted.add(winner)
         return True
 
     def _free_name(self, place: Place) -> str:
         parent, name = place
         if self._names is None:
-            self._names = {}
+            self._names = defaultdict(lambda: ConflictNames(self._label))
             for directory, taken in self._target.values():
-                self._names.setdefault(directory, set()).add(taken)
+                self._names[directory].take(taken)
             for here in self._local.values():
-                directory = self._renamed.get(here.parent, here.parent)
-                self._names.setdefault(directory, set()).add(here.name)
+                self._names[self._renamed.get(here.parent, here.parent)].take(here.name)
             for there in self._remote.values():
-                self._names.setdefault(there.parent, set()).add(there.name)
-        taken_names = self._names.setdefault(parent, set())
-        free = conflict_name(name, self._label, taken_names)
-        taken_names.add(free)
-        return free
+                self._names[there.parent].take(there.name)
+        return self._names[parent].name(name)
 
     def _add_copies(self, nodes: list[NodeId]) -> None:
         for node in nodes:
@@ -345,3 +338,49 @@ class _Merge:
             changed = label != node or parent != here.parent
             relabelled[label] = dataclasses.replace(here, id=label, parent=parent) if changed else here
         return relabelled
+
+
+class _Holders:
+    """The nodes of the target by place, which the names are settled with. Each step costs what it changes."""
+
+    def __init__(self, target: dict[NodeId, Place]) -> None:
+        """`target` is changed along with the index."""
+        self._target = target
+        self._at: dict[Place, dict[NodeId, None]] = {}
+        self._below: dict[NodeId, dict[NodeId, None]] = {}
+        self._shared: set[Place] = set()
+        """Places that several nodes have had since the last look."""
+        for node, place in target.items():
+            self._enter(node, place)
+
+    def clashes(self) -> list[tuple[Place, list[NodeId]]]:
+        """Return the places that several nodes have, in order, with these nodes."""
+        self._shared = {place for place in self._shared if len(self._at.get(place, ())) > 1}
+        return [(place, list(self._at[place])) for place in sorted(self._shared)]
+
+    def below(self, directory: NodeId) -> list[NodeId]:
+        """Return the nodes that have this directory for their parent."""
+        return list(self._below.get(directory, ()))
+
+    def move(self, node: NodeId, place: Place) -> None:
+        """Put a node of the target at another place."""
+        self._leave(node)
+        self._target[node] = place
+        self._enter(node, place)
+
+    def remove(self, node: NodeId) -> None:
+        """Take a node out of the target."""
+        self._leave(node)
+        del self._target[node]
+
+    def _enter(self, node: NodeId, place: Place) -> None:
+        holders = self._at.setdefault(place, {})
+        holders[node] = None
+        if len(holders) > 1:
+            self._shared.add(place)
+        self._below.setdefault(place[0], {})[node] = None
+
+    def _leave(self, node: NodeId) -> None:
+        place = self._target[node]
+        del self._at[place][node]
+        del self._below[place[0]][node]

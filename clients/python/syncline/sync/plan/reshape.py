@@ -55,20 +55,24 @@ class _Reshaping:
         self._queue: deque[NodeId] = deque()
         self._for_parent: dict[NodeId, list[NodeId]] = {}
         self._for_name: dict[Place, NodeId] = {}
-        self._for_way_out: list[NodeId] = []
+        self._for_way_out: dict[NodeId, dict[NodeId, None]] = {}
+        """Directories that cannot go below themselves, by each node that is in between for now."""
 
     def run(self, pending: list[NodeId]) -> list[ShapeOperation | Write]:
         depths = _depths(pending, self._target)
-        waiting = dict.fromkeys(sorted(pending, key=lambda node: (depths[node], *self._target[node], node)))
-        self._queue.extend(waiting)
+        order = deque(sorted(pending, key=lambda node: (depths[node], *self._target[node], node)))
+        waiting = set(order)
+        self._queue.extend(order)
         while True:
             while self._queue:
                 node = self._queue.popleft()
                 if node in waiting and self._attempt(node):
-                    del waiting[node]
-            if not waiting:
+                    waiting.remove(node)
+            while order and order[0] not in waiting:
+                order.popleft()
+            if not order:
                 break
-            self._move_aside(next(node for node in waiting if self._only_name_missing(node)))
+            self._move_aside(next(node for node in order if node in waiting and self._only_name_missing(node)))
         self._delete_the_rest()
         return self._operations
 
@@ -79,8 +83,9 @@ class _Reshaping:
         if parent != ROOT and parent not in self._place:
             self._for_parent.setdefault(parent, []).append(node)
             return False
-        if self._is_below(parent, node):
-            self._for_way_out.append(node)
+        if between := self._way_up(parent, node):
+            for inner in between:
+                self._for_way_out.setdefault(inner, {})[node] = None
             return False
         holder = self._holder.get(_claimed(place))
         if holder is not None and holder != node:
@@ -102,7 +107,7 @@ class _Reshaping:
 
     def _only_name_missing(self, node: NodeId) -> bool:
         parent = self._target[node][0]
-        return (parent == ROOT or parent in self._place) and not self._is_below(parent, node)
+        return (parent == ROOT or parent in self._place) and not self._way_up(parent, node)
 
     def _move_aside(self, node: NodeId) -> None:
         """Free the name that this node waits for, by moving its holder aside."""
@@ -115,8 +120,7 @@ class _Reshaping:
         before = self._place.get(node)
         if before is not None:
             self._vacate(node, before)
-            self._queue.extend(self._for_way_out)
-            self._for_way_out.clear()
+            self._queue.extend(self._for_way_out.pop(node, ()))
         self._place[node] = place
         self._holder[_claimed(place)] = node
         self._children.setdefault(place[0], set()).add(node)
@@ -127,14 +131,17 @@ class _Reshaping:
         if waiter := self._for_name.pop(_claimed(place), None):
             self._queue.append(waiter)
 
-    def _is_below(self, inner: NodeId, outer: NodeId) -> bool:
+    def _way_up(self, inner: NodeId, outer: NodeId) -> list[NodeId]:
+        """Return `inner` and the directories above it that are below `outer`; empty if `inner` is not below `outer`."""
+        way: list[NodeId] = []
         if not self._children.get(outer):
-            return inner == outer
+            return way
         while inner != ROOT:
             if inner == outer:
-                return True
+                return way
+            way.append(inner)
             inner = self._place[inner][0]
-        return False
+        return []
 
     def _doomed(self, top: NodeId) -> list[NodeId] | None:
         """Return the nodes below `top`, nearest first, if neither `top` nor any of them is in the target; otherwise
