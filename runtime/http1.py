@@ -16,7 +16,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from runtime.connections import ConnectionPool
-from runtime.pool import Share, TooMuchAtOnce
+from runtime.pool import Pool, Share, TooMuchAtOnce
 from runtime.reading import MAX_PIECE_BYTES, ReadInTurns, Unread
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -34,6 +34,10 @@ MAX_PIPELINED: Final = 16
 """Maximum number of pipelined requests of one connection that wait for earlier answers."""
 _LINES_BYTES: Final = MAX_ADDRESS_BYTES + MAX_HEAD_BYTES + 4 * MAX_HEADERS + 64
 """Maximum size of a header section on the wire, in bytes, including the separators."""
+SMALL_HEAD_BYTES: Final = 4 * 1024
+"""Maximum size of a head, in bytes, that takes nothing of the memory for large heads."""
+LARGE_HEADS_BYTES: Final = 32 * 1024 * 1024
+"""Memory for heads of more than SMALL_HEAD_BYTES, of all connections, in bytes. Each takes what the largest has."""
 _FED_AT_ONCE: Final = 4 * 1024
 """Number of bytes that are parsed in one step while each byte may cause a callback of the parser. When a header section
 begins within such a step, the bytes of the step do not count towards its size, since they may belong to the request
@@ -57,6 +61,7 @@ class Reception(ABC):
         """
         self.pool = pool
         self.unread = Unread(unread_bytes)
+        self.large_heads = Pool("large_heads", LARGE_HEADS_BYTES)
         self.head_seconds = head_seconds
 
     @abstractmethod
@@ -95,12 +100,16 @@ class Connection(HttpToolsProtocol):
         self._calls = 0
         """Total number of callbacks of the parser."""
         self._fed = self._address_bytes = self._head_bytes = self._headers = 0
-        self._refusal: tuple[HTTPStatus, str] | None = None
+        self._refusal: tuple[HTTPStatus, str, TooMuchAtOnce | None] | None = None
         self._is_refused = self._is_admitted = False
         self.share = Share.alone("")
         self._turn: asyncio.Future[None] | None = None
         self._working: RequestResponseCycle | None = None
         """The request that is in progress, or was the last one."""
+        self._is_large = False
+        """True if memory was taken for the head, or the headers after a body, that are being parsed."""
+        self._with_large_heads: set[RequestResponseCycle] = set()
+        """The requests for whose heads memory was taken."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -123,6 +132,9 @@ class Connection(HttpToolsProtocol):
         if self._is_admitted:
             self._is_admitted = False
             self._reception.pool.leave(self.share)
+        self._give_back(len(self._with_large_heads) + self._is_large)
+        self._with_large_heads.clear()
+        self._is_large = False
         super().connection_lost(exc)
         # uvicorn would keep the keep-alive timer of a connection that was reset, and the timer keeps everything that it
         # refers to.
@@ -165,7 +177,10 @@ class Connection(HttpToolsProtocol):
             # the parser makes no callback for an unterminated header, so its bytes are counted here
             self._fed += len(data)
             if self._fed > _LINES_BYTES:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {MAX_HEAD_BYTES} bytes")
+                detail = f"a head has at most {MAX_HEAD_BYTES} bytes"
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, None)
+            elif (error := self._take_for_head(self._fed)) is not None:
+                self._refuse(self._reception.too_many, str(error), error)
         return self._calls - calls
 
     def _feed(self, data: memoryview) -> None:
@@ -177,7 +192,7 @@ class Connection(HttpToolsProtocol):
                 (parsed,) = error.args
                 data = data[parsed:]
             except httptools.HttpParserError:
-                self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "this is no HTTP request")))
+                self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "this is no HTTP request", None)))
             else:
                 return
 
@@ -205,6 +220,7 @@ class Connection(HttpToolsProtocol):
         self._address_bytes += len(url)
         if self._address_bytes > MAX_ADDRESS_BYTES:
             self._stop_at(HTTPStatus.BAD_REQUEST, f"an address has at most {MAX_ADDRESS_BYTES} bytes")
+        self._check_memory()
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -216,6 +232,7 @@ class Connection(HttpToolsProtocol):
             detail = f"a request has at most {MAX_HEADERS} headers, of {MAX_HEAD_BYTES} bytes together"
             self._stop_at(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
         if self._in_head:
+            self._check_memory()
             super().on_header(name, value)
             self._is_chunked |= self.headers[-1][0] == b"transfer-encoding"
 
@@ -235,11 +252,16 @@ class Connection(HttpToolsProtocol):
             detail = "a request that asks for another protocol has no body; leave `upgrade` out"
             self._stop_at(HTTPStatus.BAD_REQUEST, detail)
         super().on_headers_complete()
+        if self._is_large:
+            self._with_large_heads.add(self.cycle)
+            self._is_large = False
         if len(self.pipeline) > MAX_PIPELINED:
             self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, f"at most {MAX_PIPELINED} requests wait on one connection")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Start a request when its turn comes, if its connection is still open."""
+        if self._working is not None:
+            self._forget_head(self._working)
         self._working = cycle
         start = super()._start_asgi_task
         self._turn = self._reception.turn(cycle.scope)  # type: ignore[arg-type]  # of uvicorn
@@ -267,6 +289,9 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Callback of the parser for the last byte of a request."""
         self._may_have_trailer = False
+        if self._is_large:  # by the headers that follow a chunked body, which nobody keeps
+            self._is_large = False
+            self._give_back(1)
         super().on_message_complete()
         self.cycle.more_body = False  # uvicorn does not reset this for a request that was answered before
 
@@ -278,12 +303,39 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.resume_reading()  # a waiting request paused it, even if something else has resumed it since
 
-    def _stop_at(self, status: HTTPStatus, detail: str) -> None:
+    def _check_memory(self) -> None:
+        """Refuse a large head from within a callback of the parser if there is no memory for it."""
+        if (error := self._take_for_head(self._address_bytes + self._head_bytes)) is not None:
+            self._stop_at(self._reception.too_many, str(error), error)
+
+    def _take_for_head(self, size: int) -> TooMuchAtOnce | None:
+        """Take memory once the head that is being parsed, of which `size` bytes have come, is large. Return the error
+        to refuse the request with if there is none.
+        """
+        heads = self._reception.large_heads
+        if size <= SMALL_HEAD_BYTES or self._is_large:
+            return None
+        if not heads.try_take(_LINES_BYTES, self.share):
+            return heads.refused("too many requests with large heads; try again in a few seconds")
+        self._is_large = True
+        return None
+
+    def _forget_head(self, cycle: RequestResponseCycle) -> None:
+        """Return the memory for the head of a request that nothing refers to any more."""
+        if cycle in self._with_large_heads:
+            self._with_large_heads.remove(cycle)
+            self._give_back(1)
+
+    def _give_back(self, heads: int) -> None:
+        if heads:
+            self._reception.large_heads.give(heads * _LINES_BYTES, self.share)
+
+    def _stop_at(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None = None) -> None:
         """Refuse the request from within a callback of the parser, and stop the parser."""
-        self._refusal = status, detail
+        self._refusal = status, detail, error
         raise ValueError(detail)
 
-    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+    def _refuse(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:
         """Send the last answer of this connection."""
         self._stop()
         self._unset_keepalive_if_required()
@@ -294,7 +346,7 @@ class Connection(HttpToolsProtocol):
             self._working.disconnected = True  # The request before is aborted, and writes nothing after this answer.
             self._working.message_event.set()
         self._is_refused = True
-        self._answer(status, detail, None)
+        self._answer(status, detail, error)
         self.transport.close()
 
     def _answer(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:

@@ -14,7 +14,7 @@ import uvloop
 from typing_extensions import override
 
 from runtime.connections import ConnectionPool
-from runtime.http1 import MAX_HEAD_BYTES, Reception, Scope
+from runtime.http1 import _LINES_BYTES, LARGE_HEADS_BYTES, MAX_HEAD_BYTES, SMALL_HEAD_BYTES, Reception, Scope
 from runtime.pool import TooMuchAtOnce
 from runtime.reading import COST_OF_CALL, MAX_LINGERING_BYTES, MAX_PIECE_BYTES, MAX_TURN_COST, SMALL_PIECE_BYTES
 from runtime.turns import granted
@@ -152,6 +152,54 @@ async def test_what_waits_for_the_answer_before_it_is_not_read_ahead() -> None:
         assert reception.unread.memory.taken() <= MAX_PIECE_BYTES
         app.takes.set()
         await until(lambda: app.begun == 40)
+
+
+def _with_head(size: int, path: str = "/x") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: x\r\nx: {'y' * size}\r\n\r\n".encode()
+
+
+async def test_large_heads_take_memory_that_networks_share() -> None:
+    app, reception = Taking(), plain()
+    heads = reception.large_heads
+    most = LARGE_HEADS_BYTES // 2 // _LINES_BYTES
+    async with serving(app, reception) as port, AsyncExitStack() as opened:
+        many = [await connect(opened, port, _MALLORY) for _ in range(most + 100)]
+        for _, writer in many[::2]:
+            writer.write(_with_head(MAX_HEAD_BYTES // 2))
+        for _, writer in many[1::2]:
+            writer.write(_with_head(MAX_HEAD_BYTES // 2)[:-4])  # a header that does not end is as large
+        answers = [asyncio.create_task(reader.readline()) for reader, _ in many]
+        await until(lambda: sum(answer.done() for answer in answers) >= 100)
+        refused = [answer.result() for answer in answers if answer.done()]
+        assert {line.split()[1] for line in refused} == {b"429"}
+        assert len(refused) == 100, "one network leaves half"
+        for answer in answers:
+            answer.cancel()
+        assert 0 < heads.taken() <= LARGE_HEADS_BYTES // 2
+        app.takes.set()
+        for source, size in ((_ANN, SMALL_HEAD_BYTES // 2), (_ANN, MAX_HEAD_BYTES // 2), (_MALLORY, 2_000)):
+            reader, writer = await connect(opened, port, source)
+            writer.write(_with_head(size))
+            async with asyncio.timeout(SECONDS):
+                assert b"200" in await reader.readline(), (source, size)
+    assert heads.taken() == 0
+
+
+async def test_the_memory_of_a_large_head_is_given_back_with_the_next_request() -> None:
+    app, reception = Taking(), plain()
+    app.takes.set()
+    async with serving(app, reception) as port, AsyncExitStack() as opened:
+        reader, writer = await connect(opened, port, _ANN)
+        for size in (MAX_HEAD_BYTES // 2, MAX_HEAD_BYTES // 2, 10):
+            writer.write(_with_head(size))
+            async with asyncio.timeout(SECONDS):
+                await reader.readuntil(b"\r\n\r\n")
+            assert bool(reception.large_heads.taken()) == (size > SMALL_HEAD_BYTES)
+        writer.write(_CHUNKED + _CHUNK + b"0\r\nx: " + b"y" * (MAX_HEAD_BYTES // 2) + b"\r\n\r\n")
+        await until(lambda: app.begun == 4)
+        async with asyncio.timeout(SECONDS):
+            await reader.readuntil(b"\r\n\r\n")
+        await until(lambda: reception.large_heads.taken() == 0)
 
 
 async def after_refusal(port: int, opened: AsyncExitStack, size: int, *, source: str = _MALLORY) -> bytes:
