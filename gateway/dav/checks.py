@@ -21,6 +21,11 @@ _MOST_SUMS: Final = 8
 """Maximum number of checksums of one upload; the gateway computes each of them over the whole file."""
 _MAX_DEPTH: Final = 64
 _MAX_ELEMENTS: Final = 5_000
+"""Maximum number of elements and attributes."""
+_MAX_NAMESPACE_CHARACTERS: Final = 1_024
+"""Maximum length of the name of a namespace. The parser puts it before the name of each element and attribute, so that
+a kilobyte of names could become a gigabyte.
+"""
 
 _CODED: Final = r"<[!-;=?-~]{1,2000}>"
 _CONDITION: Final = rf'(?:Not[ \t]*)?(?:{_CODED}|\[(?:W/)?"[!#-~\x80-\xff]*"\])'
@@ -90,17 +95,26 @@ def readable_if(value: str) -> str:
 
 
 def check_xml(body: bytes) -> None:
-    """Raise DavRefused for XML that is malformed, too deep, has too many elements, or defines entities."""
-    parser = expat.ParserCreate()
+    """Raise DavRefused for XML that is malformed, too deep, has too many elements and attributes, has very long names
+    of namespaces, or defines entities.
+    """
+    parser = expat.ParserCreate()  # Namespaces stay unresolved: to resolve them multiplies their names.
     depth = elements = 0
 
-    def start(*_: object) -> None:
+    def start(_: str, attributes: dict[str, str]) -> None:
         nonlocal depth, elements
-        depth, elements = depth + 1, elements + 1
+        depth, elements = depth + 1, elements + 1 + len(attributes)
         if depth > _MAX_DEPTH or elements > _MAX_ELEMENTS:
             raise DavRefused(
                 HTTPStatus.BAD_REQUEST, "the XML has too many elements; ask for less at once", reason="INVALID_ARGUMENT"
             )
+        for name, value in attributes.items():
+            if len(value) > _MAX_NAMESPACE_CHARACTERS and name.partition(":")[0] == "xmlns":
+                raise DavRefused(
+                    HTTPStatus.BAD_REQUEST,
+                    f"the name of a namespace has at most {_MAX_NAMESPACE_CHARACTERS} characters",
+                    reason="INVALID_ARGUMENT",
+                )
 
     def end(_: object) -> None:
         nonlocal depth

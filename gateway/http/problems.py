@@ -29,6 +29,8 @@ from syncline.rpc.errors import http_status
 MEDIA_TYPE: Final = "application/problem+json"
 
 _MOST_DETAILS: Final = 20
+_MOST_CHARACTERS: Final = 200
+"""Characters of the name of a wrong field, and of what is wrong with it, that are told: the name may be sent."""
 
 _REASONS: Final = {
     HTTPStatus.BAD_REQUEST: InvalidArgument.reason,
@@ -102,7 +104,10 @@ async def on_invalid(_request: Request, error: Exception) -> Response:
     secret.
     """
     assert isinstance(error, RequestValidationError)
-    details = {".".join(str(part) for part in one["loc"]): str(one["msg"]) for one in error.errors()[:_MOST_DETAILS]}
+    details = {
+        ".".join(str(part) for part in one["loc"])[:_MOST_CHARACTERS]: str(one["msg"])[:_MOST_CHARACTERS]
+        for one in error.errors()[:_MOST_DETAILS]
+    }
     detail = "; ".join(f"{where}: {what}" for where, what in details.items())
     return problem(status=HTTPStatus.BAD_REQUEST, reason=InvalidArgument.reason, detail=detail, details=details)
 

@@ -1,5 +1,7 @@
 """Headers and XML are bounded before their parser gets them."""
 
+import tracemalloc
+
 import pytest
 
 from gateway.dav.checks import MAX_HEADER_BYTES, check_headers, check_xml, readable_if
@@ -36,3 +38,23 @@ def test_xml_in_an_encoding_that_is_not_read_is_refused(encoding):
     with pytest.raises(DavRefused) as refused:
         check_xml(f'<?xml version="1.0" encoding="{encoding}"?><a/>'.encode())
     assert refused.value.value == 400
+
+
+def test_names_of_namespaces_do_not_multiply() -> None:
+    """The parser puts the name of its namespace before that of each element and attribute."""
+    check_xml(f'<a xmlns="{"n" * 1024}"/>'.encode())
+    long = f'xmlns:n="{"n" * 200_000}"'
+    elements = "".join(f"<n:e{number}/>" for number in range(4_000))
+    attributes = " ".join(f'n:a{number}=""' for number in range(4_000))
+    tracemalloc.start()
+    try:
+        for hostile in (f"<a {long}>{elements}</a>", f"<a {long} {attributes}/>", f"<n:a {long}/>"):
+            with pytest.raises(DavRefused, match="namespace"):
+                check_xml(hostile.encode())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+    plain = " ".join(f'a{number}=""' for number in range(5_000))
+    with pytest.raises(DavRefused, match="too many"):
+        check_xml(f"<a {plain}/>".encode())
