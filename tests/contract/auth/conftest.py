@@ -1,4 +1,4 @@
-"""The embedded AWS and moto, each with our resources, once for all of auth's contract tests."""
+"""The embedded AWS that many tests share and moto, each with our resources."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -10,7 +10,7 @@ from services.auth.adapters.dynamodb import DynamoIdentityStore, _alias_key
 from services.auth.aliases import fold_alias
 from stack.deploy import Resources
 from stack.emulator import Aws, AwsCredentials
-from stack.running import embedded_aws
+from stack.running import EmbeddedAws
 from tests.support.auth import InMemoryIdentityStore
 from tests.support.moto import copy_table, moto_server
 
@@ -27,9 +27,8 @@ class Backend:
 
 
 @pytest.fixture(scope="session")
-def ministack():
-    with embedded_aws() as aws:
-        yield Backend(aws, aws.resources, asyncio.run(aws.assume(aws.resources.auth_role_arn)))
+def ministack(aws: EmbeddedAws) -> Backend:
+    return Backend(aws, aws.resources, asyncio.run(aws.assume(aws.resources.auth_role_arn)))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The embedded AWS and moto, each with the gateway's table, once for all of its contract tests."""
+"""The embedded AWS that many tests share and moto, each with the gateway's table."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -8,7 +8,7 @@ import pytest
 
 from gateway.records.dynamodb import DynamoRecords
 from stack.emulator import Aws, AwsCredentials
-from stack.running import embedded_aws
+from stack.running import EmbeddedAws
 from tests.support.moto import copy_table, moto_server
 from tests.support.records import InMemoryRecords
 
@@ -25,10 +25,9 @@ class Backend:
 
 
 @pytest.fixture(scope="session")
-def ministack():
-    with embedded_aws() as aws:
-        role = asyncio.run(aws.assume(aws.resources.gateway_role_arn))
-        yield Backend(aws, aws.resources.gateway_table_name, role)
+def ministack(aws: EmbeddedAws) -> Backend:
+    role = asyncio.run(aws.assume(aws.resources.gateway_role_arn))
+    return Backend(aws, aws.resources.gateway_table_name, role)
 
 
 @pytest.fixture(scope="session")
