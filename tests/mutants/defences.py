@@ -913,6 +913,13 @@ MUTANTS = (
         "services/metadata/adapters/s3.py",
         "return None if is_plain else Barrier.HEADERS",
         "return None",
+        ("tests/contract/metadata/test_object_storage.py::test_an_object_with_headers_that_are_not_ours_is_told",),
+    ),
+    Mutant(
+        "an object with headers that are no text stays for ever",
+        "services/metadata/adapters/s3.py",
+        "if _is_undecodable(error.__cause__) else None",
+        "if False else None",
         (
             "tests/contract/metadata/test_object_storage.py::test_an_object_with_headers_that_are_not_ours_is_told",
             "tests/e2e/test_hostile_headers.py::test_everybody_reads_what_was_put_with_hostile_headers",
