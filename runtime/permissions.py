@@ -89,6 +89,7 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         ListVersions=PEOPLE,
         GetVersion=PEOPLE,
         SearchNodes=PEOPLE,
+        MeasureTree=READERS,
         ListActivity=PEOPLE,
         GetAnswer=PEOPLE,
         ListTrash=PEOPLE,
@@ -126,7 +127,7 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         {
             Work.READ: "GetSpace GetNode GetVersion GetAnswer FindMissingObjects",
             Work.LIST: "ListNodes ListChanges ListVersions ListActivity ListTrash",
-            Work.SEARCH: "SearchNodes",
+            Work.SEARCH: "SearchNodes MeasureTree",
             Work.COMMIT: "CommitChanges RestoreVersion RestoreNode",
             Work.SEAL: "SealObjects",
             Work.STREAM: "CheckVersions",

@@ -208,9 +208,10 @@ async def linked_archive(
 
     An interrupted download may be started once more.
     """
-    tops, name = await below(services, visitor.caller, visitor.space, node_id_of(node))
+    top = node_id_of(node)
+    tops, name = await below(services, visitor.caller, visitor.space, top)
     begin = _begin(request, services, visitor, f"archive/{node}", size=None)
-    return await answer(request, visitor.space, tops, services, visitor.caller, name=name, begin=begin)
+    return await answer(request, visitor.space, tops, services, visitor.caller, measured=[top], name=name, begin=begin)
 
 
 def _begin(request: Request, services: Services, visitor: Visitor, what: str, *, size: int | None) -> Begin:

@@ -10,9 +10,7 @@ from starlette.responses import Response
 from gateway.api import models
 from gateway.api.identifiers import node_text
 from gateway.content.description import content_type
-from gateway.services.calls import known_node
-from runtime.claims import read_claims
-from runtime.turns import slices
+from gateway.services.calls import in_turns, known_node
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.tree import Node, NodeKind
@@ -57,7 +55,7 @@ def with_etag(response: Response, found: Node) -> models.Node:
 
 async def each(items: Sequence[Item], shape: Callable[[Item], Shape], *, token: str) -> list[Shape]:
     """Convert the items of a long answer, in order, in slices of work that are charged to the owner of `token`."""
-    return [shape(one) async for some in slices(items, read_claims(token).subject) for one in some]
+    return [shape(one) async for some in in_turns(items, token) for one in some]
 
 
 async def nodes_page(answer: metadata_pb2.ListNodesResponse, *, token: str) -> models.Nodes:

@@ -12,15 +12,16 @@ from gateway.api.commits import commit_one
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, NodeText, Space, node_id_of
 from gateway.api.nodes import children_page, look_at_node, read_node
-from gateway.content.archive import Archives, distinct, walk
+from gateway.content.archive import Archives, ArchiveSize, distinct, walk
 from gateway.content.description import attachment
 from gateway.content.download import Begin, Streamed, first_of
 from gateway.identity.caller import Behind, Caller, Signed
 from gateway.identity.rights import right_check
 from gateway.identity.shares import share_of
-from gateway.services.calls import Services
+from gateway.services.calls import Services, ask
 from gateway.services.changes import derived, refused
 from gateway.services.trees import children_of, copy_below
+from syncline.metadata.v1 import metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId
 from syncline.model.tree import CreateNode, DeleteNode, NodeKind
 from syncline.model.tree import Node as CoreNode
@@ -38,9 +39,12 @@ ZIP: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get("/spaces/{space}/nodes/{node}/archive", response_class=Response, responses=ZIP)
 async def node_archive(request: Request, space: Space, node: Node, caller: Signed, services: Behind) -> Response:
-    """Download a directory with everything in it, as a ZIP file; `root` is the whole space."""
-    tops, name = await below(services, caller, space, node_id_of(node))
-    return await answer(request, space, tops, services, caller, name=name)
+    """Download a directory with everything in it, as a ZIP file; `root` is the whole space. A directory of more paths
+    than one ZIP file can list is refused before anything is sent.
+    """
+    top = node_id_of(node)
+    tops, name = await below(services, caller, space, top)
+    return await answer(request, space, tops, services, caller, measured=[top], name=name)
 
 
 @router.get("/spaces/{space}/archive", response_class=Response, responses=ZIP)
@@ -62,7 +66,8 @@ async def archive(
     number.
     """
     found = [(await read_node(services, caller, space, node_id_of(one)))[0] for one in dict.fromkeys(node)]
-    return await answer(request, space, _these(distinct(found)), services, caller, name="files")
+    measured = [one.id for one in found]
+    return await answer(request, space, _these(distinct(found)), services, caller, measured=measured, name="files")
 
 
 @router.post("/spaces/{space}/nodes/{node}/copy", status_code=201)
@@ -106,13 +111,24 @@ async def answer(
     services: Services,
     caller: Caller,
     *,
+    measured: Sequence[NodeId],
     name: str,
     begin: Begin | None = None,
 ) -> Response:
-    """Return an archive of these nodes as a response; `begin` is as in `download`."""
+    """Return an archive of the nodes `tops` as a response. `measured` are their ids, or that of the top of the space;
+    `begin` is as in `download`.
+    """
+
+    async def measure(most: ArchiveSize) -> ArchiveSize:
+        asked = metadata_pb2.MeasureTreeRequest(
+            space_id=space, nodes=measured, max_paths=most.paths, max_path_bytes=most.path_bytes
+        )
+        size = await ask(services.metadata.MeasureTree, asked, token=caller.token)
+        return ArchiveSize(size.paths, size.path_bytes)
+
     archives: Archives = request.app.state.archives
     entries = walk(tops, lambda directory: children_of(services, caller.fresh, space, directory.id))
-    chunks = archives.stream(SpaceId(space), entries, share=share_of(request, caller.token))
+    chunks = archives.stream(SpaceId(space), entries, measure=measure, share=share_of(request, caller.token))
     check_right = right_check(services, caller.fresh, space)
     first = await first_of(chunks, check_right)
     try:

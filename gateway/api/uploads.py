@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -12,7 +13,7 @@ from gateway.api.idempotency import Named
 from gateway.api.identifiers import Space, digest_of_hex, node_id_of
 from gateway.identity.caller import Behind, Signed
 from gateway.ports import UploadAddresses, WriteCredentials
-from gateway.services.calls import ask
+from gateway.services.calls import ask, in_turns
 from gateway.services.changes import commit_mutations
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -95,7 +96,8 @@ async def commit_changes(
 
     Each change has its own verdict; a refused change does not affect the others.
     """
-    mutations = list(_mutations(SpaceId(space), body.changes, name.id))
+    every = _mutations(SpaceId(space), body.changes, name.id)
+    mutations = [one async for some in in_turns(body.changes, caller.token) for one in islice(every, len(some))]
     answer = await commit_mutations(services, caller.token, space=space, request=name.id, mutations=mutations)
     return models.Results(
         seq=answer.seq,

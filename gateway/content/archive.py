@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import stat
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -25,8 +25,9 @@ from gateway.content.assemble import Contents
 from gateway.waiting import LoopStopped, outcome
 from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB, MIB
+from syncline.model.errors import Kind, SynclineError
 from syncline.model.identifiers import SpaceId
-from syncline.model.names import with_mark
+from syncline.model.names import ARCHIVED_BACKSLASH, with_mark
 from syncline.model.tree import Content, Node, NodeKind
 
 T = TypeVar("T")
@@ -42,15 +43,40 @@ group is twice as large, so that the first bytes are sent soon. Files of one dir
 _EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
 """The latest time that the extended timestamp, with 32-bit seconds, can represent."""
-_BACKSLASH: Final = "%5C"
 DIRECTORY_BYTES: Final = 256 * MIB
 """Memory in bytes for the final lists of all archives in progress."""
 _DIRECTORY_STEP_BYTES: Final = MIB
 _ENTRY_BYTES: Final = 256
-"""Memory in bytes of a list entry besides its path, which may be stored twice."""
+"""Memory in bytes of a list entry besides its path."""
+_PATH_COPIES: Final = 2
+"""Number of times that the path of a list entry may be stored."""
 
 Children = Callable[[Node], AsyncIterator[Node]]
 """Function that yields the live children of a directory."""
+
+
+class ArchiveTooLarge(SynclineError):
+    """There are too many paths for one ZIP file. Ask for smaller directories one by one, or sync the space."""
+
+    reason = "ARCHIVE_TOO_LARGE"
+    kind = Kind.INVALID
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSize:
+    """The number of entries of an archive, and the bytes of all their paths together."""
+
+    paths: int
+    path_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the list of the entries takes, in bytes."""
+        return _ENTRY_BYTES * self.paths + _PATH_COPIES * self.path_bytes
+
+
+Measure = Callable[[ArchiveSize], Awaitable[ArchiveSize]]
+"""Gives the size of what is to be archived; what is beyond the given size in either respect may be larger still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +130,20 @@ class _Names:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """The number that was given last, by the name that many names may become."""
 
     def free(self, name: str) -> str:
         """Return a free name. Backslashes are replaced: Windows treats them as separators, so that a name could lead
         out of the target directory.
         """
-        safe = name.replace("\\", _BACKSLASH)
-        if _BACKSLASH not in safe:
+        safe = name.replace("\\", ARCHIVED_BACKSLASH)
+        if ARCHIVED_BACKSLASH not in safe:
             return name
-        number, unique = 1, safe
-        while unique in self._taken:
+        number = self._numbers.get(safe, 0) + 1
+        while (unique := safe if number == 1 else f"{safe} ({number})") in self._taken:
             number += 1
-            unique = f"{safe} ({number})"
+        self._numbers[safe] = number
         self._taken.add(unique)
         return unique
 
@@ -129,11 +157,19 @@ class _Directory:
         self._taken = 0
         self._used = 0
 
+    async def reserve(self, size: ArchiveSize) -> None:
+        """Take memory for so many entries. Raise TooMuchAtOnce if there is none for a while."""
+        if size.memory_bytes > _DIRECTORY_STEP_BYTES:
+            await self._pool.take(size.memory_bytes, self._share)
+            self._taken = size.memory_bytes
+
     async def paid(self, entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[ArchiveEntry, None]:
-        """Yield the entries, each after its memory was taken. Raise TooMuchAtOnce if there is none for a while."""
+        """Yield the entries, each after its memory was taken. Raise TooMuchAtOnce if there are more than there were
+        when memory was reserved, and there is no more for a while.
+        """
         async with aclosing(entries):
             async for entry in entries:
-                self._used += _ENTRY_BYTES + 2 * len(entry.path.encode())
+                self._used += _ENTRY_BYTES + _PATH_COPIES * len(entry.path.encode())
                 if self._used > self._taken:
                     await self._pool.take(_DIRECTORY_STEP_BYTES, self._share)
                     self._taken += _DIRECTORY_STEP_BYTES
@@ -169,23 +205,37 @@ class Archives:
         self._threads = threads
         self._under_way = under_way
         self._directories = Pool("archive_directories", directory_bytes)
+        self._most_bytes = directory_bytes // 2
+        """Memory that the list of entries of one archive may take, in bytes: one caller alone has half of all."""
 
     async def stream(
-        self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], *, share: Share
+        self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], *, measure: Measure, share: Share
     ) -> AsyncGenerator[bytes, None]:
         """Yield the archive; the generator has to be closed if it is not exhausted. Raise an error in the middle if a
         content cannot be read.
 
-        Raise TooMuchAtOnce before the first part.
+        Raise, before the first part, TooMuchAtOnce, and ArchiveTooLarge if there are more entries than one archive may
+        list according to `measure`.
         """
         async with self._under_way.lent(1, share):
             directory = _Directory(self._directories, share)
             try:
+                await directory.reserve(await self._measured(measure))
                 async with aclosing(self._made(space, directory.paid(entries), share)) as made:
                     async for chunk in made:
                         yield chunk
             finally:
                 directory.close()
+
+    async def _measured(self, measure: Measure) -> ArchiveSize:
+        most = ArchiveSize(self._most_bytes // _ENTRY_BYTES, self._most_bytes // _PATH_COPIES)
+        size = await measure(most)
+        if size.memory_bytes > self._most_bytes:
+            raise ArchiveTooLarge(
+                f"there are too many files and directories for one ZIP file ({size.paths:,}, or long paths): ask "
+                "for smaller directories one by one, or sync the space with `syncline sync` or over WebDAV"
+            )
+        return size
 
     async def _made(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from runtime.claims import read_claims
 from runtime.network import NETWORK_KEY
+from runtime.turns import SLICE, slices
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -200,6 +202,14 @@ def _metadata(token: str) -> Sequence[tuple[str, str]]:
     if (origin := _origin.get()) is not None:
         metadata += origin.metadata()
     return metadata
+
+
+async def in_turns(items: Sequence[T], token: str) -> AsyncIterator[Sequence[T]]:
+    """Yield what a long answer or request holds, in order: a slice at a time, for which the person or public link of an
+    access token has turns of the event loop.
+    """
+    async for some in slices(items, read_claims(token).subject if len(items) > SLICE else ""):
+        yield some
 
 
 def known_node(pb: journal_pb2.Node) -> Node:

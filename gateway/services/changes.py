@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.services.calls import Services, ask, known_node
+from gateway.services.calls import Services, ask, in_turns, known_node
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.errors import Kind, QuotaExceeded, SynclineError
 from syncline.model.identifiers import RequestId
@@ -70,13 +70,10 @@ async def commit_mutations(
     services: Services, token: str, *, space: str, request: RequestId, mutations: Sequence[Mutation]
 ) -> metadata_pb2.CommitChangesResponse:
     """Apply mutations in one request, each with its own verdict."""
-    return await ask(
-        services.metadata.CommitChanges,
-        metadata_pb2.CommitChangesRequest(
-            space_id=space, request_id=request, mutations=[mutation_to_wire(mutation) for mutation in mutations]
-        ),
-        token=token,
-    )
+    asked = metadata_pb2.CommitChangesRequest(space_id=space, request_id=request)
+    async for some in in_turns(mutations, token):
+        asked.mutations.extend(map(mutation_to_wire, some))
+    return await ask(services.metadata.CommitChanges, asked, token=token)
 
 
 def accepted(result: journal_pb2.MutationResult) -> Node:

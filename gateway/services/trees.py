@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from gateway.services.calls import Services, ask, known_node
-from gateway.services.changes import accepted, commit_mutations, derived
+from gateway.services.calls import Services, ask, in_turns, known_node
+from gateway.services.changes import commit_mutations, derived, refusal
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import NoSuchNode
 from syncline.model.identifiers import NodeId, RequestId, SpaceId, created_node_id
@@ -26,22 +26,39 @@ async def pages_of(
     """Yield the live children of a directory by name, in pages of `size`, or of metadata's default. Raise
     NoSuchNode.
     """
+    async for slices_of_page in _pages(services, token, space, directory, size=size):
+        yield [child async for some in slices_of_page for child in some]
+
+
+async def _pages(
+    services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
+) -> AsyncGenerator[AsyncIterator[list[Node]], None]:
+    """Yield the pages of a directory, each as slices of work that are charged to the caller. Raise NoSuchNode."""
     page_token = ""
     while True:
         asked = metadata_pb2.ListNodesRequest(space_id=space, parent=directory, page_size=size, page_token=page_token)
-        page = await ask(services.metadata.ListNodes, asked, token=await token())
-        yield [known_node(child) for child in page.nodes]
+        with_token = await token()
+        page = await ask(services.metadata.ListNodes, asked, token=with_token)
+        yield _in_slices(page, with_token)
         page_token = page.next_page_token
         if not page_token:
             return
 
 
+async def _in_slices(page: metadata_pb2.ListNodesResponse, token: str) -> AsyncIterator[list[Node]]:
+    async for some in in_turns(page.nodes, token):
+        yield [known_node(child) for child in some]
+
+
 async def children_of(services: Services, token: Token, space: str, directory: NodeId) -> AsyncGenerator[Node, None]:
-    """Yield the live children of a directory; none if it has been deleted in the meantime."""
+    """Yield the live children of a directory; none if it has been deleted in the meantime. The consumer works on them
+    in slices, too.
+    """
     try:
-        async for page in pages_of(services, token, space, directory):
-            for child in page:
-                yield child
+        async for page in _pages(services, token, space, directory):
+            async for some in page:
+                for child in some:
+                    yield child
     except NoSuchNode:
         return
 
@@ -60,11 +77,14 @@ async def copy_below(
 
     async def send() -> list[tuple[NodeId, NodeId]]:
         nonlocal batch, number
+        with_token = await token()
         answer = await commit_mutations(
-            services, await token(), space=space, request=batch.request, mutations=batch.mutations
+            services, with_token, space=space, request=batch.request, mutations=batch.mutations
         )
-        for result in answer.results:
-            accepted(result)
+        async for some in in_turns(answer.results, with_token):
+            for result in some:
+                if (error := refusal(result)) is not None:
+                    raise error
         number, copied = number + 1, batch.copied
         batch = _Batch(space, derived(request, number))
         return copied

@@ -31,6 +31,7 @@ from services.metadata.servicer import MetadataServicer
 from services.metadata.settings import MetadataSettings
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.search import NameSearch
+from services.metadata.tree.sizes import TreeSizes
 from syncline.metadata.v1.metadata_pb2_grpc import add_MetadataServiceServicer_to_server
 from syncline.rpc.channel import aio_channel
 
@@ -107,6 +108,7 @@ async def bootstrap(
         process=secrets.token_hex(8),
         quota_bytes=settings.quota_bytes,
         max_nodes=settings.max_nodes,
+        max_journal_bytes=settings.journal_bytes,
         now_ms=system_clock,
         coalesce_seconds=settings.coalesce_seconds,
         lease_ms=int(settings.lease_seconds * 1000),
@@ -136,6 +138,7 @@ async def bootstrap(
         journal=adapters.journal,
         measures=adapters.measures,
         search=search,
+        sizes=TreeSizes(search),
         quota_bytes=settings.quota_bytes,
         max_nodes=settings.max_nodes,
         ask_seconds=ask_seconds,

@@ -62,6 +62,10 @@ class JournalEntry:
     """The number of the space's nodes after the entry, including deleted ones; None for entries written before nodes
     were counted.
     """
+    journal_bytes: int | None = None
+    """The size of the stored forms of this entry and of those before it, in bytes, without those that are older than
+    the count; None if this entry is one of these.
+    """
 
     @property
     def position(self) -> Position:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from google.protobuf.message import Message
 from typing_extensions import override
 
 from runtime.identity import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
 from runtime.network import current_share
+from runtime.rates import BYTES_PER_CALL, charge
 from runtime.turns import slices, turn_for
 from services.metadata.access import RoleCache
 from services.metadata.journal.commit import CommitOutcome, Request, check_size
@@ -30,7 +32,8 @@ from services.metadata.restore import brought_back, way_back
 from services.metadata.tree import reads
 from services.metadata.tree.activity import list_activity
 from services.metadata.tree.links import scope, shown
-from services.metadata.tree.search import NameSearch, words_of
+from services.metadata.tree.search import NameSearch, TreeSize, words_of
+from services.metadata.tree.sizes import MeasuredTop, TreeSizes
 from services.metadata.wire import (
     activity_to_wire,
     cursor_from_wire,
@@ -43,9 +46,10 @@ from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
 from syncline.model.accounts import Role
 from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
 from syncline.model.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
-from syncline.model.identifiers import ID_BYTES, NodeId, SpaceId
-from syncline.model.limits import MAX_FIND, MAX_SEAL
-from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, RestoreNode, RestoreVersion, Result
+from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, SpaceId
+from syncline.model.limits import MAX_FIND, MAX_MEASURED, MAX_SEAL
+from syncline.model.names import most_archived_bytes
+from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, NodeKind, RestoreNode, RestoreVersion, Result
 from syncline.wire.identifiers import node_id_from_wire, request_id_from_wire, space_id_from_wire
 from syncline.wire.pages import (
     PAGE_BYTES,
@@ -53,7 +57,6 @@ from syncline.wire.pages import (
     page_token_from_wire,
     page_token_to_wire,
     text_token_from_wire,
-    that_fit,
 )
 from syncline.wire.paths import path_from_wire, paths_from_wire
 from syncline.wire.tree import digest_from_wire, mutations_from_wire, node_to_wire, result_to_wire, version_to_wire
@@ -63,8 +66,14 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[Any, Any]
 
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
 USUAL_PAGE = 100
 """Default number of entries per page for listings whose entries may hold manifests."""
+USUAL_GROWTH: Final = 4
+"""The ratio of the size of a commit's answer, which the journal keeps, to that of its request that costs nothing more.
+A move of a node with a long manifest is a thousand times as large as its request."""
 
 
 class MetadataServicer(MetadataServiceServicer):
@@ -79,6 +88,7 @@ class MetadataServicer(MetadataServiceServicer):
         journal: Journal,
         measures: MeasureTable,
         search: NameSearch,
+        sizes: TreeSizes,
         quota_bytes: int,
         max_nodes: int,
         ask_seconds: float,
@@ -91,6 +101,7 @@ class MetadataServicer(MetadataServiceServicer):
         self._journal = journal
         self._measures = measures
         self._search = search
+        self._sizes = sizes
         self._quota_bytes = quota_bytes
         self._max_nodes = max_nodes
 
@@ -173,7 +184,8 @@ class MetadataServicer(MetadataServiceServicer):
         async for some in slices(request.mutations, user):
             mutations += mutations_from_wire(some, first=len(mutations))
         answer = await self._commit(request, tuple(mutations), size=request.ByteSize(), writes_since_ms=writes_since_ms)
-        results = that_fit(await _results_to_wire(answer.results))
+        results = await _that_fit(answer.results, result_to_wire)
+        _charge_growth(results, beyond=USUAL_GROWTH * request.ByteSize())
         if len(results) < len(answer.results):
             # The results of an entry fit into an answer, so nothing was accepted; only the blocking nodes in refusals
             # can be large.
@@ -187,7 +199,9 @@ class MetadataServicer(MetadataServiceServicer):
         node = node_id_from_wire(request.node)
         mutation = RestoreVersion(node, request.version, request.base_version)
         answer = await self._commit(request, (mutation,), size=request.ByteSize())
-        return metadata_pb2.RestoreVersionResponse(seq=answer.seq, result=result_to_wire(answer.results[0]))
+        result = result_to_wire(answer.results[0])
+        _charge_growth([result])
+        return metadata_pb2.RestoreVersionResponse(seq=answer.seq, result=result)
 
     @override
     async def RestoreNode(
@@ -209,11 +223,11 @@ class MetadataServicer(MetadataServiceServicer):
             async def commit(mutations: tuple[Mutation, ...]) -> CommitOutcome:
                 return await self._commit(request, mutations, size=request.ByteSize())
 
-            answer, result = await brought_back(plan, commit)
-            found = await reads.look(live.view, [want.node])
-        return metadata_pb2.RestoreNodeResponse(
-            seq=answer.seq, result=result_to_wire(result), path=found[0].path if found else ""
-        )
+            answer, outcome = await brought_back(plan, commit)
+            found = await reads.look(live.view, [want.node], account=current_user().user)
+        result = result_to_wire(outcome)
+        _charge_growth([result])
+        return metadata_pb2.RestoreNodeResponse(seq=answer.seq, result=result, path=found[0].path if found else "")
 
     async def _commit(
         self,
@@ -319,10 +333,10 @@ class MetadataServicer(MetadataServiceServicer):
             await turn_for(count, user)
             paths = paths_from_wire(batch.paths)
             await turn_for(count, user)
-            found = await reads.check_paths(live.view, paths, batch.digests)
+            found = await reads.check_paths(live.view, paths, batch.digests, account=user)
         else:
             await turn_for(count, user)
-            found = await reads.check_nodes(live.view, batch.node_ids, batch.digests)
+            found = await reads.check_nodes(live.view, batch.node_ids, batch.digests, account=user)
         await turn_for(len(found.indexes), user)
         return metadata_pb2.CheckVersionsResponse(
             seq=found.seq,
@@ -361,7 +375,7 @@ class MetadataServicer(MetadataServiceServicer):
             nodes, end = await reads.list_nodes(
                 live.view, parent, after=after, limit=page_size_from_wire(request.page_size), within=scope(caller)
             )
-        page = that_fit(node_to_wire(shown(node, caller)) for node in nodes)
+        page = await _that_fit(nodes, lambda node: node_to_wire(shown(node, caller)))
         if len(page) < len(nodes):
             end = page[-1].name
         return metadata_pb2.ListNodesResponse(nodes=page, next_page_token=_token(end, listing))
@@ -377,7 +391,7 @@ class MetadataServicer(MetadataServiceServicer):
             versions, end = await reads.list_versions(
                 live.view, node, before=before, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
             )
-        page = that_fit(version_to_wire(version) for version in versions)
+        page = await _that_fit(versions, version_to_wire)
         if len(page) < len(versions):
             end = page[-1].version
         return metadata_pb2.ListVersionsResponse(versions=page, next_page_token=_token(end, listing))
@@ -406,10 +420,35 @@ class MetadataServicer(MetadataServiceServicer):
                 limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE),
                 account=current_user().user,
             )
-        page = that_fit(metadata_pb2.FoundNode(node=node_to_wire(one.node), path=one.path) for one in found)
+        page = await _that_fit(found, lambda one: metadata_pb2.FoundNode(node=node_to_wire(one.node), path=one.path))
         if len(page) < len(found):
             end = page[-1].path
         return metadata_pb2.SearchNodesResponse(found=page, next_page_token=_token(end, listing))
+
+    @override
+    async def MeasureTree(
+        self, request: metadata_pb2.MeasureTreeRequest, context: Context
+    ) -> metadata_pb2.MeasureTreeResponse:
+        if len(request.nodes) > MAX_MEASURED:
+            raise InvalidArgument(f"at most {MAX_MEASURED} nodes can be measured at once", field="nodes")
+        nodes = [node_id_from_wire(raw, what="nodes") for raw in request.nodes]
+        most = TreeSize(request.max_paths, request.max_path_bytes)
+        caller = current_reader()
+        async with self._open(request.space_id, Role.VIEWER, caller) as live:
+            size, tops = TreeSize(), list[MeasuredTop]()
+            for node in nodes:
+                if node == ROOT and scope(caller) == ROOT:
+                    await live.view.validate()
+                    tops.append(MeasuredTop(ROOT, 0))
+                    continue
+                found = (await reads.get_node(live.view, node, within=scope(caller))).node
+                is_directory = found.kind is NodeKind.DIRECTORY
+                length = most_archived_bytes(found.name) + is_directory
+                size += TreeSize(1, length)
+                if is_directory:
+                    tops.append(MeasuredTop(found.id, length))
+            size += await self._sizes.below(live.view, tops, most=most, account=caller.account)
+        return metadata_pb2.MeasureTreeResponse(paths=size.paths, path_bytes=size.path_bytes)
 
     @override
     async def ListActivity(
@@ -420,8 +459,7 @@ class MetadataServicer(MetadataServiceServicer):
         user, limit = current_user().user, page_size_from_wire(request.page_size, usual=USUAL_PAGE)
         async with self._allowed(request.space_id, Role.VIEWER) as space:
             activities, end = await list_activity(self._journal, space, after=after, limit=limit, account=user)
-            told = [activity_to_wire(one) async for some in slices(activities, user) for one in some]
-        page = that_fit(told)
+        page = await _that_fit(activities, activity_to_wire)
         if len(page) < len(activities):
             end = activities[len(page) - 1].place
         return metadata_pb2.ListActivityResponse(
@@ -446,10 +484,14 @@ class MetadataServicer(MetadataServiceServicer):
         after = _id_token(request.page_token, listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
             found, end = await reads.list_trash(
-                live.view, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE), at=at
+                live.view,
+                after=after,
+                limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE),
+                at=at,
+                account=current_user().user,
             )
-        page = that_fit(
-            metadata_pb2.ListTrashResponse(nodes=[node_to_wire(one.node)], paths=[one.path]) for one in found
+        page = await _that_fit(
+            found, lambda one: metadata_pb2.ListTrashResponse(nodes=[node_to_wire(one.node)], paths=[one.path])
         )
         if len(page) < len(found):
             end = found[len(page) - 1].node.id
@@ -517,6 +559,26 @@ def _id_token(token: str, listing: str) -> NodeId | None:
 async def _results_to_wire(results: Sequence[Result]) -> list[journal_pb2.MutationResult]:
     """Convert many results, in slices of work that are charged to the caller."""
     return [result_to_wire(one) async for some in slices(results, current_user().user) for one in some]
+
+
+async def _that_fit(items: Sequence[T], to_wire: Callable[[T], M]) -> list[M]:
+    """Return the messages of the first of these items, one at least, that one page can carry; in slices on the caller's
+    account.
+    """
+    page: list[M] = []
+    size = 0
+    async for some in slices(items, current_reader().account):
+        for message in map(to_wire, some):
+            size += message.ByteSize()
+            if page and size > PAGE_BYTES:
+                return page
+            page.append(message)
+    return page
+
+
+def _charge_growth(results: Sequence[journal_pb2.MutationResult], *, beyond: int = 0) -> None:
+    """Have the bytes of a commit's results, `beyond` so many, count as further calls: the journal keeps them."""
+    charge((sum(result.ByteSize() for result in results) - beyond) // BYTES_PER_CALL)
 
 
 async def _nodes_to_wire(nodes: Sequence[Node]) -> tuple[list[journal_pb2.Node], int]:

@@ -25,10 +25,17 @@ class MetadataSettings(ServiceSettings, AuthPeer):
         ge=1,
         description="Maximum number of files, directories and links of one space, including those in the trash.",
     )
+    journal_bytes: int = Field(
+        default=1 << 36,
+        ge=1 << 20,
+        description="What the journal of one space may add up to, in bytes: all that was ever changed there, renames "
+        "and deletions too. It never gets smaller.",
+    )
     cached_nodes: int = Field(
         default=200_000,
         ge=0,
-        description="Maximum number of nodes and names in memory; each takes about 1 KB with its manifest.",
+        description="Maximum number of nodes and names in memory, of about 1 KB each. A node counts once more for each "
+        "KiB of its manifest.",
     )
     coalesce_seconds: float = Field(
         default=0.2,

@@ -61,7 +61,13 @@ async def entry_to_bytes(entry: JournalEntry) -> bytes:
     """Return the stored form of an entry. It is made in slices of work that are charged to the authors of the
     commits.
     """
-    pb = journal_pb2.Entry(seq=entry.seq, append_id=entry.append_id, used_bytes=entry.used_bytes, nodes=entry.nodes)
+    pb = journal_pb2.Entry(
+        seq=entry.seq,
+        append_id=entry.append_id,
+        used_bytes=entry.used_bytes,
+        nodes=entry.nodes,
+        journal_bytes=entry.journal_bytes,
+    )
     for commit in entry.commits:
         stored = pb.commits.add()
         stored.CopyFrom(_without_results(commit))
@@ -85,7 +91,19 @@ async def entry_from_bytes(seq: int, blob: bytes, *, account: str) -> JournalEnt
             results.append(_result_from_wire(stored, commit, seq))
         commits.append(_commit_from_wire(commit, results))
     nodes = pb.nodes if pb.HasField("nodes") else None
-    return JournalEntry(seq, pb.append_id, tuple(commits), pb.used_bytes, nodes)
+    journal_bytes = pb.journal_bytes if pb.HasField("journal_bytes") else None
+    return JournalEntry(seq, pb.append_id, tuple(commits), pb.used_bytes, nodes, journal_bytes)
+
+
+def with_journal_bytes(blob: bytes, journal_bytes: int) -> bytes:
+    """Return the stored form of an entry with `journal_bytes`, made of the form without it."""
+    # The serialised forms of two messages, one after the other, are that of both merged.
+    return blob + journal_pb2.Entry(journal_bytes=journal_bytes).SerializeToString()
+
+
+def journal_bytes_of_entry(blob: bytes) -> int:
+    """Return the size in bytes of a journal up to an entry, from the stored form of the entry; 0 if that lacks it."""
+    return journal_pb2.Entry.FromString(blob).journal_bytes
 
 
 async def position_of_entry(seq: int, blob: bytes, *, account: str) -> Position:

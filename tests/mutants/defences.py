@@ -1638,8 +1638,8 @@ MUTANTS = (
     Mutant(
         "archives of a link are not counted",
         "gateway/api/links.py",
-        "answer(request, visitor.space, tops, services, visitor.caller, name=name, begin=begin)",
-        "answer(request, visitor.space, tops, services, visitor.caller, name=name)",
+        "services, visitor.caller, measured=[top], name=name, begin=begin)",
+        "services, visitor.caller, measured=[top], name=name)",
         ("tests/gateway/api/test_links.py::test_archives_of_a_link_are_counted",),
     ),
     Mutant(

@@ -37,6 +37,8 @@ MAX_WATCHED: Final = 100
 """Maximum number of spaces of one Watch call."""
 MAX_CHECKED: Final = 100
 """Maximum number of spaces, and of devices, in one check of rights."""
+MAX_MEASURED: Final = 100
+"""Maximum number of nodes in one MeasureTree call."""
 MAX_QUERY_CHARACTERS: Final = 255
 """Maximum length of a search query, in characters."""
 MAX_LABEL_CHARACTERS: Final = 100

@@ -28,6 +28,11 @@ SCRATCH_PREFIX = ".syncline-tmp-"
 """Prefix of the names of temporary directories of commands; never synced."""
 
 
+ARCHIVED_BACKSLASH = "%5C"
+"""The form of a backslash in archives, since Windows takes a backslash for a separator."""
+_ARCHIVED_NUMBER_BYTES = 10
+"""Bytes of the number that tells names apart which are the same in an archive."""
+
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
 _TOO_DEEP = f"the path has more than {MAX_PATH_NAMES} names"
 _DECOMPOSED = 4
@@ -103,6 +108,14 @@ def with_mark(name: str, mark: str) -> str:
 def shortened(text: str, size: int) -> str:
     """Return the longest prefix of `text` with at most `size` bytes, not cut within a character."""
     return text.encode()[:size].decode(errors="ignore")
+
+
+def most_archived_bytes(name: str) -> int:
+    """Return the greatest number of bytes that a name may have in an archive."""
+    size = len(name.encode())
+    if "\\" not in name and ARCHIVED_BACKSLASH not in name:
+        return size
+    return size + name.count("\\") * (len(ARCHIVED_BACKSLASH) - 1) + _ARCHIVED_NUMBER_BYTES
 
 
 def split_path(path: str) -> tuple[str, ...]:

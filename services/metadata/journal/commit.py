@@ -11,13 +11,14 @@ import random
 import secrets
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Final, TypeAlias
 
 from runtime.interruption import ASK_SECONDS
+from runtime.rates import BYTES_PER_CALL, charge
 from runtime.turns import slices
 from services.metadata import metrics
 from services.metadata.entry import Commit, JournalEntry, created
@@ -28,7 +29,7 @@ from services.metadata.ports import EntryTaken, Journal
 from services.metadata.tree.decide import Circumstances
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.view import MAX_LAG, Missing, SpaceView
-from services.metadata.wire import entry_from_bytes, entry_to_bytes
+from services.metadata.wire import entry_from_bytes, entry_to_bytes, with_journal_bytes
 from syncline.model.errors import Contended, NoSuchRequest, RequestIdReused, RequestTooLarge, Unavailable
 from syncline.model.identifiers import NodeId, RequestId, created_node_id
 from syncline.model.tree import (
@@ -152,13 +153,22 @@ class _Decisions:
     """The decisions on a batch, in order, as far as they can be made at the draft's sequence number."""
 
     def __init__(
-        self, view: SpaceView, draft: Draft, batch: Sequence[_Pending], *, quota_bytes: int, max_nodes: int, now_ms: int
+        self,
+        view: SpaceView,
+        draft: Draft,
+        batch: Sequence[_Pending],
+        *,
+        quota_bytes: int,
+        max_nodes: int,
+        is_journal_full: bool,
+        now_ms: int,
     ) -> None:
         self.draft = draft
         self._view = view
         self._batch = batch
         self._quota_bytes = quota_bytes
         self._max_nodes = max_nodes
+        self._is_journal_full = is_journal_full
         self._now_ms = now_ms
         self._mutations = [
             (pending.request, index, mutation)
@@ -233,6 +243,7 @@ class _Decisions:
             new_id=created_node_id(self._view.space, request.id, index),
             free_bytes=self._quota_bytes - draft.used_bytes,
             free_nodes=self._max_nodes - draft.nodes,
+            is_journal_full=self._is_journal_full,
         )
 
 
@@ -249,9 +260,11 @@ class Committer:
         depths: Depths,
         quota_bytes: int,
         max_nodes: int,
+        max_journal_bytes: int,
         now_ms: Callable[[], int],
     ) -> None:
         self._max_nodes = max_nodes
+        self._max_journal_bytes = max_journal_bytes
         self._depths = depths
         self._view = view
         self._journal = journal
@@ -305,13 +318,14 @@ class Committer:
         return await self.commit(request, ask=ask)
 
     async def answer(self, request: RequestId, *, user: str) -> CommitOutcome:
-        """Return the recorded answer to a request of this user. Raise NoSuchRequest, also for another user's
-        request.
+        """Return the recorded answer to a request of this user, for which the size of its entry counts as further
+        calls. Raise NoSuchRequest, also for another user's request.
         """
         await self._view.validate()
         seq = (await self._view.answered([request])).get(request)
         if seq is not None:
-            commit = await self._recorded(request, seq, account=user)
+            commit, size = await self._recorded(request, seq, account=user)
+            charge(size // BYTES_PER_CALL)
             if commit.user == user:
                 return CommitOutcome(seq, commit.results)
         raise NoSuchRequest
@@ -353,6 +367,7 @@ class Committer:
         if self._view.seq == 0:
             await self._view.validate()  # the first use opens the view
         await self._view.count_nodes()
+        await self._view.weigh_journal()
         for attempt in range(MAX_ATTEMPTS):
             batch[:] = await self._answer_repeated(batch)
             floor = self._view.requests_floor
@@ -422,18 +437,20 @@ class Committer:
 
     async def _answer_from_journal(self, pending: _Pending, seq: int) -> None:
         request = pending.request
-        commit = await self._recorded(request.id, seq, account=request.user)
+        commit, _ = await self._recorded(request.id, seq, account=request.user)
         if (commit.fingerprint, commit.user) != (request.fingerprint, request.user):
             _fail(pending, RequestIdReused())
         elif not pending.answer.done():
             pending.answer.set_result(CommitOutcome(seq, commit.results))
 
-    async def _recorded(self, request: RequestId, seq: int, *, account: str) -> Commit:
-        """Return the commit of `request` in entry `seq`. `account` is charged for the work."""
+    async def _recorded(self, request: RequestId, seq: int, *, account: str) -> tuple[Commit, int]:
+        """Return the commit of `request` in entry `seq`, and the size of the entry in bytes. `account` is charged for
+        the work.
+        """
         for _, blob in await self._journal.read(self._view.space, seq - 1, 1):
             for commit in (await entry_from_bytes(seq, blob, account=account)).commits:
                 if commit.request == request:
-                    return commit
+                    return commit, len(blob)
         raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
 
     async def _decide(self, batch: list[_Pending]) -> list[_Decided] | None:
@@ -472,6 +489,7 @@ class Committer:
             batch,
             quota_bytes=self._quota_bytes,
             max_nodes=self._max_nodes,
+            is_journal_full=self._view.known_journal_bytes >= self._max_journal_bytes,
             now_ms=self._now_ms(),
         )
 
@@ -523,6 +541,8 @@ class Committer:
             nodes=self._view.counted_nodes() + created(commits),
         )
         blob = await entry_to_bytes(entry)
+        journal_bytes = await self._view.weigh_journal() + len(blob)
+        entry, blob = replace(entry, journal_bytes=journal_bytes), with_journal_bytes(blob, journal_bytes)
         if len(blob) > MAX_ENTRY_BYTES:
             self._cut(batch)
             return None

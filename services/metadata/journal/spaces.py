@@ -47,6 +47,7 @@ class OpenSpaces:
         process: str,
         quota_bytes: int,
         max_nodes: int,
+        max_journal_bytes: int,
         now_ms: Callable[[], int],
         coalesce_seconds: float,
         lease_ms: int,
@@ -60,6 +61,7 @@ class OpenSpaces:
         self._process = process
         self._quota_bytes = quota_bytes
         self._max_nodes = max_nodes
+        self._max_journal_bytes = max_journal_bytes
         self._now_ms = now_ms
         self._coalesce_seconds = coalesce_seconds
         self._lease_ms = lease_ms
@@ -101,6 +103,7 @@ class OpenSpaces:
             depths=self._depths,
             quota_bytes=self._quota_bytes,
             max_nodes=self._max_nodes,
+            max_journal_bytes=self._max_journal_bytes,
             now_ms=self._now_ms,
         )
         return LiveSpace(view, committer, projector)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from runtime.rates import BYTES_PER_CALL, charge
 from services.metadata.entry import Activity, ChangePlace, JournalEntry
 from services.metadata.ports import Journal
 from services.metadata.wire import entry_from_bytes
@@ -25,15 +26,14 @@ async def list_activity(
     there are no more.
 
     No more is read than a page can carry. A page therefore has fewer changes if entries are large, and none if
-    everything that was read is not shown (discarded nodes). `account`, a person, is charged for the work. Raise
-    InvalidPageToken if there is no change at `after`.
+    everything that was read is not shown (discarded nodes). `account`, a person, is charged for the work, and the bytes
+    that are read count as further calls. Raise InvalidPageToken if there is no change at `after`.
     """
     found: list[Activity] = []
-    below = _END
+    below, size = _END, 0
     if after is not None:
         found += await _rest_of_entry(journal, space, after, account=account)
         below = after.seq
-    size = 0
     while len(found) <= limit and size < PAGE_BYTES:
         page = await journal.before(space, below, limit + 1 - len(found))
         if not page:
@@ -41,6 +41,7 @@ async def list_activity(
         for seq, blob in page:
             if len(found) > limit:
                 break
+            charge(len(blob) // BYTES_PER_CALL)
             found += _newest_first(await entry_from_bytes(seq, blob, account=account))
             below, size = seq, size + len(blob)
     if len(found) > limit:
@@ -51,6 +52,7 @@ async def list_activity(
 async def _rest_of_entry(journal: Journal, space: SpaceId, after: ChangePlace, *, account: str) -> list[Activity]:
     """Return the changes in the entry of `after` that are older than `after`."""
     for seq, blob in await journal.read(space, after.seq - 1, 1):
+        charge(len(blob) // BYTES_PER_CALL)
         entry = await entry_from_bytes(seq, blob, account=account)
         if after.index in range(max(1, len(list(entry.accepted())))):
             return [change for change in _newest_first(entry) if change.place.index < after.index]

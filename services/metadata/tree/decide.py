@@ -128,6 +128,8 @@ class Circumstances:
     """Bytes that remain of the quota."""
     free_nodes: int
     """Number of nodes that may still be created."""
+    is_journal_full: bool = False
+    """True if the journal has no room for any change."""
 
 
 def is_live(tree: Tree, node: Node | None) -> bool:
@@ -152,6 +154,8 @@ def decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
     mutation, and no client needs them to decide what to do next.
     """
     result = _decide(tree, mutation, at)
+    if at.is_journal_full and result.verdict is Verdict.ACCEPTED:
+        return Result(Verdict.QUOTA_EXCEEDED)
     return result if result.verdict is Verdict.ACCEPTED else dataclasses.replace(result, node=_in_brief(result.node))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from runtime.rates import charge
+from runtime.turns import turn
 from services.metadata.entry import Position
 from services.metadata.ports import Journal
 from services.metadata.tree.decide import NotLoaded, is_live
@@ -24,6 +26,15 @@ T = TypeVar("T")
 
 _SLICE = 100
 """Number of nodes or versions of a page that are read at once; each may hold a manifest of 80 KB."""
+STEPS_PER_TURN = 2_000
+"""Number of nodes and names that a read of many nodes looks at in one turn."""
+_RESTARTS = 3
+"""Number of times that a read of many begins anew since the space changed between two of its turns. After that, the
+read waits for no turns, so that it ends however much others commit."""
+_ROWS_PER_THING = 4
+"""Rows of the table that are usually loaded for each thing that is asked for, and cost nothing more."""
+ROWS_PER_CALL = 50
+"""Number of further rows that count as one more call of the caller."""
 _FIRST_ENTRIES = 4
 """Number of journal entries in the first read; later reads are sized by the size of these entries."""
 
@@ -35,11 +46,15 @@ class ViewReader:
         self.view = view
         self.missing = Missing()
         self.known_live: set[NodeId] = set()
+        self.steps = 0
+        """The number of nodes and names that were looked at since the last turn."""
 
     def node(self, node: NodeId) -> Node | None:
+        self.steps += 1
         return self.view.node(node, self.missing)
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
+        self.steps += 1
         return self.view.child(parent, name, self.missing)
 
     def live(self, node: Node | None) -> bool:
@@ -53,11 +68,6 @@ async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
     loading serves many questions.
     """
     await view.validate()
-    return await _loaded(view, answer)
-
-
-async def _loaded(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
-    """Return the same as `settled`, on a view that the caller has validated."""
     while True:
         reader = ViewReader(view)
         try:
@@ -67,6 +77,51 @@ async def _loaded(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
         else:
             if not reader.missing:
                 return result
+        await view.load(reader.missing)
+
+
+class _MovedOn(Exception):
+    """The view has changed between two turns of a read."""
+
+
+class _ReaderInTurns(ViewReader):
+    """A reader of many things, who lets others work in between."""
+
+    def __init__(self, view: SpaceView, account: str | None) -> None:
+        """`account` waits for the turns; None takes none."""
+        super().__init__(view)
+        self._account = account
+        self._seq = view.seq
+
+    async def rest(self) -> None:
+        """Wait for another turn if much has been looked at in this one. Raise _MovedOn if the view changes."""
+        if self._account is not None and self.steps >= STEPS_PER_TURN:
+            self.steps = 0
+            await turn(self._account)
+            if self.view.seq != self._seq:
+                raise _MovedOn
+
+
+async def _in_turns(
+    view: SpaceView, things: int, answer: Callable[[_ReaderInTurns], Awaitable[T]], *, account: str
+) -> T:
+    """Return what `settled` does of an `answer` on so many things, on the view as it is, in turns of `account`.
+
+    `answer` calls `rest` between two things, and remembers nothing from one call to the next. Rows beyond what so many
+    things usually need count as further calls of the caller.
+    """
+    restarts = rows = 0
+    while True:
+        reader = _ReaderInTurns(view, account if restarts < _RESTARTS else None)
+        try:
+            result = await answer(reader)
+        except _MovedOn:
+            restarts += 1
+            continue
+        if not reader.missing:
+            charge((rows - _ROWS_PER_THING * things) // ROWS_PER_CALL)
+            return result
+        rows += len(reader.missing.nodes) + len(reader.missing.names)
         await view.load(reader.missing)
 
 
@@ -93,14 +148,15 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
     return await settled(view, answer)
 
 
-async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
+async def look(view: SpaceView, nodes: Sequence[NodeId], *, account: str) -> list[Found]:
     """Return those of these nodes that are live, at the view's `seq` at the end of the call. The caller has validated
-    the view.
+    the view. `account` waits for the turns that this takes.
     """
 
-    def answer(reader: ViewReader) -> list[Found]:
+    async def answer(reader: _ReaderInTurns) -> list[Found]:
         found = []
         for one in nodes:
+            await reader.rest()
             try:
                 node = reader.node(one)
                 if node is not None and reader.live(node):
@@ -109,7 +165,7 @@ async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
                 continue
         return found
 
-    return await _loaded(view, answer)
+    return await _in_turns(view, len(nodes), answer, account=account)
 
 
 def _resolve(reader: ViewReader, names: Sequence[str], start: NodeId) -> Node | None:
@@ -261,13 +317,14 @@ async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Versi
 
 
 async def list_trash(
-    view: SpaceView, *, after: NodeId | None, limit: int, at: Sequence[str] = ()
+    view: SpaceView, *, after: NodeId | None, limit: int, at: Sequence[str] = (), account: str
 ) -> tuple[list[Found], NodeId | None]:
     """Return up to `limit` deleted nodes, by id, after the id `after`, and the start of the next page (None on the last
     one).
 
     Each has its former path, in terms of the present names of the directories above, deleted or not. With `at`, the
     names of a path, only the nodes formerly at that path and below are returned: the contents of a deleted directory.
+    `account` waits for the turns that this takes.
     """
     wanted = "/".join(at)
     await view.validate()
@@ -275,9 +332,10 @@ async def list_trash(
     if loaded := await _load_some(view, ids):
         ids, end = ids[:loaded], ids[loaded - 1]
 
-    def answer(reader: ViewReader) -> list[Found]:
+    async def answer(reader: _ReaderInTurns) -> list[Found]:
         found = []
         for one in ids:
+            await reader.rest()
             try:
                 node = reader.node(one)
                 if node is None or not node.deleted_at_ms:
@@ -293,7 +351,8 @@ async def list_trash(
                 continue
         return found
 
-    return await settled(view, answer), end
+    await view.validate()
+    return await _in_turns(view, len(ids), answer, account=account), end
 
 
 async def changes(view: SpaceView, journal: Journal, *, after: Position) -> AsyncIterator[tuple[list[Node], Position]]:
@@ -340,14 +399,18 @@ class Differences:
         self.nodes.append(node)
 
 
-async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> Differences:
-    """Compare packed digests of local contents with the live nodes at these paths."""
+async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes, *, account: str) -> Differences:
+    """Compare packed digests of local contents with the live nodes at these paths. `account` waits for the turns that
+    this takes.
+    """
 
-    def answer(reader: ViewReader) -> Differences:
+    async def answer(reader: _ReaderInTurns) -> Differences:
         found = Differences(view.seq)
         directories: dict[str, NodeId | None] = {"": ROOT}
         known = view.known_nodes
         for i, path in enumerate(paths):
+            if reader.steps >= STEPS_PER_TURN:
+                await reader.rest()
             head, _, name = path.rpartition("/")
             try:
                 if head not in directories:
@@ -363,19 +426,24 @@ async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> 
                 found.add(i, Difference.CONTENT, node)
         return found
 
-    return await settled(view, answer)
+    await view.validate()
+    return await _in_turns(view, len(paths), answer, account=account)
 
 
-async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Differences:
-    """Compare packed digests of local contents with the nodes that have these packed ids."""
+async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes, *, account: str) -> Differences:
+    """Compare packed digests of local contents with the nodes that have these packed ids. `account` waits for the turns
+    that this takes.
+    """
 
     ids = [NodeId(node_ids[at : at + ID_BYTES]) for at in range(0, len(node_ids), ID_BYTES)]
 
-    def answer(reader: ViewReader) -> Differences:
+    async def answer(reader: _ReaderInTurns) -> Differences:
         found = Differences(view.seq)
         live = {ROOT: True}
         known = view.known_nodes
         for i, one in enumerate(ids):
+            if reader.steps >= STEPS_PER_TURN:
+                await reader.rest()
             try:
                 node = known[one] if one in known else reader.node(one)
                 if node is None:
@@ -392,7 +460,8 @@ async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Diffe
                 found.add(i, Difference.CONTENT, node)
         return found
 
-    return await settled(view, answer)
+    await view.validate()
+    return await _in_turns(view, len(ids), answer, account=account)
 
 
 def _same(node: Node, digests: bytes, i: int) -> bool:

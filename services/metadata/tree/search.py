@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,13 +31,15 @@ from services.metadata.tree.view import Missing, SpaceView
 from syncline.model.errors import InvalidArgument, InvalidCursor
 from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, SpaceId
 from syncline.model.limits import MAX_QUERY_CHARACTERS
-from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES, normalize
+from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES, most_archived_bytes, normalize
 from syncline.model.tree import Node, NodeKind
 
 T = TypeVar("T")
 
 MAX_NAMES: Final = 500_000
-"""Maximum number of names in memory for searches; a name takes about 400 bytes."""
+"""Maximum number of names in memory for searches. A name takes about 400 bytes; a longer one counts as several."""
+NAME_BYTES: Final = 400
+"""Memory of the texts of a name, in bytes, that counts as one more name."""
 SPACE_WEIGHT: Final = 4
 """Memory overhead of an index, in units of one name."""
 STREAMS: Final = 2
@@ -69,6 +72,21 @@ def words_of(query: str) -> tuple[str, ...]:
     if not words:
         raise InvalidArgument("a query has at least one word")
     return words
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSize:
+    """The number of paths in a tree, and their bytes together, each with the names of all directories above."""
+
+    paths: int = 0
+    path_bytes: int = 0
+
+    def __add__(self, other: TreeSize) -> TreeSize:
+        return TreeSize(self.paths + other.paths, self.path_bytes + other.path_bytes)
+
+    def fits_in(self, most: TreeSize) -> bool:
+        """Return True if neither is more."""
+        return self.paths <= most.paths and self.path_bytes <= most.path_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +129,13 @@ class NameIndex:
         """The entries of each directory in the order of paths: each node as `name`, and each directory as `name/` as
         well.
         """
+        self._long = 0
+        """The number of names that the texts of long names count for besides."""
 
     @property
     def size(self) -> int:
-        return len(self._names) + max(0, len(self._children) - 1) + SPACE_WEIGHT
+        """Memory of the index, in names."""
+        return len(self._names) + self._long + max(0, len(self._children) - 1) + SPACE_WEIGHT
 
     def apply(self, nodes: Iterable[Node]) -> None:
         """Apply states of nodes, in the order of the journal."""
@@ -123,6 +144,8 @@ class NameIndex:
             is_directory = node.kind is NodeKind.DIRECTORY
             unwanted = self._only and not is_directory and not _contains(key, self._only)
             before = self._names.pop(node.id, None)
+            if before is not None:
+                self._long -= _length(before, is_directory)
             if node.deleted_at_ms or unwanted:
                 # If the node is restored, or matches later, the journal has its whole state again.
                 self._reorder(before, None, is_directory)
@@ -130,6 +153,7 @@ class NameIndex:
                 # One string object serves both if they are equal, as most are.
                 now = _Name(node.id, node.parent, key if key == node.name else node.name, key)
                 self._names[node.id] = now
+                self._long += _length(now, is_directory)
                 self._reorder(before, now, is_directory)
 
     def _reorder(self, before: _Name | None, now: _Name | None, is_directory: bool) -> None:
@@ -233,9 +257,51 @@ class NameIndex:
         least = PathLength(1, MAX_NAME_BYTES + 1) if self._only else _NOTHING
         return {one: depths.get(one, _NOTHING) + least for one in directories}
 
+    async def size_below(self, directory: NodeId, prefix_bytes: int, *, most: TreeSize, account: str) -> TreeSize:
+        """Return the size of what the index has below a directory whose path, with '/', has so many bytes. End early
+        once it is beyond `most`. The index must not change meanwhile.
+        """
+        size, steps = TreeSize(), 0
+        pending = [(directory, prefix_bytes)]
+        while pending and size.fits_in(most):
+            at, above = pending.pop()
+            paths = path_bytes = 0
+            for key, node in self._children.get(at, ()):
+                steps += 1
+                if steps % SLICE == 0:
+                    await turn(account)
+                if key.endswith("/"):  # a directory, whose name without '/' was counted as a path
+                    path_bytes += 1
+                    pending.append((node, above + most_archived_bytes(key)))
+                else:
+                    paths += 1
+                    path_bytes += above + most_archived_bytes(key)
+            size += TreeSize(paths, path_bytes)
+        return size
+
+    def directories_below(self, directory: NodeId, prefix_bytes: int) -> Iterator[tuple[NodeId, int]]:
+        """Yield a directory and those below it, each with the bytes of its path, '/' included. The index must not
+        change meanwhile.
+        """
+        pending = [(directory, prefix_bytes)]
+        while pending:
+            at, above = pending.pop()
+            yield at, above
+            for key, node in self._children.get(at, ()):
+                if key.endswith("/"):
+                    pending.append((node, above + most_archived_bytes(key)))
+
     def _above(self, node: NodeId, known: set[NodeId]) -> Iterator[NodeId]:
         while (node := self._names[node].parent) != ROOT and node not in known:
             yield node
+
+
+def _length(held: _Name, is_directory: bool) -> int:
+    """Return what the texts of a name count for besides one name: characters may take four bytes each, thrice."""
+    size = sys.getsizeof(held.name) * (2 if is_directory else 1)
+    if held.folded is not held.name:
+        size += sys.getsizeof(held.folded)
+    return size // NAME_BYTES
 
 
 def _keys(name: str, is_directory: bool) -> tuple[str, ...]:
@@ -296,6 +362,26 @@ class NameSearch:
             index = await self._caught_up(NameIndex(only=_DIRECTORIES, is_ordered=False), view, account)
             return index.position.seq, await index.depths_below(directories, account=account)
 
+    async def size_below(
+        self, view: SpaceView, directory: NodeId, prefix_bytes: int, *, most: TreeSize, account: str
+    ) -> TreeSize:
+        """Return the size of what is below a directory whose path, with '/', has so many bytes. End early once it is
+        beyond `most`. `account` is the person who waits for the turns that it takes.
+        """
+        try:
+            if view.space not in self._too_large:
+                async with self._use(view.space) as kept, kept.lock:
+                    if self._kept.get(view.space) is not kept:
+                        raise _NotKept
+                    await self._refresh(kept, view, account)
+                    return await kept.index.size_below(directory, prefix_bytes, most=most, account=account)
+        except _NotKept:
+            pass
+        async with self._streams:
+            index = await self._caught_up(NameIndex(only=_DIRECTORIES), view, account)
+            directories = index.directories_below(directory, prefix_bytes)
+            return await _listed_size(view, directories, most=most, account=account)
+
     def keeps(self, space: SpaceId) -> bool:
         """Return True if an index of this space is in memory."""
         return space in self._kept
@@ -321,7 +407,7 @@ class NameSearch:
             while True:
                 index = await self._caught_up(index, view, account)
                 candidates = await index.page(words, after=after, limit=limit, account=account)
-                if found := await _seen(view, candidates):
+                if found := await _seen(view, candidates, account=account):
                     return found
 
     async def _of_kept(
@@ -339,7 +425,7 @@ class NameSearch:
                     await self._refresh(kept, view, account)
                     kept.finished = mine
                 candidates = await kept.index.page(words, after=after, limit=limit, account=account)
-            if found := await _seen(view, candidates):
+            if found := await _seen(view, candidates, account=account):
                 return found
 
     async def _refresh(self, kept: _Kept, view: SpaceView, account: str) -> None:
@@ -415,12 +501,31 @@ class NameSearch:
         self._size -= self._kept.pop(space).index.size
 
 
-async def _seen(view: SpaceView, candidates: Candidates) -> tuple[list[reads.Found], str | None] | None:
+async def _listed_size(
+    view: SpaceView, directories: Iterator[tuple[NodeId, int]], *, most: TreeSize, account: str
+) -> TreeSize:
+    """Return the size of the contents of these directories, by the names that each has, up to `most`."""
+    size = TreeSize()
+    for number, (directory, above) in enumerate(directories):
+        after: str | None = ""
+        size += TreeSize(0, min(number, 1))  # the '/' after the name of a directory, which was listed without it
+        while after is not None and size.fits_in(most):
+            await turn(account)
+            page, after = await view.list_names(directory, after=after, limit=NODES_PER_TURN)
+            size += TreeSize(len(page), sum(above + most_archived_bytes(name) for name, _ in page))
+        if not size.fits_in(most):
+            break
+    return size
+
+
+async def _seen(
+    view: SpaceView, candidates: Candidates, *, account: str
+) -> tuple[list[reads.Found], str | None] | None:
     """Return the candidates' nodes as the view holds them; None if the view has advanced since the candidates were
     found.
     """
     await view.load(Missing(nodes={*candidates.nodes, *candidates.above}))
-    found = await reads.look(view, candidates.nodes)
+    found = await reads.look(view, candidates.nodes, account=account)
     return (found, candidates.end) if view.seq == candidates.seq else None
 
 

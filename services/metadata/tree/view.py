@@ -26,7 +26,7 @@ from services.metadata.entry import BEGINNING, JournalEntry, NameKey, Position, 
 from services.metadata.ports import Journal, Rows, TreeTable
 from services.metadata.tree.children import Children
 from services.metadata.tree.decide import NotLoaded
-from services.metadata.wire import entry_from_bytes, nodes_of_entry, position_of_entry
+from services.metadata.wire import entry_from_bytes, journal_bytes_of_entry, nodes_of_entry, position_of_entry
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId
 from syncline.model.tree import Change, Content, Node, NodeKind, Result, Version
@@ -35,6 +35,11 @@ MAX_LAG = 64
 """Maximum number of entries that wait for projection before writers are made to wait."""
 TAIL_PAGE = 32
 """Number of entries that are read at once: at most 12 MB."""
+
+WEIGHED_BYTES = 1024
+"""Bytes of a node's manifest and link target in memory that count as one more node."""
+_BLOCK_BYTES = 3 * 36
+"""Memory of the numbers that a manifest has of one block, in bytes."""
 
 RowsT = TypeVar("RowsT")
 
@@ -73,6 +78,8 @@ class SpaceView:
         not hold the number.
         """
         self._counting = asyncio.Lock()
+        self._journal_bytes: int | None = None
+        """The size of the journal's entries up to `seq`; None until `weigh_journal`."""
         self.announced_seq = 0
         self.tail: deque[JournalEntry] = deque()
         """The entries after `floor`, in order."""
@@ -141,7 +148,7 @@ class SpaceView:
 
     @property
     def size(self) -> int:
-        """Number of nodes and names in memory."""
+        """Number of nodes and names in memory; WEIGHED_BYTES of a content count as one more."""
         return self._size
 
     # -- keeping up with the journal ------------------------------------------------------------------
@@ -169,6 +176,7 @@ class SpaceView:
         self.announced_seq = state.announced_seq
         self.used_bytes = state.used_bytes
         self._nodes_made = state.nodes if self.seq else 0
+        self._journal_bytes = None if self.seq else 0
         if self.seq == 0:
             self._complete.add(ROOT)
         self._opened = True
@@ -199,11 +207,9 @@ class SpaceView:
             assert node is not None
             for key, holder in name_changes(result):
                 self._know_name(key, holder)
-            if node.id not in self._nodes:
-                self._size += 1
             if node.kind is NodeKind.DIRECTORY and result.change is Change.CREATED:
                 self._complete.add(node.id)  # a new directory is empty
-            self._nodes[node.id] = node
+            self._know_node(node.id, node)
             self._pin(node.id, result)
         for commit in entry.commits:
             self._requests[commit.request] = entry.seq
@@ -216,6 +222,27 @@ class SpaceView:
             self._nodes_made = entry.nodes
         elif self._nodes_made is not None:
             self._nodes_made += entry.created()
+        if entry.journal_bytes is not None:
+            self._journal_bytes = entry.journal_bytes
+
+    async def weigh_journal(self) -> int:
+        """Return the size of the journal's entries up to the view's `seq`, in bytes, as far as they were counted. The
+        view was validated before.
+
+        One read of an entry, if the view has applied none since it was opened.
+        """
+        while self._journal_bytes is None:
+            seq = self.seq
+            ((_, blob),) = await self._journal.read(self.space, seq - 1, 1)
+            if self._journal_bytes is None and self.seq == seq:
+                self._journal_bytes = journal_bytes_of_entry(blob)
+        return self._journal_bytes
+
+    @property
+    def known_journal_bytes(self) -> int:
+        """Return what `weigh_journal` has found, as it is now."""
+        assert self._journal_bytes is not None, "the journal is weighed before"
+        return self._journal_bytes
 
     async def count_nodes(self) -> int:
         """Return the number of nodes at the view's `seq`, including deleted ones. The caller has validated the view.
@@ -294,6 +321,12 @@ class SpaceView:
                 del self._tail_results[node.id]
                 self._tail_trash.discard(node.id)
 
+    def _know_node(self, key: NodeId, node: Node | None) -> None:
+        if key in self._nodes:
+            self._size -= _weight(self._nodes[key])
+        self._size += _weight(node)
+        self._nodes[key] = node
+
     def _know_name(self, key: NameKey, holder: NodeId | None) -> None:
         children = self._children.get(key[0])
         if children is None:
@@ -325,11 +358,11 @@ class SpaceView:
         self._requests_floor = self.floor
         entries, self.tail = self.tail, deque()
         seq, self.seq = self.seq, self.floor
-        used, nodes = self.used_bytes, self._nodes_made
+        used, nodes, journal_bytes = self.used_bytes, self._nodes_made, self._journal_bytes
         for entry in entries:
             self.apply(entry)
         assert self.seq == seq
-        self.used_bytes, self._nodes_made = used, nodes
+        self.used_bytes, self._nodes_made, self._journal_bytes = used, nodes, journal_bytes
 
     # -- reading through to the table -------------------------------------------------------------------
 
@@ -359,8 +392,7 @@ class SpaceView:
         """Remember rows from `covered`, except where memory has newer state."""
         for node in nodes:
             if node not in self._nodes:
-                self._size += 1
-                self._nodes[node] = rows.nodes.get(node)
+                self._know_node(node, rows.nodes.get(node))
         for key in names:
             if not self._knows_name(key):
                 self._know_name(key, rows.names.get(key, (None, 0))[0])
@@ -452,6 +484,16 @@ class SpaceView:
         # Nodes that are not in the table yet are added to the rows that the table returned.
         page = deleted[:limit]
         return page, page[-1] if len(deleted) > limit else end
+
+
+def _weight(node: Node | None) -> int:
+    """Return what a node counts for in memory: more than one if its content is large."""
+    content = node.content if node is not None else None
+    if content is None:
+        return 1
+    manifest = content.manifest
+    size = len(manifest.blocks) + len(manifest.objects) + _BLOCK_BYTES * len(manifest.lengths) + len(content.target)
+    return 1 + size // WEIGHED_BYTES
 
 
 def version_of(node: Node) -> Version:

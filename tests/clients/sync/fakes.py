@@ -169,6 +169,7 @@ class MemorySpace:
             process="process",
             quota_bytes=1 << 40,
             max_nodes=1 << 40,
+            max_journal_bytes=1 << 40,
             now_ms=lambda: len(self.journal) + 1,
             coalesce_seconds=0.0,
             lease_ms=30_000,

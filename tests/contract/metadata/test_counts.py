@@ -84,6 +84,7 @@ async def spaces(client, embedded, table):
         process="process",
         quota_bytes=1 << 40,
         max_nodes=1 << 40,
+        max_journal_bytes=1 << 40,
         now_ms=lambda: next(clock),
         coalesce_seconds=0.0,
         lease_ms=30_000,

@@ -5,15 +5,17 @@ import hashlib
 import io
 import random
 import stat
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from gateway.content.archive import Archives, CutShort, distinct, walk
+from gateway.content.archive import Archives, ArchiveSize, ArchiveTooLarge, CutShort, distinct, walk
 from gateway.content.assemble import Contents, Memory
 from gateway.ports import ObjectUnreadable
 from runtime.pool import Pool, Share, TooMuchAtOnce
@@ -60,12 +62,18 @@ class Tree:
     def entries(self):
         return walk(self.of(ROOT), lambda directory: self.of(directory.id))
 
+    async def measure(self, most: ArchiveSize) -> ArchiveSize:
+        paths = [entry.path async for entry in self.entries()]
+        return ArchiveSize(len(paths), sum(len(path.encode()) + 1 for path in paths))
+
 
 async def archive(tree: Tree, *, budget: Memory | None = None, threads: int = 2) -> zipfile.ZipFile:
     contents = Contents(tree.objects, budget or Memory(PLENTY))
     with ThreadPoolExecutor(threads) as pool:
         async with aclosing(
-            Archives(contents, pool, Pool("archives", 16)).stream(SPACE, tree.entries(), share=ANN)
+            Archives(contents, pool, Pool("archives", 16)).stream(
+                SPACE, tree.entries(), measure=tree.measure, share=ANN
+            )
         ) as chunks:
             whole = b"".join([chunk async for chunk in chunks])
     made = zipfile.ZipFile(io.BytesIO(whole))
@@ -231,30 +239,95 @@ async def test_names_that_windows_would_take_for_paths():
     assert made.read("..%5C..%5Cevil (2)") == b"..%5C..%5Cevil"
 
 
-async def test_lists_of_entries_take_memory_of_a_pool():
+def long_paths(count: int) -> Tree:
     """A ZIP ends with a list of all paths, of which a person can make very many that are very long."""
     tree = Tree()
     above = tree.folder("d" * 250)
-    for number in range(8_000):
+    for number in range(count):
         tree.file(f"{number:05}{'n' * 200}", parent=above)
+    return tree
+
+
+async def test_lists_of_entries_take_memory_of_a_pool():
+    tree = long_paths(8_000)
+    contents = Contents(tree.objects, Memory(PLENTY))
+    with ThreadPoolExecutor(2) as threads:
+        archives = Archives(contents, threads, Pool("archives", 16), directory_bytes=64 * MIB)
+        held = archives._directories
+        async with aclosing(archives.stream(SPACE, tree.entries(), measure=tree.measure, share=ANN)) as chunks:
+            first = await anext(chunks)
+            reserved = held.taken()
+            assert 8_000 * (256 + 2 * 450) < reserved <= 32 * MIB
+            parts, taken = [first], set()
+            async for chunk in chunks:
+                parts.append(chunk)
+                taken.add(held.taken())
+            assert taken == {reserved}, "it was enough from the beginning"
+        assert len(zipfile.ZipFile(io.BytesIO(b"".join(parts))).namelist()) == 8_001
+        assert held.taken() == 0
+
+
+async def test_an_archive_of_more_paths_than_it_can_list_is_refused_before_its_first_byte():
+    tree = long_paths(8_000)
     contents = Contents(tree.objects, Memory(PLENTY))
     with ThreadPoolExecutor(2) as threads:
         archives = Archives(contents, threads, Pool("archives", 16), directory_bytes=4 * MIB)
-        held = archives._directories
+        asked: list[ArchiveSize] = []
+
+        async def measure(most: ArchiveSize) -> ArchiveSize:
+            asked.append(most)
+            return await tree.measure(most)
+
+        chunks = archives.stream(SPACE, tree.entries(), measure=measure, share=ANN)
+        with pytest.raises(ArchiveTooLarge, match="smaller directories"):
+            await anext(chunks)
+        assert [most.memory_bytes for most in asked] == [4 * MIB], "in each respect as much as one archive may have"
+        assert archives._directories.taken() == archives._under_way.taken() == 0
+
+
+async def test_a_tree_that_grows_meanwhile_breaks_the_archive_off_when_memory_ends():
+    tree = long_paths(8_000)
+    contents = Contents(tree.objects, Memory(PLENTY))
+
+    async def small(most: ArchiveSize) -> ArchiveSize:
+        return ArchiveSize(1, 1)
+
+    with ThreadPoolExecutor(2) as threads:
+        archives = Archives(contents, threads, Pool("archives", 16), directory_bytes=4 * MIB)
 
         async def read() -> None:
-            async with aclosing(archives.stream(SPACE, tree.entries(), share=ANN)) as chunks:
+            async with aclosing(archives.stream(SPACE, tree.entries(), measure=small, share=ANN)) as chunks:
                 async for _ in chunks:
-                    assert held.taken() <= 4 * MIB
+                    assert archives._directories.taken() <= 4 * MIB
 
         with pytest.raises(TooMuchAtOnce):
             await read()
-        assert held.taken() == 0
-        enough = Archives(contents, threads, Pool("archives", 16), directory_bytes=64 * MIB)
-        async with aclosing(enough.stream(SPACE, tree.entries(), share=ANN)) as chunks:
-            whole = b"".join([chunk async for chunk in chunks])
-        assert len(zipfile.ZipFile(io.BytesIO(whole)).namelist()) == 8_001
-        assert enough._directories.taken() == 0
+        assert archives._directories.taken() == 0
+
+
+async def test_names_that_become_the_same_cost_a_few_steps_each():
+    """Each place of sixteen is a backslash or what stands for one."""
+    steps = []
+    for count in (200, 400):
+        tree = Tree()
+        for number in range(count):
+            name = "".join("%5C" if bit == "1" else "\\" for bit in f"{number:016b}")
+            tree.add(ROOT, name, NodeKind.DIRECTORY)
+        names, calls = set(), 0
+
+        def counted(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal calls
+            calls += event == "line" and frame.f_code.co_name == "free"
+            return counted
+
+        sys.settrace(counted)
+        try:
+            names = {entry.path async for entry in tree.entries()}
+        finally:
+            sys.settrace(None)
+        assert len(names) == count
+        steps.append(calls)
+    assert steps[1] <= 2.3 * steps[0]
 
 
 async def test_nodes_of_several_directories_never_share_a_path():
@@ -298,7 +371,9 @@ async def test_what_nobody_takes_any_more_is_not_read_any_more():
         tree.file(f"{index:03}", *(bytes([index, n]) * 200_000 for n in range(3)))
     contents = Contents(tree.objects, budget)
     with ThreadPoolExecutor(2) as pool:
-        chunks = Archives(contents, pool, Pool("archives", 16)).stream(SPACE, tree.entries(), share=ANN)
+        chunks = Archives(contents, pool, Pool("archives", 16)).stream(
+            SPACE, tree.entries(), measure=tree.measure, share=ANN
+        )
         for _ in range(5):
             await anext(chunks)
         await chunks.aclose()
@@ -341,14 +416,17 @@ async def test_archives_of_one_link_that_nobody_takes_leave_some_for_others():
     with ThreadPoolExecutor(8) as threads:
         archives = Archives(contents, threads, under_way)
         link = Share("link", "net")
-        slow = [archives.stream(SPACE, tree.entries(), share=link) for _ in range(10)]
+        slow = [archives.stream(SPACE, tree.entries(), measure=tree.measure, share=link) for _ in range(10)]
         begun = [asyncio.create_task(anext(chunks)) for chunks in slow]
         async with asyncio.timeout(30):
             while under_way.taken() < 4:
                 await asyncio.sleep(0.01)
         await asyncio.wait(begun, timeout=0.5)
         assert under_way.taken() == 4
-        async with asyncio.timeout(30), aclosing(archives.stream(SPACE, tree.entries(), share=ANN)) as chunks:
+        async with (
+            asyncio.timeout(30),
+            aclosing(archives.stream(SPACE, tree.entries(), measure=tree.measure, share=ANN)) as chunks,
+        ):
             made = b"".join([chunk async for chunk in chunks])
         assert len(zipfile.ZipFile(io.BytesIO(made)).namelist()) == 2
         for task in begun:

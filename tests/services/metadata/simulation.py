@@ -90,6 +90,7 @@ class Process:
         *,
         quota_bytes: int = 1 << 40,
         max_nodes: int = 1 << 40,
+        max_journal_bytes: int = 1 << 40,
         capacity: int = 1000,
         most_names: int = MAX_NAMES,
     ) -> None:
@@ -115,6 +116,7 @@ class Process:
             process=f"process-{world.started}",
             quota_bytes=quota_bytes,
             max_nodes=max_nodes,
+            max_journal_bytes=max_journal_bytes,
             now_ms=world.now_ms,
             coalesce_seconds=0.0,
             lease_ms=LEASE_MS,

@@ -180,7 +180,7 @@ class Story:
                     expect = lambda nodes: live_paths(nodes).get(path)  # noqa: E731
                 case 2:
                     paths = [a + b for a in ("", "a/", "b/", "a/b/") for b in NAMES]
-                    found = await reads.check_paths(view, paths, EMPTY.digest * len(paths))
+                    found = await reads.check_paths(view, paths, EMPTY.digest * len(paths), account="ann")
                     got = dict(zip(found.indexes, found.nodes, strict=True))
                     expect = lambda nodes: {  # noqa: E731
                         i: live_paths(nodes).get(path)
@@ -189,7 +189,7 @@ class Story:
                     }
                 case 3:
                     ids = self.ids[-20:]
-                    found = await reads.check_nodes(view, b"".join(ids), EMPTY.digest * len(ids))
+                    found = await reads.check_nodes(view, b"".join(ids), EMPTY.digest * len(ids), account="ann")
                     got = dict(zip(found.indexes, found.nodes, strict=True))
                     expect = lambda nodes: {  # noqa: E731
                         i: nodes.get(one)
@@ -271,7 +271,7 @@ class Story:
     async def check_reads_of(self, process: Process) -> None:
         nodes = replay(entries(self.world))
         async with process.spaces.use(SPACE) as live:
-            trash, _ = await reads.list_trash(live.view, after=None, limit=1000)
+            trash, _ = await reads.list_trash(live.view, after=None, limit=1000, account="ann")
             assert [one.node for one in trash] == sorted(
                 (nodes[node] for node in in_trash(entries(self.world))), key=lambda node: node.id
             )

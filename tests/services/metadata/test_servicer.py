@@ -245,9 +245,9 @@ async def test_large_batches_of_version_checks_take_turns(editor: Caller, monkey
     """However many streams have one ready, so that others meet a single batch on their way."""
     rounds, checked, check = 0, [], reads.check_paths
 
-    async def noted(view: SpaceView, paths: Sequence[str], digests: bytes) -> reads.Differences:
+    async def noted(view: SpaceView, paths: Sequence[str], digests: bytes, *, account: str) -> reads.Differences:
         checked.append(rounds)
-        return await check(view, paths, digests)
+        return await check(view, paths, digests, account=account)
 
     async def count() -> None:
         nonlocal rounds

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import pytest
 from typing_extensions import override
@@ -15,14 +16,16 @@ from typing_extensions import override
 from services.metadata.entry import Projection
 from services.metadata.journal.commit import Request
 from services.metadata.journal.project import ROUND_CHANGES
+from services.metadata.tree.reads import STEPS_PER_TURN
 from services.metadata.tree.search import SLICE, NameIndex
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id
 from syncline.model.tree import CreateNode, Node, NodeKind
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
-from tests.services.metadata.support import Backend, Service, creating, projected, service
+from tests.services.metadata.support import EMPTY_DIGEST, Backend, Caller, Service, creating, projected, service
 from tests.support.metadata import MemoryTable, still_allowed
 
+T = TypeVar("T")
 J, M = journal_pb2, metadata_pb2
 MANY = 2000
 
@@ -124,6 +127,109 @@ async def test_the_first_search_of_a_large_space_is_done_in_slices(metadata: Ser
             found = await editor.stub.SearchNodes(M.SearchNodesRequest(space_id=editor.space, query="7 999"))
     assert [one.path for one in found.found] == ["7 999.txt"]
     assert rounds.longest < rounds.total / 4
+
+
+async def deep(editor: Caller, *, chains: int, depth: int) -> list[str]:
+    """Make as many chains of directories, one in the other, each with a file at its end; the paths of the files."""
+    parents = [bytes(ROOT)] * chains
+    for level in range(depth):
+        names = [f"{number} {level}" if level < depth - 1 else f"{number}.txt" for number in range(chains)]
+        answer = await editor.commit(*map(lambda name, parent: creating(name, parent=parent), names, parents))
+        parents = [result.node.id for result in answer.results]
+    return [
+        "/".join([*(f"{number} {level}" for level in range(depth - 1)), f"{number}.txt"]) for number in range(chains)
+    ]
+
+
+async def test_a_check_of_many_deep_paths_is_done_in_turns(metadata: Service) -> None:
+    """Each of its steps calls a function, so a turn has a bounded number of these, however deep the paths are."""
+    async with metadata.caller() as editor:
+        paths = await deep(editor, chains=400, depth=60)
+        messages = [
+            M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space)),
+            M.CheckVersionsRequest(batch=M.CheckVersionsBatch(paths=paths, digests=EMPTY_DIGEST * len(paths))),
+        ]
+        async with counted() as rounds:
+            answers = [answer async for answer in editor.stub.CheckVersions(iter(messages))]
+        assert [list(answer.indexes) for answer in answers[:-1]] == [[]]
+        assert rounds.total > 2 * 400 * 60
+        assert rounds.longest < 9 * STEPS_PER_TURN
+
+
+async def test_a_page_of_trash_in_deep_directories_is_done_in_turns(metadata: Service) -> None:
+    async with metadata.caller() as editor:
+        paths = await deep(editor, chains=400, depth=60)
+        nodes = [(await editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, path=path))).node for path in paths]
+        await editor.commit(*(M.Mutation(delete=M.DeleteNode(node=one.id, base_version=1)) for one in nodes))
+        async with counted() as rounds:
+            page = await editor.stub.ListTrash(M.ListTrashRequest(space_id=editor.space, page_size=1000))
+        assert sorted(page.paths) == sorted(paths)
+        assert rounds.longest < 9 * STEPS_PER_TURN
+
+
+async def test_pages_and_answers_are_told_in_slices(metadata: Service) -> None:
+    """One round never shapes a whole page, whatever it is a page of."""
+    async with metadata.caller() as editor:
+        request_id = new_request_id()
+        await editor.commit(*(creating(f"{number}.txt") for number in range(MANY)), request_id=request_id)
+        space = editor.space
+        listing = M.ListNodesRequest(space_id=space, parent=ROOT, page_size=1000)
+        await editor.stub.ListNodes(listing)  # the names are in order from now on
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "nodes": lambda: editor.stub.ListNodes(listing),
+            "activity": lambda: editor.stub.ListActivity(M.ListActivityRequest(space_id=space, page_size=1000)),
+            "found": lambda: editor.stub.SearchNodes(M.SearchNodesRequest(space_id=space, query="txt", page_size=1000)),
+        }
+        for name, call in calls.items():
+            await call()  # The index of names and the order of names are in memory from now on.
+            async with counted() as rounds:
+                await call()
+            assert rounds.longest < rounds.total / 2, name
+        async with counted() as rounds:
+            answer = await editor.stub.GetAnswer(M.GetAnswerRequest(space_id=space, request_id=request_id))
+        assert len(answer.results) == MANY
+        assert rounds.longest < rounds.total / 2
+
+
+async def test_what_a_restore_brings_back_holds_up_nobody(metadata: Service) -> None:
+    """A directory of tens of thousands of nodes, and a version, come back by a few steps, and depths by turns."""
+    async with metadata.caller() as editor:
+        top = await editor.create("top")
+        for number in range(15):
+            directory = await editor.create(f"d{number}", parent=top.id)
+            await editor.commit(*(creating(f"{number}.txt", parent=directory.id) for number in range(MANY)))
+        file = await editor.create("a.txt")
+        update = M.UpdateContent(node=file.id, base_version=1, content=J.Content(digest=EMPTY_DIGEST, mtime_ns=1))
+        await editor.commit(M.Mutation(update=update))
+        await editor.commit(M.Mutation(delete=M.DeleteNode(node=top.id)))
+        restore = M.RestoreNodeRequest(
+            space_id=editor.space, request_id=new_request_id(), node=top.id, make_way=True, path="e/f/g"
+        )
+        async with counted() as rounds:
+            answer = await editor.stub.RestoreNode(restore)
+        assert (answer.result.verdict, answer.path) == (J.VERDICT_ACCEPTED, "e/f/g")
+        assert rounds.longest < rounds.total / 6
+        async with counted() as rounds:
+            await editor.stub.RestoreVersion(
+                M.RestoreVersionRequest(
+                    space_id=editor.space, request_id=new_request_id(), node=file.id, version=1, base_version=2
+                )
+            )
+        assert rounds.total < 30_000, "of the space nothing is looked at"
+
+
+async def test_a_tree_of_tens_of_thousands_of_nodes_is_measured_in_turns(metadata: Service) -> None:
+    async with metadata.caller() as editor:
+        tops = [await editor.create(f"d{number}") for number in range(15)]
+        for top in tops:
+            await editor.commit(*(creating(f"{number}.txt", parent=top.id) for number in range(MANY)))
+        request = M.MeasureTreeRequest(space_id=editor.space, nodes=[ROOT], max_paths=10**9, max_path_bytes=10**9)
+        async with counted() as rounds:
+            size = await editor.stub.MeasureTree(request)
+        paths = [f"d{number}/" for number in range(15)]
+        paths += [f"{top}{number}.txt" for top in paths for number in range(MANY)]
+        assert (size.paths, size.path_bytes) == (len(paths), sum(map(len, paths)))
+        assert rounds.longest < rounds.total / 6
 
 
 class Projected(MemoryTable):

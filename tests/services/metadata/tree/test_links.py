@@ -217,7 +217,7 @@ async def test_a_process_that_knows_nothing_yet_answers_the_same(tree: Tree) -> 
 
 async def test_every_other_method_refuses_an_opened_link(tree: Tree) -> None:
     found = await methods_open_to(tree.guest.channel, SERVICE, None)
-    assert {name.rpartition("/")[2] for name in found} == {"GetNode", "ListNodes"}
+    assert {name.rpartition("/")[2] for name in found} == {"GetNode", "ListNodes", "MeasureTree"}
 
 
 async def test_the_methods_refuse_it_by_themselves_as_well(tree: Tree) -> None:

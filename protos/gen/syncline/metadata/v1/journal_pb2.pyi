@@ -443,6 +443,7 @@ class Entry(_message.Message):
     COMMITS_FIELD_NUMBER: _builtins.int
     USED_BYTES_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    JOURNAL_BYTES_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Its place in the total order; the first is 1."""
     append_id: _builtins.bytes
@@ -451,6 +452,8 @@ class Entry(_message.Message):
     """The space's used bytes after it: the sizes of all versions that are kept."""
     nodes: _builtins.int
     """The number of the space's nodes after it, deleted ones too. Entries from before it was counted do not say it."""
+    journal_bytes: _builtins.int
+    """The size of this entry and of all before it, in bytes, as far as they were counted. Entries from before that do not say it."""
     @_builtins.property
     def commits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Commit]:
         """The requests that it answers."""
@@ -463,13 +466,19 @@ class Entry(_message.Message):
         commits: _abc.Iterable[Global___Commit] | None = ...,
         used_bytes: _builtins.int = ...,
         nodes: _builtins.int | None = ...,
+        journal_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_nodes", b"_nodes", "nodes", b"nodes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_nodes", b"_nodes", "journal_bytes", b"journal_bytes", "nodes", b"nodes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nodes", b"_nodes", "append_id", b"append_id", "commits", b"commits", "nodes", b"nodes", "seq", b"seq", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_nodes", b"_nodes", "append_id", b"append_id", "commits", b"commits", "journal_bytes", b"journal_bytes", "nodes", b"nodes", "seq", b"seq", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__journal_bytes: _TypeAlias = _typing.Literal["journal_bytes"]  # noqa: Y015
+    _WhichOneofArgType__journal_bytes: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes"]  # noqa: Y015
     _WhichOneofReturnType__nodes: _TypeAlias = _typing.Literal["nodes"]  # noqa: Y015
     _WhichOneofArgType__nodes: _TypeAlias = _typing.Literal["_nodes", b"_nodes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_bytes) -> _WhichOneofReturnType__journal_bytes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nodes) -> _WhichOneofReturnType__nodes | None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015

@@ -1447,6 +1447,70 @@ class SearchNodesResponse(_message.Message):
 Global___SearchNodesResponse: _TypeAlias = SearchNodesResponse  # noqa: Y015
 
 @_typing.final
+class MeasureTreeRequest(_message.Message):
+    """Request of MeasureTree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    MAX_PATHS_FIELD_NUMBER: _builtins.int
+    MAX_PATH_BYTES_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """The space."""
+    max_paths: _builtins.int
+    """The measure ends once there are more paths than this."""
+    max_path_bytes: _builtins.int
+    """The measure ends once the paths have more bytes than this."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Live nodes, each measured with all that is below it; of what is given as zeros, the top of the space, only what is below it."""
+
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+        nodes: _abc.Iterable[_builtins.bytes] | None = ...,
+        max_paths: _builtins.int = ...,
+        max_path_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_path_bytes", b"max_path_bytes", "max_paths", b"max_paths", "nodes", b"nodes", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureTreeRequest: _TypeAlias = MeasureTreeRequest  # noqa: Y015
+
+@_typing.final
+class MeasureTreeResponse(_message.Message):
+    """Response of MeasureTree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATHS_FIELD_NUMBER: _builtins.int
+    PATH_BYTES_FIELD_NUMBER: _builtins.int
+    paths: _builtins.int
+    """The number of paths; if it is more than max_paths, there may be still more."""
+    path_bytes: _builtins.int
+    """The bytes of all paths together, each from its node of the request on, and '/' at the end of those of directories; if it is more
+    than max_path_bytes, there may be still more. A name with a backslash, or "%5C", counts with what it may have in an archive.
+    """
+    def __init__(
+        self,
+        *,
+        paths: _builtins.int = ...,
+        path_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path_bytes", b"path_bytes", "paths", b"paths"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureTreeResponse: _TypeAlias = MeasureTreeResponse  # noqa: Y015
+
+@_typing.final
 class ListActivityRequest(_message.Message):
     """Request of ListActivity."""
 

@@ -117,6 +117,11 @@ class MetadataServiceStub:
                 request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesRequest.SerializeToString,
                 response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesResponse.FromString,
                 _registered_method=True)
+        self.MeasureTree = channel.unary_unary(
+                '/syncline.metadata.v1.MetadataService/MeasureTree',
+                request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.MeasureTreeRequest.SerializeToString,
+                response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.MeasureTreeResponse.FromString,
+                _registered_method=True)
         self.ListActivity = channel.unary_unary(
                 '/syncline.metadata.v1.MetadataService/ListActivity',
                 request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListActivityRequest.SerializeToString,
@@ -268,6 +273,14 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MeasureTree(self, request, context):
+        """How many paths there are below some directories, and how long these are: as much as an archive of the directories has to list.
+        NOT_FOUND / NO_SUCH_NODE; INVALID_ARGUMENT for more than 100 nodes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListActivity(self, request, context):
         """The changes in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
@@ -357,6 +370,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.SearchNodes,
                     request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesRequest.FromString,
                     response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesResponse.SerializeToString,
+            ),
+            'MeasureTree': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureTree,
+                    request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.MeasureTreeRequest.FromString,
+                    response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.MeasureTreeResponse.SerializeToString,
             ),
             'ListActivity': grpc.unary_unary_rpc_method_handler(
                     servicer.ListActivity,
@@ -743,6 +761,33 @@ class MetadataService:
             '/syncline.metadata.v1.MetadataService/SearchNodes',
             syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesRequest.SerializeToString,
             syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureTree(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.metadata.v1.MetadataService/MeasureTree',
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.MeasureTreeRequest.SerializeToString,
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.MeasureTreeResponse.FromString,
             options,
             channel_credentials,
             insecure,

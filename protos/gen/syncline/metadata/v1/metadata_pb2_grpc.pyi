@@ -107,6 +107,10 @@ class MetadataServiceStub:
     found. What has a longer path than a path can be is left out. A page looks at a bounded number of names: it may be empty and not
     the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
+    MeasureTree: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.MeasureTreeRequest, _metadata_pb2.MeasureTreeResponse]
+    """How many paths there are below some directories, and how long these are: as much as an archive of the directories has to list.
+    NOT_FOUND / NO_SUCH_NODE; INVALID_ARGUMENT for more than 100 nodes.
+    """
     ListActivity: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]
     """The changes in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
     GetAnswer: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]
@@ -194,6 +198,10 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
     found. What has a longer path than a path can be is left out. A page looks at a bounded number of names: it may be empty and not
     the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    """
+    MeasureTree: _aio.UnaryUnaryMultiCallable[_metadata_pb2.MeasureTreeRequest, _metadata_pb2.MeasureTreeResponse]  # type: ignore[assignment]
+    """How many paths there are below some directories, and how long these are: as much as an archive of the directories has to list.
+    NOT_FOUND / NO_SUCH_NODE; INVALID_ARGUMENT for more than 100 nodes.
     """
     ListActivity: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]  # type: ignore[assignment]
     """The changes in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -357,6 +365,16 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
         found. What has a longer path than a path can be is left out. A page looks at a bounded number of names: it may be empty and not
         the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def MeasureTree(
+        self,
+        request: _metadata_pb2.MeasureTreeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.MeasureTreeResponse, _abc.Awaitable[_metadata_pb2.MeasureTreeResponse]]:
+        """How many paths there are below some directories, and how long these are: as much as an archive of the directories has to list.
+        NOT_FOUND / NO_SUCH_NODE; INVALID_ARGUMENT for more than 100 nodes.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,120 @@
+"""The size of a tree is the same however it is measured: by walking, by an index in memory, or by listing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from services.metadata.journal.commit import Request
+from services.metadata.tree import sizes
+from services.metadata.tree.search import MAX_NAMES, TreeSize
+from services.metadata.tree.sizes import MeasuredTop, TreeSizes
+from syncline.metadata.v1 import metadata_pb2
+from syncline.model.identifiers import ROOT, NodeId, created_node_id, new_request_id
+from syncline.model.tree import CreateNode, DeleteNode, Mutation, NodeKind
+from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
+from tests.services.metadata.support import creating, reason_of, service
+from tests.support.metadata import still_allowed
+
+M = metadata_pb2
+PLENTY = TreeSize(10**9, 10**9)
+NAMES = ("a", "ü.txt", "name", "back\\slash", "back%5Cslash")
+
+
+def grown(rng: random.Random, request: bytes, count: int) -> tuple[list[Mutation], dict[NodeId, tuple[NodeId, str]]]:
+    """Directories in directories at random; and where each is."""
+    mutations: list[Mutation] = []
+    places: dict[NodeId, tuple[NodeId, str]] = {}
+    for number in range(count):
+        parent = rng.choice([ROOT, *places])
+        name = f"{number} {rng.choice(NAMES)}"
+        mutations.append(CreateNode(parent, name, NodeKind.DIRECTORY))
+        places[created_node_id(SPACE, request, number)] = (parent, name)  # type: ignore[arg-type]
+    return mutations, places
+
+
+def archived(name: str) -> int:
+    """The bytes that a name may have in an archive."""
+    more = 10 if "\\" in name or "%5C" in name else 0
+    return len(name.replace("\\", "%5C").encode()) + more
+
+
+def paths_below(top: NodeId, places: dict[NodeId, tuple[NodeId, str]], prefix: int) -> Iterator[int]:
+    for node, (parent, name) in places.items():
+        if parent == top:
+            length = prefix + archived(name) + 1
+            yield length
+            yield from paths_below(node, places, length)
+
+
+@pytest.mark.parametrize("most_names", [MAX_NAMES, 0], ids=["in memory", "read each time"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tree_has_one_size_however_it_is_measured(seed: int, most_names: int) -> None:
+    async def main() -> None:
+        rng = random.Random(seed)
+        process = Process(World(rng), most_names=most_names)
+        async with process.spaces.use(SPACE) as live:
+            request = new_request_id()
+            mutations, places = grown(rng, request, 60)
+            await live.committer.commit(
+                Request(request, b"", "ann", "laptop", tuple(mutations), 100), ask=still_allowed
+            )
+            gone = rng.choice(list(places))
+            await live.committer.commit(
+                Request(new_request_id(), b"", "ann", "laptop", (DeleteNode(gone, 0),), 100), ask=still_allowed
+            )
+            del places[gone]  # Nodes below it are below nothing any more.
+            top = rng.choice([ROOT, *(node for node, (parent, _) in places.items() if parent == ROOT)])
+            lengths = list(paths_below(top, places, 7))
+            expected = TreeSize(len(lengths), sum(lengths))
+            assert await TreeSizes._walked(live.view, [MeasuredTop(top, 7)], "ann") == expected
+            assert await process.search.size_below(live.view, top, 7, most=PLENTY, account="ann") == expected
+            few = await process.search.size_below(live.view, ROOT, 0, most=TreeSize(3, 10**9), account="ann")
+            assert few.paths > 3 or len(list(paths_below(ROOT, places, 0))) <= 3
+
+    run_virtually(main())
+
+
+async def test_what_is_measured_is_what_may_be_read() -> None:
+    async with service() as metadata, metadata.caller() as editor:
+        top = await editor.create("top")
+        inner = await editor.create("inner", parent=top.id)
+        file = await editor.create("a.txt", parent=inner.id)
+        other = await editor.create("other")
+
+        def measured(*nodes: bytes, **most: int) -> M.MeasureTreeRequest:
+            limits = {"max_paths": 100, "max_path_bytes": 1000} | most
+            return M.MeasureTreeRequest(space_id=editor.space, nodes=nodes, **limits)
+
+        async def size(*nodes: bytes) -> tuple[int, int]:
+            answer = await editor.stub.MeasureTree(measured(*nodes))
+            return answer.paths, answer.path_bytes
+
+        assert await size(file.id) == (1, len("a.txt"))
+        assert await size(top.id) == (3, len("top/") + len("top/inner/") + len("top/inner/a.txt"))
+        assert await size(inner.id, other.id) == (3, len("inner/") + len("inner/a.txt") + len("other/"))
+        assert await size(ROOT) == (4, len("top/") + len("top/inner/") + len("top/inner/a.txt") + len("other/"))
+        assert await size() == (0, 0)
+        assert await reason_of(editor.stub.MeasureTree(measured(*[file.id] * 101))) == "INVALID_ARGUMENT"
+        assert await reason_of(editor.stub.MeasureTree(measured(b"x" * 16))) == "NO_SUCH_NODE"
+        async with metadata.link(editor.space, inner.id) as visitor:
+            answer = await visitor.stub.MeasureTree(measured(inner.id))
+            assert answer.paths == 2
+            for beyond in (ROOT, top.id, other.id):
+                assert await reason_of(visitor.stub.MeasureTree(measured(beyond))) == "NO_SUCH_NODE"
+
+
+async def test_a_large_tree_is_measured_up_to_what_is_asked_for() -> None:
+    async with service(coalesce_seconds=10) as metadata, metadata.caller() as editor:
+        for number in range(4):
+            directory = await editor.create(f"d{number}")
+            await editor.commit(*(creating(f"{one}.txt", parent=directory.id) for one in range(sizes.WALKED // 2)))
+        for most in (TreeSize(10, 10**9), TreeSize(10**9, 100)):
+            request = M.MeasureTreeRequest(
+                space_id=editor.space, nodes=[ROOT], max_paths=most.paths, max_path_bytes=most.path_bytes
+            )
+            answer = await editor.stub.MeasureTree(request)
+            assert not TreeSize(answer.paths, answer.path_bytes).fits_in(most)
+            assert answer.paths < 4 * sizes.WALKED // 2
