@@ -29,7 +29,7 @@ class Answers(Wrapping):
 
     gRPC buffers an answer until its reader has room for it, without a time limit. If a caller's unread answers leave no
     room for the next one, the call gets TooMuchAtOnce: a unary call instead of its answer, a stream at its end. An
-    answer of at most 1/1024 of the free memory is buffered in any case. The connection of a caller who reads too slowly
+    answer of at most 1/1024 of the free memory is buffered even then. The connection of a caller who reads too slowly
     is closed, whatever the deadlines of its calls.
     """
 
@@ -81,8 +81,8 @@ class Answers(Wrapping):
         return wrapped
 
     def _kept(self, size: int, share: Share) -> Callable[[Any], None]:
-        """Charge an answer. Return the function that ends the charge, to be called when the answer was sent or is
-        dropped.
+        """Charge the bytes of an answer to its caller. Return the function that ends the charge, which is called when
+        the answer was sent or is dropped.
         """
         if not self._pool.try_take(size, share):
             raise self._pool.refused("too many answers are waiting to be read; read them, then repeat the request")

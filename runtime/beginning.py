@@ -49,18 +49,19 @@ LOOK_SECONDS: Final = 0.001
 IDLE_ROUNDS: Final = 10
 """Number of rounds of the event loop that one measurement takes."""
 IDLE_SECONDS: Final = 0.000_25
-"""Maximum seconds that these rounds take on an idle event loop. All started calls are then waiting for I/O, and no call
-has to wait for them.
+"""Maximum seconds that IDLE_ROUNDS rounds take on an idle event loop. All started calls are then waiting for I/O, and
+no call has to wait for them.
 """
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
 
 class Beginnings:
-    """The recently started calls and the waiting ones, for one event loop (not thread-safe).
+    """Decides when each call may start: keeps the recently started calls and the waiting ones, for one event loop (not
+    thread-safe).
 
-    Turns are round-robin over the networks, and within each network over its callers. Calls wait only while the event
-    loop is busy.
+    Waiting calls start round-robin over the networks, and within each network over its callers. Calls wait only while
+    the event loop is busy.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Beginnings:
         begun: Callable[[str], None] = lambda _network: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`begun` is called with the network of each waiting call that starts. `clock` returns seconds."""
+        """`begun` is called with the network of each call that starts after waiting. `clock` returns seconds."""
         self._clock = clock
         self._on_begun = begun
         self._begun: dict[str, tuple[object, float]] = {}
@@ -84,8 +85,8 @@ class Beginnings:
         return self._waiting.count(network)
 
     async def begin(self, share: Share) -> Callable[[], None]:
-        """Wait until a call of `share` may start, and count the call as recently started. Return the function that ends
-        the count early.
+        """Wait until a call of `share` may start, and count the call as recently started. Return the function with
+        which the caller reports the end of the call, after which it does not count any more.
         """
         if not self._may(share.network):
             self._forget(self._clock() - BEGUN_SECONDS)
@@ -110,7 +111,9 @@ class Beginnings:
         self._begun = {network: begun for network, begun in self._begun.items() if begun[1] > until}
 
     async def _turn(self, network: str, turn: asyncio.Future[None]) -> None:
-        """Wait for a turn. The call is counted when the turn comes."""
+        """Wait until a call of `network` may start, which `_serve` reports by the result of `turn` after it has counted
+        the call.
+        """
         try:
             await turn
         except asyncio.CancelledError:
@@ -136,8 +139,8 @@ class Beginnings:
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def _look(self, rounds: int = IDLE_ROUNDS, since: float | None = None) -> None:
-        """Measure the time of some rounds of the event loop. If the loop is idle, stop counting all started calls, else
-        those that have counted for BEGUN_SECONDS.
+        """Measure the time of IDLE_ROUNDS rounds of the event loop. If the loop is idle, stop counting all started
+        calls, otherwise only the calls that have counted for BEGUN_SECONDS.
         """
         now = self._clock()
         since = now if since is None else since
@@ -154,12 +157,12 @@ class Beginnings:
 class Beginning(Wrapping):
     """Makes the calls of people start in turn.
 
-    Calls of other services do not wait, since they belong to calls of people that have had their turn. Health checks do
-    not wait either, since a busy process has to answer them.
+    Calls of other services do not wait, since they are made for calls of people that have waited in the calling
+    service. Health checks do not wait either, since a busy process has to answer them.
     """
 
     def __init__(self, beginnings: Beginnings) -> None:
-        """`beginnings` has the waiting calls."""
+        """`beginnings` decides when each call may start."""
         super().__init__()
         self._beginnings = beginnings
 
@@ -211,4 +214,4 @@ def _check_unexpired() -> None:
 
 
 def _nothing() -> None:
-    """End of a call that is not counted."""
+    """Do nothing at the end of a call that is not counted as started."""

@@ -16,7 +16,7 @@ class ConnectionPool:
     """
 
     def __init__(self, total: int, trusted_networks: Sequence[IPv4Network | IPv6Network]) -> None:
-        """`trusted_networks` has the address ranges of proxies."""
+        """`trusted_networks` has the address ranges of trusted proxies."""
         self._pool = Pool("connections", total, counted=True)
         self._trusted = trusted_networks
 

@@ -25,7 +25,9 @@ class Drain(Interruption):
         return self._event.is_set()
 
     def begin(self) -> None:
-        """End all streams: waiting ones at once, and the others when they next wait."""
+        """End all streams: a stream whose handler is waiting ends at once, and any other stream when its handler next
+        waits.
+        """
         self._event.set()
         self.interrupt(Draining())
 

@@ -1,4 +1,6 @@
-"""A fair queue for turns: a person with many waiting requests gets no more turns than a person with one."""
+"""A fair queue of requests that wait for a turn, which is the permission to run once: a person with many waiting
+requests gets no more turns than a person with one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class FairQueue:
         return self._counts.get(key, 0)
 
     def add(self, key: str, member: str) -> asyncio.Future[None]:
-        """Return a future that waits behind all others of `member`. Cancelling the future gives up the turn."""
+        """Return a new future, queued behind all other futures of `member`. Cancelling the future removes it from the
+        queue.
+        """
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, OrderedDict()).setdefault(member, deque()).append(future)
         self._counts[key] += 1

@@ -39,8 +39,9 @@ class FrameReader:
         """Stream identifier of the last call."""
 
     def feed(self, data: bytes, calls: float) -> int:
-        """Parse `data` up to a frame header that begins call number `calls` + 1, or that is incomplete. Return the
-        number of parsed bytes; the caller passes the others again, in front of the next ones.
+        """Parse `data` up to the header of the frame that begins call number `calls` + 1, or up to an incomplete frame
+        header. Return the number of parsed bytes; the caller passes the remaining bytes again, in front of the bytes
+        that arrive next.
         """
         at, end, small = self._left, len(data), 0
         if not self.acknowledged and self._kind != _DATA:

@@ -35,9 +35,12 @@ MAX_PIPELINED: Final = 16
 _LINES_BYTES: Final = MAX_ADDRESS_BYTES + MAX_HEAD_BYTES + 4 * MAX_HEADERS + 64
 """Maximum size of a header section on the wire, in bytes, including the separators."""
 SMALL_HEAD_BYTES: Final = 4 * 1024
-"""Maximum size of a head, in bytes, that takes nothing of the memory for large heads."""
+"""Maximum size in bytes of a head (the header section of a request) that takes nothing from the memory for large heads.
+"""
 LARGE_HEADS_BYTES: Final = 32 * 1024 * 1024
-"""Memory for heads of more than SMALL_HEAD_BYTES, of all connections, in bytes. Each takes what the largest has."""
+"""Memory for heads of more than SMALL_HEAD_BYTES, of all connections, in bytes. Each of these heads takes as much
+memory as the largest permitted head.
+"""
 _FED_AT_ONCE: Final = 4 * 1024
 """Number of bytes that are parsed in one step while each byte may cause a callback of the parser. When a header section
 begins within such a step, the bytes of the step do not count towards its size, since they may belong to the request
@@ -66,7 +69,9 @@ class Reception(ABC):
 
     @abstractmethod
     def turn(self, scope: Scope) -> asyncio.Future[None]:
-        """Return a future that is done when the request may start. Cancelling the future gives up the turn."""
+        """Return a future that is done when the request may start. Cancelling the future removes the request from the
+        queue.
+        """
 
     @abstractmethod
     def member(self, scope: Scope) -> str:
@@ -89,7 +94,7 @@ class Reception(ABC):
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with limits added."""
+    """uvicorn's protocol of one HTTP/1.1 connection, with limits on heads, pipelining and memory added."""
 
     def __init__(self, reception: Reception, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -321,7 +326,7 @@ class Connection(HttpToolsProtocol):
         return None
 
     def _forget_head(self, cycle: RequestResponseCycle) -> None:
-        """Return the memory for the head of a request that nothing refers to any more."""
+        """Return the memory for the head of a request to which nothing refers any more."""
         if cycle in self._with_large_heads:
             self._with_large_heads.remove(cycle)
             self._give_back(1)
@@ -336,7 +341,9 @@ class Connection(HttpToolsProtocol):
         raise ValueError(detail)
 
     def _refuse(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:
-        """Send the last answer of this connection."""
+        """Refuse a request: send the refusal as the last answer of this connection, after which the connection is
+        closed.
+        """
         self._stop()
         self._unset_keepalive_if_required()
         if self._turn is not None:
@@ -350,7 +357,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _answer(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:
-        """Write the last answer of this connection."""
+        """Write the refusal, with the given status, as the last answer of this connection."""
         headers, body = self._reception.refusal(status, detail, error)
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -25,9 +25,9 @@ class Identity:
     """The verified caller.
 
     A person's device has `user` and `device`, and `program` if it is a program with a key. A service that acts on its
-    own behalf has `service`, and a visitor of a public link has `link`; both have empty `user` and `device`. Visitors
-    who opened a link from the same network have the same `visitor`. `token` is the presented token, which forwards the
-    caller's identity in further calls until `expires_at`, in seconds since 1970.
+    own behalf has `service`, and a visitor of a public link has `link`; a service and a visitor have empty `user` and
+    `device`. Visitors who opened a link from the same network have the same `visitor`. `token` is the presented token,
+    which forwards the caller's identity in further calls until `expires_at`, in seconds since 1970.
     """
 
     user: UserId
@@ -41,7 +41,7 @@ class Identity:
 
     @property
     def kind(self) -> CallerKind:
-        """The kind of this caller, which decides which operations it may call."""
+        """The kind of this caller, which decides which operations the caller may use."""
         if self.service is not None:
             return CallerKind.SERVICE
         if self.link is not None:

@@ -12,8 +12,9 @@ from types import ModuleType
 def absent(*names: str) -> Iterator[None]:
     """Make the import of `names` fail within the context as if they were not installed.
 
-    Some libraries import a large optional dependency whenever it is installed. With this, a server takes as much memory
-    on a developer's machine as in production. Modules that are already loaded stay usable.
+    Some libraries import a large optional dependency whenever it is installed. Within this context they do not, so that
+    a server takes as much memory on a developer's machine as in production. Modules that are already loaded stay
+    usable.
     """
     hidden = [name for name in names if name not in sys.modules]
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # None means "not importable"

@@ -2,19 +2,20 @@
 
 grpc exposes neither the number of connections of a network nor the bytes that precede a call, and cannot close a
 caller's connection. Such a service therefore listens with an `Intake`, which copies bytes between each connection and a
-connection to grpc's Unix socket. A service behind a balancer has none: the balancer limits its clients, and all its
-connections come from one address.
+connection to grpc's Unix socket. A service behind a balancer has no intake: the balancer limits the clients, and all
+connections come from the balancer's address.
 
 A connection is known once one of its calls carried a valid token, or the gateway's proof that the gateway makes the
 call (runtime/network_tokens.py). Unknown connections, refused calls and headers before the settings are acknowledged
 are charged to their network, in units of the cost of a refused call. A network that exceeds its rate is shut out for a
-while: its unknown connections are closed, and new ones are refused, except for a few if a connection from that network
-was recently known. Small frames are rate-limited on each connection, which is closed when it exceeds the limit, and for
-each network, whose connections are then not read for a while.
+while: its unknown connections are closed, and new ones are refused, except for ADMITTED_PER_SECOND if a connection from
+that network was recently known. Small frames are rate-limited on each connection, which is closed when it exceeds the
+limit, and for each network, whose connections are then not read for a while.
 
 grpc accepts calls in the order of arrival, whoever makes them. Therefore only a few calls of one network are forwarded
 to grpc before grpc accepts them. A connection with a further call is parked: its remaining bytes wait here, and the
-connection is not read, until its turn among the connections of its network. None of this applies to trusted networks.
+connection is not read, until its turn among the connections of its network. No limit of this module applies to trusted
+networks.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ CALLS_WAITING: Final = 1_024
 _STUCK_SECONDS: Final = 0.25
 """Seconds without progress after which forwarded calls no longer count: grpc has refused them by itself."""
 _FEW_BYTES: Final = 4_096
-"""Maximum size of one read, in bytes, while connections of the same network are parked or rest."""
+"""Maximum size of one read, in bytes, while connections of the same network are parked (wait to forward a further call)
+or rest (are not read after too many small frames).
+"""
 NETWORK_FRAMES_PER_SECOND: Final = 20_000.0
 """Maximum rate of small frames on all connections of one network, beyond the allowance for calls with valid tokens, and
 beyond the first _PAID_AT_ONCE frames of each connection.
@@ -114,7 +117,7 @@ class Intake:
     """The listening port of one service, for one event loop (not thread-safe)."""
 
     def __init__(self, admission: ConnectionPool, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`admission` counts the connections, `clock` returns seconds."""
+        """`admission` is the pool that bounds the number of connections; `clock` returns seconds."""
         self.admission = admission
         self._directory: Path | None = None
         """Directory of grpc's socket. Only this user has access, so that grpc can be reached only through the intake.
@@ -123,7 +126,7 @@ class Intake:
         self._all: set[CallerConnection] = set()
         """All connections, including those that have sent nothing yet."""
         self._connections: dict[str, CallerConnection] = {}
-        """The connections that are connected to grpc, by grpc's names for their peers."""
+        """The callers' connections for which a connection to grpc is open, by grpc's name of its peer."""
         self._by_peer: dict[str, CallerConnection] = {}
         self._networks: dict[str, _Network] = {}
         """The untrusted networks that have connections."""
@@ -131,9 +134,10 @@ class Intake:
         self.room = memoryview(bytearray(READ_BYTES))
         """The buffer into which all connections are read, one at a time."""
         self.little_room = self.room[:_FEW_BYTES]
-        """The same for a connection of a network of which connections are parked or rest."""
+        """The buffer of _FEW_BYTES into which a connection is read while connections of its network are parked or rest.
+        """
         self._beginning: set[asyncio.Task[None]] = set()
-        """The tasks that set up a connection with its caller or with grpc."""
+        """The running tasks of `begin`, each of which sets up a connection with a caller or with grpc."""
         self._came = 0
         self._units = Rates({Work.ANONYMOUS: Rate(UNITS_PER_SECOND, burst=UNITS_AT_ONCE)}, clock=clock)
         at_once = SMALL_FRAMES_AT_ONCE - 3 * _PAID_AT_ONCE  # frames that are paid ahead come on top
@@ -165,7 +169,7 @@ class Intake:
 
     @property
     def address(self) -> str:
-        """The address on which grpc has to listen, once this is bound."""
+        """The address on which grpc has to listen; available once the intake is bound."""
         return f"unix:{self._socket()}"
 
     def start(self) -> None:
@@ -207,8 +211,8 @@ class Intake:
         self._waiting = waiting
 
     def handed_in(self, name: str) -> str:
-        """Record that grpc has accepted a call. Return the name that grpc would give to the peer without an intake;
-        `name` is the peer's name in grpc.
+        """Record that grpc has accepted a call. `name` is grpc's name of the peer, which is a socket of this intake.
+        Return the name that grpc would give to the caller's connection without an intake.
         """
         connection = self._connections.get(name)
         if connection is None:
@@ -260,7 +264,9 @@ class Intake:
             self._look_later(network)
 
     def end(self, peer: str, why: str) -> None:
-        """Close the connection of `peer`, if there is one. `why` is a word for the log and the metric."""
+        """Close the connection of `peer`, if it is open. `why` is one word that names the reason in the log and the
+        metric.
+        """
         connection = self._by_peer.get(peer)
         if connection is not None:
             HUNG_UP.labels(why).inc()
@@ -301,8 +307,8 @@ class Intake:
             self._charge(connection.network, 1)
 
     def read(self, connection: CallerConnection, network: _Network, reader: FrameReader, data: bytes) -> int | None:
-        """Charge `data` of a connection from an untrusted network. Return the number of bytes that may be forwarded;
-        None if the connection was closed because of them.
+        """Charge `data`, bytes that were read from a connection of an untrusted network. Return the number of bytes
+        that may be forwarded; None if the connection was closed because `data` exceeds a limit.
         """
         before, is_known, small, calls = reader.unacknowledged_bytes, reader.acknowledged, reader.small, reader.calls
         read = reader.feed(data, math.inf if connection.is_gateway else self._left(network))
@@ -316,7 +322,9 @@ class Intake:
         return read if self._pays(connection) and self._acknowledges(connection, reader, before) else None
 
     def _pays(self, connection: CallerConnection) -> bool:
-        """Charge small frames of a connection; return False if the connection was closed because of too many."""
+        """Charge small frames of a connection to its rate; return False if the connection was closed because it exceeds
+        the rate.
+        """
         if connection.unpaid <= 0:
             return True
         assert connection.network is not None
@@ -334,7 +342,9 @@ class Intake:
         return True
 
     def _acknowledges(self, connection: CallerConnection, reader: FrameReader, before: int) -> bool:
-        """Charge bytes from before the acknowledgement of the settings; return False if the connection was closed."""
+        """Charge bytes that arrived before the client acknowledged the settings; return False if the connection was
+        closed because there are too many of these bytes.
+        """
         if reader.unacknowledged_bytes > UNACKNOWLEDGED_BYTES:
             self._cut(connection, "headers")
             return False
@@ -438,7 +448,9 @@ class Intake:
             raise
 
     def open(self, connection: CallerConnection) -> socket.socket:
-        """Connect to grpc for `connection`, from a socket with a unique name. Raise OSError if grpc accepts no more."""
+        """Connect to grpc for `connection`, from a socket with a unique name. Raise OSError if grpc accepts no further
+        connection.
+        """
         at = self._socket()
         self._came += 1
         name = at.with_name(str(self._came))
@@ -490,7 +502,7 @@ class _Network:
         self.resting = 0
         """Number of connections that are not read for a while, after too many small frames."""
         self.is_stuck = False
-        """True if grpc has accepted no call since that check was scheduled."""
+        """True if grpc has accepted no call since the check for progress was scheduled."""
 
 
 class CallerConnection(asyncio.BufferedProtocol):
@@ -513,7 +525,9 @@ class CallerConnection(asyncio.BufferedProtocol):
         self.is_gateway = False
         """True once a call with the gateway's proof came on this connection."""
         self.noted_until = 0.0
-        """Time of the intake's clock until which a further valid token updates nothing."""
+        """Time of the intake's clock, in seconds, until which a further valid token does not update the time of the
+        network's last valid token.
+        """
         self._reader = FrameReader()
         self._cut = False
         self._proof: asyncio.TimerHandle | None = None
@@ -629,7 +643,9 @@ class CallerConnection(asyncio.BufferedProtocol):
             self._outer.write(data)
 
     def hung_up(self) -> None:
-        """Close the connection because grpc closed its own; the caller receives everything sent before."""
+        """Close the caller's connection because grpc closed the connection behind it; the caller receives all bytes
+        that were sent before.
+        """
         if self._outer is not None and not self._outer.is_closing():
             self._outer.close()
             self._limit.cancel()
@@ -710,7 +726,7 @@ class CallerConnection(asyncio.BufferedProtocol):
         self._proof = self._loop.call_later(seconds, self.abort)
 
     def forget(self) -> None:
-        """Release the connection's place in the pool."""
+        """Release the connection's count in the pool of connections."""
         self._limit.cancel()
         if self._proof is not None:
             self._proof.cancel()

@@ -71,7 +71,7 @@ class Rpc:
 
 
 class Wrapping(grpc.aio.ServerInterceptor):
-    """Base of interceptors that wrap handlers.
+    """Base of interceptors that replace each handler by a function that wraps it.
 
     Handlers are coroutines, or, if they stream responses, optionally async generators.
     """
@@ -82,7 +82,7 @@ class Wrapping(grpc.aio.ServerInterceptor):
 
     @abstractmethod
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        """Return the wrapped `handler`."""
+        """Return a handler of the same kind that runs `handler` with additional code around it."""
 
     async def intercept_service(
         self,
@@ -100,7 +100,9 @@ class Wrapping(grpc.aio.ServerInterceptor):
 
 
 def parts(handler: Handler) -> tuple[Any, Any]:
-    """Return the function of a handler, and the factory for handlers of the same kind."""
+    """Return the function of a handler, and grpc's function that makes a handler of the same kind (unary or streaming)
+    from a function.
+    """
     match handler.request_streaming, handler.response_streaming:
         case False, False:
             return handler.unary_unary, grpc.unary_unary_rpc_method_handler
@@ -153,7 +155,9 @@ class Around(Wrapping):
 
     @abstractmethod
     def around(self, rpc: Rpc, context: Context) -> AbstractAsyncContextManager[None]:
-        """Return a context manager that runs around the call."""
+        """Return an asynchronous context manager, which is entered before the handler of the call and left after its
+        last response.
+        """
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
@@ -304,7 +308,9 @@ class Metrics(Around):
             figures.count(_code(context))
 
     def _of(self, rpc: Rpc) -> _Figures:
-        """Return the metrics of a method. Only existing methods get here, so callers cannot create labels."""
+        """Return the metrics of a method. Only names of existing methods are passed, so that callers cannot create
+        labels.
+        """
         method = rpc.method.removeprefix("/")
         figures = _Figures(method, metrics.RPC_SECONDS.labels(method), metrics.OPEN_STREAMS.labels(method), {})
         self._figures[rpc.method] = figures
@@ -361,12 +367,12 @@ class Errors(Around):
 
 
 class Authentication(Around):
-    """Admits callers whose kind the table of operations allows, and nobody for an operation that is missing in the
-    table.
+    """Verifies the token of each call, and refuses callers whose kind the table of operations does not allow. An
+    operation that is missing in the table is open to nobody.
 
-    `operations` is that table, by full method names (`syncline.auth.v1.AuthService/SignIn`). Only operations that are
-    open to anybody need no token. The check is an interceptor because a method that forgets a check of its own must not
-    be open to all.
+    `operations` is the table: the permitted kinds of callers by full method name
+    (`syncline.auth.v1.AuthService/SignIn`). Only operations that are open to anybody need no token. The check is an
+    interceptor because a method that forgets a check of its own must not be open to all.
     """
 
     def __init__(

@@ -19,8 +19,9 @@ ASK_SECONDS: Final = 4.0
 a right that has ended ends the stream within REVOCATION_SECONDS.
 """
 REMEMBERED_SECONDS: Final = REVOCATION_SECONDS - ASK_SECONDS - 1.0
-"""Seconds for which a service may cache a right. A stream that is opened with a cached right at the last moment is
-checked ASK_SECONDS later: both together, and a second for the check, are REVOCATION_SECONDS.
+"""Seconds for which a service may cache a right. A stream that is opened with a cached right just before the cache
+drops the right is checked ASK_SECONDS later. REVOCATION_SECONDS is the sum of REMEMBERED_SECONDS, ASK_SECONDS and one
+second for the check.
 """
 
 
@@ -101,10 +102,10 @@ def expiring(expires_at: float) -> Iterator[Interruption]:
 async def asked_again(
     ask: Callable[[], Awaitable[object]], *, seconds: float = ASK_SECONDS, patience: float = float(REVOCATION_SECONDS)
 ) -> AsyncIterator[Interruption]:
-    """Call `ask` every `seconds` within this block, and interrupt with the error that it raises.
+    """Call `ask` every `seconds` seconds within this block, and interrupt the block with the error that `ask` raises.
 
-    Unavailable and rate limits interrupt only if there was no other answer for `patience` seconds, since the right is
-    then unknown.
+    Unavailable and RateExceeded interrupt the block only if `ask` has had no other outcome for `patience` seconds,
+    since the right is then unknown.
     """
     interruption, clock = Interruption(), asyncio.get_running_loop().time
 

@@ -1,4 +1,4 @@
-"""Return memory to the system that was used at startup or at a peak and is not needed any more."""
+"""Functions that return memory to the system, once memory that was used at startup or at a peak is not needed any more."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _MADV_DONTNEED = 4
 _STATM: Final = Path("/proc/self/statm")
 
 GROWTH_BYTES: Final = 32 * 1024 * 1024
-"""Growth of a process, in bytes since it began to serve, from which on `returning` looks for memory to return."""
+"""Minimum growth of a process since it began to serve, in bytes, at which `returning` tries to return memory."""
 _CHANGE_BYTES: Final = 4 * 1024 * 1024
-"""Change of the size of a process since the last attempt, in bytes, below which another attempt would return nothing.
+"""Minimum change of the size of a process since the last attempt to return memory, in bytes; after a smaller change,
+another attempt would return nothing.
 """
 _LOOK_SECONDS: Final = 5.0
 _REST: Final = 100
-"""Minimum ratio of the pause between two attempts to the duration of an attempt."""
+"""Minimum pause between two attempts to return memory, as a multiple of the duration of an attempt."""
 
 
 def limit_arenas(count: int = 2) -> None:

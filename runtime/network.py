@@ -75,10 +75,10 @@ def network_of(
 ) -> str:
     """Return the network of a client; UNKNOWN if it cannot be determined.
 
-    `address` is that of the connection, `forwarded` the values of `x-forwarded-for`. Each of the `trusted_proxies` in
-    front of this process has appended the address that it saw; entries before these are untrusted. If the address that
-    results is within `trusted_networks`, which contain only further proxies, the entry before it is used instead, and
-    so on. Of an IPv6 address, the first 64 bits are used, which belong to one customer.
+    `address` is that of the connection, `forwarded` the values of `x-forwarded-for`. Each of the `trusted_proxies`
+    proxies in front of this process has appended the address that it saw; earlier entries of `forwarded` are untrusted.
+    If the address that results is within `trusted_networks`, which contain only further proxies, the entry before it is
+    used instead, and so on. Of an IPv6 address, the first 64 bits are used, which belong to one customer.
     """
     way = [hop.strip() for value in forwarded for hop in value.split(",")]
     way.append(address)
@@ -120,8 +120,8 @@ _connection: ContextVar[str | None] = ContextVar("connection", default=None)
 
 
 class CallNetwork(Around):
-    """Binds, for the rest of a call, the network that it comes from, and whether its connection belongs to its caller
-    alone.
+    """Interceptor that binds, for the rest of a call, the network that the call comes from, and the connection if no
+    proxy and no gateway shares it among callers.
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class CallNetwork(Around):
         peer: Callable[[str], str] = str,
         proven: Callable[[str], None] = lambda _peer: None,
     ) -> None:
-        """`peer` maps grpc's name for a peer to the name of the caller's own connection. `proven` is called with that
-        name for each call that is proven to come from the gateway.
+        """`trusted_proxies` and `trusted_networks` are those of `network_of`. `gateway` verifies the gateway's tokens;
+        without it, no call can be proven to come from the gateway.
 
-        The first two arguments are those of `network_of`. Without `gateway`, no call can be proven to come from the
-        gateway.
+        `peer` maps grpc's name of a peer to the name of the connection from the caller, which differs behind an
+        `Intake`. `proven` is called with the latter name for each call that is proven to come from the gateway.
         """
         super().__init__()
         self._gateway = gateway
@@ -188,14 +188,15 @@ def current_network() -> str:
 
 
 def direct_connection() -> str | None:
-    """Return the peer whose connection the current call came on; None if a proxy or the gateway is in between."""
+    """Return the name of the peer whose connection the current call came on; None if a proxy or the gateway is between
+    the caller and this process.
+    """
     return _connection.get()
 
 
 def own_connection() -> str | None:
-    """Return the peer, as grpc names it, whose connection carries only calls of this caller.
-
-    Return None for calls of services, and if a proxy or the gateway is in between.
+    """Return the name of the peer, as grpc writes it, whose connection carries only calls of this caller. Return None
+    for calls of services, and if a proxy or the gateway is between the caller and this process.
     """
     identity = find_identity()
     return None if identity is not None and identity.kind is CallerKind.SERVICE else _connection.get()

@@ -51,7 +51,9 @@ class NetworkTokenVerifier:
         self._now = now
 
     def network(self, token: str) -> str:
-        """Return the network in `token`. Raise TokenInvalid or TokenExpired if `token` proves nothing."""
+        """Return the network in `token`. Raise TokenInvalid if the HMAC of `token` is not valid, and TokenExpired after
+        its expiry time.
+        """
         told, _, signature = token.rpartition(" ")
         if not hmac.compare_digest(signature.encode(), _signature(self._secret, told).encode()):
             raise TokenInvalid("the token is not the gateway's")

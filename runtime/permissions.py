@@ -1,5 +1,5 @@
-"""The rights and rates of operations: one table of all operations with the kinds of callers that each admits, and one
-with the kind of work of each. An operation that the first table lacks is open to nobody.
+"""The rights and rates of operations: one table has the kinds of callers that each operation admits, and another one
+the kind of work of each operation. An operation that is missing in the table of callers is open to nobody.
 
 | kind of caller | is known by |
 |---|---|
@@ -101,9 +101,9 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
 Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE ANONYMOUS")
 """The kind of work, and so of load, that an operation causes. Each kind of work has a rate limit, see runtime.rates.
 
-READ reads a few rows, LIST reads a page, SEARCH visits up to 100,000 names; COMMIT writes to a journal; SEAL asks S3
-for each object; STREAM stays open; CREDENTIAL may call STS; SHARE changes rights; MAKE creates a permanent object: a
-space, a key, a link; ANONYMOUS needs no token and comes from an unknown client.
+READ reads a few rows of a table, LIST reads a page of a list, SEARCH visits up to 100,000 names; COMMIT writes to a
+journal; SEAL asks S3 for each object; STREAM stays open; CREDENTIAL may call STS; SHARE changes rights; MAKE creates a
+permanent object: a space, a key, a link; ANONYMOUS needs no token and comes from an unknown client.
 """
 
 
@@ -170,8 +170,8 @@ DAV: Final[Mapping[str, Callers]] = MappingProxyType(
 
 
 def check_caller(kind: CallerKind, callers: Callers | None) -> None:
-    """Raise PermissionDenied unless `callers` includes this kind of caller. `callers` is a row of a table, or None if
-    the table has no row.
+    """Raise PermissionDenied unless `callers` includes this kind of caller. `callers` are the kinds of callers that an
+    operation admits, from one of the tables; None if the operation is missing there.
     """
     if callers is None:
         raise PermissionDenied("this is open to nobody")

@@ -22,16 +22,16 @@ import prometheus_client
 from syncline.model.errors import Kind, SynclineError
 
 NETWORK_FACTOR: Final = 4
-"""Factor for one network: alone it gets 4/5, since one address may stand for many people."""
+"""Factor for one network: if no other network uses the pool, it gets 4/5, since many people may share one address."""
 HOLDERS_FACTOR: Final = 3
-"""Factor for the callers of one network who already hold something: they get 3/4, so that the next colleague finds
-some.
+"""Factor for the callers of one network who already hold a part of the pool: they get 3/4 in total, so that the next
+caller of that network finds some.
 """
 _TINY: Final = 1024
-"""A request of at most 1/1024 of what is free counts as tiny."""
+"""Divisor: a request of at most 1/1024 of the free amount counts as tiny, and is granted whatever its caller holds."""
 _KEPT_FREE: Final = 6
-"""Requests of up to 1/6 of the total are waited for: freed amounts are kept until they suffice. A larger request is
-served only when enough happens to be free, so that one large request does not block all others.
+"""Divisor: for a waiting request of up to 1/6 of the total, freed amounts are kept until they suffice. A larger request
+is served only when enough happens to be free, so that one large request does not block all others.
 """
 MAX_WAITING: Final = 128
 """Maximum number of waiting requests of one caller in one pool; further ones are refused at once."""
@@ -69,7 +69,7 @@ class Share:
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    """A request that has not been served."""
+    """A request for an amount that waits until it is granted."""
 
     size: int
     share: Share
@@ -79,14 +79,17 @@ class _Waiter:
 
 
 class Pool:
-    """A shared amount, for one event loop (not thread-safe).
+    """An amount (of bytes, places or threads) that callers take from and return to, for one event loop (not
+    thread-safe).
 
     The caller who holds least is served first; the amount of the caller's network counts as well, divided by
     NETWORK_FACTOR. Callers who hold the same are served round-robin.
     """
 
     def __init__(self, name: str, total: int, *, counted: bool = False) -> None:
-        """`counted` is True for things that are taken one by one; no such request is tiny, however many are free."""
+        """`total` is the whole amount, and `name` the label in the metric. `counted` is True if the unit is a thing,
+        such as a connection, rather than a byte; then no request counts as tiny, however much is free.
+        """
         self._name = name
         self._counted = counted
         self._total = total
@@ -100,7 +103,9 @@ class Pool:
         self._waiting_of_network: Counter[str] = Counter()
         self._came = 0
         self._round = 0
-        """The round that is being served (start-time fair queueing): n waiting requests of one caller are n rounds."""
+        """The number of the round that is being served (start-time fair queueing): of one caller, each waiting request
+        belongs to another round.
+        """
 
     def free(self) -> int:
         """Return the amount that is free."""
@@ -111,8 +116,8 @@ class Pool:
         return self._total - self._free
 
     def try_take(self, size: int, share: Share) -> bool:
-        """Take `size` if that is free, `share` may have it, and no waiting request could be served; return True if it
-        was taken.
+        """Take `size` if that amount is free, `share` is entitled to it, and no waiting request could be served with
+        it; return True if it was taken.
         """
         if not self._fits(size) or not self._may(size, share) or self._first() is not None:
             return False
@@ -120,10 +125,9 @@ class Pool:
         return True
 
     async def take(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> None:
-        """Take `size`, waiting until it is free. A size above the total waits until nothing else is taken.
-
-        Raise TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITING requests of the caller, or
-        MAX_WAITING_OF_NETWORK of its network, already wait.
+        """Take the amount `size`, after waiting until it is free and `share` is entitled to it. A size above the total
+        waits until nothing else is taken. Raise TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITING
+        requests of the caller, or MAX_WAITING_OF_NETWORK of its network, already wait.
         """
         if self.try_take(size, share):
             return
@@ -180,8 +184,8 @@ class Pool:
         return (not caller or caller + size <= left) and (not network or network + size <= factor * left)
 
     def _first(self) -> _Waiter | None:
-        """Return the next waiter among those that are entitled to their request, which may not be free yet; None if
-        there is none.
+        """Return the waiter to serve next among the waiters whose share is entitled to the requested amount, which may
+        not be free yet; None if there is no such waiter.
         """
         heads = [
             head

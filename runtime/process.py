@@ -37,7 +37,8 @@ def serve(
     *,
     name: str,
 ) -> None:
-    """Run a serving process: settings, logs, event loop, adapters, bootstrap, run.
+    """Run a serving process until it is stopped: read the settings, configure the logs, start the event loop, open the
+    adapters, compose the application and serve it.
 
     `settings` are read from the environment, `adapters` opens the adapters, `bootstrap` composes the application, and
     `run` serves it until a signal comes. Exit with status 2 if the settings are wrong, and with 1 if the process cannot
@@ -61,7 +62,7 @@ def live(
     log_format: Literal["json", "console"],
     log_level: Literal["debug", "info", "warning", "error"],
 ) -> None:
-    """Run `life` on an event loop, with logs and traces under this name.
+    """Run the coroutine function `life` on an event loop, with logs and traces under the name `name`.
 
     Exit with status 1 if `life` raises OSError, or Unavailable because a peer that it needs at startup does not answer.
     """
@@ -84,7 +85,8 @@ def live(
 
 
 def most_connections(wanted: int, *, files: int = 1) -> int:
-    """Return the number of connections to accept: `wanted`, but at most as many as half of the open-file limit allows.
+    """Return the maximum number of connections to accept: `wanted`, or the number for which half of the open-file limit
+    suffices, if that is less.
 
     Each connection takes `files` descriptors. The other half is for files and outgoing connections.
     """

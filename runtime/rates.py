@@ -49,12 +49,16 @@ BYTES_PER_CALL: Final = 16_384
 STREAM_PAUSE_SECONDS: Final = 5.0
 """Seconds after which a caller with too many open streams may try again."""
 _FEW: Final = 4096
-"""Number of remembered callers up to which callers with a full burst are not dropped."""
+"""Number of remembered callers up to which `Rates` also keeps callers whose burst is full again, about whom nothing has
+to be remembered.
+"""
 _ROUNDING: Final = 1e-6
 """Tolerance in seconds for rounding, so that a caller who waited as told is not refused again."""
 
 _charging: ContextVar[Callable[[float], None] | None] = ContextVar("charging", default=None)
-"""Function that charges additional calls to the current call's account."""
+"""The function that charges a number of additional calls to the account of the current call; None if the caller has no
+rate limit.
+"""
 
 REFUSED: Final = prometheus_client.Counter(
     "syncline_rate_refused", "Calls that were refused by a rate limit of their caller.", ["work"]
@@ -73,11 +77,13 @@ class Rates:
     """Counts the calls of callers, for one event loop (not thread-safe)."""
 
     def __init__(self, rates: Mapping[Work, Rate], *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` returns seconds."""
+        """`rates` has the rate of each kind of work; work without a rate is not limited. `clock` returns seconds."""
         self._rates = rates
         self._clock = clock
         self._whole_at: dict[tuple[Work, str], float] = {}
-        """The time at which each caller's burst is full again. A caller who is missing has a full burst."""
+        """The time of the clock, in seconds, at which the burst is full again, by kind of work and caller. A caller who
+        is missing has a full burst.
+        """
         self._next_look = _FEW
 
     def __len__(self) -> int:
@@ -85,9 +91,8 @@ class Rates:
         return len(self._whole_at)
 
     def admit(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Count the calls, or raise RateExceeded with the seconds after which they will be admitted.
-
-        More calls than the burst holds are admitted when the burst is full.
+        """Count `calls` calls of a caller, or raise RateExceeded with the seconds after which the calls will be
+        admitted. More calls than the burst holds are admitted when the burst is full.
         """
         self.check(work, caller, calls)
         self.charge(work, caller, calls)
@@ -99,13 +104,13 @@ class Rates:
             raise self.refused(work, seconds)
 
     def owe(self, work: Work, caller: str, calls: float) -> float:
-        """Charge these calls even beyond the burst, and return the seconds until they would be admitted."""
+        """Charge `calls` calls even beyond the burst, and return the seconds until `admit` would have admitted them."""
         late = self._late(work, caller, calls)
         self.charge(work, caller, calls)
         return late
 
     async def take(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Count the calls, after waiting until `admit` would have admitted them. A cancelled wait counts nothing.
+        """Count `calls` calls, after waiting until `admit` would have admitted them. A cancelled wait counts nothing.
 
         A caller in debt by more than a burst waits before the calls are counted, so that debt is bounded.
         """
@@ -131,7 +136,7 @@ class Rates:
         return late if late > _ROUNDING else 0
 
     def charge(self, work: Work, caller: str, calls: float) -> None:
-        """Count the calls, whatever is left of the burst."""
+        """Count `calls` calls without refusing or waiting, even if less is left of the burst."""
         now = self._clock()
         whole_at = max(now, self._whole_at.get((work, caller), now))
         self._whole_at[work, caller] = whole_at + calls / self._rates[work].per_second
@@ -140,7 +145,7 @@ class Rates:
             self._next_look = max(_FEW, 2 * len(self._whole_at))
 
     def refused(self, work: Work, seconds: float, text: str = "") -> RateExceeded:
-        """Return the error to raise, and count it in the metric."""
+        """Return the RateExceeded to raise, and count the refusal in the metric."""
         REFUSED.labels(work.name.lower()).inc()
         whole = max(1, math.ceil(seconds))
         text = text or f"you make these requests faster than one person may; try again in {whole} s"
@@ -150,7 +155,7 @@ class Rates:
 class Pacing(Wrapping):
     """Applies the rate limits to callers, by the work of each method; other services are not limited.
 
-    It follows authentication and precedes decoding.
+    This interceptor runs after authentication and before decoding.
     """
 
     def __init__(self, rates: Rates, work: Mapping[str, Work], *, streams: int) -> None:

@@ -31,8 +31,9 @@ COST_OF_CALL: Final = 64
 """Cost of one parser callback, expressed in bytes that take the same time to copy and parse."""
 MAX_LINGERING_BYTES: Final = 16 * 1024 * 1024
 MAX_LINGERING_SECONDS: Final = 5.0
-"""Maximum number of bytes that are discarded, and seconds for which, after the last answer of a connection. A client
-whose connection is closed while it sends could not read the answer.
+"""Maximum number of bytes (MAX_LINGERING_BYTES) that are read and discarded after the last answer of a connection, and
+maximum seconds (MAX_LINGERING_SECONDS) for which the connection is still read. A client whose connection is closed
+while it sends could not read the answer.
 """
 MAX_LINGERING: Final = 128
 """Maximum number of connections of one listening process that discard input at the same time; further ones are closed
@@ -44,7 +45,7 @@ class Parsing(Protocol):
     """Port of a parser of input."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Start parsing. `share` is known from then on."""
+        """Start parsing the input of `transport`. From this call on, `share` is available."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the connection, which has ended."""
@@ -81,12 +82,12 @@ class Parsing(Protocol):
 
 
 class Unread:
-    """Memory for unconsumed input, and places for connections that discard input, shared by all connections of one
-    process.
+    """Memory for unconsumed input, and the count of connections that discard input (at most MAX_LINGERING), shared by
+    all connections of one process.
     """
 
     def __init__(self, total: int) -> None:
-        """`total` is the memory, in bytes."""
+        """`total` is the memory for unconsumed input, in bytes."""
         self.memory = Pool("unread", total)
         self.room = memoryview(bytearray(MAX_PIECE_BYTES))
         """The buffer that all connections are read into, one at a time; each piece is copied before the next read."""
@@ -174,8 +175,8 @@ class ReadInTurns(asyncio.BufferedProtocol):
         return self._discarded is not None
 
     def close(self) -> None:
-        """Close the connection. If the client is still sending, its input is discarded for a while first, if a place is
-        free.
+        """Close the connection. If the client is still sending, and fewer than MAX_LINGERING connections discard input,
+        the input is discarded for up to MAX_LINGERING_SECONDS before.
         """
         share = self._parsing.share
         if self.is_lingering or self._transport.is_closing():

@@ -39,9 +39,9 @@ ARRIVING_SECONDS: Final = 1.0
 in that time bound its size.
 """
 MESSAGES_ARRIVING: Final = 64
-"""Maximum number of messages that are awaited at once for up to ARRIVING_SECONDS."""
+"""Maximum number of messages that the process reads at the same time within their first ARRIVING_SECONDS."""
 SILENT_STREAMS: Final = 64
-"""Maximum number of streams whose next message is awaited for longer than ARRIVING_SECONDS."""
+"""Maximum number of streams of which the process has been reading the next message for longer than ARRIVING_SECONDS."""
 HEALTH_SECONDS: Final = 1.0
 """Seconds in which a request of the health service has to arrive. Such a request takes nothing from the pool, so that a
 caller who exhausts the pool does not make the process look unhealthy. Until it arrives, the bytes that can arrive in
@@ -76,11 +76,12 @@ class Taking(Wrapping):
 
     The received size of a message is unknown until it is complete. A message therefore first gets one of
     MESSAGES_ARRIVING places, for ARRIVING_SECONDS only: nearly all messages are complete by then. A message that takes
-    longer may be as large as messages can be, and many of these could arrive slowly. It needs another place: for the
-    request of a call, one of as many as fit into half of the memory; for a stream, which may be silent, one of
-    SILENT_STREAMS. Without a place the call ends. A complete message is charged with its size to the other half of the
-    memory: the request of a call until the call is answered, the message of a stream until the next one arrives, since
-    the handler keeps it that long. It waits if the caller's share is used up.
+    longer may have the maximum size, and many such messages could arrive slowly. It therefore needs another place. For
+    the request of a call, there are as many places as messages of the maximum size fit into half of the memory; for a
+    stream, which may be silent, there are SILENT_STREAMS places. If no place is free, the call ends. A complete message
+    is charged with its size to the other half of the memory: the request of a call until the call is answered, the
+    message of a stream until the next one arrives, since the handler keeps it that long. It waits if the caller's share
+    is used up.
     """
 
     def __init__(self, total: int, *, message_bytes: int, seconds: float) -> None:
@@ -167,9 +168,9 @@ class Taking(Wrapping):
     async def _message(
         self, arriving: AsyncIterator[bytes], share: Share, later: Pool, *, seconds: float
     ) -> bytes | None:
-        """Return the next message, after charging its size to the pool; None at the end of the stream.
-
-        A message that takes long needs a place of `later`. Raise DeadlineExceeded after `seconds`.
+        """Return the next message, after charging its size to the pool; None at the end of the stream. A message that
+        takes longer than ARRIVING_SECONDS needs a place of `later`. Raise DeadlineExceeded if the message has not
+        arrived after `seconds`, and TooMuchAtOnce if no place is free.
         """
         at_first = min(ARRIVING_SECONDS, seconds)
         place = self._arriving
@@ -201,7 +202,9 @@ def _share() -> Share | None:
 
 
 def _moved(place: Pool, later: Pool, share: Share) -> Pool:
-    """Exchange a place for one of `later`, without waiting."""
+    """Return a place to the pool `place`, take one of the pool `later` without waiting, and return `later`. Raise
+    TooMuchAtOnce if `later` has none.
+    """
     if not later.try_take(1, share):
         raise later.refused(
             "too many messages arrive slowly or wait for memory; send this one again, without a pause in it"

@@ -15,7 +15,9 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def rounds(*works: Callable[[], Awaitable[object]], interval_seconds: float) -> AsyncIterator[None]:
-    """Run each of `works` every `interval_seconds`, with jitter, even after a failure."""
+    """Call each coroutine function in `works` every `interval_seconds` seconds, with random variation, even if an
+    earlier call has failed.
+    """
     tasks = [asyncio.create_task(_repeat(work, interval_seconds)) for work in works]
     try:
         yield

@@ -122,8 +122,8 @@ class Health(health.aio.HealthServicer):
 
     @override
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Send the status at once and after each change, as grpc.health.v1 specifies. Raise an error if there are too
-        many watches.
+        """Send the status at once and after each change, as grpc.health.v1 specifies. Raise TooMuchAtOnce above
+        HEALTH_WATCHES open streams.
         """
         share = Share.alone(context.peer())
         if not self._watches.try_take(1, share):
@@ -278,8 +278,8 @@ async def running(app: App, settings: ServiceSettings | None = None) -> AsyncIte
 
 @asynccontextmanager
 async def background(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run `work` beside the server until the server stops. If `work` fails, log the error and restart it after a
-    pause.
+    """Run the coroutine function `work` beside the server until the server stops. If `work` fails, log the error and
+    call `work` again after a pause.
     """
 
     async def persist() -> None:
@@ -347,4 +347,4 @@ class _Registrar:
 
 
 def _nothing(_name: str) -> None:
-    """Callback that ignores the connections and calls of a balancer."""
+    """Do nothing with an event of a connection or a call, for a service behind a balancer, which has no intake."""

@@ -1,4 +1,4 @@
-"""Callers with invalid tokens: few calls are refused on one connection, then the connection is closed."""
+"""Closing of connections whose calls carry invalid tokens: above a rate of such calls, the connection is closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ REFUSALS_AT_ONCE: Final = 64
 
 
 class Strangers:
-    """Counts calls that were refused because of their token."""
+    """Counts calls that were refused because of their token, by connection, and closes a connection above
+    REFUSALS_PER_SECOND.
+    """
 
     def __init__(self, intake: Intake | None) -> None:
         self._intake = intake

@@ -53,7 +53,8 @@ class UserTokenVerifier:
     """Verifies access tokens of people and of public links against a key set that is fetched on demand.
 
     `fetch_keys` returns all current keys by `kid`. It is called for an unknown `kid`, at most every ten seconds, and
-    once an hour so that a withdrawn key becomes invalid. Its errors are raised if the key is not known.
+    once an hour so that a withdrawn key becomes invalid. An error of `fetch_keys` is raised to the caller of `verify`
+    if the token's key is not known yet.
     """
 
     def __init__(
@@ -137,7 +138,9 @@ class ServiceTokenVerifier:
 
 
 class AnyTokenVerifier:
-    """Accepts both kinds of tokens. The algorithm only selects the verifier, which accepts no other algorithm."""
+    """Verifies tokens of people and links, and tokens of services. The token's algorithm only selects the verifier,
+    which accepts no other algorithm.
+    """
 
     def __init__(self, *, users: TokenVerifier, services: TokenVerifier) -> None:
         self._users = users
@@ -164,8 +167,8 @@ def mint_service_token(name: str, secret: str, *, now: float | None = None) -> s
 
 
 def service_authorization(name: str, secret: str, *, now: Callable[[], float] = time.time) -> Callable[[], str]:
-    """Return a function for `authorization=` of a channel: it returns a service token, and a new one when less than a
-    minute is left.
+    """Return a function for `authorization=` of a channel. The function takes no argument and returns a service token,
+    a new one if the last token expires within a minute.
     """
     token, renew_at = "", 0.0
 

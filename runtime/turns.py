@@ -1,4 +1,5 @@
-"""Turns on the event loop: bulk work of one caller yields to all other callers.
+"""Turns on the event loop: bulk work of one caller yields to all other callers. A turn is the permission to run one
+slice of work.
 
 Long work is done in slices of about a millisecond, and waits for a turn before each:
 
@@ -7,7 +8,7 @@ Long work is done in slices of about a millisecond, and waits for a turn before 
         ...
 
 One slice runs in every REST_ROUNDS rounds of the event loop, beside work that is not bulk. A short call takes some ten
-rounds, and so meets one slice instead of one in each round. An idle loop passes through the rounds of a rest within
+rounds, and so meets one slice instead of one in each round. An idle loop passes through REST_ROUNDS rounds within
 microseconds, so that bulk work waits only for other work.
 
 Turns are round-robin over the waiting callers, so that a caller with a hundred requests gets no more turns than a
@@ -55,10 +56,9 @@ async def turn(key: str) -> None:
 
 
 def granted(key: str, member: str = "") -> asyncio.Future[None]:
-    """Return a future that is done when a request of `key`, and within it of `member`, may start. Cancelling the future
-    gives up the turn.
-
-    In each round of the running event loop one request starts.
+    """Return a future that is done when a request of `key` (a network) and its `member` (a person) may start.
+    Cancelling the future removes the request from the queue. In each round of the running event loop one request
+    starts.
     """
     return _of_loop(_requests, 1).granted(key, member)
 

@@ -19,13 +19,13 @@ async def results_of(
     account: str | None = None,
     place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> list[T]:
-    """Return the results of all calls, in order. After a failure no further call is started, and all started ones have
-    ended.
+    """Call each function in `calls`, at most `at_once` at the same time, and return all results in the order of
+    `calls`. After a failure no further call is started, and the error is raised when all started calls have ended.
 
     `place` makes a context that a worker enters before each call, for example a slot of a shared pool; entering it may
-    wait. With an `account`, a worker takes each call out of `calls` in a turn of its own, and starts it as soon as it
-    has a place. Turns come before places, which are few: no worker holds a place while it waits for a turn, or without
-    a call to make. At most one turn finds that no calls are left.
+    wait. With an `account`, a worker takes each call out of `calls` in a turn of its own, and starts the call once it
+    has entered `place`. A worker waits for its turn before it enters `place`: slots are few, and no worker holds one
+    while it waits for a turn, or without a call to make. At most one turn finds that no calls are left.
     """
     results: dict[int, T] = {}
     waiting = enumerate(calls)

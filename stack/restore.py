@@ -43,7 +43,8 @@ _NO_BACKUP: Final = "this is no backup of Syncline"
 def restore(file: Path | IO[bytes], directory: Path, progress: ArchiveProgress) -> Summary:
     """Create a data directory from a backup, and compare the result with the manifest.
 
-    `directory` must be empty or missing. Raise BackupFailed, which leaves it unchanged.
+    `directory` must be empty or missing. Raise BackupFailed, and leave the directory unchanged, if it is not empty, or
+    if the backup is unreadable, incomplete or cannot be written.
     """
     with disk_errors(f"{file} cannot be read"):
         opened = file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file)
@@ -59,8 +60,10 @@ def restore(file: Path | IO[bytes], directory: Path, progress: ArchiveProgress) 
 
 @contextmanager
 def _filling(directory: Path) -> Iterator[None]:
-    """Restore the earlier state of the directory if it cannot be filled; until it is complete, no stack starts on
-    it.
+    """Prepare `directory` for the files that the block writes into it, and restore its earlier state if the block
+    fails. Raise BackupFailed if the directory is not empty.
+
+    A marker file in the directory keeps stacks from starting on it until the block has ended.
     """
     if directory.exists() and any(directory.iterdir()):
         raise BackupFailed(f"{directory} is not empty; name a new directory for what is restored")

@@ -60,7 +60,7 @@ from syncline.model.tree import NodeKind, fitting_time_ns
 T = TypeVar("T")
 
 _WORKERS: Final = 8
-"""Maximum number of workers that have a turn at the same time."""
+"""Maximum number of worker threads that process a request at the same time."""
 _PAUSED: Final = 32
 """Maximum number of additional workers that wait because their caller is rate-limited. A request that needs another one
 is refused and has to be repeated.

@@ -10,7 +10,9 @@ from runtime.interruption import Interruption
 from syncline.model.chunk import Cut
 
 Step = Callable[[], Awaitable[None]]
-"""Work that the event loop does for a request before a worker continues with it."""
+"""Coroutine function without arguments. A generator that runs in a worker yields a `Step`; the event loop awaits it,
+and a worker resumes the generator afterwards.
+"""
 
 
 class ClientGone(Exception):

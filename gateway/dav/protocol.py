@@ -175,8 +175,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def do_PUT(  # noqa: N802 - WsgiDAV's
         self, environ: Environ, start_response: StartResponse
     ) -> Iterator[bytes | Step]:
-        """Store a file. Between parts of the answer it yields steps for the event loop, since the body may come
-        slowly.
+        """Store the body of the request as a file. Besides the parts of the answer, this method yields each `Step` that
+        the event loop has to finish before the next one, since no worker may wait for a client that sends slowly.
         """
         if "HTTP_CONTENT_ENCODING" in environ:
             raise DavRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")

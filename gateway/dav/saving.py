@@ -271,8 +271,9 @@ def _is_blank(session: DavSession, node: Node) -> bool:
 
 
 def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
-    """Return True if a file is a document: it is older or has been saved before, rather than just made in order to be
-    moved.
+    """Return True if a file is one that somebody keeps, and no file that this client has just made in order to move it:
+    its current version was not made by this client within the last SAVE_SECONDS, or the file has had more than one
+    content that is not empty.
     """
     if not _is_own(session, node, SAVE_SECONDS):
         return True

@@ -1,7 +1,7 @@
 """Upload of a content from a request to S3, cut as a device cuts it, with bounded memory.
 
-One content at a time: only its last block can be below MIN_BLOCK_BYTES. There is nothing to pack, and a pack of one
-block, as a device would make, is the block's own object in either case.
+An upload has one content, of which only the last block can be below MIN_BLOCK_BYTES. Nothing has to be packed: a device
+would store that block in a pack of one block, and such a pack is the same object as the block by itself.
 """
 
 from __future__ import annotations

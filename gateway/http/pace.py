@@ -1,8 +1,8 @@
 """Minimum transfer rates of bodies, in both directions, and bounds on the memory of answers to slow readers.
 
-Each side has a credit of seconds, which is used up by waiting for it and earned by transferred bytes: a body at the
-minimum rate continues for ever, and a slower one is aborted when the credit is used up. Only the time of waiting for
-the other side counts, not our own processing.
+The body of a request, and the body of its answer, each have a credit of seconds. Waiting for the client uses the credit
+up, and transferred bytes earn credit: a body at the minimum rate continues for ever, and a slower one is aborted when
+its credit is used up. The time of our own processing does not count.
 
 A part of an answer stays in memory until the connection has taken it; large answers are charged to their network.
 Contents have a pool of their own (`content/assemble.py`).
@@ -31,14 +31,21 @@ back-pressure.
 
 
 class TooSlow(Exception):
-    """The other side sends or receives more slowly than the minimum rate."""
+    """The client sends or receives more slowly than the minimum rate."""
 
 
 class Paced:
-    """ASGI middleware. `receive` and `send` raise TooSlow, `send` TooMuchAtOnce."""
+    """ASGI middleware that aborts a request whose body or answer is transferred more slowly than a minimum rate, and
+    takes memory from a pool for each large part of an answer.
+
+    For the application, `receive` and `send` raise TooSlow when the credit is used up, and `send` raises TooMuchAtOnce
+    if the pool has no memory for a part.
+    """
 
     def __init__(self, app: ASGIApp, *, grace: float, rate: int, answers: Pool, own: OwnAddress) -> None:
-        """`grace` is in seconds, `rate` in bytes per second; `answers` is the memory for large answers."""
+        """`grace` is the credit at the start of each body, in seconds; `rate` is the minimum rate in bytes per second.
+        `answers` is the pool of memory for large parts of answers, and `own` names the network of a request.
+        """
         self._app = app
         self._grace = grace
         self._rate = rate
@@ -100,7 +107,7 @@ class Paced:
 
 
 class Credit:
-    """The remaining seconds for which one side of a body may be waited for."""
+    """The remaining seconds for which the transfer of one body, in one direction, may wait for the client."""
 
     def __init__(self, grace: float, rate: int) -> None:
         self._grace = grace
@@ -108,8 +115,8 @@ class Credit:
         self._seconds = grace
 
     def waiting(self, size: int) -> _Waiting:
-        """Return a context for waiting, after which `size` bytes are earned. It raises TooSlow when the credit is used
-        up.
+        """Return an asynchronous context in which the code waits for the client to transfer `size` bytes. The context
+        raises TooSlow when the credit, with the seconds that these bytes will earn, is used up.
         """
         return _Waiting(self, self._seconds + size / self._rate)
 

@@ -184,7 +184,8 @@ class MemberDirectory(Protocol):
         """Return the space's name and members. Raise NoSuchSpace."""
 
     async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> PersonAccess:
-        """Return the spaces of these in which the user has a grant, and the devices of these that have ended.
+        """Return those of `spaces` in which the user has a grant, and those of `devices` that were revoked, have
+        expired, or belong to somebody else.
 
-        At most MAX_CHECKED of each.
+        `spaces` and `devices` have at most MAX_CHECKED ids each.
         """

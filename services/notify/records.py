@@ -23,11 +23,13 @@ Clock: TypeAlias = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class PersonAccess:
-    """The answer of auth about one person: the spaces in which there is a grant, and the devices that have ended."""
+    """The answer of auth about one person: the spaces in which the person has a grant, and the devices that were
+    revoked or have expired.
+    """
 
     spaces: Set[SpaceId]
     revoked: Set[DeviceId]
-    """The devices in question that have ended, or are not the person's."""
+    """The devices in the question that were revoked, or that belong to somebody else."""
     expired: Set[DeviceId]
 
 

@@ -54,7 +54,9 @@ _NOTHING: Final = PathLength()
 NODES_PER_TURN: Final = 1_000
 """Number of nodes that are applied from the journal, or visited by a search, per turn."""
 _SURELY_SHORT: Final = MAX_PATH_BYTES // 4
-"""Number of characters of a path that is certainly not longer than MAX_PATH_BYTES bytes."""
+"""Maximum number of characters of a path that needs no measuring: a character has at most 4 bytes in UTF-8, so that
+such a path is within MAX_PATH_BYTES.
+"""
 _AFTER_ALL: Final = NodeId(b"\xff" * (ID_BYTES + 1))
 """An id that is greater than every node id."""
 
@@ -65,7 +67,9 @@ def folded(text: str) -> str:
 
 
 def words_of(query: str) -> tuple[str, ...]:
-    """Return the words that a name must contain to be found. Raise InvalidArgument."""
+    """Return the words that a name must contain to be found. Raise InvalidArgument if the query is too long or has no
+    word.
+    """
     if len(query) > MAX_QUERY_CHARACTERS:
         raise InvalidArgument(f"a query has at most {MAX_QUERY_CHARACTERS} characters")
     words = tuple(dict.fromkeys(folded(query).split()))

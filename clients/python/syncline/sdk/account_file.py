@@ -89,8 +89,9 @@ class AccountFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the file's lock against other processes. Raise AccountUnreadable if another process does not release
-        it, HomeNotPrivate.
+        """Hold the file's lock against other processes within the context. Raise AccountUnreadable if another process
+        does not release the lock within LOCK_TIMEOUT_SECONDS, and HomeNotPrivate if other users can access the
+        directory.
         """
         from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed while the access token is good
 

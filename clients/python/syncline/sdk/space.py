@@ -227,10 +227,12 @@ class Space:
     def restore_node(
         self, node: NodeId, request_id: RequestId, *, name: str = "", path: str | None = None
     ) -> BroughtBack:
-        """Restore a node from the trash, to its former place or to `path`, whatever became of the directories there.
+        """Restore a node from the trash: into its former directory, under `name` (empty: its former name), or to
+        `path`, a path from the root. Missing directories are created.
 
-        Missing directories are created; a default name that is taken is replaced by a free one. Safe to repeat with the
-        same id.
+        If `path` is an existing directory, the node goes into it; otherwise the last name of `path` becomes the node's
+        name. A name that neither argument states is replaced by a free one if it is taken. A call may be repeated with
+        the same `request_id`.
         """
         request = metadata_pb2.RestoreNodeRequest(
             space_id=self.id, request_id=request_id, node=node, name=name, path=path, make_way=True

@@ -25,13 +25,14 @@ class Plan:
 
     In the folder: `arrange_local`, then `fetches` and `modes`, then `delete_local`; in the space: `arrange_remote`,
     then `sends`, then `delete_remote`. `arrange_local` precedes all operations in the space, and `delete_remote` is
-    last of all (`in_order`). Node ids are those of `target`.
+    last of all (`in_order`). `target` maps each node that folder and space have in common after the sync to its place
+    there; node ids are the keys of `target`.
     """
 
     target: Mapping[NodeId, Place]
     local: Local
     names: Mapping[NodeId, Place]
-    """The target, with names as they are spelled on this device."""
+    """The place (parent and name) of each node of `target`, with names as they are spelled on this device."""
     arrange_local: tuple[ShapeOperation, ...] = ()
     fetches: tuple[Write, ...] = ()
     modes: tuple[SetMode, ...] = ()

@@ -244,7 +244,9 @@ class Filters:
     def _rules(self) -> dict[int, Rules]:
         rules: dict[int, Rules] = {}
         applying: dict[int, _Amount] = {}
-        """Amount of patterns that apply to each directory, including those from the directories above."""
+        """The amount of patterns that apply in a directory, including patterns of the directories above, by the number
+        of the directory in the scan.
+        """
         everything = _Amount(0, 0)
         for number, entry in enumerate(self._scan.entries):
             if entry.name != IGNORE_FILE or entry.kind is not NodeKind.FILE:

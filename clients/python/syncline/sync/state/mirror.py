@@ -30,8 +30,8 @@ class Mirror:
         """Nodes that this device knows from answers to its own commits, and that the journal has not listed yet."""
 
     def pull(self, space: SpacePort) -> bool:
-        """Pull the changes since the last call and store them durably; return True if there were any. Also update the
-        right.
+        """Pull the changes of the space since the last call and store them durably; return True if there were any
+        changes. Also set `right`, the right of this device in the space.
         """
         try:
             return self._pull(space, self._state.cursor)
