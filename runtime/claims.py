@@ -100,7 +100,9 @@ def read_claims(token: str) -> Claims:
 
 
 def _object(segment: str) -> Mapping[str, Any]:
-    """Return the JSON object in one part of a token. Raise TokenMalformed if the part is no JSON object in base64url."""
+    """Return the JSON object in `segment`, a part of a token. Raise TokenMalformed if it is no JSON object in
+    base64url.
+    """
     try:
         raw = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
         # Issued tokens contain only strings and numbers. Nested JSON is refused before it is parsed.

@@ -1,4 +1,4 @@
-"""Functions that return memory to the system, once memory that was used at startup or at a peak is not needed any more."""
+"""Return of memory to the system: memory that was used at startup or at a peak, and is not needed any more."""
 
 from __future__ import annotations
 

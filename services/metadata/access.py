@@ -1,8 +1,8 @@
 """The right of a caller in a space: metadata asks auth for the right, and remembers the answer for a few seconds for
 reads.
 
-A removed member, a revoked device and a visitor of a link that has ended therefore read nothing more after ten seconds
-at most. Writes always ask auth, so they are refused at once.
+A removed member, a revoked device and a visitor of a link that has ended can therefore read for ten seconds at most.
+For each write, metadata asks auth, so that such a caller's writes are refused at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]
 class Standing:
     """A caller's role in a space; None without a grant.
 
-    `writes_since_ms` is the time at which the caller was granted the right to write (see CheckAccessResponse).
+    `writes_since_ms` is the time at which the caller was granted the right to write, in milliseconds since 1970; 0
+    without that right, and if it came with the space (CheckAccessResponse).
     """
 
     role: Role | None
@@ -48,7 +49,7 @@ class GrantSource(Protocol):
 
 
 class Auth(GrantSource, Protocol):
-    """The port by which metadata asks auth."""
+    """The port to auth: grants of callers, and the keys that verify access tokens."""
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         """Return the public keys that verify access tokens, by key id."""
@@ -66,7 +67,7 @@ class RoleCache:
         seconds: float = REMEMBERED_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`seconds` is the time for which a role is cached."""
+        """`grants` is asked for a role that is not cached; `seconds` is the time for which a role is cached."""
         self._grants = grants
         self._standings: TTLCache[_Key, Standing] = TTLCache(_REMEMBERED, seconds, timer=monotonic)
         self._under_way: dict[_Key, asyncio.Task[Standing]] = {}
@@ -76,8 +77,7 @@ class RoleCache:
         """Return the caller's standing. Raise NoSuchSpace if the caller has no grant, PermissionDenied if the role is
         below `role`.
 
-        With `now`, the standing is an answer to a request that was sent to auth after this call began; the cache is not
-        used.
+        With `now`, the cache is not used: the result is auth's answer to a request that was sent after this call began.
         """
         link = caller.link
         if link is not None and link.space != space:
@@ -95,8 +95,8 @@ class RoleCache:
         return has
 
     async def writes_since_ms(self, space: SpaceId, caller: Identity, *, now: bool = False) -> int | None:
-        """Return the time since which the caller may write (see CheckAccessResponse); None if they may not. Raise
-        NoSuchSpace. `now` is as in `require`.
+        """Return the time since which the caller may write, in milliseconds since 1970 (CheckAccessResponse); None if
+        the caller may not write. Raise NoSuchSpace if the caller has no grant. `now` is as in `require`.
         """
         try:
             return (await self.require(space, caller, Role.EDITOR, now=now)).writes_since_ms
@@ -106,8 +106,8 @@ class RoleCache:
     async def _ask(self, key: _Key, caller: Identity) -> Standing:
         """Return auth's answer to a request that is sent after this call began.
 
-        A request that is already in flight may have been answered before this call, so its answer is not used. Calls
-        that arrive while it is in flight share the request after it.
+        A request that is already in flight may have been answered before this call, so its answer is not used. All
+        calls that arrive while a request is in flight share the next request.
         """
         question = self._waiting.get(key)
         if question is None:

@@ -46,7 +46,7 @@ BEGINNING = Position(0, bytes(8))
 
 
 def position_after(seq: int, append_id: bytes) -> Position:
-    """Return the position directly after entry `seq`."""
+    """Return the position directly after entry `seq`, whose serialised bytes are hashed to distinguish it."""
     return Position(seq, append_id[:8])
 
 
@@ -96,7 +96,9 @@ class ChangePlace:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One change to one node: the accepted result, who made it, and when (milliseconds since 1970)."""
+    """One change to one node: the accepted result, the user and device that made the change, and its time (milliseconds
+    since 1970).
+    """
 
     place: ChangePlace
     result: Result
@@ -118,9 +120,8 @@ def name_changes(result: Result) -> Iterator[tuple[NameKey, NodeId | None]]:
 
 @dataclass(slots=True)
 class Projection:
-    """The net effect of consecutive entries on the table: the last state of each item they touch, with its seq.
-
-    Folding before writing makes each item one write, however often the entries touched it.
+    """The net effect of consecutive entries on the table: the last state of each item that the entries change, with its
+    seq. Each item is therefore written once, however often the entries change it.
     """
 
     last_seq: int
@@ -128,9 +129,11 @@ class Projection:
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
     superseded: list[Node] = field(default_factory=list)
-    """Node states whose version a later entry of the range superseded."""
+    """Node states whose version a later entry of the projected range superseded."""
     updated: set[NodeId] = field(default_factory=set)
-    """Nodes whose stored version the range replaces; the table's own state of them becomes a VERSION."""
+    """Nodes whose version in the table the projected range replaces; the table's state of each of these nodes becomes a
+    VERSION item.
+    """
     trash: dict[NodeId, tuple[bool, int]] = field(default_factory=dict)
     requests: dict[RequestId, int] = field(default_factory=dict)
 
@@ -152,7 +155,9 @@ class Projection:
 
 
 async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
-    """Return the projection of consecutive entries. It is folded in slices of work, which are charged to `account`."""
+    """Return the projection of consecutive entries. The entries are added in slices of work, which are charged to
+    `account`.
+    """
     projection = Projection(entries[-1].seq, entries[-1].used_bytes)
     for entry in entries:
         for commit in entry.commits:

@@ -9,10 +9,10 @@ be overwritten. Such an object is removed by its etag. Readable bytes that match
 removal never hits an object that is or will be sealed. Only matching bytes that are archived, or that come with foreign
 headers, have the same etag: these are removed by the protocol that removes unsealed objects.
 
-Proving an object costs the service far more than declaring it costs a caller. Therefore: each object is read once,
+To prove an object costs the service far more than to declare it costs a caller. Therefore: each object is read once,
 however many calls declare it concurrently; failed proofs are cached; a call reads a bounded number of bytes, and stops
 looking after a bounded number of objects that cannot be proven; a caller has a bounded number of concurrent calls and
-HEAD requests; and callers take turns.
+HEAD requests; and callers are served round-robin.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ CALLS_PER_UNPROVEN: Final = 10
 not be proven.
 """
 UNSEALED_LOOKED_FOR: Final = 8
-"""Maximum number of unsealed objects of a batch of commits for which storage is asked whether they exist. The others
-are refused as not sealed, which is true in either case; clients upload again after both verdicts.
+"""Maximum number of unsealed objects of a batch of commits for which storage is asked whether they exist. Mutations
+that name further unsealed objects are refused with the verdict "not sealed", which is true of stored and of missing
+objects; clients upload again after that verdict as well.
 """
 _OBJECTS_AT_ONCE: Final = 8
 """Maximum number of objects of one call that are proven concurrently."""
@@ -94,7 +95,7 @@ _MOST_LOOKED_AT: Final = 500_000
 """Maximum number of block entries, over all objects that one commit names for the first time: about 50 MB."""
 _REMEMBERED_REFUSALS: Final = 20_000
 _SAME_ETAG: Final = frozenset({Barrier.ARCHIVE, Barrier.HEADERS})
-"""Barriers of objects that have the same etag as a readable object with the same bytes."""
+"""The kinds of barriers with which an object has the same etag as a readable object with the same bytes."""
 
 T = TypeVar("T")
 
@@ -141,8 +142,8 @@ Proof = Sealed | SealVerdict
 
 @dataclass(slots=True)
 class _Reading:
-    """The account that one call reads for, the number of bytes that it may still read, and the number of its failed
-    requests to storage.
+    """The budget of one SealObjects call: the account that its reads are charged to, the number of bytes that it may
+    still read, and the number of objects that it could not prove.
     """
 
     share: Share
@@ -150,7 +151,9 @@ class _Reading:
     unproven: int = 0
     """Number of objects for which storage was asked and that could not be proven."""
     removed: int = 0
-    """Number of unproven objects that were removed, so that nobody can have storage asked for them repeatedly."""
+    """Number of unproven objects that were removed. They do not count towards UNPROVEN_AT_MOST, since storage cannot be
+    asked for them again and again.
+    """
 
     def take(self, size: int) -> None:
         self.left -= size
@@ -159,7 +162,9 @@ class _Reading:
 
     @property
     def is_over(self) -> bool:
-        """True if the call has reached the maximum of unproven objects, so that it looks for no more."""
+        """True if the call has reached UNPROVEN_AT_MOST unproven objects, so that it asks storage for no further
+        object.
+        """
         return self.unproven - self.removed >= UNPROVEN_AT_MOST
 
 
@@ -167,9 +172,9 @@ class _Reading:
 class _ProofLock:
     """The lock under which one call at a time proves an object; `users` counts its holder and its waiters.
 
-    `proven` is the result for the waiters. It may not be recorded yet, so each waiter records it as well. The key of
-    `proven` is the number of earlier removals of the object: a proof of bytes that have been removed since is
-    worthless.
+    `proven` has the results for the waiters, which may not be recorded yet, so that each waiter records them as well.
+    The key of `proven` is the number of earlier removals of the object: a proof of bytes that have been removed since
+    is worthless.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -178,7 +183,7 @@ class _ProofLock:
 
 
 class Objects:
-    """The proven objects of all spaces, as this process knows them."""
+    """Proves declared objects of all spaces and answers which objects are proven, with a cache of the proven ones."""
 
     def __init__(
         self, *, index: ObjectIndex, storage: ObjectStorage, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
@@ -201,8 +206,8 @@ class Objects:
         return self._remembered.get((space, digest))
 
     async def sealed(self, space: SpaceId, digests: Collection[Digest]) -> dict[Digest, Sealed]:
-        """Return the sealed ones among `digests`. Another process may have proven more facts about one of them in the
-        meantime.
+        """Return those of `digests` that are sealed, each with its proven facts. Another process may have proven
+        further facts about an object in the meantime.
         """
         found = {digest: known for digest in digests if (known := self.remembered(space, digest))}
         unknown = [digest for digest in digests if digest not in found]
@@ -211,15 +216,15 @@ class Objects:
         return found
 
     async def missing(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of `digests` that are not sealed."""
+        """Return the digests in `digests` whose objects are not sealed."""
         missing = set(digests)
         for some in _slices(digests, _RECORDS_AT_ONCE):
             missing.difference_update(await self.sealed(space, some))
         return missing
 
     async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
-        """Return what `missing` returns, for many objects that no caller asked for: their recorded facts are not
-        fetched.
+        """Return the same digests as `missing`, at less cost for many objects: the recorded facts about them are not
+        fetched, and not cached.
         """
         unknown = {digest for digest in digests if self.remembered(space, digest) is None}
         return unknown - await self._index.known(space, unknown) if unknown else set()
@@ -227,7 +232,8 @@ class Objects:
     async def look(
         self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0, unsealed_before: int = 0
     ) -> dict[Digest, Sealed | Unsealed]:
-        """Return all facts that are proven about each of `digests` now; for an unsealed object, whether it is stored.
+        """Return all facts that are proven about each of `digests` now; for an unsealed object, return whether the
+        object is stored.
 
         Storage is asked for UNSEALED_LOOKED_FOR of these objects, less `unsealed_before`; the others are reported as
         stored. Raise RequestTooLarge if the facts do not fit into memory together with the `beside` block entries that
@@ -254,11 +260,11 @@ class Objects:
     async def seal(self, space: SpaceId, declared: Sequence[DeclaredObject], *, share: Share) -> list[SealVerdict]:
         """Prove that each declared object is as declared, and add the proven facts to its record.
 
-        Once UNPROVEN_AT_MOST of them could not be proven, all objects that were not looked for yet are reported as
-        missing. The work waits for a turn of `share`, and is charged to its account. Raise InvalidArgument if an object
-        is declared as more than SEAL_FORMS different things. Raise RequestTooLarge if more than SEAL_READ_BYTES have to
-        be read. Raise TooMuchAtOnce if the caller, or all callers together, have too many concurrent calls for too
-        long.
+        Once UNPROVEN_AT_MOST of the objects could not be proven, all objects for which storage was not asked yet are
+        reported as missing. The work waits for a turn of `share`, and is charged to the account of `share`. Raise
+        InvalidArgument if an object is declared as more than SEAL_FORMS different things. Raise RequestTooLarge if more
+        than SEAL_READ_BYTES have to be read. Raise TooMuchAtOnce if the caller, or all callers together, have too many
+        concurrent calls for too long.
         """
         forms: dict[Digest, dict[DeclaredObject, None]] = {}
         for one in declared:
@@ -357,7 +363,9 @@ class Objects:
     def _proven_before(
         self, space: SpaceId, forms: Iterable[DeclaredObject], known: Sealed | None
     ) -> dict[DeclaredObject, Proof]:
-        """Return the proofs that need no request to storage."""
+        """Return the proofs of those declarations that can be judged from recorded facts, without a request to
+        storage.
+        """
         proofs: dict[DeclaredObject, Proof] = {}
         for one in forms:
             if isinstance(one.form, PackOfBlocks) and (problem := _entries_refused(one.form, one.size)):
@@ -471,8 +479,8 @@ class Objects:
         return await self._storage.remove(space, digest, etag=stored.etag)
 
     async def _prove_manifest(self, space: SpaceId, one: DeclaredObject, data: bytes) -> Proof:
-        """Compare the blocks of a manifest with the index, a slice at a time, up to the first block that is not
-        proven.
+        """Return the proof of a manifest, after comparing its blocks with the object index, a slice at a time, up to
+        the first block that is not proven.
         """
         manifest = await asyncio.to_thread(_manifest, data)
         if manifest is None:
@@ -530,7 +538,7 @@ def _fingerprint(one: DeclaredObject) -> bytes:
 
 
 def _not_held(refs: Iterable[BlockRef], objects: Mapping[Digest, Sealed]) -> set[Digest]:
-    """Return the objects of those blocks that are not proven to lie in them."""
+    """Return the objects in which a block of a manifest is not proven to lie at its place."""
     return {ref.object for ref in refs if not _holds(objects.get(ref.object), ref)}
 
 
@@ -563,7 +571,9 @@ def _entries_refused(pack: PackOfBlocks, size: int) -> SealVerdict | None:
 
 
 def _prove_pack(data: bytes, pack: PackOfBlocks) -> Sealed | SealVerdict:
-    """Hash each entry of the pack. Runs in a thread, since hashing releases the GIL."""
+    """Return the proof of a pack, after hashing each of its entries. Called in a thread, since hashing releases the
+    GIL.
+    """
     view = memoryview(data)
     for i, (offset, length) in enumerate(zip(pack.offsets, pack.lengths, strict=True)):
         if _sha256(view[offset : offset + length]) != pack.blocks[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]:
@@ -572,7 +582,7 @@ def _prove_pack(data: bytes, pack: PackOfBlocks) -> Sealed | SealVerdict:
 
 
 def _manifest(data: bytes) -> Manifest | None:
-    """Parse a manifest; None if it is malformed. Runs in a thread."""
+    """Return the parsed manifest; None if the bytes are malformed. Called in a thread."""
     try:
         return manifest_from_bytes(data)
     except MalformedManifest:

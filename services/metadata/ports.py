@@ -40,10 +40,9 @@ class Journal(Protocol):
     """The total order of a space's changes: append-only, without a gap, the source of everything else."""
 
     async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
-        """Store entry `seq` (head + 1 as the caller knows it), or raise EntryTaken with what is stored there.
-
-        Atomic and durable on return. After an error other than EntryTaken the entry may or may not be stored; a
-        retry then finds its own bytes in EntryTaken. At most 390,000 bytes.
+        """Store `blob`, of at most 390,000 bytes, as entry `seq` (head + 1 as the caller knows it); raise EntryTaken
+        with the stored bytes if that entry exists. Atomic and durable on return. After an error other than EntryTaken
+        the entry may or may not be stored; if it is, a retry finds its own bytes in EntryTaken.
         """
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
@@ -86,7 +85,7 @@ class Rows:
 
     @property
     def newest(self) -> int:
-        """The highest seq among the rows; 0 if there is none."""
+        """The highest seq among the rows; 0 if there are no rows."""
         return max(
             max((node.seq for node in self.nodes.values()), default=0),
             max((seq for _, seq in self.names.values()), default=0),
@@ -118,12 +117,13 @@ class TreeTable(Protocol):
         """Return superseded versions with a number below `before`, newest first."""
 
     async def trash(self, space: SpaceId, *, after: NodeId | None, limit: int) -> Sequence[tuple[NodeId, bool, int]]:
-        """Return up to `limit` rows after the id `after`, in the order of ids: the id, whether the node is in the
-        trash, and the seq of the entry that set it.
+        """Return up to `limit` rows after the id `after`, in the order of ids. Each has the id of a node, True if the
+        node is in the trash, and the seq of the entry that set this value.
         """
 
     async def project(self, space: SpaceId, projection: Projection) -> None:
-        """Write the projection's items, each only over an older seq; versions before the nodes that supersede them.
+        """Write the projection's items, each only over an item with an older seq, and superseded versions before the
+        nodes that supersede them.
 
         Idempotent; overlapping projections in any order leave each item at its highest seq.
         """
@@ -141,11 +141,14 @@ class TreeTable(Protocol):
         """Advance projected_seq and announced_seq (never back) and remove the dirty marks `unmark`.
 
         `used_bytes` and `nodes` (None if not known) are the values after entry `projected_seq`. A mark is removed only
-        while its lease end is the given one; when the last mark is removed, the space is no longer `stale`.
+        if its lease end is still the one in `unmark`; after the removal of the last mark, `stale` does not return the
+        space any more.
         """
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
-        """Set or renew a process's dirty mark. Durable on return."""
+        """Set or renew the dirty mark of `process` on a space, with the lease end `until_ms` in milliseconds since
+        1970. Durable on return.
+        """
 
     async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:
         """Return spaces whose latest dirty lease ended before `now_ms`. The result may lag by seconds."""
@@ -153,12 +156,11 @@ class TreeTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The proven facts about an object of `size` bytes. An object can be several things at once.
-
-    The object's bytes have the SHA-256 that is its name, so the whole object is always a proven block. `offsets`,
-    `lengths` and `blocks` (packed digests) are the proven blocks within the object, ascending by offset, then by
-    length; blocks of different packs over the same bytes may overlap. `content_size` is the size in bytes of the
-    content that the object describes if it is proven to be a serialised manifest.
+    """The proven facts about an object of `size` bytes. An object can be a block, a pack and a manifest at once. The
+    SHA-256 of the object's bytes is its name, so that the whole object is always a proven block. `offsets`, `lengths`
+    and `blocks` (packed digests) are the proven blocks within the object, ascending by offset, then by length; blocks
+    of different packs over the same bytes may overlap. `content_size` is the size in bytes of the content that the
+    object describes if it is proven to be a serialised manifest.
     """
 
     size: int
@@ -176,7 +178,7 @@ class Sealed:
         return self.blocks[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]
 
     def proves(self, other: Sealed) -> bool:
-        """Return True if this value states everything of the object that `other` states."""
+        """Return True if these facts include all facts that `other` states about the object."""
         return (
             self.size == other.size
             and (other.content_size is None or other.content_size == self.content_size)
@@ -211,8 +213,8 @@ class Sealed:
 class Removal:
     """The record of a removal of an unsealed object.
 
-    `number` counts the removals of this object, from 1. `until_ms` is when the removal has certainly ended, in
-    milliseconds since 1970; it is 0 once the removal is known to have ended.
+    `number` counts the removals of this object, from 1. `until_ms` is the time at which the removal has certainly
+    ended, in milliseconds since 1970; 0 once the removal is known to have ended.
     """
 
     number: int
@@ -221,7 +223,9 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The records of an index about some objects: those that are sealed, and the removals of those that are not."""
+    """The records of an index about some objects: the facts about each sealed object, and the last removal of each
+    unsealed one, by digest.
+    """
 
     sealed: Mapping[Digest, Sealed]
     removals: Mapping[Digest, Removal]
@@ -239,7 +243,7 @@ class ObjectIndex(Protocol):
         """Return the records about `objects`. Consistent."""
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
-        """Return the sealed ones among `objects`. Consistent."""
+        """Return the proven facts about each of `objects` that is sealed, by digest. Consistent."""
 
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
         """Return those of `objects` that are sealed, without the facts proven of them. Consistent."""
@@ -250,7 +254,8 @@ class ObjectIndex(Protocol):
         """Add proven facts to the records (`Sealed.with_all_of`). Idempotent and safe under concurrency.
 
         `after` has the number of the last removal of each object, as `look` returned it before the objects were proven.
-        An object of which another removal has begun since is not recorded; the result is the set of these objects.
+        If another removal of an object has begun since, nothing is recorded about this object, and the object is in the
+        returned set.
         """
 
     async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
@@ -283,8 +288,8 @@ class StoredObject:
     """The metadata of an object in storage: its size in bytes, and the SHA-256 that storage computed at upload.
 
     `sha256` is None if storage has no checksum of the whole object. `etag` distinguishes these bytes from any others
-    that are stored under the same key; of the same bytes, only an object with Barrier.KEY has another etag than one
-    without a barrier. `barrier` is None if the object can be read.
+    that are stored under the same key; two objects with the same bytes have different etags only if one of them has
+    Barrier.KEY. `barrier` is None if the object can be read.
     """
 
     size: int
@@ -316,9 +321,8 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The outcome of removing an object.
-
-    `is_over` is True if storage has answered the only request, so that no request can take effect later.
+    """The outcome of removing an object. `is_over` is True if one request was sent and storage has answered it, so that
+    no request can take effect later.
     """
 
     removed: bool
@@ -367,8 +371,8 @@ class MeasureTable(Protocol):
     """Table of the measures of spaces, and of the time at which each space is to be measured next."""
 
     async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
-        """Schedule these spaces for a measure: now, or at the time that their last measure set. A space that is already
-        scheduled keeps its time.
+        """Schedule a measure of each of these spaces: now, or at the `next_at_ms` of its last measure if that is later.
+        A space that is already scheduled keeps its time.
         """
 
     async def due(self, now_ms: int, limit: int) -> Sequence[tuple[SpaceId, int]]:
@@ -382,14 +386,14 @@ class MeasureTable(Protocol):
         """
 
     async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:
-        """Save a measure of a space whose measure is postponed to `lease_ms`. Save nothing and return False if it no
-        longer is.
+        """Save a measure of a space whose measure is postponed to `lease_ms`. Save nothing and return False if the
+        measure is not postponed to that time any more.
 
         The next measure is scheduled for `due_ms`; None schedules no measure.
         """
 
     async def measure(self, space: SpaceId) -> Measure:
-        """Return the last measure; all values are zero for a space that was never measured."""
+        """Return the last measure of a space; all values are zero for a space that was never measured."""
 
 
 class Topic(Protocol):

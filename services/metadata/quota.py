@@ -35,10 +35,12 @@ DUE_AT_ONCE: Final = 4 * SPACES_AT_ONCE
 same ones.
 """
 _LEASE_MS: Final = 600_000
-"""Milliseconds of the lease under which a process measures a space; the lease is renewed while the measure lasts."""
+"""Milliseconds of a lease, during which no other process measures the space; the measuring process renews the lease
+while the measure lasts.
+"""
 _LONGEST_GAP_MS: Final = 86_400_000
-"""Maximum delay after a measure was due, in milliseconds, with which a table still counts as having measured the
-space all the time.
+"""Maximum delay of a measure after it was due, in milliseconds; a longer delay counts as a gap, after which the table
+does not know which objects were sealed.
 """
 _REMEMBERED: Final = 1_000
 _REMEMBERED_SECONDS: Final = 3_600
@@ -46,7 +48,7 @@ _REMEMBERED_SECONDS: Final = 3_600
 time.
 """
 REST: Final = 20
-"""Minimum ratio of the pause between two measures of a space to the duration of the last one."""
+"""Minimum pause between two measures of a space, as a multiple of the duration of the last measure."""
 
 log = structlog.get_logger()
 
@@ -55,12 +57,12 @@ class Writers(Protocol):
     """Source of the spaces for which credentials to write were issued."""
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
-        """Return a page of the spaces that were recently written to, and the token of the next page; the token is empty
-        at the end.
+        """Return a page of the spaces for which credentials to write were recently issued, and the token of the next
+        page; the token is empty at the end.
         """
 
     async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
-        """Report a measure to auth; `refused` decides whether credentials to write are issued from now on.
+        """Report a measure to auth. If `refused` is True, auth issues no credentials to write to the space from now on.
 
         Of two measures, auth uses the one with the later `at_ms`, in whichever order they arrive.
         """
@@ -110,8 +112,8 @@ class Measuring:
         self._unsealed_bytes: TTLCache[SpaceId, int] = TTLCache(_REMEMBERED, _REMEMBERED_SECONDS)
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Measure periodically within the context. A space that takes long occupies one of several workers, not all of
-        them.
+        """Measure periodically within the context. A space that takes long to measure occupies one of HANDS workers, so
+        that the others measure other spaces.
         """
         return rounds(self.schedule, *[self.measure] * HANDS, interval_seconds=self._interval_seconds)
 
@@ -126,7 +128,7 @@ class Measuring:
                 return
 
     async def measure(self) -> int:
-        """Measure the spaces that are due until fewer are due than one worker takes; return the number of measured
+        """Measure due spaces, SPACES_AT_ONCE in sequence, until fewer than that are due; return the number of measured
         spaces.
         """
         measured = 0
@@ -144,8 +146,8 @@ class Measuring:
                 return measured
 
     async def _lease(self, space: SpaceId, since_ms: int) -> int | None:
-        """Return the time until which no other process measures the space, in ms since 1970; None if another one
-        measures it.
+        """Take the lease of the space. Return its end, in milliseconds since 1970; None if another process has the
+        lease.
         """
         until_ms = self._now_ms() + _LEASE_MS
         return until_ms if await self._measures.claim(space, since_ms=since_ms, until_ms=until_ms) else None

@@ -60,7 +60,7 @@ async def remove_unsealed(
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await work that is not to be broken off."""
+    """Await `work`, which continues to its end even if the caller is cancelled."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

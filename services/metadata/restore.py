@@ -68,8 +68,8 @@ async def brought_back(
     plan: Callable[[], Awaitable[tuple[Mutation, ...]]],
     commit: Callable[[tuple[Mutation, ...]], Awaitable[CommitOutcome]],
 ) -> tuple[CommitOutcome, Result]:
-    """Return the outcome of a restore that `plan` has planned. If concurrent changes invalidate the plan, it is planned
-    and committed again.
+    """Commit the restore that `plan` returns, and return its outcome. If concurrent changes invalidate the plan, it is
+    planned and committed again.
     """
     mutations = await plan()
     answer = await commit(mutations)
@@ -85,7 +85,9 @@ async def brought_back(
 
 
 class _Way:
-    """Walks a path down from a live directory, and plans the creation of missing directories."""
+    """Descends from a live directory along the names of a path, and collects the mutations that create missing
+    directories.
+    """
 
     def __init__(self, reader: ViewReader, view: SpaceView, request: RequestId) -> None:
         self._reader = reader
@@ -104,8 +106,8 @@ class _Way:
         return start
 
     def enter(self, start: NodeId, names: Sequence[str], *, asked: bool = False) -> None:
-        """Descend to this path. If a file holds the name of a directory, the new directory gets a free name, unless the
-        caller asked for these names (`asked`).
+        """Descend along `names`. If a file holds the name of a directory, the new directory gets a free name, unless
+        the caller requested the names of the path (`asked` is True).
         """
         self.at = start
         for name in names:
@@ -134,7 +136,9 @@ class _Way:
 
 
 def _lost(reader: ViewReader, node: Node) -> tuple[NodeId, list[str]]:
-    """Return the nearest live directory above a node, and the names of the deleted directories between the two."""
+    """Return the nearest live directory above a node, and the names of the deleted directories between that directory
+    and the node.
+    """
     names: list[str] = []
     above = reader.node(node.parent) if node.parent != ROOT else None
     while above is not None and not reader.live(above):

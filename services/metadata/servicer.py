@@ -107,7 +107,9 @@ class MetadataServicer(MetadataServiceServicer):
 
     @asynccontextmanager
     async def _open(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[LiveSpace]:
-        """Yield the space, after checking that the caller has this role in it, as `_allowed` does."""
+        """Yield the space with its view, committer and projector, after checking as `_allowed` does that the caller has
+        `role` in the space.
+        """
         async with self._allowed(space_id, role, caller) as space, self._spaces.use(space) as live:
             yield live
 
@@ -118,9 +120,11 @@ class MetadataServicer(MetadataServiceServicer):
 
     @asynccontextmanager
     async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[SpaceId]:
-        """Yield the space, after checking that the caller, a person unless one is given, has this role in it.
+        """Yield the space, after checking that `caller` has `role` in it; without `caller`, the caller of the call, who
+        must be a person.
 
-        A call may have to wait for its turn. One that took long is answered only if the caller still has the role.
+        A call may have to wait for its turn. A call that took longer than `ask_seconds` is answered only if the caller
+        still has the role.
         """
         space, clock = space_id_from_wire(space_id), asyncio.get_running_loop().time
         await self._access.require(space, caller or current_user(), role)
@@ -593,5 +597,5 @@ async def _nodes_to_wire(nodes: Sequence[Node]) -> tuple[list[journal_pb2.Node],
 
 
 def _changes(writes_since_ms: int | None) -> metadata_pb2.ListChangesResponse:
-    """Return a message of changes that says since when its reader may write, if the reader may."""
+    """Return a message of changes with the time since which its reader may write, if the reader may write."""
     return metadata_pb2.ListChangesResponse(read_only=writes_since_ms is None, writes_since_ms=writes_since_ms or 0)

@@ -29,7 +29,7 @@ from syncline.wire.pages import page_token_from_wire, page_token_to_wire
 from syncline.wire.tree import result_from_wire, result_to_wire
 
 _BULK_BYTES: Final = 20_000
-"""Size in bytes from which on an entry waits for a turn before it is parsed."""
+"""Minimum size in bytes of an entry that waits for a turn on the event loop before it is parsed."""
 
 
 def _without_results(commit: Commit) -> journal_pb2.Commit:
@@ -43,7 +43,9 @@ def _without_results(commit: Commit) -> journal_pb2.Commit:
 
 
 def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.MutationResult:
-    """Return the stored form of a result: accepted nodes leave out the values that the entry and the commit hold."""
+    """Return the stored form of a result. Accepted nodes leave out the values that are stored in the entry or the
+    commit: the seq, the time, the user and the device.
+    """
     pb = result_to_wire(result)
     node = result.node
     if result.verdict is Verdict.ACCEPTED and node is not None:
@@ -127,7 +129,7 @@ async def _parsed(blob: bytes, account: str) -> journal_pb2.Entry:
 
 
 def _result_from_wire(stored: journal_pb2.MutationResult, commit: journal_pb2.Commit, seq: int) -> Result:
-    """Return a result with the values that accepted nodes leave out, see `_stored_result`."""
+    """Return a result, with the values from entry and commit that `_stored_result` leaves out of accepted nodes."""
     result = result_from_wire(stored)
     if result.verdict is not Verdict.ACCEPTED or result.node is None:
         return result
@@ -158,8 +160,8 @@ def cursor_to_wire(space: SpaceId, after: Position) -> bytes:
 
 
 def cursor_from_wire(space: SpaceId, raw: bytes) -> Position:
-    """Return the position of a cursor; the beginning for an empty one. Raise InvalidCursor if it is not one of this
-    space.
+    """Return the position of a cursor; the beginning for an empty cursor. Raise InvalidCursor if `raw` is no cursor of
+    this space.
     """
     if not raw:
         return BEGINNING
@@ -194,7 +196,9 @@ def place_to_wire(place: ChangePlace, *, listing: str) -> str:
 
 
 def place_from_wire(token: str, *, listing: str) -> ChangePlace | None:
-    """Return the change after which to continue; None for an empty token. Raise InvalidPageToken."""
+    """Return the change after which to continue; None for an empty token. Raise InvalidPageToken if the token is not
+    one of `listing`.
+    """
     if not token:
         return None
     raw = page_token_from_wire(token, listing=listing)

@@ -23,8 +23,8 @@ IDEMPOTENT = [
 
 
 class AuthClient:
-    """Reads grants, keys and uploads from auth with this service's own token. Questions about a public link carry the
-    link's token.
+    """Reads grants, keys and uploads from auth with this service's own token. A request about a public link carries the
+    token of the link instead.
     """
 
     def __init__(self, channel: Channel) -> None:

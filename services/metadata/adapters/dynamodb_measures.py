@@ -1,4 +1,6 @@
-"""Measures of the objects of each space, and the time of the next measure, in the metadata table."""
+"""Measures (number and bytes) of the objects in storage of each space, and the time of the next measure, in the
+metadata table.
+"""
 
 from __future__ import annotations
 

@@ -172,7 +172,9 @@ def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int, *,
 
 
 def _is_sealed(item: Mapping[str, Any]) -> bool:
-    """Return True for the record of a sealed object, False for the record of removals."""
+    """Return True if a stored record is that of a sealed object, and False if it is that of the removals of an unsealed
+    one.
+    """
     return "size" in item
 
 

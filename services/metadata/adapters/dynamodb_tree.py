@@ -251,8 +251,8 @@ class DynamoTable:
     async def _change_state(
         self, space: SpaceId, change: Callable[[ProjectionState], ProjectionState], **usual: Unpack[_Update]
     ) -> None:
-        """Apply the `usual` update if its condition holds; otherwise read the state, apply `change` to it, and write
-        the result.
+        """Apply the update `usual` if its condition holds. Otherwise read the state, and replace it by the state that
+        `change` returns for it, until no concurrent writer comes first.
         """
         update = usual
         for pause in RETRIES.pauses():
@@ -362,7 +362,7 @@ def _state(item: Mapping[str, Any] | None) -> ProjectionState:
 
 
 def _replacing(before: ProjectionState | None, after: ProjectionState) -> _Update:
-    """Return the update that replaces the state `before` (None: no state) by `after`, on the condition that it is
+    """Return the update that replaces the state `before` (None: no state) by `after`, on the condition that `before` is
     still stored.
     """
     update = "SET projected_seq = :projected, announced_seq = :announced, used_bytes = :used, marks = :marks"

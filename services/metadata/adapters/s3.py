@@ -33,7 +33,9 @@ _STRANGE: Final = (
 readers, whose HTTP libraries may refuse so many or such headers; and no policy can refuse them.
 """
 _OTHER_BYTES: Final = frozenset({S3Error.MISSING, S3Error.PRECONDITION_FAILED, S3Error.CONFLICT})
-"""Answers of S3 to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
+"""Answers of S3 to a conditional DELETE if the object does not exist, or if an object with other bytes has replaced it
+or is being written at the moment.
+"""
 
 _NAME: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
@@ -43,7 +45,7 @@ log = structlog.get_logger()
 class S3Storage:
     """ObjectStorage on the content bucket.
 
-    Objects larger than MAX_OBJECT_BYTES are not read and count as missing: they are none of ours.
+    Objects larger than MAX_OBJECT_BYTES are not read and count as missing, since no client of ours stores such objects.
     """
 
     def __init__(self, client: S3Client, *, bucket: str) -> None:
@@ -83,9 +85,9 @@ class S3Storage:
     async def _locked(self, key: str, refusal: ClientError) -> StoredObject | None:
         """Return the object whose encryption key makes S3 refuse HEAD; None if there is no such object.
 
-        There are two cases. With a customer's key (SSE-C), HEAD answers 400, as it does for expired credentials; the
-        error of a GET tells the two apart, and only a listing has the size and the etag. With a KMS key that this role
-        may not use, HEAD answers 403 if it asks for the checksum.
+        There are two cases. For an object with a customer's key (SSE-C), HEAD answers 400, as it does for expired
+        credentials; the error of a GET distinguishes the two causes, and only a listing has the size and the etag of
+        the object. With a KMS key that this role may not use, HEAD answers 403 if it asks for the checksum.
         """
         where: Any = {"Bucket": self._bucket, "Key": key}
         with contextlib.suppress(ClientError), aws_errors("S3"):
@@ -134,8 +136,8 @@ class S3Storage:
         return removed
 
     async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
-        """Remove the object once if it has this etag. If the SDK has repeated the request, the first one may still
-        be on its way.
+        """Remove the object once if it has this etag. The result is over only if the SDK has sent one request: an
+        earlier request of several may still reach S3.
         """
         removed, answer = await self._delete(key_prefix(space) + name, etag)
         return Deletion(removed, is_over=answer["ResponseMetadata"]["RetryAttempts"] == 0)

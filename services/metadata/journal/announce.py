@@ -1,4 +1,6 @@
-"""Announcements: messages that a space has a new sequence number, and who changed what, small enough for SNS."""
+"""Announcements: messages that a space has a new sequence number, with a summary of the commits and their users, small
+enough for SNS.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ def events(space: SpaceId, entries: Sequence[JournalEntry], *, traceparent: str 
     """Yield the announcements of consecutive entries, in order, as JSON.
 
     {"v": 1, "space", "from_seq", "to_seq", "commits": [{"seq", "user", "device", "at_ms", "created", "updated",
-    "moved", "deleted", "restored", "names"}]}; counts are of nodes, `names` are the first few. `traceparent` is
-    included unless it is empty.
+    "moved", "deleted", "restored", "names"}]}; `created` to `restored` are numbers of nodes, and `names` are the first
+    MAX_NAMES names of changed nodes. `traceparent` is included unless it is empty.
     """
     commits = [(entry.seq, commit) for entry in entries for commit in entry.commits]
     described: list[dict[str, Any]] = []

@@ -54,8 +54,8 @@ MAX_ATTEMPTS = 40
 """Maximum number of attempts to append the next entry before the caller is told to retry later."""
 LAG_PATIENCE_SECONDS = 20.0
 TRIES: Final = 40
-"""Maximum number of trial decisions per mutation of a batch. A trial decides a mutation before those ahead of it are
-decided, to learn which keys it needs.
+"""Maximum number of trial decisions per mutation of a batch. A trial decides a mutation before the mutations ahead of
+it are decided, only to find out which keys its decision needs.
 """
 LISTED_NAMES: Final = 20_000
 """Maximum number of names, including tombstones, that are listed to find out which directories of one batch are empty.
@@ -97,7 +97,9 @@ def check_size(mutations: int, size: int) -> None:
 
 
 AskAnew: TypeAlias = Callable[[], Awaitable[None]]
-"""Function that checks whether the caller of a commit still has the right to it, and raises the error otherwise."""
+"""Coroutine function without arguments that checks whether the caller of a commit still has the right to write, and
+raises the error of a refusal otherwise.
+"""
 
 
 @dataclass(slots=True)
@@ -110,7 +112,9 @@ class _Pending:
 
 
 class _Waiting:
-    """Queue of requests to decide: in order for each person, and round-robin over the persons."""
+    """Queue of requests to decide: `take` serves the persons round-robin, and the requests of each person in the order
+    of arrival.
+    """
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, deque[_Pending]] = OrderedDict()
@@ -150,7 +154,9 @@ class _Decided:
 
 
 class _Decisions:
-    """The decisions on a batch, in order, as far as they can be made at the draft's sequence number."""
+    """Decides the mutations of a batch in order, and keeps the decisions that could be made at the draft's sequence
+    number.
+    """
 
     def __init__(
         self,
@@ -178,9 +184,10 @@ class _Decisions:
         self._results: list[Result] = []
 
     async def go_on(self) -> bool:
-        """Decide mutations in order until one needs keys that are not loaded; return True if all are decided.
+        """Decide mutations in order, until one needs keys that are not loaded or the view advances; return True if all
+        are decided.
 
-        Also stops if the view advances.
+        The keys that are not loaded are then in `missing` of the draft.
         """
         self.draft.missing = Missing()
         async for some in self._left():
@@ -223,7 +230,7 @@ class _Decisions:
 
     @cached_property
     def leaving(self) -> Counter[NodeId]:
-        """Return the number of names that the batch may free, by directory."""
+        """Return the number of names that the batch may free (by moving or deleting nodes) in each directory."""
         return Counter(node.parent for node in self.moved.values())
 
     async def _left(self) -> AsyncIterator[Sequence[tuple[Request, int, Mutation]]]:
@@ -287,8 +294,9 @@ class Committer:
         The caller's right was checked before the call. If the commit has to wait for longer than ASK_SECONDS, `ask`
         checks the right again before the commit takes effect, and its errors are raised.
 
-        Raise RequestTooLarge, RequestIdReused, Contended or Unavailable. After the last two, the request may have been
-        recorded; repeating it returns the recorded answer.
+        Raise RequestTooLarge if the request fits into no entry, RequestIdReused if its id was used for another request,
+        Contended after MAX_ATTEMPTS lost races for the next entry, and Unavailable if the journal does not answer.
+        After Contended and Unavailable, the request may have been recorded; repeating it returns the recorded answer.
         """
         check_size(len(request.mutations), request.size)
         pending = self._in_flight.get(request.id)
@@ -309,7 +317,7 @@ class Committer:
         """Return the result of `commit` for a request that was recorded before or is being decided in this process;
         otherwise None.
 
-        Raise RequestIdReused, and the errors of `commit`.
+        Raise RequestIdReused if another request was recorded under the id, and the errors of `commit`.
         """
         if request.id not in self._in_flight:
             await self._view.validate()
@@ -331,7 +339,7 @@ class Committer:
         raise NoSuchRequest
 
     async def stop(self) -> None:
-        """Let the worker finish what it has taken."""
+        """Stop the worker after it has finished the batch that it has taken from the queue."""
         if self._worker is not None:
             await asyncio.gather(self._worker, return_exceptions=True)
 
@@ -401,7 +409,7 @@ class Committer:
         raise Contended
 
     async def _answer_repeated(self, batch: list[_Pending]) -> list[_Pending]:
-        """Answer the requests that an earlier entry has answered; return the others."""
+        """Answer the requests that an earlier entry has recorded, and return the requests that none has recorded."""
         if not batch:
             return batch
         while True:
@@ -454,8 +462,8 @@ class Committer:
         raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
 
     async def _decide(self, batch: list[_Pending]) -> list[_Decided] | None:
-        """Decide the whole batch at the view's seq. Return None if a request may have been answered by an earlier
-        entry.
+        """Decide the whole batch at the view's seq. Return None if an earlier entry may have recorded one of the
+        requests.
 
         Works in rounds. Each round resumes at the first undecided mutation, after loading the keys that this mutation
         needs. To save rounds, keys that the later mutations seem to need are loaded with them. The number of trial
@@ -529,8 +537,8 @@ class Committer:
         return ListedNames(seq, names, complete=after is None)
 
     async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> JournalEntry | None:
-        """Append one entry at the view's seq + 1. Return None if the race was lost or the batch became smaller; the
-        caller decides again.
+        """Append one entry at the view's seq + 1. Return None if another process appended that entry first or the batch
+        became smaller; the caller decides again.
         """
         commits = tuple(one.commit for one in recorded)
         entry = JournalEntry(
@@ -566,10 +574,9 @@ class Committer:
         return entry
 
     async def _without_right(self, batch: list[_Pending]) -> bool:
-        """Check the rights to requests that have waited for long again, and refuse those whose callers have lost the
-        right.
-
-        Return True if any was refused; the others then have to be decided anew.
+        """Check again the right of each caller whose request has waited for longer than ASK_SECONDS, and refuse the
+        requests whose callers have lost it. Return True if a request was refused; the remaining requests then have to
+        be decided anew.
         """
         now_ms = self._now_ms()
         waited = [one for one in batch if not 0 <= now_ms - one.asked_at_ms <= ASK_SECONDS * 1000]

@@ -33,7 +33,9 @@ _OBJECTS_REFUSED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ListedNames:
-    """Number of names in a directory at a sequence number: at least `names`, and exactly `names` if `complete`."""
+    """Number of names in a directory as of entry `seq`: exactly `names` if `complete` is True, else at least
+    `names`.
+    """
 
     seq: int
     names: int
@@ -42,7 +44,9 @@ class ListedNames:
 
 @dataclass(slots=True)
 class Looked:
-    """Values that were loaded for the decisions of one batch, in addition to the state of the view."""
+    """Values that were loaded for the decisions of one batch, and that the view does not hold: names in directories,
+    depths and objects.
+    """
 
     names_left: int
     """Number of names that may still be listed."""
@@ -65,8 +69,8 @@ class Looked:
 
 
 class Draft:
-    """A `decide.Tree` to which decisions are applied. The cost of a decision is independent of the number of earlier
-    ones.
+    """A `decide.Tree` that applies each accepted decision to itself, on top of the state of a view. The cost of a
+    decision is independent of the number of earlier ones.
     """
 
     def __init__(self, view: SpaceView, *, objects: Objects, looked: Looked, nodes: int, alone: bool) -> None:
@@ -166,7 +170,9 @@ class Draft:
         raise NotLoaded
 
     def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
-        """Return the result and apply it to the draft; return None if a key has to be loaded first."""
+        """Return the result of `mutation` and apply it to the draft; return None if a key has to be loaded first, which
+        is then in `missing`.
+        """
         self._undecided.discard(at.new_id)  # a node that names itself as its parent must not wait for itself
         result: Result | None = None
         depths: dict[NodeId, PathLength] = {}

@@ -1,9 +1,9 @@
 """The steps after the append: announce the entry, write it to the table, and record the progress of both.
 
 Each process projects every entry that the table lacks, whichever process appended it. This is safe without a leader,
-because each item is written only over an older seq. A dirty mark guarantees that some process does it: a process marks
-the space before it appends, and removes the mark when table and topic have caught up. `sweep` looks for marks whose
-lease has expired.
+because each item is written only over an older seq. A dirty mark guarantees that some process projects an entry: a
+process marks the space before it appends, and removes the mark when table and topic have caught up. `sweep` looks for
+marks whose lease has expired.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ ROUND_ENTRIES = 16
 ROUND_CHANGES = 2000
 """Maximum number of changes per round: no further entry is added to a round that has this many."""
 QUIET_ROUNDS = 5
-"""The projection is written after so many coalescing intervals without a commit, or when `ROUND_ENTRIES` entries wait.
-An item that changes often is then written once, and a burst of commits does not compete with its own projection.
+"""Number of coalescing intervals without a commit after which the projection is written; it is also written when
+ROUND_ENTRIES entries wait. An item that changes often is then written once, and a burst of commits does not compete
+with its own projection.
 """
 MAX_PAUSE_SECONDS = 5.0
 MAX_CAUSES = 32
-"""Commits to which the trace of a projection is linked."""
+"""Maximum number of commits to whose traces the trace of a projection is linked."""
 
 log = structlog.get_logger()
 
 
 def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
-    """Return the first of these entries, as many as one round projects."""
+    """Return the first entries of `entries`, as many as one round projects."""
     some: list[JournalEntry] = []
     changes = 0
     for entry in islice(entries, ROUND_ENTRIES):
@@ -94,7 +95,7 @@ class Projector:
 
     @contextlib.asynccontextmanager
     async def dirty(self) -> AsyncIterator[None]:
-        """Hold a dirty mark while an entry is appended, and start a projection afterwards."""
+        """Hold a dirty mark for the space while the block appends an entry, and start a projection afterwards."""
         async with self._lease_lock:
             now = self._now_ms()
             if self._lease_until_ms - now < self._lease_ms // 2:
@@ -121,8 +122,8 @@ class Projector:
         return 0 if self._task is None or self._task.done() else len(self._view.tail)
 
     def waiting_since_ms(self) -> float:
-        """Return the time since which the oldest of the entries has been waiting here, in milliseconds since 1970;
-        infinity if none waits.
+        """Return the time since which the oldest entry of those that `waiting` counts has been waiting, in milliseconds
+        since 1970; infinity if none waits.
         """
         tail = list(self._view.tail)
         if not tail or not self.waiting():
@@ -174,8 +175,8 @@ class Projector:
                 await asyncio.sleep(pause)
 
     def _span(self) -> traces.Span:
-        """Return a span in the trace of the first waiting commit, linked to the traces of the others; without one, a
-        span of the current trace.
+        """Return a span in the trace of the first waiting commit, linked to the traces of the other waiting commits; if
+        no commit is known, a span of the current trace.
         """
         (cause, *others), self._causes = self._causes or [None], []
         return traces.span("project", parent=cause, links=others)

@@ -70,7 +70,9 @@ class OpenSpaces:
 
     @contextlib.asynccontextmanager
     async def use(self, space: SpaceId) -> AsyncIterator[LiveSpace]:
-        """Yield the space, which stays in memory for the duration of the context. Its view is not validated yet."""
+        """Yield the space, which stays in memory for the duration of the context. The caller validates its view before
+        using it.
+        """
         live = self._live.get(space)
         metrics.VIEW_USES.labels("miss" if live is None else "hit").inc()
         if live is None:
@@ -132,7 +134,9 @@ class OpenSpaces:
         return sum(live.projector.waiting() for live in list(self._live.values()))
 
     def oldest_waiting_seconds(self) -> float:
-        """Return the seconds for which the oldest of the entries has been waiting; 0 if none waits."""
+        """Return the seconds for which the oldest entry has been waiting to be announced or projected; 0 if none
+        waits.
+        """
         since = min((live.projector.waiting_since_ms() for live in list(self._live.values())), default=math.inf)
         return max(self._now_ms() - since, 0.0) / 1000
 

@@ -32,7 +32,7 @@ class Sweeper:
         return rounds(self.sweep, interval_seconds=self._interval_seconds)
 
     async def sweep(self) -> int:
-        """Take over all stale spaces once; return the number of them."""
+        """Take over, once, all spaces whose dirty lease has expired; return the number of these spaces."""
         stale = await self._table.stale(self._now_ms(), SPACES_AT_ONCE)
         for space in stale:
             async with self._spaces.use(space) as live:

@@ -1,4 +1,6 @@
-"""The names of one directory as far as this process knows them, in an order in which a page can begin anywhere."""
+"""The names in one directory as far as this process knows them, kept sorted so that a page of a listing can begin after
+any name.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,13 @@ class Children:
         return name in self._holders
 
     def __getitem__(self, name: str) -> NodeId | None:
-        """Return the node that holds the name; None if the name is known to be free. Raise KeyError if neither is
-        known.
+        """Return the node that holds the name; None if the name is known to be free. Raise KeyError if it is not known
+        whether a node holds the name.
         """
         return self._holders[name]
 
     def get(self, name: str, otherwise: NodeId | None) -> NodeId | None:
-        """Return the same as `[name]`; `otherwise` if that is not known."""
+        """Return the same as `[name]`, but `otherwise` instead of KeyError."""
         return self._holders.get(name, otherwise)
 
     def __setitem__(self, name: str, holder: NodeId | None) -> None:

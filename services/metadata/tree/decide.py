@@ -40,7 +40,7 @@ the file that keeps its contents.
 
 
 class NotLoaded(LookupError):
-    """The tree does not know a key yet; the tree has recorded it as missing."""
+    """The tree does not know the value of a key yet, and has recorded the key as missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class PathLength:
         return PathLength(self.names + other.names, self.size + other.size)
 
     def max_with(self, other: PathLength) -> PathLength:
-        """Return the component-wise maximum."""
+        """Return the maximum of the numbers of names, and the maximum of the sizes."""
         return PathLength(max(self.names, other.names), max(self.size, other.size))
 
     def fits_in(self, other: PathLength) -> bool:
@@ -308,8 +308,8 @@ def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
 
 
 def _older(tree: Tree, node: Node) -> list[Content | None]:
-    """Return the contents of the last versions before the current one. All missing ones are recorded before NotLoaded
-    is raised.
+    """Return the contents of up to _MAX_COMPARED_VERSIONS versions before the current one. Raise NotLoaded after all
+    unknown versions have been recorded as missing.
     """
     looked: list[Content | None] = []
     numbers = range(max(1, node.version - _MAX_COMPARED_VERSIONS + 1), node.version)
@@ -363,15 +363,17 @@ def path_length_of(tree: Tree, directory: NodeId) -> PathLength:
 
 
 def _is_too_long(tree: Tree, node: Node, place: PathLength) -> bool:
-    """Return True if moving the node to a place with the path length `place` would make a path too long."""
+    """Return True if moving the node to a path of the length `place` would make its own path, or a path below it, too
+    long.
+    """
     if not place.fits_in(LONGEST):
         return True
     return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(LONGEST)
 
 
 def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:
-    """Return the refusal to put a node at this place; None if the place is free and valid. The node `mover` may hold
-    the place already.
+    """Return the result that refuses to put a node into this directory under this name; None if the name is free and
+    valid. The node `mover` may hold the name already.
     """
     if name_problem(name) or (parent == ROOT and name == RESERVED_AT_ROOT):
         return Result(Verdict.NAME_INVALID)
@@ -410,7 +412,7 @@ def _is_within(tree: Tree, inner: NodeId, outer: NodeId) -> bool:
 
 
 def _content_refused(tree: Tree, kind: NodeKind, content: Content | None, free_bytes: int) -> Verdict | None:
-    """Return the verdict that refuses this content for a node of this kind; None if the node can have it."""
+    """Return the verdict that refuses this content for a node of this kind; None if the node can have the content."""
     if kind is NodeKind.DIRECTORY:
         return Verdict.MANIFEST_INVALID if content is not None else None
     if content is None:

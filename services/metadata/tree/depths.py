@@ -1,4 +1,6 @@
-"""Depths of directories, which a move needs in order to refuse paths that become too long."""
+"""Depths of directories: the longest path below each, which the decision on a move needs in order to refuse paths that
+become too long.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from syncline.model.identifiers import NodeId
 from syncline.model.tree import NodeKind
 
 WALKED: Final = 2_000
-"""Maximum number of nodes that are walked one by one for all directories of one question; above that, the index of
-names is used.
+"""Maximum number of nodes that one call of `depths_below` visits one by one, over all its directories; above that, the
+index of names is used.
 """
 _LISTED: Final = 500
 """Number of names per read of a listing."""
@@ -46,8 +48,8 @@ class Depths:
 
     @staticmethod
     async def _walked(view: SpaceView, top: NodeId, left: int) -> tuple[PathLength | None, int]:
-        """Return the depth of a directory (None if there are more than `left` nodes below it), and the remaining number
-        of nodes to walk.
+        """Return the depth of a directory (None if there are more than `left` nodes below it), and the number of nodes
+        that may still be visited.
         """
         depth = PathLength()
         pending = [(top, PathLength())]

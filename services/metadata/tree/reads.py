@@ -40,7 +40,9 @@ _FIRST_ENTRIES = 4
 
 
 class ViewReader:
-    """A view with the interface of a `decide.Tree`, as far as reads need it."""
+    """Adapter that gives a view the methods of a `decide.Tree` that reads need, and collects the keys that are not
+    loaded.
+    """
 
     def __init__(self, view: SpaceView) -> None:
         self.view = view
@@ -149,8 +151,8 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
 
 
 async def look(view: SpaceView, nodes: Sequence[NodeId], *, account: str) -> list[Found]:
-    """Return those of these nodes that are live, at the view's `seq` at the end of the call. The caller has validated
-    the view. `account` waits for the turns that this takes.
+    """Return the states of those of `nodes` that are live, as of the view's `seq` at the end of the call. The caller
+    has validated the view. `account` waits for the turns that this takes.
     """
 
     async def answer(reader: _ReaderInTurns) -> list[Found]:
@@ -249,7 +251,9 @@ async def list_nodes(
 
 
 async def _load_some(view: SpaceView, nodes: Sequence[NodeId]) -> int:
-    """Load nodes of a page until they fill a page; return how many were loaded, 0 if all were."""
+    """Load the nodes of `names` until the loaded nodes fill a page; return the number of loaded nodes, or 0 if all were
+    loaded.
+    """
     weight = 0
     for at in range(0, len(nodes), _SLICE):
         some = nodes[at : at + _SLICE]
@@ -295,8 +299,8 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
 
 
 async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
-    """Return one version of a file (deleted or not), and the present state of the file. Raise NoSuchNode or
-    NoSuchVersion.
+    """Return one version of a file (deleted or not), and the present state of the file. Raise NoSuchNode if there is no
+    such file within the caller's scope, and NoSuchVersion if the file has no version of that number.
     """
 
     def current(reader: ViewReader) -> Node:
@@ -386,7 +390,9 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
 
 @dataclass(slots=True)
 class Differences:
-    """The files of a batch that differ, in columns: the same position in each list belongs to the same file."""
+    """The files of a batch whose content differs from the local content, in columns: the same position in each list
+    belongs to the same file.
+    """
 
     seq: int = 0
     indexes: list[int] = field(default_factory=list)

@@ -41,18 +41,18 @@ MAX_NAMES: Final = 500_000
 NAME_BYTES: Final = 400
 """Memory of the texts of a name, in bytes, that counts as one more name."""
 SPACE_WEIGHT: Final = 4
-"""Memory overhead of an index, in units of one name."""
+"""Memory overhead of the index of one space, expressed as the number of names that take as much memory."""
 STREAMS: Final = 2
 """Maximum number of concurrent searches of spaces that are too large to be kept."""
 SLICE: Final = 5_000
-"""Number of names that are visited per turn when depths of directories are measured."""
+"""Number of names that one turn on the event loop visits when depths of directories are measured."""
 LOOKED_AT: Final = 100_000
 """Maximum number of names that are visited for one page of a search."""
 _DIRECTORIES: Final = ("/",)
 """A word that no name contains. An index with `only` this word holds directories and no files."""
 _NOTHING: Final = PathLength()
 NODES_PER_TURN: Final = 1_000
-"""Number of nodes that are applied from the journal, or visited by a search, per turn."""
+"""Number of nodes that one turn on the event loop applies from the journal, or visits for a search."""
 _SURELY_SHORT: Final = MAX_PATH_BYTES // 4
 """Maximum number of characters of a path that needs no measuring: a character has at most 4 bytes in UTF-8, so that
 such a path is within MAX_PATH_BYTES.
@@ -487,7 +487,9 @@ class NameSearch:
             kept.users -= 1
 
     def _make_room(self, space: SpaceId, index: NameIndex) -> None:
-        """Evict the least recently searched indexes until all fit. Raise _NotKept if only this space is left."""
+        """Evict the least recently searched indexes until all remaining ones fit into `most_names`. Raise _NotKept if
+        only the index of `space` is left and does not fit.
+        """
         if self._size <= self._most:
             return
         if index.size > self._most:

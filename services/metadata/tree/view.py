@@ -1,4 +1,4 @@
-"""The part of a space's tree that this process knows, and the rules by which the knowledge is valid.
+"""The part of a space's tree that this process has in memory, and the rules that keep it correct.
 
 A view holds nodes and names as of journal entry `seq`. Two rules make it correct although the table lags:
 
@@ -113,8 +113,8 @@ class SpaceView:
             raise NotLoaded from None
 
     def child(self, parent: NodeId, name: str, missing: Missing) -> NodeId | None:
-        """Return the node that has this name in this directory at `seq`; None if the name is free. Raise NotLoaded
-        if that is not known.
+        """Return the node that has this name in this directory at `seq`; None if the name is free. Raise NotLoaded if
+        the view does not know whether a node has the name.
         """
         children = self._children.get(parent)
         if children is not None and name in children:
@@ -132,8 +132,8 @@ class SpaceView:
         return self._nodes
 
     def tail_entry(self, seq: int) -> JournalEntry | None:
-        """Return entry `seq`, which is at most the view's, if it is in memory. All entries that the table may lack
-        are.
+        """Return entry `seq`, at most the view's own `seq`, if the entry is in memory; else None. All entries that the
+        table may lack are in memory.
         """
         return self.tail[seq - self.floor - 1] if seq > self.floor else None
 
@@ -156,8 +156,8 @@ class SpaceView:
     async def validate(self) -> None:
         """Bring the view to the journal's head as of some moment after this call began.
 
-        Costs one consistent read if nothing has changed. Concurrent callers share a validation: each is served by one
-        that started after the call.
+        Costs one consistent read if nothing has changed. Concurrent callers share a validation: each call waits for a
+        validation that started after the call.
         """
         wanted = self._started + 1
         async with self._lock:
@@ -248,7 +248,7 @@ class SpaceView:
         """Return the number of nodes at the view's `seq`, including deleted ones. The caller has validated the view.
 
         If the table does not hold the number, the journal is read once, backwards, to the last entry that holds it.
-        Entries written before nodes were counted do not.
+        Entries that were written before nodes were counted do not hold it.
         """
         async with self._counting:
             counted, nodes = 0, 0
@@ -261,7 +261,9 @@ class SpaceView:
         return self.counted_nodes()
 
     def counted_nodes(self) -> int:
-        """Return the number that `count_nodes` has determined, kept up to date since."""
+        """Return the number of nodes at the view's `seq`, which `count_nodes` has determined before and which each
+        entry has updated since.
+        """
         assert self._nodes_made is not None, "the nodes are counted before"
         return self._nodes_made
 
@@ -389,7 +391,7 @@ class SpaceView:
         metrics.VIEW_LOADED.inc(len(nodes) + len(names))
 
     def learn(self, rows: Rows, *, nodes: Iterable[NodeId] = (), names: Iterable[NameKey] = ()) -> None:
-        """Remember rows from `covered`, except where memory has newer state."""
+        """Keep rows from `covered` in memory, except those for which memory has a newer state."""
         for node in nodes:
             if node not in self._nodes:
                 self._know_node(node, rows.nodes.get(node))
@@ -402,8 +404,8 @@ class SpaceView:
         return children is not None and key[1] in children
 
     async def answered(self, requests: Iterable[RequestId]) -> dict[RequestId, int]:
-        """Return those of these requests that an entry has answered, with its number, as of the view's `seq` at the
-        end.
+        """Return those of `requests` that an entry has answered, each with the sequence number of the entry, as of the
+        view's `seq` at the end of the call.
         """
         wanted = list(requests)
         while True:
@@ -444,7 +446,9 @@ class SpaceView:
         return iter(()) if children is None else children.held_after(after)
 
     async def version(self, node: NodeId, number: int) -> Content | None:
-        """Return the content of one version, current or superseded."""
+        """Return the content of one version of a node, the current or a superseded one; None if there is no such
+        version.
+        """
         for version in await self.versions(node, before=number + 1, limit=1):
             if version.number == number:
                 return version.content
