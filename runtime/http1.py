@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -49,6 +50,10 @@ before.
 
 ABORT: Final = "syncline.abort"
 """Key in the ASGI scope of a request. The value is a function that closes the connection at once and drops unsent data.
+"""
+CUT: Final = "syncline.cut"
+"""Key in the ASGI scope of a request. The value is a function that closes the connection after the data that was sent,
+because the response will not be completed. The application logs the reason, so uvicorn logs no error.
 """
 
 
@@ -268,6 +273,8 @@ class Connection(HttpToolsProtocol):
         if self._working is not None:
             self._forget_head(self._working)
         self._working = cycle
+        # The function refers to no connection, since a scope may outlive the connection.
+        cycle.scope[CUT] = partial(_cut, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
         start = super()._start_asgi_task
         self._turn = self._reception.turn(cycle.scope)  # type: ignore[arg-type]  # of uvicorn
         self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
@@ -367,3 +374,8 @@ class Connection(HttpToolsProtocol):
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
+
+
+def _cut(cycle: RequestResponseCycle, transport: asyncio.BaseTransport) -> None:
+    cycle.disconnected = True  # otherwise uvicorn logs an error about the incomplete response
+    transport.close()

@@ -15,6 +15,7 @@ from gateway.http.problems import internal, problem_response, too_slow
 from gateway.identity.address import OwnAddress
 from gateway.readiness import Readiness
 from gateway.services.calls import CallPatience, RequestOrigin, is_accepted, set_origin, set_patience
+from runtime.http1 import CUT
 from runtime.logs import structlog
 from runtime.network_tokens import NetworkTokens
 from runtime.pool import TooMuchAtOnce
@@ -31,7 +32,7 @@ class RequestMiddleware:
     """ASGI middleware around each request.
 
     The log contains the route and not the path, since paths are private. If an error occurs after the response has
-    begun, the middleware returns without completing it, so that the server closes the connection.
+    begun, the middleware cuts the connection instead of completing it.
     """
 
     def __init__(
@@ -84,6 +85,8 @@ class RequestMiddleware:
                 else:
                     log.exception("response broken off")
             finally:
+                if status != 0 and not complete:
+                    scope.get(CUT, lambda: None)()
                 if is_accepted() and ACCEPTED in scope:
                     scope[ACCEPTED](scope)
                 route = getattr(scope.get("endpoint"), "__name__", "none")

@@ -13,7 +13,7 @@ from gateway.ports import ObjectUnreadable
 from gateway.serving import running_gateway as serving
 from runtime.logs import structlog
 from syncline.model.blocks import Digest
-from syncline.model.errors import Unavailable
+from syncline.model.errors import TokenExpired, Unavailable
 from syncline.model.tree import Content, NodeKind
 from tests.gateway.fakes import SPACE, TOKEN, World, adapters, gateway, settings
 from tests.support.storage import InMemoryObjectSource
@@ -274,6 +274,16 @@ async def test_a_failure_on_the_way_breaks_the_connection_off(error):
         (event,) = [event for event in events if event["event"] == "http" and event["request_id"] == "this-one"]
         assert (event["status"], event["complete"]) == (200, False)
         assert (await world.ask("/healthz")).status == 200
+
+
+async def test_a_response_that_is_cut_for_a_reason_is_no_error_in_the_log(caplog):
+    async with gateway(World(objects=Failing(TokenExpired("it is over"), at=4))) as world:
+        world.file("f", [bytes([index]) * 300_000 for index in range(10)])
+        with structlog.testing.capture_logs() as events, pytest.raises(http.client.IncompleteRead):
+            await world.get("f")
+        (event,) = [event for event in events if event["event"] == "response ended"]
+        assert (event["reason"], event["log_level"]) == ("TOKEN_EXPIRED", "info")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_damaged_block_never_arrives(world):
