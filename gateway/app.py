@@ -38,6 +38,7 @@ from gateway.ports import ObjectSink, UploadAddresses
 from gateway.readiness import Readiness
 from gateway.records.ports import Records
 from gateway.services.calls import Services
+from gateway.services.copies import Copies
 from runtime.drain import Drain
 from runtime.network_tokens import NetworkTokens
 from runtime.pool import Pool
@@ -75,6 +76,7 @@ class Parts:
     services: Services
     contents: Contents
     archives: Archives
+    copies: Copies
     addresses: UploadAddresses
     sink: ObjectSink
     records: Records
@@ -112,6 +114,7 @@ def application(parts: Parts) -> FastAPI:
     app.state.keys = KeyTokens(parts.services)
     app.state.contents = parts.contents
     app.state.archives = parts.archives
+    app.state.copies = parts.copies
     app.state.addresses = parts.addresses
     app.state.allowance = parts.allowance
     app.state.drain = parts.drain
@@ -128,6 +131,7 @@ def application(parts: Parts) -> FastAPI:
         parts.upload_memory,
         parts.bodies,
         parts.parsing,
+        parts.copies,
     )
     app.router.routes.extend(mount.routes(behind))
     app.router.routes.extend(pages(upload_origin=parts.addresses.origin, own=parts.own))

@@ -23,6 +23,7 @@ from gateway.readiness import Readiness
 from gateway.records.dynamodb import DynamoRecords
 from gateway.records.ports import Records
 from gateway.services.calls import IDEMPOTENT, Services
+from gateway.services.copies import COPIES_AT_ONCE, Copies
 from gateway.services.peers import AuthKeys, HealthyPeer
 from gateway.settings import GatewaySettings
 from gateway.storage.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
@@ -117,6 +118,7 @@ async def bootstrap(
                 drain=drain,
                 services=Services.over(auth=auth, metadata=metadata, notify=notify),
                 contents=contents,
+                copies=Copies(Pool("copies", COPIES_AT_ONCE)),
                 archives=Archives(contents, threads, Pool("archives", settings.archives)),
                 addresses=adapters.addresses,
                 sink=adapters.sink,

@@ -25,6 +25,10 @@ second for the check.
 """
 
 
+class ClientGone(Exception):
+    """The client has disconnected before the request or the answer was complete."""
+
+
 class Interruption:
     """Raises an error in waiting code as soon as the error is set."""
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from gateway.api import models, shapes
-from gateway.api.commits import commit_one
-from gateway.api.idempotency import Named
+from gateway.api.commits import answered, commit_one
+from gateway.api.idempotency import Named, RequestName
 from gateway.api.identifiers import Node, NodeText, Space, node_id_of
 from gateway.api.nodes import children_page, look_at_node, read_node
 from gateway.content.archive import Archives, ArchiveSize, distinct, walk
@@ -20,14 +20,18 @@ from gateway.identity.rights import right_check
 from gateway.identity.shares import share_of
 from gateway.services.calls import Services, ask
 from gateway.services.changes import derived, refused
-from gateway.services.trees import children_of, copy_below
+from gateway.services.copies import Copies, copy_tree, undo_of
+from gateway.services.trees import children_of
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId
-from syncline.model.tree import CreateNode, DeleteNode, NodeKind
+from syncline.model.tree import CreateNode, NodeKind
 from syncline.model.tree import Node as CoreNode
 from syncline.model.verdicts import Verdict
 
 router: Final = APIRouter(tags=["nodes"])
+
+_AGAIN: Final = 2**32 - 2
+"""Index of the request, derived from one that was undone, that makes the copy anew."""
 
 ZIP: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -78,30 +82,36 @@ async def copy_node(
     name: Named,
     caller: Signed,
     services: Behind,
+    request: Request,
     response: Response,
 ) -> models.Node:
-    """Copy a node with everything below it. No content is transferred: the copies refer to the stored objects."""
+    """Copy a node with everything below it. No content is transferred: the copies refer to the stored objects. If the
+    client disconnects, or a directory takes more than ten minutes, the copy goes to the trash.
+    """
     source, path = await read_node(services, caller, space, node_id_of(node))
     parent = node_id_of(body.parent)
     if parent != ROOT and source.kind is NodeKind.DIRECTORY:
         _, target = await read_node(services, caller, space, parent)
         if f"{target}/".startswith(f"{path}/"):
             raise refused(Verdict.CYCLE)
-    first = CreateNode(parent, body.name, source.kind, source.content)
-    made = await commit_one(services, caller, space=space, request=name.id, mutation=first)
-    try:
-        if source.kind is NodeKind.DIRECTORY:
-            every = copy_below(
-                services, caller.fresh, space=SpaceId(space), request=name.id, source=source.id, target=made.id
-            )
-            async for _ in every:
-                pass
-    except Exception:
-        # A partial copy is undone: its nodes go to the trash.
-        undo = DeleteNode(made.id, made.version)
-        await commit_one(services, caller, space=space, request=derived(name.id, 2**32 - 1), mutation=undo)
-        raise
+    to = CreateNode(parent, body.name, source.kind, source.content)
+    if source.kind is not NodeKind.DIRECTORY:
+        made = await commit_one(services, caller, space=space, request=name.id, mutation=to)
+        return shapes.with_etag(response, made)
+    copies: Copies = request.app.state.copies
+    share = share_of(request, caller.token)
+    async with copies.running(share, caller.fresh, request.receive) as copy:
+        ident = name.id
+        # A copy that was undone is made anew when the request is repeated.
+        while await _was_undone(services, caller, space, RequestName(ident, given=name.given)):
+            ident = derived(ident, _AGAIN)
+        made = await copy_tree(services, copy, space=SpaceId(space), request=ident, source=source, to=to)
     return shapes.with_etag(response, made)
+
+
+async def _was_undone(services: Services, caller: Caller, space: str, name: RequestName) -> bool:
+    undo = RequestName(undo_of(name.id), given=name.given)
+    return await answered(services, caller, space=space, name=undo) is not None
 
 
 async def answer(

@@ -35,7 +35,7 @@ from wsgidav.dav_error import DAVError
 from gateway.content.download import download
 from gateway.dav import properties
 from gateway.dav.behind import MOUNT, Behind
-from gateway.dav.bodies import ClientGone, Incoming
+from gateway.dav.bodies import Incoming
 from gateway.dav.callers import Callers
 from gateway.dav.checks import check_headers, check_xml, readable_if
 from gateway.dav.protocol import Protocol, Upload, segments
@@ -48,7 +48,7 @@ from gateway.http.pace import TooSlow
 from gateway.identity.address import SeenAddress
 from gateway.identity.rights import right_check
 from gateway.services.calls import CallPatience, ask, known_node, set_patience
-from runtime.interruption import asked_again
+from runtime.interruption import ClientGone, asked_again
 from runtime.permissions import Work
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from runtime.rates import Rate, Rates
@@ -130,6 +130,11 @@ class Dav:
                 if scope["method"] == "PROPFIND":
                     async with _left(request) as gone:
                         await self._work(share, person, environ, answer, gone=gone)
+                elif scope["method"] == "COPY":
+                    async with AsyncExitStack() as counted:
+                        running = self._behind.copies.running(share, person.caller.fresh, request.receive)
+                        environ["syncline.running_copy"] = partial(counted.enter_async_context, running)
+                        await self._work(share, person, environ, answer)
                 else:
                     await self._work(share, person, environ, answer)
         except UnicodeDecodeError:
@@ -208,8 +213,8 @@ class Dav:
         """Have workers answer the request, part by part and step by step; no worker is occupied while the client is
         waited for.
 
-        A change that a worker has begun is completed even if the client has disconnected. A reading request ends with
-        ClientGone between two parts when `gone` returns True.
+        A change that a worker has begun is completed even if the client has disconnected, except for the copy of a
+        directory, which is undone. A reading request ends with ClientGone between two parts when `gone` returns True.
         """
         mount = environ["syncline.here"].prefix + MOUNT
         session = DavSession(

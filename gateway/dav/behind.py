@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.identity.caller import KeyTokens
     from gateway.ports import ObjectSink
     from gateway.services.calls import Services
+    from gateway.services.copies import Copies
     from runtime.pool import Pool
 
 MOUNT: Final = "/dav"
@@ -34,3 +35,4 @@ class Behind:
     bodies: Pool
     """Memory for all other request bodies."""
     parsing: ParsingTime
+    copies: Copies

@@ -6,17 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Receive
 
-from runtime.interruption import Interruption
+from runtime.interruption import ClientGone, Interruption
 from syncline.model.chunk import Cut
 
 Step = Callable[[], Awaitable[None]]
 """Coroutine function without arguments. A generator that runs in a worker yields a `Step`; the event loop awaits it,
 and a worker resumes the generator afterwards.
 """
-
-
-class ClientGone(Exception):
-    """The client has disconnected before the request or the answer was complete."""
 
 
 class Incoming:

@@ -71,6 +71,13 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
                 condition.add_href(self._session.mount + lock["root"])
         return condition
 
+    def is_token_locked_by_user(self, token: str, principal: str) -> bool:
+        """Return True if `principal` may end the lock: the person who took it, or an owner of the space, so that no
+        editor can keep everybody from writing.
+        """
+        lock = self._stored.get(token)
+        return lock is not None and (lock["principal"] == principal or self._stored.is_owned(lock))
+
     def look_again(self) -> None:
         """Read the locks again at the next access."""
         self._stored.forget()
@@ -104,6 +111,11 @@ class StoredLocks:
                 if lock["token"] == token:
                     return lock
         return None
+
+    def is_owned(self, lock: Lock) -> bool:
+        """Return True if the caller is an owner of the space that the lock is in."""
+        space = self._space(lock["root"])
+        return space is not None and space.owned
 
     def get_lock_list(self, path: str, *, include_root: bool, include_children: bool, token_only: bool) -> list[Any]:
         space = self._space(path)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -28,14 +28,17 @@ from wsgidav.util import etree
 from gateway.content.description import etag_of
 from gateway.dav import properties, saving, steps
 from gateway.dav.behind import MOUNT
-from gateway.dav.bodies import ClientGone, Incoming, Step
+from gateway.dav.bodies import Incoming, Step
 from gateway.dav.checks import CheckedBody, expected_size
 from gateway.dav.locks import RECORD, Locks
 from gateway.dav.provider import DirectoryResource, File, Provider, Resource, StoredProperty, checked_name, parts_of
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
 from gateway.dav.upload import SpaceStorage, upload
+from gateway.services.copies import RunningCopy
+from runtime.interruption import ClientGone
 from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import NodeId
 from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from syncline.model.verdicts import Verdict
 
@@ -69,6 +72,33 @@ class Upload:
     length: int | None
     storage: SpaceStorage
     loop: asyncio.AbstractEventLoop
+
+
+class TreeCopy:
+    """The steps by which the event loop copies what is below a directory."""
+
+    def __init__(self, enter: Callable[[], Awaitable[RunningCopy]]) -> None:
+        """`enter` counts the copy until the end of the request. It raises TooMuchAtOnce."""
+        self.running: RunningCopy
+        self.every: AsyncGenerator[list[tuple[NodeId, NodeId]], None] | None = None
+        self.copied: list[tuple[NodeId, NodeId]] = []
+        """The pairs of source and copy of the last commit; empty at the end."""
+        self._enter = enter
+
+    async def begin(self) -> None:
+        """Begin the copy before anything is changed. Raise TooMuchAtOnce."""
+        self.running = await self._enter()
+
+    async def advance(self) -> None:
+        """Make the next commit. Raise MutationRefused, and the errors of `RunningCopy.interrupting`."""
+        assert self.every is not None
+        with self.running.interrupting():
+            self.copied = await anext(self.every, [])
+
+    async def close(self) -> None:
+        """End the calls that are in progress."""
+        if self.every is not None:
+            await self.every.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,14 +342,22 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._unlock(found)
         return _done(start_response, HTTPStatus.CREATED if target.there is None else HTTPStatus.NO_CONTENT)
 
-    def do_COPY(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """Copy a node: new nodes refer to the same contents, and no bytes are transferred."""
+    def do_COPY(  # noqa: N802 - WsgiDAV's
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterator[bytes | Step]:
+        """Copy a node: new nodes refer to the same contents, and no bytes are transferred. The event loop copies what
+        is below a directory, so that no worker is occupied meanwhile.
+        """
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         depth = environ.setdefault("HTTP_DEPTH", "infinity")
         if depth not in {"0", "infinity"}:
             raise DavRefused(HTTPStatus.BAD_REQUEST, "a directory is copied with Depth: 0 or infinity")
         target = self._target(found, environ)
+        tree = None
+        if depth == "infinity" and found.is_collection:
+            tree = TreeCopy(environ["syncline.running_copy"])
+            yield tree.begin
         space, node, there = found.space, found.node, target.there
         assert space is not None
         assert node is not None
@@ -336,16 +374,20 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             saving.remember_holders(self._session, space, node.content, made.id, node.id)
             try:
                 properties.copy(self._session, space, [(node.id, made.id)])
-                if depth == "infinity" and found.is_collection:
-                    for copied in self._session.copy_below(space, node.id, made.id):
-                        properties.copy(self._session, space, copied)
-            except Exception:
+                if tree is not None:
+                    every = self._session.copy_below(space, node.id, made.id, tree.running.token)
+                    tree.every = every
+                    yield tree.advance
+                    while tree.copied:
+                        properties.copy(self._session, space, tree.copied)
+                        yield tree.advance
+            except BaseException:
                 # A partial copy is undone: its nodes go to the trash, and the earlier state remains.
-                self._session.commit(space, [DeleteNode(made.id, made.version)])
-                if there is not None and there.node is not None:
-                    self._session.restore(space, there.node.id)
+                if tree is not None:
+                    self._session.wait(tree.close())
+                self._session.undo_copy(space, made, there.node if there is not None else None)
                 raise
-        return _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
+        yield from _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
 
     def _bring_back(
         self, parent: DirectoryResource, names: tuple[str, ...], kind: NodeKind, *, written: bool = False

@@ -29,7 +29,8 @@ from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_READ_BYTES, NOTHING, Record, Records
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import commit_mutations, refusal
-from gateway.services.trees import copy_below, pages_of
+from gateway.services.copies import undone
+from gateway.services.trees import Token, copy_below, pages_of
 from gateway.waiting import wait
 from runtime.interruption import ASK_SECONDS
 from syncline.auth.v1 import auth_pb2
@@ -37,7 +38,7 @@ from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import NoSuchNode, SynclineError
 from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
 from syncline.model.limits import MAX_CHECKED
-from syncline.model.tree import Content, Mutation, Node, NodeKind, Result
+from syncline.model.tree import Content, DeleteNode, Mutation, Node, NodeKind, Result
 from syncline.model.verdicts import Verdict
 from syncline.wire.tree import content_from_wire, result_from_wire
 
@@ -57,6 +58,8 @@ class DavSpace:
     id: SpaceId
     name: str
     writable: bool
+    owned: bool = False
+    """True if the caller is an owner of the space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,10 @@ def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, DavSpace]:
     """Return spaces by their names in the caller's addresses."""
     # an auth service of the preceding release sends no aliases: the id is used, since it never means another space
     found = ((pb.alias or pb.space_id, pb) for pb in spaces)
-    return {alias: DavSpace(SpaceId(pb.space_id), alias, pb.role in WRITING) for alias, pb in found}
+    return {
+        alias: DavSpace(SpaceId(pb.space_id), alias, pb.role in WRITING, pb.role == auth_pb2.ROLE_OWNER)
+        for alias, pb in found
+    }
 
 
 class DavSession:
@@ -297,24 +303,40 @@ class DavSession:
         """Apply one mutation, and return the node's new state. Raise DavRefused."""
         return accepted_or_raise(self.commit(space, [mutation])[0])
 
-    def copy_below(self, space: DavSpace, source: NodeId, target: NodeId) -> Iterator[list[tuple[NodeId, NodeId]]]:
+    def copy_below(
+        self, space: DavSpace, source: NodeId, target: NodeId, token: Token
+    ) -> AsyncGenerator[list[tuple[NodeId, NodeId]], None]:
+        """Copy everything below a directory, as `trees.copy_below` does. For the event loop, between two parts."""
         self._nodes.clear()
-        token, request = self.person.caller.fresh, new_request_id()
-        return self._each(
-            copy_below(self._services, token, space=space.id, request=request, source=source, target=target)
-        )
+        return copy_below(self._services, token, space=space.id, request=new_request_id(), source=source, target=target)
+
+    def undo_copy(self, space: DavSpace, made: Node, replaced: Node | None) -> None:
+        """Move a partial copy to the trash, and restore the node that it has replaced. An error is only logged."""
+        self._nodes.clear()
+
+        async def undo() -> None:
+            await self._committed(space, [DeleteNode(made.id, made.version)])
+            if replaced is not None:
+                await self._restored(space, replaced.id)
+
+        self.wait(undone(undo))
 
     def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
         """Restore a node from the trash, to its former place or to another one. Raise DavRefused."""
         self._nodes.clear()
-        request = metadata_pb2.RestoreNodeRequest(
-            space_id=space.id, request_id=new_request_id(), node=node, parent=parent or b"", name=name
-        )
-        answer = self.wait(self._ask(self._services.metadata.RestoreNode, request))
+        answer = self.wait(self._restored(space, node, parent=parent, name=name))
         error = refusal(answer.result)
         if error is not None:
             raise refused_by(error)
         return known_node(answer.result.node)
+
+    async def _restored(
+        self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = ""
+    ) -> metadata_pb2.RestoreNodeResponse:
+        request = metadata_pb2.RestoreNodeRequest(
+            space_id=space.id, request_id=new_request_id(), node=node, parent=parent or b"", name=name
+        )
+        return await self._ask(self._services.metadata.RestoreNode, request)
 
     # ---- records ----
 

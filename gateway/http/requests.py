@@ -16,6 +16,7 @@ from gateway.identity.address import OwnAddress
 from gateway.readiness import Readiness
 from gateway.services.calls import CallPatience, RequestOrigin, is_accepted, set_origin, set_patience
 from runtime.http1 import CUT
+from runtime.interruption import ClientGone
 from runtime.logs import structlog
 from runtime.network_tokens import NetworkTokens
 from runtime.pool import TooMuchAtOnce
@@ -74,6 +75,8 @@ class RequestMiddleware:
                     await (too_slow() if isinstance(error, TooSlow) else problem_response(error))(
                         scope, receive, sending
                     )
+            except ClientGone:
+                log.info("client gone")
             except Exception as error:  # outermost boundary: any exception is logged and answered here
                 # Starlette wraps an exception that has a handler if the response has begun.
                 cause = error.__cause__ if isinstance(error, RuntimeError) else error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Final
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Final, TypeAlias
 
 from gateway.services.calls import Services, ask, in_turns, known_node
 from gateway.services.changes import commit_mutations, derived, refusal
@@ -16,8 +19,12 @@ from syncline.wire.tree import mutation_to_wire
 Token = Callable[[], Awaitable[str]]
 """Function that returns a valid access token; processing a large tree may outlast one."""
 
+_Page: TypeAlias = AsyncIterator[list[Node]]
+"""A page of a directory, as slices of work that are charged to the caller."""
 _BATCH_BYTES: Final = 200_000
 """Maximum size of the mutations of one commit, in bytes."""
+LISTED_AT_ONCE: Final = 8
+"""Maximum number of directories that one copy lists at the same time."""
 
 
 async def pages_of(
@@ -32,7 +39,7 @@ async def pages_of(
 
 async def _pages(
     services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
-) -> AsyncGenerator[AsyncIterator[list[Node]], None]:
+) -> AsyncGenerator[_Page, None]:
     """Yield the pages of a directory, each as slices of work that are charged to the caller. Raise NoSuchNode."""
     page_token = ""
     while True:
@@ -54,13 +61,10 @@ async def children_of(services: Services, token: Token, space: str, directory: N
     """Yield the live children of a directory; none if it has been deleted in the meantime. The consumer works on them
     in slices, too.
     """
-    try:
-        async for page in _pages(services, token, space, directory):
-            async for some in page:
-                for child in some:
-                    yield child
-    except NoSuchNode:
-        return
+    async for page in _pages_if_live(services, token, space, directory):
+        async for some in page:
+            for child in some:
+                yield child
 
 
 async def copy_below(
@@ -92,16 +96,65 @@ async def copy_below(
     level = [(source, target)]
     while level:
         below: list[tuple[NodeId, NodeId]] = []
-        for directory, copy in level:
-            async for child in children_of(services, token, space, directory):
-                if batch.full:
-                    yield await send()
-                made = batch.add(child, copy)
-                if child.kind is NodeKind.DIRECTORY:
-                    below.append((child.id, made))
+        listed = _listed(services, token, space, level)
+        async with aclosing(listed):
+            async for copy, children in listed:
+                for child in children:
+                    if batch.full:
+                        yield await send()
+                    made = batch.add(child, copy)
+                    if child.kind is NodeKind.DIRECTORY:
+                        below.append((child.id, made))
         if batch.mutations:
             yield await send()
         level = below
+
+
+async def _listed(
+    services: Services, token: Token, space: str, level: Sequence[tuple[NodeId, NodeId]]
+) -> AsyncGenerator[tuple[NodeId, list[Node]], None]:
+    """Yield the children of each source directory, with the id of its copy, in slices and in the order of `level`.
+
+    The first pages of the next directories are read ahead, since a tree may consist of very many small directories.
+    """
+    rest = iter(level)
+    ahead: deque[tuple[NodeId, AsyncGenerator[_Page, None], asyncio.Task[_Page | None]]] = deque()
+    try:
+        while True:
+            while len(ahead) < LISTED_AT_ONCE and (pair := next(rest, None)) is not None:
+                pages = _pages_if_live(services, token, space, pair[0])
+                ahead.append((pair[1], pages, asyncio.create_task(_next_page(pages))))
+            if not ahead:
+                return
+            copy, pages, first = ahead[0]
+            page = await first
+            while page is not None:
+                async for some in page:
+                    yield copy, some
+                page = await _next_page(pages)
+            ahead.popleft()
+    finally:
+        for _, _, reading in ahead:
+            reading.cancel()
+        await asyncio.gather(*(reading for _, _, reading in ahead), return_exceptions=True)
+        for _, pages, _ in ahead:
+            await pages.aclose()
+
+
+async def _pages_if_live(
+    services: Services, token: Token, space: str, directory: NodeId
+) -> AsyncGenerator[_Page, None]:
+    """Yield the pages of a directory; none if it has been deleted in the meantime."""
+    try:
+        async for page in _pages(services, token, space, directory):
+            yield page
+    except NoSuchNode:
+        return
+
+
+async def _next_page(pages: AsyncGenerator[_Page, None]) -> _Page | None:
+    """Return the next page; None at the end."""
+    return await anext(pages, None)
 
 
 class _Batch:

@@ -166,6 +166,23 @@ def test_a_space_is_for_its_members_and_a_viewer_only_reads(ann: Person) -> None
         assert ann.dav(method, "Shared/f", destination="http://elsewhere/dav/Shared/f").status == 502
 
 
+def test_an_owner_of_a_space_breaks_the_lock_of_an_editor(ann: Person) -> None:
+    ben, other = Person(ann.endpoint), Person(ann.endpoint)
+    space = ann.call("POST", "/v1/spaces", {"name": "Locked"}, token=ann.token)["space_id"]
+    for editor in (ben, other):
+        ann.call("PUT", f"/v1/spaces/{space}/members/{editor.email}", {"role": "editor"}, token=ann.token)
+    taken = ben.dav("LOCK", "Locked", LOCK, depth="infinity", timeout="Infinite")
+    assert taken.status == 200
+    assert b"Second-86400" in taken.body
+    assert ann.put("Locked/f", b"x").status == 423
+    told = ann.dav("PROPFIND", "Locked", ALLPROP, depth="0").body
+    (token,) = set(re.findall(rb"urn:uuid:[0-9a-f-]+", told))
+    name = f"<{token.decode()}>"
+    assert other.dav("UNLOCK", "Locked", lock_token=name).status == 403
+    assert ann.dav("UNLOCK", "Locked", lock_token=name).status == 204
+    assert ann.put("Locked/f", b"x").status == 201
+
+
 def test_beside_the_spaces_nothing_can_be(ann: Person) -> None:
     assert ann.dav("GET", "").status == 200
     assert "/dav/personal/" in ann.listing("")

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from gateway.dav import properties
 from gateway.dav.app import _OWING, Dav, _Answer, _left
 from gateway.dav.behind import Behind
-from gateway.dav.bodies import ClientGone
 from gateway.dav.protocol import Protocol
 from gateway.dav.session import DavSession, DavSpace, Person
 from gateway.http.parsing import ParsingTime
 from gateway.identity.address import OwnAddress
 from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_READ_BYTES, NOTHING
+from runtime.interruption import ClientGone
 from runtime.pool import Pool, Share
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.blocks import KIB, BlockRef, Digest, Manifest
@@ -273,7 +273,7 @@ async def test_copies_of_large_properties_are_made_in_slices():
 async def test_who_reads_too_many_properties_waits_alone():
     nothing: Any = None
     own = OwnAddress(public_url="", trusted_networks=[])
-    dav = Dav(Behind(nothing, nothing, nothing, nothing, nothing, own, 1, Pool("bodies", 1), nothing))
+    dav = Dav(Behind(nothing, nothing, nothing, nothing, nothing, own, 1, Pool("bodies", 1), nothing, nothing))
     await dav._pay("mallory", properties.READ_BURST_BYTES, refusable=False)
     waiting = [asyncio.create_task(dav._pay("mallory", 10**9, refusable=True)) for _ in range(_OWING)]
     await asyncio.sleep(0)
@@ -328,7 +328,7 @@ async def test_a_listing_ends_when_its_client_has_gone(goes):
     own = OwnAddress(public_url="", trusted_networks=[])
     nothing: Any = None
     behind = Behind(
-        services_of(directory), nothing, nothing, nothing, Counted(), own, 1, Pool("bodies", 1), ParsingTime(1)
+        services_of(directory), nothing, nothing, nothing, Counted(), own, 1, Pool("bodies", 1), ParsingTime(1), nothing
     )
     request = Request({"type": "http", "method": "PROPFIND", "headers": []}, client.receive)
     environ = asking(LIVE) | {"syncline.here": SimpleNamespace(prefix="")}

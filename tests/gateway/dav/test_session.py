@@ -314,6 +314,7 @@ async def test_a_tree_whose_copy_takes_longer_than_a_token_lasts_is_copied():
     clocked = Clocked()
     person = Person(UserId("ann"), DeviceId("device"), await holder(clocked), {SPACE.name: SPACE})
     one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop(), ask_right=Rights())
-    copied = await asyncio.to_thread(lambda: list(one.copy_below(SPACE, NodeId(bytes(15) + b"a"), NodeId(b"b" * 16))))
+    below = one.copy_below(SPACE, NodeId(bytes(15) + b"a"), NodeId(b"b" * 16), person.caller.fresh)
+    copied = [pairs async for pairs in below]
     assert [len(pairs) for pairs in copied] == [1, 1, 1, 1]
     assert len(clocked.issued) == 3

@@ -5,9 +5,9 @@ import hashlib
 
 import pytest
 
-from gateway.dav.bodies import ClientGone, Incoming
+from gateway.dav.bodies import Incoming
 from gateway.dav.upload import MEMORY_BYTES, memory_of, upload
-from runtime.interruption import Interruption
+from runtime.interruption import ClientGone, Interruption
 from syncline.metadata.v1 import journal_pb2
 from syncline.model.blocks import EMPTY_MANIFEST, KIB, MAX_BLOCK_BYTES, MIB, Manifest
 from syncline.model.chunk import Chunker

@@ -20,7 +20,7 @@ NOTHING: Any = None
 
 def made() -> Dav:
     own = OwnAddress(public_url="", trusted_networks=[ip_network("10.0.0.0/8")])
-    return Dav(Behind(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, own, 1, Pool("bodies", 1), ParsingTime(1)))
+    return Dav(Behind(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, own, 1, Pool("bodies", 1), ParsingTime(1), NOTHING))
 
 
 async def test_one_person_has_half_of_the_workers_and_others_go_on():

@@ -1,0 +1,279 @@
+"""Copies of directories end with their caller, are bounded in number and time, and are undone as a whole."""
+
+# ruff: noqa: N802 # grpc names the methods
+
+import asyncio
+import http.client
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from gateway.services.copies import COPIES_AT_ONCE, UNDO_SECONDS, Copies, CopyTooLong, copy_tree
+from gateway.services.trees import LISTED_AT_ONCE
+from runtime.identity import Identity
+from runtime.pool import Pool, Share
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.errors import NoSuchNode, NoSuchRequest, Unavailable
+from syncline.model.identifiers import (
+    ROOT,
+    DeviceId,
+    NodeId,
+    RequestId,
+    UserId,
+    created_node_id,
+    new_request_id,
+)
+from syncline.model.tree import CreateNode, Node, NodeKind
+from syncline.wire.tree import node_to_wire
+from tests.gateway.fakes import SPACE, TOKEN, Answer, FakeAuth, FakeMetadata, World, gateway
+from tests.support.tokens import unproven_token
+
+COPY = {"parent": "root", "name": "copy"}
+
+
+class OneSpace(FakeAuth):
+    """Everybody owns one space."""
+
+    @override
+    def _check(self, context: Any) -> None:
+        pass
+
+    @override
+    async def ListSpaces(self, request: Any, _context: Any) -> Any:
+        space = auth_pb2.Space(space_id=SPACE, name="Project", alias="Project", role=auth_pb2.ROLE_OWNER)
+        return auth_pb2.ListSpacesResponse(spaces=[space])
+
+    async def CheckAccess(self, _request: Any, _context: Any) -> Any:
+        return auth_pb2.CheckAccessResponse(role=auth_pb2.ROLE_OWNER)
+
+
+class Tree(FakeMetadata):
+    """A space with directories. Its listings wait until `open` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tree: dict[NodeId, Node] = {}
+        self.deleted: set[NodeId] = set()
+        self.answers: dict[bytes, Any] = {}
+        """The answers of commits by the ids of their requests."""
+        self.open = asyncio.Event()
+        self.listing = self.most_listing = self.listed = 0
+        """The listings under way, the most at the same time, and all."""
+        self.fails = 0
+        """The number of further deletions that are refused since the service is unavailable."""
+
+    def directory(self, name: str, parent: NodeId = ROOT) -> NodeId:
+        node = NodeId(new_request_id())
+        self.tree[node] = Node(node, parent, name, NodeKind.DIRECTORY)
+        return node
+
+    def names(self, parent: NodeId = ROOT) -> list[str]:
+        return sorted(child.name for child in self.children(parent))
+
+    def children(self, parent: NodeId) -> list[Node]:
+        return [one for one in self.tree.values() if one.parent == parent and one.id not in self.deleted]
+
+    async def verify(self, token: str) -> Identity:
+        return Identity(UserId("u" * 26), DeviceId("d" * 26), token=token)
+
+    async def GetNode(self, request: Any, _context: Any) -> Any:
+        for node in self.tree.values():
+            if node.id not in self.deleted and (node.id == request.node or node.name == request.path):
+                return metadata_pb2.GetNodeResponse(node=node_to_wire(node), path=node.name)
+        raise NoSuchNode
+
+    async def ListNodes(self, request: Any, _context: Any) -> Any:
+        self.listed += 1
+        self.listing += 1
+        self.most_listing = max(self.most_listing, self.listing)
+        try:
+            await self.open.wait()
+        finally:
+            self.listing -= 1
+        found = self.children(NodeId(request.parent))
+        return metadata_pb2.ListNodesResponse(nodes=[node_to_wire(child) for child in found])
+
+    async def GetAnswer(self, request: Any, _context: Any) -> Any:
+        if request.request_id not in self.answers:
+            raise NoSuchRequest
+        return metadata_pb2.GetAnswerResponse()
+
+    async def CommitChanges(self, request: Any, _context: Any) -> Any:
+        if request.request_id not in self.answers:
+            results = [self._apply(request, index) for index in range(len(request.mutations))]
+            self.answers[request.request_id] = metadata_pb2.CommitChangesResponse(results=results)
+        return self.answers[request.request_id]
+
+    def _apply(self, request: Any, index: int) -> Any:
+        mutation = request.mutations[index]
+        if mutation.HasField("delete"):
+            if self.fails:
+                self.fails -= 1
+                raise Unavailable
+            node = self.tree[NodeId(mutation.delete.node)]
+            self.deleted.add(node.id)
+        else:
+            made = created_node_id(SPACE, RequestId(request.request_id), index)
+            node = Node(made, NodeId(mutation.create.parent), mutation.create.name, NodeKind.DIRECTORY)
+            self.tree[made] = node
+        return journal_pb2.MutationResult(verdict=journal_pb2.VERDICT_ACCEPTED, node=node_to_wire(node))
+
+
+TREE: type[Any] = Tree
+ONE_SPACE: type[Any] = OneSpace
+"""For mypy they are abstract, since they have only the methods that are called."""
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+class Asking:
+    """Requests to copy a directory, by the API or by WebDAV."""
+
+    def __init__(self, world: World, source: NodeId, *, dav: bool) -> None:
+        self._address = world.address
+        self._source = source
+        self._dav = dav
+
+    def send(self, *, token: str = TOKEN, name: str = "copy", key: str = "") -> http.client.HTTPConnection:
+        """Send a request, and return its connection, which has no answer yet."""
+        headers = {"authorization": f"Bearer {token}"}
+        connection = http.client.HTTPConnection(self._address, timeout=60)
+        if self._dav:
+            headers |= {"destination": f"/dav/Project/{name}"}
+            connection.request("COPY", "/dav/Project/source", headers=headers)
+        else:
+            headers |= {"content-type": "application/json"} | ({"idempotency-key": key} if key else {})
+            path = f"/v1/spaces/{SPACE}/nodes/{self._source.hex()}/copy"
+            connection.request("POST", path, json.dumps(COPY | {"name": name}), headers)
+        return connection
+
+    async def answer(self, connection: http.client.HTTPConnection) -> Answer:
+        response = await asyncio.to_thread(connection.getresponse)
+        body = response.read()
+        connection.close()
+        return Answer(response.status, response.headers, body)
+
+
+def made(width: int = 1) -> tuple[Any, NodeId]:
+    """A tree with a directory `source`."""
+    tree = TREE()
+    source = tree.directory("source")
+    for index in range(width):
+        tree.directory(f"{index:03}", source)
+    return tree, source
+
+
+DAV = pytest.mark.parametrize("dav", [False, True], ids=["api", "webdav"])
+
+
+@DAV
+async def test_a_copy_ends_with_its_caller_and_is_undone(dav: bool) -> None:
+    tree, source = made()
+    tree.fails = 1
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=dav)
+        connection = await asyncio.to_thread(asking.send)
+        await until(lambda: tree.listing == 1)
+        assert tree.names() == ["copy", "source"]
+        connection.close()
+        await until(lambda: tree.names() == ["source"])
+        await until(lambda: tree.listing == 0)
+        tree.open.set()
+        answer = await asking.answer(await asyncio.to_thread(asking.send))
+        assert answer.status == 201, answer.body
+        assert tree.names() == ["copy", "source"]
+
+
+@DAV
+async def test_a_copy_that_outlasts_its_token_is_undone_while_the_token_holds(dav: bool) -> None:
+    tree, source = made()
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=dav)
+        short = unproven_token(sub="u" * 26, dev="d" * 26, exp=int(time.time() + UNDO_SECONDS + 3))
+        answer = await asking.answer(await asyncio.to_thread(asking.send, token=short))
+        assert answer.status == 401
+        assert b"TOKEN_EXPIRED" in answer.body
+        assert tree.names() == ["source"]
+        assert len(tree.tree) == 3  # something had been made
+
+
+@DAV
+async def test_one_caller_has_half_of_the_copies_and_is_refused_further_ones_at_once(dav: bool) -> None:
+    tree, source = made()
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=dav)
+        most = COPIES_AT_ONCE // 2
+        sent = [await asyncio.to_thread(asking.send, name=f"copy{number}") for number in range(most)]
+        await until(lambda: tree.listing == most)
+        answer = await asking.answer(await asyncio.to_thread(asking.send, name="another"))
+        assert answer.status == 429
+        assert b"TOO_MUCH_AT_ONCE" in answer.body
+        assert "another" not in tree.names()
+        tree.open.set()
+        assert {(await asking.answer(one)).status for one in sent} == {201}
+
+
+async def test_a_copy_that_was_undone_is_made_anew_when_its_request_is_repeated() -> None:
+    tree, source = made()
+    async with gateway(World(metadata=tree)) as world:
+        asking = Asking(world, source, dav=False)
+        connection = await asyncio.to_thread(asking.send, key="once")
+        await until(lambda: tree.listing == 1)
+        connection.close()
+        await until(lambda: tree.names() == ["source"])
+        tree.open.set()
+        first, again = [await asking.answer(await asyncio.to_thread(asking.send, key="once")) for _ in range(2)]
+        assert first.status == again.status == 201
+        assert json.loads(first.body)["id"] == json.loads(again.body)["id"]
+        assert tree.names(NodeId(bytes.fromhex(json.loads(first.body)["id"]))) == ["000"]
+
+
+async def test_the_directories_of_a_tree_are_listed_several_at_a_time() -> None:
+    tree, source = made(width=3 * LISTED_AT_ONCE)
+    async with gateway(World(metadata=tree)) as world:
+        asking = Asking(world, source, dav=False)
+        connection = await asyncio.to_thread(asking.send)
+        await until(lambda: tree.listing == 1)  # the source itself
+        tree.open.set()
+        tree.open.clear()
+        await until(lambda: tree.listing == LISTED_AT_ONCE)
+        tree.open.set()
+        assert (await asking.answer(connection)).status == 201
+        (copy,) = [node.id for node in tree.children(ROOT) if node.name == "copy"]
+        assert tree.names(copy) == tree.names(source)
+        assert tree.listed == 1 + 3 * LISTED_AT_ONCE
+
+
+async def test_a_copy_lasts_no_longer_than_its_bound() -> None:
+    tree, source = made()
+    pool, stopped = Pool("copies", 4), asyncio.Event()
+
+    async def call(answer: Callable[..., Any], request: Any, **_: Any) -> Any:
+        return await answer(request, None)
+
+    async def token() -> str:
+        return TOKEN
+
+    async def receive() -> dict[str, Any]:
+        await stopped.wait()
+        return {"type": "http.disconnect"}
+
+    methods = {name: partial(call, getattr(tree, name)) for name in ("ListNodes", "CommitChanges")}
+    services: Any = SimpleNamespace(metadata=SimpleNamespace(**methods))
+    to = CreateNode(ROOT, "copy", NodeKind.DIRECTORY)
+    with pytest.raises(CopyTooLong):
+        async with Copies(pool, seconds=0.1).running(Share("ann", "network"), token, receive) as copy:
+            await copy_tree(services, copy, space=SPACE, request=new_request_id(), source=tree.tree[source], to=to)
+    assert tree.names() == ["source"]
+    assert tree.listing == pool.taken() == 0
