@@ -30,6 +30,7 @@ from syncline.model.tree import Content, Node, NodeKind
 from syncline.wire.tree import node_to_wire
 from tests.support.records import InMemoryRecords
 from tests.support.rights import Rights
+from tests.support.tokens import unproven_token
 
 SPACE = DavSpace(SpaceId("a" * 26), "Space", True)
 PAGE = 1000
@@ -75,7 +76,7 @@ class Directory:
         )
 
 
-PERSON = Person(UserId("ann"), DeviceId("device"), Caller("token"), {SPACE.name: SPACE})
+PERSON = Person(UserId("ann"), DeviceId("device"), Caller(unproven_token()), {SPACE.name: SPACE})
 
 
 def services_of(directory: Directory) -> Any:
@@ -121,7 +122,7 @@ async def listed(directory: Directory, records: Counted, body: bytes) -> dict[st
 async def test_properties_of_twelve_thousand_files_are_one_question(body):
     directory, records = Directory(12_000), Counted()
     loop = asyncio.get_running_loop()
-    person = Person(UserId("ann"), DeviceId("device"), Caller("token"), {SPACE.name: SPACE})
+    person = Person(UserId("ann"), DeviceId("device"), Caller(unproven_token()), {SPACE.name: SPACE})
     nobody: Any = None
     tagged = {3: "three", 700: "seven hundred", 11_999: "last"}
     for index, text in tagged.items():
@@ -148,7 +149,7 @@ async def test_what_is_asked_of_this_server_alone_asks_for_no_records():
 async def test_where_there_are_too_many_properties_each_file_is_asked_for():
     directory, records = Directory(500), Counted()
     loop = asyncio.get_running_loop()
-    person = Person(UserId("ann"), DeviceId("device"), Caller("token"), {SPACE.name: SPACE})
+    person = Person(UserId("ann"), DeviceId("device"), Caller(unproven_token()), {SPACE.name: SPACE})
     nobody: Any = None
     text = "x" * 30_000
     tagged = directory.nodes[:: 500 // (MAX_READ_BYTES // 30_000 + 2)]
