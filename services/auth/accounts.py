@@ -24,7 +24,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The result of a sign-in, after the user was authenticated. A browser gets a key instead of a refresh token."""
+    """The result of a sign-in: the account, its new device and the tokens. A browser gets a key instead of a refresh
+    token.
+    """
 
     account: Account
     device: DeviceRecord
@@ -61,7 +63,8 @@ class AccountRegistry:
     ) -> SignedIn:
         """Make an account with its personal space and first device.
 
-        Raise AccountExists if the address is taken, TooManyAttempts or TooMuchAtOnce.
+        Raise AccountExists if the address is taken, TooManyAttempts if too many accounts were made from the caller's
+        network, and TooMuchAtOnce if too many passwords are being hashed.
         """
         await self._attempts.admit_account(peer=peer)
         account = Account(UserId(new_text_id()), email, SpaceId(new_text_id()), self._clock())
@@ -76,9 +79,8 @@ class AccountRegistry:
     async def sign_in(
         self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Sign in a new device.
-
-        Raise WrongPassword, also for an unknown address, TooManyAttempts or TooMuchAtOnce.
+        """Sign in a new device. Raise WrongPassword if the password or the address is wrong, TooManyAttempts above a
+        limit of `AttemptLimits`, and TooMuchAtOnce if too many passwords are being hashed.
         """
         try:
             await self._attempts.admit(subject=email, peer=peer)

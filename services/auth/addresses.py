@@ -1,4 +1,4 @@
-"""E-mail addresses: each has one normalised spelling, so that a person has one account."""
+"""E-mail addresses: each address has one normalised spelling, so that two spellings of it do not make two accounts."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def fold_alias(alias: str) -> str:
 
 
 def candidates(name: str, space: SpaceId) -> Iterator[str]:
-    """Yield aliases for a space of this name, best first, without end: first its name, then its name with parts of its
-    id.
+    """Yield candidates for the alias of a space of this name, without end and best first: the name, the name with a
+    part of the space's id, the name with the whole id, and then the name with random characters.
     """
     base = _addressable(name) or f"space {space[:_SHOWN]}"
     yield base
@@ -49,7 +49,9 @@ def candidates(name: str, space: SpaceId) -> Iterator[str]:
 
 
 async def with_alias(name: str, space: SpaceId, give: Callable[[str], Awaitable[T]]) -> T:
-    """Return the result of `give` for the first candidate for which it does not raise AliasTaken."""
+    """Return the result of `give`, which is called with one candidate after the other until it does not raise
+    AliasTaken.
+    """
     for alias in candidates(name, space):
         try:
             return await give(alias)

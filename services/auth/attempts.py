@@ -1,5 +1,5 @@
-"""Limits of password attempts: from one network at one address (or link), from one network at all addresses, and at one
-address from everywhere. Attempts are counted before anything is hashed.
+"""Limits of password attempts: from one network for one address (or link), from one network for all addresses, and for
+one address from everywhere. Attempts are counted before any password is hashed.
 """
 
 from __future__ import annotations
@@ -57,13 +57,15 @@ class Attempts:
                 raise
 
     async def admit_account(self, *, peer: str) -> None:
-        """Count an account that is about to be created. Raise TooManyAttempts as `admit` does."""
+        """Count an account that is about to be created from the network `peer`. Raise TooManyAttempts with
+        `retry_after_seconds` if the limit of accounts is reached.
+        """
         await self._count(_NEW, peer, self._limits.accounts)
 
     async def succeeded(self, *, subject: str, peer: str) -> None:
-        """Reset the subject's counters after a correct password.
+        """Reset the counters of a subject after a correct password for it.
 
-        The network's counter is reduced by this attempt only; failed attempts stay counted.
+        The counter of the network is decremented by this one attempt; its failed attempts stay counted.
         """
         await asyncio.gather(
             self._store.forget_attempts(subject=subject, peer=peer),

@@ -29,8 +29,8 @@ MAX_POLICY_CHARACTERS = 2048
 _CACHED = 4096  # about 2 KiB each
 
 _DIGEST = "?" * 2 * DIGEST_BYTES
-"""Pattern for any key with the length of a digest in hex. The bucket's policy demands that its characters are
-hexadecimal.
+"""Wildcard pattern for the last part of an object's key: as many characters as a digest has in hex. The bucket's policy
+demands that the characters are hexadecimal.
 """
 
 _ACTIONS = {Access.READ: ["s3:GetObject"], Access.WRITE: ["s3:GetObject", "s3:PutObject"]}

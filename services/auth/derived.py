@@ -1,7 +1,8 @@
-"""Values derived from a mutation request: a repeated request makes the same thing and gets the same answer.
+"""Ids and secrets derived from a mutation request, so that a repeated request makes the same space, key or link and
+gets the same answer.
 
-An id depends on the user and the request alone, so that nobody can choose the id of a thing that another user makes. A
-secret also depends on the secret of the services; only its digest is stored.
+An id depends on the user and the request alone, so that nobody can choose the id of a space, key or link that another
+user makes. A secret also depends on the secret of the services; only its digest is stored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from syncline.model.identifiers import ID_BYTES, RequestId, UserId
 
 
 def derived_id(kind: str, user: UserId, request: RequestId) -> str:
-    """Return the id of the thing that a user's request makes; `kind` distinguishes several things of one request."""
+    """Return the id of the space, device or link that a user's request makes; `kind` distinguishes several ids of one
+    request.
+    """
     digest = hashlib.sha256(_seed(kind, user, request)).digest()[:ID_BYTES]
     return base64.b32encode(digest).decode().rstrip("=").lower()
 

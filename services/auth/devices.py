@@ -1,4 +1,6 @@
-"""Devices: the calling device, the devices of a user, and signing a device out."""
+"""Devices: queries for the calling device and for the devices of a user, sign-out of the calling device, and short
+lists.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ from syncline.model.limits import ANSWER_DAYS
 log = structlog.get_logger()
 
 _AT_ONCE: Final = 20
-"""Maximum number of devices that are removed from a list when one is added, so that a list that is too long is
-shortened step by step.
+"""Maximum number of ended devices that are removed from a user's list when a device is added, so that a list that is
+too long is shortened step by step.
 """
 
 
@@ -39,7 +41,9 @@ def device_standing(device: DeviceRecord | None, *, user: UserId, now_ms: int) -
 
 
 def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceRecord:
-    """Return the device if it is signed in. Raise DeviceRevoked or TokenExpired."""
+    """Return the device if it is signed in. Raise TokenExpired if it has expired, and DeviceRevoked if it was revoked
+    or does not exist.
+    """
     standing = device_standing(device, user=user, now_ms=now_ms)
     if standing is DeviceStanding.EXPIRED:
         raise TokenExpired("the key of this device has expired; sign in again")
@@ -49,7 +53,8 @@ def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -
 
 
 class DeviceLists:
-    """Keeps the lists of people's devices short: ended devices are removed from a full list, the oldest first.
+    """Keeps the lists of people's devices short: devices that were revoked or have expired are removed from a full
+    list, the oldest first.
 
     A new sign-in is never refused for a full list, since a user who cannot sign in could not remove a device either.
     Instead the least recently used device is signed out, browsers before clients. A program's key is made by a
@@ -86,15 +91,17 @@ class DeviceLists:
         return len(good)
 
     def _told_apart(self, devices: Sequence[DeviceRecord]) -> tuple[list[DeviceRecord], list[DeviceRecord]]:
-        """Return the signed-in devices, and those that were revoked or have expired, in the order in which they
-        ended.
+        """Return the signed-in devices, and separately the devices that were revoked or have expired, in the order in
+        which they ended.
         """
         now = self._clock()
         ended = [one for one in devices if _ended_at_ms(one) <= now]
         return [one for one in devices if _ended_at_ms(one) > now], sorted(ended, key=_ended_at_ms)
 
     async def _forget(self, ended: Sequence[DeviceRecord], *, beyond: int) -> None:
-        """Remove the first ended devices from the list, a few at a time, until `beyond` are left."""
+        """Remove the first of the ended devices from the user's list, at most _AT_ONCE, as long as more than `beyond`
+        are left.
+        """
         # A repeated request must still find the device that the request made.
         until = self._clock() + ANSWER_DAYS * DAY
         forgotten = ended[: min(_AT_ONCE, max(0, len(ended) - max(0, beyond)))]
@@ -115,8 +122,8 @@ class Devices:
         self._clock = clock
 
     async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
-        """Return the device that holds the presented access token. Raise DeviceRevoked or TokenExpired if it has ended
-        since.
+        """Return the device that holds the presented access token. Raise DeviceRevoked if it was revoked, and
+        TokenExpired if it has expired, since the token was issued.
         """
         return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
 

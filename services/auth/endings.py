@@ -1,12 +1,13 @@
 """Revocation of a device and of the keys and links that the device has made, so that a thief of the device keeps no
 access.
 
-The keys that a device has made end with it, since each grants the same access. Its public links end if the owner of the
-device wants so, since innocent visitors may use them. None is missed: a store adds a key or link of a device only if
-the device is not revoked, so a list that is read afterwards is complete.
+An "end" here is the permanent revocation of a device. The keys that the device has made end with it, since each key
+grants the same access. Its public links end only if the owner of the device requests that, since innocent visitors may
+use them. No key or link is missed: a store adds a key or link of a device only if the device is not revoked, so a list
+that is read afterwards is complete.
 
 An end is recorded before it begins, and the record is removed when everything has ended. A process that is killed in
-between, or that could not end everything, leaves the record, and any process resumes an end that it finds recorded.
+between, or that could not end everything, leaves the record, and any process resumes an end whose record it finds.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ _AT_ONCE: Final = 20
 SWEEP_SECONDS: Final = 2.0
 """Mean number of seconds between two searches of one process for unfinished ends."""
 _TAKEN_AT_ONCE: Final = 20
-"""Maximum number of ends that one search resumes."""
+"""Maximum number of unfinished ends that one search resumes."""
 _PATIENCE_MS: Final = 3 * SECOND
-"""Milliseconds after which a recorded end counts as abandoned. If its process is still at work, two processes carry it
-out, which is harmless.
+"""Milliseconds after which a recorded end counts as abandoned. If the process that wrote the record is still at work,
+two processes carry out the end, which is harmless.
 """
 _LONGEST_PATIENCE_MS: Final = HOUR
 """Maximum number of milliseconds between two attempts at a failing end. The interval doubles with each attempt."""
@@ -59,7 +60,7 @@ class EndedDevice:
 
 
 class Endings:
-    """Ends devices permanently."""
+    """Revokes devices permanently, with the keys and links that they have made."""
 
     def __init__(
         self, devices: DeviceStore, links: LinkStore, access: AccessStore, notes: EndingStore, *, clock: Clock
@@ -71,14 +72,14 @@ class Endings:
         self._clock = clock
         self._under_way: set[asyncio.Task[Any]] = set()
         self._own: set[str] = set()
-        """The ends that this process is carrying out, by the idents of their records."""
+        """The ends that this process is carrying out, as the ids of their records."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Sweep from time to time."""
+        """Run `sweep` about every SWEEP_SECONDS within the context."""
         return rounds(self.sweep, interval_seconds=SWEEP_SECONDS)
 
     async def sweep(self) -> int:
-        """Resume once the ends that were begun and not finished; return the number of those that were finished."""
+        """Resume, once, the recorded ends that are due; return the number of ends that this call has finished."""
         now, finished = self._clock(), 0
         left = [one for one in await self._notes.endings() if one.due_at_ms <= now and one.ident not in self._own]
         for ending in sorted(left, key=lambda one: one.due_at_ms)[:_TAKEN_AT_ONCE]:
@@ -116,8 +117,8 @@ class Endings:
         """Sign out a device whose refresh token was copied, and end the keys that it has made.
 
         Idempotent: if the device is already signed out, its keys are ended now. The work is completed even if the
-        caller is cancelled. Raise Unavailable if a key could not be ended yet; it is tried again later, and the others
-        have been ended.
+        caller is cancelled. Raise Unavailable if a key could not be ended yet; that key is tried again later, and all
+        other keys have been ended.
         """
         await self._to_its_end(self._begin(device.device, device.user, device_last=False, end_links=False))
 
@@ -129,7 +130,7 @@ class Endings:
         return await asyncio.shield(task)
 
     async def _begin(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
-        """Record an end, and carry it out."""
+        """Store the record of an end, and carry the end out; return the result for keys and links."""
         due_at_ms = self._clock() + _PATIENCE_MS
         ending = DeviceEnding(new_text_id(), device, user, device_last, end_links, due_at_ms)
         self._own.add(ending.ident)
@@ -153,8 +154,8 @@ class Endings:
         """End a device and the keys and links that the user has made with it. A failure does not prevent the rest from
         being ended.
 
-        With `device_last` the device is ended only after everything else has been: otherwise it could not repeat the
-        call.
+        With `device_last` the device is ended only after everything else has been: otherwise the device could not
+        repeat the call after a failure.
         """
         ended = _Ended()
         if device_last:
@@ -209,9 +210,9 @@ class _Ended:
     failures: list[Exception] = field(default_factory=list)
 
     async def end(self, items: Sequence[T], end: Callable[[T], Awaitable[None]]) -> list[T]:
-        """Call `end` for each of these, a few at a time, and again for those for which it raises Unavailable.
-
-        Return those that were ended. Errors are recorded in `failures`; none prevents the others from being ended.
+        """Call `end` for each key or link, at most _AT_ONCE at a time, and again where `end` raises Unavailable. Return
+        the keys or links that were ended. Errors are recorded in `failures`, and do not prevent the others from being
+        ended.
         """
         ended: list[T] = []
         left: Sequence[T] = items

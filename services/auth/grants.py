@@ -27,7 +27,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CheckedAccess:
-    """The answer to another service's check of a caller."""
+    """The answer to the question of another service about a caller: the caller's role in a space, and the state of the
+    caller's device.
+    """
 
     role: Role | None
     device: DeviceStanding = DeviceStanding.SIGNED_IN
@@ -38,7 +40,9 @@ class CheckedAccess:
 
 @dataclass(frozen=True, slots=True)
 class CheckedMany:
-    """The spaces of many in which a user has a role, and the states of the user's devices."""
+    """The answer of `check_many`: the spaces, among those in the question, in which a user has a role, and the states
+    of the devices in the question.
+    """
 
     spaces: Sequence[SpaceId]
     devices: Mapping[DeviceId, DeviceStanding]
@@ -47,8 +51,9 @@ class CheckedMany:
 def decide_role(
     space: SpaceRecord, *, caller: GrantRecord | None, target: GrantRecord | None, to: Role | None, oneself: bool
 ) -> None:
-    """Return if the caller may change the target's role to `to` (None removes it). Otherwise raise NoSuchSpace,
-    PermissionDenied or LastOwner.
+    """Return if the caller may change the target's role to `to` (None removes it). Otherwise raise NoSuchSpace if the
+    caller has no grant, PermissionDenied if the caller's role does not allow the change or the space is personal, or
+    LastOwner if no owner would remain.
     """
     if caller is None:
         raise NoSuchSpace(space_id=space.space)
@@ -110,7 +115,7 @@ class Grants:
     async def check_many(
         self, spaces: Collection[SpaceId], *, user: UserId, devices: Collection[DeviceId]
     ) -> CheckedMany:
-        """Return the answer of `check` for many spaces and devices of one user."""
+        """Return the answers to the question of `check` for many spaces, and many devices, of one user."""
         grants, found = await self._access.accesses([(space, user) for space in spaces], devices)
         now = self._clock()
         return CheckedMany(
@@ -123,7 +128,8 @@ class Grants:
     ) -> list[DeviceId]:
         """Return those of the devices that are signed in and whose users may write in the space.
 
-        The caller is `user` with `device`, who must be allowed to read; the errors are those of `require`.
+        The caller is `user` with `device`, who must be allowed to read the space; otherwise raise the errors of
+        `require`.
         """
         now = self._clock()
         await require(self._access, space, Access.READ, user=user, device=device, now_ms=now)
@@ -147,9 +153,10 @@ class Grants:
         return found[0], sorted(found[1], key=lambda grant: grant.place)
 
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
-        """Set the role of the account with this address. A repeated request has no further effect.
-
-        Raise the errors of `decide_role`, NoSuchAccount, LimitReached, RequestIdReused or Contended.
+        """Set the role of the account with this address. A repeated request has no further effect. Raise the errors of
+        `decide_role`; NoSuchAccount for an unknown address; LimitReached if the space or the member has no room for a
+        further grant; RequestIdReused if the request id was used for another change; Contended if concurrent changes
+        come first too often.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
         # The alias is visible to the member alone.
@@ -226,8 +233,8 @@ class Grants:
             await change("")
 
     async def _room(self, space: SpaceRecord, member: Account, *, by: UserId) -> list[Gate]:
-        """Return the gates to pass with a new grant. Raise LimitReached if the space or the member has no room for
-        it.
+        """Return the gates that a new grant has to pass (`GateStore`). Raise LimitReached if the list of the space's
+        members, or of the member's spaces, is full.
         """
         gates = await self._gates.gates(f"members {space.space}", f"memberships {member.user}")
         found = await self._spaces.members(space.space)

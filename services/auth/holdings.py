@@ -1,12 +1,12 @@
 """Limits of the number of items in the lists of one person or one space, so that no list grows without bound, least of
 all through actions of other people.
 
-Existing items are counted by reading the list when one is added, since lists are never longer than their limits;
-there is no counter that could be wrong. Two concurrent additions cannot rely on the same count: both pass a gate, and
-the second one has to count again.
+Existing items are counted by reading the list when one is added, since lists are never longer than their limits; there
+is no counter that could be wrong. Two concurrent additions cannot rely on the same count: each addition increments the
+version of the list, the "gate", and the second one then has to count again.
 
-A list that others can fill is shared as pools are (runtime.pool): one giver may have added as many items as that leaves
-free, so that the next giver always finds room.
+A list that others can fill is shared as pools are (runtime.pool): one person may have added as many items as remain
+free afterwards, so that the next person always finds room.
 """
 
 from __future__ import annotations
@@ -63,22 +63,24 @@ def is_full(limit: int, *, total: int, held: int) -> bool:
 
 
 def is_own(membership: Membership, user: UserId) -> bool:
-    """Return True if the user made the space. For spaces from before that was recorded, owners count as makers."""
+    """Return True if the user made the space. In a space from the time before makers were recorded, every owner counts
+    as the maker.
+    """
     if membership.by is None:
         return membership.personal or membership.role is Role.OWNER
     return membership.by == user
 
 
 def limit_reached(limit: str, text: str) -> LimitReached:
-    """Return the error to raise, and count it in the metric. `limit` is a field of HoldingLimits."""
+    """Return the LimitReached to raise, and count it in the metric. `limit` is the name of a field of HoldingLimits."""
     metrics.LIMITS_REACHED.labels(limit).inc()
     return LimitReached(text, limit=limit)
 
 
 async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
-    """Return the result of `decide`, which reads and then conditionally writes.
-
-    It is repeated if a concurrent writer comes first. Raise Contended with the text `busy` after 8 attempts.
+    """Return the result of `decide`, a coroutine function that reads and then conditionally writes. It is called again
+    if it raises GrantMoved or GateMoved, since a concurrent writer came first. Raise Contended with the text `busy`
+    after 8 such calls.
     """
     for pause in _RETRIES.pauses():
         try:

@@ -36,7 +36,9 @@ from syncline.model.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 log = structlog.get_logger()
 
 NOTED_MS = HOUR
-"""Milliseconds after which a use is recorded again, so that an exchange is usually a single read."""
+"""Minimum milliseconds between two records of the last use of a key, so that an exchange usually needs one read and no
+write.
+"""
 
 _KEY = re.compile(r"syk_([a-z2-7]{26})[A-Za-z0-9_-]{43}")
 _SECRET_BYTES = 32
@@ -90,8 +92,8 @@ class Keys:
         self._clock = clock
 
     def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, str, Tokens]:
-        """Return a browser's device of a user who has just been authenticated, its key and tokens; nothing is stored
-        yet.
+        """Return a new device for the browser of a user who has just been authenticated, its key, and its tokens;
+        nothing is stored yet.
         """
         until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY
         device, key = self._new(
@@ -108,12 +110,13 @@ class Keys:
     async def create(
         self, *, request: RequestId, name: str, expires_at_ms: int, user: UserId, device: DeviceId
     ) -> tuple[DeviceRecord, str]:
-        """Make a program's device and its key, or return those that this request made before.
+        """Make a program's device and its key, or return the device and key that the same request made before.
 
-        Raise RequestIdReused if the request made a different one, or was made under an earlier secret of the services.
-        Raise DeviceRevoked or TokenExpired if the calling device is not signed in, PermissionDenied if it is a program
-        itself (otherwise a stolen key could be made permanent), InvalidArgument for a date that is not within a year,
-        LimitReached or Contended.
+        Raise RequestIdReused if the request id was used for a different key, or under an earlier secret of the
+        services. Raise DeviceRevoked or TokenExpired if the calling device is not signed in, PermissionDenied if it is
+        a program itself (otherwise a stolen key could be made permanent), InvalidArgument for an expiry that is not
+        within a year, LimitReached if the user has too many keys, and Contended if concurrent additions come first too
+        often.
         """
         now = self._clock()
         if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY:
@@ -140,7 +143,9 @@ class Keys:
         return made, key
 
     async def _try_to_add(self, program: DeviceRecord) -> bool:
-        """Add the program and return True; return False if it exists already. Raise LimitReached or DeviceRevoked."""
+        """Add the program's device and return True; return False if it exists already. Raise LimitReached if the user
+        has too many keys, and DeviceRevoked if the calling device was revoked.
+        """
         gates = await self._gates.gates(f"keys {program.user}")
         if await self._lists.keys(program.user) < (most := self._holdings.keys):
             try:
@@ -154,7 +159,8 @@ class Keys:
     async def exchange(self, text: str) -> Tokens:
         """Return an access token of the key's device; a program's token never outlives its key.
 
-        Raise TokenMalformed, TokenInvalid for a key that was never issued, TokenExpired or DeviceRevoked.
+        Raise TokenMalformed for a text that is no key, TokenInvalid for a key that was never issued, TokenExpired for
+        an expired key, and DeviceRevoked if its device was revoked.
         """
         device = await self._devices.device(parse_key(text))
         now = self._clock()

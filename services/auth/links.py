@@ -2,7 +2,7 @@
 
 A token has 128 random bits; only its digest is stored. A link is valid until it expires, is revoked, or its maker may
 no longer write in the space. The maker's right is checked at each use, so a link never grants more than its maker has.
-A maker who is given that right anew has another right, and the link stays invalid.
+If the maker loses the right to write and is granted it again later, the link stays invalid.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 _TOKEN_BYTES = 16
 
 Makers: TypeAlias = Mapping[tuple[SpaceId, UserId], GrantRecord]
-"""The present grants of people in spaces. A person without a grant is missing."""
+"""The present grant of each person in a space, by space and user. A person without a grant is missing."""
 _ENDED_KEPT_MS: Final = DAY
 """Milliseconds for which a revoked link is kept, for repetitions of the request that made it."""
 _DROPPED_AT_ONCE: Final = 50
 
 
 def check_link_password(text: str) -> str | None:
-    """Return a new link's password, None for an empty one. Raise InvalidArgument if it is too long."""
+    """Return `text` as the password of a new link; None for an empty text, which means no password. Raise
+    InvalidArgument if the text is too long.
+    """
     if len(text) > MAX_PASSWORD_CHARACTERS:
         raise InvalidArgument(f"the password of a link has at most {MAX_PASSWORD_CHARACTERS} characters")
     return text or None
@@ -132,10 +134,11 @@ class Links:
         expires_at_ms: int | None,
         max_downloads: int,
     ) -> tuple[Link, str]:
-        """Make a link and its token, or return those that this request made before.
+        """Make a link and its token, or return the link and token that the same request made before.
 
-        Raise InvalidArgument if it would have expired already. Raise RequestIdReused if the request made a different
-        one, or was made under an earlier secret of the services. Raise LimitReached or Contended.
+        Raise InvalidArgument if the link would have expired already. Raise RequestIdReused if the request id was used
+        for a different link, or under an earlier secret of the services. Raise LimitReached if the space or the user
+        has too many links, and Contended if concurrent additions come first too often.
         """
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
@@ -167,8 +170,8 @@ class Links:
         return made, token
 
     async def _try_to_add(self, link: Link) -> bool:
-        """Add the link and return True; return False if it exists already. Raise LimitReached if there are too many
-        even after ended ones were dropped. Raise DeviceRevoked.
+        """Add the link and return True; return False if it exists already. Raise LimitReached if the space or the maker
+        has too many links even after ended links were dropped. Raise DeviceRevoked if the calling device was revoked.
         """
         gates = await self._gates.gates(f"links {link.space}", f"links of {link.user}")
         here, made = await asyncio.gather(self._links.links(link.space), self._links.links_of(link.user))
@@ -188,8 +191,8 @@ class Links:
             raise DeviceRevoked from None
 
     def _full(self, link: Link, here: Sequence[Link], made: Sequence[Link]) -> Callable[[], LimitReached] | None:
-        """Return a factory of the error that a link exceeds the limit of its space or of its maker; None if it exceeds
-        neither.
+        """Return None if a further link is within the limits of its space and of its maker; otherwise a function
+        without arguments that returns the LimitReached to raise.
         """
         most, held = self._holdings.links, sum(one.user == link.user for one in here)
         hint = "End some first; a link counts for a day after its end"
@@ -206,9 +209,8 @@ class Links:
         return partial(limit_reached, "links", text)
 
     async def _without_ended(self, found: Sequence[Link], makers: Makers) -> list[Link]:
-        """Drop some of the links that are no longer valid, and return the links that are left.
-
-        A revoked link stays for a while: the request that made it must not make it again.
+        """Drop some of the links that are no longer valid, and return the links that are left. A revoked link is kept
+        for _ENDED_KEPT_MS, so that a repetition of the request that made it does not make it again.
         """
         now = self._clock()
         ended = [
@@ -242,7 +244,7 @@ class Links:
         return sorted(kept, key=lambda link: link.place)
 
     async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
-        """End a link. Idempotent. Raise NoSuchLink."""
+        """Revoke a link. Idempotent. Raise NoSuchLink if the space has no such link."""
         await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.link(space, link)
         if found is None:
@@ -255,8 +257,9 @@ class Links:
     async def open(self, token: str, *, password: str, peer: str) -> tuple[Link, AccessToken]:
         """Return the link of a token, and an access token for its node, which does not outlive the link.
 
-        Raise NoSuchLink; for a link with a password also LinkPasswordNeeded, WrongPassword, TooManyAttempts or
-        TooMuchAtOnce.
+        Raise NoSuchLink if no valid link has this token. For a link with a password, raise LinkPasswordNeeded if none
+        is given, WrongPassword for a wrong one, TooManyAttempts after too many attempts, and TooMuchAtOnce if too many
+        passwords are being hashed.
         """
         link = await self._links.link_with_token(token_digest(token)) if is_link_token(token) else None
         if link is None or not await self._opens(link):
@@ -284,8 +287,8 @@ class Links:
     # ---- for who has opened it
 
     async def role(self, opened: LinkScope, space: SpaceId) -> Role | None:
-        """Return the role that an opened link gives in a space: a reader's in its own space for as long as the link is
-        valid, else None.
+        """Return the role that an opened link gives in `space`: Role.VIEWER if the link is valid and belongs to that
+        space, else None.
         """
         if opened.space != space:
             return None
@@ -295,7 +298,7 @@ class Links:
     async def count_download(self, opened: LinkScope, request: RequestId) -> bool:
         """Count one download if the link limits them, once for each request; return True if the link limits them.
 
-        Raise NoSuchLink if the link is no longer valid. Raise LinkExhausted.
+        Raise NoSuchLink if the link is no longer valid, and LinkExhausted if its downloads are used up.
         """
         link = await self._links.link(opened.space, opened.link)
         if link is None or not await self._opens(link):

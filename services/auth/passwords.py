@@ -43,9 +43,9 @@ def check_password(text: str) -> str:
 class Passwords:
     """Hashes and verifies passwords, at most `workers` at a time, each of which takes `memory_kib`.
 
-    There are `places` for requests that are being served or wait: few, so that the wait is short. They are shared among
-    accounts (or links) and networks: one network leaves a fifth of them to others. Without a free place TooMuchAtOnce
-    is raised at once, with the time to wait.
+    At most `places` requests are being served or wait at the same time: few, so that the wait is short. These places
+    are shared among accounts (or links) and networks: one network leaves a fifth of them to others. If no place is
+    free, TooMuchAtOnce is raised without waiting, with the time after which to try again.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Passwords:
         return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
 
     async def verify(self, password: str, stored: str | None, share: Share) -> Verdict:
-        """Compare `password` with the hash. None, which stands for a missing account, takes the same time and is
-        WRONG.
+        """Return the result of comparing `password` with `stored`. If `stored` is None, because the account does not
+        exist, the comparison takes the same time and the result is WRONG.
         """
         return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody), share)
 

@@ -89,7 +89,7 @@ class DeviceStore(Protocol):
         """Store a new device and return True. Change nothing and return False if the id exists already. GateStore
         describes `gates`.
 
-        Raise MakerEnded if the device is `made_by` another one that is revoked.
+        Raise MakerEnded if the field `made_by` of the device names a device that is revoked or does not exist.
         """
 
     async def device(self, device: DeviceId) -> DeviceRecord | None:
@@ -98,9 +98,8 @@ class DeviceStore(Protocol):
         """
 
     async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
-        """Return the devices of a user, except forgotten ones, in no order.
-
-        A device that was added a moment ago may be missing, unless it is `including`.
+        """Return the devices of a user, except those that `forget_device` has removed, in no order. A device that was
+        added a moment ago may be missing, unless `including` is its id.
         """
 
     async def keys_of(self, maker: DeviceId) -> list[DeviceRecord]:
@@ -115,7 +114,7 @@ class DeviceStore(Protocol):
     async def key_used(self, device: DeviceId, *, seen_at_ms: int, expires_at_ms: int) -> None:
         """Record the last use of a device's key, and the new time until which the key is valid.
 
-        Do nothing for a device that has no key, is revoked, or was seen later than that.
+        Do nothing for a device that has no key, is revoked, or has a later use recorded.
         """
 
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
@@ -124,20 +123,22 @@ class DeviceStore(Protocol):
         """
 
     async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:
-        """Remove an ended device from the list of its user. It can be found by its id until `until_ms`."""
+        """Remove a revoked or expired device from the list of its user. `device` still finds it by its id until
+        `until_ms`, in milliseconds since 1970.
+        """
 
 
 class SpaceStore(Protocol):
     """Store of spaces and grants. A space's `owners`, its grants and its aliases change together, atomically.
 
     No two aliases of one user have the same folded form (`aliases.fold_alias`). An alias stays reserved for its space
-    after the grant has ended: assigning it to the same space again succeeds, to another one raises AliasTaken.
+    after the grant has ended: to assign it to the same space again succeeds, and to assign it to another space raises
+    AliasTaken.
     """
 
     async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
         """Store a space and its first grant, and return True. Change nothing and return False if the id exists already.
-
-        Raise AliasTaken. GateStore describes `gates`.
+        Raise AliasTaken if the alias is reserved for another space of the user. GateStore describes `gates`.
         """
 
     async def memberships(self, user: UserId) -> list[Membership]:
@@ -171,18 +172,19 @@ class SpaceStore(Protocol):
 
         `alias` is for a new grant (`before` is None); an existing grant keeps its alias. `writes_since_ms` is the value
         after the change. GateStore describes `gates`, which are for a new grant. Raise GrantMoved if a condition does
-        not hold, or a concurrent writer is changing one of the items. Raise AliasTaken.
+        not hold, or a concurrent writer is changing one of the items. Raise AliasTaken if `alias` is reserved for
+        another space of the member.
         """
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
-        """Assign an alias to a grant from before aliases existed. Do nothing if it has one, or does not exist.
-
-        Raise AliasTaken. Raise Unavailable if a concurrent writer is changing the grant.
+        """Assign an alias to a grant from before aliases existed. Do nothing if the grant has an alias, or does not
+        exist. Raise AliasTaken if the alias is reserved for another space of the user, and Unavailable if a concurrent
+        writer is changing the grant.
         """
 
 
 class AccessStore(Protocol):
-    """The read behind every check of access."""
+    """Store from which every check of access reads the grant and the device in question."""
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
@@ -192,7 +194,9 @@ class AccessStore(Protocol):
     async def accesses(
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
-        """Return those of the grants and devices that exist, in one round trip for each hundred."""
+        """Return the grants of the user in `spaces`, and the devices of `devices`, that exist, in one round trip for
+        each hundred of them.
+        """
 
 
 class AttemptStore(Protocol):
@@ -202,7 +206,8 @@ class AttemptStore(Protocol):
     """
 
     async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
-        """Count one attempt at a subject from `peer`, or from any network if `peer` is None.
+        """Count one attempt at a subject in the counter of the network `peer`, or in the counter of all networks
+        together if `peer` is None.
 
         A counter lasts `window_ms` from its first attempt. Return 0 if the attempt was counted. If `limit` attempts are
         counted already, do not count it, and return the milliseconds until the counter ends. Of n concurrent attempts,
@@ -210,7 +215,7 @@ class AttemptStore(Protocol):
         """
 
     async def forget_attempts(self, *, subject: str, peer: str) -> None:
-        """Reset the counter of this peer, and that of the subject as a whole, to 0."""
+        """Reset two counters of the subject to 0: that of the network `peer`, and that of all networks together."""
 
     async def take_back_attempt(self, *, subject: str, peer: str) -> None:
         """Decrement the counter of a subject and `peer`, unless it is 0."""
@@ -229,7 +234,7 @@ class LinkStore(Protocol):
         """Store a new link and return True. Change nothing and return False if its id in this space or its token exists
         already.
 
-        GateStore describes `gates`. Raise MakerEnded as `add_device` does.
+        GateStore describes `gates`. Raise MakerEnded if the device that makes the link is revoked or does not exist.
         """
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
@@ -271,7 +276,9 @@ class LinkStore(Protocol):
 
 
 class EndingStore(Protocol):
-    """Records of the ends of devices that were begun. A process that finds a record that is due continues that end."""
+    """Store of the records of device revocations ("ends") that were begun and are not finished. A process that finds a
+    record that is due continues the revocation.
+    """
 
     async def begin_ending(self, ending: DeviceEnding) -> None:
         """Store the record of an end that is about to begin."""
@@ -287,7 +294,9 @@ class EndingStore(Protocol):
         """
 
     async def forget_ending(self, ending: DeviceEnding) -> None:
-        """Remove a record, because everything has ended. Do nothing if it was removed before."""
+        """Remove a record, because the device, its keys and its links have ended. Do nothing if the record was removed
+        before.
+        """
 
 
 class RequestStore(Protocol):
@@ -297,18 +306,22 @@ class RequestStore(Protocol):
         """Return the fingerprint of a user's request; None if it was not carried out, or too long ago."""
 
     async def note(self, done: Done) -> None:
-        """Record a request. Do nothing if a request is recorded under this id."""
+        """Record that a mutation request was carried out. Do nothing if a request of the user is recorded under this
+        id.
+        """
 
 
 class UploadStore(Protocol):
     """Store of the spaces that are written to, hour by hour, and of the measures of their uploads."""
 
     async def note_writing(self, space: SpaceId, *, hour: int) -> None:
-        """Record that credentials to write were issued in this hour since 1970. Idempotent."""
+        """Record that credentials to write to a space were issued in `hour`, the number of hours since 1970.
+        Idempotent.
+        """
 
     async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
-        """Return up to `limit` spaces that were recorded in an hour, in the order of their ids, greater than
-        `after`.
+        """Return up to `limit` spaces that `note_writing` has recorded for `hour`, with ids greater than `after`, in
+        the order of their ids.
         """
 
     async def uploads(self, space: SpaceId) -> SpaceUploads | None:

@@ -30,7 +30,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """An account with its password hash."""
+    """An account with its password hash, as a sign-in reads it."""
 
     account: Account
     password_hash: str = field(repr=False)
@@ -76,8 +76,8 @@ class DeviceRecord:
 
     @property
     def expires_at_ms(self) -> int:
-        """The time at which the device will be signed out unless it is used before; a program's key ends then in any
-        case.
+        """The time at which the device expires, in milliseconds since 1970. A use of the device postpones this time,
+        except for a program, whose key has a fixed expiry.
         """
         secret = self.key or self.chain
         assert secret is not None, "a device has a chain or a key"
@@ -91,7 +91,9 @@ class DeviceRecord:
 
 @dataclass(frozen=True, slots=True)
 class SpaceRecord:
-    """The unit of sharing. `owners` counts the grants with Role.OWNER and never reaches 0."""
+    """A space, in which its members share one tree of files. `owners` counts the grants with Role.OWNER and never
+    reaches 0.
+    """
 
     space: SpaceId
     name: str
@@ -193,9 +195,8 @@ class DeviceEnding:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The version of one limited list.
-
-    Each addition increments it, on the condition that it is still the version that was read.
+    """The version of one limited list. Each addition to the list increments the version, on the condition that the
+    version has not changed since it was read.
     """
 
     name: str

@@ -344,7 +344,8 @@ M = TypeVar("M", bound=Message)
 
 
 def _page(request: Any, items: Sequence[P], to_wire: Callable[[P], M], *, listing: str) -> tuple[list[M], str]:
-    """Return the requested page, and the token of the next one. Raise InvalidPageToken.
+    """Return the requested page of `items`, and the token of the next page. Raise InvalidPageToken if the requested
+    token is not one of this listing.
 
     All items were read, since the table has them in another order. The caller is charged for all of them, however small
     the page is.

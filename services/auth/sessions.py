@@ -2,9 +2,10 @@
 
 A refresh token is `{device}.{family}{secret}`; the family is the same for all tokens of a device, and the secret is new
 each time. Only digests are stored. At any time one token is current. Its predecessor is accepted as well until the
-current one is used, since the answer with the current one may have been lost; the current token is then replaced, so
-that a thief who holds it is detected. Any other token of the family is a copy: the device is signed out, and the keys
-that it has made end. A copy that arrives after the device was signed out ends the keys that are left.
+current token is used, since the answer with the current token may have been lost. A use of the predecessor replaces the
+current token, so that a thief who holds the current token is detected. Any other token of the family is a copy: the
+device is signed out, and the keys that it has made end. A copy that arrives after the device was signed out ends the
+keys that are left.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _DEVICE_CHARACTERS = 26
 _FAMILY_BYTES = 16
 _SECRET_BYTES = 32
 _LONGEST = 128
-"""Maximum number of characters that are parsed, more than a token has."""
+"""Maximum number of characters of a text that is parsed as a refresh token; a token has fewer."""
 
 Standing = Enum("Standing", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
 """The state of a presented refresh token with respect to the device that it names."""
@@ -60,7 +61,9 @@ class RefreshToken:
 
     @classmethod
     def parse(cls, text: str) -> RefreshToken:
-        """Return the parts of a presented token. Raise TokenMalformed."""
+        """Return the parts of a presented token. Raise TokenMalformed if the text does not have the form of a refresh
+        token.
+        """
         device, _, opaque = text[: _LONGEST + 1].partition(".")
         try:
             raw = base64.b64decode(opaque, altchars=b"-_", validate=True)
@@ -84,7 +87,7 @@ class RefreshToken:
         return hashlib.sha256(self.device.encode() + self.family).digest()
 
     def digest(self) -> bytes:
-        """Return the digest that is stored of the token: SHA-256."""
+        """Return the SHA-256 of the token, which is stored in place of the token."""
         return hashlib.sha256(self.device.encode() + self.family + self.secret).digest()
 
 
@@ -133,9 +136,9 @@ class Sessions:
     async def refresh(self, token: RefreshToken) -> Tokens:
         """Exchange a refresh token for new tokens.
 
-        Raise RefreshTokenReused for a copy, DeviceRevoked, TokenInvalid for a token that was never issued, or
-        TokenExpired. Raise Unavailable, after which the call may be repeated, if a concurrent refresh of the device
-        succeeded, or if not all keys of a copied device could be ended.
+        Raise RefreshTokenReused for a copy, DeviceRevoked if the device was revoked, TokenInvalid for a token that was
+        never issued, and TokenExpired if the device has expired. Raise Unavailable, after which the call may be
+        repeated, if a concurrent refresh of the device succeeded, or if not all keys of a copied device could be ended.
         """
         device = await self._devices.device(token.device)
         now = self._clock()

@@ -1,4 +1,4 @@
-"""Spaces: making shared ones, and listing the spaces of a user."""
+"""Spaces: creation of shared spaces, and the list of a user's spaces."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ class Spaces:
         self._clock = clock
 
     async def create(self, *, user: UserId, request: RequestId, name: str) -> Membership:
-        """Make a shared space that the user owns, or return the one that this request made before.
-
-        Raise RequestIdReused if that one has another name, NoSuchSpace if the user has left it since, LimitReached or
-        Contended.
+        """Make a shared space that the user owns, or return the space that the same request made before. Raise
+        RequestIdReused if the latter has another name, NoSuchSpace if the user has left it since, LimitReached if the
+        user has made too many spaces, and Contended if concurrent additions come first too often.
         """
         if fold_alias(name) == PERSONAL:
             raise InvalidArgument(f"{PERSONAL!r} is the name of your own space; choose another")
@@ -65,7 +64,7 @@ class Spaces:
 
     async def _try_to_create(self, space: SpaceRecord, owner: Account) -> str | None:
         """Add the space, and return the owner's alias for it; return None if the space exists already. Raise
-        LimitReached.
+        LimitReached if the user has made too many spaces.
         """
         gates = await self._gates.gates(f"spaces {owner.user}")
         found = await self._spaces.memberships(owner.user)

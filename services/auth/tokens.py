@@ -54,7 +54,9 @@ class SigningKeys:
 
     @classmethod
     def from_files(cls, current: Path, previous: Path | None = None) -> SigningKeys:
-        """Return keys from PEM files; `previous` may hold a private or a public key. Raise UnusableKey."""
+        """Return keys from PEM files; the file `previous` may hold a private or a public key. Raise UnusableKey if a
+        file cannot be read as an Ed25519 key.
+        """
         signer = _read_key(current)
         if not isinstance(signer, Ed25519PrivateKey):
             raise UnusableKey(f"{current} holds a public key; a private one is needed to sign")

@@ -1,4 +1,5 @@
-"""Uploads: the spaces that are written to, and the spaces that get no more credentials to write.
+"""Uploads: the spaces for which credentials to write were recently issued, and the spaces that get no more of these
+credentials.
 
 The metadata service measures the objects in S3. It reads here which spaces to measure, and reports the results.
 """
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Uploads:
-    """The uploads of all spaces, for one process."""
+    """Records issued credentials to write, and refuses them for spaces that are closed to uploads, in one process."""
 
     def __init__(self, store: UploadStore, *, clock: Clock) -> None:
         self._store = store
@@ -42,7 +43,9 @@ class Uploads:
         self._noted: LRUCache[SpaceId, int] = LRUCache(_REMEMBERED)
 
     async def begin(self, space: SpaceId) -> None:
-        """Record that somebody is about to write. Raise QuotaExceeded if the space is closed to uploads."""
+        """Record that credentials to write to the space are about to be issued. Raise QuotaExceeded if the space is
+        closed to uploads.
+        """
         measured = await self._store.uploads(space)
         if (
             measured is not None
@@ -78,7 +81,9 @@ class Uploads:
         return found, ""
 
     async def set(self, space: SpaceId, uploads: SpaceUploads) -> None:
-        """Store a measure, by which `begin` decides from now on, unless the stored one was measured later."""
+        """Store a measure of the uploads of a space, by which `begin` decides from now on. Do nothing if the stored
+        measure is from a later time.
+        """
         if not uploads.measured_at_ms:
             uploads = replace(uploads, measured_at_ms=self._clock())
         if await self._store.set_uploads(space, uploads) and uploads.refused:

@@ -60,7 +60,7 @@ _SIGNS_IN: Final = MappingProxyType(
 
 
 def role_from_wire(pb: auth_pb2.Role.ValueType) -> Role:
-    """Return a role to be granted. Raise InvalidArgument."""
+    """Return a role to be granted. Raise InvalidArgument if `value` is no role of the contract."""
     try:
         return _ROLES_FROM_WIRE[pb]
     except KeyError:
@@ -68,7 +68,9 @@ def role_from_wire(pb: auth_pb2.Role.ValueType) -> Role:
 
 
 def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
-    """Return the purpose of the credentials that are asked for. Raise InvalidArgument."""
+    """Return the access (reading or writing) for which credentials are requested. Raise InvalidArgument for an unknown
+    value.
+    """
     try:
         return _ACCESSES_FROM_WIRE[pb]
     except KeyError:
@@ -76,8 +78,8 @@ def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
 
 
 def device_kind_from_wire(pb: auth_pb2.DeviceKind.ValueType) -> DeviceKind:
-    """Return the kind of device that signs in. Raise InvalidArgument, also for a program, which gets a key from a
-    signed-in user instead.
+    """Return the kind of device that signs in. Raise InvalidArgument for an unknown kind, and for a program, which gets
+    a key from a signed-in user instead.
     """
     try:
         return _SIGNS_IN[pb]
@@ -202,7 +204,9 @@ def checked_many_to_wire(checked: CheckedMany) -> auth_pb2.BatchCheckAccessRespo
 
 
 def ids_from_wire(texts: Sequence[str], parse: Callable[..., T], *, what: str) -> list[T]:
-    """Return the distinct ids, at most MAX_CHECKED. Raise InvalidArgument."""
+    """Return the distinct ids in `texts`. Raise InvalidArgument for more than MAX_CHECKED texts, or for one that is no
+    id.
+    """
     if len(texts) > MAX_CHECKED:
         raise InvalidArgument(f"{what} has at most {MAX_CHECKED}, not {len(texts)}", field=what)
     return list(dict.fromkeys(parse(text, what=f"{what}[{position}]") for position, text in enumerate(texts)))

@@ -46,7 +46,9 @@ BEGINNING = Position(0, bytes(8))
 
 
 def position_after(seq: int, append_id: bytes) -> Position:
-    """Return the position directly after entry `seq`, whose serialised bytes are hashed to distinguish it."""
+    """Return the position directly after entry `seq`; `append_id`, of at least 8 bytes, distinguishes this entry from
+    any other.
+    """
     return Position(seq, append_id[:8])
 
 

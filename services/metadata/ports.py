@@ -146,8 +146,8 @@ class TreeTable(Protocol):
         """
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
-        """Set or renew the dirty mark of `process` on a space, with the lease end `until_ms` in milliseconds since
-        1970. Durable on return.
+        """Set or renew the dirty mark of `process` on a space, with the lease end `lease_until_ms` in milliseconds
+        since 1970. Durable on return.
         """
 
     async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:

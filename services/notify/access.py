@@ -21,7 +21,9 @@ _CACHED: Final = 100_000
 
 @dataclass(slots=True)
 class _Question:
-    """A batch of questions about one person, collected from several calls while the batch before it is in flight."""
+    """A batch of questions about one person: the spaces and devices that several calls ask about, collected while the
+    batch before it is in flight.
+    """
 
     spaces: set[SpaceId] = field(default_factory=set)
     devices: set[DeviceId] = field(default_factory=set)
@@ -32,7 +34,7 @@ class GrantCache:
     """Cache of grants and signed-in devices, each valid for `seconds`. Negative answers are not cached.
 
     A grant belongs to the person, whichever device asks, so all watches of one person share it. One request per person
-    is in flight at a time; questions that arrive meanwhile form the next one.
+    is in flight at a time; questions that arrive while it is in flight form the next request.
 
     Auth is asked with this service's own token about a user whose token was verified when the call began. When that
     token expires, the server ends the watch, see `runtime.interceptors.StreamsEnd`.
@@ -46,10 +48,9 @@ class GrantCache:
         self._under_way: dict[UserId, asyncio.Task[PersonAccess]] = {}
 
     async def require(self, *spaces: SpaceId, user: UserId, device: DeviceId) -> None:
-        """Return if the user may receive doorbells of all these spaces.
-
-        Otherwise raise NoSuchSpace for one of them, DeviceRevoked, TokenExpired if the device's key has expired, or
-        Unavailable.
+        """Return if the user may receive doorbells of all of `spaces` on this device. Otherwise raise NoSuchSpace for a
+        space in which the user has no grant, DeviceRevoked if the device was revoked, TokenExpired if the device has
+        expired, or Unavailable if auth does not answer.
         """
         unknown = [space for space in spaces if (space, user) not in self._granted]
         if not unknown and self._signed_in.get(device) == user:
@@ -88,7 +89,7 @@ class GrantCache:
             del self._under_way[user]
 
     async def _checked(self, question: _Question, user: UserId) -> PersonAccess:
-        """Return the answers of auth together with the cached ones."""
+        """Return the answers to a batch of questions: those of auth, merged with the cached ones."""
         known = {space for space in question.spaces if (space, user) in self._granted}
         spaces, devices = sorted(question.spaces - known), sorted(question.devices)
         parts = [

@@ -1,4 +1,5 @@
-"""Doorbells: delivery of the announcements that this instance receives to the connected watchers.
+"""Doorbells: messages to connected clients ("watchers") that a space has a new sequence number, made from the
+announcements that this instance receives.
 
 A watcher costs a few hundred bytes, however much happens: only the latest sequence number of each space is kept.
 """
@@ -40,7 +41,7 @@ class Watcher:
         return Doorbell(space, self._pending.pop(space))
 
     def ring(self, space: SpaceId, seq: int) -> None:
-        """Record that the space is at `seq` now."""
+        """Record that the head of the space is at sequence number `seq` now, and wake the watcher."""
         self._pending[space] = seq
         self._wake()
 
@@ -89,7 +90,9 @@ class Doorbells:
                     del self._watched[space]
 
     def ring(self, space: SpaceId, seq: int) -> None:
-        """Notify the space's watchers, unless they were notified of this or a later sequence number."""
+        """Notify the watchers of the space that its head is at `seq`, unless they were notified of this or a later
+        sequence number.
+        """
         watched = self._watched.get(space)
         if watched is None or seq <= watched.seq:
             return

@@ -40,19 +40,21 @@ class CommitSummary:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A space has advanced to `to_seq`. If `truncated`, the event does not list all commits."""
+    """The event that the head of a space has advanced to `to_seq`. If `truncated`, the event does not list all
+    commits.
+    """
 
     space: SpaceId
     to_seq: int
     commits: tuple[CommitSummary, ...]
     truncated: bool
     traceparent: str | None = None
-    """The span of the announcement, if it was traced."""
+    """The `traceparent` (W3C Trace Context) of the span that published the announcement; None if it was not traced."""
 
     @property
     def sender(self) -> str:
-        """The account that mail about this is charged to: the person with most of its commits, or the space if there
-        are no commits.
+        """The account that mail about this event is charged to: the person who made most of its commits, or the space
+        if it lists no commits.
         """
         most = Counter(commit.user for commit in self.commits).most_common(1)
         return most[0][0] if most else self.space
@@ -79,13 +81,15 @@ def parse(body: str) -> Event:
 
 
 def waiting_to_text(commits: Sequence[CommitSummary], *, truncated: bool) -> str:
-    """Return commits, and whether their event was truncated, as text to be stored."""
+    """Return a text to be stored that holds the summaries of commits, and the flag whether their event was
+    truncated.
+    """
     kept = {"commits": [dataclasses.asdict(commit) for commit in commits], "truncated": truncated}
     return json.dumps(kept, separators=(",", ":"))
 
 
 def waiting_from_text(text: str) -> tuple[tuple[CommitSummary, ...], bool]:
-    """Return the summaries from a text of `waiting_to_text`, and whether some were left out."""
+    """Return the summaries from a text of `waiting_to_text`, and True if the event had left some out."""
     kept = json.loads(text)
     return tuple(map(_commit, kept["commits"])), kept["truncated"]
 

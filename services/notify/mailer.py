@@ -2,8 +2,8 @@
 
 The first change after a quiet time is mailed at once. Changes within the window after a mail wait for the end of the
 window and are mailed together, so that a person who saves every few seconds does not flood the others' mailboxes. The
-number of mails per person and hour is limited, and more so for mails about one other person's changes, since anybody
-can be added to many spaces.
+number of mails to one person in an hour is limited, and the number of mails about one other person's changes has a
+lower limit, since anybody can be added to many spaces.
 
 The concurrent sends are shared among the senders who caused them, so that no sender's mails wait for another sender's.
 """
@@ -43,7 +43,9 @@ HOUR_MS: Final = 3600 * SECOND
 MAIL_PLACES: Final = 8
 """Maximum number of mails that one process sends concurrently (pool `mail`). One sender alone may have half of them."""
 _TOLD_AT_ONCE: Final = MAIL_PLACES // 2
-"""Maximum number of members who are mailed concurrently about one event: as many places as one sender may have."""
+"""Maximum number of members who are mailed concurrently about one event: as many mails as one sender may have in
+progress.
+"""
 
 log = structlog.get_logger()
 
@@ -102,10 +104,9 @@ class Mailer:
         self._places = Pool("mail", MAIL_PLACES, counted=True)
 
     async def tell(self, event: Event) -> None:
-        """Mail all members who want to know about the event, and return when all are mailed.
-
-        Otherwise raise Postponed, HeldElsewhere, or the error of a mail that could not be sent, after mailing the
-        others.
+        """Mail all members who chose to get mail about the event, and return when all are mailed. Raise Postponed if
+        changes wait for a member's next mail, HeldElsewhere if another attempt holds a claim, or the error of a mail
+        that could not be sent; all other members have then been mailed.
         """
         asked_at = self._clock()
         try:
@@ -171,16 +172,16 @@ class Mailer:
                 raise Postponed(math.ceil((quiet_until - now) / SECOND))
 
     async def _is_member_still(self, space: SpaceId, user: UserId, *, asked_at: int) -> bool:
-        """Return False if a person who was a member at `asked_at` has been removed since; mailing the others may take
-        long.
+        """Return False if a person who was a member at `asked_at` has been removed since. Other members are mailed
+        before, which may take long.
         """
         if self._clock() - asked_at <= REMEMBERED_SECONDS * SECOND:
             return True
         return space in (await self._directory.check([space], user=user, devices=[])).spaces
 
     async def _full_until(self, member: RosterMember, commits: Sequence[CommitSummary], *, now: int) -> int:
-        """Count a mail about these commits. Return 0, or, if the member's limit is reached, the time at which it
-        ends.
+        """Count a mail to a member about these commits. Return 0; or, if a limit of the member is reached, the end of
+        the window, in milliseconds since 1970.
         """
         sender, person = f"{member.user}#{commits[0].user}", str(member.user)
         for subject, limit in ((sender, self._per_sender), (person, self._per_person)):
@@ -191,16 +192,16 @@ class Mailer:
         return 0
 
     async def _wait(self, seqs: Sequence[int], claimant: Claimant) -> bool:
-        """Return True if some of these sequence numbers may be among the changes that wait for the next mail.
+        """Return True if changes of some of these sequence numbers may be stored for the member's next mail.
 
-        Waiting changes of other events have their own events delivered again. If the event of these numbers waited for
-        them too, it would be delivered for ever in a space where changes always wait.
+        Waiting changes of other events have their own events delivered again. If the present event also waited for the
+        changes of other events, it would be delivered for ever in a space where some changes always wait.
         """
         waiting = await self._digests.postponed(claimant.space, claimant.user)
         return len(waiting) == MAX_POSTPONED or not waiting.keys().isdisjoint(seqs)  # a full list may lack some of them
 
     async def _postpone(self, commits: Sequence[CommitSummary], *, claimant: Claimant, truncated: bool) -> None:
-        """Store these for the next mail, and finish their claims."""
+        """Store the summaries of these changes for the member's next mail, and finish their claims."""
         if not commits:
             return
         by_seq: dict[int, list[CommitSummary]] = {}

@@ -48,7 +48,8 @@ class ClaimStore(Protocol):
     """
 
     async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
-        """Take the claim if it is free; of concurrent attempts, one succeeds. The same attempt may claim again.
+        """Take the claim for `claimant` if it is free, and return its state; of concurrent attempts, one succeeds. An
+        attempt that holds the claim may claim it again.
 
         Claims are remembered for at least 14 days.
         """
@@ -57,7 +58,7 @@ class ClaimStore(Protocol):
         """Finish these claims, since the user was mailed: they can never be claimed again."""
 
     async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
-        """Release the claims that this attempt holds of these, since the user was not mailed."""
+        """Release those of these claims that the attempt holds, since the user was not mailed."""
 
 
 class DigestStore(Protocol):
@@ -77,8 +78,8 @@ class DigestStore(Protocol):
         """
 
     async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
-        """End the mail that this attempt began, sent or not: remove the told numbers from the waiting changes, and set
-        the quiet time.
+        """End the mail that this attempt began, sent or not: remove the sequence numbers that the mail was about from
+        the waiting changes, and set the end of the quiet time.
 
         Do nothing if another attempt has begun a mail since.
         """
@@ -128,7 +129,7 @@ class MessageQueue(Protocol):
     """
 
     async def receive(self) -> Sequence[QueueMessage]:
-        """Return up to ten messages. Waits for the first one for a while, then returns none."""
+        """Return up to ten messages. If the queue is empty, wait some seconds for a message, then return none."""
 
     async def delete(self, messages: Collection[QueueMessage]) -> None:
         """Delete processed messages. A message whose visibility timeout has expired may be delivered again all the
@@ -152,22 +153,21 @@ class DoorbellQueues(Protocol):
     """Queues that receive a copy of every announcement on the topic; each instance has its own."""
 
     async def open(self, name: str) -> MessageQueue:
-        """Create the queue. It holds every announcement after the return for at least five minutes.
-
-        Names are never reused: `prefix` and a random part.
+        """Create a queue, which holds every announcement that is published after the return for at least five minutes.
+        Its name consists of `prefix` and a random part, and is never reused.
         """
 
     async def close(self, name: str) -> None:
         """Remove the queue and its subscription. Idempotent, also after a partial removal."""
 
     async def names(self) -> Collection[str]:
-        """Return all names of which a queue or a subscription exists, of this instance and others. One created a moment
-        ago may be missing.
+        """Return the names of all doorbell queues, of this and of other instances, for which a queue or a subscription
+        exists. A queue that was created a moment ago may be missing.
         """
 
     @property
     def prefix(self) -> str:
-        """The prefix of the names of all these queues."""
+        """The prefix of the names of all doorbell queues."""
 
 
 class MailSender(Protocol):
@@ -181,7 +181,7 @@ class MemberDirectory(Protocol):
     """Directory of the members of spaces, as auth knows them."""
 
     async def members(self, space: SpaceId) -> Roster:
-        """Return the space's name and members. Raise NoSuchSpace."""
+        """Return the space's name and members. Raise NoSuchSpace if the space does not exist."""
 
     async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> PersonAccess:
         """Return those of `spaces` in which the user has a grant, and those of `devices` that were revoked, have

@@ -4,11 +4,12 @@ A message is deleted only when all members were mailed. A failed message is retr
 MAX_ATTEMPTS moves to the dead-letter queue (the queue's redrive policy). A malformed message moves there, too.
 
 Messages are processed concurrently and independently. The number per sender is bounded as in any shared pool; messages
-above that are put back at the end of the queue, any number of times. Putting back is no attempt, so it does not bring a
-message nearer to the dead-letter queue. A message that was put back is new to the queue, so it carries the number of
-attempts so far and the time of the first message. After MAX_ATTEMPTS nobody is mailed any more, and the message is
-released until the queue's own count moves it to the dead-letter queue. After MAX_WAIT_SECONDS, the queue's retention of
-the first message, a message is not put back any more: each lack of a place then counts as an attempt.
+above the bound are put back at the end of the queue, any number of times. Putting back is no attempt, so it does not
+bring a message nearer to the dead-letter queue. A message that was put back is new to the queue, so it carries the
+number of attempts so far and the time of the first message. After MAX_ATTEMPTS nobody is mailed any more, and the
+message is released until the queue's own count moves it to the dead-letter queue. After MAX_WAIT_SECONDS, the queue's
+retention of the first message, a message is not put back any more: if it cannot be processed because of the bound per
+sender, that then counts as an attempt.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ MAX_ATTEMPTS: Final = 8
 PUT_BACK_SECONDS: Final = 60
 """Delay in seconds of a message that was put back."""
 MAX_WAIT_SECONDS: Final = 4 * 24 * 3600
-"""Maximum age in seconds, from the first message of an announcement, at which it is put back; the retention of the mail
-queue.
+"""Maximum age in seconds of an announcement, counted from its first message, at which its message is still put back;
+the retention of the mail queue.
 """
 _GIVEN_UP_SECONDS: Final = 1
 """Visibility timeout in seconds of a message without attempts left, each time, until the queue's own count moves it."""
@@ -53,7 +54,7 @@ _STOP_SECONDS: Final = 5.0
 _MAIL_RETRIES: Final = RetryPolicy(first_pause_seconds=60, max_pause_seconds=6 * 3600, factor=3)
 """The pauses between attempts at a mail that could not be sent."""
 _QUEUE_RETRIES: Final = RetryPolicy(first_pause_seconds=1, max_pause_seconds=60)
-"""The pauses between reads of the queue while nothing works."""
+"""The pauses between reads of the queue while the queue or another dependency does not answer."""
 
 log = structlog.get_logger()
 
@@ -90,10 +91,9 @@ class Postman:
             self._attending.clear()
 
     async def _take_more(self) -> bool | None:
-        """Take messages from the queue, and wait briefly for them.
-
-        Return False if the messages completed since the last call show that nothing works at the moment, None if none
-        was completed.
+        """Take messages from the queue, start to process them, and wait briefly for their completion. Return None if no
+        message was completed since the last call. Return False if the queue does not answer, or if every message that
+        was completed since then failed because a dependency does not answer.
         """
         try:
             messages = await self._queue.receive()
@@ -109,7 +109,9 @@ class Postman:
         return any(task.result() for task in done) if done else None
 
     async def _attend(self, message: QueueMessage) -> bool:
-        """Process a message and keep it hidden meanwhile; return False if a dependency does not answer."""
+        """Process a message, and keep it hidden from other consumers until it is processed; return False if a
+        dependency does not answer.
+        """
         keeping = asyncio.create_task(self._keep(message))
         try:
             async with asyncio.timeout(_LONGEST_SECONDS):

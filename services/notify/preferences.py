@@ -34,8 +34,8 @@ class Preferences:
     async def set(
         self, space: SpaceId, mode: MailMode, *, request: RequestId, user: UserId, device: DeviceId
     ) -> MailMode:
-        """Set the mode; return the choice of this request, which has no further effect when repeated. Raise
-        RequestIdReused.
+        """Set the mode, and return the choice that this request has made; a repeated request has no further effect.
+        Raise RequestIdReused if the request id was used for another choice.
         """
         await self._access.require(space, user=user, device=device)
         chosen = await self._store.set_mode(space, user, mode, request=request, now=self._clock())

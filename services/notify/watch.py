@@ -18,12 +18,12 @@ from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 
 class Watches:
-    """Opens watches. A heartbeat is represented by None."""
+    """Opens watches, each of which yields doorbells, and None for a heartbeat."""
 
     def __init__(
         self, doorbells: Doorbells, access: GrantCache, *, heartbeat_seconds: float, ask_seconds: float, most: int
     ) -> None:
-        """One person may watch `most` spaces at a time, summed over all watches."""
+        """One person may watch `most` spaces at the same time, summed over all watches of the person."""
         self._doorbells = doorbells
         self._access = access
         self._heartbeat_seconds = heartbeat_seconds
@@ -36,9 +36,9 @@ class Watches:
     ) -> AsyncGenerator[Doorbell | None, None]:
         """Yield a heartbeat, after which every announcement is delivered, then doorbells and heartbeats without end.
 
-        Raise NoSuchSpace, DeviceRevoked, TokenExpired or Unavailable: at the start for any of the spaces, later for the
-        space of a doorbell and, every few seconds, for all of them. Raise Unavailable also if announcements may have
-        been missed. Raise RateExceeded if the person watches too many spaces.
+        Raise the errors of `GrantCache.require`: at the start for all spaces, later for the space of each doorbell, and
+        every few seconds for all spaces again. Raise Unavailable also if announcements may have been missed. Raise
+        RateExceeded if the person watches too many spaces.
         """
         with (
             self._counted(len(spaces), user),
@@ -80,8 +80,8 @@ class Watches:
     def _next_question(self, user: UserId, now: float) -> float:
         """Return the time of the next check, at most `ask_seconds` from `now`.
 
-        All watches of one person check at the same time, so that they share a question; those of different people do
-        not.
+        All watches of one person check at the same time, so that they share one request to auth; watches of different
+        people check at different times.
         """
         phase = zlib.crc32(user.encode()) / 2**32 * self._ask_seconds
         return now + self._ask_seconds - (now - phase) % self._ask_seconds

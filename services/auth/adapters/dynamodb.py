@@ -643,7 +643,7 @@ def _raise_if_maker_ended(cancelled: Cancelled, maker: Sequence[Item], *, at: in
 
 
 def _role_is(role: Role) -> Item:
-    """Return the arguments of a write for the condition that the role is `role`."""
+    """Return the arguments of a write on the condition that the item's role is `role`."""
     return {"condition": "#role = :role", "values": {":role": _role(role)}, "names": {"#role": "role"}}
 
 

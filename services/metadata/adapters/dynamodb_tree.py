@@ -252,7 +252,7 @@ class DynamoTable:
         self, space: SpaceId, change: Callable[[ProjectionState], ProjectionState], **usual: Unpack[_Update]
     ) -> None:
         """Apply the update `usual` if its condition holds. Otherwise read the state, and replace it by the state that
-        `change` returns for it, until no concurrent writer comes first.
+        `change` returns for it; repeat this if a concurrent writer comes first.
         """
         update = usual
         for pause in RETRIES.pauses():

@@ -308,8 +308,8 @@ def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
 
 
 def _older(tree: Tree, node: Node) -> list[Content | None]:
-    """Return the contents of up to _MAX_COMPARED_VERSIONS versions before the current one. Raise NotLoaded after all
-    unknown versions have been recorded as missing.
+    """Return the contents of the last versions before the current one: with the current one, at most
+    _MAX_COMPARED_VERSIONS. Raise NotLoaded after all unknown versions have been recorded as missing.
     """
     looked: list[Content | None] = []
     numbers = range(max(1, node.version - _MAX_COMPARED_VERSIONS + 1), node.version)

@@ -251,8 +251,8 @@ async def list_nodes(
 
 
 async def _load_some(view: SpaceView, nodes: Sequence[NodeId]) -> int:
-    """Load the nodes of `names` until the loaded nodes fill a page; return the number of loaded nodes, or 0 if all were
-    loaded.
+    """Load the nodes in `nodes`, in order, until the loaded nodes fill a page; return the number of loaded nodes, or 0
+    if all were loaded.
     """
     weight = 0
     for at in range(0, len(nodes), _SLICE):
@@ -299,8 +299,8 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
 
 
 async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
-    """Return one version of a file (deleted or not), and the present state of the file. Raise NoSuchNode if there is no
-    such file within the caller's scope, and NoSuchVersion if the file has no version of that number.
+    """Return one version of a file (deleted or not), and the present state of the file. Raise NoSuchNode if no file has
+    this id, and NoSuchVersion if the file has no version of that number.
     """
 
     def current(reader: ViewReader) -> Node:

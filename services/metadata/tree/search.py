@@ -488,7 +488,7 @@ class NameSearch:
 
     def _make_room(self, space: SpaceId, index: NameIndex) -> None:
         """Evict the least recently searched indexes until all remaining ones fit into `most_names`. Raise _NotKept if
-        only the index of `space` is left and does not fit.
+        `index`, the index of `space`, is too large by itself, or if no other index can be evicted.
         """
         if self._size <= self._most:
             return
