@@ -36,11 +36,13 @@ class ObjectSource(Protocol):
     """Source of the objects of spaces."""
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        """Return exactly these bytes of the object, in parts of at most SEGMENT_BYTES. Raise ObjectUnreadable."""
+        """Return exactly the requested bytes of the object, in parts of at most SEGMENT_BYTES. Raise ObjectUnreadable
+        if the object is missing or too short.
+        """
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
-        """Return the whole object, unverified. Raise ObjectTooLarge if it has more than `most` bytes, or
-        ObjectUnreadable.
+        """Return the whole object, unverified. Raise ObjectTooLarge if it has more than `most` bytes, and
+        ObjectUnreadable if it is missing.
         """
 
 
@@ -67,7 +69,9 @@ class ObjectSink(Protocol):
     """Stores objects of spaces, with the credentials of a caller."""
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
-        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Raise PermissionDenied."""
+        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Raise PermissionDenied if the
+        credentials do not allow that.
+        """
 
 
 class UploadAddresses(Protocol):

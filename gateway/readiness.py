@@ -12,7 +12,7 @@ class Readiness:
     """Ready for as long as the required services serve and the process is not about to stop."""
 
     def __init__(self, peers: Mapping[str, RequiredPeer]) -> None:
-        """`peers` by name."""
+        """`peers` are the required services, by name."""
         self._peers = peers
         self._draining = False
         self._asking: asyncio.Task[list[str]] | None = None

@@ -18,12 +18,14 @@ class LoopStopped(Exception):
 
 
 def wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """Return the result of `work`, which runs on the event loop. For a thread. Raise the errors of `outcome`."""
+    """Run the coroutine `work` on the event loop `loop`, and return its result to the calling thread. Raise the errors
+    of `outcome`.
+    """
     return outcome(asyncio.run_coroutine_threadsafe(work, loop), loop)
 
 
 def outcome(work: Future[T], loop: asyncio.AbstractEventLoop) -> T:
-    """Return the result of work on the event loop. For a thread.
+    """Return the result of `work`, which runs on the event loop `loop`, to the calling thread, which waits for it.
 
     Raise LoopStopped if the loop does not run any more: a process cannot exit while a thread waits. All work has to end
     by itself.

@@ -21,7 +21,9 @@ class NodeChanged(SynclineError):
 
 
 async def commit_one(services: Services, caller: Caller, *, space: str, request: RequestId, mutation: Mutation) -> Node:
-    """Apply one mutation, and return the node's new state. Raise MutationRefused."""
+    """Apply one mutation, and return the node's new state. Raise the subclass of MutationRefused for its verdict if the
+    mutation is refused.
+    """
     answer = await commit_mutations(services, caller.token, space=space, request=request, mutations=[mutation])
     return accepted(answer.results[0])
 
@@ -45,7 +47,9 @@ async def answered(
 
 
 def check_etag(node: Node, if_match: str | None) -> None:
-    """Raise NodeChanged unless the node is in the state that the caller has seen."""
+    """Raise NodeChanged unless `if_match`, the header If-Match of the request, is missing, "*", or a list that contains
+    the entity tag of the node.
+    """
     tags = ["*"] if if_match is None else [tag.strip() for tag in if_match.split(",")]
     if tags != ["*"] and node_etag(node) not in tags:
         raise NodeChanged

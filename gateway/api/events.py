@@ -30,7 +30,7 @@ Messages: TypeAlias = AsyncGenerator[notify_pb2.WatchResponse, None]
 _OVERLAP_SECONDS: Final = 30.0
 """Seconds before the token of a watch expires at which the next watch begins; by then KeyTokens returns a new token."""
 _UNHEARD: Final = 16
-"""Maximum number of messages that wait for a slow reader."""
+"""Maximum number of messages of a watch that wait in memory for a slow reader."""
 
 
 class Events(StreamingResponse):
@@ -68,10 +68,11 @@ class Events(StreamingResponse):
 
 
 async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller: Caller) -> Messages:
-    """Yield the messages of a watch for as long as the caller has an access token; then raise the error that ends it.
+    """Yield the messages of a watch for as long as the caller has an access token; then raise the error that ends the
+    watch.
 
-    A watch ends with its token. A key always gets a new token, so the next watch begins before the present one ends,
-    and both are read in between: some doorbells ring twice, and none is missed.
+    A watch ends with its token. A caller with a key always gets a new token, so that the next watch begins before the
+    present one ends. While both are open, both are read: some doorbells ring twice, and none is missed.
     """
     heard: asyncio.Queue[notify_pb2.WatchResponse | Exception] = asyncio.Queue(_UNHEARD)
     latest = caller

@@ -79,7 +79,9 @@ async def _out_of_the_trash(
     name: RequestName,
     if_match: str | None,
 ) -> syncline.model.tree.Node:
-    """Return the live file whose version is to be restored."""
+    """Return the file of which a version is to be restored, after restoring the file itself if it is in the trash.
+    Raise NodeChanged if `if_match` does not match the file.
+    """
     try:
         found, _ = await read_node(services, caller, space, node)
     except NoSuchNode:

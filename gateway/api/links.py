@@ -215,8 +215,8 @@ async def linked_archive(
 
 
 def _begin(request: Request, services: Services, visitor: Visitor, what: str, *, size: int | None) -> Begin:
-    """Return a function that counts a download of `what`, unless it continues an interrupted one. The function raises
-    LinkExhausted.
+    """Return a function that counts a download of `what` by this link, unless the download continues an interrupted
+    one. The function raises LinkExhausted if the downloads of the link are used up.
     """
     allowance: Allowance = request.app.state.allowance
     token = visitor.caller.token

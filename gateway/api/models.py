@@ -66,7 +66,7 @@ class Told(BaseModel):
 
 
 class Problem(Told):
-    """Any error (RFC 9457). Programs branch on `reason`, which is the same in gRPC."""
+    """The description of any error (RFC 9457). Programs branch on `reason`, which is the same in gRPC."""
 
     title: str
     status: int
@@ -296,7 +296,8 @@ class Copy(Given):
 class Restore(Given):
     """The place and name of a node to restore from the trash. A field that is left out keeps its former value.
 
-    Missing directories that were deleted are created again. A default name that is taken is replaced by a free one.
+    Missing directories that were deleted are created again. A name that the request does not state is replaced by a
+    free one if it is taken.
     """
 
     parent: NodeText | None = None
@@ -517,7 +518,7 @@ class Link(Told):
 
 
 class DeviceEnd(Told):
-    """The keys and links that ended with a device, and the links that did not.
+    """The keys and links that were revoked together with a device, and the links of the device that remain.
 
     A list that is too long for one answer is cut; the counts include all.
     """

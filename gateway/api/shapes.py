@@ -127,7 +127,7 @@ def account(pb: auth_pb2.Account) -> models.Account:
 
 
 def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
-    """Return a device; `current` is the id of the calling one."""
+    """Return a device in the form of the API; `current` is the id of the calling device."""
     kind = auth_pb2.DeviceKind.Name(pb.kind or auth_pb2.DEVICE_KIND_CLIENT).removeprefix("DEVICE_KIND_").lower()
     return models.Device(
         device_id=pb.device_id,
@@ -143,7 +143,9 @@ def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
 
 
 def device_end(pb: auth_pb2.RevokeDeviceResponse, *, current: str) -> models.DeviceEnd:
-    """Return the keys and links that ended with a device; `current` is the id of the calling device."""
+    """Return the keys and links that were revoked with a device, in the form of the API; `current` is the id of the
+    calling device.
+    """
     return models.DeviceEnd(
         ended_keys=[device(key, current=current) for key in pb.ended_keys],
         ended_links=[link(one) for one in pb.ended_links],

@@ -125,8 +125,8 @@ async def answer(
     name: str,
     begin: Begin | None = None,
 ) -> Response:
-    """Return an archive of the nodes `tops` as a response. `measured` are their ids, or that of the top of the space;
-    `begin` is as in `download`.
+    """Return a response that streams an archive of the nodes `tops`. `measured` are the ids of these nodes, or the id
+    of the root for a whole space; `begin` is called before bytes are sent, as by `download`.
     """
 
     async def measure(most: ArchiveSize) -> ArchiveSize:

@@ -3,9 +3,10 @@
 A download is counted before its first byte is sent, and the count pays for as many bytes as the content has. A request
 takes the bytes that it needs: everything, or the length of its range, so that a download in several ranges counts once.
 Bytes that a request does not spend are put back; later requests for the same content by the same link use them and are
-not counted. A client that cannot ask for ranges begins an interrupted download anew, and so needs bytes again that were
+not counted. A client that cannot request ranges begins an interrupted download anew, and so needs bytes again that were
 already sent. Each count therefore also pays for as many repeated bytes as the content has, so that at most two copies
-are sent for one count. A request that needs more than both amounts is counted as a new download.
+are sent for one count. A request that needs more than the unspent bytes and the repeated bytes together is counted as a
+new download.
 
 The bytes that a request has taken are a lease in the record of the link and the content. The gateway renews it, with
 the unspent amount, while bytes are sent. The lease of a gateway that was killed expires, and its bytes are available
@@ -58,8 +59,8 @@ _SETTLING_SECONDS: Final = 5.0
 _REMEMBERED: Final = 10_000
 
 Count = Callable[[], Awaitable[bool]]
-"""Function that counts a download of the link, and returns True if the link limits downloads. It raises
-LinkExhausted.
+"""Coroutine function that counts a download of the link, and returns True if the link limits downloads. It raises
+LinkExhausted if the downloads of the link are used up.
 """
 
 log = structlog.get_logger()
@@ -84,7 +85,7 @@ class _Amount:
     """An amount that downloads have paid for and not sent: in bytes, or in archives for an archive."""
 
     left: int
-    """The part of the downloads that was not sent."""
+    """The part of the counted downloads that was not sent yet."""
     repeats: int
     """The amount that may be sent once more."""
 
@@ -95,12 +96,16 @@ class _Amount:
         return _Amount(self.left - other.left, self.repeats - other.repeats)
 
     def share(self, needed: int) -> _Amount | None:
-        """Return the part of this amount that pays for `needed`; None if nothing is left, or both are too little."""
+        """Return the part of this amount that pays for `needed` (bytes or archives); None if `left` is 0, or if `left`
+        and `repeats` together are less than `needed`.
+        """
         taken = _Amount(min(self.left, needed), max(needed - self.left, 0))
         return taken if taken.left and taken.repeats <= self.repeats else None
 
     def after(self, sent: int) -> _Amount:
-        """Return what remains of this amount after `sent` was sent: repeated bytes are spent last."""
+        """Return the amount that remains after `sent` (bytes or archives) was sent: `left` is spent first, then
+        `repeats`.
+        """
         return _Amount(max(self.left - sent, 0), self.repeats - min(max(sent - self.left, 0), self.repeats))
 
 
@@ -150,7 +155,9 @@ class _State:
 
 
 class Allowance:
-    """The downloads of all links, whichever process sends them."""
+    """Decides which downloads of links are counted: keeps the unspent bytes of counted downloads in records that all
+    processes share.
+    """
 
     def __init__(
         self, records: Records, *, lease_seconds: float = LEASE_SECONDS, patience_seconds: float = PATIENCE_SECONDS
@@ -168,8 +175,8 @@ class Allowance:
     ) -> Download | None:
         """Continue an unfinished download, or count a new one; return None if the link does not limit downloads.
 
-        `size` is that of the content in bytes, None for an archive; `part` is the length of the requested range, None
-        for everything. Raise LinkExhausted.
+        `size` is that of the content in bytes, None for an archive; `part` is the length of the requested range in
+        bytes, None for everything. Raise LinkExhausted if the downloads of the link are used up.
         """
         deadline = time.monotonic() + self._patience_seconds
         worth = 1 if size is None else size
@@ -197,7 +204,7 @@ class Allowance:
             return await self._counted(place, worth, part, by_bytes=size is not None)
 
     async def _counted(self, place: LinkDownload, worth: int, part: int | None, *, by_bytes: bool) -> Download:
-        """Take the required part of a download that was just counted, and leave the rest."""
+        """Take the required part of a download that was just counted, and store the rest as unspent."""
         paid = _Amount(worth, worth if by_bytes else 0)
         download = Download(_Amount(min(worth, part or worth), 0), continued=False, by_bytes=by_bytes)
         for attempt in range(_ROUNDS):
@@ -300,7 +307,7 @@ class Download:
         self.unspent = taken
         """The amount that the download has taken and not spent."""
         self.on_end: Callable[[_Amount], None] = lambda _unspent: None
-        """Called with the unspent amount."""
+        """Function that is called once at the end of the download, with the unspent amount."""
         self.renewing: asyncio.Task[None] | None = None
         self._by_bytes = by_bytes
 

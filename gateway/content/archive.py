@@ -1,8 +1,8 @@
 """A tree as a ZIP file, which is generated while it is sent. Memory for contents is bounded, whatever their size. A ZIP
 file ends with a list of its entries, which grows with each path; the memory for it is taken from a pool.
 
-Each directory is listed when its turn comes, so a tree that changes meanwhile still gives a valid archive: a content
-stays readable once it was opened, since versions never change.
+Each directory is listed when the archive reaches it. A tree that changes while its archive is sent still gives a valid
+archive: a content stays readable once it was opened, since versions never change.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _PATH_COPIES: Final = 2
 """Number of times that the path of a list entry may be stored."""
 
 Children = Callable[[Node], AsyncIterator[Node]]
-"""Function that yields the live children of a directory."""
+"""Function that takes a directory, and returns an asynchronous iterator over its live children."""
 
 
 class ArchiveTooLarge(SynclineError):
@@ -76,7 +76,9 @@ class ArchiveSize:
 
 
 Measure = Callable[[ArchiveSize], Awaitable[ArchiveSize]]
-"""Gives the size of what is to be archived; what is beyond the given size in either respect may be larger still."""
+"""Coroutine function that returns the size of the tree to be archived. The argument is the size at which counting may
+stop: a result that exceeds it, in paths or in bytes, is a lower bound.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,8 @@ async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[
 
 
 def distinct(nodes: Iterable[Node]) -> list[Node]:
-    """Return nodes of several directories for a common directory: a node whose name is taken by an earlier node gets
-    another name.
+    """Return nodes of several directories under names that are distinct in one common directory: a node whose name is
+    taken by an earlier node gets another name.
 
     Names that differ only in case are equal on many systems. A directory with the name of a symlink would be unpacked
     to the target of the symlink.
@@ -131,7 +133,7 @@ class _Names:
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
-        """The number that was given last, by the name that many names may become."""
+        """The number that was last appended to make a name free, by the name without a number."""
 
     def free(self, name: str) -> str:
         """Return a free name. Backslashes are replaced: Windows treats them as separators, so that a name could lead
@@ -158,14 +160,16 @@ class _Directory:
         self._used = 0
 
     async def reserve(self, size: ArchiveSize) -> None:
-        """Take memory for so many entries. Raise TooMuchAtOnce if there is none for a while."""
+        """Take the memory for a large list of `size` at once. Raise TooMuchAtOnce if the pool has had too little for a
+        while.
+        """
         if size.memory_bytes > _DIRECTORY_STEP_BYTES:
             await self._pool.take(size.memory_bytes, self._share)
             self._taken = size.memory_bytes
 
     async def paid(self, entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[ArchiveEntry, None]:
-        """Yield the entries, each after its memory was taken. Raise TooMuchAtOnce if there are more than there were
-        when memory was reserved, and there is no more for a while.
+        """Yield the entries, each after memory for it was taken. Raise TooMuchAtOnce if there are more entries than
+        memory was reserved for, and the pool has had no further memory for a while.
         """
         async with aclosing(entries):
             async for entry in entries:
@@ -206,7 +210,9 @@ class Archives:
         self._under_way = under_way
         self._directories = Pool("archive_directories", directory_bytes)
         self._most_bytes = directory_bytes // 2
-        """Memory that the list of entries of one archive may take, in bytes: one caller alone has half of all."""
+        """Maximum memory of the list of entries of one archive, in bytes: half of the pool, which is the most that one
+        caller gets.
+        """
 
     async def stream(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], *, measure: Measure, share: Share
@@ -352,7 +358,7 @@ def _size(node: Node) -> int:
 
 
 class CutShort(Exception):
-    """The contents of an archive were not read to their end."""
+    """The archive was stopped before its contents were read to their end."""
 
 
 class _Bridge:
@@ -389,7 +395,7 @@ class _Bridge:
         raise CutShort
 
     def stop(self) -> None:
-        """Stop: pending waits are cancelled."""
+        """Cancel the coroutines that the thread waits for, and let no further one start."""
         self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()

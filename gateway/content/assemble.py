@@ -24,7 +24,7 @@ from syncline.model.tree import Content
 from syncline.wire.tree import manifest_from_wire
 
 _FETCHES_AHEAD: Final = 4
-"""Number of fetches that are in progress while the one before them is sent."""
+"""Number of fetches of objects from S3 that are in progress while the bytes of the fetch before them are sent."""
 LARGE_MANIFESTS_AT_ONCE: Final = 1
 """Maximum number of concurrent reads of manifests that are larger than their content suggests."""
 _INLINE_HASH_BYTES: Final = 64 * KIB
@@ -37,7 +37,8 @@ _ENTRY_BYTES: Final = 96
 class Memory:
     """Memory that all downloads share, in bytes.
 
-    One eighth is reserved for reads of at most 1/128 of the total, so that these never wait for larger ones.
+    One eighth is reserved for reads of at most 1/128 of the total, so that these small reads never wait for larger
+    ones.
     """
 
     def __init__(self, total: int, *, manifests: int | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -66,7 +67,9 @@ class Memory:
 
 
 class Contents:
-    """Reads contents. All methods raise Unavailable, and ObjectUnreadable for a damaged object."""
+    """Reads contents. All methods raise Unavailable if S3 does not answer, and ObjectUnreadable for a damaged
+    object.
+    """
 
     def __init__(self, objects: ObjectSource, memory: Memory) -> None:
         self._objects = objects
@@ -75,7 +78,8 @@ class Contents:
 
     @asynccontextmanager
     async def manifest(self, space: SpaceId, content: Content, share: Share) -> AsyncGenerator[Manifest, None]:
-        """Provide the blocks of a content, whether its manifest is inline or a separate object. Raise TooMuchAtOnce.
+        """Provide the blocks of a content, whether its manifest is inline or a separate object. Raise TooMuchAtOnce if
+        the pool has no memory for a separate manifest.
 
         The memory for a separate manifest is taken for the duration of the context; concurrent readers of the same
         manifest share it.

@@ -32,8 +32,8 @@ _WAITED_SECONDS: Final = 1.0
 
 
 class Begin(Protocol):
-    """Starts a counted download; returns None if downloads are not counted. `part` is the length of the requested
-    range.
+    """Function that starts a counted download, and returns None if downloads are not counted. `part` is the length of
+    the requested range in bytes, None for the whole content.
     """
 
     def __call__(self, *, part: int | None = None) -> Awaitable[Download | None]:
@@ -48,7 +48,7 @@ class NotAFile(SynclineError):
 
 
 def content_of(node: Node) -> Content:
-    """Return the content of a file. Raise NotAFile."""
+    """Return the content of a file. Raise NotAFile if the node is a directory or a symbolic link."""
     if node.kind is not NodeKind.FILE or node.content is None:
         raise NotAFile
     return node.content

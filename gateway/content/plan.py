@@ -14,7 +14,9 @@ from syncline.model.blocks import KIB, MIB, BlockRef, Digest, Manifest
 MAX_FETCH_BYTES: Final = 4 * MIB
 """Maximum number of bytes of one fetch; only a single block can be larger."""
 MAX_GAP_BYTES: Final = 64 * KIB
-"""Maximum size in bytes of a gap that is fetched along, which is faster than another request."""
+"""Maximum size in bytes of a gap between two blocks that one request fetches together with the blocks, which is faster
+than a second request.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,8 @@ def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRang
 
 
 def gather(refs: Iterable[BlockRef]) -> list[ObjectRange]:
-    """Return few fetches that contain all these whole blocks, in any order. A gap between two blocks is a piece without
-    a digest.
+    """Return as few fetches as possible that contain all of `refs` as whole blocks, in any order. A gap between two
+    blocks is a piece without a digest.
     """
     fetches: list[ObjectRange] = []
     gathered: list[BlockRef] = []

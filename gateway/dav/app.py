@@ -6,7 +6,7 @@
 | PUT | by workers, one for each received part of the body, if there is memory for it |
 | all others | by workers, one for each part of the answer, after the body was received |
 
-A slow client therefore never occupies a worker, and the workers' turns are shared fairly among callers.
+A slow client therefore never occupies a worker, and the worker threads are shared fairly among callers.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ T = TypeVar("T")
 _WORKERS: Final = 8
 """Maximum number of worker threads that process a request at the same time."""
 _PAUSED: Final = 32
-"""Maximum number of additional workers that wait because their caller is rate-limited. A request that needs another one
-is refused and has to be repeated.
+"""Maximum number of additional worker threads that wait because their caller is rate-limited. A request whose worker
+would have to wait beyond this number is refused and has to be repeated.
 """
 _OWING: Final = 16
-"""Maximum number of requests of one person that wait for the rate limit of property bytes."""
+"""Maximum number of requests of one person that may wait for the rate limit of property bytes at the same time."""
 _PAUSE_SECONDS: Final = 5.0
 _MAX_XML_BYTES: Final = 256 * 1024
 _NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if-modified-since", "proxy"})
@@ -148,7 +148,7 @@ class Dav:
 
     async def _person(self, request: Request, names: tuple[str, ...]) -> Person:
         """Return the sender of a request; the spaces are from an answer of auth within the last REMEMBERED_SECONDS.
-        Raise DavRefused.
+        Raise DavRefused if the sender is not authenticated, or must not use the method.
         """
         authorization, space = request.headers.get("authorization"), names[0] if names else ""
         return await self._callers.person(authorization, method=request.method, space=space)
@@ -244,11 +244,11 @@ class Dav:
             raise
 
     async def _ask_right(self, person: Person, space: SpaceId, *, writes: bool) -> None:
-        """Implement `AskRight` for a person."""
+        """Check with auth the right of `person`, as `AskRight` describes."""
         await right_check(self._behind.services, person.caller.fresh, space, writes=writes)()
 
     async def _pay(self, user: str, size: int, *, refusable: bool) -> None:
-        """Implement `Pay` for a person."""
+        """Apply the rate limit of property bytes to `person`, as `Pay` describes."""
         if refusable and self._owing[user] >= _OWING:
             text = "too many of your requests wait for the limit of properties; try again in a few seconds"
             raise self._property_bytes.refused(Work.READ, _PAUSE_SECONDS, text)
@@ -278,19 +278,23 @@ class Dav:
 
 
 class _WorkerSlot:
-    """The slot of one worker. While a rate limit makes the worker wait, another worker may use the slot."""
+    """The right of one worker to run, a "turn" of the pool `turns`. While a rate limit makes the worker wait, it holds
+    a place of the pool `paused` instead, and another worker may have the turn.
+    """
 
     def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
-        """One of `turns` has been taken for the slot."""
+        """The caller has taken one of `turns` for this slot."""
         self._turns = turns
         self._paused = paused
         self._share = share
         self._has: Pool | None = turns
-        """The pool that the slot is taken from now; None if it is released."""
+        """The pool from which the slot holds one now; None if it holds none."""
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Release the turn while the worker waits, and take one again afterwards."""
+        """Context in which the worker waits for calls: its turn may be released within the context, and is taken again
+        at the end.
+        """
         patience = _WithoutTurn(self)
         set_patience(patience)
         try:
@@ -304,7 +308,7 @@ class _WorkerSlot:
                 self._has = self._turns
 
     def let_go(self) -> bool:
-        """Release the turn; return True if there is a waiting place without one."""
+        """Exchange the turn for a place of `paused`; return False, and keep the turn, if no place is free."""
         if self._has is not self._paused:
             if not self._paused.try_take(1, self._share):
                 return False
@@ -320,7 +324,9 @@ class _WorkerSlot:
 
 
 class _WithoutTurn(CallPatience):
-    """The patience of calls for which a worker waits."""
+    """The waiting policy of calls for which a worker waits: the worker gives up its turn while a limit makes a call
+    wait.
+    """
 
     def __init__(self, slot: _WorkerSlot) -> None:
         super().__init__(begun=True)
@@ -350,7 +356,7 @@ class _Answer:
         """The slot of the worker that produces the present part of the answer."""
 
     def waiting(self) -> AbstractAsyncContextManager[None]:
-        """Return the context in which that worker waits."""
+        """Return the context in which the worker of the present part waits for calls."""
         return self.slot.waiting()
 
     def told(self, line: str, headers: Iterable[tuple[str, str]], _: Any = None) -> None:

@@ -49,7 +49,7 @@ _PARSED: Final = {name: (form, re.compile(grammar, re.IGNORECASE)) for name, (fo
 
 
 class _Adler32:
-    """zlib's Adler-32 with the interface of hashlib."""
+    """The checksum Adler-32, computed by zlib, with the interface of hashlib."""
 
     def __init__(self) -> None:
         self._value = 1
@@ -84,8 +84,8 @@ def check_headers(headers: Mapping[str, str]) -> None:
 def readable_if(value: str) -> str:
     """Return the readable lists of conditions of an If header. Raise DavRefused if there is none.
 
-    One list that holds suffices, so an unreadable list, such as the truncated last one of some clients, counts as one
-    that does not hold: it is left out together with everything after it.
+    The header is fulfilled if one list holds. An unreadable list, such as the truncated last list of some clients,
+    therefore counts as a list that does not hold: it is left out together with everything after it.
     """
     lists = _IF.match(value.strip()) if len(value) <= MAX_HEADER_BYTES else None
     if lists is None:

@@ -1,8 +1,8 @@
 """Locks of a space, shared by all processes: one record holds all of them, and is replaced by compare-and-set.
 
 Two processes therefore never grant conflicting locks, and a request that changes something reads one record to find out
-whether it may. Locks bind only WebDAV clients: other clients do not know them, and a change of theirs is a newer
-version.
+whether a lock prevents the change. Locks bind only WebDAV clients: other clients do not know them, and a change of
+theirs is a newer version.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
     """WsgiDAV's rules for locks, for one request."""
 
     def __init__(self, session: DavSession, *, home: str) -> None:
-        """`home` is a path in the space of the request."""
+        """`home` is the path of the request below the mount point; its first name is that of the space."""
         self._session = session
         self._stored = StoredLocks(session, home)
         super().__init__(self._stored)
 
     def acquire(self, **wanted: Any) -> Lock:
-        """Acquire a lock. If the locks have changed since they were read, the decision is made again."""
+        """Acquire a lock, after deciding with WsgiDAV's rules whether other locks prevent that. The decision is made
+        again if the locks have changed since they were read. Raise DavRefused if that happens too often.
+        """
         for _ in range(_ATTEMPTS):
             try:
                 lock: Lock = super().acquire(**wanted)
@@ -182,7 +184,9 @@ class StoredLocks:
         return False
 
     def _again(self, token: str) -> Iterator[tuple[DavSpace, list[Lock]]]:
-        """Yield the space of a lock with all its locks, again after each concurrent change."""
+        """Yield the space of a lock, and all locks of the space, once more after each concurrent change that made the
+        caller's write fail. Raise DavRefused after too many of these changes.
+        """
         lock = self.get(token)
         space = self._space(lock["root"]) if lock is not None else None
         for _ in range(_ATTEMPTS):
@@ -195,7 +199,7 @@ class StoredLocks:
         raise _contended()
 
     def _space(self, path: str) -> DavSpace | None:
-        """Return the space of an address; None if there is none."""
+        """Return the space of an address; None if the caller has no space of that name."""
         name = unquote(path.strip("/").partition("/")[0])
         return self._session.person.spaces.get(name)
 

@@ -81,7 +81,7 @@ def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node)
 
 def commit_merge(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) -> bool:
     """Commit the merge, then the mutations `more`. Return False, with nothing else changed, if a file could not get its
-    new content. Raise DavRefused.
+    new content. Raise DavRefused if a later mutation is refused.
 
     A later refusal loses nothing: the node is in the trash, or unchanged.
     """

@@ -28,7 +28,9 @@ _NODES_TOGETHER: Final = 200
 """Maximum number of nodes in a slice, however small their properties are."""
 _ATTEMPTS: Final = 8
 _FEW: Final = _FIRST_NODES
-"""Maximum number of nodes whose properties are read one by one rather than by a query for the whole space."""
+"""Maximum number of nodes whose properties are read one by one; those of more nodes are read by one query for the whole
+space.
+"""
 _PREFIX: Final = "properties/"
 
 
@@ -107,7 +109,7 @@ def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence
 
 
 def copy(session: DavSession, space: DavSpace, nodes: Sequence[tuple[NodeId, NodeId]]) -> None:
-    """Copy properties, for each pair, from the first node to the second."""
+    """Copy all properties of the first node of each pair to the second node of the pair."""
     slices = Slices()
     for some in slices.cut(nodes):
         sources = [source for source, _ in some]

@@ -122,8 +122,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         environ["wsgidav.provider"] = self._provider
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Generator[bytes | Step, None, None]:
-        """Handle a request, as RequestServer does. Raise DavRefused and DAVError before the first part. Between parts,
-        steps for the event loop may be yielded, see `do_PUT`.
+        """Handle a request, as WsgiDAV's RequestServer does, and yield the parts of the answer. A `Step` that is
+        yielded between two parts is awaited on the event loop first. Raise DavRefused or DAVError, before the first
+        part, if the request is refused.
         """
         if environ["REQUEST_METHOD"] in _WRITING:
             self._check_writable(environ["PATH_INFO"])
@@ -162,8 +163,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return self._listing(found, depth, mode, names)
 
     def _listing(self, found: Resource, depth: str, mode: str, names: list[str] | None) -> Iterator[bytes | Step]:
-        """Yield the answer in slices. Each is followed by a step that waits for the rate limit of its dead
-        properties.
+        """Yield the answer in slices. Each slice is followed by a `Step` that waits until the rate limit admits the
+        dead properties in the slice.
         """
         space = found.space if names is None or any(not name.startswith("{DAV:}") for name in names) else None
         if space is not None:
@@ -396,7 +397,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return saving.bring_back(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
 
     def _replacing(self, space: DavSpace, there: Node | None, change: Mutation) -> Node:
-        """Make a change that takes the name of `there`, which goes to the trash in the same commit, or stays."""
+        """Commit a change that gives the name of the node `there` to another node. The node `there` goes to the trash
+        in the same commit, or stays if the change is refused.
+        """
         if there is None:
             return self._session.commit_one(space, change)
         deleted, changed = self._session.commit(space, [DeleteNode(there.id, there.version), change])
@@ -432,7 +435,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             raise DavRefused(HTTPStatus.FORBIDDEN, "a space as a whole cannot be deleted, moved or copied here")
 
     def _target(self, found: Resource, environ: Environ) -> _Target:
-        """Return the valid target of a COPY or MOVE. Raise DavRefused."""
+        """Return the valid target of a COPY or MOVE. Raise DavRefused if the Destination header is invalid, names no
+        place in a space, or must not be overwritten.
+        """
         if environ.setdefault("HTTP_OVERWRITE", "T") not in {"T", "F"}:
             raise DavRefused(HTTPStatus.BAD_REQUEST, "Overwrite is T or F")
         names = _destination(environ)

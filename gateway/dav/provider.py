@@ -56,7 +56,7 @@ def parts_of(path: str) -> tuple[str, ...]:
 
 
 def _of_date(text: str) -> int:
-    """Return an HTTP date in nanoseconds since 1970. Raise DavRefused."""
+    """Return an HTTP date in nanoseconds since 1970. Raise DavRefused if the text is no date."""
     try:
         return seconds_of(text) * _NANOSECONDS
     except (ValueError, OverflowError):
@@ -64,7 +64,7 @@ def _of_date(text: str) -> int:
 
 
 def _of_seconds(text: str) -> int:
-    """Convert seconds to nanoseconds since 1970. Raise DavRefused."""
+    """Convert a text of seconds since 1970 to nanoseconds. Raise DavRefused if the text is no number."""
     if not _SECONDS.fullmatch(text):
         raise DavRefused(HTTPStatus.CONFLICT, "that is no number of seconds since 1970")
     return int(text) * _NANOSECONDS

@@ -30,7 +30,7 @@ from syncline.model.tree import Change, Content, CreateNode, DeleteNode, MoveNod
 _FOLDER_SECONDS: Final = 3600
 """Seconds for which a directory that a client made counts as made for a save, since filling it may take long."""
 _FEW: Final = 20
-"""Maximum number of nodes in such a directory for it to be examined."""
+"""Maximum number of nodes in a directory that was made for a save; a larger directory is treated as any other one."""
 _MOST_CHILDREN: Final = 200
 """Maximum number of remembered children of a directory that is deleted and made again."""
 _BACKUP: Final = re.compile(r"[~#]|bak|back|copy|old|orig|prev|sav", re.IGNORECASE)
@@ -99,9 +99,10 @@ def remember_holders(session: DavSession, space: DavSpace, content: Content | No
 def bring_back(
     session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind, *, written: bool
 ) -> Node | None:
-    """Restore to a path the node that the client removed from there a moment ago, and return it; None if there is none.
+    """Restore to a path the node that the client removed from there within the last SAVE_SECONDS, and return it; None
+    if there is no such node.
 
-    `written` is True if the node that is about to replace it was written elsewhere before.
+    `written` is True if the node that is about to be put at the path was written at another path before.
     """
     taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
     if taken_away is None:
@@ -168,7 +169,9 @@ def merge_directory(session: DavSession, space: DavSpace, *, source: Node, targe
 
 
 def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names:
-    """Return the place of a node before the client began to move it, and forget the steps in between."""
+    """Return the path at which a node was before the client began to move it (`was` if it was not moved before), and
+    forget the stored step of that move.
+    """
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
     if moved_here is None:
         return was
@@ -179,7 +182,9 @@ def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names
 def _exchanged(
     session: DavSession, space: DavSpace, parent: NodeId, names: Names, taken_away: steps.StepData, *, written: bool
 ) -> Node | None:
-    """Restore a file that was moved away; a copy of it stays where it was moved. Return the restored file, or None."""
+    """Restore to its path a file that was moved away, and leave a copy of it at the path that it was moved to. Return
+    the restored file; None if that is not possible.
+    """
     node = session.node(space, NodeId(bytes.fromhex(taken_away["node"])))
     # the node is a document of its own
     if node is None or node.content is None or node.version != taken_away["version"]:
@@ -223,7 +228,9 @@ def _restored(session: DavSession, space: DavSpace, node: NodeId, parent: NodeId
 
 
 def _discarding(session: DavSession, space: DavSpace, node: Node) -> DeleteNode:
-    """Return the deletion of a node; it leaves no trace if the client has just made the node and nothing is lost."""
+    """Return the mutation that deletes a node: without a trace if the client has just made the node and nothing is
+    lost, otherwise to the trash.
+    """
     within = _FOLDER_SECONDS if node.kind is NodeKind.DIRECTORY else SAVE_SECONDS
     own = _is_own(session, node, within)
     kept = _other_holder(session, space, node) if own else None

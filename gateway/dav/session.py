@@ -140,7 +140,9 @@ class DavSession:
         self._monotonic = monotonic
         self._began_at = monotonic()
         self._asked_at: dict[tuple[SpaceId, bool], float] = {}
-        """The times at which the right to read, or with True to write, was last confirmed."""
+        """The clock's times at which auth last confirmed a right, by space and kind of right: False for reading, True
+        for writing.
+        """
         self._loop = loop
         self.person = person
         self.began = time.time()
@@ -300,7 +302,7 @@ class DavSession:
         return answer
 
     def commit_one(self, space: DavSpace, mutation: Mutation) -> Node:
-        """Apply one mutation, and return the node's new state. Raise DavRefused."""
+        """Apply one mutation, and return the node's new state. Raise DavRefused if it is refused."""
         return accepted_or_raise(self.commit(space, [mutation])[0])
 
     def copy_below(
@@ -341,13 +343,15 @@ class DavSession:
     # ---- records ----
 
     def record(self, space: DavSpace, name: str, *, anew: bool = False) -> Record:
-        """Return a record as this request first read it, or, with `anew`, as it is now."""
+        """Return the record `name` as this request first read it, or, with `anew`, as it is stored now."""
         if anew or (space.id, name) not in self._held:
             self.records(space, [name])
         return self._held[space.id, name]
 
     def records(self, space: DavSpace, names: Sequence[str]) -> None:
-        """Read these records together and cache them. Raise DavRefused."""
+        """Read the records `names` together and cache them. Raise DavRefused if the caller has lost the right, or the
+        store does not answer.
+        """
 
         async def read() -> Mapping[str, Record]:
             await self._check_right(space)
@@ -373,7 +377,7 @@ class DavSession:
         return (space.id, prefix) in self._all
 
     def hold(self, space: DavSpace, names: Iterable[str], read: Mapping[str, Record]) -> None:
-        """Cache these records; `read` has those that exist."""
+        """Cache the records `names`; `read` has those of them that exist, by name."""
         for name in names:
             self._held[space.id, name] = read.get(name, NOTHING)
 
@@ -383,8 +387,8 @@ class DavSession:
             self._held.pop((space.id, name), None)
 
     def write(self, space: DavSpace, name: str, data: bytes, *, expires_at: float | None = None) -> None:
-        """Write a record, on the condition that it is unchanged since this request read it. Raise RecordMoved or
-        DavRefused.
+        """Write a record, on the condition that it is unchanged since this request read it. Raise RecordMoved if it has
+        changed, and DavRefused if the caller has lost the right or the store does not answer.
         """
         over = self._held.pop((space.id, name), NOTHING)
 
@@ -396,7 +400,7 @@ class DavSession:
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:
-    """Return the node's new state. Raise DavRefused."""
+    """Return the new state of the node of an accepted mutation. Raise DavRefused for a refused one."""
     if isinstance(result, DavRefused):
         raise result
     assert result.verdict is Verdict.ACCEPTED

@@ -47,15 +47,15 @@ class StepKind(StrEnum):
 
 
 def slot(session: DavSession, key: Sequence[str]) -> str:
-    """Return the name of the record that has the steps with this key, of the calling client."""
+    """Return the name of the record in which the calling client's step with this key is stored."""
     person = session.person
     client = hashlib.sha256(f"{person.user}\0{person.device}".encode()).hexdigest()[:32]
     return f"saving/{client}/{int(_short(key)[:8], 16) % SLOTS}"
 
 
 def remembered(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str]) -> StepData | None:
-    """Return the data of the client's step with this key, if it was made a moment before this request began; otherwise
-    None.
+    """Return the data of the client's step with this key, if it was made within SAVE_SECONDS before this request began;
+    otherwise None.
     """
     name = _short(key)
     for step in _steps(session, space, key):

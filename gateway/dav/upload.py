@@ -48,7 +48,7 @@ being stored.
 FIRST_MEMORY_BYTES: Final = 256 * KIB
 """Memory in bytes that every upload gets at its start."""
 FIRST_BYTES: Final = 128 * KIB
-"""Number of bytes that may be received before an upload needs more memory than that."""
+"""Maximum number of bytes that may be received before an upload needs more memory than FIRST_MEMORY_BYTES."""
 _GROUP_BYTES: Final = 4 * MIB
 """Size in bytes up to which blocks are looked up, stored and sealed together."""
 _RENEW_MS: Final = 5 * 60_000
@@ -80,8 +80,8 @@ class Stored:
 
 
 def memory_of(length: int | None) -> int:
-    """Return the bytes that an upload of this length needs, for the content as it is read and as it is stored; None
-    stands for an unknown length.
+    """Return the number of bytes of memory that an upload of `length` bytes needs to receive and store the content at
+    the same time; None stands for an unknown length.
     """
     return MEMORY_BYTES if length is None else min(2 * length + 256 * KIB, MEMORY_BYTES)
 
@@ -122,7 +122,9 @@ class SpaceStorage:
         raise NotSealed
 
     async def _put_and_seal(self, blocks: Sequence[Block], token: str, *, manifest: bool) -> list[Block]:
-        """Store and seal blocks. Return those whose key held other bytes, which have been removed. Raise NotSealed."""
+        """Store and seal blocks. Return the blocks under whose key other bytes were stored, which have been removed, so
+        that the blocks have to be stored again. Raise NotSealed if an object could not be sealed for another reason.
+        """
         credentials = await self._held.get(self._services, self._space, token)
         async with asyncio.TaskGroup() as puts:
             for block in blocks:
@@ -150,7 +152,9 @@ class UploadCredentials:
         self._issued: LRUCache[tuple[bytes, SpaceId], WriteCredentials] = LRUCache(remembered)
 
     async def get(self, services: Services, space: SpaceId, token: str) -> WriteCredentials:
-        """Return credentials that are valid for some more minutes. Raise PermissionDenied or NoSuchSpace."""
+        """Return credentials that are valid for some more minutes. Raise PermissionDenied if the caller may not write
+        in the space, and NoSuchSpace if the caller has no grant.
+        """
         name = (hashlib.sha256(token.encode()).digest(), space)
         held = self._issued.get(name)
         if held is None or held.expires_at_ms - _RENEW_MS < self._now_ms():
@@ -170,7 +174,8 @@ def upload(
     *,
     inline: int = MAX_INLINE_BLOCKS,
 ) -> Generator[Step, None, Stored]:
-    """Store the content of `body`. For workers: each yielded step is done on the event loop before a worker continues.
+    """Store the content of `body`. Called in workers: each yielded `Step` is awaited on the event loop before a worker
+    resumes the generator.
 
     `seen` is called with all bytes in order. A manifest of more than `inline` blocks is a separate object.
     """

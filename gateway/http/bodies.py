@@ -44,7 +44,7 @@ class Bodies:
     """ASGI middleware that checks the limits of bodies before they are parsed."""
 
     def __init__(self, app: ASGIApp, *, prefix: str, memory: Pool, parsing: ParsingTime, own: OwnAddress) -> None:
-        """Applies only to paths below `prefix`."""
+        """`prefix` is the beginning of the paths to which the limits apply."""
         self._app = app
         self._prefix = prefix
         self._memory = memory
@@ -52,7 +52,9 @@ class Bodies:
         self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request. Raise TooSlow or TooMuchAtOnce."""
+        """Handle a request. Raise TooSlow if its body arrives too slowly, and TooMuchAtOnce if the pool has no memory
+        for it.
+        """
         if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
             await self._app(scope, receive, send)
             return

@@ -50,7 +50,8 @@ class Connections(Reception):
 
     @override
     def turn(self, scope: Scope) -> asyncio.Future[None]:
-        """Return a future that is done when this request may start; cancelling it gives up the turn.
+        """Return a future that is done when this request may start; to cancel the future removes the request from the
+        queue.
 
         In each round of the event loop one request starts. Turns are round-robin over the networks, and within each
         network over the senders whose credentials were accepted before. All other senders of a network count as one.

@@ -1,7 +1,7 @@
 """Normalised headers: each occurs once, and only our own cookies are passed on.
 
-If a header occurs more than once, list headers are joined, and other headers are refused. Parsers use either the first
-or the last of two values, not all the same: a proxy may have checked the other one.
+If a header occurs more than once, list headers are joined, and other headers are refused. Some parsers use the first
+and some the last of two values, so that a proxy may have checked another value than the one that is used here.
 
 Foreign cookies are removed: the cookie parser takes quadratic time in the length of a quoted value, on the event loop,
 for unauthenticated clients as well.

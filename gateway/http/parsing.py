@@ -2,8 +2,8 @@
 fairly.
 
 Threads would not help: the decoders and validators of JSON and XML do not release the GIL. A body therefore waits until
-several times the parse time of the body before it has passed, which is left to others. It is charged before it is
-parsed, so that an invalid body costs its sender as much as a valid one.
+several times the parse time of the preceding body has passed; that time is left to other work. It is charged before it
+is parsed, so that an invalid body costs its sender as much as a valid one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class ParsingTime:
         self._small = Pool("small_parsing", 1)
 
     async def take(self, share: Share, *, size: int, parts: int) -> None:
-        """Wait until a body of `size` bytes with `parts` values may be parsed. Raise TooMuchAtOnce."""
+        """Wait until a body of `size` bytes with `parts` values may be parsed. Raise TooMuchAtOnce if that would take
+        too long.
+        """
         if size <= _FREE_BYTES:
             return
         pool = self._small if size <= _SMALL_BYTES else self._large

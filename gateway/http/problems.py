@@ -30,7 +30,9 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 _MOST_DETAILS: Final = 20
 _MOST_CHARACTERS: Final = 200
-"""Characters of the name of a wrong field, and of what is wrong with it, that are told: the name may be sent."""
+"""Maximum number of characters, both of the name of a wrong field and of the description of the fault, in an answer:
+the client has chosen the name.
+"""
 
 _REASONS: Final = {
     HTTPStatus.BAD_REQUEST: InvalidArgument.reason,

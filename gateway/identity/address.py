@@ -38,8 +38,8 @@ class Authority:
     port: int | None
 
     def same_as(self, other: Authority) -> bool:
-        """Return True if both are the same address. A missing port is the default of the scheme, of the other address's
-        if necessary.
+        """Return True if both are the same address. A missing port is the default port of the scheme; an address
+        without a scheme has the scheme of the other address.
         """
         scheme = self.scheme or other.scheme
         return self.host == other.host and self._port(scheme) == other._port(other.scheme or scheme)
@@ -106,7 +106,9 @@ class OwnAddress:
     def __init__(
         self, *, public_url: str, trusted_networks: Sequence[IPv4Network | IPv6Network], trusted_proxies: int = 0
     ) -> None:
-        """The last two arguments are those of `runtime.network.network_of`."""
+        """`public_url` is the configured URL of the gateway, empty if there is none. `trusted_networks` and
+        `trusted_proxies` are those of `runtime.network.network_of`.
+        """
         self._public: list[Authority] = []
         if public_url:
             parts = urlsplit(public_url)
@@ -150,8 +152,8 @@ class OwnAddress:
 
 
 def _forwarded(request: Request) -> Iterator[Authority]:
-    """Yield the authorities by which the proxy that sent this was addressed: the last element of each header is its
-    own.
+    """Yield the authorities by which the client addressed the proxy that sent this request. In each header the last
+    element is the one that this proxy has added.
     """
     standard = {key.lower(): value or plain for key, value, plain in _PAIR.findall(_last(request, "forwarded"))}
     proto = standard.get("proto") or _last(request, "x-forwarded-proto")

@@ -53,7 +53,9 @@ class CrossSite(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller: the access token with which the services are called, and the key that it was obtained with."""
+    """The sender of a request, once identified: the access token with which the services are called, and the key with
+    which the token was obtained (empty for a caller who sent an access token).
+    """
 
     token: str = field(repr=False)
     key: str = field(default="", repr=False)
@@ -93,7 +95,9 @@ class KeyTokens:
         self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_REMEMBERED)
 
     async def caller(self, key: str, *, browser: bool = False) -> Caller:
-        """Return the caller with a key. Raise Unauthenticated, DeviceRevoked or RateExceeded."""
+        """Return the caller who presents a key. Raise Unauthenticated if the key is invalid or has expired,
+        DeviceRevoked if it was revoked, and RateExceeded after too many exchanges.
+        """
         return Caller(await self.token(key), key, browser=browser, keys=self)
 
     async def token(self, key: str) -> str:

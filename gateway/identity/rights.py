@@ -10,14 +10,17 @@ from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, TokenExpired
 
 CheckRight: TypeAlias = Callable[[], Awaitable[None]]
-"""Function that checks the right with auth, and raises the error that must end the operation."""
+"""Coroutine function without arguments that checks the caller's right with auth, and raises the error that must end the
+operation.
+"""
 
 
 def right_check(
     services: Services, token: Callable[[], Awaitable[str]], space: str, *, writes: bool = False
 ) -> CheckRight:
-    """Return a check that raises DeviceRevoked, NoSuchSpace or, with `writes`, PermissionDenied. It raises TokenExpired
-    if `token` does.
+    """Return a function that checks the caller's right in a space. It raises DeviceRevoked if the device was revoked,
+    NoSuchSpace if the grant has ended, with `writes` PermissionDenied if the caller may not write, and TokenExpired if
+    `token` raises that.
 
     `token` returns an access token of the caller; for a key it can return a new one at any time.
     """

@@ -80,18 +80,18 @@ PATIENCE_SECONDS: Final = 60.0
 
 
 class CallPatience:
-    """The waiting policy of the calls of one request: they wait for limits after a first call on behalf of the caller
-    was answered.
+    """The waiting policy of the calls of one request: a call that a service's limit refuses waits and is repeated, once
+    a first call on behalf of the caller was answered.
     """
 
     def __init__(self, *, begun: bool = False) -> None:
-        """With `begun`, the first call waits, too."""
+        """With `begun`, calls wait for limits from the first one on."""
         self.begun = begun
         self.accepted = False
         """True once a service has carried out a call on behalf of the caller."""
 
     async def pause(self, seconds: float, error: SynclineError) -> None:  # noqa: ARG002 - others may raise it
-        """Wait `seconds`, or raise `error`, the limit's refusal, if that would be too long."""
+        """Wait `seconds`. A subclass may raise `error`, the refusal by the limit, instead."""
         await asyncio.sleep(seconds)
 
 
@@ -135,9 +135,9 @@ def set_origin(origin: RequestOrigin) -> None:
 async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "") -> T:
     """Return the answer of a unary rpc. Raise the SynclineError that the service reports.
 
-    `token` is the caller's access token. In a request that has begun, a call is repeated when a limit asks for it,
-    unless it has no token: a limit of attempts is reported at once. A call that is not idempotent is repeated only
-    after a rate limit, which refuses before anything is done.
+    `token` is the caller's access token. In a request that has begun, a call that a limit refuses is repeated after the
+    time in the refusal, unless the call has no token: a limit of attempts is reported at once. A call that is not
+    idempotent is repeated only after a rate limit, which refuses before anything is done.
     """
     patience = _patience.get()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -164,8 +164,8 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
 
 
 def _begun(patience: CallPatience | None, token: str) -> None:
-    """Mark the request as begun. A call without a token is the gateway's own, such as an exchange of a key, and does
-    not count.
+    """Mark the request as begun, so that its further calls wait for limits. A call without a token, such as an exchange
+    of a key, is the gateway's own and marks nothing.
     """
     if patience is not None and token:
         patience.begun = True

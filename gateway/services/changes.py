@@ -41,7 +41,9 @@ _KINDS: Final[Mapping[Verdict, Kind]] = {
     Verdict.MANIFEST_INVALID: Kind.INVALID,
 }
 _ALSO: Final[dict[Verdict, type[SynclineError]]] = {Verdict.QUOTA_EXCEEDED: QuotaExceeded}
-"""Existing errors with the same reason as a verdict, which services also raise for other calls."""
+"""By verdict, the error that services raise with the same reason for other calls; it is a second base of the class for
+the verdict.
+"""
 _CLASSES: Final[dict[Verdict, type[SynclineError]]] = {
     verdict: type(
         f"Refused{verdict.name}",
@@ -77,7 +79,9 @@ async def commit_mutations(
 
 
 def accepted(result: journal_pb2.MutationResult) -> Node:
-    """Return the node's new state. Raise MutationRefused."""
+    """Return the node's new state. Raise the subclass of MutationRefused for the verdict if the mutation was
+    refused.
+    """
     if (error := refusal(result)) is not None:
         raise error
     return known_node(result.node)

@@ -17,7 +17,9 @@ from syncline.model.tree import MAX_MUTATIONS, CreateNode, Node, NodeKind
 from syncline.wire.tree import mutation_to_wire
 
 Token = Callable[[], Awaitable[str]]
-"""Function that returns a valid access token; processing a large tree may outlast one."""
+"""Coroutine function without arguments that returns a valid access token: the processing of a large tree may take
+longer than one token is valid.
+"""
 
 _Page: TypeAlias = AsyncIterator[list[Node]]
 """A page of a directory, as slices of work that are charged to the caller."""
@@ -30,8 +32,8 @@ LISTED_AT_ONCE: Final = 8
 async def pages_of(
     services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
 ) -> AsyncGenerator[list[Node], None]:
-    """Yield the live children of a directory by name, in pages of `size`, or of metadata's default. Raise
-    NoSuchNode.
+    """Yield the live children of a directory by name, in pages of `size` nodes, or of metadata's default size. Raise
+    NoSuchNode if there is no such live directory.
     """
     async for slices_of_page in _pages(services, token, space, directory, size=size):
         yield [child async for some in slices_of_page for child in some]
@@ -40,7 +42,9 @@ async def pages_of(
 async def _pages(
     services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
 ) -> AsyncGenerator[_Page, None]:
-    """Yield the pages of a directory, each as slices of work that are charged to the caller. Raise NoSuchNode."""
+    """Yield the pages of a directory, each as slices of nodes whose processing is charged to the caller. Raise
+    NoSuchNode if there is no such live directory.
+    """
     page_token = ""
     while True:
         asked = metadata_pb2.ListNodesRequest(space_id=space, parent=directory, page_size=size, page_token=page_token)

@@ -41,7 +41,7 @@ class BadAnswer(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """A status, and the whole body in consecutive parts."""
+    """An answer to a request: the status, the date, and the whole body in consecutive parts."""
 
     status: int
     body: Sequence[memoryview]
@@ -78,11 +78,13 @@ class Origin:
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], *, body: bytes = b"", most: int, silence: float
     ) -> RawResponse:
-        """Return the complete answer. Raise OSError if there is none, or BodyTooLarge.
+        """Return the complete answer. Raise OSError if no complete answer arrives, or BodyTooLarge if a successful body
+        exceeds `most`.
 
         Only for idempotent requests: a stale persistent connection cannot be distinguished from a broken one, so the
-        request is sent again. `url` is one of the origin's, encoded. `most` is the maximum size of a successful body,
-        in bytes. The request times out after `silence` seconds without a byte, at the latest after twice as many.
+        request is sent again. `url` is an encoded URL of this origin. `most` is the maximum size in bytes of the body
+        of a successful answer. The request times out after `silence` seconds without a byte, at the latest after twice
+        as many.
         """
         lines = [f"{method} {url.removeprefix(self._base)} HTTP/1.1", f"host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -258,7 +260,9 @@ class _Incoming:
         return part
 
     def feed(self, data: memoryview) -> None:
-        """Parse bytes that arrive while there is no `rest`. Raise BadAnswer or BodyTooLarge."""
+        """Parse bytes that arrive while there is no `rest`. Raise BadAnswer for invalid HTTP, and BodyTooLarge for a
+        body above the limit.
+        """
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:

@@ -36,8 +36,8 @@ _KEPT_MEMORY_BYTES: Final = 24 * MIB
 """Bytes of segments that are kept for reuse: about two downloads at full speed."""
 _CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
 _NOT_THERE: Final = frozenset({S3Error.DENIED, S3Error.BAD_RANGE, S3Error.MISSING})
-"""Errors for a missing object. S3 answers DENIED for a missing key to a role that may not list the bucket, as the
-gateway's.
+"""Codes of S3's errors for a missing object. A role that may not list the bucket, such as the gateway's, gets the code
+for a denied access in place of that for a missing key.
 """
 
 
@@ -57,7 +57,7 @@ class S3Place:
 
 
 Signers = Callable[[], Awaitable[ReadOnlyCredentials]]
-"""Function that returns the credentials to sign with now."""
+"""Coroutine function without arguments that returns the credentials with which to sign a request now."""
 
 
 class S3ObjectSource:

@@ -154,9 +154,9 @@ class Grants:
 
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
         """Set the role of the account with this address. A repeated request has no further effect. Raise the errors of
-        `decide_role`; NoSuchAccount for an unknown address; LimitReached if the space or the member has no room for a
-        further grant; RequestIdReused if the request id was used for another change; Contended if concurrent changes
-        come first too often.
+        `decide_role`. Raise NoSuchAccount for an unknown address, LimitReached if the space or the member has no room
+        for a further grant, RequestIdReused if the request id was used for another change, and Contended if concurrent
+        changes come first too often.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
         # The alias is visible to the member alone.
