@@ -48,9 +48,9 @@ _MAX_BYTES_PER_CALL: Final = 700_000
 """Maximum size of the items in one write, in bytes: below 1 MiB on the wire, above which sending would block the event
 loop.
 """
-_FEW_ITEMS: Final = 4
+_MAX_ITEMS_ONE_BY_ONE: Final = 4
 """Maximum number of items that are written one by one, which costs half as much and is no slower in parallel."""
-_PARALLEL_CALLS: Final = 4
+_MAX_PARALLEL_CALLS: Final = 4
 
 
 class ConditionFailed(Exception):
@@ -349,7 +349,7 @@ class Table:
         that the SDK may safely repeat a call that was carried out.
         """
         puts = (self._put(item, condition, values) for item, values in items)
-        if count <= _FEW_ITEMS:
+        if count <= _MAX_ITEMS_ONE_BY_ONE:
             return (partial(self._put_alone, put, refused) for put in puts)
         batches = _batches(puts, count=MAX_ITEMS_PER_WRITE, item_of=lambda put: put["Item"])
         return (partial(self._put_together, batch, refused) for batch in batches)
@@ -424,7 +424,7 @@ async def all_done(
     place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> None:
     """Await all calls with bounded concurrency; the arguments are those of `results_of`."""
-    await results_of(calls, at_once=_PARALLEL_CALLS, account=account, place=place)
+    await results_of(calls, at_once=_MAX_PARALLEL_CALLS, account=account, place=place)
 
 
 def _under(condition: str | None, values: Item | None = None, names: Mapping[str, str] | None = None) -> Item:

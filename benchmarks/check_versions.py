@@ -21,7 +21,7 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 from syncline.model.blocks import DIGEST_BYTES
 from syncline.model.identifiers import ROOT, RequestId, SpaceId, created_node_id, new_request_id
-from syncline.model.tree import MAX_CHECK_BATCH
+from syncline.model.tree import MAX_CHECK_FILES
 from syncline.rpc.channel import sync_channel
 from tests.e2e.processes import running, system
 
@@ -42,13 +42,13 @@ class CommittedTree:
     ids: list[bytes]
 
     def by_path(self) -> Iterator[metadata_pb2.CheckVersionsBatch]:
-        for at in range(0, len(self.paths), MAX_CHECK_BATCH):
-            paths = self.paths[at : at + MAX_CHECK_BATCH]
+        for at in range(0, len(self.paths), MAX_CHECK_FILES):
+            paths = self.paths[at : at + MAX_CHECK_FILES]
             yield metadata_pb2.CheckVersionsBatch(paths=paths, digests=EMPTY_DIGEST * len(paths))
 
     def by_id(self) -> Iterator[metadata_pb2.CheckVersionsBatch]:
-        for at in range(0, len(self.ids), MAX_CHECK_BATCH):
-            ids = self.ids[at : at + MAX_CHECK_BATCH]
+        for at in range(0, len(self.ids), MAX_CHECK_FILES):
+            ids = self.ids[at : at + MAX_CHECK_FILES]
             yield metadata_pb2.CheckVersionsBatch(node_ids=b"".join(ids), digests=EMPTY_DIGEST * len(ids))
 
 
@@ -127,7 +127,7 @@ def main() -> None:
                 )
     table.print(
         "CheckVersions: local checksums against the table, batches of "
-        f"{MAX_CHECK_BATCH:,} with {DIGEST_BYTES}-byte digests"
+        f"{MAX_CHECK_FILES:,} with {DIGEST_BYTES}-byte digests"
     )
 
 

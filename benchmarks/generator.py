@@ -21,7 +21,7 @@ import psutil
 import uvloop
 
 from benchmarks.scale import sized
-from stack.emulator import Aws
+from stack.embedded_aws import Aws
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, new_request_id
 from syncline.notify.v1 import notify_pb2

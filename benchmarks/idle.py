@@ -20,7 +20,7 @@ from benchmarks.scale import sized
 from stack.running import running_stack
 
 FILES = sized(100_000, short=500)
-SIZE = 64
+SIZE_BYTES = 64
 TIMES = sized(5, short=1)
 MB = 1_000_000
 
@@ -38,7 +38,7 @@ def figures(device: BenchmarkDevice, *tracer: str) -> dict[str, Any]:
 
 
 def idle(device: BenchmarkDevice) -> None:
-    small_files(device.folder, FILES, SIZE)
+    small_files(device.folder, FILES, SIZE_BYTES)
     device.sync("personal")
     device.sync("personal")  # files that were written a moment ago are read once more
     find = ["find", str(device.folder), "-printf", r"%s %T@ %C@ %i %p\n"]

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from runtime.process import serve
-from runtime.server import run
+from runtime.rpc.server import run
 from services.metadata.bootstrap import MetadataAdapters, bootstrap, on_aws
 from services.metadata.settings import MetadataSettings
 from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic

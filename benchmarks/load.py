@@ -37,7 +37,7 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 from syncline.model.blocks import KIB, object_key
 from syncline.model.identifiers import ROOT, SpaceId, UserId, new_request_id
-from syncline.model.tree import MAX_CHECK_BATCH
+from syncline.model.tree import MAX_CHECK_FILES
 from syncline.rpc.channel import sync_channel
 from tests.e2e.processes import Process, System, running, system
 
@@ -292,7 +292,7 @@ class Bench:
                 parties = self._machine.place(used, [self._serving.auth])
                 targets = [used[number % processes].target for number in range(CHECKERS)]
                 load = _apart(generator.checks, parties, targets, self._person.token, space, batches, seconds=SECONDS)
-                results.add(what, processes, load, items=MAX_CHECK_BATCH)
+                results.add(what, processes, load, items=MAX_CHECK_FILES)
 
     # ---- the gateway
 
@@ -500,7 +500,7 @@ def _apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def _emulator() -> int:
     """Return the process id of the embedded AWS."""
-    return next(child.pid for child in psutil.Process().children() if "stack.embedded" in child.cmdline())
+    return next(child.pid for child in psutil.Process().children() if "stack.emulator" in child.cmdline())
 
 
 def _get(path: str, *headers: str) -> bytes:

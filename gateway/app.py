@@ -20,9 +20,9 @@ from gateway.api.openapi import described_api
 from gateway.content.allowance import Allowance
 from gateway.content.archive import Archives
 from gateway.content.assemble import Contents
-from gateway.content.fixed import FixedAnswer
+from gateway.content.static import FixedAnswer
 from gateway.dav import mount
-from gateway.dav.behind import MOUNT, Behind
+from gateway.dav.parts import MOUNT, DavParts
 from gateway.discovery import JWKS_SECONDS, Jwks
 from gateway.http.bodies import Bodies
 from gateway.http.headers import ReadHeaders
@@ -30,15 +30,15 @@ from gateway.http.pace import Paced
 from gateway.http.parsing import ParsingTime
 from gateway.http.problems import on_error, on_http_exception, on_invalid, problem
 from gateway.http.protection import Protected
-from gateway.http.requests import RequestMiddleware
+from gateway.http.request_log import RequestMiddleware
 from gateway.identity.address import OwnAddress
 from gateway.identity.caller import KeyTokens
-from gateway.pages import pages
 from gateway.ports import ObjectSink, UploadAddresses
 from gateway.readiness import Readiness
 from gateway.records.ports import Records
 from gateway.services.calls import Services
 from gateway.services.copies import Copies
+from gateway.web_app import pages
 from runtime.drain import Drain
 from runtime.network_tokens import NetworkTokens
 from runtime.pool import Pool
@@ -121,7 +121,7 @@ def application(parts: Parts) -> FastAPI:
     app.state.own = parts.own
     app.include_router(api.router(), prefix=API)
     app.router.routes.extend(_system(parts, app))
-    behind = Behind(
+    dav_parts = DavParts(
         parts.services,
         app.state.keys,
         parts.contents,
@@ -133,7 +133,7 @@ def application(parts: Parts) -> FastAPI:
         parts.parsing,
         parts.copies,
     )
-    app.router.routes.extend(mount.routes(behind))
+    app.router.routes.extend(mount.routes(dav_parts))
     app.router.routes.extend(pages(upload_origin=parts.addresses.origin, own=parts.own))
     return app
 

@@ -23,7 +23,7 @@ from syncline.model.blocks import (
 )
 from syncline.model.errors import Unavailable
 from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES
-from syncline.model.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
+from syncline.model.tree import MAX_CHECK_FILES, MAX_MUTATIONS, MAX_REQUEST_BYTES
 
 JWKS_SECONDS: Final = 300
 """Seconds for which keys may be cached, here and by clients; auth signs with a new key only after it has been published
@@ -58,15 +58,15 @@ FORMAT: Final[dict[str, Any]] = {
         "max_bytes": MAX_BLOCK_BYTES,
     },
     "limits": {
-        "message_bytes": limits.MESSAGE_BYTES,
-        "page_items": limits.MAX_PAGE,
+        "message_bytes": limits.MAX_MESSAGE_BYTES,
+        "page_items": limits.MAX_PAGE_ITEMS,
         "mutations": MAX_MUTATIONS,
         "mutations_bytes": MAX_REQUEST_BYTES,
-        "check_batch": MAX_CHECK_BATCH,
-        "find_digests": limits.MAX_FIND,
-        "seal_objects": limits.MAX_SEAL,
-        "seal_read_bytes": limits.SEAL_READ_BYTES,
-        "watched_spaces": limits.MAX_WATCHED,
+        "check_batch": MAX_CHECK_FILES,
+        "find_digests": limits.MAX_FIND_DIGESTS,
+        "seal_objects": limits.MAX_SEAL_DECLARATIONS,
+        "seal_read_bytes": limits.MAX_SEAL_READ_BYTES,
+        "watched_spaces": limits.MAX_WATCHED_SPACES,
         "pack_bytes": PACK_BYTES,
         "pack_entries": MAX_PACK_ENTRIES,
         "object_bytes": MAX_OBJECT_BYTES,
@@ -84,9 +84,9 @@ FORMAT: Final[dict[str, Any]] = {
         "refresh_token_idle": limits.REFRESH_TOKEN_IDLE_DAYS * _DAY_SECONDS,
         "browser_key_idle": limits.BROWSER_KEY_IDLE_DAYS * _DAY_SECONDS,
         "program_key": limits.PROGRAM_KEY_DAYS * _DAY_SECONDS,
-        "credentials": [limits.CREDENTIALS_LEAST_SECONDS, limits.CREDENTIALS_MOST_SECONDS],
+        "credentials": [limits.MIN_CREDENTIALS_SECONDS, limits.MAX_CREDENTIALS_SECONDS],
         "answers": limits.ANSWER_DAYS * _DAY_SECONDS,
-        "unary_deadline": limits.DEADLINE_SECONDS,
+        "unary_deadline": limits.DEFAULT_DEADLINE_SECONDS,
     },
 }
 """Constants that clients need: the parameters of chunking, the limits of the services, and lifetimes."""

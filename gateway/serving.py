@@ -12,9 +12,10 @@ from typing import Final
 import uvicorn
 
 from gateway.bootstrap import Gateway
-from gateway.http.connections import Connections
+from gateway.http.reception import GatewayReception
 from gateway.settings import GatewaySettings
 from runtime import memory, metrics, process
+from runtime.listening import listening_socket, split_address, with_port
 from runtime.logs import structlog
 
 _KEEP_ALIVE_SECONDS: Final = 75
@@ -23,7 +24,6 @@ always closes first.
 """
 _UNSENT_MS: Final = 60_000
 """Milliseconds after which a client that acknowledges no data is disconnected."""
-_BACKLOG: Final = 1024
 _CANCELLED_SECONDS: Final = 5.0
 """Seconds in which cancelled requests have to release their resources."""
 
@@ -35,8 +35,8 @@ async def run_gateway(gateway: Gateway, settings: GatewaySettings) -> None:
     with process.told_to_stop() as stopping, metrics.exposed(settings.metrics_listen):
         async with running_gateway(gateway, settings) as address, memory.returning():
             memory.settle()
-            host, _, port = address.rpartition(":")
-            log.info("serving", host=host, port=int(port))
+            host, port = split_address(address)
+            log.info("serving", host=host, port=port)
             await stopping.wait()
     log.info("stopped")
 
@@ -47,7 +47,7 @@ async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncI
     finish.
     """
     listener = _listen(settings.listen)
-    reception = Connections(
+    reception = GatewayReception(
         process.most_connections(settings.connections), gateway.own, head_seconds=settings.request_seconds
     )
     config = uvicorn.Config(
@@ -68,7 +68,7 @@ async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncI
     if not server.started:
         await serving  # raises the error that prevented the start
     try:
-        yield f"{settings.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
+        yield with_port(settings.listen, listener.getsockname()[1])
     finally:
         gateway.readiness.drain()
         await asyncio.sleep(settings.drain_seconds)
@@ -98,11 +98,8 @@ class _Server(uvicorn.Server):
 
 
 def _listen(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+        listener = listening_socket(address)
     except OSError as error:
         raise OSError(f"cannot listen on {address}: {error.strerror}") from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # available on Linux; accepted connections inherit it

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from runtime.settings import AuthPeer, GatewaySecret, MetadataPeer, Networks, NotifyPeer, Observed
+from runtime.settings import AuthPeer, GatewaySecret, HostAndPort, MetadataPeer, Networks, NotifyPeer, Observed
 
-_ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$"
 _MIB = 1024 * 1024
 
 
@@ -20,9 +19,8 @@ class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
-    listen: str = Field(
+    listen: HostAndPort = Field(
         default="127.0.0.1:0",
-        pattern=_ADDRESS,
         description="Address to listen on, host:port. Port 0 takes a free one, which the `serving` event contains.",
     )
     drain_seconds: float = Field(
@@ -36,9 +34,9 @@ class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
     )
     bucket: str = Field(min_length=3, max_length=63, description="Name of the bucket of all content.")
     gateway_table: str = Field(min_length=3, description="Name of the DynamoDB table of WebDAV's locks and properties.")
-    public_auth: str = Field(pattern=_ADDRESS, description="Address of auth for clients, host:port.")
-    public_metadata: str = Field(pattern=_ADDRESS, description="Address of metadata for clients, host:port.")
-    public_notify: str = Field(pattern=_ADDRESS, description="Address of notify for clients, host:port.")
+    public_auth: HostAndPort = Field(description="Address of auth for clients, host:port.")
+    public_metadata: HostAndPort = Field(description="Address of metadata for clients, host:port.")
+    public_notify: HostAndPort = Field(description="Address of notify for clients, host:port.")
     public_tls: bool = Field(default=False, description="True if clients reach these three services with TLS.")
     public_s3_endpoint: str | None = Field(
         default=None,

@@ -1,14 +1,18 @@
-"""`python -m infra.names`: fails if one public name stands for several things.
+"""`python -m infra.names`: fails if one public name stands for several things, or a number has no unit in its name.
 
 A reader who meets a name searches the tree for it, and must find one definition. Therefore no two files define a public
 class of one name, and no two files define public functions of one name and different shapes (parameters and result).
 Commands and request handlers are exempt, since only their decorators' frameworks call them. `REASONS` lists the names
 that may occur more than once, with reasons; an unnecessary entry also fails the check.
+
+A constant that is a number is named for its unit and its bound: a bound begins with MAX or MIN and names what is
+counted, and a name never ends in a quantity (`TIMEOUT`, `PAGE`) where its unit should be.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,6 +30,15 @@ to them with their module (`models.Node`), which the check enforces, so that the
 model.
 """
 
+_BOUND: Final = re.compile(r"_?(MAX|MIN)_(?P<counted>[A-Z0-9_]+)")
+_OTHER_BOUND: Final = re.compile(r"_?(MOST|LEAST|LONGEST|SHORTEST|LARGEST|SMALLEST)_[A-Z0-9_]+")
+_QUANTITY: Final = re.compile(
+    r"(.*_|_?)(AGE|CHUNK|DELAY|INTERVAL|LENGTH|LIMIT|LIFETIME|MEMORY|PAGE|PATIENCE|PAUSE|PERIOD|RATE|SIZE|TIMEOUT|TTL"
+    r"|WINDOW)"
+)
+_UNIT: Final = re.compile(r"(.*_)?([A-Z]+S|CHILDREN|DEPTH|KIB|MIB|NUMBER)(_(PER|OF|AT|IN|ONE)_[A-Z_]+)?")
+"""A unit is a noun in the plural (`BYTES`, `SECONDS`, `NODES`), after which may stand to what it belongs."""
+
 REASONS: Final[Mapping[str, str]] = {
     "main": "the entry point of a program",
     "bootstrap": "each process puts its own application together; the module says which",
@@ -41,6 +54,7 @@ def problems(root: Path = ROOT, reasons: Mapping[str, str] = REASONS) -> list[st
     for file in _files(root):
         name = file.relative_to(root).as_posix()
         tree = ast.parse(file.read_text(encoding="utf-8"))
+        found += [f"{name}: {problem}" for problem in _misnamed_numbers(tree)]
         found += [f"{name} imports {one} by itself: write `models.{one}`" for one in _taken_from_models(tree, name)]
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and name != MODELS:
@@ -65,6 +79,40 @@ def _files(root: Path) -> Iterator[Path]:
         for file in sorted((root / folder).rglob("*.py")):
             if "node_modules" not in file.parts:
                 yield file
+
+
+def _misnamed_numbers(tree: ast.Module) -> Iterator[str]:
+    """One sentence for each constant that is a number and has no unit, or another word for its bound, in its name."""
+    for statement in tree.body:
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case _:
+                continue
+        if not name.isupper() or not _is_number(value):
+            continue
+        bound = _BOUND.fullmatch(name)
+        if _OTHER_BOUND.fullmatch(name):
+            yield f"{name} is a bound: begin its name with MAX or MIN"
+        elif (bound and not _UNIT.fullmatch(bound["counted"])) or _QUANTITY.fullmatch(name):
+            yield f"{name} has no unit in its name: say what is counted"
+
+
+def _is_number(value: ast.expr) -> bool:
+    """Return true for a number, and for an expression of numbers and constants."""
+    match value:
+        case ast.Constant(value=bool()):
+            return False
+        case ast.Constant(value=int() | float()):
+            return True
+        case ast.UnaryOp(operand=operand):
+            return _is_number(operand)
+        case ast.BinOp(left=left, right=right):
+            return all(_is_number(one) or isinstance(one, ast.Name) for one in (left, right))
+        case _:
+            return False
 
 
 def _taken_from_models(tree: ast.Module, name: str) -> list[str]:

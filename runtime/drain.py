@@ -11,8 +11,8 @@ from syncline.model.errors import Draining
 class Drain(Interruption):
     """Ends streams when the process is about to stop.
 
-    `runtime.server` passes the results of every async-generator handler through `until`, so that handlers need no code
-    for draining: a stream ends with OK only if its handler has ended it.
+    `runtime.rpc.server` passes the results of every async-generator handler through `until`, so that handlers need no
+    code for draining: a stream ends with OK only if its handler has ended it.
     """
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 
+from runtime.listening import split_address
 from runtime.logs import structlog
 
 _disable: Callable[[], None] = disable_created_metrics
@@ -53,9 +54,9 @@ def exposed(address: str) -> Iterator[None]:
     if not address:
         yield
         return
-    host, _, port = address.rpartition(":")
+    host, port = split_address(address)
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"))
+        server, thread = start_http_server(port, host.strip("[]"))
     except OSError as error:
         raise OSError(f"cannot serve metrics at {address}: {error.strerror}") from None
     log.info("metrics", host=host, port=server.server_port)

@@ -10,43 +10,31 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Final
 from urllib.parse import unquote
 
-from typing_extensions import override
-
 from runtime.identity import find_identity
-from runtime.interceptors import Around, Rpc
-from runtime.logs import structlog
-from runtime.network_tokens import NetworkTokenVerifier
 from runtime.permissions import CallerKind
 from runtime.pool import Share
-from syncline.model.errors import SynclineError
-
-if TYPE_CHECKING:
-    import grpc.aio
-
-    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 UNKNOWN: Final = "unknown"
-NETWORK_KEY: Final = "x-syncline-network"
-"""Metadata key of the token by which the gateway states the network of its client."""
 
 _TRANSPORT = re.compile(r"ipv[46]:(\[.*\]|[^:]*):\d+")
 _V6_NETWORK_BITS = 64
-_COMPLAINT_SECONDS = 60.0
-
-log = structlog.get_logger()
 
 
 def peer_name(host: str, port: int) -> str:
-    """Return the name of a peer in grpc's form, which `peer_address` parses."""
+    """Return the name of a peer in grpc's form, which `peer_host` parses."""
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def peer_host(name: str) -> str | None:
+    """Return the host of the peer that grpc calls `name`; None if the peer has no IP address."""
+    match = _TRANSPORT.fullmatch(unquote(name))
+    return match[1] if match else None
 
 
 def peer_address(
@@ -60,10 +48,8 @@ def peer_address(
 
     `transport` is grpc's name of the peer (`ipv4:192.0.2.1:5000`); the other arguments are those of `network_of`.
     """
-    match = _TRANSPORT.fullmatch(unquote(transport))
-    return network_of(
-        match[1] if match else "", forwarded, trusted_proxies=trusted_proxies, trusted_networks=trusted_networks
-    )
+    host = peer_host(transport) or ""
+    return network_of(host, forwarded, trusted_proxies=trusted_proxies, trusted_networks=trusted_networks)
 
 
 def network_of(
@@ -119,67 +105,13 @@ _network: ContextVar[str] = ContextVar("network", default=UNKNOWN)
 _connection: ContextVar[str | None] = ContextVar("connection", default=None)
 
 
-class CallNetwork(Around):
-    """Interceptor that binds, for the rest of a call, the network that the call comes from, and the connection if no
-    proxy and no gateway shares it among callers.
+def bind_network(network: str, own_connection: str | None) -> None:
+    """Bind, for the rest of a call, the network that it comes from.
+
+    `own_connection` is the peer whose connection is the caller's own; None where a proxy or the gateway is between.
     """
-
-    def __init__(
-        self,
-        *,
-        trusted_proxies: int,
-        trusted_networks: Sequence[IPv4Network | IPv6Network],
-        gateway: NetworkTokenVerifier | None = None,
-        peer: Callable[[str], str] = str,
-        proven: Callable[[str], None] = lambda _peer: None,
-    ) -> None:
-        """`trusted_proxies` and `trusted_networks` are those of `network_of`. `gateway` verifies the gateway's tokens;
-        without it, no call can be proven to come from the gateway.
-
-        `peer` maps grpc's name of a peer to the name of the connection from the caller, which differs behind an
-        `Intake`. `proven` is called with the latter name for each call that is proven to come from the gateway.
-        """
-        super().__init__()
-        self._gateway = gateway
-        self._complained_at = -_COMPLAINT_SECONDS
-        self._peer = peer
-        self._on_proven = proven
-        self._proxies = trusted_proxies
-        self._networks = trusted_networks
-
-    @override
-    @asynccontextmanager
-    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        transport = self._peer(context.peer())
-        proven = self._proven(context, transport)
-        if proven is not None:
-            self._on_proven(transport)
-            _network.set(proven)
-            yield
-            return
-        forwarded = _values(context, "x-forwarded-for")
-        _network.set(peer_address(transport, forwarded, trusted_proxies=self._proxies, trusted_networks=self._networks))
-        if not self._proxies and not (forwarded and self._is_trusted(transport)):
-            _connection.set(transport)
-        yield
-
-    def _proven(self, context: Context, transport: str) -> str | None:
-        """Return the network that the gateway states; None if the call is not proven to come from the gateway."""
-        tokens = _values(context, NETWORK_KEY)
-        if self._gateway is None or not tokens:
-            return None
-        try:
-            return network_of(self._gateway.network(tokens[-1]))
-        except SynclineError as error:
-            # The call is counted as if it had no such token, so that a change of the secret refuses nobody.
-            if time.monotonic() - self._complained_at >= _COMPLAINT_SECONDS:
-                self._complained_at = time.monotonic()
-                log.warning("not proven to be the gateway", peer=transport, reason=error.reason)
-            return None
-
-    def _is_trusted(self, transport: str) -> bool:
-        match = _TRANSPORT.fullmatch(unquote(transport))
-        return match is not None and _within(_address(match[1]), self._networks)
+    _network.set(network)
+    _connection.set(own_connection)
 
 
 def current_network() -> str:
@@ -210,8 +142,3 @@ def current_share() -> Share:
     if identity is None:
         return Share.alone(network)
     return Share.alone(identity.account) if identity.kind is CallerKind.SERVICE else Share(identity.account, network)
-
-
-def _values(context: Context, wanted: str) -> Sequence[str]:
-    metadata = context.invocation_metadata() or ()
-    return [value for key, value in metadata if key == wanted and isinstance(value, str)]

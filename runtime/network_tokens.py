@@ -17,9 +17,11 @@ from cachetools import LRUCache
 
 from syncline.model.errors import TokenExpired, TokenInvalid
 
+NETWORK_KEY: Final = "x-syncline-network"
+"""Metadata key of the token by which the gateway states the network of its client."""
 NETWORK_TOKEN_SECONDS: Final = 300
 _RENEW_SECONDS: Final = 60
-_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED_NETWORKS: Final = 10_000
 _PURPOSE: Final = b"syncline network "
 
 
@@ -29,7 +31,7 @@ class NetworkTokens:
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
         self._secret = secret
         self._now = now
-        self._minted: LRUCache[str, tuple[str, float]] = LRUCache(_REMEMBERED)
+        self._minted: LRUCache[str, tuple[str, float]] = LRUCache(_MAX_REMEMBERED_NETWORKS)
 
     def mint(self, network: str) -> str:
         """Return a token for a call on behalf of `network`, valid for at least a minute."""

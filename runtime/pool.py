@@ -33,9 +33,9 @@ _KEPT_FREE: Final = 6
 """Divisor: for a waiting request of up to 1/6 of the total, freed amounts are kept until they suffice. A larger request
 is served only when enough happens to be free, so that one large request does not block all others.
 """
-MAX_WAITING: Final = 128
+MAX_WAITERS: Final = 128
 """Maximum number of waiting requests of one caller in one pool; further ones are refused at once."""
-MAX_WAITING_OF_NETWORK: Final = 1024
+MAX_NETWORK_WAITERS: Final = 1024
 """Maximum number of waiting requests of all callers of one network in one pool."""
 PATIENCE_SECONDS: Final = 20.0
 
@@ -126,13 +126,13 @@ class Pool:
 
     async def take(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> None:
         """Take the amount `size`, after waiting until it is free and `share` is entitled to it. A size above the total
-        waits until nothing else is taken. Raise TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITING
-        requests of the caller, or MAX_WAITING_OF_NETWORK of its network, already wait.
+        waits until nothing else is taken. Raise TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITERS
+        requests of the caller, or MAX_NETWORK_WAITERS of its network, already wait.
         """
         if self.try_take(size, share):
             return
         queue = self._waiting.get(share.caller, deque())
-        if len(queue) >= MAX_WAITING or self._waiting_of_network[share.network] >= MAX_WAITING_OF_NETWORK:
+        if len(queue) >= MAX_WAITERS or self._waiting_of_network[share.network] >= MAX_NETWORK_WAITERS:
             raise self.refused()
         self._waiting[share.caller] = queue
         self._waiting_of_network[share.network] += 1

@@ -1,9 +1,7 @@
 """Rate limits for one person, or one public link, for each kind of work in this process.
 
-A rate is a number of calls per second, and a burst that an idle caller may use at once. A call costs one, plus one for
-each BYTES_PER_CALL of its request, so that a commit of 2,000 changes costs more than one of a single change. A call
-above the rate is refused before it is decoded, with the time after which it will be admitted; a message in an open
-stream waits instead.
+A rate is a number of calls per second, and a burst that an idle caller may use at once. A call above the rate is
+refused, with the time after which it will be admitted, or waits (runtime/rpc/pacing.py).
 
 Some calls cost more than their size suggests. `charge` adds the difference afterwards: it refuses nothing, but the next
 call waits until the debt is worked off.
@@ -15,39 +13,21 @@ time at which the burst will be full again.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Final
 
 import prometheus_client
-from typing_extensions import override
 
-from runtime.identity import find_identity
-from runtime.interceptors import Wrapping, parts
-from runtime.permissions import CallerKind, Work
+from runtime.permissions import Work
 from syncline.model.errors import RETRY_AFTER, RateExceeded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import grpc
-    import grpc.aio
-
-    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
 BYTES_PER_CALL: Final = 16_384
 """Size in bytes of the part of a request that costs as much as one call: some 100 changes, 500 digests, or 150 paths.
 """
-STREAM_PAUSE_SECONDS: Final = 5.0
-"""Seconds after which a caller with too many open streams may try again."""
 _FEW: Final = 4096
 """Number of remembered callers up to which `Rates` also keeps callers whose burst is full again, about whom nothing has
 to be remembered.
@@ -152,80 +132,9 @@ class Rates:
         return RateExceeded(text, work=work.name.lower(), **{RETRY_AFTER: f"{seconds:.3f}"})
 
 
-class Pacing(Wrapping):
-    """Applies the rate limits to callers, by the work of each method; other services are not limited.
-
-    This interceptor runs after authentication and before decoding.
-    """
-
-    def __init__(self, rates: Rates, work: Mapping[str, Work], *, streams: int) -> None:
-        """`work` is by full method name; a method that is missing has no rate limit.
-
-        One caller may have `streams` open streams of one method.
-        """
-        super().__init__()
-        self._rates = rates
-        self._work = work
-        self._streams = streams
-        self._open: Counter[tuple[str, str]] = Counter()
-
-    @override
-    def _wrap(self, method: str, handler: Handler) -> Handler:
-        work = self._work.get(method.removeprefix("/"))
-        if work is None:
-            return handler
-        inner, make = parts(handler)
-
-        async def plain(request: Any, context: Context) -> Any:
-            caller = _caller()
-            if caller is not None:
-                self._rates.admit(work, caller, _calls(request))
-                _charging.set(partial(self._rates.charge, work, caller))
-            return await inner(request, context)
-
-        async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
-            caller = _caller()
-            calls = 1 if handler.request_streaming else _calls(request)
-            with self._opened(work, method, caller, calls):
-                if caller is not None:
-                    _charging.set(partial(self._rates.charge, Work.READ if handler.request_streaming else work, caller))
-                    if handler.request_streaming:
-                        request = self._paced(request, caller)
-                async with aclosing(inner(request, context)) as responses:
-                    async for response in responses:
-                        yield response
-
-        wrapped: Handler = make(
-            generated if inspect.isasyncgenfunction(inner) else plain,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
-        return wrapped
-
-    @contextmanager
-    def _opened(self, work: Work, method: str, caller: str | None, calls: float) -> Iterator[None]:
-        if caller is None:
-            yield
-            return
-        if self._open[method, caller] >= self._streams:
-            text = f"you have {self._streams} streams of this kind open; close some"
-            raise self._rates.refused(work, STREAM_PAUSE_SECONDS, text)
-        self._rates.admit(work, caller, calls)
-        self._open[method, caller] += 1
-        try:
-            yield
-        finally:
-            self._open[method, caller] -= 1
-            if not self._open[method, caller]:
-                del self._open[method, caller]
-
-    async def _paced(self, requests: AsyncIterator[bytes], caller: str) -> AsyncIterator[bytes]:
-        """Yield the messages of a stream, each when the rate allows it: nothing is refused, the sender is slowed
-        down.
-        """
-        async for request in requests:
-            await self._rates.take(Work.READ, caller, _calls(request))
-            yield request
+def bind_charging(count: Callable[[float], None]) -> None:
+    """Bind the function by which `charge` counts for the rest of the call in progress."""
+    _charging.set(count)
 
 
 def charge(calls: float) -> None:
@@ -233,13 +142,3 @@ def charge(calls: float) -> None:
     count = _charging.get()
     if count is not None and calls > 0:
         count(calls)
-
-
-def _calls(request: bytes) -> float:
-    return 1 + len(request) // BYTES_PER_CALL
-
-
-def _caller() -> str | None:
-    """Return the account that a call is charged to; None for a service, and for calls that need no identity."""
-    identity = find_identity()
-    return None if identity is None or identity.kind is CallerKind.SERVICE else identity.account

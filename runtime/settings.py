@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
@@ -12,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     SecretStr,
+    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -22,21 +22,19 @@ from runtime import logs
 from runtime.logs import structlog
 from runtime.permissions import Work
 from runtime.rates import Rate
-from syncline.model.limits import DEADLINE_SECONDS, MESSAGE_BYTES, REQUEST_BYTES, UNREAD_BYTES
+from syncline.model.limits import DEFAULT_DEADLINE_SECONDS, MAX_MESSAGE_BYTES, REQUEST_MEMORY_BYTES, UNREAD_MEMORY_BYTES
+from syncline.model.trusted_networks import trusted_network
 
 ENV_PREFIX = "SYNCLINE_"
 SECRET_CHARACTERS: Final = 32
 """Minimum length of a secret, in characters."""
-_TARGET = r"^\S+:\d+$"
+_ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}"
 
 
 def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
-    networks = tuple(ipaddress.ip_network(text.strip()) for text in value.split(",")) if value.strip() else ()
-    if any(not network.prefixlen for network in networks):
-        raise ValueError("a network of /0 would trust everybody's headers; name the networks of your proxies")
-    return networks
+    return tuple(trusted_network(text) for text in value.split(",")) if value.strip() else ()
 
 
 def _absent_or_long(secret: SecretStr) -> SecretStr:
@@ -45,6 +43,12 @@ def _absent_or_long(secret: SecretStr) -> SecretStr:
     return secret
 
 
+HostAndPort: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{_ADDRESS}$")]
+"""Address of a socket, host:port."""
+HostAndPortOrEmpty: TypeAlias = Annotated[str, StringConstraints(pattern=f"^$|^{_ADDRESS}$")]
+"""The same, or empty for none."""
+Target: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+:\d+$")]
+"""Address of a service as gRPC takes it: host:port, which one of gRPC's schemes may precede."""
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 """CIDR ranges, separated by commas."""
 
@@ -62,9 +66,8 @@ class SettingsBase(BaseSettings):
 class Observed(SettingsBase):
     """Settings of every process that serves."""
 
-    metrics_listen: str = Field(
+    metrics_listen: HostAndPortOrEmpty = Field(
         default="",
-        pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$",
         description="Address of the `/metrics` listener that Prometheus scrapes, host:port. Port 0 takes a free one,"
         " which the `metrics` event contains; empty disables the listener.",
     )
@@ -86,9 +89,8 @@ class Observed(SettingsBase):
 class ServiceSettings(Observed):
     """Settings of every service. Each service adds its own in a subclass, with the mixins below for its peers."""
 
-    listen: str = Field(
+    listen: HostAndPort = Field(
         default="127.0.0.1:0",
-        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$",
         description="Address to listen on, host:port. Port 0 takes a free one, which the `serving` event contains.",
     )
     drain_seconds: float = Field(
@@ -101,11 +103,11 @@ class ServiceSettings(Observed):
         default=10.0, ge=0, description="Maximum seconds for calls in flight to finish when the server stops."
     )
     max_message_bytes: int = Field(
-        default=MESSAGE_BYTES, ge=MESSAGE_BYTES, description="Maximum size of an accepted message, in bytes."
+        default=MAX_MESSAGE_BYTES, ge=MAX_MESSAGE_BYTES, description="Maximum size of an accepted message, in bytes."
     )
     request_bytes: int = Field(
-        default=REQUEST_BYTES,
-        ge=8 * MESSAGE_BYTES,
+        default=REQUEST_MEMORY_BYTES,
+        ge=8 * MAX_MESSAGE_BYTES,
         description="Memory in bytes for incoming requests of all callers, half of it for requests that arrive "
         "slowly; one caller alone may have half of each.",
     )
@@ -116,8 +118,8 @@ class ServiceSettings(Observed):
         "body_bytes_per_second.",
     )
     unread_bytes: int = Field(
-        default=UNREAD_BYTES,
-        ge=MESSAGE_BYTES,
+        default=UNREAD_MEMORY_BYTES,
+        ge=MAX_MESSAGE_BYTES,
         description="Memory in bytes for answers to slow readers; one caller alone may have half of it.",
     )
     body_bytes_per_second: int = Field(
@@ -144,7 +146,7 @@ class ServiceSettings(Observed):
         ),
     )
     default_deadline_seconds: float = Field(
-        default=float(DEADLINE_SECONDS),
+        default=float(DEFAULT_DEADLINE_SECONDS),
         gt=0,
         description="Deadline in seconds of unary calls that have none of their own.",
     )
@@ -214,19 +216,19 @@ class PeerSettings(SettingsBase):
 class AuthPeer(PeerSettings):
     """Settings of services that call auth."""
 
-    auth_target: str = Field(pattern=_TARGET, description="gRPC address of the auth service, host:port.")
+    auth_target: Target = Field(description="gRPC address of the auth service, host:port.")
 
 
 class MetadataPeer(PeerSettings):
     """Settings of services that call metadata."""
 
-    metadata_target: str = Field(pattern=_TARGET, description="gRPC address of the metadata service, host:port.")
+    metadata_target: Target = Field(description="gRPC address of the metadata service, host:port.")
 
 
 class NotifyPeer(PeerSettings):
     """Settings of services that call notify."""
 
-    notify_target: str = Field(pattern=_TARGET, description="gRPC address of the notify service, host:port.")
+    notify_target: Target = Field(description="gRPC address of the notify service, host:port.")
 
 
 S = TypeVar("S", bound=SettingsBase)

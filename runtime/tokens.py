@@ -35,7 +35,7 @@ SERVICE_TOKEN_SECONDS: Final = 300
 
 _REFETCH_SECONDS = 10.0
 _KEYS_MAX_AGE_SECONDS = 3600.0
-_CACHED_TOKENS = 10_000
+_MAX_CACHED_TOKENS = 10_000
 
 
 class TokenVerifier(Protocol):
@@ -70,7 +70,7 @@ class UserTokenVerifier:
         self._keys: Mapping[str, Ed25519PublicKey] = {}
         self._fetched_at: float | None = None
         self._fetching = asyncio.Lock()
-        self._verified: LRUCache[bytes, tuple[Identity, float, str]] = LRUCache(maxsize=_CACHED_TOKENS)
+        self._verified: LRUCache[bytes, tuple[Identity, float, str]] = LRUCache(maxsize=_MAX_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Identity:
         name = hashlib.sha256(token.encode()).digest()
@@ -123,7 +123,7 @@ class ServiceTokenVerifier:
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
         self._secret = secret
         self._now = now
-        self._verified: LRUCache[bytes, tuple[Identity, float]] = LRUCache(maxsize=_CACHED_TOKENS)
+        self._verified: LRUCache[bytes, tuple[Identity, float]] = LRUCache(maxsize=_MAX_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Identity:
         name = hashlib.sha256(token.encode()).digest()

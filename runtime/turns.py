@@ -26,13 +26,13 @@ from runtime.fair_queue import FairQueue
 
 T = TypeVar("T")
 
-SLICE: Final = 100
+SLICE_ITEMS: Final = 100
 """Number of mutations, or nodes, that are processed in one turn."""
 REST_ROUNDS: Final = 10
 """Number of rounds of the event loop between two turns of bulk work."""
 
 
-async def slices(items: Sequence[T], key: str, *, size: int = SLICE) -> AsyncIterator[Sequence[T]]:
+async def slices(items: Sequence[T], key: str, *, size: int = SLICE_ITEMS) -> AsyncIterator[Sequence[T]]:
     """Yield all items in order, `size` at a time, with a turn before each slice; items that fit into one slice need no
     turn.
     """
@@ -44,7 +44,7 @@ async def slices(items: Sequence[T], key: str, *, size: int = SLICE) -> AsyncIte
 
 async def turn_for(count: int, key: str) -> None:
     """Wait for a turn to process `count` items at once, unless they fit into one slice."""
-    if count > SLICE:
+    if count > SLICE_ITEMS:
         await turn(key)
 
 

@@ -2,11 +2,9 @@
 
 child        starts a program that ends when its parent does
 supervisor   keeps children running, and stops them in order
-embedded     the process that emulates AWS
-writethrough writes every change of the emulator's state to the storage before the change is acknowledged
-storage      a database, and files with the bytes of objects, which survive a kill
+emulator     the process that emulates AWS, and keeps its state through a kill
+embedded_aws starts the emulator, and gives access to it
 backup       copies a data directory to one file; `restore` does the reverse
-emulator     starts the emulator, and gives access to it
 deploy       creates our resources there, from the template that production uses
 credentials  hands each service the credentials of its own role
 services     the environment of each service

@@ -21,16 +21,16 @@ from typing import Annotated, Final, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
-from stack.directory import SECRETS
+from stack.data_directory import SECRETS
+from stack.emulator.storage import DATABASE, OBJECT_DIRECTORIES, Body, body_of, has_schema
 from stack.errors import StackError
-from stack.storage import DATABASE, OBJECT_DIRECTORIES, Body, body_of, has_schema
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 STATE: Final = f"aws/{DATABASE}"
 REQUIRED: Final = (STATE, *(f"secrets/{name}" for name in SECRETS))
 """Members that every backup has; all others are bytes of objects."""
-MANIFEST_BYTES: Final = 512 * 1024 * 1024
+MAX_MANIFEST_BYTES: Final = 512 * 1024 * 1024
 _NAME_CHARACTERS: Final = 100
 
 

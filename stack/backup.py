@@ -29,12 +29,12 @@ from stack.archive import (
     disk_errors,
     read_rows,
 )
-from stack.directory import PRIVATE_FILE, SECRETS, check_restored, check_secrets, is_in_use
+from stack.data_directory import PRIVATE_FILE, SECRETS, check_restored, check_secrets, is_in_use
+from stack.emulator.storage import DATABASE, Body, sync, sync_directory
+from stack.emulator.wal import unreadable_transactions
 from stack.errors import StackError
-from stack.storage import DATABASE, Body, sync, sync_directory
-from stack.wal import unreadable_transactions
 
-_PASSES: Final = 20
+_MAX_PASSES: Final = 20
 
 
 def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) -> Summary:
@@ -116,7 +116,7 @@ def _settled(
     only after no row names them, so bytes that are missing although the next copy names them are lost.
     """
     missing: list[str] = []
-    for _ in range(_PASSES):
+    for _ in range(_MAX_PASSES):
         with _snapshot(directory, scratch) as (snapshot, rows, bodies):
             new = [body.member for body in bodies if body.member not in members]
             sizes = [_size(directory / name) for name in new]

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import yaml
 
-from stack.emulator import HOST, listen
+from stack.embedded_aws import HOST, listen
 from stack.errors import PortInUse, StackError
 from stack.probe import grpc_serving, http_ok
 from stack.services import Wiring, service_children

@@ -27,10 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from runtime.listening import split_address
 from stack.credentials import LIFETIME, process_credentials
+from stack.data_directory import DataDirectory, data_directory
 from stack.deploy import Resources, deploy_embedded
-from stack.directory import DataDirectory, data_directory
-from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
+from stack.embedded_aws import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import StackError
 from stack.output import Output, complain
 from stack.supervisor import Supervisor
@@ -110,10 +111,10 @@ async def run_container(*, listen_on: str, name: str, data: Path, services: Path
 async def _serving(
     directory: DataDirectory, output: Output, listen_on: str, name: str
 ) -> AsyncIterator[tuple[Supervisor, Aws]]:
-    host, _, port = listen_on.rpartition(":")
+    host, port = split_address(listen_on)
     async with Supervisor(output) as supervisor:
         aws = Aws(endpoint=f"http://{HOST}:{port}", root=directory.root_credentials())
-        with listen(int(port), "embedded AWS", host=host) as listener:
+        with listen(port, "embedded AWS", host=host) as listener:
             child = emulator(listener, directory.aws, aws.root, name=name, inherited=(directory.lock,))
             await supervisor.start(child, within=READY_SECONDS)
             yield supervisor, aws

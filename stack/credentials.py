@@ -18,7 +18,7 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from stack.emulator import HOST, Aws
+from stack.embedded_aws import HOST, Aws
 
 LIFETIME: Final = dt.timedelta(hours=1)
 _REQUEST_SECONDS: Final = 5.0

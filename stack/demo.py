@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from stack.directory import parsed_credentials
-from stack.emulator import Aws
+from stack.data_directory import parsed_credentials
+from stack.embedded_aws import Aws
 from stack.running import running_stack
 from syncline.model.identifiers import new_text_id
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from stack.emulator import ACCOUNT, Aws
+from stack.embedded_aws import ACCOUNT, Aws
 from stack.errors import DeployFailed
 
 _HERE: Final = Path(__file__).resolve().parent

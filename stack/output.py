@@ -13,7 +13,7 @@ from typing import IO, Final, Self, TextIO
 
 from syncline.model.printable import harmless
 
-_KEPT_LINES: Final = 12
+_MAX_KEPT_LINES: Final = 12
 _NAME_WIDTH: Final = 8
 _COLOURS: Final = (36, 32, 35, 33, 34, 31)  # cyan, green, magenta, yellow, blue, red
 _OWN_NAME: Final = "stack"
@@ -64,7 +64,7 @@ class Output:
         return list(self._tail(name))
 
     def _tail(self, name: str) -> deque[str]:
-        return self._tails.setdefault(name, deque(maxlen=_KEPT_LINES))
+        return self._tails.setdefault(name, deque(maxlen=_MAX_KEPT_LINES))
 
     def _file(self, name: str) -> IO[str]:
         if name not in self._files:

@@ -17,7 +17,7 @@ from typing import IO, Final
 
 from stack.archive import (
     MANIFEST,
-    MANIFEST_BYTES,
+    MAX_MANIFEST_BYTES,
     REQUIRED,
     STATE,
     ArchiveManifest,
@@ -30,9 +30,9 @@ from stack.archive import (
     parsed_manifest,
     read_rows,
 )
-from stack.directory import PRIVATE_DIRECTORY, PRIVATE_FILE, RESTORING, check_secrets
+from stack.data_directory import PRIVATE_DIRECTORY, PRIVATE_FILE, RESTORING, check_secrets
+from stack.emulator.storage import sync, sync_directory
 from stack.errors import StackError
-from stack.storage import sync, sync_directory
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _EXTENDED_HEADER_BYTES: Final = 64 * 1024
@@ -127,7 +127,7 @@ def _extracted(
                 if content is None or head.sparse is not None or head.size < 0:
                     raise BackupFailed(f"{_NO_BACKUP}: {head.name!r} in it is no ordinary file")
                 if head.name == MANIFEST:
-                    if head.size > MANIFEST_BYTES:
+                    if head.size > MAX_MANIFEST_BYTES:
                         raise BackupFailed(f"{_NO_BACKUP}: its manifest has {head.size:,} bytes")
                     manifest = parsed_manifest(content.read())
                     continue

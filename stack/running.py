@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from stack.data_directory import new_root
 from stack.deploy import Resources, deploy_embedded
-from stack.directory import new_root
-from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
+from stack.embedded_aws import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.output import Output
 from stack.services import service_children
 from stack.supervisor import Supervisor

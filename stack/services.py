@@ -13,9 +13,10 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
+from runtime.listening import with_port
 from runtime.logs import LOG_FORMAT
 from stack.deploy import Resources
-from stack.emulator import HOST, Aws
+from stack.embedded_aws import HOST, Aws
 from stack.probe import grpc_serving, http_ok
 from stack.supervisor import Child
 
@@ -180,10 +181,10 @@ def _metrics_listen(asked: str, name: str) -> str:
 
     With port 0 the system chooses a port, and the service logs it.
     """
-    host, _, port = asked.rpartition(":")
+    port = asked.rpartition(":")[2]
     if not port.isdecimal() or not int(port):
         return asked
-    return f"{host}:{int(port) + NAMES.index(name)}"
+    return with_port(asked, int(port) + NAMES.index(name))
 
 
 def _service(wiring: Wiring, name: str, port: int, variables: Mapping[str, str]) -> Child:

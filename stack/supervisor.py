@@ -24,12 +24,12 @@ from stack.output import Output
 _CHILD: Final = Path(__file__).with_name("child.py")
 _POLL_SECONDS: Final = 0.05
 _SETTLED_SECONDS: Final = 60.0
-_STARTS: Final = 3
+_MAX_STARTS: Final = 3
 """Maximum number of starts of a child that ends before it is ready, since its peers may answer late when all start on a
 busy machine.
 """
-_CHUNK: Final = 64 * 1024
-_LONGEST_LINE: Final = 1024 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
+_MAX_LINE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Supervisor:
                 if (status := running.process.returncode) is not None:
                     await running.pump
                     running.starts += 1
-                    if status == running.child.hopeless or running.starts > _STARTS:
+                    if status == running.child.hopeless or running.starts > _MAX_STARTS:
                         raise self._not_started(running.child, f"it {_ended(status)}")
                     await self._start_again(running, status, self._first_delay)
             waiting = [running for running in waiting if not await running.child.ready()]
@@ -194,11 +194,11 @@ class Supervisor:
     async def _pump(self, name: str, process: Process) -> None:
         assert process.stdout is not None
         rest = b""
-        while chunk := await process.stdout.read(_CHUNK):
+        while chunk := await process.stdout.read(_CHUNK_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self._output.line(name, line.decode(errors="replace"))
-            if len(rest) > _LONGEST_LINE:
+            if len(rest) > _MAX_LINE_BYTES:
                 self._output.line(name, rest.decode(errors="replace"))
                 rest = b""
         if rest:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from stack.credentials import role_credentials
+from stack.data_directory import data_directory
 from stack.deploy import Resources, deploy_embedded
-from stack.directory import data_directory
-from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
+from stack.embedded_aws import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import PortInUse, StackError
 from stack.output import Output, complain
 from stack.services import Ports, Wiring, service_children

@@ -28,7 +28,7 @@ WAITING: Final = frozenset(
         "tests/e2e/test_limited_links.py",
         "tests/e2e/test_rates.py",
         "tests/e2e/test_unsealed.py",
-        "tests/runtime/test_server.py",
+        "tests/runtime/rpc/test_server.py",
     }
 )
 """The tests that mostly wait: for a rate, for a lease to end, for objects to grow old, for nothing to happen."""

@@ -33,14 +33,36 @@ UNITS = {
 }
 """The factor of a number by the word before its unit; others stand for themselves."""
 
-PACKAGES = ("core", "runtime", "services", "gateway", "stack")
-A_BOUND = re.compile(r"_?(MAX|MOST|LARGEST|UNSIGNED)_[A-Z_]+")
-"""The form of constants that bound what somebody else sends or takes."""
+PACKAGES = ("aws", "runtime", "services", "gateway", "stack")
+A_BOUND = re.compile(r"_?MAX_(?!(?:CACHED|KEPT|REMEMBERED)_)[A-Z_]+")
+"""The form of constants that bound what somebody else sends or takes, and not what is kept in memory to save work."""
 INNER = {
+    "aws": "how calls to AWS are put together, and how often they are tried",
+    "gateway.api.events": "messages that wait for a slow reader; more of them wait at the service",
+    "gateway.content.allowance._MAX_ATTEMPTS": "how often a record is written that others write too",
+    "gateway.content.archive": "how small files are read together",
+    "gateway.content.assemble": "how far ahead is read",
+    "gateway.dav.locks._MAX_ATTEMPTS": "how often a record is written that others write too",
+    "gateway.dav.properties": "how often a record is written, and how much goes out together",
+    "gateway.dav.steps": "what is remembered of steps; one that is forgotten makes two changes of one",
+    "gateway.dav.upload": "how often objects that are damaged are put again",
+    "gateway.http.dates": "a longer text is no date",
+    "gateway.identity.address": "a longer text is no address",
+    "gateway.services.trees": "how requests are put together",
+    "gateway.storage.s3": "how many connections are kept",
+    "runtime.http.connection._MAX_FED_BYTES": "how much is parsed at once",
+    "runtime.http.connection._MAX_LINES_BYTES": "follows from bounds that have rows",
+    "services.auth.adapters.dynamodb": "how often a counter is written that others write too",
+    "services.auth.sessions": "a longer text is no token",
+    "services.metadata.quota": "how long a measure may be late, before objects are not removed by it",
+    "services.metadata.restore": "how often a way and a free name are looked for",
+    "stack.archive": "the list of what a backup of our own holds",
+    "stack.backup": "how often a backup is begun anew",
+    "stack.supervisor": "children of our own",
     "gateway.dav.merge": "a directory that needs more is moved in another way",
     "gateway.records.ports.MAX_READ_BYTES": "how much is read at once of what is there",
     "gateway.dav.saving": "a directory of more is not looked at as one that is saved anew",
-    "gateway.content.plan": "how reads of one content are put together",
+    "gateway.content.fetch_plan": "how reads of one content are put together",
     "gateway.http.problems": "what an answer says of a request that is wrong in many places",
     "services.auth.aliases": "a name of a space is cut where it becomes an address",
     "services.auth.credentials": "a bound of AWS on our own policies",

@@ -42,7 +42,7 @@ FILES = {
     "tests/e2e/test_rates.py": 2,
     "tests/e2e/test_kill.py": 1,
     "tests/model/test_names.py": 1,
-    "tests/model/test_chunk.py": 20,
+    "tests/model/test_chunking.py": 20,
 }
 
 
@@ -67,7 +67,7 @@ def test_each_test_runs_once_and_with_those_that_it_stays_with(tmp_path: Path) -
     )
     workers = {name: {worker for worker, file, _ in ran if file == name} for name in FILES}
     assert workers["tests/e2e/test_rates.py"] == {"2"}
-    assert len(workers["tests/model/test_chunk.py"]) == 1
+    assert len(workers["tests/model/test_chunking.py"]) == 1
     assert len(workers["tests/gateway/api/test_a.py"] | workers["tests/gateway/api/test_b.py"]) == 1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from syncline.model.blocks import MAX_INLINE_BLOCKS, NO_DIGEST, Manifest, object_key
-from syncline.model.chunk import digest_of
+from syncline.model.chunking import digest_of
 from syncline.model.identifiers import ROOT, RequestId, SpaceId, created_node_id
 from syncline.model.names import MAX_NAME_BYTES, name_problem, normalize
 from syncline.wire.tree import manifest_to_wire

@@ -34,7 +34,7 @@ from syncline.model.blocks import (
     Manifest,
     object_key,
 )
-from syncline.model.chunk import Block, Chunker, digest_of
+from syncline.model.chunking import Block, Chunker, digest_of
 from syncline.model.identifiers import RequestId, SpaceId, created_node_id
 from syncline.model.names import MAX_NAME_BYTES, name_problem, normalize
 from syncline.sdk.space import PackEntries

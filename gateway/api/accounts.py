@@ -6,11 +6,11 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from gateway.api import models, shapes
+from gateway.api import conversions, models
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import TextId
-from gateway.api.pages import PageSize, PageToken
-from gateway.identity.caller import COOKIE, Behind, Signed, check_origin, csrf_token
+from gateway.api.paging import PageSize, PageToken
+from gateway.identity.caller import COOKIE, GatewayServices, Signed, check_origin, csrf_token
 from gateway.services.calls import ask
 from syncline.auth.v1 import auth_pb2
 
@@ -23,7 +23,9 @@ DeviceId = Annotated[TextId, Path(description="The device.")]
 
 
 @router.post("/accounts", status_code=201)
-async def sign_up(body: models.SignUp, request: Request, response: Response, services: Behind) -> models.SignedIn:
+async def sign_up(
+    body: models.SignUp, request: Request, response: Response, services: GatewayServices
+) -> models.SignedIn:
     """Make an account, with its personal space, and sign in its first device."""
     check_origin(request)
     answer = await ask(
@@ -36,7 +38,9 @@ async def sign_up(body: models.SignUp, request: Request, response: Response, ser
 
 
 @router.post("/sessions", status_code=201)
-async def sign_in(body: models.SignIn, request: Request, response: Response, services: Behind) -> models.SignedIn:
+async def sign_in(
+    body: models.SignIn, request: Request, response: Response, services: GatewayServices
+) -> models.SignedIn:
     """Sign in a device."""
     check_origin(request)
     answer = await ask(
@@ -49,26 +53,26 @@ async def sign_in(body: models.SignIn, request: Request, response: Response, ser
 
 
 @router.post("/sessions/refresh")
-async def refresh(body: models.Refresh, services: Behind) -> models.Tokens:
+async def refresh(body: models.Refresh, services: GatewayServices) -> models.Tokens:
     """Exchange a refresh token for new tokens. The old one becomes invalid."""
     asked = auth_pb2.RefreshTokenRequest(refresh_token=body.refresh_token)
     answer = await ask(services.auth.RefreshToken, asked)
-    return shapes.tokens(answer.tokens)
+    return conversions.tokens(answer.tokens)
 
 
 @router.get("/session")
-async def session(caller: Signed, services: Behind) -> models.SignedIn:
+async def session(caller: Signed, services: GatewayServices) -> models.SignedIn:
     """Get the account and the device that are signed in; for a browser also the token that its changes must carry."""
     answer = await ask(services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
     return models.SignedIn(
-        account=shapes.account(answer.account),
-        device=shapes.device(answer.device, current=answer.device.device_id),
+        account=conversions.account(answer.account),
+        device=conversions.device(answer.device, current=answer.device.device_id),
         csrf_token=csrf_token(caller.key) if caller.browser else None,
     )
 
 
 @router.delete("/session", status_code=204)
-async def sign_out(response: Response, caller: Signed, services: Behind) -> None:
+async def sign_out(response: Response, caller: Signed, services: GatewayServices) -> None:
     """Sign out the calling device."""
     await ask(services.auth.SignOut, auth_pb2.SignOutRequest(), token=caller.token)
     if caller.keys is not None:
@@ -79,14 +83,14 @@ async def sign_out(response: Response, caller: Signed, services: Behind) -> None
 
 @router.get("/devices")
 async def list_devices(
-    caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+    caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Devices:
     """List the caller's devices, browsers and programs, newest first."""
     here = caller.claims.device
     asked = auth_pb2.ListDevicesRequest(page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListDevices, asked, token=caller.token)
     return models.Devices(
-        devices=[shapes.device(device, current=here) for device in answer.devices],
+        devices=[conversions.device(device, current=here) for device in answer.devices],
         next_page_token=answer.next_page_token or None,
     )
 
@@ -95,7 +99,7 @@ async def list_devices(
 async def revoke_device(
     device_id: DeviceId,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     end_links: Annotated[bool, Query(description="End the public links that the device has made, too.")] = False,
 ) -> models.DeviceEnd:
     """Sign out a device, or revoke a key. The keys that the device has made end with it.
@@ -104,24 +108,24 @@ async def revoke_device(
     """
     here = caller.claims.device
     asked = auth_pb2.RevokeDeviceRequest(device_id=device_id, end_links=end_links)
-    return shapes.device_end(await ask(services.auth.RevokeDevice, asked, token=caller.token), current=here)
+    return conversions.device_end(await ask(services.auth.RevokeDevice, asked, token=caller.token), current=here)
 
 
 @router.get("/keys")
 async def list_keys(
-    caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+    caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Devices:
     """List the caller's keys for programs that are not revoked, newest first."""
     asked = auth_pb2.ListDevicesRequest(page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListDevices, asked, token=caller.token)
     keys = [one for one in answer.devices if one.kind == auth_pb2.DEVICE_KIND_PROGRAM and not one.revoked_at_ms]
     return models.Devices(
-        devices=[shapes.device(key, current="") for key in keys], next_page_token=answer.next_page_token or None
+        devices=[conversions.device(key, current="") for key in keys], next_page_token=answer.next_page_token or None
     )
 
 
 @router.post("/keys", status_code=201)
-async def create_key(body: models.NewKey, name: Named, caller: Signed, services: Behind) -> models.Key:
+async def create_key(body: models.NewKey, name: Named, caller: Signed, services: GatewayServices) -> models.Key:
     """Make a key with which a program reads and writes files on behalf of the caller. The key is shown only this once.
 
     A key cannot change members, links, devices or keys: such a request is answered with 403.
@@ -131,16 +135,17 @@ async def create_key(body: models.NewKey, name: Named, caller: Signed, services:
         auth_pb2.CreateKeyRequest(request_id=name.id, name=body.name, expires_at_ms=body.expires_at_ms),
         token=caller.token,
     )
-    return models.Key(device=shapes.device(answer.device, current=""), key=answer.key)
+    return models.Key(device=conversions.device(answer.device, current=""), key=answer.key)
 
 
 def _signed_in(answer: auth_pb2.SignUpResponse | auth_pb2.SignInResponse, response: Response) -> models.SignedIn:
     told = models.SignedIn(
-        account=shapes.account(answer.account), device=shapes.device(answer.device, current=answer.device.device_id)
+        account=conversions.account(answer.account),
+        device=conversions.device(answer.device, current=answer.device.device_id),
     )
     response.headers["cache-control"] = "no-store"
     if not answer.key:
-        return told.model_copy(update={"tokens": shapes.tokens(answer.tokens)})
+        return told.model_copy(update={"tokens": conversions.tokens(answer.tokens)})
     response.set_cookie(
         COOKIE, answer.key, max_age=_COOKIE_SECONDS, path="/", secure=True, httponly=True, samesite="strict"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.api.conversions import node_etag
 from gateway.api.idempotency import RequestName
-from gateway.api.shapes import node_etag
 from gateway.identity.caller import Caller
 from gateway.services.calls import Services, ask
 from gateway.services.changes import accepted, commit_mutations

@@ -12,7 +12,7 @@ from gateway.api.identifiers import Node, Space, node_id_of
 from gateway.content.assemble import Contents
 from gateway.content.download import content_of, download
 from gateway.http import paths  # noqa: F401 # registers `any_path`
-from gateway.identity.caller import Behind, Caller, Signed
+from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.identity.rights import right_check
 from gateway.identity.shares import share_of
 from gateway.services.calls import Services, ask, known_node
@@ -49,7 +49,7 @@ async def content(
     request: Request,
     space: Space,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     path: Annotated[str, Path(description="From the top of the space, `/` between names.")],
     disposition: Disposition = "attachment",
 ) -> Response:
@@ -66,7 +66,7 @@ async def node_content(
     space: Space,
     node: Node,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     disposition: Disposition = "attachment",
 ) -> Response:
     """Download a file's content, by its id."""
@@ -86,7 +86,7 @@ async def version_content(
     node: Node,
     number: Number,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     disposition: Disposition = "attachment",
 ) -> Response:
     """Download the content of a file's version."""

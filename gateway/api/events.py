@@ -15,12 +15,12 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from gateway.api.identifiers import TextId
-from gateway.identity.caller import Behind, Caller, Signed
+from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.services.calls import Services, ask, stream
 from runtime.drain import Drain
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import InvalidArgument, SynclineError
-from syncline.model.limits import MAX_WATCHED
+from syncline.model.limits import MAX_WATCHED_SPACES
 from syncline.notify.v1 import notify_pb2
 
 router: Final = APIRouter(tags=["events"])
@@ -29,7 +29,7 @@ Messages: TypeAlias = AsyncGenerator[notify_pb2.WatchResponse, None]
 
 _OVERLAP_SECONDS: Final = 30.0
 """Seconds before the token of a watch expires at which the next watch begins; by then KeyTokens returns a new token."""
-_UNHEARD: Final = 16
+_MAX_UNREAD_MESSAGES: Final = 16
 """Maximum number of messages of a watch that wait in memory for a slow reader."""
 
 
@@ -74,7 +74,7 @@ async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller
     A watch ends with its token. A caller with a key always gets a new token, so that the next watch begins before the
     present one ends. While both are open, both are read: some doorbells ring twice, and none is missed.
     """
-    heard: asyncio.Queue[notify_pb2.WatchResponse | Exception] = asyncio.Queue(_UNHEARD)
+    heard: asyncio.Queue[notify_pb2.WatchResponse | Exception] = asyncio.Queue(_MAX_UNREAD_MESSAGES)
     latest = caller
 
     async def listen(by: Caller) -> None:
@@ -129,15 +129,15 @@ async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller
 async def watch(
     request: Request,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     space: Annotated[
         list[TextId] | None,
-        Query(max_length=MAX_WATCHED, description="The spaces to watch; by default all of the caller's."),
+        Query(max_length=MAX_WATCHED_SPACES, description="The spaces to watch; by default all of the caller's."),
     ] = None,
 ) -> Events:
     """Server-sent events: `doorbell` with a space's new sequence number, `heartbeat` every 25 s."""
     if space is None:
-        asked = auth_pb2.ListSpacesRequest(page_size=MAX_WATCHED)
+        asked = auth_pb2.ListSpacesRequest(page_size=MAX_WATCHED_SPACES)
         answer = await ask(services.auth.ListSpaces, asked, token=caller.token)
         space = [found.space_id for found in answer.spaces]
     if not space:

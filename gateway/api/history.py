@@ -7,13 +7,13 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query, Response
 
 import syncline.model.tree
-from gateway.api import models, shapes
+from gateway.api import conversions, models
 from gateway.api.commits import answered, check_etag
 from gateway.api.idempotency import Named, RequestName
 from gateway.api.identifiers import Node, Space, node_id_of
 from gateway.api.nodes import IfMatch, read_node
-from gateway.api.pages import PageSize, PageToken
-from gateway.identity.caller import Behind, Caller, Signed
+from gateway.api.paging import PageSize, PageToken
+from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import accepted, derived
 from syncline.metadata.v1 import metadata_pb2
@@ -28,7 +28,12 @@ Number = Annotated[models.Number, Path(description="The version's number.")]
 
 @router.get("/spaces/{space}/nodes/{node}/versions")
 async def list_versions(
-    space: Space, node: Node, caller: Signed, services: Behind, page_size: PageSize = 100, page_token: PageToken = ""
+    space: Space,
+    node: Node,
+    caller: Signed,
+    services: GatewayServices,
+    page_size: PageSize = 100,
+    page_token: PageToken = "",
 ) -> models.Versions:
     """List the versions of a file, newest first; also of a deleted file."""
     request = metadata_pb2.ListVersionsRequest(
@@ -36,7 +41,7 @@ async def list_versions(
     )
     answer = await ask(services.metadata.ListVersions, request, token=caller.token)
     return models.Versions(
-        versions=await shapes.each(answer.versions, shapes.version, token=caller.token),
+        versions=await conversions.each(answer.versions, conversions.version, token=caller.token),
         next_page_token=answer.next_page_token or None,
     )
 
@@ -48,7 +53,7 @@ async def restore_version(
     number: Number,
     name: Named,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     response: Response,
     if_match: IfMatch = None,
 ) -> models.Node:
@@ -66,7 +71,7 @@ async def restore_version(
         restored = accepted(answer.result)
     else:
         restored = accepted(before.results[0])
-    return shapes.with_etag(response, restored)
+    return conversions.with_etag(response, restored)
 
 
 async def _out_of_the_trash(
@@ -105,7 +110,7 @@ _AT: Final = (
 async def list_trash(
     space: Space,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     path: Annotated[models.Path, Query(description=_AT)] = "",
     page_size: PageSize = 100,
     page_token: PageToken = "",
@@ -118,9 +123,9 @@ async def list_trash(
     # A metadata service of the preceding release sends no paths.
     places = answer.paths or [node.name for node in answer.nodes]
     return models.FoundNodes(
-        nodes=await shapes.each(
+        nodes=await conversions.each(
             list(zip(answer.nodes, places, strict=True)),
-            lambda found: shapes.located(known_node(found[0]), found[1]),
+            lambda found: conversions.located(known_node(found[0]), found[1]),
             token=caller.token,
         ),
         next_page_token=answer.next_page_token or None,
@@ -134,7 +139,7 @@ async def restore_node(
     body: models.Restore,
     name: Named,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     response: Response,
 ) -> models.Located:
     """Restore a deleted node, with everything that was below it. The answer has its present path."""
@@ -152,18 +157,18 @@ async def restore_node(
         token=caller.token,
     )
     restored = accepted(answer.result)
-    response.headers["etag"] = shapes.node_etag(restored)
-    return shapes.located(restored, answer.path)
+    response.headers["etag"] = conversions.node_etag(restored)
+    return conversions.located(restored, answer.path)
 
 
 @router.get("/spaces/{space}/activity")
 async def list_activity(
-    space: Space, caller: Signed, services: Behind, page_size: PageSize = 100, page_token: PageToken = ""
+    space: Space, caller: Signed, services: GatewayServices, page_size: PageSize = 100, page_token: PageToken = ""
 ) -> models.Activities:
     """List the activity in a space, newest first."""
     request = metadata_pb2.ListActivityRequest(space_id=space, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.ListActivity, request, token=caller.token)
     return models.Activities(
-        activities=await shapes.each(answer.activities, shapes.activity, token=caller.token),
+        activities=await conversions.each(answer.activities, conversions.activity, token=caller.token),
         next_page_token=answer.next_page_token or None,
     )

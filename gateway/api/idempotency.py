@@ -12,12 +12,12 @@ from starlette.requests import Request
 from gateway.identity.caller import Signed
 from syncline.model.identifiers import RequestId, new_request_id
 
-MAX_CHARACTERS: int = 255
+MAX_KEY_CHARACTERS: int = 255
 IdempotencyKey = Annotated[
     str | None,
     Header(
         min_length=1,
-        max_length=MAX_CHARACTERS,
+        max_length=MAX_KEY_CHARACTERS,
         description="Any text that identifies this request: a repetition with the same text is carried out once and "
         "gets the same answer.",
     ),

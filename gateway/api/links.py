@@ -12,17 +12,17 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from gateway.api import models, shapes
+from gateway.api import conversions, models
 from gateway.api.contents import RESPONSES, Disposition
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, TextId, node_id_of, node_text
 from gateway.api.nodes import children_page, look_at_node
-from gateway.api.pages import PageSize, PageToken
+from gateway.api.paging import PageSize, PageToken
 from gateway.api.trees import ZIP, answer, below
 from gateway.content.allowance import Allowance, LinkDownload
 from gateway.content.assemble import Contents
 from gateway.content.download import Begin, content_of, download
-from gateway.identity.caller import Behind, Caller, Signed, bearer, check_origin, check_route
+from gateway.identity.caller import Caller, GatewayServices, Signed, bearer, check_origin, check_route
 from gateway.identity.rights import right_check
 from gateway.identity.shares import share_of
 from gateway.services.calls import Services, ask
@@ -39,19 +39,19 @@ _COOKIE: Final = "__Host-link-"
 
 @router.get("/spaces/{space}/links")
 async def list_links(
-    space: Space, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+    space: Space, caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Links:
     """List the public links of a space, newest first."""
     asked = auth_pb2.ListLinksRequest(space_id=space, page_size=page_size, page_token=page_token)
     answered = await ask(services.auth.ListLinks, asked, token=caller.token)
     return models.Links(
-        links=[shapes.link(link) for link in answered.links], next_page_token=answered.next_page_token or None
+        links=[conversions.link(link) for link in answered.links], next_page_token=answered.next_page_token or None
     )
 
 
 @router.post("/spaces/{space}/links", status_code=201)
 async def create_link(
-    space: Space, body: models.NewLink, request: Request, name: Named, caller: Signed, services: Behind
+    space: Space, body: models.NewLink, request: Request, name: Named, caller: Signed, services: GatewayServices
 ) -> models.CreatedLink:
     """Make a public link to a file or directory, or with `root` to the whole space. Its address is shown only this
     once.
@@ -72,12 +72,12 @@ async def create_link(
         token=caller.token,
     )
     base = request.app.state.own.of(request).url
-    link = shapes.link(made.link)
+    link = conversions.link(made.link)
     return models.CreatedLink(**link.model_dump(), token=made.token, url=f"{base}/l/{made.token}")
 
 
 @router.delete("/spaces/{space}/links/{link_id}", status_code=204)
-async def revoke_link(space: Space, link_id: LinkId, name: Named, caller: Signed, services: Behind) -> None:
+async def revoke_link(space: Space, link_id: LinkId, name: Named, caller: Signed, services: GatewayServices) -> None:
     """End a public link."""
     await ask(
         services.auth.RevokeLink,
@@ -87,7 +87,9 @@ async def revoke_link(space: Space, link_id: LinkId, name: Named, caller: Signed
 
 
 @router.post("/links/open")
-async def open_link(body: models.OpenLink, request: Request, response: Response, services: Behind) -> models.OpenedLink:
+async def open_link(
+    body: models.OpenLink, request: Request, response: Response, services: GatewayServices
+) -> models.OpenedLink:
     """Open a public link. The cookie that is set, or the token, gives read access to the linked node."""
     check_origin(request)
     opened = await ask(
@@ -97,7 +99,7 @@ async def open_link(body: models.OpenLink, request: Request, response: Response,
     link, node = opened.link, None
     if link.node != ROOT:
         found, _ = await look_at_node(services, Caller(opened.access_token), link.space_id, NodeId(link.node))
-        node = shapes.node(found)
+        node = conversions.node(found)
     response.headers["cache-control"] = "no-store"
     response.set_cookie(
         f"{_COOKIE}{link.link_id}", opened.access_token, path="/", secure=True, httponly=True, samesite="strict"
@@ -144,9 +146,9 @@ Visiting = Annotated[Visitor, Depends(visitor)]
 
 
 @router.get("/links/{link_id}/nodes/{node}")
-async def get_linked_node(link_id: LinkId, node: Node, visitor: Visiting, services: Behind) -> models.Located:  # noqa: ARG001
+async def get_linked_node(link_id: LinkId, node: Node, visitor: Visiting, services: GatewayServices) -> models.Located:  # noqa: ARG001
     """Get a node of a link; its path is relative to the linked node."""
-    return shapes.located(*await look_at_node(services, visitor.caller, visitor.space, node_id_of(node)))
+    return conversions.located(*await look_at_node(services, visitor.caller, visitor.space, node_id_of(node)))
 
 
 @router.get("/links/{link_id}/nodes/{node}/children")
@@ -154,7 +156,7 @@ async def list_linked_children(
     link_id: LinkId,  # noqa: ARG001
     node: Node,
     visitor: Visiting,
-    services: Behind,
+    services: GatewayServices,
     page_size: PageSize = 1000,
     page_token: PageToken = "",
 ) -> models.Nodes:
@@ -172,7 +174,7 @@ async def linked_content(
     link_id: LinkId,  # noqa: ARG001
     node: Node,
     visitor: Visiting,
-    services: Behind,
+    services: GatewayServices,
     disposition: Disposition = "attachment",
 ) -> Response:
     """Download the content of a file of a link.
@@ -202,7 +204,7 @@ async def linked_archive(
     link_id: LinkId,  # noqa: ARG001
     node: Node,
     visitor: Visiting,
-    services: Behind,
+    services: GatewayServices,
 ) -> Response:
     """Download a directory of a link as a ZIP file. It counts as one download.
 

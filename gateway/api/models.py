@@ -14,9 +14,9 @@ from syncline.model.blocks import MAX_BLOCK_BYTES, MAX_OBJECT_BYTES, MAX_PACK_EN
 from syncline.model.names import MAX_PATH_BYTES, normalize
 from syncline.model.tree import MAX_MUTATIONS
 
-MAX_OBJECTS: int = 1000
-MAX_UPLOADS: int = 100
-MAX_ARCHIVED: int = 100
+MAX_SEAL_OBJECTS: int = 1000
+MAX_UPLOAD_OBJECTS: int = 100
+MAX_ARCHIVE_NODES: int = 100
 """Maximum number of nodes that a request for an archive may list, besides the nodes below them."""
 _SIGNED_64 = 2**63 - 1
 
@@ -363,7 +363,7 @@ class WantedObject(Given):
 class WantedObjects(Given):
     """Objects that the caller may have to upload."""
 
-    objects: Annotated[list[WantedObject], FailFast(), Field(min_length=1, max_length=MAX_UPLOADS)]
+    objects: Annotated[list[WantedObject], FailFast(), Field(min_length=1, max_length=MAX_UPLOAD_OBJECTS)]
 
 
 class Upload(Told):
@@ -410,7 +410,7 @@ class StoredObject(Given):
 class StoredObjects(Given):
     """Objects that the caller has uploaded."""
 
-    objects: Annotated[list[StoredObject], FailFast(), Field(min_length=1, max_length=MAX_OBJECTS)]
+    objects: Annotated[list[StoredObject], FailFast(), Field(min_length=1, max_length=MAX_SEAL_OBJECTS)]
 
 
 class Sealed(Told):

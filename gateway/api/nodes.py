@@ -7,12 +7,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import StringConstraints
 
-from gateway.api import models, shapes
+from gateway.api import conversions, models
 from gateway.api.commits import answered, check_etag, commit_one
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, node_id_of
-from gateway.api.pages import PageSize, PageToken
-from gateway.identity.caller import Behind, Caller, Signed
+from gateway.api.paging import PageSize, PageToken
+from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import accepted
 from syncline.metadata.v1 import metadata_pb2
@@ -39,7 +39,7 @@ WholePath = Annotated[str, StringConstraints(max_length=4096)]
 async def find_node(
     space: Space,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     response: Response,
     path: Annotated[WholePath, Query(min_length=1, description="From the top of the space, `/` between names.")],
 ) -> models.Located:
@@ -47,21 +47,28 @@ async def find_node(
     request = metadata_pb2.GetNodeRequest(space_id=space, path="/".join(normalized_path(path)))
     answer = await ask(services.metadata.GetNode, request, token=caller.token)
     found = known_node(answer.node)
-    response.headers["etag"] = shapes.node_etag(found)
-    return shapes.located(found, answer.path)
+    response.headers["etag"] = conversions.node_etag(found)
+    return conversions.located(found, answer.path)
 
 
 @router.get("/spaces/{space}/nodes/{node}")
-async def get_node(space: Space, node: Node, caller: Signed, services: Behind, response: Response) -> models.Located:
+async def get_node(
+    space: Space, node: Node, caller: Signed, services: GatewayServices, response: Response
+) -> models.Located:
     """Get a node by its id."""
     found, path = await read_node(services, caller, space, node_id_of(node))
-    response.headers["etag"] = shapes.node_etag(found)
-    return shapes.located(found, path)
+    response.headers["etag"] = conversions.node_etag(found)
+    return conversions.located(found, path)
 
 
 @router.get("/spaces/{space}/nodes/{node}/children")
 async def list_children(
-    space: Space, node: Node, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+    space: Space,
+    node: Node,
+    caller: Signed,
+    services: GatewayServices,
+    page_size: PageSize = 1000,
+    page_token: PageToken = "",
 ) -> models.Nodes:
     """List the nodes in a directory, by name."""
     return await children_page(services, caller, space, node_id_of(node), page_size=page_size, page_token=page_token)
@@ -71,7 +78,7 @@ async def list_children(
 async def search(
     space: Space,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     q: Annotated[str, Query(min_length=1, max_length=255, description="Words that the name must contain.")],
     page_size: PageSize = 100,
     page_token: PageToken = "",
@@ -80,8 +87,8 @@ async def search(
     request = metadata_pb2.SearchNodesRequest(space_id=space, query=q, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.SearchNodes, request, token=caller.token)
     return models.FoundNodes(
-        nodes=await shapes.each(
-            answer.found, lambda found: shapes.located(known_node(found.node), found.path), token=caller.token
+        nodes=await conversions.each(
+            answer.found, lambda found: conversions.located(known_node(found.node), found.path), token=caller.token
         ),
         next_page_token=answer.next_page_token or None,
     )
@@ -89,12 +96,12 @@ async def search(
 
 @router.post("/spaces/{space}/folders", status_code=201)
 async def create_folder(
-    space: Space, body: models.NewFolder, name: Named, caller: Signed, services: Behind, response: Response
+    space: Space, body: models.NewFolder, name: Named, caller: Signed, services: GatewayServices, response: Response
 ) -> models.Node:
     """Make a directory."""
     mutation = CreateNode(node_id_of(body.parent), body.name, NodeKind.DIRECTORY)
     made = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
-    return shapes.with_etag(response, made)
+    return conversions.with_etag(response, made)
 
 
 @router.patch("/spaces/{space}/nodes/{node}")
@@ -104,7 +111,7 @@ async def move_node(
     body: models.Move,
     name: Named,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     response: Response,
     if_match: IfMatch = None,
 ) -> models.Node:
@@ -123,12 +130,12 @@ async def move_node(
         moved = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
     else:
         moved = accepted(before.results[0])
-    return shapes.with_etag(response, moved)
+    return conversions.with_etag(response, moved)
 
 
 @router.delete("/spaces/{space}/nodes/{node}", status_code=204)
 async def delete_node(
-    space: Space, node: Node, name: Named, caller: Signed, services: Behind, if_match: IfMatch = None
+    space: Space, node: Node, name: Named, caller: Signed, services: GatewayServices, if_match: IfMatch = None
 ) -> None:
     """Put a node into the trash, with all that is below it."""
     if await answered(services, caller, space=space, name=name) is not None:
@@ -161,4 +168,4 @@ async def children_page(
     """Return one page of the children of a directory, by name."""
     request = metadata_pb2.ListNodesRequest(space_id=space, parent=parent, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.ListNodes, request, token=caller.token)
-    return await shapes.nodes_page(answer, token=caller.token)
+    return await conversions.nodes_page(answer, token=caller.token)

@@ -6,11 +6,11 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path
 
-from gateway.api import models, shapes
+from gateway.api import conversions, models
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Space
-from gateway.api.pages import PageSize, PageToken
-from gateway.identity.caller import Behind, Signed
+from gateway.api.paging import PageSize, PageToken
+from gateway.identity.caller import GatewayServices, Signed
 from gateway.services.calls import ask, ask_pages
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
@@ -24,39 +24,39 @@ Email = Annotated[models.Email, Path(description="The person's address.")]
 
 @router.get("/spaces")
 async def list_spaces(
-    caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+    caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Spaces:
     """List the spaces that the caller is a member of."""
     asked = auth_pb2.ListSpacesRequest(page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListSpaces, asked, token=caller.token)
     return models.Spaces(
-        spaces=[shapes.space(space) for space in answer.spaces], next_page_token=answer.next_page_token or None
+        spaces=[conversions.space(space) for space in answer.spaces], next_page_token=answer.next_page_token or None
     )
 
 
 @router.post("/spaces", status_code=201)
-async def create_space(body: models.NewSpace, name: Named, caller: Signed, services: Behind) -> models.Space:
+async def create_space(body: models.NewSpace, name: Named, caller: Signed, services: GatewayServices) -> models.Space:
     """Make a shared space."""
     answer = await ask(
         services.auth.CreateSpace,
         auth_pb2.CreateSpaceRequest(request_id=name.id, name=body.name),
         token=caller.token,
     )
-    return shapes.space(answer.space)
+    return conversions.space(answer.space)
 
 
 @router.get("/spaces/{space}")
-async def get_space(space: Space, caller: Signed, services: Behind) -> models.Space:
+async def get_space(space: Space, caller: Signed, services: GatewayServices) -> models.Space:
     """Get one of the caller's spaces."""
     async for page in ask_pages(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token):
         for found in page.spaces:
             if found.space_id == space:
-                return shapes.space(found)
+                return conversions.space(found)
     raise NoSuchSpace(space_id=space)
 
 
 @router.get("/spaces/{space}/usage")
-async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Usage:
+async def get_usage(space: Space, caller: Signed, services: GatewayServices) -> models.Usage:
     """Get the bytes that a space uses, including all versions, its quota, and its sequence number.
 
     `unsealed_bytes` were uploaded, belong to no file yet, and count against the quota of uploads: finish the pending
@@ -76,33 +76,33 @@ async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Us
 
 @router.get("/spaces/{space}/members")
 async def list_members(
-    space: Space, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+    space: Space, caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Members:
     """List the members of a space."""
     asked = auth_pb2.ListMembersRequest(space_id=space, page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListMembers, asked, token=caller.token)
     return models.Members(
         space_name=answer.space_name,
-        members=[shapes.member(member) for member in answer.members],
+        members=[conversions.member(member) for member in answer.members],
         next_page_token=answer.next_page_token or None,
     )
 
 
 @router.put("/spaces/{space}/members/{email}")
 async def set_member(
-    space: Space, email: Email, body: models.NewRole, name: Named, caller: Signed, services: Behind
+    space: Space, email: Email, body: models.NewRole, name: Named, caller: Signed, services: GatewayServices
 ) -> models.Member:
     """Give a person a role in a space, or change it."""
     answer = await ask(
         services.auth.SetMember,
-        auth_pb2.SetMemberRequest(request_id=name.id, space_id=space, email=email, role=shapes.ROLES[body.role]),
+        auth_pb2.SetMemberRequest(request_id=name.id, space_id=space, email=email, role=conversions.ROLES[body.role]),
         token=caller.token,
     )
-    return shapes.member(answer.member)
+    return conversions.member(answer.member)
 
 
 @router.delete("/spaces/{space}/members/{email}", status_code=204)
-async def remove_member(space: Space, email: Email, name: Named, caller: Signed, services: Behind) -> None:
+async def remove_member(space: Space, email: Email, name: Named, caller: Signed, services: GatewayServices) -> None:
     """Remove a person from a space."""
     await ask(
         services.auth.RemoveMember,
@@ -112,7 +112,7 @@ async def remove_member(space: Space, email: Email, name: Named, caller: Signed,
 
 
 @router.get("/spaces/{space}/notifications")
-async def get_notifications(space: Space, caller: Signed, services: Behind) -> models.Preferred:
+async def get_notifications(space: Space, caller: Signed, services: GatewayServices) -> models.Preferred:
     """Get the mail mode of the caller for a space."""
     answer = await ask(
         services.notify.GetPreference, notify_pb2.GetPreferenceRequest(space_id=space), token=caller.token
@@ -122,7 +122,7 @@ async def get_notifications(space: Space, caller: Signed, services: Behind) -> m
 
 @router.put("/spaces/{space}/notifications")
 async def set_notifications(
-    space: Space, body: models.Preference, name: Named, caller: Signed, services: Behind
+    space: Space, body: models.Preference, name: Named, caller: Signed, services: GatewayServices
 ) -> models.Preferred:
     """Change the mail mode of the caller for a space."""
     mode = notify_pb2.MAIL_MODE_INSTANT if body.mode == "instant" else notify_pb2.MAIL_MODE_OFF

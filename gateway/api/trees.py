@@ -7,15 +7,15 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from gateway.api import models, shapes
+from gateway.api import conversions, models
 from gateway.api.commits import answered, commit_one
 from gateway.api.idempotency import Named, RequestName
 from gateway.api.identifiers import Node, NodeText, Space, node_id_of
 from gateway.api.nodes import children_page, look_at_node, read_node
 from gateway.content.archive import Archives, ArchiveSize, distinct, walk
-from gateway.content.description import attachment
 from gateway.content.download import Begin, Streamed, first_of
-from gateway.identity.caller import Behind, Caller, Signed
+from gateway.content.file_headers import attachment
+from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.identity.rights import right_check
 from gateway.identity.shares import share_of
 from gateway.services.calls import Services, ask
@@ -42,7 +42,9 @@ ZIP: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.get("/spaces/{space}/nodes/{node}/archive", response_class=Response, responses=ZIP)
-async def node_archive(request: Request, space: Space, node: Node, caller: Signed, services: Behind) -> Response:
+async def node_archive(
+    request: Request, space: Space, node: Node, caller: Signed, services: GatewayServices
+) -> Response:
     """Download a directory with everything in it, as a ZIP file; `root` is the whole space. A directory of more paths
     than one ZIP file can list is refused before anything is sent.
     """
@@ -56,12 +58,12 @@ async def archive(
     request: Request,
     space: Space,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     node: Annotated[
         list[NodeText],
         Query(
             min_length=1,
-            max_length=models.MAX_ARCHIVED,
+            max_length=models.MAX_ARCHIVE_NODES,
             description="The files and directories to put into the archive.",
         ),
     ],
@@ -81,7 +83,7 @@ async def copy_node(
     body: models.Copy,
     name: Named,
     caller: Signed,
-    services: Behind,
+    services: GatewayServices,
     request: Request,
     response: Response,
 ) -> models.Node:
@@ -97,7 +99,7 @@ async def copy_node(
     to = CreateNode(parent, body.name, source.kind, source.content)
     if source.kind is not NodeKind.DIRECTORY:
         made = await commit_one(services, caller, space=space, request=name.id, mutation=to)
-        return shapes.with_etag(response, made)
+        return conversions.with_etag(response, made)
     copies: Copies = request.app.state.copies
     share = share_of(request, caller.token)
     async with copies.running(share, caller.fresh, request.receive) as copy:
@@ -106,7 +108,7 @@ async def copy_node(
         while await _was_undone(services, caller, space, RequestName(ident, given=name.given)):
             ident = derived(ident, _AGAIN)
         made = await copy_tree(services, copy, space=SpaceId(space), request=ident, source=source, to=to)
-    return shapes.with_etag(response, made)
+    return conversions.with_etag(response, made)
 
 
 async def _was_undone(services: Services, caller: Caller, space: str, name: RequestName) -> bool:

@@ -8,10 +8,10 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 
-from gateway.api import models, shapes
+from gateway.api import conversions, models
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Space, digest_of_hex, node_id_of
-from gateway.identity.caller import Behind, Signed
+from gateway.identity.caller import GatewayServices, Signed
 from gateway.ports import UploadAddresses, WriteCredentials
 from gateway.services.calls import ask, in_turns
 from gateway.services.changes import commit_mutations
@@ -30,7 +30,7 @@ _NANOSECONDS: Final = 1_000_000
 
 @router.post("/spaces/{space}/uploads")
 async def create_uploads(
-    space: Space, body: models.WantedObjects, request: Request, caller: Signed, services: Behind
+    space: Space, body: models.WantedObjects, request: Request, caller: Signed, services: GatewayServices
 ) -> models.Uploads:
     """Find the objects that are not stored yet, and get an address to upload each of them to.
 
@@ -76,7 +76,9 @@ async def create_uploads(
 
 
 @router.post("/spaces/{space}/objects")
-async def seal_objects(space: Space, body: models.StoredObjects, caller: Signed, services: Behind) -> models.Sealed:
+async def seal_objects(
+    space: Space, body: models.StoredObjects, caller: Signed, services: GatewayServices
+) -> models.Sealed:
     """Have uploaded objects proven. A version can name only sealed objects. Each object has its own verdict."""
     answer = await ask(
         services.metadata.SealObjects,
@@ -90,7 +92,7 @@ async def seal_objects(space: Space, body: models.StoredObjects, caller: Signed,
 
 @router.post("/spaces/{space}/changes")
 async def commit_changes(
-    space: Space, body: models.Changes, name: Named, caller: Signed, services: Behind
+    space: Space, body: models.Changes, name: Named, caller: Signed, services: GatewayServices
 ) -> models.Results:
     """Create files and directories, and give files new versions: in order, in one journal entry.
 
@@ -101,14 +103,14 @@ async def commit_changes(
     answer = await commit_mutations(services, caller.token, space=space, request=name.id, mutations=mutations)
     return models.Results(
         seq=answer.seq,
-        results=await shapes.each(answer.results, _result, token=caller.token),
+        results=await conversions.each(answer.results, _result, token=caller.token),
     )
 
 
 def _result(result: journal_pb2.MutationResult) -> models.Result:
     return models.Result(
         verdict=journal_pb2.Verdict.Name(result.verdict).removeprefix("VERDICT_"),
-        node=shapes.node_of(result.node) if result.HasField("node") else None,
+        node=conversions.node_of(result.node) if result.HasField("node") else None,
     )
 
 

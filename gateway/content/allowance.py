@@ -36,7 +36,7 @@ from syncline.model.identifiers import SpaceId
 
 LEASE_SECONDS: Final = 20.0
 """Duration of a lease in seconds, from its last renewal."""
-_RENEWALS: Final = 4
+_RENEWALS_PER_LEASE: Final = 4
 """Number of renewals of a lease within LEASE_SECONDS, since clocks may differ and a renewal may be late."""
 _KEPT_SECONDS: Final = 30 * 86_400
 """Seconds for which unspent bytes can be used."""
@@ -46,7 +46,7 @@ progress: a client that reconnects at once often arrives before its first connec
 """
 _LOOK_SECONDS: Final = 0.2
 """Seconds between two reads of the record by a waiting request."""
-_ROUNDS: Final = 20
+_MAX_ATTEMPTS: Final = 20
 """Maximum number of attempts to write a record that others write concurrently."""
 _PAUSE_SECONDS: Final = 0.02
 """Upper bound of the random pause after a lost write, in seconds, per attempt so far."""
@@ -56,7 +56,7 @@ no lease.
 """
 _SETTLING_SECONDS: Final = 5.0
 """Maximum number of seconds for which a stopping process waits until unspent bytes are put back."""
-_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED_LINKS: Final = 10_000
 
 Count = Callable[[], Awaitable[bool]]
 """Coroutine function that counts a download of the link, and returns True if the link limits downloads. It raises
@@ -165,7 +165,7 @@ class Allowance:
         self._records = records
         self._patience_seconds = patience_seconds
         self._lease_seconds = lease_seconds
-        self._unlimited: LRUCache[str, bool] = LRUCache(_REMEMBERED)
+        self._unlimited: LRUCache[str, bool] = LRUCache(_MAX_REMEMBERED_LINKS)
         """Cache of links that do not limit downloads, which never changes."""
         self._renewing: set[asyncio.Task[Any]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
@@ -207,7 +207,7 @@ class Allowance:
         """Take the required part of a download that was just counted, and store the rest as unspent."""
         paid = _Amount(worth, worth if by_bytes else 0)
         download = Download(_Amount(min(worth, part or worth), 0), continued=False, by_bytes=by_bytes)
-        for attempt in range(_ROUNDS):
+        for attempt in range(_MAX_ATTEMPTS):
             record = await self._read(place)
             state = _State.of(record)
             unspent = state.unspent + paid - download.taken
@@ -238,7 +238,7 @@ class Allowance:
     async def _renew(self, place: LinkDownload, ident: str, of: weakref.ref[Download]) -> None:
         """Renew a lease for as long as the download is referenced and the record holds the lease."""
         while True:
-            await asyncio.sleep(self._lease_seconds / _RENEWALS)
+            await asyncio.sleep(self._lease_seconds / _RENEWALS_PER_LEASE)
             try:
                 record = await self._read(place)
                 state = _State.of(record)
@@ -266,7 +266,7 @@ class Allowance:
 
     async def _give_up(self, place: LinkDownload, ident: str | None, unspent: _Amount) -> None:
         try:
-            for attempt in range(_ROUNDS):
+            for attempt in range(_MAX_ATTEMPTS):
                 record = await self._read(place)
                 state = _State.of(record)
                 if ident is not None and ident not in state.leases:

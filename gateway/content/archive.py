@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from anyio import CancelScope
 
 from gateway.content.assemble import Contents
-from gateway.waiting import LoopStopped, outcome
+from gateway.threads import LoopStopped, outcome
 from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB, MIB
 from syncline.model.errors import Kind, SynclineError
@@ -35,8 +35,8 @@ T = TypeVar("T")
 _CHUNK_BYTES: Final = 256 * KIB
 _SMALL_FILE_BYTES: Final = 256 * KIB
 _FIRST_GROUP_FILES: Final = 8
-_GROUP_FILES: Final = 1024
-_GROUP_BYTES: Final = MIB
+_MAX_GROUP_FILES: Final = 1024
+_MAX_GROUP_BYTES: Final = MIB
 """Size in bytes of the first group of small files that are read together, while earlier ones are sent. Each further
 group is twice as large, so that the first bytes are sent soon. Files of one directory are mostly adjacent in packs.
 """
@@ -328,9 +328,9 @@ async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator
             continue
         group.append(entry)
         size += _size(entry.node) + (len(entry.node.content.manifest.blocks) if entry.node.content is not None else 0)
-        if len(group) >= most or size >= _GROUP_BYTES:
+        if len(group) >= most or size >= _MAX_GROUP_BYTES:
             yield group
-            group, size, most = [], 0, min(2 * most, _GROUP_FILES)
+            group, size, most = [], 0, min(2 * most, _MAX_GROUP_FILES)
     if group:
         yield group
 

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from google.protobuf.message import DecodeError
 
-from gateway.content.plan import ObjectRange, gather, plan_reads
+from gateway.content.fetch_plan import ObjectRange, gather, plan_reads
 from gateway.ports import ObjectSource, ObjectTooLarge, ObjectUnreadable
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import journal_pb2
@@ -23,9 +23,9 @@ from syncline.model.identifiers import SpaceId
 from syncline.model.tree import Content
 from syncline.wire.tree import manifest_from_wire
 
-_FETCHES_AHEAD: Final = 4
+_MAX_PREFETCHES: Final = 4
 """Number of fetches of objects from S3 that are in progress while the bytes of the fetch before them are sent."""
-LARGE_MANIFESTS_AT_ONCE: Final = 1
+MAX_LARGE_MANIFESTS: Final = 1
 """Maximum number of concurrent reads of manifests that are larger than their content suggests."""
 _INLINE_HASH_BYTES: Final = 64 * KIB
 _INLINE_PARSE_BYTES: Final = 64 * KIB
@@ -52,7 +52,7 @@ class Memory:
         self._small = Pool("small_reads", total // 8)
         self._large = Pool("downloads", total - total // 8)
         self.manifests = Pool("manifests", manifests or total)
-        self.large_manifests = Pool("large_manifests", LARGE_MANIFESTS_AT_ONCE)
+        self.large_manifests = Pool("large_manifests", MAX_LARGE_MANIFESTS)
         """Slots for reading a large manifest, which takes several times its size until it is converted to its shortest
         form.
         """
@@ -167,7 +167,7 @@ class Contents:
                     # Read-ahead takes only memory that nobody waits for, so that every download makes progress.
                     while (
                         following is not None
-                        and len(under_way) <= _FETCHES_AHEAD
+                        and len(under_way) <= _MAX_PREFETCHES
                         and self._memory.pool(following.length).try_take(following.length, share)
                     ):
                         following = begin(following)
@@ -199,7 +199,7 @@ class Contents:
         """
         manifests = [_checked(content.manifest, content) for content in contents]
         found: dict[tuple[Digest, int, int], bytes] = {}
-        limit = asyncio.Semaphore(_FETCHES_AHEAD)
+        limit = asyncio.Semaphore(_MAX_PREFETCHES)
 
         async def read(fetch: ObjectRange) -> None:
             async with limit, self._memory.pool(fetch.length).lent(fetch.length, share, patience=None):

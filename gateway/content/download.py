@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from gateway.content.allowance import Download
 from gateway.content.assemble import Contents
-from gateway.content.description import description, etag_of
+from gateway.content.file_headers import description, etag_of
 from gateway.content.ranges import Part, RangeOutcome, wanted
 from gateway.http.pace import ACCOUNTED
 from gateway.http.problems import problem

@@ -34,10 +34,10 @@ from wsgidav.dav_error import DAVError
 
 from gateway.content.download import download
 from gateway.dav import properties
-from gateway.dav.behind import MOUNT, Behind
 from gateway.dav.bodies import Incoming
 from gateway.dav.callers import Callers
 from gateway.dav.checks import check_headers, check_xml, readable_if
+from gateway.dav.parts import MOUNT, DavParts
 from gateway.dav.protocol import Protocol, Upload, segments
 from gateway.dav.provider import parts_of
 from gateway.dav.refusals import DavRefused, error_page, refused_by
@@ -59,13 +59,13 @@ from syncline.model.tree import NodeKind, fitting_time_ns
 
 T = TypeVar("T")
 
-_WORKERS: Final = 8
+_MAX_WORKERS: Final = 8
 """Maximum number of worker threads that process a request at the same time."""
-_PAUSED: Final = 32
+_MAX_PAUSED_WORKERS: Final = 32
 """Maximum number of additional worker threads that wait because their caller is rate-limited. A request whose worker
 would have to wait beyond this number is refused and has to be repeated.
 """
-_OWING: Final = 16
+_MAX_OWING_REQUESTS: Final = 16
 """Maximum number of requests of one person that may wait for the rate limit of property bytes at the same time."""
 _PAUSE_SECONDS: Final = 5.0
 _MAX_XML_BYTES: Final = 256 * 1024
@@ -85,17 +85,17 @@ _HINT: Final = (
 class Dav:
     """The ASGI application of WebDAV."""
 
-    def __init__(self, behind: Behind) -> None:
-        self._behind = behind
-        self._callers = Callers(behind.services, behind.keys)
+    def __init__(self, parts: DavParts) -> None:
+        self._parts = parts
+        self._callers = Callers(parts.services, parts.keys)
         self._credentials = UploadCredentials(now_ms=lambda: int(time.time() * 1000))
-        self._memory = Pool("uploads", behind.upload_memory - behind.upload_memory // 8)
-        self._first_memory = Pool("small_uploads", behind.upload_memory // 8)
-        self._turns = Pool("webdav", _WORKERS)
-        self._paused = Pool("webdav_paused", _PAUSED)
+        self._memory = Pool("uploads", parts.upload_memory - parts.upload_memory // 8)
+        self._first_memory = Pool("small_uploads", parts.upload_memory // 8)
+        self._turns = Pool("webdav", _MAX_WORKERS)
+        self._paused = Pool("webdav_paused", _MAX_PAUSED_WORKERS)
         self._owing = Counter[str]()
         self._property_bytes = Rates({Work.READ: Rate(properties.READ_BYTES_PER_SECOND, properties.READ_BURST_BYTES)})
-        self._workers = ThreadPoolExecutor(_WORKERS + _PAUSED, thread_name_prefix="dav")
+        self._workers = ThreadPoolExecutor(_MAX_WORKERS + _MAX_PAUSED_WORKERS, thread_name_prefix="dav")
         # WsgiDAV's log contains paths, which are private; failures are logged here and in `RequestMiddleware`.
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
 
@@ -112,18 +112,18 @@ class Dav:
                 await response(scope, receive, send)
                 return
             check_headers(request.headers)
-            environ = _environ(request, person, path, self._behind.own.of(request))
+            environ = _environ(request, person, path, self._parts.own.of(request))
             if scope["method"] == "PUT":
                 await self._put(request, person, environ, answer)
                 return
             share = self._share(request, person)
             length = _MAX_XML_BYTES if "transfer-encoding" in request.headers else _length(request) or 0
-            async with self._behind.bodies.lent(min(length, _MAX_XML_BYTES), share):
+            async with self._parts.bodies.lent(min(length, _MAX_XML_BYTES), share):
                 body = await _xml(request)
                 person = await self._person(request, names)  # again: the body may have come slowly
                 if body and scope["method"] in _WITH_XML:
                     parts = body.count(b"<") + body.count(b"=")
-                    await self._behind.parsing.take(share, size=len(body), parts=parts)
+                    await self._parts.parsing.take(share, size=len(body), parts=parts)
                     check_xml(body)
                 environ["CONTENT_LENGTH"] = str(len(body))
                 environ["wsgi.input"] = io.BytesIO(body)
@@ -132,7 +132,7 @@ class Dav:
                         await self._work(share, person, environ, answer, gone=gone)
                 elif scope["method"] == "COPY":
                     async with AsyncExitStack() as counted:
-                        running = self._behind.copies.running(share, person.caller.fresh, request.receive)
+                        running = self._parts.copies.running(share, person.caller.fresh, request.receive)
                         environ["syncline.running_copy"] = partial(counted.enter_async_context, running)
                         await self._work(share, person, environ, answer)
                 else:
@@ -161,7 +161,7 @@ class Dav:
         if space is None or len(names) == 1:
             return PlainTextResponse(_HINT, headers={"cache-control": "no-store"})
         answer = await ask(
-            self._behind.services.metadata.GetNode,
+            self._parts.services.metadata.GetNode,
             metadata_pb2.GetNodeRequest(space_id=space.id, path="/".join(names[1:])),
             token=person.caller.token,
         )
@@ -171,9 +171,9 @@ class Dav:
         if node.kind is not NodeKind.FILE or node.content is None:
             raise NoSuchNode
         share = self._share(request, person)
-        reads = right_check(self._behind.services, person.caller.fresh, space.id)
+        reads = right_check(self._parts.services, person.caller.fresh, space.id)
         return await download(
-            request, space.id, node.name, node.content, self._behind.contents, share=share, check_right=reads
+            request, space.id, node.name, node.content, self._parts.contents, share=share, check_right=reads
         )
 
     async def _put(self, request: Request, person: Person, environ: dict[str, Any], answer: _Answer) -> None:
@@ -185,9 +185,9 @@ class Dav:
         size = memory_of(length)
         first = min(size, FIRST_MEMORY_BYTES)
         storage = SpaceStorage(
-            self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
+            self._parts.services, self._parts.sink, self._credentials, space=space.id, caller=person.caller
         )
-        writes = right_check(self._behind.services, person.caller.fresh, space.id, writes=True)
+        writes = right_check(self._parts.services, person.caller.fresh, space.id, writes=True)
         async with AsyncExitStack() as taken, asked_again(writes) as ending:
 
             async def more() -> None:
@@ -218,8 +218,8 @@ class Dav:
         """
         mount = environ["syncline.here"].prefix + MOUNT
         session = DavSession(
-            self._behind.services,
-            self._behind.records,
+            self._parts.services,
+            self._parts.records,
             person,
             asyncio.get_running_loop(),
             ask_right=partial(self._ask_right, person),
@@ -245,11 +245,11 @@ class Dav:
 
     async def _ask_right(self, person: Person, space: SpaceId, *, writes: bool) -> None:
         """Check with auth the right of `person`, as `AskRight` describes."""
-        await right_check(self._behind.services, person.caller.fresh, space, writes=writes)()
+        await right_check(self._parts.services, person.caller.fresh, space, writes=writes)()
 
     async def _pay(self, user: str, size: int, *, refusable: bool) -> None:
         """Apply the rate limit of property bytes to `person`, as `Pay` describes."""
-        if refusable and self._owing[user] >= _OWING:
+        if refusable and self._owing[user] >= _MAX_OWING_REQUESTS:
             text = "too many of your requests wait for the limit of properties; try again in a few seconds"
             raise self._property_bytes.refused(Work.READ, _PAUSE_SECONDS, text)
         self._owing[user] += 1
@@ -274,7 +274,7 @@ class Dav:
             raise
 
     def _share(self, request: Request, person: Person) -> Share:
-        return Share(person.user, self._behind.own.network(request))
+        return Share(person.user, self._parts.own.network(request))
 
 
 class _WorkerSlot:

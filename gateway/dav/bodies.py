@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import Receive
 
 from runtime.interruption import ClientGone, Interruption
-from syncline.model.chunk import Cut
+from syncline.model.chunking import Cut
 
 Step = Callable[[], Awaitable[None]]
 """Coroutine function without arguments. A generator that runs in a worker yields a `Step`; the event loop awaits it,

@@ -27,7 +27,7 @@ from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import Kind, SynclineError
 from syncline.model.identifiers import UserId
 
-_REMEMBERED: Final = 2000
+_MAX_REMEMBERED_KEYS: Final = 2000
 
 NO_KEY: Final = (
     "sign in with your e-mail address and a key instead of the password of your account: make one in the settings of "
@@ -50,8 +50,8 @@ class Callers:
         self._services = services
         self._keys = keys
         self._now = now
-        self._known: LRUCache[bytes, _Known] = LRUCache(_REMEMBERED)
-        self._emails: LRUCache[bytes, str] = LRUCache(_REMEMBERED)
+        self._known: LRUCache[bytes, _Known] = LRUCache(_MAX_REMEMBERED_KEYS)
+        self._emails: LRUCache[bytes, str] = LRUCache(_MAX_REMEMBERED_KEYS)
 
     async def person(self, authorization: str | None, *, method: str, space: str) -> Person:
         """Return the person who sent this header, with the person's spaces. The cached spaces are read again if

@@ -17,7 +17,7 @@ from xml.parsers import expat
 from gateway.dav.refusals import DavRefused
 
 MAX_HEADER_BYTES: Final = 8 * 1024
-_MOST_SUMS: Final = 8
+_MAX_CHECKSUMS: Final = 8
 """Maximum number of checksums of one upload; the gateway computes each of them over the whole file."""
 _MAX_DEPTH: Final = 64
 _MAX_ELEMENTS: Final = 5_000
@@ -181,9 +181,9 @@ def _told(headers: Mapping[str, str]) -> list[tuple[str, str, bytes]]:
             kind = kind.lower().replace("-", "")
             value = value.strip(":") if name != "digest" else value
             told.append((name, {"sha": "sha1"}.get(kind, kind), _decoded(name, value, _base64)))
-    if len(told) > _MOST_SUMS:
+    if len(told) > _MAX_CHECKSUMS:
         raise DavRefused(
-            HTTPStatus.BAD_REQUEST, f"at most {_MOST_SUMS} checksums are checked", reason="INVALID_ARGUMENT"
+            HTTPStatus.BAD_REQUEST, f"at most {_MAX_CHECKSUMS} checksums are checked", reason="INVALID_ARGUMENT"
         )
     for name, kind, wanted in told:
         if kind not in _SUMS or len(wanted) != len(_SUMS[kind]().digest()):

@@ -24,11 +24,11 @@ from gateway.records.ports import MAX_RECORD_BYTES, RecordMoved
 from syncline.model.identifiers import DeviceId
 
 RECORD: Final = "locks"
-LONGEST_SECONDS: Final = 24 * 3600
+MAX_LOCK_SECONDS: Final = 24 * 3600
 """Maximum lifetime of a lock in seconds without a refresh, whatever the client asked for."""
-_DEFAULT_SECONDS: Final = 3600
-_ATTEMPTS: Final = 8
-_OWNER_BYTES: Final = 2048
+_DEFAULT_LOCK_SECONDS: Final = 3600
+_MAX_ATTEMPTS: Final = 8
+_MAX_OWNER_BYTES: Final = 2048
 
 Lock = dict[str, Any]
 """A lock in the form of WsgiDAV: token, root, type, scope, depth, owner, timeout, expire, principal; and the `device`
@@ -49,7 +49,7 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
         """Acquire a lock, after deciding with WsgiDAV's rules whether other locks prevent that. The decision is made
         again if the locks have changed since they were read. Raise DavRefused if that happens too often.
         """
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 lock: Lock = super().acquire(**wanted)
             except RecordMoved:
@@ -139,8 +139,8 @@ class StoredLocks:
         space = self._space(path)
         if space is None:
             raise DavRefused(HTTPStatus.FORBIDDEN, "only what is in a space can be locked")
-        if len(lock["owner"]) > _OWNER_BYTES:
-            raise DavRefused(HTTPStatus.BAD_REQUEST, f"the owner of a lock has at most {_OWNER_BYTES} bytes")
+        if len(lock["owner"]) > _MAX_OWNER_BYTES:
+            raise DavRefused(HTTPStatus.BAD_REQUEST, f"the owner of a lock has at most {_MAX_OWNER_BYTES} bytes")
         lock["root"] = path.rstrip("/")
         lock["device"] = self._session.person.device
         lock["token"] = f"urn:uuid:{_uuid()}"
@@ -189,7 +189,7 @@ class StoredLocks:
         """
         lock = self.get(token)
         space = self._space(lock["root"]) if lock is not None else None
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             if space is None:
                 return
             locks = self._locks(space)
@@ -251,8 +251,8 @@ def _below_space(root: str) -> str:
 
 def _seconds(asked: float | None) -> float:
     if asked is None:
-        return _DEFAULT_SECONDS
-    return LONGEST_SECONDS if asked < 0 else min(asked, LONGEST_SECONDS)
+        return _DEFAULT_LOCK_SECONDS
+    return MAX_LOCK_SECONDS if asked < 0 else min(asked, MAX_LOCK_SECONDS)
 
 
 def _uuid() -> str:

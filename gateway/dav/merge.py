@@ -15,9 +15,9 @@ from syncline.model.identifiers import NodeId
 from syncline.model.tree import MAX_MUTATIONS, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from syncline.wire.tree import mutation_to_wire
 
-_MOST_NODES: Final = 1000
+_MAX_NODES: Final = 1000
 """Maximum number of nodes in both directories together."""
-_MOST_BYTES: Final = 200_000
+_MAX_COMMIT_BYTES: Final = 200_000
 """Maximum size of the mutations of one commit, in bytes."""
 
 
@@ -55,12 +55,12 @@ def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node)
         return found
     pairs, looked = [(source, target)], 0
     for source_dir, target_dir in pairs:
-        source_children = few_children(session, space, source_dir, most=_MOST_NODES)
-        target_children = few_children(session, space, target_dir, most=_MOST_NODES)
+        source_children = few_children(session, space, source_dir, most=_MAX_NODES)
+        target_children = few_children(session, space, target_dir, most=_MAX_NODES)
         if source_children is None or target_children is None:
             return None
         looked += len(source_children) + len(target_children)
-        if looked > _MOST_NODES:
+        if looked > _MAX_NODES:
             return None
         unmatched = {one.name: one for one in target_children}
         for source_child in source_children:
@@ -107,7 +107,7 @@ def _fits(session: DavSession, space: DavSpace, merge: Merge) -> bool:
     for mutations in (merge.updates, merge.others):
         if len(mutations) >= MAX_MUTATIONS:
             return False
-        if sum(mutation_to_wire(mutation).ByteSize() for mutation in mutations) > _MOST_BYTES:
+        if sum(mutation_to_wire(mutation).ByteSize() for mutation in mutations) > _MAX_COMMIT_BYTES:
             return False
     usage = session.usage(space)
     return not usage.quota or usage.used + sum(update.content.size for update in merge.updates) <= usage.quota

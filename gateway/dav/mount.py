@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.dav.behind import MOUNT, Behind
+from gateway.dav.parts import MOUNT, DavParts
 from gateway.http import paths  # noqa: F401 # registers `any_path`
 from syncline.model.errors import SynclineError
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from gateway.dav.app import Dav
 
 
-def routes(behind: Behind) -> list[Route]:
+def routes(parts: DavParts) -> list[Route]:
     """Return the routes of WebDAV, for all its methods."""
-    mounted = _Mounted(behind)
+    mounted = _Mounted(parts)
     return [Route(MOUNT, mounted), Route(f"{MOUNT}/{{path:any_path}}", mounted)]
 
 
@@ -36,13 +36,13 @@ class _Mounted:
 
     __name__ = "dav"  # the route's name in logs and metrics
 
-    def __init__(self, behind: Behind) -> None:
-        self._behind = behind
+    def __init__(self, parts: DavParts) -> None:
+        self._parts = parts
         self._dav: Dav | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._dav is None:
             from gateway.dav.app import Dav  # noqa: PLC0415 # see above
 
-            self._dav = Dav(self._behind)
+            self._dav = Dav(self._parts)
         await self._dav(scope, receive, send)

@@ -14,7 +14,7 @@ from syncline.model.identifiers import NodeId
 
 T = TypeVar("T")
 
-MAX_BYTES: Final = 32 * 1024
+MAX_PROPERTIES_BYTES: Final = 32 * 1024
 """Maximum size of all properties of one node, in bytes."""
 READ_BYTES_PER_SECOND: Final = 2 * 1024 * 1024
 """Rate limit of property bytes that requests of one person read and write, per second."""
@@ -24,9 +24,9 @@ _SLICE_BYTES: Final = 512 * 1024
 """Target size in bytes of the properties that are read together, estimated from earlier ones."""
 _FIRST_NODES: Final = 64
 """Number of nodes in the first slice, when the size of their properties is unknown."""
-_NODES_TOGETHER: Final = 200
+_MAX_BATCH_NODES: Final = 200
 """Maximum number of nodes in a slice, however small their properties are."""
-_ATTEMPTS: Final = 8
+_MAX_ATTEMPTS: Final = 8
 _FEW: Final = _FIRST_NODES
 """Maximum number of nodes whose properties are read one by one; those of more nodes are read by one query for the whole
 space.
@@ -61,7 +61,7 @@ class Slices:
     def learn(self, nodes: int, size: int) -> None:
         """Record that the properties of `nodes` nodes have `size` bytes in total."""
         if nodes:
-            self._nodes = min(_NODES_TOGETHER, max(1, _SLICE_BYTES * nodes // max(size, 1)))
+            self._nodes = min(_MAX_BATCH_NODES, max(1, _SLICE_BYTES * nodes // max(size, 1)))
 
 
 def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> int:
@@ -87,15 +87,16 @@ def forget_properties(session: DavSession, space: DavSpace, nodes: Sequence[Node
 
 def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
     """Set properties in order, or remove those whose value is None, atomically."""
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         known = dict(read_properties(session, space, node))
         changed = _changed(known, changes)
         if changed == known:
             return
         data = json.dumps(changed).encode() if changed else b""
-        if len(data) > MAX_BYTES:
+        if len(data) > MAX_PROPERTIES_BYTES:
             raise DavRefused(
-                HTTPStatus.INSUFFICIENT_STORAGE, f"the properties of a file have at most {MAX_BYTES} bytes together"
+                HTTPStatus.INSUFFICIENT_STORAGE,
+                f"the properties of a file have at most {MAX_PROPERTIES_BYTES} bytes together",
             )
         session.owe(len(data))
         try:

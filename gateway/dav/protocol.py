@@ -25,12 +25,12 @@ from wsgidav.dav_error import DAVError, PRECONDITION_CODE_PropfindFiniteDepth
 from wsgidav.request_server import RequestServer
 from wsgidav.util import etree
 
-from gateway.content.description import etag_of
+from gateway.content.file_headers import etag_of
 from gateway.dav import properties, saving, steps
-from gateway.dav.behind import MOUNT
 from gateway.dav.bodies import Incoming, Step
 from gateway.dav.checks import CheckedBody, expected_size
 from gateway.dav.locks import RECORD, Locks
+from gateway.dav.parts import MOUNT
 from gateway.dav.provider import DirectoryResource, File, Provider, Resource, StoredProperty, checked_name, parts_of
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
@@ -55,7 +55,7 @@ _MTIME: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
 """Methods that always read the node, its directory and the locks."""
-_MOST_NAMED: Final = 64
+_MAX_NAMED_PROPERTIES: Final = 64
 """Maximum number of properties in a PROPFIND, since each is looked up for each member of a directory."""
 _MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
 
@@ -535,9 +535,10 @@ def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
             return "name", None
         case "{DAV:}prop":
             names = list(dict.fromkeys(child.tag for child in asked[0]))
-            if len(names) > _MOST_NAMED:
+            if len(names) > _MAX_NAMED_PROPERTIES:
                 raise DavRefused(
-                    HTTPStatus.BAD_REQUEST, f"at most {_MOST_NAMED} properties are returned at once; ask for fewer"
+                    HTTPStatus.BAD_REQUEST,
+                    f"at most {_MAX_NAMED_PROPERTIES} properties are returned at once; ask for fewer",
                 )
             return "named", names
     raise DavRefused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")

@@ -18,10 +18,10 @@ from urllib.parse import quote
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection, DAVProvider
 from wsgidav.util import etree
 
-from gateway.content.description import content_type, etag_of
+from gateway.content.file_headers import content_type, etag_of
 from gateway.dav import properties, saving
-from gateway.dav.behind import MOUNT
 from gateway.dav.locks import Locks
+from gateway.dav.parts import MOUNT
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace
 from gateway.http.dates import seconds_of

@@ -29,9 +29,9 @@ from syncline.model.tree import Change, Content, CreateNode, DeleteNode, MoveNod
 
 _FOLDER_SECONDS: Final = 3600
 """Seconds for which a directory that a client made counts as made for a save, since filling it may take long."""
-_FEW: Final = 20
+_MAX_SEARCHED_NODES: Final = 20
 """Maximum number of nodes in a directory that was made for a save; a larger directory is treated as any other one."""
-_MOST_CHILDREN: Final = 200
+_MAX_REMEMBERED_CHILDREN: Final = 200
 """Maximum number of remembered children of a directory that is deleted and made again."""
 _BACKUP: Final = re.compile(r"[~#]|bak|back|copy|old|orig|prev|sav", re.IGNORECASE)
 """Parts of names that indicate a backup."""
@@ -125,7 +125,7 @@ def bring_back_empty(session: DavSession, space: DavSpace, parent: NodeId, names
     directory = bring_back(session, space, parent, names, NodeKind.DIRECTORY, written=False)
     if directory is None:
         return False
-    children = merge.few_children(session, space, directory, most=_MOST_CHILDREN)
+    children = merge.few_children(session, space, directory, most=_MAX_REMEMBERED_CHILDREN)
     results = session.commit(space, [DeleteNode(one.id, one.version) for one in children or ()]) if children else []
     if children is None or any(isinstance(result, DavRefused) for result in results):
         session.commit(space, [DeleteNode(directory.id, directory.version)])
@@ -241,8 +241,8 @@ def _dissolving(session: DavSession, space: DavSpace, directory: Node) -> list[M
     """Return the deletions of a directory and of the few things in it if nothing is lost; otherwise None."""
     found, directories = list[Mutation](), [directory]
     for one in directories:
-        children = merge.few_children(session, space, one, most=_FEW)
-        if children is None or len(found) + len(directories) + len(children) > _FEW:
+        children = merge.few_children(session, space, one, most=_MAX_SEARCHED_NODES)
+        if children is None or len(found) + len(directories) + len(children) > _MAX_SEARCHED_NODES:
             return None
         for child in children:
             if child.kind is NodeKind.DIRECTORY:

@@ -23,7 +23,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from gateway.dav.behind import MOUNT
+from gateway.dav.parts import MOUNT
 from gateway.dav.refusals import DavRefused, refused_by
 from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_READ_BYTES, NOTHING, Record, Records
@@ -31,13 +31,13 @@ from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import commit_mutations, refusal
 from gateway.services.copies import undone
 from gateway.services.trees import Token, copy_below, pages_of
-from gateway.waiting import wait
+from gateway.threads import wait
 from runtime.interruption import ASK_SECONDS
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import NoSuchNode, SynclineError
 from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
-from syncline.model.limits import MAX_CHECKED
+from syncline.model.limits import MAX_CHECKED_RIGHTS
 from syncline.model.tree import Content, DeleteNode, Mutation, Node, NodeKind, Result
 from syncline.model.verdicts import Verdict
 from syncline.wire.tree import content_from_wire, result_from_wire
@@ -46,8 +46,8 @@ T = TypeVar("T")
 
 WRITING_SECONDS: Final = 1.0
 """Seconds for which a check of the right to write is valid, since one change writes several records."""
-_PAGE: Final = 1000
-_VERSIONS: Final = 10
+_PAGE_ITEMS: Final = 1000
+_PAGE_VERSIONS: Final = 10
 WRITING: Final = frozenset({auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER})
 
 
@@ -231,7 +231,7 @@ class DavSession:
 
     def contents(self, space: DavSpace, node: Node) -> list[Content]:
         """Return the last contents of a file, including the current one, newest first."""
-        request = metadata_pb2.ListVersionsRequest(space_id=space.id, node=node.id, page_size=_VERSIONS)
+        request = metadata_pb2.ListVersionsRequest(space_id=space.id, node=node.id, page_size=_PAGE_VERSIONS)
         answer = self.wait(self._ask(self._services.metadata.ListVersions, request))
         return [content_from_wire(one.content) for one in answer.versions]
 
@@ -260,7 +260,7 @@ class DavSession:
 
     def pages(self, space: DavSpace, parent: NodeId) -> Iterator[list[Node]]:
         """Yield the nodes in a directory, by name, a thousand at a time."""
-        return self._each(pages_of(self._services, self.person.caller.fresh, space.id, parent, size=_PAGE))
+        return self._each(pages_of(self._services, self.person.caller.fresh, space.id, parent, size=_PAGE_ITEMS))
 
     def usage(self, space: DavSpace) -> DavUsage:
         """Return the bytes that a space uses and may use."""
@@ -275,8 +275,9 @@ class DavSession:
 
         async def found() -> frozenset[DeviceId]:
             asked, writers = sorted(devices), set[DeviceId]()
-            for start in range(0, len(asked), MAX_CHECKED):
-                request = auth_pb2.CheckWritersRequest(space_id=space.id, device_ids=asked[start : start + MAX_CHECKED])
+            for start in range(0, len(asked), MAX_CHECKED_RIGHTS):
+                some = asked[start : start + MAX_CHECKED_RIGHTS]
+                request = auth_pb2.CheckWritersRequest(space_id=space.id, device_ids=some)
                 answer = await self._ask(self._services.auth.CheckWriters, request)
                 writers.update(map(DeviceId, answer.device_ids))
             return frozenset(writers)

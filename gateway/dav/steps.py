@@ -20,10 +20,10 @@ from gateway.records.ports import RecordMoved
 SAVE_SECONDS: Final = 60
 """Seconds within which a request after a step of the same client may belong to the same save."""
 SLOTS: Final = 64
-_STEPS: Final = 16
+_MAX_SLOT_STEPS: Final = 16
 """Maximum number of steps in one slot."""
-_SLOT_BYTES: Final = 128 * 1024
-_ATTEMPTS: Final = 8
+_MAX_SLOT_BYTES: Final = 128 * 1024
+_MAX_ATTEMPTS: Final = 8
 _KEPT_SECONDS: Final = 3600
 """Seconds for which steps are kept: a request evaluates the steps as of its start, and may take long."""
 
@@ -78,7 +78,7 @@ def forget_step(session: DavSession, space: DavSpace, what: StepKind, key: Seque
 
 def _change(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str], told: StepData | None) -> None:
     name, now = _short(key), time.time()
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         steps = [
             step
             for step in _steps(session, space, key)
@@ -95,8 +95,8 @@ def _change(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[
 
 def _fitting(steps: list[StepData]) -> bytes:
     """Return the newest steps that fit into a slot."""
-    steps = steps[:_STEPS]
-    while steps and len(data := json.dumps(steps).encode()) > _SLOT_BYTES:
+    steps = steps[:_MAX_SLOT_STEPS]
+    while steps and len(data := json.dumps(steps).encode()) > _MAX_SLOT_BYTES:
         steps = steps[:-1]
     return data if steps else b""
 

@@ -35,7 +35,7 @@ from syncline.model.blocks import (
     Digest,
     Manifest,
 )
-from syncline.model.chunk import Block, Chunker, digest_of
+from syncline.model.chunking import Block, Chunker, digest_of
 from syncline.model.errors import Kind, SynclineError
 from syncline.model.identifiers import SpaceId
 from syncline.wire.tree import PUT_AGAIN, manifest_to_wire
@@ -52,7 +52,7 @@ FIRST_BYTES: Final = 128 * KIB
 _GROUP_BYTES: Final = 4 * MIB
 """Size in bytes up to which blocks are looked up, stored and sealed together."""
 _RENEW_MS: Final = 5 * 60_000
-_ATTEMPTS: Final = 3
+_MAX_ATTEMPTS: Final = 3
 
 
 class TooLarge(SynclineError):
@@ -115,7 +115,7 @@ class SpaceStorage:
             )
             found = await ask(self._services.metadata.FindMissingObjects, request, token=token)
             wanted = [blocks[index] for index in found.missing]
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             if not wanted:
                 return
             wanted = await self._put_and_seal(wanted, token, manifest=manifest)

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
-_LONGEST: Final = 64
+_MAX_DATE_CHARACTERS: Final = 64
 _DAY: Final = "(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?"
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
@@ -33,7 +33,7 @@ def seconds_of(text: str, *, now: datetime | None = None) -> int:
     """Return a date in seconds since 1970, which is negative before 1970. Raise ValueError if the text is no date."""
     text = text.strip()
     found = None
-    if len(text) <= _LONGEST:
+    if len(text) <= _MAX_DATE_CHARACTERS:
         found = next((match for form in _FORMS if (match := form.fullmatch(text)) is not None), None)
     if found is None:
         raise ValueError("that is no date")

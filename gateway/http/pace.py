@@ -18,13 +18,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.identity.address import OwnAddress
-from runtime.http1 import ABORT
+from runtime.http.connection import ABORT
 from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB
 
 ACCOUNTED: Final = "syncline.accounted"
 """Key in a message with a part of a body; True if its memory is already charged to a pool."""
-_SLICE: Final = 64 * KIB
+_SLICE_BYTES: Final = 64 * KIB
 """Maximum number of bytes that a connection may buffer besides its answer: the server's own queue before it signals
 back-pressure.
 """
@@ -75,14 +75,14 @@ class Paced:
             if message["type"] != "http.response.body":
                 start = message
                 return
-            if len(message.get("body", b"")) <= _SLICE or message.get(ACCOUNTED, False):
+            if len(message.get("body", b"")) <= _SLICE_BYTES or message.get(ACCOUNTED, False):
                 await forward(message)
                 return
             share = Share.alone(self._own.network(Request(scope)))
             async with self._answers.lent(len(message["body"]), share):
                 view = memoryview(message["body"])
-                for at in range(0, len(view), _SLICE):
-                    await forward({"type": message["type"], "body": view[at : at + _SLICE], "more_body": True})
+                for at in range(0, len(view), _SLICE_BYTES):
+                    await forward({"type": message["type"], "body": view[at : at + _SLICE_BYTES], "more_body": True})
             if not message.get("more_body", False):
                 await forward({"type": message["type"], "body": b"", "more_body": False})
 

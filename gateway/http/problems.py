@@ -23,13 +23,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from syncline.model.errors import InvalidArgument, Kind, SynclineError
-from syncline.rpc.context import request_id
 from syncline.rpc.errors import http_status
+from syncline.rpc.request_ids import request_id
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-_MOST_DETAILS: Final = 20
-_MOST_CHARACTERS: Final = 200
+_MAX_DETAILS: Final = 20
+_MAX_TOLD_CHARACTERS: Final = 200
 """Maximum number of characters, both of the name of a wrong field and of the description of the fault, in an answer:
 the client has chosen the name.
 """
@@ -107,8 +107,8 @@ async def on_invalid(_request: Request, error: Exception) -> Response:
     """
     assert isinstance(error, RequestValidationError)
     details = {
-        ".".join(str(part) for part in one["loc"])[:_MOST_CHARACTERS]: str(one["msg"])[:_MOST_CHARACTERS]
-        for one in error.errors()[:_MOST_DETAILS]
+        ".".join(str(part) for part in one["loc"])[:_MAX_TOLD_CHARACTERS]: str(one["msg"])[:_MAX_TOLD_CHARACTERS]
+        for one in error.errors()[:_MAX_DETAILS]
     }
     detail = "; ".join(f"{where}: {what}" for where, what in details.items())
     return problem(status=HTTPStatus.BAD_REQUEST, reason=InvalidArgument.reason, detail=detail, details=details)

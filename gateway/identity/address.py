@@ -22,7 +22,7 @@ from syncline.model.errors import InvalidArgument
 
 EVERYWHERE: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_LONGEST: Final = 4096
+_MAX_HEADER_CHARACTERS: Final = 4096
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([^\s\[\]:/?#@,;\"]{1,255}))(?::([0-9]{0,5}))?")
 _PORT: Final = re.compile("[0-9]{1,5}")
 _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,10}")
@@ -55,7 +55,7 @@ class Authority:
 
 def authority(scheme: str, text: str) -> Authority | None:
     """Return the authority in `text`, which has the form of Host; None if it is invalid."""
-    found = _HOST.fullmatch(text.strip()) if len(text) <= _LONGEST else None
+    found = _HOST.fullmatch(text.strip()) if len(text) <= _MAX_HEADER_CHARACTERS else None
     if found is None:
         return None
     literal, name, port = found.groups()
@@ -142,7 +142,7 @@ class OwnAddress:
         Trusted proxies name the sender in X-Forwarded-For; the last address that is not a trusted proxy's is used. The
         header is ignored from any other sender, and so is `for=` of Forwarded.
         """
-        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))[-_LONGEST:]
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))[-_MAX_HEADER_CHARACTERS:]
         return network_of(
             request.client.host if request.client else "",
             [forwarded] if forwarded else [],
@@ -177,4 +177,4 @@ def _forwarded(request: Request) -> Iterator[Authority]:
 def _last(request: Request, name: str) -> str:
     """Return the last element of a list header; empty if there is none."""
     lines = request.headers.getlist(name)
-    return lines[-1][-_LONGEST:].rpartition(",")[2].strip() if lines else ""
+    return lines[-1][-_MAX_HEADER_CHARACTERS:].rpartition(",")[2].strip() if lines else ""

@@ -41,7 +41,7 @@ CSRF_HEADER: Final = "x-csrf-token"
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{1,{MAX_TOKEN_CHARACTERS}}}={{0,2}}")
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _RENEW_SECONDS: Final = 60.0
-_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED_TOKENS: Final = 10_000
 
 
 class CrossSite(SynclineError):
@@ -92,7 +92,7 @@ class KeyTokens:
     def __init__(self, services: Services, *, now: Callable[[], float] = time.time) -> None:
         self._services = services
         self._now = now
-        self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_REMEMBERED)
+        self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_MAX_REMEMBERED_TOKENS)
 
     async def caller(self, key: str, *, browser: bool = False) -> Caller:
         """Return the caller who presents a key. Raise Unauthenticated if the key is invalid or has expired,
@@ -227,4 +227,4 @@ def services_of(request: Request) -> Services:
 
 
 Signed = Annotated[Caller, Depends(caller)]
-Behind = Annotated[Services, Depends(services_of)]
+GatewayServices = Annotated[Services, Depends(services_of)]

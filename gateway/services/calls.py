@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from runtime.claims import read_claims
-from runtime.network import NETWORK_KEY
-from runtime.turns import SLICE, slices
+from runtime.network_tokens import NETWORK_KEY
+from runtime.turns import SLICE_ITEMS, slices
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -208,7 +208,7 @@ async def in_turns(items: Sequence[T], token: str) -> AsyncIterator[Sequence[T]]
     """Yield what a long answer or request holds, in order: a slice at a time, for which the person or public link of an
     access token has turns of the event loop.
     """
-    async for some in slices(items, read_claims(token).subject if len(items) > SLICE else ""):
+    async for some in slices(items, read_claims(token).subject if len(items) > SLICE_ITEMS else ""):
         yield some
 
 

@@ -23,7 +23,7 @@ longer than one token is valid.
 
 _Page: TypeAlias = AsyncIterator[list[Node]]
 """A page of a directory, as slices of work that are charged to the caller."""
-_BATCH_BYTES: Final = 200_000
+_MAX_BATCH_BYTES: Final = 200_000
 """Maximum size of the mutations of one commit, in bytes."""
 LISTED_AT_ONCE: Final = 8
 """Maximum number of directories that one copy lists at the same time."""
@@ -173,7 +173,7 @@ class _Batch:
 
     @property
     def full(self) -> bool:
-        return len(self.mutations) >= MAX_MUTATIONS or self._bytes >= _BATCH_BYTES
+        return len(self.mutations) >= MAX_MUTATIONS or self._bytes >= _MAX_BATCH_BYTES
 
     def add(self, node: Node, parent: NodeId) -> NodeId:
         mutation = CreateNode(parent, node.name, node.kind, node.content)

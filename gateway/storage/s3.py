@@ -31,7 +31,7 @@ from syncline.s3.sigv4 import Signer
 _RETRIES = RetryPolicy(max_attempts=3, first_pause_seconds=0.1, max_pause_seconds=0.4)
 _GET_SILENCE_SECONDS: Final = 20
 _PUT_SECONDS: Final = 60
-_CONNECTIONS: Final = 64
+_MAX_CONNECTIONS: Final = 64
 _KEPT_MEMORY_BYTES: Final = 24 * MIB
 """Bytes of segments that are kept for reuse: about two downloads at full speed."""
 _CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
@@ -217,4 +217,4 @@ def _code(refusal: RawResponse) -> str:
 
 def origin(place: S3Place) -> Origin:
     """Return the origin to which requests for the bucket go."""
-    return Origin(place.url(""), connections=_CONNECTIONS, memory=Segments(_KEPT_MEMORY_BYTES))
+    return Origin(place.url(""), connections=_MAX_CONNECTIONS, memory=Segments(_KEPT_MEMORY_BYTES))

@@ -6,14 +6,14 @@ from email_validator import EmailNotValidError, validate_email
 
 from syncline.model.errors import InvalidArgument
 
-MAX_CHARACTERS = 254
+MAX_EMAIL_CHARACTERS = 254
 """Maximum length of an address that mail can be delivered to, in characters."""
 
 
 def normalize_address(text: str) -> str:
     """Return the address in lower case with its domain in Unicode. Raise InvalidArgument if it is malformed."""
-    if len(text) > MAX_CHARACTERS:  # the library scans the text several times to explain an error
-        raise InvalidArgument(f"an e-mail address has at most {MAX_CHARACTERS} characters", field="email")
+    if len(text) > MAX_EMAIL_CHARACTERS:  # the library scans the text several times to explain an error
+        raise InvalidArgument(f"an e-mail address has at most {MAX_EMAIL_CHARACTERS} characters", field="email")
     try:
         parts = validate_email(
             text,

@@ -20,11 +20,11 @@ T = TypeVar("T")
 PERSONAL: Final = "personal"
 """The name and the alias of every personal space, which no shared space may take."""
 
-_MAX_BYTES: Final = 180
+_MAX_ALIAS_BYTES: Final = 180
 """Maximum size in bytes of the space's name within an alias: a path component has at most 255 bytes, and an id may
 follow.
 """
-_SHOWN: Final = 6
+_SHOWN_CHARACTERS: Final = 6
 _UNUSUAL: Final = str.maketrans({"/": "\N{DIVISION SLASH}", ":": "_", "\\": "_"})
 """Characters with a special meaning in an address, in `SPACE:PATH`, and on Windows, with their replacements."""
 
@@ -40,12 +40,12 @@ def candidates(name: str, space: SpaceId) -> Iterator[str]:
     """Yield candidates for the alias of a space of this name, without end and best first: the name, the name with a
     part of the space's id, the name with the whole id, and then the name with random characters.
     """
-    base = _addressable(name) or f"space {space[:_SHOWN]}"
+    base = _addressable(name) or f"space {space[:_SHOWN_CHARACTERS]}"
     yield base
-    yield f"{base} ({space[:_SHOWN]})"
+    yield f"{base} ({space[:_SHOWN_CHARACTERS]})"
     yield f"{base} ({space})"
     while True:
-        yield f"{base} ({new_text_id()[:_SHOWN]})"
+        yield f"{base} ({new_text_id()[:_SHOWN_CHARACTERS]})"
 
 
 async def with_alias(name: str, space: SpaceId, give: Callable[[str], Awaitable[T]]) -> T:
@@ -66,7 +66,7 @@ def _addressable(name: str) -> str:
     """
     shown = "".join(character if character.isprintable() else "_" for character in name)
     shown = unicodedata.normalize("NFC", shown.translate(_UNUSUAL))
-    shown = shown.encode()[:_MAX_BYTES].decode("utf-8", "ignore").strip(" .")
+    shown = shown.encode()[:_MAX_ALIAS_BYTES].decode("utf-8", "ignore").strip(" .")
     return "" if fold_alias(shown) == PERSONAL or _is_id(fold_alias(shown)) else shown
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.auth.ports import AttemptStore
-from services.auth.records import DAY, MINUTE, SECOND, Clock
+from services.auth.records import DAY_MS, MINUTE_MS, SECOND_MS, Clock
 from syncline.model.errors import RETRY_AFTER, TooManyAttempts
 
 _ALL: Final = "all"
@@ -35,7 +35,7 @@ class AttemptLimits:
     per_address: int = 100
     accounts: int = 1000
     """Maximum number of accounts that are created from one network."""
-    window_ms: int = 15 * MINUTE
+    window_ms: int = 15 * MINUTE_MS
 
 
 class Attempts:
@@ -70,7 +70,7 @@ class Attempts:
         await asyncio.gather(
             self._store.forget_attempts(subject=subject, peer=peer),
             self._store.take_back_attempt(subject=_ALL, peer=peer),
-            self._store.know_network(subject=subject, peer=peer, until_ms=self._clock() + KNOWN_DAYS * DAY),
+            self._store.know_network(subject=subject, peer=peer, until_ms=self._clock() + KNOWN_DAYS * DAY_MS),
         )
 
     async def _count(self, subject: str, peer: str | None, limit: int) -> None:
@@ -78,5 +78,5 @@ class Attempts:
             subject=subject, peer=peer, limit=limit, window_ms=self._limits.window_ms, now_ms=self._clock()
         )
         if wait:
-            seconds = -(-wait // SECOND)
+            seconds = -(-wait // SECOND_MS)
             raise TooManyAttempts(f"too many attempts; try again in {seconds} seconds", **{RETRY_AFTER: str(seconds)})

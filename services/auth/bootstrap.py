@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from aws.session import Clients
-from runtime.server import App
+from runtime.rpc.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
 from services.auth.accounts import AccountRegistry
 from services.auth.adapters.dynamodb import DynamoIdentityStore
@@ -24,7 +24,7 @@ from services.auth.keys import Keys
 from services.auth.links import Links
 from services.auth.passwords import Passwords
 from services.auth.ports import CredentialSource, IdentityStore
-from services.auth.records import SECOND, Clock
+from services.auth.records import SECOND_MS, Clock
 from services.auth.servicer import AuthServicer
 from services.auth.sessions import Sessions
 from services.auth.settings import AuthSettings
@@ -67,7 +67,7 @@ async def bootstrap(
         per_network=settings.sign_in_limit_per_network,
         per_address=settings.sign_in_limit_per_address,
         accounts=settings.sign_up_limit_per_network,
-        window_ms=settings.sign_in_window_seconds * SECOND,
+        window_ms=settings.sign_in_window_seconds * SECOND_MS,
     )
     target = TransferTarget(settings.bucket, partition=settings.transfer_role_arn.split(":")[1])
     store, source = adapters.store, adapters.source
@@ -121,7 +121,7 @@ async def bootstrap(
         )
 
         def seconds() -> float:
-            return clock() / SECOND
+            return clock() / SECOND_MS
 
         verifier = AnyTokenVerifier(
             users=UserTokenVerifier(keys.fetch, now=seconds),

@@ -15,18 +15,18 @@ from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.grants import require
 from services.auth.ports import AccessStore, CredentialSource
-from services.auth.records import SECOND, Clock, DeviceRecord, TemporaryCredentials
+from services.auth.records import SECOND_MS, Clock, DeviceRecord, TemporaryCredentials
 from services.auth.uploads import Uploads
 from syncline.model.accounts import Access
 from syncline.model.blocks import DIGEST_BYTES, key_prefix
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
-from syncline.model.limits import CREDENTIALS_LEAST_SECONDS
+from syncline.model.limits import MIN_CREDENTIALS_SECONDS
 
 log = structlog.get_logger()
 
 MAX_POLICY_CHARACTERS = 2048
 
-_CACHED = 4096  # about 2 KiB each
+_MAX_CACHED_CREDENTIALS = 4096  # about 2 KiB each
 
 _DIGEST = "?" * 2 * DIGEST_BYTES
 """Wildcard pattern for the last part of an object's key: as many characters as a digest has in hex. The bucket's policy
@@ -58,7 +58,7 @@ def session_policy(target: TransferTarget, space: SpaceId, access: Access, *, un
         "Resource": f"arn:{target.partition}:s3:::{target.bucket}/{key_prefix(space)}{_DIGEST}",
     }
     if until_ms is not None:
-        until = datetime.fromtimestamp(until_ms // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        until = datetime.fromtimestamp(until_ms // SECOND_MS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         statement["Condition"] = {"DateLessThan": {"aws:CurrentTime": until}}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
     assert len(policy) < MAX_POLICY_CHARACTERS, "a bucket's name has at most 63 characters and a space's id 26"
@@ -89,7 +89,7 @@ class CredentialIssuer:
         self._target = target
         self._lifetime_seconds = lifetime_seconds
         self._clock = clock
-        self._issued: LRUCache[Key, TemporaryCredentials] = LRUCache(_CACHED)
+        self._issued: LRUCache[Key, TemporaryCredentials] = LRUCache(_MAX_CACHED_CREDENTIALS)
         self._under_way: dict[Key, asyncio.Task[TemporaryCredentials]] = {}
 
     async def issue(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
@@ -104,7 +104,7 @@ class CredentialIssuer:
             await self._uploads.begin(space)
         key = (device, space, access)
         known = self._issued.get(key)
-        least = min(self._clock() + CREDENTIALS_LEAST_SECONDS * SECOND, caller.expires_at_ms)
+        least = min(self._clock() + MIN_CREDENTIALS_SECONDS * SECOND_MS, caller.expires_at_ms)
         if known is not None and known.expires_at_ms >= least:
             metrics.CREDENTIALS.labels(access.name.lower(), "memory").inc()
             return known
@@ -117,7 +117,7 @@ class CredentialIssuer:
         return max(0, issued.expires_at_ms - self._clock())
 
     async def _assume(self, space: SpaceId, access: Access, *, caller: DeviceRecord) -> TemporaryCredentials:
-        ends = caller.expires_at_ms < self._clock() + self._lifetime_seconds * SECOND
+        ends = caller.expires_at_ms < self._clock() + self._lifetime_seconds * SECOND_MS
         issued = await self._source.assume(
             session_name=session_name(caller.user, caller.device),
             policy=session_policy(self._target, space, access, until_ms=caller.expires_at_ms if ends else None),

@@ -13,7 +13,7 @@ from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.holdings import HoldingLimits
 from services.auth.ports import DeviceStore
-from services.auth.records import DAY, Clock, DeviceRecord
+from services.auth.records import DAY_MS, Clock, DeviceRecord
 from syncline.model.accounts import DeviceKind
 from syncline.model.errors import DeviceRevoked, NoSuchDevice, TokenExpired
 from syncline.model.identifiers import DeviceId, UserId
@@ -21,7 +21,7 @@ from syncline.model.limits import ANSWER_DAYS
 
 log = structlog.get_logger()
 
-_AT_ONCE: Final = 20
+_DEVICES_AT_ONCE: Final = 20
 """Maximum number of ended devices that are removed from a user's list when a device is added, so that a list that is
 too long is shortened step by step.
 """
@@ -75,7 +75,7 @@ class DeviceLists:
             (one for one in good if one.device != device.device),
             key=lambda one: (one.kind is DeviceKind.CLIENT, one.last_seen_at_ms),
         )
-        leaving = unused[: min(_AT_ONCE, max(0, len(good) - most))]
+        leaving = unused[: min(_DEVICES_AT_ONCE, max(0, len(good) - most))]
         now = self._clock()
         for one in leaving:
             await self._store.revoke_device(one.device, at_ms=now)
@@ -103,8 +103,8 @@ class DeviceLists:
         are left.
         """
         # A repeated request must still find the device that the request made.
-        until = self._clock() + ANSWER_DAYS * DAY
-        forgotten = ended[: min(_AT_ONCE, max(0, len(ended) - max(0, beyond)))]
+        until = self._clock() + ANSWER_DAYS * DAY_MS
+        forgotten = ended[: min(_DEVICES_AT_ONCE, max(0, len(ended) - max(0, beyond)))]
         await asyncio.gather(
             *(self._store.forget_device(one.device, until_ms=min(until, one.expires_at_ms)) for one in forgotten)
         )

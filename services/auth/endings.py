@@ -24,7 +24,7 @@ from runtime.rounds import rounds
 from runtime.workers import results_of
 from services.auth.links import is_open
 from services.auth.ports import AccessStore, DeviceStore, EndingStore, LinkStore
-from services.auth.records import HOUR, SECOND, Clock, DeviceEnding, DeviceRecord, Link
+from services.auth.records import HOUR_MS, SECOND_MS, Clock, DeviceEnding, DeviceRecord, Link
 from syncline.model.errors import NoSuchDevice, SynclineError, Unavailable
 from syncline.model.identifiers import DeviceId, UserId, new_text_id
 from syncline.model.retry_policy import RetryPolicy
@@ -33,17 +33,17 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-_AT_ONCE: Final = 20
+_ENDINGS_AT_ONCE: Final = 20
 """Maximum number of keys and links that are ended concurrently."""
 SWEEP_SECONDS: Final = 2.0
 """Mean number of seconds between two searches of one process for unfinished ends."""
 _TAKEN_AT_ONCE: Final = 20
 """Maximum number of unfinished ends that one search resumes."""
-_PATIENCE_MS: Final = 3 * SECOND
+_PATIENCE_MS: Final = 3 * SECOND_MS
 """Milliseconds after which a recorded end counts as abandoned. If the process that wrote the record is still at work,
 two processes carry out the end, which is harmless.
 """
-_LONGEST_PATIENCE_MS: Final = HOUR
+_LONGEST_PATIENCE_MS: Final = HOUR_MS
 """Maximum number of milliseconds between two attempts at a failing end. The interval doubles with each attempt."""
 _RETRIES: Final = RetryPolicy(max_attempts=5, first_pause_seconds=0.05, max_pause_seconds=0.5, jitter=1)
 
@@ -219,7 +219,7 @@ class _Ended:
         unavailable: list[Exception] = []
         for pause in _RETRIES.pauses():
             failed, unavailable = list[T](), []
-            errors = await results_of((partial(_error_of, end, one) for one in left), at_once=_AT_ONCE)
+            errors = await results_of((partial(_error_of, end, one) for one in left), at_once=_ENDINGS_AT_ONCE)
             for one, error in zip(left, errors, strict=True):
                 match error:
                     case None:

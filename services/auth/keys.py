@@ -17,7 +17,7 @@ from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists, check_signed_in
 from services.auth.holdings import HoldingLimits, decided_anew, limit_reached
 from services.auth.ports import DeviceStore, GateStore, MakerEnded
-from services.auth.records import DAY, HOUR, Clock, DeviceRecord, Key
+from services.auth.records import DAY_MS, HOUR_MS, Clock, DeviceRecord, Key
 from services.auth.sessions import Tokens
 from services.auth.tokens import AccessTokens
 from syncline.model.accounts import DeviceKind
@@ -35,7 +35,7 @@ from syncline.model.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 
 log = structlog.get_logger()
 
-NOTED_MS = HOUR
+NOTED_MS = HOUR_MS
 """Minimum milliseconds between two records of the last use of a key, so that an exchange usually needs one read and no
 write.
 """
@@ -95,7 +95,7 @@ class Keys:
         """Return a new device for the browser of a user who has just been authenticated, its key, and its tokens;
         nothing is stored yet.
         """
-        until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY
+        until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY_MS
         device, key = self._new(
             user=user,
             name=name,
@@ -119,7 +119,7 @@ class Keys:
         often.
         """
         now = self._clock()
-        if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY:
+        if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY_MS:
             raise InvalidArgument("expires_at_ms must be later than now, and within a year")
         calling = check_signed_in(await self._devices.device(device), user=user, now_ms=now)
         if calling.kind is DeviceKind.PROGRAM:
@@ -178,7 +178,7 @@ class Keys:
 
     async def _note(self, device: DeviceRecord, now: int) -> None:
         if now - device.last_seen_at_ms >= NOTED_MS:
-            until = now + BROWSER_KEY_IDLE_DAYS * DAY if device.kind is DeviceKind.BROWSER else device.expires_at_ms
+            until = now + BROWSER_KEY_IDLE_DAYS * DAY_MS if device.kind is DeviceKind.BROWSER else device.expires_at_ms
             await self._devices.key_used(device.device, seen_at_ms=now, expires_at_ms=until)
 
     def _new(

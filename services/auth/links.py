@@ -24,7 +24,7 @@ from services.auth.grants import require
 from services.auth.holdings import HoldingLimits, decided_anew, is_full, limit_reached
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccessStore, GateStore, LinkStore, MakerEnded, SpaceStore
-from services.auth.records import DAY, Clock, GrantRecord, Link
+from services.auth.records import DAY_MS, Clock, GrantRecord, Link
 from services.auth.tokens import AccessToken, AccessTokens
 from syncline.model.accounts import Access, Role
 from syncline.model.errors import (
@@ -48,7 +48,7 @@ _TOKEN_BYTES = 16
 
 Makers: TypeAlias = Mapping[tuple[SpaceId, UserId], GrantRecord]
 """The present grant of each person in a space, by space and user. A person without a grant is missing."""
-_ENDED_KEPT_MS: Final = DAY
+_ENDED_KEPT_MS: Final = DAY_MS
 """Milliseconds for which a revoked link is kept, for repetitions of the request that made it."""
 _DROPPED_AT_ONCE: Final = 50
 

@@ -12,10 +12,10 @@ from syncline.model.identifiers import DeviceId, LinkId, NodeId, RequestId, Spac
 Clock: TypeAlias = Callable[[], int]
 """Function that returns the present time in milliseconds since 1970."""
 
-SECOND = 1000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
+SECOND_MS = 1000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.endings import Endings
 from services.auth.ports import ChainMoved, DeviceStore
-from services.auth.records import DAY, Chain, Clock, DeviceRecord
+from services.auth.records import DAY_MS, Chain, Clock, DeviceRecord
 from services.auth.tokens import AccessToken, AccessTokens
 from syncline.model.errors import (
     DeviceRevoked,
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 _DEVICE_CHARACTERS = 26
 _FAMILY_BYTES = 16
 _SECRET_BYTES = 32
-_LONGEST = 128
+_MAX_TOKEN_CHARACTERS = 128
 """Maximum number of characters of a text that is parsed as a refresh token; a token has fewer."""
 
 Standing = Enum("Standing", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
@@ -64,7 +64,7 @@ class RefreshToken:
         """Return the parts of a presented token. Raise TokenMalformed if the text does not have the form of a refresh
         token.
         """
-        device, _, opaque = text[: _LONGEST + 1].partition(".")
+        device, _, opaque = text[: _MAX_TOKEN_CHARACTERS + 1].partition(".")
         try:
             raw = base64.b64decode(opaque, altchars=b"-_", validate=True)
         except ValueError:
@@ -129,7 +129,7 @@ class Sessions:
         """Return a new device of a user who has just been authenticated, and its tokens; nothing is stored yet."""
         now = self._clock()
         token = RefreshToken.first(DeviceId(new_text_id()))
-        chain = Chain(token.family_digest(), token.digest(), None, now + REFRESH_TOKEN_IDLE_DAYS * DAY)
+        chain = Chain(token.family_digest(), token.digest(), None, now + REFRESH_TOKEN_IDLE_DAYS * DAY_MS)
         device = DeviceRecord(token.device, user, name, now, now, None, chain)
         return device, self._tokens(user, token)
 
@@ -164,7 +164,7 @@ class Sessions:
 
     async def _advance(self, device: DeviceRecord, before: Chain, token: RefreshToken, now: int) -> Tokens:
         successor = token.successor()
-        chain = Chain(before.family, successor.digest(), token.digest(), now + REFRESH_TOKEN_IDLE_DAYS * DAY)
+        chain = Chain(before.family, successor.digest(), token.digest(), now + REFRESH_TOKEN_IDLE_DAYS * DAY_MS)
         try:
             await self._devices.advance_chain(device.device, expected=before, to=chain, seen_at_ms=now)
         except ChainMoved:

@@ -10,7 +10,7 @@ from runtime.rates import Rate
 from runtime.settings import ServiceSettings
 from services.auth.anonymous_calls import AnonymousCalls
 from services.auth.holdings import HoldingLimits
-from syncline.model.limits import CREDENTIALS_MOST_SECONDS, CREDENTIALS_SECONDS
+from syncline.model.limits import CREDENTIALS_SECONDS, MAX_CREDENTIALS_SECONDS
 
 
 class AuthSettings(ServiceSettings):
@@ -31,7 +31,7 @@ class AuthSettings(ServiceSettings):
     credential_seconds: int = Field(
         default=CREDENTIALS_SECONDS,
         ge=CREDENTIALS_SECONDS,
-        le=CREDENTIALS_MOST_SECONDS,
+        le=MAX_CREDENTIALS_SECONDS,
         description="Lifetime of S3 credentials in seconds, for which they also outlive a revocation. STS issues "
         "none for less than 15 minutes.",
     )

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from runtime.claims import AUDIENCE, PROGRAM
 from runtime.identity import LinkScope
 from runtime.tokens import ISSUER
-from services.auth.records import SECOND, Clock
+from services.auth.records import SECOND_MS, Clock
 from syncline.model.identifiers import DeviceId, UserId
 from syncline.model.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS
 
@@ -86,7 +86,7 @@ class AccessTokens:
         programs.
         """
         named = {"sub": user, "dev": device} | ({"knd": PROGRAM} if program else {})
-        return self._sign(named, ACCESS_TOKEN_SECONDS * SECOND, until_ms)
+        return self._sign(named, ACCESS_TOKEN_SECONDS * SECOND_MS, until_ms)
 
     def issue_for_link(self, scope: LinkScope, *, peer: str, until_ms: int | None = None) -> AccessToken:
         """Return a token with the access of a public link, valid for 12 hours, or until `until_ms` if that is sooner.
@@ -97,16 +97,16 @@ class AccessTokens:
         claims = {"sub": scope.link, "spc": scope.space, "nod": scope.node.hex(), "vis": visitor}
         # The lifetime is long, since a visitor could renew the token only by entering the password again. That is safe:
         # each use checks whether the link is still valid.
-        return self._sign(claims, LINK_TOKEN_SECONDS * SECOND, until_ms)
+        return self._sign(claims, LINK_TOKEN_SECONDS * SECOND_MS, until_ms)
 
     def _sign(self, named: Mapping[str, str], lifetime_ms: int, until_ms: int | None) -> AccessToken:
-        issued = self._clock() // SECOND
-        expires = issued + lifetime_ms // SECOND
+        issued = self._clock() // SECOND_MS
+        expires = issued + lifetime_ms // SECOND_MS
         if until_ms is not None:
-            expires = min(expires, until_ms // SECOND)
+            expires = min(expires, until_ms // SECOND_MS)
         claims = {"iss": ISSUER, "aud": AUDIENCE, **named, "iat": issued, "exp": expires}
         text = jwt.encode(claims, self._keys.current, algorithm="EdDSA", headers={"kid": self._keys.kid})
-        return AccessToken(text, expires * SECOND, max(0, (expires - issued) * SECOND))
+        return AccessToken(text, expires * SECOND_MS, max(0, (expires - issued) * SECOND_MS))
 
 
 def raw_public_key(key: Ed25519PublicKey) -> bytes:

@@ -15,10 +15,10 @@ from cachetools import LRUCache
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.ports import UploadStore
-from services.auth.records import HOUR, SECOND, Clock, SpaceUploads
+from services.auth.records import HOUR_MS, SECOND_MS, Clock, SpaceUploads
 from syncline.model.errors import InvalidPageToken, QuotaExceeded
 from syncline.model.identifiers import SpaceId
-from syncline.model.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
+from syncline.model.limits import MAX_STORED_QUOTAS, MIN_UNSEALED_BYTES
 
 WRITTEN_HOURS: Final = 3
 """Hours, including the present one, for which a space counts as recently written to. Credentials last one hour at most,
@@ -28,7 +28,7 @@ REFUSAL_SECONDS: Final = 86_400
 """Seconds after which a refusal ends unless a measure renews it; the measuring service has then lost track of it. A
 refused space is measured continually, and a space that is written to again is measured within a minute.
 """
-_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED_SPACES: Final = 10_000
 _HOUR: Final = re.compile("[0-9]{1,9}")
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ class Uploads:
     def __init__(self, store: UploadStore, *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._noted: LRUCache[SpaceId, int] = LRUCache(_REMEMBERED)
+        self._noted: LRUCache[SpaceId, int] = LRUCache(_MAX_REMEMBERED_SPACES)
 
     async def begin(self, space: SpaceId) -> None:
         """Record that credentials to write to the space are about to be issued. Raise QuotaExceeded if the space is
@@ -50,7 +50,7 @@ class Uploads:
         if (
             measured is not None
             and measured.refused
-            and self._clock() < measured.measured_at_ms + REFUSAL_SECONDS * SECOND
+            and self._clock() < measured.measured_at_ms + REFUSAL_SECONDS * SECOND_MS
         ):
             metrics.UPLOADS_REFUSED.inc()
             raise _refused(measured)
@@ -90,21 +90,21 @@ class Uploads:
             log.info("uploads refused", space=space, unsealed_bytes=uploads.unsealed_bytes)
 
     def _hour(self) -> int:
-        return self._clock() // HOUR
+        return self._clock() // HOUR_MS
 
 
 def _refused(measured: SpaceUploads) -> QuotaExceeded:
     sealed_bytes = measured.stored_bytes - measured.unsealed_bytes
-    if sealed_bytes > STORED_QUOTAS * measured.quota_bytes:
+    if sealed_bytes > MAX_STORED_QUOTAS * measured.quota_bytes:
         text = (
             f"this space holds sealed objects of {sealed_bytes:,} bytes, many of them in no version; that is more than "
-            f"{STORED_QUOTAS} times its quota of {measured.quota_bytes:,} bytes, and waiting does not change it. Ask "
-            "whoever runs the system for a larger quota"
+            f"{MAX_STORED_QUOTAS} times its quota of {measured.quota_bytes:,} bytes, and waiting does not change it. "
+            "Ask whoever runs the system for a larger quota"
         )
     else:
         text = (
             f"this space holds {measured.unsealed_objects:,} objects of {measured.unsealed_bytes:,} bytes that were "
-            f"uploaded and never sealed, each of which counts for {LEAST_UNSEALED_BYTES // 1024} KiB at least, and "
+            f"uploaded and never sealed, each of which counts for {MIN_UNSEALED_BYTES // 1024} KiB at least, and "
             f"{measured.stored_bytes:,} bytes in all; its quota of {measured.quota_bytes:,} bytes leaves no room for "
             "more. Finish what you began to upload, wait until what is left of them is removed, or ask for a larger "
             "quota"

@@ -29,7 +29,7 @@ from syncline.model.accounts import Access, DeviceKind, Role
 from syncline.model.blocks import key_prefix
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId
-from syncline.model.limits import MAX_CHECKED
+from syncline.model.limits import MAX_CHECKED_RIGHTS
 from syncline.wire.pages import that_fit
 
 T = TypeVar("T")
@@ -204,11 +204,11 @@ def checked_many_to_wire(checked: CheckedMany) -> auth_pb2.BatchCheckAccessRespo
 
 
 def ids_from_wire(texts: Sequence[str], parse: Callable[..., T], *, what: str) -> list[T]:
-    """Return the distinct ids in `texts`. Raise InvalidArgument for more than MAX_CHECKED texts, or for one that is no
-    id.
+    """Return the distinct ids in `texts`. Raise InvalidArgument for more than MAX_CHECKED_RIGHTS texts, or for one that
+    is no id.
     """
-    if len(texts) > MAX_CHECKED:
-        raise InvalidArgument(f"{what} has at most {MAX_CHECKED}, not {len(texts)}", field=what)
+    if len(texts) > MAX_CHECKED_RIGHTS:
+        raise InvalidArgument(f"{what} has at most {MAX_CHECKED_RIGHTS}, not {len(texts)}", field=what)
     return list(dict.fromkeys(parse(text, what=f"{what}[{position}]") for position, text in enumerate(texts)))
 
 

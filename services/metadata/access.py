@@ -22,7 +22,7 @@ from syncline.model.accounts import Role
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, TokenExpired
 from syncline.model.identifiers import LinkId, SpaceId
 
-_REMEMBERED: Final = 100_000
+_MAX_REMEMBERED_STANDINGS: Final = 100_000
 _Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]
 
 
@@ -69,7 +69,7 @@ class RoleCache:
     ) -> None:
         """`grants` is asked for a role that is not cached; `seconds` is the time for which a role is cached."""
         self._grants = grants
-        self._standings: TTLCache[_Key, Standing] = TTLCache(_REMEMBERED, seconds, timer=monotonic)
+        self._standings: TTLCache[_Key, Standing] = TTLCache(_MAX_REMEMBERED_STANDINGS, seconds, timer=monotonic)
         self._under_way: dict[_Key, asyncio.Task[Standing]] = {}
         self._waiting: dict[_Key, asyncio.Task[Standing]] = {}
 

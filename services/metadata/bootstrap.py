@@ -11,7 +11,7 @@ from functools import partial
 
 from aws.session import Clients
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
-from runtime.server import App
+from runtime.rpc.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
 from services.metadata.access import Auth, RoleCache
@@ -22,11 +22,11 @@ from services.metadata.adapters.dynamodb_objects import DynamoObjectIndex
 from services.metadata.adapters.dynamodb_tree import DynamoTable
 from services.metadata.adapters.s3 import S3Storage
 from services.metadata.adapters.sns import SnsTopic
-from services.metadata.journal.spaces import OpenSpaces
+from services.metadata.journal.open_spaces import OpenSpaces
 from services.metadata.journal.sweep import Sweeper
-from services.metadata.objects import Objects
 from services.metadata.ports import Journal, MeasureTable, ObjectIndex, ObjectStorage, Topic, TreeTable
 from services.metadata.quota import Measuring, Writers
+from services.metadata.sealing import Objects
 from services.metadata.servicer import MetadataServicer
 from services.metadata.settings import MetadataSettings
 from services.metadata.tree.depths import Depths

@@ -14,7 +14,7 @@ from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, Digest
 from syncline.model.identifiers import NodeId, RequestId, SpaceId
 from syncline.model.tree import Node, Version
 
-BYTES_READ_BACK: Final = 1_000_000
+MAX_READ_BACK_BYTES: Final = 1_000_000
 """Number of bytes of entries after which one call that reads the journal backwards ends, which is the size of one
 DynamoDB page.
 """
@@ -22,7 +22,7 @@ MAX_SEALED_ENTRIES: Final = 9000
 """Maximum number of proven blocks that are recorded for one object: the capacity of a DynamoDB item, more than two full
 packs.
 """
-PROJECTION_WRITES: Final = 2
+MAX_PROJECTION_WRITES: Final = 2
 """Maximum number of concurrent projection writes of one process; the default of its setting."""
 NO_REMOVALS: Final[Mapping[Digest, int]] = MappingProxyType({})
 assert 2 * MAX_PACK_ENTRIES <= MAX_SEALED_ENTRIES
@@ -53,7 +53,7 @@ class Journal(Protocol):
     async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
         """Return up to `limit` entries before `seq`, newest first, without a gap. Consistent, as `read` is.
 
-        The result may end early: with the entry at which the total reaches BYTES_READ_BACK.
+        The result may end early: with the entry at which the total reaches MAX_READ_BACK_BYTES.
         """
 
 

@@ -20,13 +20,13 @@ from cachetools import TTLCache
 from runtime.logs import structlog
 from runtime.rounds import rounds
 from services.metadata import metrics
-from services.metadata.objects import Objects
 from services.metadata.ports import ListedObject, Measure, MeasureTable, ObjectIndex, ObjectStorage, TreeTable
 from services.metadata.removal import remove_unsealed
+from services.metadata.sealing import Objects
 from syncline.model.identifiers import SpaceId
-from syncline.model.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
+from syncline.model.limits import MAX_STORED_QUOTAS, MIN_UNSEALED_BYTES
 
-HANDS: Final = 4
+MEASURES_AT_ONCE: Final = 4
 """Number of workers, each of which measures one space at a time, in one process."""
 SPACES_AT_ONCE: Final = 25
 """Number of spaces that a worker measures in sequence before it reads again which spaces are due."""
@@ -38,16 +38,16 @@ _LEASE_MS: Final = 600_000
 """Milliseconds of a lease, during which no other process measures the space; the measuring process renews the lease
 while the measure lasts.
 """
-_LONGEST_GAP_MS: Final = 86_400_000
+_MAX_GAP_MS: Final = 86_400_000
 """Maximum delay of a measure after it was due, in milliseconds; a longer delay counts as a gap, after which the table
 does not know which objects were sealed.
 """
-_REMEMBERED: Final = 1_000
+_MAX_REMEMBERED_SPACES: Final = 1_000
 _REMEMBERED_SECONDS: Final = 3_600
 """Seconds for which this process includes a measure in its metrics; another process may measure the space the next
 time.
 """
-REST: Final = 20
+REST_FACTOR: Final = 20
 """Minimum pause between two measures of a space, as a multiple of the duration of the last measure."""
 
 log = structlog.get_logger()
@@ -76,7 +76,7 @@ class _Sum:
     unsealed_bytes: int = 0
     unsealed_objects: int = 0
     counted_bytes: int = 0
-    """The sum of unsealed bytes in which each object counts for at least LEAST_UNSEALED_BYTES."""
+    """The sum of unsealed bytes in which each object counts for at least MIN_UNSEALED_BYTES."""
     lease_ms: int = 0
     """The time until which no other process measures the space, in milliseconds since 1970."""
 
@@ -109,13 +109,13 @@ class Measuring:
         self._now_ms = now_ms
         self._interval_seconds = interval_seconds
         self._keep_ms = int(keep_days * 86_400_000)
-        self._unsealed_bytes: TTLCache[SpaceId, int] = TTLCache(_REMEMBERED, _REMEMBERED_SECONDS)
+        self._unsealed_bytes: TTLCache[SpaceId, int] = TTLCache(_MAX_REMEMBERED_SPACES, _REMEMBERED_SECONDS)
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Measure periodically within the context. A space that takes long to measure occupies one of HANDS workers, so
         that the others measure other spaces.
         """
-        return rounds(self.schedule, *[self.measure] * HANDS, interval_seconds=self._interval_seconds)
+        return rounds(self.schedule, *[self.measure] * MEASURES_AT_ONCE, interval_seconds=self._interval_seconds)
 
     async def schedule(self) -> None:
         """Schedule measures of the spaces that were recently written to."""
@@ -165,7 +165,7 @@ class Measuring:
         used = (await self._table.state(space)).used_bytes
         with_versions = used + found.counted_bytes if found.counted_bytes else 0
         # Neither sum includes sealed objects that no version names; the limit on all objects bounds those.
-        too_much_stored = found.stored_bytes > STORED_QUOTAS * self._quota_bytes
+        too_much_stored = found.stored_bytes > MAX_STORED_QUOTAS * self._quota_bytes
         refused = with_versions > self._quota_bytes or too_much_stored
         took = time.monotonic() - begun
         # If the clock was set back, the new measure must still be later than the last one.
@@ -177,7 +177,7 @@ class Measuring:
             refused=refused,
             since_ms=since_ms,
             at_ms=now,
-            next_at_ms=now + int(1000 * max(self._interval_seconds, REST * took)),
+            next_at_ms=now + int(1000 * max(self._interval_seconds, REST_FACTOR * took)),
         )
         if not await self._tell(space, found.lease_ms, before, measure):
             return False
@@ -211,7 +211,7 @@ class Measuring:
         A table restored from a backup has such a gap, and does not know which objects were sealed in the meantime.
         """
         now_ms = self._now_ms()
-        is_watched = before.since_ms and now_ms <= before.next_at_ms + _LONGEST_GAP_MS
+        is_watched = before.since_ms and now_ms <= before.next_at_ms + _MAX_GAP_MS
         return before.since_ms if is_watched else now_ms
 
     def _remove_before_ms(self, since_ms: int) -> int:
@@ -242,7 +242,7 @@ class Measuring:
                     await self._remove(space, one)
             found.stored_bytes += sum(one.size for one in page.objects)
             found.unsealed_bytes += sum(one.size for one in unsealed)
-            found.counted_bytes += sum(max(one.size, LEAST_UNSEALED_BYTES) for one in unsealed)
+            found.counted_bytes += sum(max(one.size, MIN_UNSEALED_BYTES) for one in unsealed)
             found.unsealed_objects += len(unsealed)
             after = page.after
             if not after:

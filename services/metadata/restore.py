@@ -19,9 +19,9 @@ from syncline.model.names import name_problem, with_mark
 from syncline.model.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeKind, RestoreNode, Result
 from syncline.model.verdicts import Verdict
 
-_WAYS: Final = 5
+_MAX_ATTEMPTS: Final = 5
 """Maximum number of attempts to plan a restore when concurrent changes invalidate the plan."""
-_TRIED: Final = 100
+_MAX_TRIED_NAMES: Final = 100
 """Maximum number of candidate names that are tried to find a free one; after that, a part of the node's id makes the
 name unique.
 """
@@ -73,7 +73,7 @@ async def brought_back(
     """
     mutations = await plan()
     answer = await commit(mutations)
-    for _ in range(_WAYS - 1):
+    for _ in range(_MAX_ATTEMPTS - 1):
         if any(result.verdict is Verdict.ACCEPTED for result in answer.results):
             break
         tried, mutations = mutations, await plan()
@@ -152,4 +152,4 @@ def _lost(reader: ViewReader, node: Node) -> tuple[NodeId, list[str]]:
 def _like(name: str, node: NodeId) -> Iterator[str]:
     yield name
     for number in count(2):
-        yield with_mark(name, f"({number})" if number < _TRIED else f"({node.hex()} {number})")
+        yield with_mark(name, f"({number})" if number < _MAX_TRIED_NAMES else f"({node.hex()} {number})")

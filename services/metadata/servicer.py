@@ -19,19 +19,19 @@ from runtime.rates import BYTES_PER_CALL, charge
 from runtime.turns import slices, turn_for
 from services.metadata.access import RoleCache
 from services.metadata.journal.commit import CommitOutcome, Request, check_size
-from services.metadata.journal.spaces import LiveSpace, OpenSpaces
-from services.metadata.objects import (
+from services.metadata.journal.open_spaces import LiveSpace, OpenSpaces
+from services.metadata.ports import Journal, MeasureTable
+from services.metadata.restore import brought_back, way_back
+from services.metadata.sealing import (
     DeclaredObject,
     Objects,
     PackOfBlocks,
     SerializedManifest,
     SingleBlock,
 )
-from services.metadata.ports import Journal, MeasureTable
-from services.metadata.restore import brought_back, way_back
 from services.metadata.tree import reads
 from services.metadata.tree.activity import list_activity
-from services.metadata.tree.links import scope, shown
+from services.metadata.tree.link_view import scope, shown
 from services.metadata.tree.search import NameSearch, TreeSize, words_of
 from services.metadata.tree.sizes import MeasuredTop, TreeSizes
 from services.metadata.wire import (
@@ -47,9 +47,9 @@ from syncline.model.accounts import Role
 from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
 from syncline.model.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
 from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, SpaceId
-from syncline.model.limits import MAX_FIND, MAX_MEASURED, MAX_SEAL
+from syncline.model.limits import MAX_FIND_DIGESTS, MAX_MEASURED_NODES, MAX_SEAL_DECLARATIONS
 from syncline.model.names import most_archived_bytes
-from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, NodeKind, RestoreNode, RestoreVersion, Result
+from syncline.model.tree import MAX_CHECK_FILES, Mutation, Node, NodeKind, RestoreNode, RestoreVersion, Result
 from syncline.wire.identifiers import node_id_from_wire, request_id_from_wire, space_id_from_wire
 from syncline.wire.pages import (
     PAGE_BYTES,
@@ -68,8 +68,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+P = TypeVar("P")
 
-USUAL_PAGE = 100
+DEFAULT_PAGE_ENTRIES = 100
 """Default number of entries per page for listings whose entries may hold manifests."""
 USUAL_GROWTH: Final = 4
 """The ratio of the size of a commit's answer, which the journal keeps, to that of its request that costs nothing more.
@@ -155,7 +156,7 @@ class MetadataServicer(MetadataServiceServicer):
     async def FindMissingObjects(
         self, request: metadata_pb2.FindMissingObjectsRequest, context: Context
     ) -> metadata_pb2.FindMissingObjectsResponse:
-        digests = _packed(request.objects, what="objects", most=MAX_FIND)
+        digests = _packed(request.objects, what="objects", most=MAX_FIND_DIGESTS)
         async with self._allowed(request.space_id, Role.EDITOR) as space:
             missing = await self._objects.missing(space, set(digests))
         return metadata_pb2.FindMissingObjectsResponse(
@@ -167,8 +168,8 @@ class MetadataServicer(MetadataServiceServicer):
         self, request: metadata_pb2.SealObjectsRequest, context: Context
     ) -> metadata_pb2.SealObjectsResponse:
         async with self._allowed(request.space_id, Role.EDITOR) as space:
-            if len(request.objects) > MAX_SEAL:
-                raise InvalidArgument(f"at most {MAX_SEAL} objects can be sealed at once")
+            if len(request.objects) > MAX_SEAL_DECLARATIONS:
+                raise InvalidArgument(f"at most {MAX_SEAL_DECLARATIONS} objects can be sealed at once")
             declared = _declarations(request.objects)
             async with self._while_allowed(space, Role.EDITOR) as ending:
                 with ending.interrupting():
@@ -326,8 +327,8 @@ class MetadataServicer(MetadataServiceServicer):
         if batch.paths and batch.node_ids:
             raise InvalidArgument("a batch has either paths or node_ids")
         count = len(batch.paths) or len(batch.node_ids) // ID_BYTES
-        if count > MAX_CHECK_BATCH:
-            raise InvalidArgument(f"a batch has at most {MAX_CHECK_BATCH} files, not {count}")
+        if count > MAX_CHECK_FILES:
+            raise InvalidArgument(f"a batch has at most {MAX_CHECK_FILES} files, not {count}")
         if len(batch.node_ids) % ID_BYTES:
             raise InvalidArgument(f"node_ids must be packed ids of {ID_BYTES} bytes", field="node_ids")
         if len(batch.digests) != count * DIGEST_BYTES:
@@ -379,9 +380,9 @@ class MetadataServicer(MetadataServiceServicer):
             nodes, end = await reads.list_nodes(
                 live.view, parent, after=after, limit=page_size_from_wire(request.page_size), within=scope(caller)
             )
-        page = await _that_fit(nodes, lambda node: node_to_wire(shown(node, caller)))
-        if len(page) < len(nodes):
-            end = page[-1].name
+        page, end = await _fitting(
+            nodes, lambda node: node_to_wire(shown(node, caller)), place=lambda node: node.name, end=end
+        )
         return metadata_pb2.ListNodesResponse(nodes=page, next_page_token=_token(end, listing))
 
     @override
@@ -393,11 +394,9 @@ class MetadataServicer(MetadataServiceServicer):
         before = _number_token(request.page_token, listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
             versions, end = await reads.list_versions(
-                live.view, node, before=before, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
+                live.view, node, before=before, limit=page_size_from_wire(request.page_size, usual=DEFAULT_PAGE_ENTRIES)
             )
-        page = await _that_fit(versions, version_to_wire)
-        if len(page) < len(versions):
-            end = page[-1].version
+        page, end = await _fitting(versions, version_to_wire, place=lambda version: version.number, end=end)
         return metadata_pb2.ListVersionsResponse(versions=page, next_page_token=_token(end, listing))
 
     @override
@@ -421,20 +420,23 @@ class MetadataServicer(MetadataServiceServicer):
                 live.view,
                 words,
                 after=after,
-                limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE),
+                limit=page_size_from_wire(request.page_size, usual=DEFAULT_PAGE_ENTRIES),
                 account=current_user().user,
             )
-        page = await _that_fit(found, lambda one: metadata_pb2.FoundNode(node=node_to_wire(one.node), path=one.path))
-        if len(page) < len(found):
-            end = page[-1].path
+        page, end = await _fitting(
+            found,
+            lambda one: metadata_pb2.FoundNode(node=node_to_wire(one.node), path=one.path),
+            place=lambda one: one.path,
+            end=end,
+        )
         return metadata_pb2.SearchNodesResponse(found=page, next_page_token=_token(end, listing))
 
     @override
     async def MeasureTree(
         self, request: metadata_pb2.MeasureTreeRequest, context: Context
     ) -> metadata_pb2.MeasureTreeResponse:
-        if len(request.nodes) > MAX_MEASURED:
-            raise InvalidArgument(f"at most {MAX_MEASURED} nodes can be measured at once", field="nodes")
+        if len(request.nodes) > MAX_MEASURED_NODES:
+            raise InvalidArgument(f"at most {MAX_MEASURED_NODES} nodes can be measured at once", field="nodes")
         nodes = [node_id_from_wire(raw, what="nodes") for raw in request.nodes]
         most = TreeSize(request.max_paths, request.max_path_bytes)
         caller = current_reader()
@@ -460,12 +462,10 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.ListActivityResponse:
         listing = f"activity {request.space_id}"
         after = place_from_wire(request.page_token, listing=listing)
-        user, limit = current_user().user, page_size_from_wire(request.page_size, usual=USUAL_PAGE)
+        user, limit = current_user().user, page_size_from_wire(request.page_size, usual=DEFAULT_PAGE_ENTRIES)
         async with self._allowed(request.space_id, Role.VIEWER) as space:
             activities, end = await list_activity(self._journal, space, after=after, limit=limit, account=user)
-        page = await _that_fit(activities, activity_to_wire)
-        if len(page) < len(activities):
-            end = activities[len(page) - 1].place
+        page, end = await _fitting(activities, activity_to_wire, place=lambda one: one.place, end=end)
         return metadata_pb2.ListActivityResponse(
             activities=page, next_page_token=place_to_wire(end, listing=listing) if end else ""
         )
@@ -490,15 +490,16 @@ class MetadataServicer(MetadataServiceServicer):
             found, end = await reads.list_trash(
                 live.view,
                 after=after,
-                limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE),
+                limit=page_size_from_wire(request.page_size, usual=DEFAULT_PAGE_ENTRIES),
                 at=at,
                 account=current_user().user,
             )
-        page = await _that_fit(
-            found, lambda one: metadata_pb2.ListTrashResponse(nodes=[node_to_wire(one.node)], paths=[one.path])
+        page, end = await _fitting(
+            found,
+            lambda one: metadata_pb2.ListTrashResponse(nodes=[node_to_wire(one.node)], paths=[one.path]),
+            place=lambda one: one.node.id,
+            end=end,
         )
-        if len(page) < len(found):
-            end = found[len(page) - 1].node.id
         answer = metadata_pb2.ListTrashResponse(next_page_token=_token(end, listing))
         for one in page:
             answer.MergeFrom(one)
@@ -578,6 +579,16 @@ async def _that_fit(items: Sequence[T], to_wire: Callable[[T], M]) -> list[M]:
                 return page
             page.append(message)
     return page
+
+
+async def _fitting(
+    items: Sequence[T], to_wire: Callable[[T], M], *, place: Callable[[T], P], end: P | None
+) -> tuple[list[M], P | None]:
+    """Return the messages of the first `items`, as many as one page carries, and the place after which the next page
+    begins: `end` if all of `items` fit, else the place of the last one that does.
+    """
+    page = await _that_fit(items, to_wire)
+    return page, end if len(page) == len(items) else place(items[len(page) - 1])
 
 
 def _charge_growth(results: Sequence[journal_pb2.MutationResult], *, beyond: int = 0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from runtime.settings import AuthPeer, ServiceSettings
-from services.metadata.ports import PROJECTION_WRITES
+from services.metadata.ports import MAX_PROJECTION_WRITES
 
 
 class MetadataSettings(ServiceSettings, AuthPeer):
@@ -44,7 +44,7 @@ class MetadataSettings(ServiceSettings, AuthPeer):
         description="Seconds for which an announcement waits for further changes to be announced together.",
     )
     projection_writes: int = Field(
-        default=PROJECTION_WRITES,
+        default=MAX_PROJECTION_WRITES,
         ge=1,
         description="Maximum number of concurrent projection writes, of up to 25 items each, in one process. One "
         "space alone may have half of them.",

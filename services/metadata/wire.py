@@ -10,7 +10,7 @@ import hashlib
 import struct
 from typing import Any, Final
 
-from runtime.turns import SLICE, slices, turn
+from runtime.turns import SLICE_ITEMS, slices, turn
 from services.metadata.entry import (
     BEGINNING,
     Activity,
@@ -88,7 +88,7 @@ async def entry_from_bytes(seq: int, blob: bytes, *, account: str) -> JournalEnt
         results = []
         for stored in commit.results:
             parsed += 1
-            if not parsed % SLICE:
+            if not parsed % SLICE_ITEMS:
                 await turn(account)
             results.append(_result_from_wire(stored, commit, seq))
         commits.append(_commit_from_wire(commit, results))

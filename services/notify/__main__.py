@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.process import serve
-from runtime.server import run
+from runtime.rpc.server import run
 from services.notify.bootstrap import bootstrap, on_aws
 from services.notify.settings import NotifySettings
 

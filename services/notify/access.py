@@ -14,9 +14,9 @@ from services.notify.ports import MemberDirectory
 from services.notify.records import PersonAccess
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, TokenExpired
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
-from syncline.model.limits import MAX_CHECKED
+from syncline.model.limits import MAX_CHECKED_RIGHTS
 
-_CACHED: Final = 100_000
+_MAX_CACHED_ANSWERS: Final = 100_000
 
 
 @dataclass(slots=True)
@@ -37,13 +37,13 @@ class GrantCache:
     is in flight at a time; questions that arrive while it is in flight form the next request.
 
     Auth is asked with this service's own token about a user whose token was verified when the call began. When that
-    token expires, the server ends the watch, see `runtime.interceptors.StreamsEnd`.
+    token expires, the server ends the watch, see `runtime.rpc.interceptors.StreamsEnd`.
     """
 
     def __init__(self, directory: MemberDirectory, *, seconds: float = REMEMBERED_SECONDS) -> None:
         self._directory = directory
-        self._granted: TTLCache[tuple[SpaceId, UserId], bool] = TTLCache(_CACHED, seconds)
-        self._signed_in: TTLCache[DeviceId, UserId] = TTLCache(_CACHED, seconds)
+        self._granted: TTLCache[tuple[SpaceId, UserId], bool] = TTLCache(_MAX_CACHED_ANSWERS, seconds)
+        self._signed_in: TTLCache[DeviceId, UserId] = TTLCache(_MAX_CACHED_ANSWERS, seconds)
         self._waiting: dict[UserId, _Question] = {}
         self._under_way: dict[UserId, asyncio.Task[PersonAccess]] = {}
 
@@ -94,9 +94,11 @@ class GrantCache:
         spaces, devices = sorted(question.spaces - known), sorted(question.devices)
         parts = [
             await self._directory.check(
-                spaces[start : start + MAX_CHECKED], user=user, devices=devices[start : start + MAX_CHECKED]
+                spaces[start : start + MAX_CHECKED_RIGHTS],
+                user=user,
+                devices=devices[start : start + MAX_CHECKED_RIGHTS],
             )
-            for start in range(0, max(len(spaces), len(devices)), MAX_CHECKED)
+            for start in range(0, max(len(spaces), len(devices)), MAX_CHECKED_RIGHTS)
         ]
         answer = PersonAccess(
             spaces=known.union(*(part.spaces for part in parts)),

@@ -11,7 +11,7 @@ from typing import Final
 
 from aws.session import Clients
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
-from runtime.server import App, background
+from runtime.rpc.server import App, background
 from runtime.tokens import UserTokenVerifier, service_authorization
 from services.notify.access import GrantCache
 from services.notify.adapters.auth import SERVICE as AUTH
@@ -26,7 +26,7 @@ from services.notify.mailer import Mailer
 from services.notify.ports import DoorbellQueues, MailSender, MessageQueue, NotifyStore
 from services.notify.postman import Postman
 from services.notify.preferences import Preferences
-from services.notify.records import SECOND, Clock
+from services.notify.records import SECOND_MS, Clock
 from services.notify.servicer import NotifyServicer
 from services.notify.settings import NotifySettings
 from services.notify.watch import Watches
@@ -106,7 +106,7 @@ async def bootstrap(
             sender=adapters.sender,
             url=settings.public_url,
             clock=clock,
-            window_ms=int(settings.mail_window_seconds * SECOND),
+            window_ms=int(settings.mail_window_seconds * SECOND_MS),
             per_sender=settings.mails_per_sender,
             per_person=settings.mails_per_person,
         )

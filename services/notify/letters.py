@@ -13,7 +13,7 @@ from syncline.model.identifiers import SpaceId, UserId
 from syncline.model.printable import spaced
 
 _MAX_NAMES: Final = 10
-_SUBJECT_NAME: Final = 60
+_MAX_SUBJECT_NAME_CHARACTERS: Final = 60
 _FORMER_MEMBER: Final = "A former member"
 _DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
 
@@ -58,7 +58,8 @@ def compose(
     changes = sum(share.changes for share in shares)
     who = shares[0].author if len(shares) == 1 else f"{len(shares)} people"
     where = one_line(space_name)
-    subject = f"{one_line(who, _SUBJECT_NAME)} changed {_items(changes)} in {one_line(space_name, _SUBJECT_NAME)}"
+    by, where = (one_line(name, _MAX_SUBJECT_NAME_CHARACTERS) for name in (who, space_name))
+    subject = f"{by} changed {_items(changes)} in {where}"
     stop = f"syncline notify {space} off"
     return Mail(
         to=to.email,

@@ -18,11 +18,11 @@ from services.notify import metrics
 from services.notify.doorbells import Doorbells
 from services.notify.events import MalformedEvent, parse
 from services.notify.ports import DoorbellQueues, LeaseStore, MessageQueue, QueueGone
-from services.notify.records import MINUTE, Clock
+from services.notify.records import MINUTE_MS, Clock
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import new_text_id
 
-LEASE_MS: Final = 60 * MINUTE
+LEASE_MS: Final = 60 * MINUTE_MS
 _RENEW_SECONDS: Final = 600.0
 _KEPT_SECONDS: Final = 300.0
 """Minimum retention of messages in a queue, in seconds."""

@@ -32,17 +32,17 @@ from services.notify.ports import (
     PreferenceStore,
 )
 from services.notify.preferences import DEFAULT
-from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, Roster, RosterMember
+from services.notify.records import MAX_POSTPONED_ENTRIES, SECOND_MS, Claim, Claimant, Clock, Roster, RosterMember
 from syncline.model.accounts import MailMode
 from syncline.model.errors import NoSuchSpace
 from syncline.model.identifiers import SpaceId, UserId
 
 LEASE_SECONDS: Final = 60
 """Duration of a claim's lease in seconds: longer than sending one mail can take, including the SDK's retries."""
-HOUR_MS: Final = 3600 * SECOND
-MAIL_PLACES: Final = 8
+HOUR_MS: Final = 3600 * SECOND_MS
+MAILS_AT_ONCE: Final = 8
 """Maximum number of mails that one process sends concurrently (pool `mail`). One sender alone may have half of them."""
-_TOLD_AT_ONCE: Final = MAIL_PLACES // 2
+_MEMBERS_AT_ONCE: Final = MAILS_AT_ONCE // 2
 """Maximum number of members who are mailed concurrently about one event: as many mails as one sender may have in
 progress.
 """
@@ -101,7 +101,7 @@ class Mailer:
         self._sender = sender
         self._url = url
         self._clock = clock
-        self._places = Pool("mail", MAIL_PLACES, counted=True)
+        self._places = Pool("mail", MAILS_AT_ONCE, counted=True)
 
     async def tell(self, event: Event) -> None:
         """Mail all members who chose to get mail about the event, and return when all are mailed. Raise Postponed if
@@ -122,8 +122,8 @@ class Mailer:
         wanting = [member for member in concerned if modes.get(member.user, DEFAULT) is MailMode.INSTANT]
         metrics.MAILS.labels("suppressed").inc(len(concerned) - len(wanting))
         problems: list[BaseException] = []
-        for at in range(0, len(wanting), _TOLD_AT_ONCE):
-            some = wanting[at : at + _TOLD_AT_ONCE]
+        for at in range(0, len(wanting), _MEMBERS_AT_ONCE):
+            some = wanting[at : at + _MEMBERS_AT_ONCE]
             telling = [
                 self._tell(member, news[member], event=event, roster=roster, asked_at=asked_at) for member in some
             ]
@@ -151,7 +151,7 @@ class Mailer:
             claimant = Claimant(event.space, member.user, secrets.token_hex(8))
             seqs = sorted({commit.seq for commit in commits})
             now = self._clock()
-            lease_until = now + LEASE_SECONDS * SECOND
+            lease_until = now + LEASE_SECONDS * SECOND_MS
             claims = await asyncio.gather(
                 *(self._claims.claim(claimant, seq, now=now, lease_until=lease_until) for seq in seqs)
             )
@@ -169,13 +169,13 @@ class Mailer:
             if Claim.HELD in claims:
                 raise HeldElsewhere
             if quiet_until:
-                raise Postponed(math.ceil((quiet_until - now) / SECOND))
+                raise Postponed(math.ceil((quiet_until - now) / SECOND_MS))
 
     async def _is_member_still(self, space: SpaceId, user: UserId, *, asked_at: int) -> bool:
         """Return False if a person who was a member at `asked_at` has been removed since. Other members are mailed
         before, which may take long.
         """
-        if self._clock() - asked_at <= REMEMBERED_SECONDS * SECOND:
+        if self._clock() - asked_at <= REMEMBERED_SECONDS * SECOND_MS:
             return True
         return space in (await self._directory.check([space], user=user, devices=[])).spaces
 
@@ -198,7 +198,9 @@ class Mailer:
         changes of other events, it would be delivered for ever in a space where some changes always wait.
         """
         waiting = await self._digests.postponed(claimant.space, claimant.user)
-        return len(waiting) == MAX_POSTPONED or not waiting.keys().isdisjoint(seqs)  # a full list may lack some of them
+        return len(waiting) == MAX_POSTPONED_ENTRIES or not waiting.keys().isdisjoint(
+            seqs
+        )  # a full list may lack some of them
 
     async def _postpone(self, commits: Sequence[CommitSummary], *, claimant: Claimant, truncated: bool) -> None:
         """Store the summaries of these changes for the member's next mail, and finish their claims."""

@@ -187,5 +187,5 @@ class MemberDirectory(Protocol):
         """Return those of `spaces` in which the user has a grant, and those of `devices` that were revoked, have
         expired, or belong to somebody else.
 
-        `spaces` and `devices` have at most MAX_CHECKED ids each.
+        `spaces` and `devices` have at most MAX_CHECKED_RIGHTS ids each.
         """

@@ -23,12 +23,12 @@ from services.notify import metrics
 from services.notify.events import Event, MalformedEvent, parse
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MessageQueue
-from services.notify.records import SECOND, Clock, QueueMessage
+from services.notify.records import SECOND_MS, Clock, QueueMessage
 from syncline.model.errors import Unavailable
 from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
 
-MESSAGES_IN_HAND: Final = 64
+MESSAGES_AT_ONCE: Final = 64
 """Maximum number of messages that are processed concurrently (pool `mail messages`). One sender alone may have half of
 them.
 """
@@ -49,7 +49,7 @@ _TOGETHER_SECONDS: Final = 1.0
 _KEEP_SECONDS: Final = 20.0
 _HIDDEN_SECONDS: Final = 60
 """Visibility timeout in seconds of a message that this process has taken, which is renewed while it is processed."""
-_LONGEST_SECONDS: Final = 600.0
+_MAX_SETTLING_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 5.0
 _MAIL_RETRIES: Final = RetryPolicy(first_pause_seconds=60, max_pause_seconds=6 * 3600, factor=3)
 """The pauses between attempts at a mail that could not be sent."""
@@ -66,7 +66,7 @@ class Postman:
         self._queue = queue
         self._mailer = mailer
         self._clock = clock
-        self._in_hand = Pool("mail messages", MESSAGES_IN_HAND, counted=True)
+        self._in_hand = Pool("mail messages", MESSAGES_AT_ONCE, counted=True)
         metrics.MAIL_IN_HAND.set_function(self._in_hand.taken)
         self._attending: set[asyncio.Task[bool]] = set()
 
@@ -114,7 +114,7 @@ class Postman:
         """
         keeping = asyncio.create_task(self._keep(message))
         try:
-            async with asyncio.timeout(_LONGEST_SECONDS):
+            async with asyncio.timeout(_MAX_SETTLING_SECONDS):
                 return await self._settle(message)
         except Exception as error:  # the message is delivered again; the loop must continue
             log.exception("message not settled", receives=message.receives)
@@ -134,7 +134,7 @@ class Postman:
             return True
         share = Share.alone(event.sender)
         if not self._in_hand.try_take(1, share):
-            if self._clock() - message.first_ms >= MAX_WAIT_SECONDS * SECOND:
+            if self._clock() - message.first_ms >= MAX_WAIT_SECONDS * SECOND_MS:
                 log.warning("mail waits for too long", receives=message.receives)
                 await self._queue.hide(message, seconds=PUT_BACK_SECONDS)
                 return True

@@ -10,11 +10,11 @@ from typing import Final, TypeAlias
 from syncline.model.accounts import MailMode
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
-SECOND: Final = 1000
-MINUTE: Final = 60 * SECOND
-DAY: Final = 24 * 60 * MINUTE
+SECOND_MS: Final = 1000
+MINUTE_MS: Final = 60 * SECOND_MS
+DAY_MS: Final = 24 * 60 * MINUTE_MS
 
-MAX_POSTPONED: Final = 1000
+MAX_POSTPONED_ENTRIES: Final = 1000
 """Maximum number of waiting sequence numbers that one mail covers, besides those of its own event."""
 
 Clock: TypeAlias = Callable[[], int]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 
-from runtime.rates import STREAM_PAUSE_SECONDS
+from runtime.rpc.pacing import STREAM_PAUSE_SECONDS
 from services.notify import metrics
 from services.notify.access import GrantCache
 from services.notify.doorbells import Doorbells

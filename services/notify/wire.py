@@ -8,15 +8,15 @@ from syncline.model.accounts import MailMode
 from syncline.model.doorbell import Doorbell
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId
-from syncline.model.limits import MAX_WATCHED
+from syncline.model.limits import MAX_WATCHED_SPACES
 from syncline.notify.v1 import notify_pb2
 from syncline.wire.identifiers import space_id_from_wire
 
 
 def space_ids_from_wire(texts: Sequence[str]) -> tuple[SpaceId, ...]:
     """Return the distinct spaces of a watch."""
-    if not 1 <= len(texts) <= MAX_WATCHED:
-        raise InvalidArgument(f"space_ids must name 1 to {MAX_WATCHED} spaces, not {len(texts)}")
+    if not 1 <= len(texts) <= MAX_WATCHED_SPACES:
+        raise InvalidArgument(f"space_ids must name 1 to {MAX_WATCHED_SPACES} spaces, not {len(texts)}")
     named = (space_id_from_wire(text, what=f"space_ids[{position}]") for position, text in enumerate(texts))
     return tuple(dict.fromkeys(named))
 

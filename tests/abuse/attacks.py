@@ -24,7 +24,7 @@ import grpc.aio
 from botocore.exceptions import ClientError
 from grpc_reflection.v1alpha import reflection_pb2
 
-from stack.emulator import Aws, AwsCredentials
+from stack.embedded_aws import Aws, AwsCredentials
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2

@@ -144,7 +144,7 @@ async def test_other_errors_stay_what_they_are(environment):
 
 def test_a_service_does_not_load_what_it_never_uses():
     heavy = {"boto3", "grpc_reflection.v1alpha.reflection", "httpx", "rich"}
-    code = f"import sys; import runtime.server, aws.session; print(sorted({heavy!r} & set(sys.modules)))"
+    code = f"import sys; import runtime.rpc.server, aws.session; print(sorted({heavy!r} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from stack.emulator import listen
+from stack.embedded_aws import listen
 from stack.errors import PortInUse
 from stack.up import FREE_PORTS
 

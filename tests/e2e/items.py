@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final
 
 from stack.deploy import Resources
-from stack.emulator import Aws
+from stack.embedded_aws import Aws
 from stack.up import Stack
 
 MEASURE: Final = "MEASURE"

@@ -8,8 +8,9 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.http import serving
 
 CHUNK = 1 << 16
 SLOW_DOWN = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -84,32 +85,6 @@ class Proxy:
 
 
 @contextmanager
-def serving(body: bytes, content_type: str = "application/json") -> Iterator[str]:
-    """An HTTP server that answers everything with `body`; its address as a URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("content-type", content_type)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@contextmanager
 def behind_proxies(
     endpoint: str, fault: Callable[[], str | None] = lambda: None
 ) -> Iterator[tuple[str, dict[str, Proxy]]]:
@@ -125,4 +100,4 @@ def behind_proxies(
                 deployment["s3"]["endpoint"] = f"http://{proxy.address}"
             else:
                 deployment[name]["target"] = proxy.address
-        yield opened.enter_context(serving(json.dumps(deployment).encode())), proxies
+        yield opened.enter_context(serving(lambda _: (200, json.dumps(deployment).encode()))), proxies

@@ -18,7 +18,8 @@ from stack.demo import DemoDevice, contents, same_trees
 from stack.up import Stack
 from syncline.sync.folder.link import open_folder
 from tests.e2e.conftest import PASSWORD
-from tests.e2e.proxy import behind_proxies, serving
+from tests.e2e.proxy import behind_proxies
+from tests.support.http import serving
 
 MIB = 1 << 20
 NewDevice = Callable[..., DemoDevice]
@@ -127,9 +128,9 @@ def test_an_endpoint_that_is_down_or_something_else(new_device: NewDevice, stack
         return failing(other, *arguments, stdin=f"{PASSWORD}\n", expect=1)
 
     assert "does not answer" in sign_in("http://127.0.0.1:1")
-    with serving(b"<html>hello</html>", "text/html") as elsewhere:
+    with serving(lambda _: (200, b"<html>hello</html>"), content_type="text/html") as elsewhere:
         assert "not Syncline" in sign_in(elsewhere)
-    with serving(b'{"syncline": 99}') as newer:
+    with serving(lambda _: (200, b'{"syncline": 99}')) as newer:
         assert "update the client" in sign_in(newer)
     with behind_proxies(stack.endpoint) as (endpoint, _):
         two = new_device("two", one.owner, endpoint=endpoint)

@@ -13,8 +13,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from starlette.routing import Route
 
 import gateway.api
-from runtime import reflection
 from runtime.permissions import DAV, ROUTES, RPCS, CallerKind
+from runtime.rpc import reflection
 from runtime.tokens import mint_service_token
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2

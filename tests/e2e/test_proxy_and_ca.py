@@ -32,7 +32,7 @@ from stack.services import Wiring, service_children
 from stack.supervisor import Child
 from syncline.model.identifiers import new_text_id
 from syncline.s3.clock import ServerClock
-from syncline.transfer.signed import SignedRequests
+from syncline.transfer.clock_skew import SignedRequests
 
 DOMAIN = "syncline.test"
 NAMES = {name: f"{name}.{DOMAIN}" for name in ("files", "auth", "metadata", "notify", "storage")}

@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stack.demo import DemoDevice
-from stack.emulator import AwsCredentials
+from stack.embedded_aws import AwsCredentials
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2

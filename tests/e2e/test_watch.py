@@ -21,7 +21,8 @@ from stack.up import Stack
 from syncline.sync.folder.link import open_folder
 from tests.clients.transfer.proxy import Proxy as StorageProxy
 from tests.e2e.conftest import PASSWORD
-from tests.e2e.proxy import behind_proxies, serving
+from tests.e2e.proxy import behind_proxies
+from tests.support.http import serving
 
 NewDevice = Callable[..., DemoDevice]
 
@@ -319,7 +320,7 @@ def test_a_clock_that_is_wrong(new_device: NewDevice, stack: Stack, hours: int) 
     storage.ahead, storage.root = 0.0, stack.aws.root
     deployment["s3"]["endpoint"] = storage.endpoint
     try:
-        with serving(json.dumps(deployment).encode()) as endpoint:
+        with serving(lambda _: (200, json.dumps(deployment).encode())) as endpoint:
             one = new_device("one", endpoint=endpoint)
             two = new_device("two", one.owner, endpoint=endpoint)
             with watching(one) as watch:

@@ -19,8 +19,8 @@ import pytest
 from stack.up import Stack
 from syncline.model.blocks import MIB
 from syncline.sdk.account import sign_in
-from tests.clients.sdk.servicers import http
 from tests.e2e.dav import PASSWORD, Person
+from tests.support.http import serving
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -166,7 +166,7 @@ def test_list_from_node(program: Mapping[str, str], person: Person, tmp_path: Pa
     assert name in {json.loads(line)["path"] for line in shown.splitlines()}
 
     services = {name: {"target": "evil.example:443", "tls": True} for name in ("auth", "metadata")}
-    with http(lambda _: (200, json.dumps(services).encode())) as endpoint:
+    with serving(lambda _: (200, json.dumps(services).encode())) as endpoint:
         done = run("node", copy / "list.js", environment={**program, "SYNCLINE_ENDPOINT": endpoint}, expect=1)
     assert b"nothing was sent" in done.stderr
     in_clear = {**program, "SYNCLINE_ENDPOINT": "http://files.example.com"}

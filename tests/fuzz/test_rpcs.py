@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.metadata.v1 import metadata_pb2

@@ -21,7 +21,7 @@ from gateway.settings import GatewaySettings
 from gateway.storage.s3 import S3Place, S3UploadAddresses
 from runtime.identity import Identity
 from runtime.pool import Pool
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
 from syncline.metadata.v1 import metadata_pb2
@@ -30,7 +30,7 @@ from syncline.model.blocks import BlockRef, Digest, Manifest
 from syncline.model.errors import NoSuchNode, NoSuchSpace, TokenExpired, Unauthenticated, Unavailable
 from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
 from syncline.model.tree import Content, Node, NodeKind
-from syncline.rpc import context
+from syncline.rpc import request_ids
 from syncline.wire.tree import manifest_to_wire, node_to_wire
 from tests.support.records import InMemoryRecords
 from tests.support.storage import InMemoryObjectSink, InMemoryObjectSource
@@ -105,7 +105,7 @@ class FakeMetadata(MetadataServiceServicer):
         return Identity(UserId("u" * 26), DeviceId("d" * 26), token=token)
 
     async def GetNode(self, request, _context):
-        self.request_ids.append(context.request_id())
+        self.request_ids.append(request_ids.request_id())
         self.paths.append(request.path)
         if request.space_id != SPACE:
             raise NoSuchSpace

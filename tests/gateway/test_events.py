@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from syncline.model.errors import DeviceRevoked, TokenExpired
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceServicer, add_NotifyServiceServicer_to_server

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.services.changes import refused
-from syncline.cli.places import ChangeRefused, accepted_node
+from syncline.cli.space_paths import ChangeRefused, accepted_node
 from syncline.model.tree import Result
 from syncline.model.verdicts import Verdict
 

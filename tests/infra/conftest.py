@@ -9,7 +9,7 @@ import pytest
 from infra import templates
 from infra.deploy import DeployOptions, deploy
 from infra.stacks import Stacks
-from stack.emulator import ACCOUNT, Aws
+from stack.embedded_aws import ACCOUNT, Aws
 from stack.running import EmbeddedAws, embedded_aws
 
 RELEASE = "releases/0.1.0-test.tar.gz"

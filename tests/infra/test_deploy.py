@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from services.notify.postman import MAX_ATTEMPTS, MAX_WAIT_SECONDS
 from stack.deploy import deploy_embedded
-from stack.emulator import AwsCredentials
+from stack.embedded_aws import AwsCredentials
 from stack.errors import DeployFailed
 from stack.running import EmbeddedAws
 

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 
-from stack.emulator import AwsCredentials
+from stack.embedded_aws import AwsCredentials
 from stack.running import EmbeddedAws
 
 A, B = "a" * 26, "b" * 26

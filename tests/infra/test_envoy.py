@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from gateway.services.calls import IDEMPOTENT
-from runtime.server import STREAMS_PER_CONNECTION, App, running
+from runtime.rpc.server import MAX_STREAMS_PER_CONNECTION, App, running
 from stack.balancer import DRAIN_SECONDS, command, free_ports, local_configuration
 from stack.deploy import template
 from syncline.auth.v1 import auth_pb2
@@ -312,7 +312,7 @@ async def test_what_arrived_and_may_change_something_is_not_sent_again(edge: Edg
 async def test_calls_beyond_those_of_a_connection_find_another() -> None:
     """The gateway has everybody's watches on one channel; the balancer and the service allow fewer on a connection."""
     pytest.importorskip("envoy", reason="there is no Envoy for this platform")
-    count = STREAMS_PER_CONNECTION + 50
+    count = MAX_STREAMS_PER_CONNECTION + 50
 
     async def watch(_request: bytes, _context: object) -> AsyncIterator[bytes]:
         yield b"here"
@@ -333,7 +333,8 @@ async def test_calls_beyond_those_of_a_connection_find_another() -> None:
                 async with http2(f"127.0.0.1:{port}") as raw:
                     await raw.until(lambda: raw.most_streams is not None)
                     assert raw.most_streams is not None
-                    assert raw.most_streams <= STREAMS_PER_CONNECTION // 2, "as few as a load balancer of AWS allows"
+                    as_few_as_on_aws = MAX_STREAMS_PER_CONNECTION // 2
+                    assert raw.most_streams <= as_few_as_on_aws
                 begin: Any = channel.unary_stream(f"/{service}/Watch")
                 watches = [begin(b"", wait_for_ready=True) for _ in range(count)]
                 assert [await each.read() for each in watches] == [b"here"] * count

@@ -60,6 +60,35 @@ def test_models_of_the_api_are_written_with_their_module(tmp_path: Path) -> None
     assert problems(tmp_path, {}) == ["gateway/b.py imports Node by itself: write `models.Node`"]
 
 
+def test_a_number_is_named_for_its_unit_and_its_bound(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "stack/a.py": "\n".join(
+                [
+                    "MAX_PAGE = 1_000",
+                    "_MAX_WAITING: Final = 8 * KIB",
+                    "_LONGEST_PAUSE_SECONDS = 1.5",
+                    "CONNECT_TIMEOUT = 3",
+                    "MAX_NODES = 10",
+                    "_MAX_STREAMS_PER_CONNECTION: Final = 256",
+                    "MIN_FREE_BYTES = 1 << 20",
+                    "_MAX_DEPTH = 64",
+                    "SILENCE_TIMEOUT = timedelta(seconds=30)",
+                    "PAUSE_SECONDS = -1.0",
+                    "IS_FULL_SIZE = True",
+                ]
+            )
+        },
+    )
+    assert problems(tmp_path, {}) == [
+        "stack/a.py: MAX_PAGE has no unit in its name: say what is counted",
+        "stack/a.py: _MAX_WAITING has no unit in its name: say what is counted",
+        "stack/a.py: _LONGEST_PAUSE_SECONDS is a bound: begin its name with MAX or MIN",
+        "stack/a.py: CONNECT_TIMEOUT has no unit in its name: say what is counted",
+    ]
+
+
 def test_a_reason_that_is_needed_no_more_is_told(tmp_path: Path) -> None:
     write(tmp_path, {"lib/syncline/model/a.py": "def main() -> None: ..."})
     assert problems(tmp_path, {"main": "an entry point"}) == ["main stands once: take it out of REASONS"]

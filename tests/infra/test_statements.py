@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra import templates
-from stack.emulator import ACCOUNT
+from stack.embedded_aws import ACCOUNT
 from tests.infra import test_deploy, test_enforcement, test_machine
 from tests.infra.conftest import RELEASE, Production
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.emulator import HOST
+from stack.embedded_aws import HOST
 from stack.probe import grpc_serving, http_ok
 from stack.running import running_stack
 from stack.up import Stack

@@ -32,8 +32,7 @@ MUTANTS = (
     Mutant(
         "a path is normalised however long it is",
         "lib/syncline/model/names.py",
-        "    if len(path) > _DECOMPOSED * MAX_PATH_BYTES or any(len(name) > _DECOMPOSED * "
-        "MAX_NAME_BYTES for name in names):",
+        "    if len(path) > most * MAX_PATH_BYTES or any(len(name) > most * MAX_NAME_BYTES for name in names):",
         "    if False:",
         ("tests/model/test_names.py::test_a_path_of_decomposed_names_is_composed",),
     ),
@@ -54,7 +53,7 @@ MUTANTS = (
     Mutant(
         "a node is made however long its path is",
         "services/metadata/tree/decide.py",
-        "    if not (path_length_of(tree, want.parent) + PathLength.of(want.name)).fits_in(LONGEST):",
+        "    if not (path_length_of(tree, want.parent) + PathLength.of(want.name)).fits_in(MAX_LENGTH):",
         "    if False:",
         (
             "tests/services/metadata/tree/test_depth.py::test_what_is_made_has_no_longer_path_than_a_path_can_have",
@@ -64,7 +63,7 @@ MUTANTS = (
     Mutant(
         "a directory moves whatever is below it",
         "services/metadata/tree/decide.py",
-        "    return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(LONGEST)",
+        "    return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(MAX_LENGTH)",
         "    return False",
         (
             "tests/services/metadata/tree/test_depth.py::test_a_directory_moves_with_all_that_is_below_it",
@@ -106,7 +105,7 @@ MUTANTS = (
     Mutant(
         "a page has as many entries as are wished for",
         "lib/syncline/wire/pages.py",
-        "    return min(wanted or usual, MAX_PAGE)",
+        "    return min(wanted or usual, MAX_PAGE_ITEMS)",
         "    return wanted or usual",
         (
             "tests/services/metadata/test_servicer.py::"
@@ -129,32 +128,32 @@ MUTANTS = (
     ),
     Mutant(
         "answers wait for slow readers without a bound",
-        "runtime/answers.py",
+        "runtime/rpc/answers.py",
         "        if not self._pool.try_take(size, share):\n",
         "        if not self._pool.try_take(size, share) and False:\n",
         (
-            "tests/runtime/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",
-            "tests/runtime/test_answers.py::test_all_callers_together_leave_no_more_unread_than_there_is_room",
+            "tests/runtime/rpc/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",
+            "tests/runtime/rpc/test_answers.py::test_all_callers_together_leave_no_more_unread_than_there_is_room",
         ),
     ),
     Mutant(
         "answers that wait are nobody's in particular",
-        "runtime/answers.py",
+        "runtime/rpc/answers.py",
         "self._kept(len(raw), current_share())",
         "self._kept(len(raw), Share.alone(str(id(raw))))",
-        ("tests/runtime/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",),
+        ("tests/runtime/rpc/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",),
     ),
     Mutant(
         "messages of a stream wait without a bound",
-        "runtime/answers.py",
+        "runtime/rpc/answers.py",
         "                    taken = self._kept(len(raw), share)\n",
         "                    taken = self._kept(0, share)\n",
-        ("tests/runtime/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",),
+        ("tests/runtime/rpc/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",),
     ),
     Mutant(
         "large answers of the gateway wait without a bound",
         "gateway/http/pace.py",
-        '            if len(message.get("body", b"")) <= _SLICE or message.get(ACCOUNTED, False):\n',
+        '            if len(message.get("body", b"")) <= _SLICE_BYTES or message.get(ACCOUNTED, False):\n',
         "            if True:\n",
         ("tests/gateway/http/test_pace.py::test_large_answers_that_nobody_takes_are_bounded",),
     ),
@@ -218,162 +217,162 @@ MUTANTS = (
     Mutant(
         "an upload by WebDAV names any number of checksums",
         "gateway/dav/checks.py",
-        "    if len(told) > _MOST_SUMS:\n",
+        "    if len(told) > _MAX_CHECKSUMS:\n",
         "    if False:\n",
         ("tests/e2e/test_dav_headers.py::test_a_checksum_is_checked",),
     ),
     Mutant(
         "properties of any number are looked for",
         "gateway/dav/protocol.py",
-        "            if len(names) > _MOST_NAMED:\n",
+        "            if len(names) > _MAX_NAMED_PROPERTIES:\n",
         "            if False:\n",
         ("tests/e2e/test_dav_headers.py::test_many_properties_are_not_looked_for_at_once",),
     ),
     Mutant(
         "a request has any number of headers of any size",
-        "runtime/http1.py",
+        "runtime/http/connection.py",
         "if self._headers > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:",
         "if False:",
         ("tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",),
     ),
     Mutant(
         "an address has any length",
-        "runtime/http1.py",
+        "runtime/http/connection.py",
         "        if self._address_bytes > MAX_ADDRESS_BYTES:\n",
         "        if False:\n",
         ("tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",),
     ),
     Mutant(
         "a header without an end is read for ever",
-        "runtime/http1.py",
-        "            if self._fed > _LINES_BYTES:\n",
+        "runtime/http/connection.py",
+        "            if self._fed > _MAX_LINES_BYTES:\n",
         "            if False:\n",
         ("tests/gateway/http/test_connections.py::test_a_line_that_does_not_end_is_ended_wherever_it_begins",),
     ),
     Mutant(
         "headers before the settings are acknowledged have any size",
-        "runtime/intake.py",
-        "        if reader.unacknowledged_bytes > UNACKNOWLEDGED_BYTES:\n",
+        "runtime/rpc/intake.py",
+        "        if reader.unacknowledged_bytes > MAX_UNACKNOWLEDGED_BYTES:\n",
         "        if False:\n",
-        ("tests/runtime/test_frames.py::test_headers_before_the_settings_are_acknowledged_have_few_bytes",),
+        ("tests/runtime/rpc/test_frames.py::test_headers_before_the_settings_are_acknowledged_have_few_bytes",),
     ),
     Mutant(
         "a connection has any number of small frames",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "            self._frames.admit(Work.ANONYMOUS, connection.peer, small)\n",
         "            pass\n",
-        ("tests/runtime/test_intake.py::test_a_message_of_tiny_frames_ends_its_connection",),
+        ("tests/runtime/rpc/test_intake.py::test_a_message_of_tiny_frames_ends_its_connection",),
     ),
     Mutant(
         "calls do not pay for their frames",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "        connection.unpaid -= SMALL_FRAMES_PER_CALL\n",
         "",
-        ("tests/runtime/test_intake.py::test_calls_with_good_tokens_pay_for_their_frames",),
+        ("tests/runtime/rpc/test_intake.py::test_calls_with_good_tokens_pay_for_their_frames",),
     ),
     Mutant(
         "the connections of a network have any number of small frames together",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "                connection.rest(late)\n",
         "                pass\n",
-        ("tests/runtime/test_intake.py::test_small_frames_of_many_connections_of_a_network_are_read_bit_by_bit",),
+        ("tests/runtime/rpc/test_intake.py::test_small_frames_of_many_connections_of_a_network_are_read_bit_by_bit",),
     ),
     Mutant(
         "all calls of a network are handed on to grpc as they come",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "max(0, CALLS_AHEAD - network.ahead)",
         "math.inf",
         (
-            "tests/runtime/test_beginning.py"
+            "tests/runtime/rpc/test_beginning.py"
             "::test_calls_on_many_connections_are_not_all_handed_in_before_one_of_another_network",
         ),
     ),
     Mutant(
         "any number of calls of a network wait for their turn",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "0 if self._waiting(network.name) >= CALLS_WAITING else ",
         "",
-        ("tests/runtime/test_intake.py::test_no_call_is_handed_on_while_many_of_its_network_wait_for_their_turn",),
+        ("tests/runtime/rpc/test_intake.py::test_no_call_is_handed_on_while_many_of_its_network_wait_for_their_turn",),
     ),
     Mutant(
         "calls that grpc never hands in are waited for",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "        if network.is_stuck:\n",
         "        if False:\n",
-        ("tests/runtime/test_intake.py::test_calls_that_grpc_never_hands_in_stop_nobody_for_long",),
+        ("tests/runtime/rpc/test_intake.py::test_calls_that_grpc_never_hands_in_stop_nobody_for_long",),
     ),
     Mutant(
         "calls wait for their turn while the loop is idle",
-        "runtime/beginning.py",
+        "runtime/rpc/beginning.py",
         "math.inf if now - since < IDLE_SECONDS else ",
         "",
         (
-            "tests/runtime/test_beginning.py::test_calls_of_one_network_do_not_wait_for_each_other_while_the_loop_is_idle",
+            "tests/runtime/rpc/test_beginning.py::test_calls_of_one_network_do_not_wait_for_each_other_while_the_loop_is_idle",
         ),
     ),
     Mutant(
         "large batches of version checks take no turn",
         "runtime/turns.py",
-        "    if count > SLICE:\n",
+        "    if count > SLICE_ITEMS:\n",
         "    if False:\n",
         ("tests/services/metadata/test_servicer.py::test_large_batches_of_version_checks_take_turns",),
     ),
     Mutant(
         "the connection of the gateway is never known",
-        "runtime/network.py",
+        "runtime/rpc/call_network.py",
         "            self._on_proven(transport)\n",
         "",
-        ("tests/runtime/test_intake.py::test_the_gateway_goes_on_when_its_network_is_shut_out",),
+        ("tests/runtime/rpc/test_intake.py::test_the_gateway_goes_on_when_its_network_is_shut_out",),
     ),
     Mutant(
         "a network is known from the first good token of a connection on",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "        if (now := self._clock()) >= connection.noted_until:\n",
         "        if (now := self._clock()) >= connection.noted_until and not connection.known:\n",
-        ("tests/runtime/test_intake.py::test_a_network_is_known_from_its_last_good_token_on",),
+        ("tests/runtime/rpc/test_intake.py::test_a_network_is_known_from_its_last_good_token_on",),
     ),
     Mutant(
         "a network of strangers is never shut out",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "            self._shut_out[network] = None\n",
         "",
-        ("tests/runtime/test_intake.py::test_a_network_of_strangers_is_shut_out_and_nobody_else",),
+        ("tests/runtime/rpc/test_intake.py::test_a_network_of_strangers_is_shut_out_and_nobody_else",),
     ),
     Mutant(
         "connections with good tokens are cut with those of strangers",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "                if not connection.known:\n                    self._cut(",
         "                if True:\n                    self._cut(",
-        ("tests/runtime/test_intake.py::test_a_network_of_strangers_is_shut_out_and_nobody_else",),
+        ("tests/runtime/rpc/test_intake.py::test_a_network_of_strangers_is_shut_out_and_nobody_else",),
     ),
     Mutant(
         "nobody is let in from a network that is shut out",
-        "runtime/intake.py",
+        "runtime/rpc/intake.py",
         "                self._admitted.admit(Work.ANONYMOUS, network)\n                return True\n",
         "                return False\n",
-        ("tests/runtime/test_intake.py::test_who_was_signed_in_is_let_in_from_a_network_that_is_shut_out",),
+        ("tests/runtime/rpc/test_intake.py::test_who_was_signed_in_is_let_in_from_a_network_that_is_shut_out",),
     ),
     Mutant(
         "one network has all connections of a service",
-        "runtime/connections.py",
+        "runtime/connection_pool.py",
         'return Share.alone(f"{address} {port}" if self.is_trusted(address) else network_of(address))',
         'return Share.alone(f"{address} {port}")',
-        ("tests/runtime/test_intake.py::test_a_network_has_as_many_connections_of_a_service_as_it_leaves_free",),
+        ("tests/runtime/rpc/test_intake.py::test_a_network_has_as_many_connections_of_a_service_as_it_leaves_free",),
     ),
     Mutant(
         "what has come by a stream is counted no more when it is handed on",
-        "runtime/requests.py",
+        "runtime/rpc/requests.py",
         '                self._pool.give(held, share)\n                held = len(message or b"")\n',
         '                self._pool.give(len(message or b""), share)\n                held = 0\n',
-        ("tests/runtime/test_requests.py::test_the_last_message_of_a_stream_counts_until_the_next_one_or_the_end",),
+        ("tests/runtime/rpc/test_requests.py::test_the_last_message_of_a_stream_counts_until_the_next_one_or_the_end",),
     ),
     Mutant(
         "any number of messages of streams arrive at once",
-        "runtime/requests.py",
-        'Pool("arriving", MESSAGES_ARRIVING, counted=True)',
+        "runtime/rpc/requests.py",
+        'Pool("arriving", MAX_ARRIVING_MESSAGES, counted=True)',
         'Pool("arriving", 1 << 20, counted=True)',
         (
-            "tests/runtime/test_requests.py::"
+            "tests/runtime/rpc/test_requests.py::"
             "test_messages_of_streams_that_arrive_are_bounded_in_total_and_for_one_caller",
         ),
     ),
@@ -389,15 +388,15 @@ MUTANTS = (
     ),
     Mutant(
         "the bytes of one request count to the head of the next",
-        "runtime/http1.py",
+        "runtime/http/connection.py",
         "in_lines and self._begun == begun and not self._is_refused",
         "in_lines and not self._is_refused",
         ("tests/gateway/http/test_connections.py::test_a_head_may_be_as_large_as_it_may_in_whatever_pieces_it_comes",),
     ),
     Mutant(
         "a connection asks ahead as much as it likes",
-        "runtime/http1.py",
-        "        if len(self.pipeline) > MAX_PIPELINED:\n",
+        "runtime/http/connection.py",
+        "        if len(self.pipeline) > MAX_PIPELINED_REQUESTS:\n",
         "        if False:\n",
         ("tests/gateway/http/test_connections.py::test_a_connection_asks_only_so_much_ahead",),
     ),
@@ -432,7 +431,7 @@ MUTANTS = (
     Mutant(
         "a call seals as many objects as it likes",
         "services/metadata/servicer.py",
-        "        if len(request.objects) > MAX_SEAL:\n",
+        "        if len(request.objects) > MAX_SEAL_DECLARATIONS:\n",
         "        if False:\n",
         ("tests/services/metadata/test_servicer.py::test_what_one_request_asks_for_is_bounded",),
     ),
@@ -446,13 +445,13 @@ MUTANTS = (
     Mutant(
         "a version check has batches of any size",
         "services/metadata/servicer.py",
-        "        if count > MAX_CHECK_BATCH:\n",
+        "        if count > MAX_CHECK_FILES:\n",
         "        if False:\n",
         ("tests/services/metadata/test_servicer.py::test_what_one_request_asks_for_is_bounded",),
     ),
     Mutant(
         "an object is read for each call that declares it",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "            proofs |= {one: mine.proven[one, removals] for one in forms if (one, removals) in mine.proven}\n",
         "",
         (
@@ -461,14 +460,14 @@ MUTANTS = (
     ),
     Mutant(
         "a call has as many bytes read as it declares",
-        "services/metadata/objects.py",
-        "        if sum(max(map(_bytes_to_read, each)) for each in forms.values()) > SEAL_READ_BYTES:\n",
+        "services/metadata/sealing.py",
+        "        if sum(max(map(_bytes_to_read, each)) for each in forms.values()) > MAX_SEAL_READ_BYTES:\n",
         "        if False:\n",
         ("tests/services/metadata/test_sealing_is_shared.py::test_a_call_that_has_too_much_read_is_refused_unread",),
     ),
     Mutant(
         "what a call has read is what it declared, whatever lies there",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "        if self.left < 0:\n",
         "        if False:\n",
         (
@@ -478,35 +477,35 @@ MUTANTS = (
     ),
     Mutant(
         "an object is declared as any number of things",
-        "services/metadata/objects.py",
-        "        if any(len(each) > SEAL_FORMS for each in forms.values()):\n",
+        "services/metadata/sealing.py",
+        "        if any(len(each) > MAX_SEAL_FORMS for each in forms.values()):\n",
         "        if False:\n",
         ("tests/services/metadata/test_sealing_is_shared.py::test_too_many_forms_of_one_object_are_refused_unread",),
     ),
     Mutant(
         "a caller has as many seals under way as are asked for",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "            async with self._calls.lent(1, reading.share):\n",
         "            async with self._calls.lent(0, reading.share):\n",
         ("tests/services/metadata/test_sealing_is_shared.py::test_calls_that_wait_are_bounded",),
     ),
     Mutant(
         "a call looks for all that is not there",
-        "services/metadata/objects.py",
-        "        return self.unproven - self.removed >= UNPROVEN_AT_MOST\n",
+        "services/metadata/sealing.py",
+        "        return self.unproven - self.removed >= MAX_UNPROVEN_OBJECTS\n",
         "        return False\n",
         ("tests/services/metadata/test_sealing_is_shared.py::test_a_call_ends_when_too_much_is_not_there",),
     ),
     Mutant(
         "a commit asks storage for each object that is not sealed",
-        "services/metadata/objects.py",
-        "        asked = unsealed[: max(0, UNSEALED_LOOKED_FOR - unsealed_before)]\n",
+        "services/metadata/sealing.py",
+        "        asked = unsealed[: max(0, MAX_UNSEALED_LOOKUPS - unsealed_before)]\n",
         "        asked = unsealed\n",
         ("tests/services/metadata/test_sealing_is_shared.py::test_a_commit_looks_for_a_few_unsealed_objects_only",),
     ),
     Mutant(
         "requests to storage are not shared out",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "        async with self._heads.lent(1, share):\n",
         '        async with self._heads.lent(1, Share.alone("all")):\n',
         ("tests/services/metadata/test_sealing_is_shared.py::test_requests_to_storage_are_shared",),
@@ -520,7 +519,7 @@ MUTANTS = (
     ),
     Mutant(
         "bytes that are being proven are not shared out",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "        async with self._reads.lent(stored.size, reading.share):\n",
         '        async with self._reads.lent(stored.size, Share.alone("all")):\n',
         (
@@ -530,7 +529,7 @@ MUTANTS = (
     ),
     Mutant(
         "a manifest is compared to its end, whatever is missing",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "                if await asyncio.to_thread(_not_held, refs, objects):\n                    return SealVerdict",
         "                if False:\n                    return SealVerdict",
         (
@@ -540,7 +539,7 @@ MUTANTS = (
     ),
     Mutant(
         "a manifest is compared on the event loop",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "            if doubtful := await asyncio.to_thread(_not_held, refs, objects):\n",
         "            if doubtful := _not_held(refs, objects):\n",
         (
@@ -550,21 +549,21 @@ MUTANTS = (
     ),
     Mutant(
         "objects are hashed on the event loop",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "            if await asyncio.to_thread(_sha256, data) != digest:\n",
         "            if _sha256(data) != digest:\n",
         ("tests/services/metadata/test_sealing_is_shared.py::test_bytes_are_hashed_outside_the_loop",),
     ),
     Mutant(
         "packs are proven on the event loop",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "                        proof = await asyncio.to_thread(_prove_pack, data, pack)\n",
         "                        proof = _prove_pack(data, pack)\n",
         ("tests/services/metadata/test_sealing_is_shared.py::test_bytes_are_hashed_outside_the_loop",),
     ),
     Mutant(
         "bytes that were wrong are read again",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "            elif (refused := self._refused.get((space, _fingerprint(one)))) is not None:\n",
         "            elif (refused := self._refused.get((space, _fingerprint(one)))) is not None and False:\n",
         (
@@ -574,8 +573,8 @@ MUTANTS = (
     ),
     Mutant(
         "a commit names any number of blocks of packs",
-        "services/metadata/objects.py",
-        "            if entries > _MOST_LOOKED_AT:\n",
+        "services/metadata/sealing.py",
+        "            if entries > _MAX_LOOKED_AT_ENTRIES:\n",
         "            if False:\n",
         (
             "tests/services/metadata/test_sealing_is_shared.py::"
@@ -598,7 +597,7 @@ MUTANTS = (
     ),
     Mutant(
         "an object is sealed while its removal is under way",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "if removal.until_ms >= now_ms}",
         "if False}",
         ("tests/services/metadata/journal/test_discarding.py::test_a_seal_at_any_moment_of_a_removal_loses_nothing",),
@@ -647,7 +646,7 @@ MUTANTS = (
     Mutant(
         "a refusal of uploads that nobody renews lasts for ever",
         "services/auth/uploads.py",
-        " and self._clock() < measured.measured_at_ms + REFUSAL_SECONDS * SECOND",
+        " and self._clock() < measured.measured_at_ms + REFUSAL_SECONDS * SECOND_MS",
         "",
         (
             "tests/services/auth/test_uploads.py::"
@@ -804,18 +803,18 @@ MUTANTS = (
     ),
     Mutant(
         "a connection on which nothing is read is kept",
-        "runtime/answers.py",
+        "runtime/rpc/answers.py",
         "call_later(patience, ",
         "call_later(10**6, ",
         (
-            "tests/runtime/test_answers.py::"
+            "tests/runtime/rpc/test_answers.py::"
             "test_the_connection_of_one_who_does_not_read_ends_whatever_deadline_a_call_has",
         ),
     ),
     Mutant(
         "any number of requests wait for a pool",
         "runtime/pool.py",
-        "        if len(queue) >= MAX_WAITING or self._waiting_of_network[share.network] >= MAX_WAITING_OF_NETWORK:\n",
+        "        if len(queue) >= MAX_WAITERS or self._waiting_of_network[share.network] >= MAX_NETWORK_WAITERS:\n",
         "        if False:\n",
         ("tests/runtime/test_pool.py::test_too_many_that_wait_are_refused_and_say_when_to_come_back",),
     ),
@@ -927,11 +926,11 @@ MUTANTS = (
     ),
     Mutant(
         "right bytes are removed by their etag alone",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "        if stored.barrier in _SAME_ETAG:\n",
         "        if False:\n",
         (
-            "tests/services/metadata/test_objects.py::"
+            "tests/services/metadata/test_sealing.py::"
             "test_right_bytes_that_were_sealed_meanwhile_are_not_removed_in_place_of_what_had_their_etag",
         ),
     ),
@@ -1005,12 +1004,12 @@ MUTANTS = (
     ),
     Mutant(
         "a call begins by a token that has expired while it waited",
-        "runtime/beginning.py",
+        "runtime/rpc/beginning.py",
         "    if caller is not None and caller.expires_at <= time.time():\n",
         "    if False:\n",
         (
-            "tests/runtime/test_requests.py::test_a_request_that_comes_when_its_token_has_expired_is_refused",
-            "tests/runtime/test_beginning.py::test_a_call_whose_token_expires_while_it_waits_for_its_turn_is_refused",
+            "tests/runtime/rpc/test_requests.py::test_a_request_that_comes_when_its_token_has_expired_is_refused",
+            "tests/runtime/rpc/test_beginning.py::test_a_call_whose_token_expires_while_it_waits_for_its_turn_is_refused",
         ),
     ),
     Mutant(
@@ -1124,67 +1123,67 @@ MUTANTS = (
     ),
     Mutant(
         "a head may take as long as it likes",
-        "runtime/http1.py",
+        "runtime/http/connection.py",
         "        self._limit = self.loop.call_later(self._reception.head_seconds, self.transport.close)\n",
         "",
         ("tests/gateway/http/test_connections.py::test_a_head_that_never_ends_is_given_up",),
     ),
     Mutant(
         "a turn of reading ends after bytes alone",
-        "runtime/reading.py",
-        "            cost += len(some) + COST_OF_CALL * self._parsing.parse(some)\n",
+        "runtime/http/reading.py",
+        "            cost += len(some) + PARSER_CALL_COST_BYTES * self._parsing.parse(some)\n",
         "            cost += len(some) + 0 * self._parsing.parse(some)\n",
-        ("tests/runtime/test_reading.py::test_a_turn_has_so_many_calls_of_the_parser",),
+        ("tests/runtime/http/test_reading.py::test_a_turn_has_so_many_calls_of_the_parser",),
     ),
     Mutant(
         "what is read takes no turns",
-        "runtime/reading.py",
+        "runtime/http/reading.py",
         "            self._turn = granted(self._parsing.share.network, self._parsing.member)\n",
         "            self._turn = asyncio.get_running_loop().create_future()\n"
         "            self._turn.set_result(None)\n",
         (
-            "tests/runtime/test_reading.py::test_what_many_connections_of_one_network_send_is_read_as_that_of_one",
+            "tests/runtime/http/test_reading.py::test_what_many_connections_of_one_network_send_is_read_as_that_of_one",
             "tests/gateway/http/test_turns.py::test_parts_of_bodies_are_read_in_turns_too",
         ),
     ),
     Mutant(
         "input that nobody takes is read ahead without a bound",
-        "runtime/reading.py",
+        "runtime/http/reading.py",
         "        return self._unread.room[: self._taken or SMALL_PIECE_BYTES]\n",
         "        return self._unread.room\n",
-        ("tests/runtime/test_reading.py::test_pieces_that_are_not_taken_are_bounded_in_total_and_of_one_network",),
+        ("tests/runtime/http/test_reading.py::test_pieces_that_are_not_taken_are_bounded_in_total_and_of_one_network",),
     ),
     Mutant(
         "whoever is refused is closed at once",
-        "runtime/reading.py",
+        "runtime/http/reading.py",
         "        if not self._parsing.is_cut_short or not self._unread.lingering.try_take(1, share):\n",
         "        if True:\n",
-        ("tests/runtime/test_reading.py::test_who_is_refused_while_sending_reads_why",),
+        ("tests/runtime/http/test_reading.py::test_who_is_refused_while_sending_reads_why",),
     ),
     Mutant(
         "the body of a request that asks for another protocol is taken for the next request",
-        "runtime/http1.py",
+        "runtime/http/connection.py",
         "        if has_body and self.parser.should_upgrade():\n",
         "        if False:\n",
         ("tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",),
     ),
     Mutant(
         "a chunk says beside its size as much as it likes",
-        "runtime/http1.py",
+        "runtime/http/connection.py",
         " or (self._is_chunked and self._calls == calls)\n",
         "\n",
         ("tests/gateway/http/test_connections.py::test_what_a_chunk_is_said_to_be_beside_its_size_is_bounded",),
     ),
     Mutant(
         "the embedded AWS has any number of connections",
-        "stack/embedded.py",
-        "AwsReception(process.most_connections(CONNECTIONS))",
+        "stack/emulator/__main__.py",
+        "AwsReception(process.most_connections(MAX_CONNECTIONS))",
         "AwsReception(1 << 30)",
-        ("tests/stack/test_reception.py::test_connections_of_one_network_leave_some_to_others",),
+        ("tests/stack/emulator/test_reception.py::test_connections_of_one_network_leave_some_to_others",),
     ),
     Mutant(
         "of a connection that was reset a timer is kept",
-        "runtime/http1.py",
+        "runtime/http/connection.py",
         "        self._unset_keepalive_if_required()\n        self.pipeline.clear()\n        self.scope",
         "        self.pipeline.clear()\n        self.scope",
         ("tests/gateway/http/test_connections.py::test_nothing_is_kept_of_a_connection_that_was_reset",),
@@ -1371,12 +1370,12 @@ MUTANTS = (
     ),
     Mutant(
         "calls begin as they come",
-        "runtime/server.py",
+        "runtime/rpc/server.py",
         "            Beginning(beginnings),\n",
         "",
         (
-            "tests/runtime/test_beginning.py::test_the_call_of_one_person_does_not_wait_for_many_calls_of_another",
-            "tests/runtime/test_beginning.py::test_many_accounts_of_one_network_have_no_more_turns_than_one_of_another",
+            "tests/runtime/rpc/test_beginning.py::test_the_call_of_one_person_does_not_wait_for_many_calls_of_another",
+            "tests/runtime/rpc/test_beginning.py::test_many_accounts_of_one_network_have_no_more_turns_than_one_of_another",
         ),
     ),
     Mutant(
@@ -1396,7 +1395,7 @@ MUTANTS = (
     Mutant(
         "a search looks at all names in one go",
         "services/metadata/tree/search.py",
-        "    while some := list(islice(waiting, SLICE)):\n",
+        "    while some := list(islice(waiting, SLICE_NAMES)):\n",
         "    while some := list(waiting):\n",
         ("tests/services/metadata/journal/test_turns.py::test_a_search_over_many_names_is_done_in_slices",),
     ),
@@ -1410,7 +1409,7 @@ MUTANTS = (
     Mutant(
         "a round of projection takes all that there is",
         "services/metadata/journal/project.py",
-        "        if changes >= ROUND_CHANGES:\n",
+        "        if changes >= MAX_ROUND_CHANGES:\n",
         "        if False:\n",
         ("tests/services/metadata/journal/test_turns.py::test_a_round_of_projection_ends_after_so_many_changes",),
     ),
@@ -1522,10 +1521,10 @@ MUTANTS = (
     ),
     Mutant(
         "a stream outlives the access token by which it was opened",
-        "runtime/interceptors.py",
+        "runtime/rpc/interceptors.py",
         "self._until(expiry.until(responses))",
         "self._until(responses)",
-        ("tests/runtime/test_server.py::test_a_stream_ends_with_the_token_that_opened_it",),
+        ("tests/runtime/rpc/test_server.py::test_a_stream_ends_with_the_token_that_opened_it",),
     ),
     Mutant(
         "events of a key end with its first access token",
@@ -1592,12 +1591,12 @@ MUTANTS = (
     # ---- who may what ----
     Mutant(
         "the table of rpcs is not looked at",
-        "runtime/interceptors.py",
+        "runtime/rpc/interceptors.py",
         "            check_caller(identity.kind, callers)\n",
         "",
         (
-            "tests/runtime/test_server.py::test_a_public_link_gets_only_where_it_may_go",
-            "tests/runtime/test_server.py::test_what_is_missing_in_the_table_is_open_to_nobody",
+            "tests/runtime/rpc/test_server.py::test_a_public_link_gets_only_where_it_may_go",
+            "tests/runtime/rpc/test_server.py::test_what_is_missing_in_the_table_is_open_to_nobody",
         ),
     ),
     Mutant(
@@ -1605,7 +1604,7 @@ MUTANTS = (
         "runtime/permissions.py",
         "    if callers is None:\n        raise",
         "    if callers is None:\n        return\n        raise",
-        ("tests/runtime/test_server.py::test_what_is_missing_in_the_table_is_open_to_nobody",),
+        ("tests/runtime/rpc/test_server.py::test_what_is_missing_in_the_table_is_open_to_nobody",),
     ),
     Mutant(
         "the table of routes is not looked at",
@@ -1705,7 +1704,7 @@ MUTANTS = (
         "        return CallerKind.PROGRAM if self.program else CallerKind.SESSION",
         "        return CallerKind.SESSION",
         (
-            "tests/runtime/test_server.py::test_each_identity_is_of_one_kind",
+            "tests/runtime/rpc/test_server.py::test_each_identity_is_of_one_kind",
             "tests/e2e/test_permissions.py::test_rpcs_take_those_whom_the_table_has",
         ),
     ),
@@ -1770,10 +1769,10 @@ MUTANTS = (
     ),
     Mutant(
         "wrong bytes stay in the way of the right ones",
-        "services/metadata/objects.py",
+        "services/metadata/sealing.py",
         "        elif await self._removed(space, digest, stored):\n",
         "        elif False:\n",
-        ("tests/services/metadata/test_objects.py::test_wrong_bytes_are_removed_so_that_the_right_ones_can_be_put",),
+        ("tests/services/metadata/test_sealing.py::test_wrong_bytes_are_removed_so_that_the_right_ones_can_be_put",),
     ),
     # ---- devices ----
     Mutant(
@@ -1793,7 +1792,7 @@ MUTANTS = (
     Mutant(
         "a pattern may have any length",
         "clients/python/syncline/sync/scan/patterns.py",
-        "    if len(line) > MAX_CHARACTERS:\n",
+        "    if len(line) > MAX_LINE_CHARACTERS:\n",
         "    if False:\n",
         ("tests/clients/sync/test_patterns.py::test_a_line_that_is_no_pattern",),
     ),
@@ -1847,21 +1846,21 @@ MUTANTS = (
     Mutant(
         "any number of patterns apply to a directory",
         "clients/python/syncline/sync/scan/filters.py",
-        "            if not here <= _MOST:\n",
+        "            if not here <= _MAX_OF_DIRECTORY:\n",
         "            if False:\n",
         ("tests/clients/sync/test_filters.py::test_more_patterns_than_can_be_compared_are_refused_and_said",),
     ),
     Mutant(
         "any number of patterns apply to a folder",
         "clients/python/syncline/sync/scan/filters.py",
-        "            elif not everywhere <= _MOST_OF_ALL:\n",
+        "            elif not everywhere <= _MAX_OF_FOLDER:\n",
         "            elif False:\n",
         ("tests/clients/sync/test_filters.py::test_more_patterns_than_can_be_compared_are_refused_and_said",),
     ),
     Mutant(
         "an ignore file may have any size",
         "clients/python/syncline/sync/scan/filters.py",
-        "            if len(raw) > _LONGEST:\n",
+        "            if len(raw) > _MAX_FILE_BYTES:\n",
         "            if False:\n",
         ("tests/clients/sync/test_filters.py::test_an_ignore_file_that_is_too_large_is_refused_and_said",),
     ),
@@ -1953,7 +1952,7 @@ MUTANTS = (
     ),
     Mutant(
         "a directory that became a link is followed",
-        "clients/python/syncline/transfer/below.py",
+        "clients/python/syncline/transfer/safe_open.py",
         "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
         "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
         ("tests/clients/sync/test_links.py::test_no_directory_on_the_way_is_a_link",),
@@ -2017,21 +2016,21 @@ MUTANTS = (
     ),
     Mutant(
         "scripts come from wherever contents lie",
-        "gateway/pages.py",
+        "gateway/web_app.py",
         'f"script-src {app}"',
         "\"script-src 'self'\"",
-        ("tests/gateway/test_pages.py::test_scripts_come_from_where_the_app_lies_and_never_from_where_contents_lie",),
+        ("tests/gateway/test_web_app.py::test_scripts_come_from_where_the_app_lies_and_never_from_where_contents_lie",),
     ),
     Mutant(
         "workers come from wherever contents lie",
-        "gateway/pages.py",
+        "gateway/web_app.py",
         'f"worker-src {app}"',
         "\"worker-src 'self'\"",
-        ("tests/gateway/test_pages.py::test_scripts_come_from_where_the_app_lies_and_never_from_where_contents_lie",),
+        ("tests/gateway/test_web_app.py::test_scripts_come_from_where_the_app_lies_and_never_from_where_contents_lie",),
     ),
     Mutant(
         "contents run within our origin",
-        "gateway/content/description.py",
+        "gateway/content/file_headers.py",
         "_IN_A_VIEWER if shown and kind == _PDF else \"default-src 'none'; sandbox\"",
         '""',
         ("tests/gateway/api/test_nodes.py::test_only_what_cannot_run_is_shown",),
@@ -2053,7 +2052,7 @@ MUTANTS = (
     ),
     Mutant(
         "mails of the embedded AWS are everybody's to read",
-        "stack/embedded.py",
+        "stack/emulator/interface.py",
         '    by_root = scope["path"] in _READABLE_BY_ROOT and '
         'hmac.compare_digest(headers.get(b"authorization", b""), root)\n',
         '    by_root = scope["path"] in _READABLE_BY_ROOT\n',

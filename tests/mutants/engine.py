@@ -171,7 +171,7 @@ MUTANTS = (
     ),
     Mutant(
         "what a mount covers was deleted",
-        "clients/python/syncline/sync/scan/strange.py",
+        "clients/python/syncline/sync/scan/other_filesystems.py",
         "if before.filesystem == entry.filesystem or entry.hidden:",
         "if True:",
     ),

@@ -89,7 +89,7 @@ class Machine:
     def kill_embedded_aws(self) -> None:
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
-                if "stack.embedded" in process.cmdline():
+                if "stack.emulator" in process.cmdline():
                     process.kill()
 
 
@@ -178,7 +178,7 @@ def test_the_rest_goes_on_when_the_embedded_aws_alone_is_killed(tmp_path: Path) 
         machine.start()
         machine.serves()
         prepare(machine.endpoint, place)
-        services = {process.pid for process in machine.processes() if "stack.embedded" not in process.cmdline()}
+        services = {process.pid for process in machine.processes() if "stack.emulator" not in process.cmdline()}
         for _ in range(2):
             machine.kill_embedded_aws()
             with Session.open(place.owner) as session:

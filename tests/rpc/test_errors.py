@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from syncline.model.errors import (
     Contended,
     InvalidArgument,

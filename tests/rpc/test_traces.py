@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.trace import CollectedSpan, Collector
 from runtime import logs
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from syncline.model.errors import NoSuchNode
 from syncline.rpc import traces
 from tests.runtime import echo
@@ -49,7 +49,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_off_means_that_nothing_of_it_is_imported():
-    everything = "import sys, runtime.server, aws.session, gateway.serving, syncline.cli.sync_commands"
+    everything = "import sys, runtime.rpc.server, aws.session, gateway.serving, syncline.cli.sync_commands"
     off = "from syncline.rpc import traces; assert traces.configure_traces('x') is None"
     # FastAPI imports the interface, which records nothing.
     of_it = "[name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))]"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from runtime.http1 import Reception
+from runtime.http.connection import Reception
 
 SECONDS: Final = 60.0
 

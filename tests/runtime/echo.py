@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from runtime.server import Mount
+from runtime.rpc.server import Mount
 from syncline.rpc.channel import aio_channel, sync_channel
 
 SERVICE = "test.Echo"

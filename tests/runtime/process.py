@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from runtime.process import serve
-from runtime.server import App, run
+from runtime.rpc.server import App, run
 from runtime.settings import ServiceSettings
 from tests.runtime import echo
 

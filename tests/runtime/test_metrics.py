@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from runtime import metrics
 from runtime.logs import structlog
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from runtime.settings import ServiceSettings
 from syncline.model.errors import NoSuchNode
 from tests.runtime import echo

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import pool as pool_module
-from runtime.pool import MAX_WAITING, MAX_WAITING_OF_NETWORK, Pool, Share, TooMuchAtOnce
+from runtime.pool import MAX_NETWORK_WAITERS, MAX_WAITERS, Pool, Share, TooMuchAtOnce
 
 
 def share(caller: str, network: str | None = None) -> Share:
@@ -79,7 +79,7 @@ async def test_too_many_of_one_network_that_wait_are_refused():
     await pool.take(1, share("first", "two"))
     waiting = [
         asyncio.create_task(pool.take(1, share(f"caller {number}", "one"), patience=None))
-        for number in range(MAX_WAITING_OF_NETWORK)
+        for number in range(MAX_NETWORK_WAITERS)
     ]
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
@@ -203,7 +203,7 @@ async def test_whoever_waits_for_very_much_stops_nobody_and_for_little_is_not_pa
 async def test_too_many_that_wait_are_refused_and_say_when_to_come_back():
     pool = Pool("test", 10)
     await pool.take(10, share("a"))
-    waiting = [asyncio.create_task(pool.take(1, share("a"))) for _ in range(MAX_WAITING)]
+    waiting = [asyncio.create_task(pool.take(1, share("a"))) for _ in range(MAX_WAITERS)]
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
         with pytest.raises(TooMuchAtOnce) as refused:

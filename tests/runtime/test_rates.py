@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from runtime.identity import Identity, LinkScope
 from runtime.permissions import RPCS, WORK, CallerKind, Work
 from runtime.rates import BYTES_PER_CALL, Rate, Rates, charge
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from runtime.settings import ServiceSettings
 from syncline.model.errors import RateExceeded, SynclineError
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId

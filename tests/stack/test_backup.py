@@ -17,10 +17,10 @@ import pytest
 
 from stack.archive import BackupFailed
 from stack.backup import back_up
-from stack.directory import RESTORING, data_directory
+from stack.data_directory import RESTORING, data_directory
+from stack.emulator.storage import OBJECT_ROWS, Storage
 from stack.errors import StackError
 from stack.restore import restore
-from stack.storage import OBJECT_ROWS, Storage
 from syncline.model.blocks import object_key
 
 BODIES = 30

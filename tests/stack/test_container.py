@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stack.directory import data_directory
-from stack.emulator import HOST, Aws, AwsCredentials, listen
+from stack.data_directory import data_directory
+from stack.embedded_aws import HOST, Aws, AwsCredentials, listen
 from stack.errors import PortInUse
 from stack.up import FREE_PORTS
 

@@ -20,9 +20,9 @@ import pytest
 
 from stack.archive import BackupFailed
 from stack.backup import back_up
-from stack.directory import RESTORING, data_directory
+from stack.data_directory import RESTORING, data_directory
+from stack.emulator.storage import OBJECT_ROWS, Storage
 from stack.restore import restore
-from stack.storage import OBJECT_ROWS, Storage
 from syncline.model.blocks import object_key
 from tests.stack.small_disk import on_small_disk
 from tests.stack.test_backup import Silent, files, put_object

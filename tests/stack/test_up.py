@@ -21,8 +21,8 @@ import psutil
 import pytest
 from aiobotocore.session import AioSession
 
-from stack.directory import data_directory
-from stack.emulator import HOST, Aws, AwsCredentials
+from stack.data_directory import data_directory
+from stack.embedded_aws import HOST, Aws, AwsCredentials
 from stack.errors import DataDirectoryInUse, PortInUse, StackError
 from stack.probe import http_ok
 from stack.running import running_stack

@@ -10,7 +10,7 @@ from dataclasses import replace
 from services.auth.aliases import PERSONAL, fold_alias
 from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved, MakerEnded
 from services.auth.records import (
-    SECOND,
+    SECOND_MS,
     Account,
     Chain,
     Clock,
@@ -348,5 +348,5 @@ class InMemoryCredentialSource:
         self.policies.append(policy)
         number = next(self._numbers)
         return TemporaryCredentials(
-            f"ASIA{number:016}", f"secret-{number}", f"session-{number}", self._clock() + seconds * SECOND
+            f"ASIA{number:016}", f"secret-{number}", f"session-{number}", self._clock() + seconds * SECOND_MS
         )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from services.metadata.entry import NameKey, Projection
 from services.metadata.ports import (
-    BYTES_READ_BACK,
+    MAX_READ_BACK_BYTES,
     NO_REMOVALS,
     Barrier,
     Deletion,
@@ -74,7 +74,7 @@ class MemoryJournal:
         for number in range(newest, max(newest - limit, 0), -1):
             found.append((number, self.entries[space][number - 1]))
             size += len(found[-1][1])
-            if size >= BYTES_READ_BACK:
+            if size >= MAX_READ_BACK_BYTES:
                 break
         await self._pause()
         return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.notify.ports import MessageQueue, QueueGone
-from services.notify.records import MAX_POSTPONED, Choice, Claim, Claimant, Mail, QueueMessage
+from services.notify.records import MAX_POSTPONED_ENTRIES, Choice, Claim, Claimant, Mail, QueueMessage
 from syncline.model.accounts import MailMode
 from syncline.model.identifiers import RequestId, SpaceId, UserId
 
@@ -101,7 +101,7 @@ class InMemoryNotifyStore:
         self._windows[claimant.space, claimant.user].waiting |= waiting
 
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
-        return dict(sorted(self._windows[space, user].waiting.items())[:MAX_POSTPONED])
+        return dict(sorted(self._windows[space, user].waiting.items())[:MAX_POSTPONED_ENTRIES])
 
     async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
         mails, ends_at = self._counts.get(subject, (0, 0))

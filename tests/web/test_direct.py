@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from stack.demo import DemoDevice
 from stack.up import Stack
 from syncline.model.blocks import MIN_BLOCK_BYTES, key_prefix
-from syncline.model.chunk import Chunker
+from syncline.model.chunking import Chunker
 from syncline.model.identifiers import SpaceId
 from tests.e2e.proxy import Proxy
 from tests.web.people import PASSWORD, Person

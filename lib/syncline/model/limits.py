@@ -8,36 +8,36 @@ from __future__ import annotations
 
 from typing import Final
 
-MESSAGE_BYTES: Final = 4 * 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a gRPC message that every service accepts, in bytes."""
-REQUEST_BYTES: Final = 128 * 1024 * 1024
+REQUEST_MEMORY_BYTES: Final = 128 * 1024 * 1024
 """Memory in bytes for incoming requests of a service; the default of its setting."""
-UNREAD_BYTES: Final = 64 * 1024 * 1024
+UNREAD_MEMORY_BYTES: Final = 64 * 1024 * 1024
 """Memory in bytes for unread answers of a service; the default of its setting."""
-MAX_FIND: Final = 10_000
+MAX_FIND_DIGESTS: Final = 10_000
 """Maximum number of digests in one FindMissingObjects call."""
-MAX_SEAL: Final = 1_000
+MAX_SEAL_DECLARATIONS: Final = 1_000
 """Maximum number of declarations in one SealObjects call."""
-SEAL_READ_BYTES: Final = 512 * 1024 * 1024
+MAX_SEAL_READ_BYTES: Final = 512 * 1024 * 1024
 """Maximum number of bytes that the service reads for one SealObjects call: packs, manifests, and objects without S3's
 SHA-256.
 """
-SEAL_FORMS: Final = 16
+MAX_SEAL_FORMS: Final = 16
 """Maximum number of forms (block, manifest, packs) in which one object is declared in one SealObjects call."""
-LEAST_UNSEALED_BYTES: Final = 64 * 1024
+MIN_UNSEALED_BYTES: Final = 64 * 1024
 """Minimum number of bytes for which an unsealed object counts, since many small objects cost as much as few large ones.
 """
-STORED_QUOTAS: Final = 2
+MAX_STORED_QUOTAS: Final = 2
 """Number of quotas that all objects of a space, sealed or not, may take together. Sealed objects that no version names
 are left over from changes that were not made; the second quota leaves room for them in a space that is nearly full.
 """
-MAX_PAGE: Final = 1_000
+MAX_PAGE_ITEMS: Final = 1_000
 """Maximum number of items on one page of any listing."""
-MAX_WATCHED: Final = 100
+MAX_WATCHED_SPACES: Final = 100
 """Maximum number of spaces of one Watch call."""
-MAX_CHECKED: Final = 100
+MAX_CHECKED_RIGHTS: Final = 100
 """Maximum number of spaces, and of devices, in one check of rights."""
-MAX_MEASURED: Final = 100
+MAX_MEASURED_NODES: Final = 100
 """Maximum number of nodes in one MeasureTree call."""
 MAX_QUERY_CHARACTERS: Final = 255
 """Maximum length of a search query, in characters."""
@@ -46,7 +46,7 @@ MAX_LABEL_CHARACTERS: Final = 100
 MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_CHARACTERS: Final = 1024
 
-DEADLINE_SECONDS: Final = 30
+DEFAULT_DEADLINE_SECONDS: Final = 30
 """Seconds after which a service ends a unary call without a deadline of its own."""
 ACCESS_TOKEN_SECONDS: Final = 15 * 60
 LINK_TOKEN_SECONDS: Final = 12 * 3600
@@ -58,13 +58,13 @@ PROGRAM_KEY_DAYS: Final = 366
 """Maximum lifetime of a program's key, in days."""
 ANSWER_DAYS: Final = 30
 """Days for which the answer to a mutation request is kept. A repeated request gets the same answer."""
-CREDENTIALS_LEAST_SECONDS: Final = 5 * 60
+MIN_CREDENTIALS_SECONDS: Final = 5 * 60
 """Minimum remaining lifetime of S3 credentials when they are handed out, in seconds."""
 CREDENTIALS_SECONDS: Final = 15 * 60
 """Default lifetime of S3 credentials, in seconds. Credentials outlive the right that they were issued for by at most
 their lifetime: STS issues none for less time, and revokes none.
 """
-CREDENTIALS_MOST_SECONDS: Final = 3600
+MAX_CREDENTIALS_SECONDS: Final = 3600
 """Maximum lifetime of S3 credentials, in seconds."""
 REVOCATION_SECONDS: Final = 10
 """Seconds after which a removed member or a revoked device reads nothing more from the services."""

@@ -19,7 +19,7 @@ MAX_PATH_NAMES = 128
 _PLAIN = re.compile(r"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[^/\0]{1,255})*")
 """Pattern of an ASCII path that keeps all rules except the maximum length: one match checks all names of most paths."""
 
-_LONGEST_SUFFIX_BYTES = 32
+_MAX_SUFFIX_BYTES = 32
 """Maximum size of a file name extension in bytes; a longer suffix is part of the name."""
 
 RESERVED_AT_ROOT = ".syncline"
@@ -35,9 +35,9 @@ _ARCHIVED_NUMBER_BYTES = 10
 
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
 _TOO_DEEP = f"the path has more than {MAX_PATH_NAMES} names"
-_DECOMPOSED = 4
+_MAX_DECOMPOSED_CHARACTERS = 4
 """Maximum number of characters that normalisation composes into one."""
-_SHOWN = 200
+_MAX_SHOWN_CHARACTERS = 200
 """Maximum number of characters of a path that an error repeats."""
 
 
@@ -90,7 +90,7 @@ def parse_path(path: str, *, what: str = "path") -> tuple[str, ...]:
     rule.
     """
     if problem := path_problem(path):
-        raise InvalidArgument(f"{what} {path[:_SHOWN]!r}: {problem}", field=what)
+        raise InvalidArgument(f"{what} {path[:_MAX_SHOWN_CHARACTERS]!r}: {problem}", field=what)
     return tuple(path.split("/")) if path else ()
 
 
@@ -99,7 +99,7 @@ def with_mark(name: str, mark: str) -> str:
     hold.
     """
     stem, dot, suffix = name.rpartition(".")
-    if not stem or len(suffix.encode()) > _LONGEST_SUFFIX_BYTES:
+    if not stem or len(suffix.encode()) > _MAX_SUFFIX_BYTES:
         stem, dot, suffix = name, "", ""
     tail = f" {mark}{dot}{suffix}"
     return normalize(shortened(stem, MAX_NAME_BYTES - len(tail.encode())) + tail)
@@ -131,6 +131,8 @@ def normalized_path(path: str) -> tuple[str, ...]:
     Normalisation takes quadratic time on a run of combining marks, so the length of each name is checked first.
     """
     names = path.strip("/").split("/")
-    if len(path) > _DECOMPOSED * MAX_PATH_BYTES or any(len(name) > _DECOMPOSED * MAX_NAME_BYTES for name in names):
-        raise InvalidArgument(f"path {path[:_SHOWN]!r}: {_TOO_LONG} or a name more than {MAX_NAME_BYTES}", field="path")
+    most = _MAX_DECOMPOSED_CHARACTERS
+    if len(path) > most * MAX_PATH_BYTES or any(len(name) > most * MAX_NAME_BYTES for name in names):
+        shown = path[:_MAX_SHOWN_CHARACTERS]
+        raise InvalidArgument(f"path {shown!r}: {_TOO_LONG} or a name more than {MAX_NAME_BYTES}", field="path")
     return parse_path("/".join(map(normalize, names)))

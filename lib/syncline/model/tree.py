@@ -15,7 +15,7 @@ MAX_REQUEST_BYTES = 300_000
 """Maximum serialised size of the mutations in one request, in bytes, which leaves room for their results in a journal
 entry.
 """
-MAX_CHECK_BATCH = 1000
+MAX_CHECK_FILES = 1000
 """Maximum number of files in one batch of a version check."""
 
 

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from syncline.rpc import traces
-from syncline.rpc.context import REQUEST_ID_KEY, request_id
+from syncline.rpc.request_ids import REQUEST_ID_KEY, request_id
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,7 +27,7 @@ Authorization: TypeAlias = Callable[[], str | None]
 MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 
-_CONNECTIONS: Final = 32
+_MAX_CONNECTIONS: Final = 32
 """Maximum number of connections of one channel to one address. With a single connection, calls above a server's limit
 per connection would wait until another call ends, which for a watch takes hours.
 """
@@ -98,7 +98,7 @@ def service_config(idempotent: Iterable[str]) -> str:
     config = {
         "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
         # A service limits the calls on a connection; the gateway has the calls of all users on one channel.
-        "connectionScaling": {"maxConnectionsPerSubchannel": _CONNECTIONS},
+        "connectionScaling": {"maxConnectionsPerSubchannel": _MAX_CONNECTIONS},
     }
     return json.dumps(config)
 
@@ -108,7 +108,7 @@ def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[st
         ("grpc.max_receive_message_length", max_receive_bytes),
         ("grpc.service_config", service_config(idempotent)),
         ("grpc.enable_retries", 1),
-        ("grpc.max_connections_per_subchannel_cap", _CONNECTIONS),
+        ("grpc.max_connections_per_subchannel_cap", _MAX_CONNECTIONS),
         # A server that does not expect pings answers 'Too many pings' to anything more frequent than every 5 minutes.
         ("grpc.keepalive_time_ms", 330_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from syncline.model.errors import RETRY_AFTER, Kind, RequestTooLarge, SynclineError, Unauthenticated, Unavailable
-from syncline.rpc.context import REQUEST_ID_KEY
+from syncline.rpc.request_ids import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
     from typing import Never

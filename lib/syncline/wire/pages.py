@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import Message
 
 from syncline.model.errors import InvalidPageToken
-from syncline.model.limits import MAX_PAGE
+from syncline.model.limits import MAX_PAGE_ITEMS
 
 PAGE_BYTES: Final = 1_000_000
 """Maximum size of a page in bytes, unless a single entry is larger. A gRPC client accepts 4 MiB by default."""
@@ -23,11 +23,11 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 
-def page_size_from_wire(wanted: int, *, usual: int = MAX_PAGE) -> int:
-    """Return the number of entries of a page. A wanted size of 0 means `usual`; a larger size than MAX_PAGE means
-    MAX_PAGE.
+def page_size_from_wire(wanted: int, *, usual: int = MAX_PAGE_ITEMS) -> int:
+    """Return the number of entries of a page. A wanted size of 0 means `usual`; a larger size than MAX_PAGE_ITEMS means
+    MAX_PAGE_ITEMS.
     """
-    return min(wanted or usual, MAX_PAGE)
+    return min(wanted or usual, MAX_PAGE_ITEMS)
 
 
 def that_fit(messages: Iterable[M]) -> list[M]:

@@ -3,7 +3,7 @@
 | item | pk | sk | holds |
 |---|---|---|---|
 | LOGIN | `E#{email}` | `LOGIN` | the account's id and password hash; the existence of the item reserves the address |
-| ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
+| MAX_ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
 | ACCOUNT | `U#{user}` | `ACCOUNT` | address and personal space |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |
@@ -56,8 +56,8 @@ from aws.dynamodb import (
 from services.auth.aliases import PERSONAL, fold_alias
 from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved, MakerEnded
 from services.auth.records import (
-    DAY,
-    HOUR,
+    DAY_MS,
+    HOUR_MS,
     Account,
     Chain,
     DeviceEnding,
@@ -81,10 +81,10 @@ from syncline.model.limits import ANSWER_DAYS
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
 
-_COUNTER_ROUNDS: Final = 5
+_MAX_COUNTER_ATTEMPTS: Final = 5
 _ENDINGS: Final = "ENDINGS"
 
-_KEPT_AFTER_EXPIRY_MS: Final = DAY
+_KEPT_AFTER_EXPIRY_MS: Final = DAY_MS
 
 
 class DynamoIdentityStore:
@@ -376,7 +376,7 @@ class DynamoIdentityStore:
         running, below_limit = "ends_at > :now", "attempts < :limit"
         over = "ends_at <= :now"
         key, now, ends_at = _attempts_key(subject, peer), attribute(now_ms), now_ms + window_ms
-        for _ in range(_COUNTER_ROUNDS):
+        for _ in range(_MAX_COUNTER_ATTEMPTS):
             try:
                 await self._table.update(
                     key,
@@ -499,7 +499,7 @@ class DynamoIdentityStore:
             condition=f"{one_more} AND {not_revoked}",
             values={":one": attribute(1)},
         )
-        counted = {**_counted_key(link, request), "expires_at": _expiry(now_ms + ANSWER_DAYS * DAY)}
+        counted = {**_counted_key(link, request), "expires_at": _expiry(now_ms + ANSWER_DAYS * DAY_MS)}
         for pause in RETRIES.pauses():
             try:
                 await self._table.transact(counting, self._table.putting(counted, NEW))
@@ -551,7 +551,7 @@ class DynamoIdentityStore:
     # ---- uploads
 
     async def note_writing(self, space: SpaceId, *, hour: int) -> None:
-        item = {**_written_key(hour, space), "expires_at": _expiry((hour + 1) * HOUR)}
+        item = {**_written_key(hour, space), "expires_at": _expiry((hour + 1) * HOUR_MS)}
         await self._table.put(item)
 
     async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
@@ -969,7 +969,7 @@ def _ending(item: Mapping[str, Any]) -> DeviceEnding:
 
 
 def _done_item(done: Done) -> Item:
-    kept_until = done.at_ms + ANSWER_DAYS * DAY
+    kept_until = done.at_ms + ANSWER_DAYS * DAY_MS
     return {
         **_done_key(done.user, done.request),
         "fingerprint": attribute(done.fingerprint),

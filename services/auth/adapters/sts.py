@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aws.errors import aws_errors
-from services.auth.records import SECOND, TemporaryCredentials
+from services.auth.records import SECOND_MS, TemporaryCredentials
 
 if TYPE_CHECKING:
     from types_aiobotocore_sts.client import STSClient
@@ -28,5 +28,5 @@ class StsCredentialSource:
             issued["AccessKeyId"],
             issued["SecretAccessKey"],
             issued["SessionToken"],
-            int(issued["Expiration"].timestamp()) * SECOND,
+            int(issued["Expiration"].timestamp()) * SECOND_MS,
         )

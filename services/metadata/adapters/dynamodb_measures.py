@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from aws.dynamodb import ConditionFailed, Item, Table, all_done, attribute, flag_of, key_of, number_of, text_of
+from aws.dynamodb import ConditionFailed, Item, Table, all_done, attribute, flag_of, number_of
+from services.metadata.adapters.layout import measure_key, space_of
 from services.metadata.ports import Measure
 from syncline.model.identifiers import SpaceId
 
@@ -27,8 +28,8 @@ class DynamoMeasures:
         self._items = Table(client, table, called="the metadata table")
 
     async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
-        items = await self._items.get_all(_measure_key(space) for space in set(spaces))
-        found = {SpaceId(text_of(item, "pk").removeprefix("S#")): item for item in items}
+        items = await self._items.get_all(measure_key(space) for space in set(spaces))
+        found = {space_of(item): item for item in items}
         await all_done(
             partial(self._schedule, space, max(now_ms, _measure(found.get(space)).next_at_ms))
             for space in set(spaces)
@@ -38,7 +39,7 @@ class DynamoMeasures:
     async def _schedule(self, space: SpaceId, at_ms: int) -> None:
         with suppress(ConditionFailed):
             await self._items.update(
-                _measure_key(space),
+                measure_key(space),
                 update="SET dirty_pk = :pk, dirty_until = :at",
                 condition="attribute_not_exists(dirty_pk)",
                 values={":pk": _TO_MEASURE, ":at": attribute(at_ms)},
@@ -52,14 +53,12 @@ class DynamoMeasures:
             KeyConditionExpression="dirty_pk = :pk AND dirty_until <= :now",
             ExpressionAttributeValues={":pk": _TO_MEASURE, ":now": attribute(now_ms)},
         )
-        return [
-            (SpaceId(text_of(item, "pk").removeprefix("S#")), number_of(item, "dirty_until")) async for item in query
-        ]
+        return [(space_of(item), number_of(item, "dirty_until")) async for item in query]
 
     async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
         try:
             await self._items.update(
-                _measure_key(space),
+                measure_key(space),
                 update="SET dirty_until = :until",
                 condition="dirty_until = :since",
                 values={":until": attribute(until_ms), ":since": attribute(since_ms)},
@@ -78,16 +77,12 @@ class DynamoMeasures:
         return True
 
     async def measure(self, space: SpaceId) -> Measure:
-        return _measure(await self._items.get(_measure_key(space)))
-
-
-def _measure_key(space: SpaceId) -> Item:
-    return key_of(f"S#{space}", "MEASURE")
+        return _measure(await self._items.get(measure_key(space)))
 
 
 def _measure_item(space: SpaceId, measure: Measure) -> Item:
     return {
-        **_measure_key(space),
+        **measure_key(space),
         "unsealed_bytes": attribute(measure.unsealed_bytes),
         "unsealed_objects": attribute(measure.unsealed_objects),
         "stored_bytes": attribute(measure.stored_bytes),

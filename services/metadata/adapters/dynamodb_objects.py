@@ -19,11 +19,9 @@ from aws.dynamodb import (
     all_done,
     attribute,
     bytes_of,
-    key_of,
     number_of,
-    text_of,
 )
-from services.metadata.adapters.layout import TOMBSTONE_SECONDS
+from services.metadata.adapters.layout import TOMBSTONE_SECONDS, object_of, record_key
 from services.metadata.ports import NO_REMOVALS, Recorded, Removal, Sealed
 from syncline.model.blocks import Digest
 from syncline.model.errors import Unavailable
@@ -48,8 +46,8 @@ class DynamoObjectIndex:
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
         sealed: dict[Digest, Sealed] = {}
         removals: dict[Digest, Removal] = {}
-        for item in await self._items.get_all(_object_key(space, digest) for digest in set(objects)):
-            digest = Digest(bytes.fromhex(text_of(item, "sk")))
+        for item in await self._items.get_all(record_key(space, digest) for digest in set(objects)):
+            digest = object_of(item)
             if _is_sealed(item):
                 sealed[digest] = _sealed(item)
             else:
@@ -60,16 +58,16 @@ class DynamoObjectIndex:
         return (await self.look(space, objects)).sealed
 
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
-        keys = (_object_key(space, digest) for digest in set(objects))
+        keys = (record_key(space, digest) for digest in set(objects))
         items = await self._items.get_all(keys, only=("sk", "size"))
-        return {Digest(bytes.fromhex(text_of(item, "sk"))) for item in items if _is_sealed(item)}
+        return {object_of(item) for item in items if _is_sealed(item)}
 
     async def seal(
         self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
     ) -> set[Digest]:
         now_ms = int(self._clock() * 1000)
         new = [_object_item(space, digest, sealed, now_ms) for digest, sealed in objects.items() if digest not in after]
-        held = {Digest(bytes.fromhex(text_of(item, "sk"))) for item in await self._items.put_new(new)}
+        held = {object_of(item) for item in await self._items.put_new(new)}
         lost: set[Digest] = set()
 
         async def add(digest: Digest) -> None:
@@ -85,7 +83,7 @@ class DynamoObjectIndex:
 
         Return False if the object is not sealed and its recorded number of removals is not `removals`.
         """
-        found: Mapping[str, Any] | None = await self._items.get(_object_key(space, digest))
+        found: Mapping[str, Any] | None = await self._items.get(record_key(space, digest))
         for pause in RETRIES.pauses():
             if found is not None and _is_sealed(found):
                 before = _sealed(found)
@@ -115,7 +113,7 @@ class DynamoObjectIndex:
         is_over = f"attribute_not_exists({_SIZE}) AND (attribute_not_exists(removing_until) OR removing_until < :now)"
         try:
             after = await self._items.update(
-                _object_key(space, digest),
+                record_key(space, digest),
                 update="SET removals = if_not_exists(removals, :none) + :one, removing_until = :until, "
                 "expires_at = :expiry",
                 condition=is_over,
@@ -136,7 +134,7 @@ class DynamoObjectIndex:
     async def end_removal(self, space: SpaceId, digest: Digest, number: int) -> None:
         with suppress(ConditionFailed):
             await self._items.update(
-                _object_key(space, digest),
+                record_key(space, digest),
                 update="SET removing_until = :over",
                 condition="removals = :number",
                 values={":over": attribute(0), ":number": attribute(number)},
@@ -152,12 +150,8 @@ def _numbers(item: Mapping[str, Any], name: str) -> tuple[int, ...]:
     return struct.unpack(f"<{len(raw) // 4}I", raw)
 
 
-def _object_key(space: SpaceId, digest: Digest) -> Item:
-    return key_of(f"S#{space}#O", digest.hex())
-
-
 def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int, *, revision: int = 0) -> Item:
-    item = {**_object_key(space, digest), "size": attribute(sealed.size), "verified_at": attribute(now_ms)}
+    item = {**record_key(space, digest), "size": attribute(sealed.size), "verified_at": attribute(now_ms)}
     if revision:
         item["revision"] = attribute(revision)
     if sealed.offsets:

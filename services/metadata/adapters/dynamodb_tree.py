@@ -26,10 +26,24 @@ from aws.dynamodb import (
     text_of,
 )
 from runtime.pool import Pool, Share
-from runtime.turns import SLICE, slices
-from services.metadata.adapters.layout import DAY_SECONDS, TOMBSTONE_SECONDS, ordered
+from runtime.turns import SLICE_ITEMS, slices
+from services.metadata.adapters.layout import (
+    DAY_SECONDS,
+    TOMBSTONE_SECONDS,
+    directory_pk,
+    name_at,
+    node_at,
+    ordered,
+    request_at,
+    space_of,
+    state_key,
+    trash_key,
+    trash_pk,
+    version_key,
+    versions_pk,
+)
 from services.metadata.entry import NameKey, Projection
-from services.metadata.ports import PROJECTION_WRITES, ProjectionState, Rows
+from services.metadata.ports import MAX_PROJECTION_WRITES, ProjectionState, Rows
 from services.metadata.tree.view import version_of
 from syncline.metadata.v1 import journal_pb2
 from syncline.model.errors import Unavailable
@@ -66,7 +80,7 @@ class DynamoTable:
         client: DynamoDBClient,
         *,
         table: str,
-        projection_writes: int = PROJECTION_WRITES,
+        projection_writes: int = MAX_PROJECTION_WRITES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`projection_writes` is the maximum number of concurrent writes of projections, over all spaces; one space may
@@ -79,7 +93,7 @@ class DynamoTable:
     # ---- reads
 
     async def state(self, space: SpaceId) -> ProjectionState:
-        return _state(await self._items.get(_state_key(space)))
+        return _state(await self._items.get(state_key(space)))
 
     async def rows(
         self,
@@ -91,11 +105,11 @@ class DynamoTable:
     ) -> Rows:
         rows = Rows()
         takers: dict[tuple[str, str], Callable[[Item], None]] = {
-            **{_node_at(space, node): partial(_take_node, rows, node) for node in nodes},
-            **{_name_at(space, name): partial(_take_name, rows, name) for name in names},
-            **{_request_at(space, request): partial(_take_request, rows, request) for request in requests},
+            **{node_at(space, node): partial(_take_node, rows, node) for node in nodes},
+            **{name_at(space, name): partial(_take_name, rows, name) for name in names},
+            **{request_at(space, request): partial(_take_request, rows, request) for request in requests},
         }
-        account = space if len(takers) > SLICE else None
+        account = space if len(takers) > SLICE_ITEMS else None
         items = await self._items.get_all((key_of(*at) for at in takers), account=account)
         async for some in slices(items, space):
             for item in some:
@@ -108,7 +122,7 @@ class DynamoTable:
         query = self._items.query(
             limit + 1,
             KeyConditionExpression="pk = :directory AND sk > :after" if after else "pk = :directory",
-            ExpressionAttributeValues={":directory": attribute(_directory_pk(space, parent)), **beyond},
+            ExpressionAttributeValues={":directory": attribute(directory_pk(space, parent)), **beyond},
         )
         found = [item async for item in query]
         rows = Rows(more=len(found) > limit)
@@ -121,7 +135,7 @@ class DynamoTable:
             limit,
             KeyConditionExpression="pk = :node AND sk < :before",
             ExpressionAttributeValues={
-                ":node": attribute(_versions_pk(space, node)),
+                ":node": attribute(versions_pk(space, node)),
                 ":before": attribute(ordered(before)),
             },
             ScanIndexForward=False,
@@ -133,7 +147,7 @@ class DynamoTable:
         query = self._items.query(
             limit,
             KeyConditionExpression="pk = :trash AND sk > :after" if after else "pk = :trash",
-            ExpressionAttributeValues={":trash": attribute(_trash_pk(space)), **beyond},
+            ExpressionAttributeValues={":trash": attribute(trash_pk(space)), **beyond},
         )
         return [
             (NodeId(bytes.fromhex(text_of(item, "sk"))), flag_of(item, "deleted"), number_of(item, "seq"))
@@ -246,7 +260,7 @@ class DynamoTable:
             KeyConditionExpression="dirty_pk = :dirty AND dirty_until < :now",
             ExpressionAttributeValues={":dirty": _DIRTY, ":now": attribute(now_ms)},
         )
-        return [SpaceId(text_of(item, "pk").removeprefix("S#")) async for item in query]
+        return [space_of(item) async for item in query]
 
     async def _change_state(
         self, space: SpaceId, change: Callable[[ProjectionState], ProjectionState], **usual: Unpack[_Update]
@@ -257,7 +271,7 @@ class DynamoTable:
         update = usual
         for pause in RETRIES.pauses():
             try:
-                await self._items.update(_state_key(space), **update)
+                await self._items.update(state_key(space), **update)
             except ConditionFailed as failed:
                 found = failed.found
             else:
@@ -272,40 +286,12 @@ class DynamoTable:
         raise Unavailable("too many processes change the state of this space at this moment; try again")
 
 
-def _directory_pk(space: SpaceId, parent: NodeId) -> str:
-    return f"S#{space}#D#{parent.hex()}"
-
-
-def _versions_pk(space: SpaceId, node: NodeId) -> str:
-    return f"S#{space}#V#{node.hex()}"
-
-
-def _trash_pk(space: SpaceId) -> str:
-    return f"S#{space}#T"
-
-
-def _state_key(space: SpaceId) -> Item:
-    return key_of(f"S#{space}", "STATE")
-
-
-def _node_at(space: SpaceId, node: NodeId) -> tuple[str, str]:
-    return f"S#{space}#N#{node[:1].hex()}", node.hex()
-
-
-def _name_at(space: SpaceId, name: NameKey) -> tuple[str, str]:
-    return _directory_pk(space, name[0]), name[1]
-
-
-def _request_at(space: SpaceId, request: RequestId) -> tuple[str, str]:
-    return f"S#{space}#R", request.hex()
-
-
 def _node_item(space: SpaceId, node: Node) -> Item:
-    return {**key_of(*_node_at(space, node.id)), "node": _serialised(node), "seq": attribute(node.seq)}
+    return {**key_of(*node_at(space, node.id)), "node": _serialised(node), "seq": attribute(node.seq)}
 
 
 def _version_item(space: SpaceId, node: Node) -> Item:
-    return {**key_of(_versions_pk(space, node.id), ordered(node.version)), "node": _serialised(node)}
+    return {**version_key(space, node.id, node.version), "node": _serialised(node)}
 
 
 def _serialised(node: Node) -> Item:
@@ -322,7 +308,7 @@ def _take_node(rows: Rows, node: NodeId, item: Item) -> None:
 
 def _name_item(space: SpaceId, name: NameKey, holder: NodeId | None, seq: int, *, now: int) -> Item:
     held = {"expires_at": attribute(now + TOMBSTONE_SECONDS)} if holder is None else {"node": attribute(holder)}
-    return {**key_of(*_name_at(space, name)), "seq": attribute(seq), **held}
+    return {**key_of(*name_at(space, name)), "seq": attribute(seq), **held}
 
 
 def _take_name(rows: Rows, name: NameKey, item: Item) -> None:
@@ -330,13 +316,13 @@ def _take_name(rows: Rows, name: NameKey, item: Item) -> None:
 
 
 def _trash_item(space: SpaceId, node: NodeId, deleted: bool, seq: int, *, now: int) -> Item:
-    item = {**key_of(_trash_pk(space), node.hex()), "deleted": attribute(deleted), "seq": attribute(seq)}
+    item = {**trash_key(space, node), "deleted": attribute(deleted), "seq": attribute(seq)}
     return item if deleted else item | {"expires_at": attribute(now + TOMBSTONE_SECONDS)}
 
 
 def _request_item(space: SpaceId, request: RequestId, seq: int, *, now: int) -> Item:
     return {
-        **key_of(*_request_at(space, request)),
+        **key_of(*request_at(space, request)),
         "seq": attribute(seq),
         "expires_at": attribute(now + _REQUEST_SECONDS),
     }

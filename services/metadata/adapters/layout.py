@@ -21,6 +21,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from aws.dynamodb import Item, key_of, text_of
+from services.metadata.entry import NameKey
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import NodeId, RequestId, SpaceId
+
+_SPACE: Final = "S#"
+
 DAY_SECONDS: Final = 86_400
 TOMBSTONE_SECONDS: Final = 7 * DAY_SECONDS
 """A tombstone lives much longer than a projector can stall. A late write under the old name therefore meets the
@@ -31,3 +38,82 @@ tombstone's newer seq and is refused.
 def ordered(number: int) -> str:
     """Return a number as a key whose text order equals the numeric order."""
     return f"{number:020}"
+
+
+# ---- partition keys
+
+
+def space_pk(space: SpaceId) -> str:
+    return f"{_SPACE}{space}"
+
+
+def journal_pk(space: SpaceId) -> str:
+    return f"{space_pk(space)}#J"
+
+
+def directory_pk(space: SpaceId, parent: NodeId) -> str:
+    return f"{space_pk(space)}#D#{parent.hex()}"
+
+
+def versions_pk(space: SpaceId, node: NodeId) -> str:
+    return f"{space_pk(space)}#V#{node.hex()}"
+
+
+def trash_pk(space: SpaceId) -> str:
+    return f"{space_pk(space)}#T"
+
+
+# ---- keys of items
+
+
+def entry_key(space: SpaceId, seq: int) -> Item:
+    return key_of(journal_pk(space), ordered(seq))
+
+
+def state_key(space: SpaceId) -> Item:
+    return key_of(space_pk(space), "STATE")
+
+
+def node_at(space: SpaceId, node: NodeId) -> tuple[str, str]:
+    """Both parts of the key of a NODE, as text."""
+    return f"{space_pk(space)}#N#{node[:1].hex()}", node.hex()
+
+
+def name_at(space: SpaceId, name: NameKey) -> tuple[str, str]:
+    """Both parts of the key of a NAME, as text."""
+    return directory_pk(space, name[0]), name[1]
+
+
+def request_at(space: SpaceId, request: RequestId) -> tuple[str, str]:
+    """Both parts of the key of a REQUEST, as text."""
+    return f"{space_pk(space)}#R", request.hex()
+
+
+def version_key(space: SpaceId, node: NodeId, version: int) -> Item:
+    return key_of(versions_pk(space, node), ordered(version))
+
+
+def trash_key(space: SpaceId, node: NodeId) -> Item:
+    return key_of(trash_pk(space), node.hex())
+
+
+def record_key(space: SpaceId, digest: Digest) -> Item:
+    """Return the key of the record of an object; `syncline.model.blocks.object_key` is that of its bytes in S3."""
+    return key_of(f"{space_pk(space)}#O", digest.hex())
+
+
+def measure_key(space: SpaceId) -> Item:
+    return key_of(space_pk(space), "MEASURE")
+
+
+# ---- parts of keys, read back
+
+
+def space_of(item: Item) -> SpaceId:
+    """Return the space of an item that lies under the partition key of the space itself."""
+    return SpaceId(text_of(item, "pk").removeprefix(_SPACE))
+
+
+def object_of(item: Item) -> Digest:
+    """Return the digest that the record of an object is about."""
+    return Digest(bytes.fromhex(text_of(item, "sk")))

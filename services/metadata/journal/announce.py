@@ -14,11 +14,11 @@ from syncline.model.identifiers import SpaceId
 from syncline.model.tree import Change
 
 MAX_COMMITS_PER_EVENT = 100
-MAX_NAMES = 10
+MAX_NAMES_PER_COMMIT = 10
 """Maximum number of names in the announcement of one commit. 100 commits of 10 names of 255 bytes stay below SNS's
 limit of 256 KB even when JSON escapes the names.
 """
-EVENT_BYTES = 200_000
+MAX_EVENT_BYTES = 200_000
 
 
 def events(space: SpaceId, entries: Sequence[JournalEntry], *, traceparent: str = "") -> Iterator[str]:
@@ -34,7 +34,7 @@ def events(space: SpaceId, entries: Sequence[JournalEntry], *, traceparent: str 
     for seq, commit in commits:
         one = _describe(seq, commit)
         size += len(json.dumps(one))
-        if described and (len(described) == MAX_COMMITS_PER_EVENT or size > EVENT_BYTES):
+        if described and (len(described) == MAX_COMMITS_PER_EVENT or size > MAX_EVENT_BYTES):
             yield _event(space, described, traceparent)
             described, size = [], 0
         described.append(one)
@@ -60,7 +60,7 @@ def _describe(seq: int, commit: Commit) -> dict[str, Any]:
     # The content of a discarded node is held by another node, whose own result is announced.
     told = [result for result in commit.accepted() if result.change is not Change.DISCARDED]
     counts = Counter(result.change for result in told)
-    names = [result.node.name for result in told[:MAX_NAMES] if result.node]
+    names = [result.node.name for result in told[:MAX_NAMES_PER_COMMIT] if result.node]
     return {
         "seq": seq,
         "user": commit.user,

@@ -24,11 +24,11 @@ from services.metadata import metrics
 from services.metadata.entry import Commit, JournalEntry, created
 from services.metadata.journal.draft import Draft, ListedNames, Looked
 from services.metadata.journal.project import Projector
-from services.metadata.objects import Objects
 from services.metadata.ports import EntryTaken, Journal
+from services.metadata.sealing import Objects
 from services.metadata.tree.decide import Circumstances
 from services.metadata.tree.depths import Depths
-from services.metadata.tree.view import MAX_LAG, Missing, SpaceView
+from services.metadata.tree.view import MAX_LAG_ENTRIES, Missing, SpaceView
 from services.metadata.wire import entry_from_bytes, entry_to_bytes, with_journal_bytes
 from syncline.model.errors import Contended, NoSuchRequest, RequestIdReused, RequestTooLarge, Unavailable
 from syncline.model.identifiers import NodeId, RequestId, created_node_id
@@ -53,15 +53,15 @@ MAX_ENTRY_BYTES = 380_000
 MAX_ATTEMPTS = 40
 """Maximum number of attempts to append the next entry before the caller is told to retry later."""
 LAG_PATIENCE_SECONDS = 20.0
-TRIES: Final = 40
+MAX_TRIES_PER_MUTATION: Final = 40
 """Maximum number of trial decisions per mutation of a batch. A trial decides a mutation before the mutations ahead of
 it are decided, only to find out which keys its decision needs.
 """
-LISTED_NAMES: Final = 20_000
+MAX_LISTED_NAMES: Final = 20_000
 """Maximum number of names, including tombstones, that are listed to find out which directories of one batch are empty.
 """
-_LISTED_AT_ONCE: Final = 32
-_MANY: Final = 1 << 30
+_NAMES_LISTED_AT_ONCE: Final = 32
+_TOO_MANY_NAMES: Final = 1 << 30
 """A count larger than the number of names that one batch can remove."""
 
 
@@ -470,8 +470,8 @@ class Committer:
         decisions is bounded, since each mutation may depend on the one before it.
         """
         floor = self._view.requests_floor
-        looked = Looked(names_left=LISTED_NAMES)
-        tries = TRIES * sum(len(pending.request.mutations) for pending in batch)
+        looked = Looked(names_left=MAX_LISTED_NAMES)
+        tries = MAX_TRIES_PER_MUTATION * sum(len(pending.request.mutations) for pending in batch)
         decisions: _Decisions | None = None
         while True:
             known = any(self._view.known_request(pending.request.id) for pending in batch)
@@ -522,14 +522,14 @@ class Committer:
             looked.depths_seq, looked.depths = await self._depths.depths_below(self._view, missing.depths | moved)
 
     async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> ListedNames:
-        """Return the number of names in a directory, counted up to `enough`; _MANY if counting needs more than the rest
-        of the budget in `looked`.
+        """Return the number of names in a directory, counted up to `enough`; _TOO_MANY_NAMES if counting needs more
+        than the rest of the budget in `looked`.
         """
-        seq, names, size = self._view.seq, 0, max(enough, _LISTED_AT_ONCE)
+        seq, names, size = self._view.seq, 0, max(enough, _NAMES_LISTED_AT_ONCE)
         after: str | None = ""
         while after is not None and names < enough:
             if looked.names_left <= 0:
-                return ListedNames(seq, _MANY, complete=False)
+                return ListedNames(seq, _TOO_MANY_NAMES, complete=False)
             page, after = await self._view.list_names(directory, after=after, limit=size)
             names += len(page)
             looked.names_left -= len(page) + 1 if after is None else size
@@ -606,10 +606,10 @@ class Committer:
 
     async def _wait_for_projection(self) -> None:
         """Apply back-pressure: writers wait while the projection lags too far behind the journal."""
-        if self._view.seq - self._view.floor >= MAX_LAG:
+        if self._view.seq - self._view.floor >= MAX_LAG_ENTRIES:
             try:
                 async with asyncio.timeout(LAG_PATIENCE_SECONDS):
-                    await self._projector.caught_up_to(self._view.seq - MAX_LAG + 1)
+                    await self._projector.caught_up_to(self._view.seq - MAX_LAG_ENTRIES + 1)
             except TimeoutError:
                 raise Unavailable("the table is too far behind the journal; repeat the request later") from None
 

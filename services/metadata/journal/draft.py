@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.metadata.entry import NameKey, name_changes
-from services.metadata.objects import Objects
 from services.metadata.ports import Sealed
+from services.metadata.sealing import Objects
 from services.metadata.tree.decide import Circumstances, NotLoaded, PathLength, Unsealed, decide
 from services.metadata.tree.view import Missing, SpaceView
 from syncline.model.blocks import Digest, MalformedManifest

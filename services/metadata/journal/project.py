@@ -24,12 +24,12 @@ from services.metadata.wire import entry_from_bytes
 from syncline.model.errors import SynclineError
 from syncline.rpc import traces
 
-ROUND_ENTRIES = 16
-ROUND_CHANGES = 2000
+MAX_ROUND_ENTRIES = 16
+MAX_ROUND_CHANGES = 2000
 """Maximum number of changes per round: no further entry is added to a round that has this many."""
 QUIET_ROUNDS = 5
 """Number of coalescing intervals without a commit after which the projection is written; it is also written when
-ROUND_ENTRIES entries wait. An item that changes often is then written once, and a burst of commits does not compete
+MAX_ROUND_ENTRIES entries wait. An item that changes often is then written once, and a burst of commits does not compete
 with its own projection.
 """
 MAX_PAUSE_SECONDS = 5.0
@@ -43,10 +43,10 @@ def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
     """Return the first entries of `entries`, as many as one round projects."""
     some: list[JournalEntry] = []
     changes = 0
-    for entry in islice(entries, ROUND_ENTRIES):
+    for entry in islice(entries, MAX_ROUND_ENTRIES):
         some.append(entry)
         changes += sum(len(commit.results) for commit in entry.commits)
-        if changes >= ROUND_CHANGES:
+        if changes >= MAX_ROUND_CHANGES:
             break
     return some
 
@@ -192,7 +192,7 @@ class Projector:
         quiet = 0
         while quiet < QUIET_ROUNDS and not self._hurried.is_set():
             seq = self._view.seq
-            if seq - self._view.floor >= ROUND_ENTRIES:
+            if seq - self._view.floor >= MAX_ROUND_ENTRIES:
                 return
             await self._linger(self._coalesce_seconds)
             quiet = quiet + 1 if self._view.seq == seq else 0

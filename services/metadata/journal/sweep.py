@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from runtime.logs import structlog
 from runtime.rounds import rounds
 from services.metadata import metrics
-from services.metadata.journal.spaces import OpenSpaces
+from services.metadata.journal.open_spaces import OpenSpaces
 from services.metadata.ports import TreeTable
 
 SPACES_AT_ONCE = 25

@@ -75,7 +75,7 @@ class PathLength:
         return cls(1, len(name.encode()) + 1)
 
 
-LONGEST = PathLength(MAX_PATH_NAMES, MAX_PATH_BYTES + 1)
+MAX_LENGTH = PathLength(MAX_PATH_NAMES, MAX_PATH_BYTES + 1)
 """The longest path that is allowed; one byte more than MAX_PATH_BYTES, since a '/' is counted after each name."""
 _BEYOND = PathLength(1 << 30, 1 << 30)
 """A path length greater than any valid one: the result for a directory that is deeper than MAX_PATH_NAMES."""
@@ -186,7 +186,7 @@ def _decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
 def _create(tree: Tree, want: CreateNode, at: Circumstances) -> Result:
     if refusal := _place_refused(tree, want.parent, want.name):
         return refusal
-    if not (path_length_of(tree, want.parent) + PathLength.of(want.name)).fits_in(LONGEST):
+    if not (path_length_of(tree, want.parent) + PathLength.of(want.name)).fits_in(MAX_LENGTH):
         return Result(Verdict.PATH_TOO_LONG)
     if at.free_nodes <= 0:
         return Result(Verdict.NODES_EXCEEDED)
@@ -366,9 +366,9 @@ def _is_too_long(tree: Tree, node: Node, place: PathLength) -> bool:
     """Return True if moving the node to a path of the length `place` would make its own path, or a path below it, too
     long.
     """
-    if not place.fits_in(LONGEST):
+    if not place.fits_in(MAX_LENGTH):
         return True
-    return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(LONGEST)
+    return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(MAX_LENGTH)
 
 
 def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:

@@ -13,11 +13,11 @@ from services.metadata.tree.view import Missing, SpaceView
 from syncline.model.identifiers import NodeId
 from syncline.model.tree import NodeKind
 
-WALKED: Final = 2_000
+MAX_WALKED_NODES: Final = 2_000
 """Maximum number of nodes that one call of `depths_below` visits one by one, over all its directories; above that, the
 index of names is used.
 """
-_LISTED: Final = 500
+_NAMES_LISTED_AT_ONCE: Final = 500
 """Number of names per read of a listing."""
 
 
@@ -37,7 +37,7 @@ class Depths:
 
         The result is valid at the returned sequence number, which may be older than the view's present one.
         """
-        seq, left = view.seq, WALKED
+        seq, left = view.seq, MAX_WALKED_NODES
         found: dict[NodeId, PathLength] = {}
         for directory in directories:
             depth, left = await self._walked(view, directory, left)
@@ -58,7 +58,7 @@ class Depths:
             after: str | None = ""
             left -= 1
             while after is not None:
-                page, after = await view.list_names(directory, after=after, limit=min(left + 1, _LISTED))
+                page, after = await view.list_names(directory, after=after, limit=min(left + 1, _NAMES_LISTED_AT_ONCE))
                 left -= max(len(page), 1)
                 if left <= 0:
                     return None, 0

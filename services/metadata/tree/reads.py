@@ -12,7 +12,7 @@ from runtime.turns import turn
 from services.metadata.entry import Position
 from services.metadata.ports import Journal
 from services.metadata.tree.decide import NotLoaded, is_live
-from services.metadata.tree.view import TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
+from services.metadata.tree.view import TAIL_PAGE_ENTRIES, JournalBroken, Missing, SpaceView, version_of
 from services.metadata.wire import entry_from_bytes
 from syncline.model.blocks import DIGEST_BYTES, NO_DIGEST
 from syncline.model.errors import InvalidCursor, NoSuchNode, NoSuchVersion
@@ -24,7 +24,7 @@ from syncline.wire.pages import PAGE_BYTES
 
 T = TypeVar("T")
 
-_SLICE = 100
+_SLICE_NODES = 100
 """Number of nodes or versions of a page that are read at once; each may hold a manifest of 80 KB."""
 STEPS_PER_TURN = 2_000
 """Number of nodes and names that a read of many nodes looks at in one turn."""
@@ -255,8 +255,8 @@ async def _load_some(view: SpaceView, nodes: Sequence[NodeId]) -> int:
     if all were loaded.
     """
     weight = 0
-    for at in range(0, len(nodes), _SLICE):
-        some = nodes[at : at + _SLICE]
+    for at in range(0, len(nodes), _SLICE_NODES):
+        some = nodes[at : at + _SLICE_NODES]
         await view.load(Missing(nodes=set(some)))
         weight += sum(_weight(node.content) for one in some if (node := view.known_nodes.get(one)))
         if weight > PAGE_BYTES and at + len(some) < len(nodes):
@@ -287,7 +287,7 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
     versions: list[Version] = []
     weight = 0
     while len(versions) < limit and weight <= PAGE_BYTES:
-        some = await view.versions(node, before=before, limit=min(_SLICE, limit - len(versions)))
+        some = await view.versions(node, before=before, limit=min(_SLICE_NODES, limit - len(versions)))
         if newest.number < before and (not some or some[0].number < newest.number):
             some = [newest, *some][: limit - len(versions)]
         if not some:
@@ -381,7 +381,7 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
                 blobs.extend(await journal.read(view.space, seq, min(some, view.floor - seq)))
                 if not blobs:
                     raise JournalBroken(f"the journal of space {view.space} ends before entry {seq + 1}")
-                some = max(1, min(TAIL_PAGE, PAGE_BYTES * len(blobs) // sum(len(blob) for _, blob in blobs)))
+                some = max(1, min(TAIL_PAGE_ENTRIES, PAGE_BYTES * len(blobs) // sum(len(blob) for _, blob in blobs)))
             number, blob = blobs.popleft()
             entry = await entry_from_bytes(number, blob, account=view.space)
         yield [result.node for result in entry.accepted() if result.node], entry.position

@@ -36,17 +36,17 @@ from syncline.model.tree import Node, NodeKind
 
 T = TypeVar("T")
 
-MAX_NAMES: Final = 500_000
+MAX_INDEXED_NAMES: Final = 500_000
 """Maximum number of names in memory for searches. A name takes about 400 bytes; a longer one counts as several."""
 NAME_BYTES: Final = 400
 """Memory of the texts of a name, in bytes, that counts as one more name."""
 SPACE_WEIGHT: Final = 4
 """Memory overhead of the index of one space, expressed as the number of names that take as much memory."""
-STREAMS: Final = 2
+STREAMS_AT_ONCE: Final = 2
 """Maximum number of concurrent searches of spaces that are too large to be kept."""
-SLICE: Final = 5_000
+SLICE_NAMES: Final = 5_000
 """Number of names that one turn on the event loop visits when depths of directories are measured."""
-LOOKED_AT: Final = 100_000
+MAX_LOOKED_AT_NAMES: Final = 100_000
 """Maximum number of names that are visited for one page of a search."""
 _DIRECTORIES: Final = ("/",)
 """A word that no name contains. An index with `only` this word holds directories and no files."""
@@ -181,9 +181,9 @@ class NameIndex:
     async def page(self, words: Sequence[str], *, after: str, limit: int, account: str) -> Candidates:
         """Return up to `limit` live nodes whose names contain all words, in the order of paths, after the path `after`.
 
-        At most LOOKED_AT names are visited, so a page may be short or empty although others follow; no name is visited
-        for two pages. The index must not change during the call. Nodes whose path exceeds the maximum length are left
-        out.
+        At most MAX_LOOKED_AT_NAMES names are visited, so a page may be short or empty although others follow; no name
+        is visited for two pages. The index must not change during the call. Nodes whose path exceeds the maximum length
+        are left out.
         """
         first, *others = sorted(words, key=len, reverse=True)  # the longest word occurs in the fewest names
         nodes: list[NodeId] = []
@@ -194,7 +194,7 @@ class NameIndex:
                 await turn(account)
             if held is None:
                 continue
-            if looked == LOOKED_AT:
+            if looked == MAX_LOOKED_AT_NAMES:
                 return Candidates(self.position.seq, nodes, above, end)
             looked += 1
             if first in held.folded and _contains(held.folded, others):
@@ -272,7 +272,7 @@ class NameIndex:
             paths = path_bytes = 0
             for key, node in self._children.get(at, ()):
                 steps += 1
-                if steps % SLICE == 0:
+                if steps % SLICE_NAMES == 0:
                     await turn(account)
                 if key.endswith("/"):  # a directory, whose name without '/' was counted as a path
                     path_bytes += 1
@@ -331,13 +331,13 @@ class _NotKept(Exception):
 class NameSearch:
     """Searches of all spaces, with the indexes that this process keeps in memory."""
 
-    def __init__(self, *, journal: Journal, most_names: int = MAX_NAMES) -> None:
+    def __init__(self, *, journal: Journal, most_names: int = MAX_INDEXED_NAMES) -> None:
         self._journal = journal
         self._most = most_names
         self._kept: OrderedDict[SpaceId, _Kept] = OrderedDict()
         self._size = 0
         self._too_large: set[SpaceId] = set()
-        self._streams = asyncio.Semaphore(STREAMS)
+        self._streams = asyncio.Semaphore(STREAMS_AT_ONCE)
 
     @property
     def size(self) -> int:
@@ -554,5 +554,5 @@ def _contains(key: str, words: Iterable[str]) -> bool:
 
 def _slices(items: Iterable[T]) -> Iterator[list[T]]:
     waiting = iter(items)
-    while some := list(islice(waiting, SLICE)):
+    while some := list(islice(waiting, SLICE_NAMES)):
         yield some

@@ -31,9 +31,9 @@ from syncline.model.blocks import Digest
 from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId
 from syncline.model.tree import Change, Content, Node, NodeKind, Result, Version
 
-MAX_LAG = 64
+MAX_LAG_ENTRIES = 64
 """Maximum number of entries that wait for projection before writers are made to wait."""
-TAIL_PAGE = 32
+TAIL_PAGE_ENTRIES = 32
 """Number of entries that are read at once: at most 12 MB."""
 
 WEIGHED_BYTES = 1024
@@ -189,8 +189,8 @@ class SpaceView:
                 self.apply(await entry_from_bytes(seq, blob, account=self.space))
             if len(entries) < limit:
                 break
-            limit = TAIL_PAGE
-        if len(self.tail) > MAX_LAG // 2:
+            limit = TAIL_PAGE_ENTRIES
+        if len(self.tail) > MAX_LAG_ENTRIES // 2:
             # Other processes project; without this read, a view that is only read would pin every entry for ever.
             self.raise_floor((await self._table.state(self.space)).projected_seq)
         elif self._size > self._capacity:
@@ -278,7 +278,7 @@ class SpaceView:
         """
         nodes, before = 0, seq + 1
         while before > after + 1:
-            page = await self._journal.before(self.space, before, min(TAIL_PAGE, before - after - 1))
+            page = await self._journal.before(self.space, before, min(TAIL_PAGE_ENTRIES, before - after - 1))
             if not page:
                 raise JournalBroken(f"the journal of space {self.space} ends before entry {before}")
             for number, blob in page:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SERVICE: Final = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
 
 _ROSTER_SECONDS: Final = 10.0
-_ROSTERS: Final = 1_000
+_MAX_CACHED_ROSTERS: Final = 1_000
 
 
 class AuthDirectory:
@@ -29,7 +29,7 @@ class AuthDirectory:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = AuthServiceStub(channel)
-        self._rosters: TTLCache[SpaceId, Roster] = TTLCache(_ROSTERS, _ROSTER_SECONDS)
+        self._rosters: TTLCache[SpaceId, Roster] = TTLCache(_MAX_CACHED_ROSTERS, _ROSTER_SECONDS)
 
     async def members(self, space: SpaceId) -> Roster:
         known = self._rosters.get(space)

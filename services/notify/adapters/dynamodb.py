@@ -21,7 +21,7 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from aws.dynamodb import NEW, Cancelled, ConditionFailed, Item, Table, attribute, expiry, key_of, number_of, text_of
-from services.notify.records import DAY, MAX_POSTPONED, Choice, Claim, Claimant
+from services.notify.records import DAY_MS, MAX_POSTPONED_ENTRIES, Choice, Claim, Claimant
 from syncline.model.accounts import MailMode
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import RequestId, SpaceId, UserId
@@ -30,9 +30,9 @@ from syncline.model.limits import ANSWER_DAYS
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
 
-_CLAIMS_KEPT_MS: Final = 14 * DAY
-_MAILS_KEPT_MS: Final = 14 * DAY
-_LEASES_KEPT_MS: Final = DAY
+_CLAIMS_KEPT_MS: Final = 14 * DAY_MS
+_MAILS_KEPT_MS: Final = 14 * DAY_MS
+_LEASES_KEPT_MS: Final = DAY_MS
 
 
 class DynamoNotifyStore:
@@ -56,7 +56,7 @@ class DynamoNotifyStore:
             **_request_key(user, request),
             "space": attribute(space),
             "mode": attribute(mode.name.lower()),
-            "expires_at": expiry(now + ANSWER_DAYS * DAY),
+            "expires_at": expiry(now + ANSWER_DAYS * DAY_MS),
         }
         try:
             await self._table.transact(self._table.putting(chosen, NEW), self._table.putting(preference))
@@ -151,7 +151,7 @@ class DynamoNotifyStore:
         async with aclosing(self._all(f"W#{space}#{user}")) as items:
             async for item in items:
                 found[int(text_of(item, "sk"))] = text_of(item, "news")
-                if len(found) == MAX_POSTPONED:
+                if len(found) == MAX_POSTPONED_ENTRIES:
                     break
         return found
 

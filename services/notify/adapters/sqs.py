@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS: Final = 20
 """Seconds for which `receive` waits. The client's read timeout must be longer."""
 READ_TIMEOUT_SECONDS: Final = WAIT_SECONDS + 10
-_BATCH: Final = 10
+_MAX_BATCH_MESSAGES: Final = 10
 _ATTEMPTS: Final = "attempts"
 """Message attribute of a message that was put back: the number of attempts at the messages that it replaces."""
 _FIRST_MS: Final = "first_ms"
@@ -51,7 +51,7 @@ class SqsQueue:
         with _translated():
             answer = await self._client.receive_message(
                 QueueUrl=self._url,
-                MaxNumberOfMessages=_BATCH,
+                MaxNumberOfMessages=_MAX_BATCH_MESSAGES,
                 WaitTimeSeconds=WAIT_SECONDS,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
                 MessageAttributeNames=[_ATTEMPTS, _FIRST_MS],

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from syncline.metadata.v1 import journal_pb2, metadata_pb2, metadata_pb2_grpc
-from syncline.model.chunk import digest_of
+from syncline.model.chunking import digest_of
 from tests.clients.sdk.conftest import enter
 from tests.clients.sdk.servicers import running
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from syncline.cli.places import split_place
-from syncline.cli.sync_commands import MAX_PROBLEMS_SHOWN, RATE, _path_in, _print, _print_plan
+from syncline.cli.space_paths import split_place
+from syncline.cli.sync_commands import MAX_SHOWN_PROBLEMS, RATE, _path_in, _print, _print_plan
 from syncline.model.errors import InvalidArgument
 from syncline.sync.report import Report
 from syncline.sync.trees import Problem
@@ -55,7 +55,7 @@ def test_thousands_of_problems_are_counted_and_not_printed(
     report = Report(problems=[Problem(f"{n}", "it cannot be here") for n in range(50_000)])
     show(report, False)
     told = capsys.readouterr().err.splitlines()
-    assert told[:-1] == [f"{n}: it cannot be here" for n in range(MAX_PROBLEMS_SHOWN)]
-    assert told[-1] == f"syncline: {50_000 - MAX_PROBLEMS_SHOWN:,} more are not synced; --json lists all"
+    assert told[:-1] == [f"{n}: it cannot be here" for n in range(MAX_SHOWN_PROBLEMS)]
+    assert told[-1] == f"syncline: {50_000 - MAX_SHOWN_PROBLEMS:,} more are not synced; --json lists all"
     show(report, True)
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 50_000

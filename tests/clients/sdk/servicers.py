@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NoReturn
 
 import grpc
@@ -30,6 +29,7 @@ from syncline.model.identifiers import new_text_id
 from syncline.notify.v1 import notify_pb2_grpc
 from syncline.rpc.errors import DETAILS_KEY, grpc_code, status_of
 from syncline.sdk.discovery import WELL_KNOWN
+from tests.support.http import serving
 
 PASSWORD = "correct horse"
 USER = new_text_id()
@@ -281,36 +281,10 @@ def running(
         services.discoveries += 1
         return (200, json.dumps(document).encode()) if path == WELL_KNOWN else (404, b"")
 
-    with http(answer) as endpoint:
+    with serving(answer) as endpoint:
         services.endpoint = endpoint
         try:
             yield services
         finally:
             for server in services.servers:
                 server.stop(None).wait()
-
-
-@contextmanager
-def http(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
-    """An HTTP server; its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answer(self.path)
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -9,7 +9,7 @@ import pytest
 
 from syncline.sdk.discovery import Deployment, Service, StorageAddress, deployment_to_json, discover
 from syncline.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
-from tests.clients.sdk.servicers import http
+from tests.support.http import serving
 
 DOCUMENT: dict[str, Any] = {
     "syncline": 1,
@@ -23,7 +23,7 @@ DOCUMENT: dict[str, Any] = {
 
 def found(body: Any, status: int = 200) -> Deployment:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with http(lambda path: (status, raw)) as endpoint:
+    with serving(lambda path: (status, raw)) as endpoint:
         return discover(endpoint)
 
 
@@ -45,7 +45,7 @@ def test_a_slash_at_the_end_does_not_matter() -> None:
         paths.append(path)
         return 200, json.dumps(DOCUMENT).encode()
 
-    with http(answer) as endpoint:
+    with serving(answer) as endpoint:
         discover(endpoint + "/")
     assert paths == ["/.well-known/syncline"]
 

@@ -540,14 +540,14 @@ def test_a_stream_that_always_breaks_is_given_up(metadata: Metadata, space: Spac
     metadata.answers["ListChanges"] = changes(page("", 1), broken())
     with pytest.raises(Unavailable, match="went away"):
         seen(space.changes())
-    assert len(metadata.asked) == space_module._RESUMES + 1
+    assert len(metadata.asked) == space_module._MAX_RESUMES + 1
 
 
 def test_a_stream_that_never_says_that_it_is_complete_is_no_answer(metadata: Metadata, space: Space) -> None:
     metadata.answers["ListChanges"] = changes(page("", 1))
     with pytest.raises(Unavailable, match="before it was complete"):
         seen(space.changes())
-    assert len(metadata.asked) == space_module._RESUMES + 1
+    assert len(metadata.asked) == space_module._MAX_RESUMES + 1
 
 
 def test_what_follows_the_end_of_a_complete_stream_does_not_matter(metadata: Metadata, space: Space) -> None:
@@ -571,7 +571,7 @@ def test_a_stream_is_opened_with_a_fresh_token_if_need_be(metadata: Metadata, sp
 
 def test_a_silent_stream_is_not_waited_for(metadata: Metadata, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space_module, "_SILENCE_SECONDS", 0.2)
-    monkeypatch.setattr(space_module, "_RESUMES", 1)
+    monkeypatch.setattr(space_module, "_MAX_RESUMES", 1)
     release = threading.Event()
 
     def stalled(request: Any) -> Iterator[Any]:

@@ -17,9 +17,9 @@ from syncline.sdk.account_file import AccountFile, _account, _document
 from syncline.sdk.discovery import deployment_from_json, discover
 from syncline.sdk.errors import NotSyncline
 from syncline.sdk.trust import NO_FURTHER, NotTrusted, Trust, check_endpoint, check_place, host_of_target, host_of_url
-from tests.clients.sdk.servicers import http
 from tests.clients.sdk.test_account_file import ACCOUNT
 from tests.clients.sdk.test_discovery import DOCUMENT
+from tests.support.http import serving
 
 HTTPS = "https://files.example.com"
 
@@ -113,7 +113,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
 )
 def test_what_an_endpoint_says_is_checked_before_anything_is_sent(tmp_path: Path, path: str, value: str) -> None:
     raw = json.dumps(changed(path, value)).encode()
-    with http(lambda _: (200, raw)) as endpoint, pytest.raises(NotTrusted, match=r"evil\.org"):
+    with serving(lambda _: (200, raw)) as endpoint, pytest.raises(NotTrusted, match=r"evil\.org"):
         account.sign_in(tmp_path, endpoint=endpoint, email="a@example.com", password="secret", device_name="d")
     assert AccountFile(tmp_path).load() is None
 
@@ -214,7 +214,7 @@ def test_a_redirect_to_somewhere_else_is_not_followed(to: str) -> None:
 
 def test_a_redirect_within_the_endpoint_is_followed() -> None:
     raw = json.dumps(DOCUMENT).encode()
-    with http(lambda _: (200, raw)) as endpoint:
+    with serving(lambda _: (200, raw)) as endpoint:
         server = Redirecting(f"{endpoint}/.well-known/syncline")
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -229,7 +229,7 @@ def test_a_redirect_within_the_endpoint_is_followed() -> None:
 def test_what_a_user_agreed_to_is_kept_and_nothing_else() -> None:
     secured = changed("auth", {"target": "other.example.net:443", "tls": True})
     raw = json.dumps(secured).encode()
-    with http(lambda _: (200, raw)) as endpoint:
+    with serving(lambda _: (200, raw)) as endpoint:
         with pytest.raises(NotTrusted, match=r"--allow-host other\.example\.net"):
             discover(endpoint)
         with pytest.raises(NotTrusted, match=r"--allow-host other\.example\.net"):

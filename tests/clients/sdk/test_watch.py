@@ -87,8 +87,8 @@ def session(notify: Notify, home: Path) -> Iterator[Session]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "_FIRST_DELAY", 0.01)
-    monkeypatch.setattr(watch_module, "_LONGEST_DELAY", 0.05)
+    monkeypatch.setattr(watch_module, "_FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(watch_module, "_MAX_DELAY_SECONDS", 0.05)
 
 
 def events(watch: Watch, count: int) -> list[Listening | Doorbell]:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime.pool import Share
-from services.metadata import objects as metadata_objects
+from services.metadata import sealing as metadata_objects
 from services.metadata.entry import BEGINNING, JournalEntry, Position, replay
 from services.metadata.journal.commit import Request
-from services.metadata.journal.spaces import OpenSpaces
+from services.metadata.journal.open_spaces import OpenSpaces
 from services.metadata.tree import reads
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.search import NameSearch

@@ -95,4 +95,4 @@ def test_a_closed_lookout_ends_its_thread(tmp_path: Path) -> None:
     while any(thread.name == "lookout" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert filesystem_events.SETTLE_SECONDS < filesystem_events.LONGEST_SETTLE_SECONDS
+    assert filesystem_events.SETTLE_SECONDS < filesystem_events.MAX_SETTLE_SECONDS

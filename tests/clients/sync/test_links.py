@@ -13,9 +13,9 @@ import pytest
 from syncline.model.tree import Content, Node
 from syncline.sync.apply.links import leads_out
 from syncline.sync.ports import Wanted
-from syncline.transfer.below import open_below
 from syncline.transfer.jobs import UploadJob
 from syncline.transfer.read import FileReader, NotRead
+from syncline.transfer.safe_open import open_below
 from tests.clients.sync.fakes import Device, FakeSpace, NeverCrash, Page, link_content
 from tests.clients.sync.test_scenarios import settled, sync
 

@@ -15,7 +15,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from syncline.sync.scan.filters import MAX_PATTERN_CHARACTERS, MAX_PATTERNS
-from syncline.sync.scan.patterns import MAX_CHARACTERS, Rules, pattern_of
+from syncline.sync.scan.patterns import MAX_LINE_CHARACTERS, Rules, pattern_of
 
 NAMES = st.text("abc.", min_size=1, max_size=5).filter(lambda name: name not in {".", ".."})
 PATHS = st.lists(NAMES, min_size=1, max_size=5).map("/".join)
@@ -92,7 +92,7 @@ def test_a_line_without_a_pattern(line: str) -> None:
     assert pattern_of(line) is None
 
 
-@pytest.mark.parametrize("line", ["a\\", "a" * (MAX_CHARACTERS + 1), "!"])
+@pytest.mark.parametrize("line", ["a\\", "a" * (MAX_LINE_CHARACTERS + 1), "!"])
 def test_a_line_that_is_no_pattern(line: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|ends) "):
         pattern_of(line)
@@ -147,7 +147,7 @@ def test_no_pattern_hangs() -> None:
     program = f"""
 from syncline.sync.scan.patterns import Rules, pattern_of
 lines = {HOSTILE!r}
-lines = [line[:{MAX_CHARACTERS}] for line in lines]
+lines = [line[:{MAX_LINE_CHARACTERS}] for line in lines]
 rules = Rules([pattern_of(line) for line in lines])
 for path in ["a" * 255, "/".join(["a" * 255] * 16), "/".join("a" * 2000), "/".join(["aaaaaaaa"] * 450)]:
     assert rules.verdict(path, is_directory=True) is None, path[:20]

@@ -31,6 +31,19 @@ def sha256(data: bytes | memoryview) -> Digest:
     return Digest(hashlib.sha256(data).digest())
 
 
+class Total:
+    """TransferProgress that adds up."""
+
+    def __init__(self) -> None:
+        self.files = self.size = 0
+        self._lock = threading.Lock()
+
+    def advance(self, *, files: int = 0, size: int = 0) -> None:
+        with self._lock:
+            self.files += files
+            self.size += size
+
+
 class MemoryStore:
     """ObjectStore in memory. `on_put` and `on_get` may raise, wait, or change what goes by."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from botocore.credentials import ReadOnlyCredentials
 
-from stack.emulator import REGION, AwsCredentials
+from stack.embedded_aws import REGION, AwsCredentials
 from syncline.s3.sigv4 import Signer
 
 

@@ -22,6 +22,7 @@ from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, LocalBlock, 
 from tests.clients.transfer.fakes import (
     MemorySpace,
     MemoryStore,
+    Total,
     download_jobs,
     files,
     noise,
@@ -145,7 +146,7 @@ def test_a_manifest_in_an_object_is_fetched_first(
 def test_jobs_are_read_as_there_is_room(
     space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_WINDOW_FILES", 100)
+    monkeypatch.setattr(download, "_MAX_WINDOW_FILES", 100)
     contents = uploaded(space, files(here, [b"content"]))
     (content,) = contents.values()
     read = 0
@@ -543,18 +544,9 @@ def test_a_read_only_file_that_a_killed_run_had_finished_is_no_obstacle(
 
 
 def test_progress_adds_up(space: MemorySpace, here: Path, there: Path) -> None:
-    class Sum:
-        files = size = 0
-        lock = threading.Lock()
-
-        def advance(self, *, files: int = 0, size: int = 0) -> None:
-            with self.lock:
-                self.files += files
-                self.size += size
-
     paths = files(here, [noise(6 * MIB), noise(6 * MIB), b"small", b"small", b"", noise(9 * MIB, 2)])
     contents = uploaded(space, paths)
     (there / paths[5].name).write_bytes(noise(9 * MIB, 2))
-    progress = Sum()
+    progress = Total()
     downloaded(space.store, download_jobs(contents, there), progress=progress)
     assert (progress.files, progress.size) == (len(paths), sum(path.stat().st_size for path in paths))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from syncline.model.blocks import MAX_BLOCK_BYTES, MAX_OBJECT_BYTES, MIB, BlockRef, Digest, MalformedManifest, Manifest
-from syncline.model.chunk import digest_of
+from syncline.model.chunking import digest_of
 from syncline.model.tree import Content
 from syncline.sdk.credentials import S3Credentials
 from syncline.sdk.discovery import StorageAddress

@@ -25,7 +25,6 @@ from syncline.sdk.requests import Counts, RequestCounts
 from syncline.transfer import objects
 from syncline.transfer.download import Downloader
 from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
-from syncline.transfer.limit import Limit
 from syncline.transfer.objects import (
     RETRIES,
     ClockWrong,
@@ -35,6 +34,7 @@ from syncline.transfer.objects import (
     S3Objects,
     StorageFull,
 )
+from syncline.transfer.rate_limit import Limit
 from syncline.transfer.upload import Uploader
 from tests.clients.transfer.bucket import Bucket, HeldCredentials
 from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, sha256

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncline.model.blocks import DIGEST_BYTES, KIB, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES, MIN_BLOCK_BYTES, PACK_BYTES
-from syncline.model.chunk import Block
+from syncline.model.chunking import Block
 from syncline.sdk.space import Form, PackEntries
 from syncline.transfer.pack import PackBuilder
 from tests import vectors

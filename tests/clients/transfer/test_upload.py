@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from syncline.model.blocks import KIB, MIB, MIN_BLOCK_BYTES, PACK_BYTES, BlockRef, Digest
-from syncline.model.chunk import Block
+from syncline.model.chunking import Block
 from syncline.model.errors import PermissionDenied, Unavailable
 from syncline.model.verdicts import SealVerdict
 from syncline.sdk.space import Form, PackEntries
 from syncline.transfer import upload
 from syncline.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
-from syncline.transfer.upload import ATTEMPTS, LEAST_MEMORY, Uploader
-from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, outcomes, sha256, uploaded
+from syncline.transfer.upload import MAX_ATTEMPTS, MIN_MEMORY_BYTES, Uploader
+from tests.clients.transfer.fakes import MemorySpace, MemoryStore, Total, files, noise, outcomes, sha256, uploaded
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -95,7 +95,7 @@ def test_the_same_content_goes_up_once(space: MemorySpace, tmp_path: Path) -> No
 def test_many_files_of_the_same_block_do_not_wait_for_a_full_pack(
     space: MemorySpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "_WAITING_FILES", 10)
+    monkeypatch.setattr(upload, "_MAX_WAITING_FILES", 10)
     paths = files(tmp_path, [b"same"] * 30 + [b"other"] * 5)
     contents = uploaded(space, paths)
     assert all(space.content(contents[path]) == path.read_bytes() for path in paths)
@@ -213,7 +213,8 @@ def test_memory_is_bounded_however_slow_storage_is(space: MemorySpace, tmp_path:
     space.store.on_put = on_put
     data = noise(200 * MIB)
     (path,) = files(tmp_path, [data])
-    results = Uploader(space, space.store, known, progress=Counting(), memory=LEAST_MEMORY).upload([UploadJob(1, path)])
+    uploader = Uploader(space, space.store, known, progress=Counting(), memory=MIN_MEMORY_BYTES)
+    results = uploader.upload([UploadJob(1, path)])
     threading.Timer(1.5, stalled.set).start()
     collected = threading.Thread(target=lambda: found.extend(results))
     found: list[object] = []
@@ -222,7 +223,7 @@ def test_memory_is_bounded_however_slow_storage_is(space: MemorySpace, tmp_path:
     stalled_at = seen
     collected.join(60)
     assert isinstance(found[0], Uploaded)
-    assert stalled_at * 2.3 * MIB < LEAST_MEMORY + 30 * MIB
+    assert stalled_at * 2.3 * MIB < MIN_MEMORY_BYTES + 30 * MIB
     assert seen > 60
 
 
@@ -407,22 +408,17 @@ def test_an_object_that_is_never_accepted_is_given_up(space: MemorySpace, tmp_pa
     assert isinstance(failed, Failed)
     assert "OBJECT_MISSING" in failed.reason
     assert isinstance(results[paths[1].name], Uploaded)
-    assert space.store.puts.count(sha256(noise(2 * MIB, 1))) == ATTEMPTS
+    assert space.store.puts.count(sha256(noise(2 * MIB, 1))) == MAX_ATTEMPTS
 
 
 def test_progress_adds_up_if_something_is_uploaded_again(space: MemorySpace, tmp_path: Path) -> None:
-    done: list[int] = []
-
-    class Sum:
-        def advance(self, *, files: int = 0, size: int = 0) -> None:
-            done.append(size)
-
     shared = noise(2 * MIB, 1)
     paths = files(tmp_path, [shared + noise(MIB, 2), shared, b"small", b"smaller"])
     space.store.objects[sha256(b"smallsmaller")] = b"wrong"
     space.on_seal = lambda one: SealVerdict.OBJECT_MISSING if space.calls["seal"] == 1 else None
-    uploaded(space, paths, progress=Sum())
-    assert sum(done) == sum(path.stat().st_size for path in paths)
+    progress = Total()
+    uploaded(space, paths, progress=progress)
+    assert progress.size == sum(path.stat().st_size for path in paths)
 
 
 @pytest.mark.parametrize("error", [Unavailable("storage does not answer"), PermissionDenied("no")])
@@ -483,7 +479,7 @@ def test_objects_of_an_interrupted_upload_are_not_uploaded_again(space: MemorySp
 
     space.store.on_put = on_put
     with pytest.raises(Unavailable):
-        list(Uploader(space, space.store, memory=LEAST_MEMORY).upload([UploadJob(1, path)]))
+        list(Uploader(space, space.store, memory=MIN_MEMORY_BYTES).upload([UploadJob(1, path)]))
     space.store.on_put = lambda digest, data: None
     sealed, before = len(space.sealed), len(space.store.puts)
     content = uploaded(space, [path])[path]
@@ -492,17 +488,8 @@ def test_objects_of_an_interrupted_upload_are_not_uploaded_again(space: MemorySp
 
 
 def test_progress_adds_up(space: MemorySpace, tmp_path: Path) -> None:
-    class Sum:
-        files = size = 0
-        lock = threading.Lock()
-
-        def advance(self, *, files: int = 0, size: int = 0) -> None:
-            with self.lock:
-                self.files += files
-                self.size += size
-
     paths = files(tmp_path, [noise(6 * MIB), noise(6 * MIB), b"small", b"small", b"", noise(MIN_BLOCK_BYTES)])
-    progress = Sum()
+    progress = Total()
     uploaded(space, paths, progress=progress)
     assert (progress.files, progress.size) == (len(paths), sum(path.stat().st_size for path in paths))
 
@@ -516,7 +503,7 @@ def test_packs_declare_what_is_in_them(space: MemorySpace, tmp_path: Path) -> No
 
 def test_too_little_memory_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs"):
-        Uploader(MemorySpace(MemoryStore()), MemoryStore(), memory=LEAST_MEMORY - 1)
+        Uploader(MemorySpace(MemoryStore()), MemoryStore(), memory=MIN_MEMORY_BYTES - 1)
 
 
 def test_a_block_is_bytes_that_cannot_change() -> None:

@@ -9,7 +9,7 @@ import pytest
 from services.auth.adapters.dynamodb import DynamoIdentityStore, _alias_key
 from services.auth.aliases import fold_alias
 from stack.deploy import Resources
-from stack.emulator import Aws, AwsCredentials
+from stack.embedded_aws import Aws, AwsCredentials
 from stack.running import EmbeddedAws
 from tests.support.auth import InMemoryIdentityStore
 from tests.support.moto import copy_table, moto_server

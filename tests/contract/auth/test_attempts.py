@@ -3,7 +3,7 @@
 import pytest
 
 from services.auth.attempts import KNOWN_DAYS, AttemptLimits, Attempts
-from services.auth.records import DAY
+from services.auth.records import DAY_MS
 from syncline.model.errors import TooManyAttempts
 from syncline.model.identifiers import new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
@@ -70,7 +70,7 @@ async def test_a_network_is_known_to_one_account_only(account, store):
 
 async def test_a_network_is_forgotten_after_a_while(account):
     assert await account.sign_in(HOME)
-    account.clock.advance(KNOWN_DAYS * DAY - 1)
+    account.clock.advance(KNOWN_DAYS * DAY_MS - 1)
     await account.attack()
     assert await account.fail(HOME)
     account.clock.advance(1)

@@ -11,9 +11,9 @@ from services.auth.adapters.dynamodb import DynamoIdentityStore
 from services.auth.adapters.sts import StsCredentialSource
 from services.auth.bootstrap import system_clock
 from services.auth.credentials import CredentialIssuer, TransferTarget, session_name, session_policy
-from services.auth.records import SECOND
+from services.auth.records import SECOND_MS
 from services.auth.uploads import Uploads
-from stack.emulator import AwsCredentials
+from stack.embedded_aws import AwsCredentials
 from syncline.model.accounts import Access, Role
 from syncline.model.blocks import key_prefix, object_key
 from syncline.model.errors import NoSuchSpace
@@ -59,7 +59,7 @@ async def test_credentials_last_as_long_as_asked_for(source, backend, seconds):
     assert issued.access_key_id
     assert issued.secret_access_key
     assert issued.session_token
-    assert abs(issued.expires_at_ms / SECOND - before - seconds) < 60
+    assert abs(issued.expires_at_ms / SECOND_MS - before - seconds) < 60
     assert (await assume(source, backend, SpaceId(new_text_id()), Access.WRITE)).access_key_id != issued.access_key_id
 
 
@@ -139,7 +139,7 @@ async def test_they_permit_nothing_once_the_key_of_a_program_has_ended(source, b
         device: Device = await holding(issued)
         return device
 
-    ended, lasting = await held_until(now - SECOND), await held_until(now + 600 * SECOND)
+    ended, lasting = await held_until(now - SECOND_MS), await held_until(now + 600 * SECOND_MS)
     key = object_key(space, DIGEST)
     assert await ended.put(key) == 403
     assert await lasting.put(key) == 200
@@ -174,7 +174,7 @@ async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_get
         return await credentials.issue(space, Access.WRITE, user=login.account.user, device=device.device)
 
     issued = await issue()
-    assert issued.expires_at_ms - system_clock() <= 900 * SECOND
+    assert issued.expires_at_ms - system_clock() <= 900 * SECOND_MS
     held = await holding(issued)
     assert await held.put(object_key(space, DIGEST)) == 200
 

@@ -19,7 +19,7 @@ from services.auth.keys import Keys
 from services.auth.links import Links
 from services.auth.passwords import Passwords
 from services.auth.ports import ChainMoved, GateMoved
-from services.auth.records import DAY, Account, Chain, DeviceRecord, SpaceRecord
+from services.auth.records import DAY_MS, Account, Chain, DeviceRecord, SpaceRecord
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import AccessTokens, SigningKeys
@@ -399,7 +399,7 @@ async def test_keys_made_in_two_processes_are_no_more_than_the_limit(stores):
         return await new_keys(store).create(
             request=new_request_id(),
             name="backup",
-            expires_at_ms=Clock().now + DAY,
+            expires_at_ms=Clock().now + DAY_MS,
             user=ann.user,
             device=laptop.device,
         )

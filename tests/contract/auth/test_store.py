@@ -8,7 +8,7 @@ import pytest
 from services.auth.derived import derived_id
 from services.auth.ports import AliasTaken, ChainMoved, GrantMoved, MakerEnded
 from services.auth.records import (
-    DAY,
+    DAY_MS,
     Account,
     Chain,
     DeviceEnding,
@@ -178,9 +178,9 @@ async def test_the_use_of_a_key_is_noted_unless_a_later_one_is(store):
     device = new_key_device(account.user)
     await store.add_device(device)
     for seen in (7_000, 6_000):
-        await store.key_used(device.device, seen_at_ms=seen, expires_at_ms=seen + 30 * DAY)
+        await store.key_used(device.device, seen_at_ms=seen, expires_at_ms=seen + 30 * DAY_MS)
     assert device.key is not None
-    noted = replace(device, last_seen_at_ms=7_000, key=Key(device.key.digest, 7_000 + 30 * DAY))
+    noted = replace(device, last_seen_at_ms=7_000, key=Key(device.key.digest, 7_000 + 30 * DAY_MS))
     assert await store.device(device.device) == noted
     await store.revoke_device(device.device, at_ms=8_000)
     for other in (device.device, client.device, DeviceId(new_text_id())):

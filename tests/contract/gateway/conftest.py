@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from gateway.records.dynamodb import DynamoRecords
-from stack.emulator import Aws, AwsCredentials
+from stack.embedded_aws import Aws, AwsCredentials
 from stack.running import EmbeddedAws
 from tests.support.moto import copy_table, moto_server
 from tests.support.records import InMemoryRecords

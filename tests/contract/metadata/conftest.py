@@ -16,7 +16,7 @@ from services.metadata.adapters.dynamodb_journal import DynamoJournal
 from services.metadata.adapters.dynamodb_objects import DynamoObjectIndex
 from services.metadata.adapters.dynamodb_tree import DynamoTable
 from services.metadata.ports import Journal, ObjectIndex, TreeTable
-from stack.emulator import Aws, AwsCredentials
+from stack.embedded_aws import Aws, AwsCredentials
 from stack.running import EmbeddedAws
 from syncline.model.identifiers import SpaceId, new_text_id
 from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable

@@ -13,10 +13,10 @@ from services.metadata.adapters.dynamodb_objects import DynamoObjectIndex
 from services.metadata.adapters.dynamodb_tree import DynamoTable
 from services.metadata.adapters.s3 import S3Storage
 from services.metadata.journal.commit import Request
-from services.metadata.journal.spaces import OpenSpaces
-from services.metadata.objects import Objects
+from services.metadata.journal.open_spaces import OpenSpaces
 from services.metadata.ports import Sealed
 from services.metadata.quota import Measuring
+from services.metadata.sealing import Objects
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.search import NameSearch
 from syncline.model.blocks import Digest, object_key

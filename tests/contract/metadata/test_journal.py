@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 
-from services.metadata.ports import BYTES_READ_BACK, EntryTaken
+from services.metadata.ports import MAX_READ_BACK_BYTES, EntryTaken
 from syncline.model.identifiers import SpaceId, new_text_id
 from tests.contract.metadata.conftest import everywhere, where_concurrent
 
@@ -88,7 +88,7 @@ async def test_few_of_the_largest_entries_are_read_backwards_at_once(journal, sp
         await journal.append(space, seq, blob)
     found: list[tuple[int, bytes]] = []
     while page := await journal.before(space, found[-1][0] if found else 9, 32):
-        assert sum(len(blob) for _, blob in page[:-1]) < BYTES_READ_BACK
+        assert sum(len(blob) for _, blob in page[:-1]) < MAX_READ_BACK_BYTES
         found += page
     assert found == written[::-1]
     assert len(await journal.before(space, 9, 2)) == 2

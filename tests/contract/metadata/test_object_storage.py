@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from services.metadata.adapters.s3 import S3Storage
 from services.metadata.ports import Barrier, Deletion, Listing, StoredObject
-from stack.emulator import Aws, AwsCredentials
+from stack.embedded_aws import Aws, AwsCredentials
 from syncline.model.blocks import MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import SpaceId, new_text_id

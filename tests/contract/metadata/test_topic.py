@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from services.metadata.adapters.sns import SnsTopic
-from stack.emulator import Aws, AwsCredentials
+from stack.embedded_aws import Aws, AwsCredentials
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import new_text_id
 from tests.contract.metadata.conftest import where_concurrent

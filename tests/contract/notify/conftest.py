@@ -14,7 +14,7 @@ from services.notify.adapters.ses import SesMailSender
 from services.notify.adapters.sns import SnsDoorbellQueues
 from services.notify.adapters.sqs import SqsQueue
 from services.notify.ports import DoorbellQueues, MailSender, MessageQueue, NotifyStore
-from stack.emulator import Aws, AwsCredentials
+from stack.embedded_aws import Aws, AwsCredentials
 from stack.running import EmbeddedAws
 from syncline.model.identifiers import new_text_id
 from tests.support.moto import moto_server

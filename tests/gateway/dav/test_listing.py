@@ -12,8 +12,8 @@ import pytest
 from starlette.requests import Request
 
 from gateway.dav import properties
-from gateway.dav.app import _OWING, Dav, _Answer, _left
-from gateway.dav.behind import Behind
+from gateway.dav.app import _MAX_OWING_REQUESTS, Dav, _Answer, _left
+from gateway.dav.parts import DavParts
 from gateway.dav.protocol import Protocol
 from gateway.dav.session import DavSession, DavSpace, Person
 from gateway.http.parsing import ParsingTime
@@ -274,9 +274,9 @@ async def test_copies_of_large_properties_are_made_in_slices():
 async def test_who_reads_too_many_properties_waits_alone():
     nothing: Any = None
     own = OwnAddress(public_url="", trusted_networks=[])
-    dav = Dav(Behind(nothing, nothing, nothing, nothing, nothing, own, 1, Pool("bodies", 1), nothing, nothing))
+    dav = Dav(DavParts(nothing, nothing, nothing, nothing, nothing, own, 1, Pool("bodies", 1), nothing, nothing))
     await dav._pay("mallory", properties.READ_BURST_BYTES, refusable=False)
-    waiting = [asyncio.create_task(dav._pay("mallory", 10**9, refusable=True)) for _ in range(_OWING)]
+    waiting = [asyncio.create_task(dav._pay("mallory", 10**9, refusable=True)) for _ in range(_MAX_OWING_REQUESTS)]
     await asyncio.sleep(0)
     with pytest.raises(RateExceeded) as refused:
         await dav._pay("mallory", 1, refusable=True)
@@ -328,13 +328,13 @@ async def test_a_listing_ends_when_its_client_has_gone(goes):
     directory, client = Directory(12_000), Receiving()
     own = OwnAddress(public_url="", trusted_networks=[])
     nothing: Any = None
-    behind = Behind(
+    parts = DavParts(
         services_of(directory), nothing, nothing, nothing, Counted(), own, 1, Pool("bodies", 1), ParsingTime(1), nothing
     )
     request = Request({"type": "http", "method": "PROPFIND", "headers": []}, client.receive)
     environ = asking(LIVE) | {"syncline.here": SimpleNamespace(prefix="")}
     async with _left(request) as gone:
-        work = Dav(behind)._work(
+        work = Dav(parts)._work(
             Share.alone("ann"), PERSON, environ, _Answer(client.send), gone=gone if goes else lambda: False
         )
         if goes:

@@ -18,9 +18,9 @@ from gateway.services.calls import Services
 from gateway.services.changes import refusal
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from syncline.model.chunk import Block, digest_of
+from syncline.model.chunking import Block, digest_of
 from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId
-from syncline.model.limits import MAX_CHECKED
+from syncline.model.limits import MAX_CHECKED_RIGHTS
 from syncline.model.tree import DeleteNode, Node, NodeKind
 from syncline.model.verdicts import Verdict
 from syncline.wire.tree import node_to_wire
@@ -94,7 +94,7 @@ def auth_of(members, ended) -> Any:
     """Services of which only auth is asked: by the devices of members somebody may write that have not ended."""
 
     async def check_writers(request, **_more):
-        assert len(request.device_ids) <= MAX_CHECKED
+        assert len(request.device_ids) <= MAX_CHECKED_RIGHTS
         writers = [one for one in request.device_ids if one.partition(" of ")[2] in members and one not in ended]
         return auth_pb2.CheckWritersResponse(device_ids=writers)
 
@@ -221,7 +221,7 @@ async def test_a_lock_ends_with_the_key_that_took_it(asking, ended, locked):
 
 async def test_locks_of_any_number_of_devices_are_looked_at():
     records, root = InMemoryRecords(), "/Spa%C3%9F"
-    keys = [f"key {number}" for number in range(MAX_CHECKED + 5)]
+    keys = [f"key {number}" for number in range(MAX_CHECKED_RIGHTS + 5)]
     for key in keys:
         url = f"{root}/{key}"
         assert await asyncio.to_thread(acquire, Locks(session(records, device=key), home=url), url)

@@ -10,7 +10,7 @@ from gateway.dav.upload import MEMORY_BYTES, memory_of, upload
 from runtime.interruption import ClientGone, Interruption
 from syncline.metadata.v1 import journal_pb2
 from syncline.model.blocks import EMPTY_MANIFEST, KIB, MAX_BLOCK_BYTES, MIB, Manifest
-from syncline.model.chunk import Chunker
+from syncline.model.chunking import Chunker
 from syncline.wire.tree import manifest_from_wire
 from tests.clients.transfer.fakes import noise
 

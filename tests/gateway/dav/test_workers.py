@@ -6,12 +6,12 @@ import threading
 from ipaddress import ip_network
 from typing import Any
 
-from gateway.dav.app import _PAUSED, _WORKERS, Dav, _Answer
-from gateway.dav.behind import Behind
+from gateway.dav.app import _MAX_PAUSED_WORKERS, _MAX_WORKERS, Dav, _Answer
+from gateway.dav.parts import DavParts
 from gateway.http.parsing import ParsingTime
 from gateway.identity.address import OwnAddress
 from gateway.services.calls import ask as ask_service
-from gateway.waiting import wait
+from gateway.threads import wait
 from runtime.pool import Pool, Share
 from syncline.model.errors import RateExceeded
 
@@ -20,7 +20,9 @@ NOTHING: Any = None
 
 def made() -> Dav:
     own = OwnAddress(public_url="", trusted_networks=[ip_network("10.0.0.0/8")])
-    return Dav(Behind(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, own, 1, Pool("bodies", 1), ParsingTime(1), NOTHING))
+    return Dav(
+        DavParts(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, own, 1, Pool("bodies", 1), ParsingTime(1), NOTHING)
+    )
 
 
 async def test_one_person_has_half_of_the_workers_and_others_go_on():
@@ -36,10 +38,10 @@ async def test_one_person_has_half_of_the_workers_and_others_go_on():
     slow = [ask("mallory", lambda: hold("mallory")) for _ in range(20)]
     try:
         async with asyncio.timeout(20):
-            while len(begun) < _WORKERS // 2:
+            while len(begun) < _MAX_WORKERS // 2:
                 await asyncio.sleep(0.005)
             await ask("ann", lambda: begun.append("ann"))
-        assert begun == ["mallory"] * (_WORKERS // 2) + ["ann"]
+        assert begun == ["mallory"] * (_MAX_WORKERS // 2) + ["ann"]
     finally:
         go.set()
     await asyncio.gather(*slow)
@@ -58,13 +60,13 @@ async def test_workers_whose_callers_all_wait_come_to_their_end() -> None:
         del metadata
         if name in came:
             again.append(name)
-            if len(again) == _PAUSED:
+            if len(again) == _MAX_PAUSED_WORKERS:
                 all_again.set()
             return name
         came.append(name)
-        if len(came) > _PAUSED + _WORKERS:
+        if len(came) > _MAX_PAUSED_WORKERS + _MAX_WORKERS:
             return name
-        if len(came) > _PAUSED:
+        if len(came) > _MAX_PAUSED_WORKERS:
             await all_again.wait()
         raise RateExceeded(retry_after_seconds="0.01")
 
@@ -85,6 +87,6 @@ async def test_workers_whose_callers_all_wait_come_to_their_end() -> None:
         dav._workers.submit(int)
     assert (len(done), len(waiting)) == (callers, 0)
     refused = [task for task in asked if isinstance(task.exception(), RateExceeded)]
-    assert len(refused) == _WORKERS, "there were no further places to wait"
+    assert len(refused) == _MAX_WORKERS, "there were no further places to wait"
     assert all(task.result() for task in asked if task not in refused)
     assert (dav._turns.taken(), dav._paused.taken()) == (0, 0)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from gateway.http.connections import Connections
+from gateway.http.reception import GatewayReception
 from gateway.identity.address import OwnAddress
-from runtime.http1 import Connection
+from runtime.http.connection import Connection
 from syncline.model.blocks import MIB
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway
 
@@ -312,7 +312,7 @@ async def test_a_network_has_as_many_connections_as_it_leaves_free():
 
 
 def test_however_many_there_are_a_network_leaves_half():
-    reception = Connections(4096, OwnAddress(public_url="", trusted_networks=()), head_seconds=30.0)
+    reception = GatewayReception(4096, OwnAddress(public_url="", trusted_networks=()), head_seconds=30.0)
     greedy = [reception.pool.admit("192.0.2.1", port) for port in range(4096)]
     assert [share is not None for share in greedy].count(True) == 2048
     assert reception.pool.admit("192.0.2.2", 1) is not None

@@ -4,7 +4,7 @@ import asyncio
 
 from gateway.http.pace import ACCOUNTED, Paced
 from gateway.identity.address import OwnAddress
-from runtime.pool import MAX_WAITING, Pool, TooMuchAtOnce
+from runtime.pool import MAX_WAITERS, Pool, TooMuchAtOnce
 from syncline.model.blocks import KIB, MIB
 
 PART = 128 * KIB
@@ -55,7 +55,7 @@ async def test_large_answers_that_nobody_takes_are_bounded():
     answers = Pool("answers", 4 * MIB)
     readers = Readers(answering(), answers)
     asked = [asyncio.create_task(readers.ask("192.0.2.1")) for _ in range(200)]
-    await settled(lambda: sum(task.done() for task in asked) == 200 - 16 - MAX_WAITING)
+    await settled(lambda: sum(task.done() for task in asked) == 200 - 16 - MAX_WAITERS)
     assert readers.begun == 16, "half of the memory is one network's"
     assert all(isinstance(task.exception(), TooMuchAtOnce) for task in asked if task.done())
     other = asyncio.create_task(readers.ask("192.0.2.2"))

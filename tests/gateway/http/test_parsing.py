@@ -82,7 +82,7 @@ async def test_a_body_that_is_refused_is_paid_for_and_keeps_nobody_else_waiting(
 
 
 async def test_who_waits_too_long_is_told_to_come_again(monkeypatch):
-    monkeypatch.setattr("runtime.pool.MAX_WAITING", 0)
+    monkeypatch.setattr("runtime.pool.MAX_WAITERS", 0)
     async with gateway(parsed_bytes_per_second=1024) as world, AsyncExitStack() as opened:
         for status in (b"400", b"429"):
             reader, writer = await connect(world.address)

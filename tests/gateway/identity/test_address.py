@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from gateway.identity.address import OwnAddress, authority
-from runtime.connections import ConnectionPool
+from runtime.connection_pool import ConnectionPool
 from syncline.model.errors import InvalidArgument
 
 PROXY, STRANGER = "10.0.0.7", "192.0.2.1"

@@ -9,8 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from runtime.network import NETWORK_KEY
-from runtime.network_tokens import NetworkTokens
+from runtime.network_tokens import NETWORK_KEY, NetworkTokens
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.content.archive import walk
 from gateway.services.calls import Services
 from gateway.services.trees import children_of, copy_below, pages_of
-from runtime.turns import SLICE
+from runtime.turns import SLICE_ITEMS
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id
 from syncline.model.tree import Node, NodeKind
@@ -87,4 +87,4 @@ def _is_in_slices(longest: int, total: int) -> None:
     """Beside a slice, a round has a page that the stand-in for metadata makes, which the loop of a gateway does not."""
     of_metadata = 40 * PAGE
     assert total > PAGES * PAGE
-    assert longest < of_metadata + CALLS * SLICE
+    assert longest < of_metadata + CALLS * SLICE_ITEMS

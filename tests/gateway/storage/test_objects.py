@@ -16,7 +16,7 @@ from gateway.storage.s3 import S3ObjectSink, S3ObjectSource, S3Place, origin
 from gateway.storage.segments import SEGMENT_BYTES
 from services.auth.adapters.sts import StsCredentialSource
 from services.auth.credentials import TransferTarget, session_name, session_policy
-from stack.emulator import AwsCredentials
+from stack.embedded_aws import AwsCredentials
 from syncline.model.accounts import Access
 from syncline.model.blocks import MAX_OBJECT_BYTES, Digest, object_key
 from syncline.model.errors import PermissionDenied, Unavailable

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
-from runtime.server import running
+from runtime.rpc.server import running
 from runtime.tokens import mint_service_token
 from services.auth.bootstrap import AuthAdapters, bootstrap
 from services.auth.keys import key_digest
 from services.auth.links import token_digest
-from services.auth.records import DAY, Account, Chain, DeviceRecord, Key, Link, Login
+from services.auth.records import DAY_MS, Account, Chain, DeviceRecord, Key, Link, Login
 from services.auth.sessions import RefreshToken
 from services.auth.settings import AuthSettings
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -81,12 +81,12 @@ def new_login(email: str | None = None) -> Login:
 
 def new_device(user: UserId, *, now: int = 1_000, name: str = "laptop") -> DeviceRecord:
     token = RefreshToken.first(DeviceId(new_text_id()))
-    chain = Chain(token.family_digest(), token.digest(), None, now + 60 * DAY)
+    chain = Chain(token.family_digest(), token.digest(), None, now + 60 * DAY_MS)
     return DeviceRecord(token.device, user, name, now, now, None, chain)
 
 
 def new_key_device(user: UserId, *, now: int = 1_000, kind: DeviceKind = DeviceKind.BROWSER) -> DeviceRecord:
-    key = Key(key_digest(f"the key of {user}"), now + 30 * DAY)
+    key = Key(key_digest(f"the key of {user}"), now + 30 * DAY_MS)
     return DeviceRecord(DeviceId(new_text_id()), user, "browser", now, now, None, None, kind, key)
 
 

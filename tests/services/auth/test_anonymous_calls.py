@@ -10,7 +10,7 @@ import jwt
 import pytest
 from prometheus_client import REGISTRY
 
-from services.auth.records import DAY
+from services.auth.records import DAY_MS
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import new_request_id
 from tests.services.auth.support import PASSWORD, Person, Service, refused, serving
@@ -133,7 +133,7 @@ async def test_who_only_knows_the_name_of_a_device_takes_nothing_of_its_rate(aut
 
 
 async def key_of(auth: Service, one: Person) -> str:
-    request = auth_pb2.CreateKeyRequest(request_id=new_request_id(), name="backup", expires_at_ms=auth.clock() + DAY)
+    request = auth_pb2.CreateKeyRequest(request_id=new_request_id(), name="backup", expires_at_ms=auth.clock() + DAY_MS)
     return (await auth.stub.CreateKey(request, metadata=one.credentials)).key
 
 

@@ -13,7 +13,7 @@ from services.auth.credentials import (
     session_name,
     session_policy,
 )
-from services.auth.records import MINUTE, SECOND, Account, DeviceRecord
+from services.auth.records import MINUTE_MS, SECOND_MS, Account, DeviceRecord
 from services.auth.uploads import Uploads
 from syncline.model.accounts import Access, Role
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
@@ -90,13 +90,13 @@ async def world():
 
 async def test_they_are_remembered_until_five_minutes_before_they_expire(world):
     first = await world.issue()
-    world.clock.advance(55 * MINUTE)
+    world.clock.advance(55 * MINUTE_MS)
     assert await world.issue() == first
-    assert first.expires_at_ms - world.clock() == 5 * MINUTE
-    world.clock.advance(1 * SECOND)
+    assert first.expires_at_ms - world.clock() == 5 * MINUTE_MS
+    world.clock.advance(1 * SECOND_MS)
     second = await world.issue()
     assert second != first
-    assert second.expires_at_ms - world.clock() == 60 * MINUTE
+    assert second.expires_at_ms - world.clock() == 60 * MINUTE_MS
     assert len(world.source.policies) == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.auth.endings import Endings
-from services.auth.records import DAY
+from services.auth.records import DAY_MS
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.auth.v1 import auth_pb2
@@ -50,7 +50,7 @@ async def stolen(auth, ann):
 
 
 async def make_key(auth, by: Person, name: str = "backup"):
-    until = auth.clock() + 10 * DAY
+    until = auth.clock() + 10 * DAY_MS
     request = auth_pb2.CreateKeyRequest(request_id=new_request_id(), name=name, expires_at_ms=until)
     return await auth.stub.CreateKey(request, metadata=by.credentials)
 
@@ -117,8 +117,8 @@ async def test_links_of_a_device_are_told_and_end_if_that_is_asked_for(auth, ann
 
 
 async def test_links_that_do_not_open_any_more_do_not_remain(auth, ann, stolen):
-    await make_link(auth, stolen, expires_at_ms=auth.clock() + DAY)
-    auth.clock.advance(2 * DAY)
+    await make_link(auth, stolen, expires_at_ms=auth.clock() + DAY_MS)
+    auth.clock.advance(2 * DAY_MS)
     fresh = await auth.sign_in(EMAIL)
     assert (await revoke(auth, stolen.device.device_id, fresh)).remaining_link_count == 0
 

@@ -255,7 +255,7 @@ async def answering(status: str, body: bytes):
 
 
 async def test_throttling_as_it_comes_over_the_wire():
-    from stack.emulator import Aws, AwsCredentials
+    from stack.embedded_aws import Aws, AwsCredentials
 
     body = b'{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow down"}'
     async with answering("400 Bad Request", body) as endpoint:

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.auth.holdings import is_full
-from services.auth.records import DAY, MINUTE
+from services.auth.records import DAY_MS, MINUTE_MS
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_request_id
 from tests.services.auth.support import Person, Service, new_device, refused, serving
@@ -72,7 +72,7 @@ def new_space(name: str = "team") -> auth_pb2.CreateSpaceRequest:
 
 
 def new_key(auth: Service, name: str = "backup") -> auth_pb2.CreateKeyRequest:
-    until = auth.clock() + 300 * DAY
+    until = auth.clock() + 300 * DAY_MS
     return auth_pb2.CreateKeyRequest(request_id=new_request_id(), name=name, expires_at_ms=until)
 
 
@@ -208,7 +208,7 @@ async def test_the_browser_that_is_unused_for_longest_makes_way(auth, ann):
     before = refusals("devices")
     browsers = []
     for number in range(4):
-        auth.clock.advance(MINUTE)
+        auth.clock.advance(MINUTE_MS)
         browsers.append(await auth.sign_in("ann@example.com", device=str(number), kind=BROWSER))
     names = [device.name for device in await devices_of(auth, ann)]
     assert names == ["3", "2", "laptop"]
@@ -221,7 +221,7 @@ async def test_the_browser_that_is_unused_for_longest_makes_way(auth, ann):
 
 async def test_clients_make_way_when_there_are_no_browsers(auth, ann):
     for number in range(3):
-        auth.clock.advance(MINUTE)
+        auth.clock.advance(MINUTE_MS)
         newest = await auth.sign_in("ann@example.com", device=str(number))
     assert [device.name for device in await devices_of(auth, newest)] == ["2", "1", "0"]
     with refused("UNAUTHENTICATED", "DEVICE_REVOKED"):
@@ -230,7 +230,7 @@ async def test_clients_make_way_when_there_are_no_browsers(auth, ann):
 
 async def test_devices_that_ended_leave_the_list_before_others_make_way(auth, ann):
     for number in range(6):
-        auth.clock.advance(MINUTE)
+        auth.clock.advance(MINUTE_MS)
         phone = await auth.sign_in("ann@example.com", device=str(number))
         await auth.stub.SignOut(auth_pb2.SignOutRequest(), metadata=phone.credentials)
     listed = await devices_of(auth, ann)
@@ -253,7 +253,7 @@ async def test_who_signs_in_many_times_at_once_is_signed_in_with_so_many(auth, a
 async def test_a_list_that_is_far_too_long_is_short_again_after_a_while(auth, ann):
     user = UserId(ann.account.user_id)
     for number in range(50):
-        await auth.store.add_device(new_device(user, now=auth.clock() - MINUTE, name=str(number)))
+        await auth.store.add_device(new_device(user, now=auth.clock() - MINUTE_MS, name=str(number)))
     for _ in range(3):
         newest = await auth.sign_in("ann@example.com")
     assert len(await devices_of(auth, newest)) == 3
@@ -339,7 +339,7 @@ async def test_a_link_that_was_ended_counts_for_a_day(auth, ann):
     again = await auth.stub.CreateLink(first, metadata=ann.credentials)
     with refused("NOT_FOUND", "NO_SUCH_LINK"):
         await auth.stub.OpenLink(auth_pb2.OpenLinkRequest(token=again.token))
-    auth.clock.advance(DAY)
+    auth.clock.advance(DAY_MS)
     await auth.stub.CreateLink(new_link(space), metadata=(await auth.sign_in("ann@example.com")).credentials)
     assert len(await auth.store.links(SpaceId(space))) == 1
 

@@ -11,7 +11,7 @@ from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
 from services.auth.holdings import HoldingLimits
 from services.auth.keys import Keys, key_digest
-from services.auth.records import DAY, HOUR, MINUTE, SECOND, DeviceRecord
+from services.auth.records import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, DeviceRecord
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import UserId, new_request_id, new_text_id
@@ -34,7 +34,7 @@ async def exchange(auth, key: str):
 
 
 async def create(auth, by: Person, *, days: float = 10, name: str = "backup"):
-    until = auth.clock() + int(days * DAY)
+    until = auth.clock() + int(days * DAY_MS)
     request = auth_pb2.CreateKeyRequest(request_id=new_request_id(), name=name, expires_at_ms=until)
     return await auth.stub.CreateKey(request, metadata=by.credentials)
 
@@ -59,10 +59,13 @@ async def test_a_browser_gets_a_key_in_place_of_a_refresh_token(auth, enter):
     browser = await getattr(auth, enter)(EMAIL, kind=BROWSER)
     assert browser.tokens.refresh_token == ""
     assert browser.key.startswith(f"syk_{browser.device.device_id}")
-    assert (browser.device.kind, browser.device.expires_at_ms) == (BROWSER, auth.clock() + BROWSER_KEY_IDLE_DAYS * DAY)
+    assert (browser.device.kind, browser.device.expires_at_ms) == (
+        BROWSER,
+        auth.clock() + BROWSER_KEY_IDLE_DAYS * DAY_MS,
+    )
     assert await device_of(auth, browser.tokens) == browser.device.device_id
     tokens = await exchange(auth, browser.key)
-    assert (tokens.refresh_token, tokens.access_expires_at_ms) == ("", auth.clock() + 15 * MINUTE)
+    assert (tokens.refresh_token, tokens.access_expires_at_ms) == ("", auth.clock() + 15 * MINUTE_MS)
     assert await device_of(auth, tokens) == browser.device.device_id
 
 
@@ -71,7 +74,7 @@ async def test_who_does_not_say_what_it_is_is_a_client(auth):
         assert person.device.kind == CLIENT
         assert person.key == ""
         assert person.tokens.refresh_token
-    assert person.device.expires_at_ms == auth.clock() + 60 * DAY
+    assert person.device.expires_at_ms == auth.clock() + 60 * DAY_MS
 
 
 @pytest.mark.parametrize("kind", [PROGRAM, 17])
@@ -86,9 +89,9 @@ async def test_a_program_does_not_sign_in(auth, kind):
 async def test_a_browser_that_comes_back_within_30_days_stays_signed_in(auth):
     browser = await auth.sign_up(EMAIL, kind=BROWSER)
     for _ in range(3):
-        auth.clock.advance(30 * DAY - 1)
+        auth.clock.advance(30 * DAY_MS - 1)
         await exchange(auth, browser.key)
-    auth.clock.advance(30 * DAY)
+    auth.clock.advance(30 * DAY_MS)
     with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
         await exchange(auth, browser.key)
 
@@ -105,7 +108,7 @@ async def test_a_program_has_a_device_of_its_own(auth):
         created_at_ms=auth.clock(),
         last_seen_at_ms=auth.clock(),
         kind=PROGRAM,
-        expires_at_ms=auth.clock() + 10 * DAY,
+        expires_at_ms=auth.clock() + 10 * DAY_MS,
         made_by=ann.device.device_id,
     )
     assert await devices(auth, ann) == {device.device_id: device for device in (made.device, ann.device)}
@@ -115,10 +118,10 @@ async def test_a_program_has_a_device_of_its_own(auth):
 async def test_a_programs_key_never_slides_and_its_tokens_do_not_outlive_it(auth):
     ann = await auth.sign_up(EMAIL)
     made = await create(auth, ann, days=2)
-    auth.clock.advance(2 * DAY - MINUTE)
+    auth.clock.advance(2 * DAY_MS - MINUTE_MS)
     tokens = await exchange(auth, made.key)
     assert tokens.access_expires_at_ms == made.device.expires_at_ms
-    auth.clock.advance(MINUTE)
+    auth.clock.advance(MINUTE_MS)
     with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
         await exchange(auth, made.key)
     with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
@@ -147,7 +150,7 @@ async def test_the_device_of_an_expired_key_can_do_nothing_more(auth):
             list(writers.device_ids),
         )
 
-    auth.clock.advance(DAY - 1)
+    auth.clock.advance(DAY_MS - 1)
     assert await standing() == (False, [], [device])
     auth.clock.advance(1)
     assert await standing() == (True, [device], [])
@@ -161,7 +164,7 @@ async def test_credentials_of_a_key_end_with_it(auth):
     issued = await auth.credentials(ann.account.personal_space_id, program)
     assert issued.expires_at_ms < made.device.expires_at_ms
     assert "Condition" not in auth.source.policies[-1]
-    auth.clock.advance(DAY - 4 * MINUTE)
+    auth.clock.advance(DAY_MS - 4 * MINUTE_MS)
     program = Person(ann.account, made.device, await exchange(auth, made.key))
     for _ in range(2):
         issued = await auth.credentials(ann.account.personal_space_id, program)
@@ -173,7 +176,7 @@ async def test_credentials_of_a_key_end_with_it(auth):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"days": 0}, {"days": -1}, {"days": PROGRAM_KEY_DAYS + 1 / DAY}, {"name": " "}, {"name": "x" * 101}]
+    "wrong", [{"days": 0}, {"days": -1}, {"days": PROGRAM_KEY_DAYS + 1 / DAY_MS}, {"name": " "}, {"name": "x" * 101}]
 )
 async def test_keys_that_cannot_be(auth, wrong):
     ann = await auth.sign_up(EMAIL)
@@ -307,24 +310,27 @@ async def test_trading_a_key_is_one_read_and_at_most_hourly_a_write():
     world = World()
     device, key = await world.browser()
     for minutes, written in ((0, 0), (59, 0), (1, 1), (59, 1), (1, 2)):
-        world.clock.advance(minutes * MINUTE)
+        world.clock.advance(minutes * MINUTE_MS)
         reads = world.store.reads
         await world.keys.exchange(key)
         assert (world.store.reads - reads, world.store.writes) == (1, written)
     found = await world.store.device(device.device)
     assert found is not None
-    assert (found.last_seen_at_ms, found.expires_at_ms) == (world.clock(), world.clock() + BROWSER_KEY_IDLE_DAYS * DAY)
-    assert found.last_seen_at_ms - device.last_seen_at_ms == 2 * HOUR
+    assert (found.last_seen_at_ms, found.expires_at_ms) == (
+        world.clock(),
+        world.clock() + BROWSER_KEY_IDLE_DAYS * DAY_MS,
+    )
+    assert found.last_seen_at_ms - device.last_seen_at_ms == 2 * HOUR_MS
 
 
 async def test_a_program_is_seen_too():
     world = World()
     device, _ = await world.browser()
-    until = world.clock() + 10 * DAY
+    until = world.clock() + 10 * DAY_MS
     program, key = await world.keys.create(
         request=new_request_id(), name="p", expires_at_ms=until, user=device.user, device=device.device
     )
-    world.clock.advance(HOUR)
+    world.clock.advance(HOUR_MS)
     await world.keys.exchange(key)
     found = await world.store.device(program.device)
     assert found is not None
@@ -346,7 +352,7 @@ async def test_no_key_is_logged(tmp_path):
             browser = await auth.sign_up(EMAIL, kind=BROWSER)
             made = await create(auth, browser)
             tokens = [await exchange(auth, key) for key in (browser.key, made.key)]
-            auth.clock.advance(11 * DAY)
+            auth.clock.advance(11 * DAY_MS)
             for key, reason in ((made.key, "TOKEN_EXPIRED"), (made.key + "A", "TOKEN_MALFORMED")):
                 with refused("UNAUTHENTICATED", reason) as caught:
                     await exchange(auth, key)
@@ -363,7 +369,7 @@ async def test_no_key_is_logged(tmp_path):
 async def test_tokens_end_on_a_whole_second_before_their_key():
     world = World()
     device, _ = await world.browser()
-    until = world.clock() + 90 * SECOND + 1
+    until = world.clock() + 90 * SECOND_MS + 1
     _, key = await world.keys.create(
         request=new_request_id(), name="p", expires_at_ms=until, user=device.user, device=device.device
     )

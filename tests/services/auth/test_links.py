@@ -8,7 +8,7 @@ import pytest
 from runtime.logs import structlog
 from runtime.permissions import READERS, RPCS, CallerKind
 from services.auth.links import token_digest
-from services.auth.records import DAY, MINUTE, SECOND
+from services.auth.records import DAY_MS, MINUTE_MS, SECOND_MS
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import ROOT, new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
@@ -95,7 +95,7 @@ async def test_a_link_opens_its_node_for_reading(auth, ann, team):
     assert len(made.token) == 22
     answer = await open_link(auth, made.token)
     assert answer.link == made.link
-    assert answer.access_expires_at_ms == auth.clock() + 12 * 60 * MINUTE
+    assert answer.access_expires_at_ms == auth.clock() + 12 * 60 * MINUTE_MS
     claims = jwt.decode(answer.access_token, options={"verify_signature": False})
     assert len(claims.pop("vis")) == 16
     assert claims == {
@@ -104,20 +104,20 @@ async def test_a_link_opens_its_node_for_reading(auth, ann, team):
         "sub": made.link.link_id,
         "spc": team,
         "nod": NODE.hex(),
-        "iat": auth.clock() // SECOND,
-        "exp": auth.clock() // SECOND + 12 * 3600,
+        "iat": auth.clock() // SECOND_MS,
+        "exp": auth.clock() // SECOND_MS + 12 * 3600,
     }
     assert await role(auth, bearer(answer.access_token), team) == VIEWER
 
 
 async def test_links_are_listed_newest_first_for_those_who_may_write(auth, ann, team):
     first = await create(auth, ann, team, node=ROOT)
-    auth.clock.advance(SECOND)
+    auth.clock.advance(SECOND_MS)
     bob = await add_bob(auth, ann, team)
-    given = {"password": "x", "expires_at_ms": auth.clock() + DAY, "max_downloads": 3}
+    given = {"password": "x", "expires_at_ms": auth.clock() + DAY_MS, "max_downloads": 3}
     second = await create(auth, bob, team, **given)
     assert (second.link.has_password, second.link.max_downloads, second.link.downloads) == (True, 3, 0)
-    assert second.link.expires_at_ms == auth.clock() + DAY
+    assert second.link.expires_at_ms == auth.clock() + DAY_MS
     for person in (ann, bob):
         assert await listed(auth, person, team) == [second.link, first.link]
     assert await listed(auth, ann, ann.account.personal_space_id) == []
@@ -188,11 +188,11 @@ async def test_an_unknown_token(auth, ann, team, token):
 
 
 async def test_a_link_expires_with_what_was_opened_by_it(auth, ann, team):
-    made = await create(auth, ann, team, expires_at_ms=auth.clock() + 2 * MINUTE)
-    auth.clock.advance(MINUTE)
+    made = await create(auth, ann, team, expires_at_ms=auth.clock() + 2 * MINUTE_MS)
+    auth.clock.advance(MINUTE_MS)
     answer = await open_link(auth, made.token)
     assert answer.access_expires_at_ms == made.link.expires_at_ms
-    auth.clock.advance(MINUTE - 1)
+    auth.clock.advance(MINUTE_MS - 1)
     assert await listed(auth, ann, team) == [made.link]
     assert await role(auth, bearer(answer.access_token), team) == VIEWER
     auth.clock.advance(1)
@@ -273,7 +273,7 @@ async def test_guessing_is_slowed_down_for_each_link_and_peer(tmp_path):
         made = await create(auth, ann, space, password=LINK_PASSWORD)
         other = await create(auth, ann, space, password=LINK_PASSWORD)
         await guess(auth, made.token, 3, peer(1))
-        auth.clock.advance(20 * SECOND + 1)
+        auth.clock.advance(20 * SECOND_MS + 1)
         for password in ["wrong", LINK_PASSWORD] * 500:
             with refused("RESOURCE_EXHAUSTED", "TOO_MANY_ATTEMPTS", retry_after_seconds="40"):
                 await open_link(auth, made.token, password, peer(1))
@@ -283,7 +283,7 @@ async def test_guessing_is_slowed_down_for_each_link_and_peer(tmp_path):
         assert await open_link(auth, made.token, LINK_PASSWORD, peer(2))
         with refused("RESOURCE_EXHAUSTED", "TOO_MANY_ATTEMPTS"):
             await open_link(auth, made.token, LINK_PASSWORD, peer(1))
-        auth.clock.advance(40 * SECOND)
+        auth.clock.advance(40 * SECOND_MS)
         assert await open_link(auth, made.token, LINK_PASSWORD, peer(1))
 
 
@@ -386,7 +386,7 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
         ann = await auth.sign_up("ann@example.com")
         space = ann.account.personal_space_id
         credentials = await opened(auth, (await create(auth, ann, space)).token)
-        request_id, until = new_request_id(), auth.clock() + DAY
+        request_id, until = new_request_id(), auth.clock() + DAY_MS
         member: dict[str, Any] = {"request_id": request_id, "space_id": space, "email": "ann@example.com"}
         requests = {
             "CreateKey": auth_pb2.CreateKeyRequest(request_id=request_id, name="x", expires_at_ms=until),

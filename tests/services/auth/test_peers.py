@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from runtime.network import NETWORK_KEY, UNKNOWN, peer_address
-from runtime.network_tokens import NETWORK_TOKEN_SECONDS, NetworkTokens, NetworkTokenVerifier
+from runtime.network import UNKNOWN, peer_address
+from runtime.network_tokens import NETWORK_KEY, NETWORK_TOKEN_SECONDS, NetworkTokens, NetworkTokenVerifier
 from runtime.settings import load
 from runtime.tokens import mint_service_token
 from services.auth.settings import AuthSettings
@@ -136,8 +136,8 @@ def test_trusted_networks_are_read(tmp_path, monkeypatch, given_as, networks):
         ("10.40.1.0/16", "has host bits set"),
         ("10.40.0.0/16,", "'' does not appear to be an IPv4 or IPv6 network"),
         ("files.example.com", "does not appear to be an IPv4 or IPv6 network"),
-        ("0.0.0.0/0", "a network of /0 would trust everybody"),
-        ("10.0.0.0/8,::/0", "a network of /0 would trust everybody"),
+        ("0.0.0.0/0", "0.0.0.0/0 would trust every client"),
+        ("10.0.0.0/8,::/0", "::/0 would trust every client"),
     ],
 )
 def test_networks_that_are_none_are_refused(tmp_path, monkeypatch, capsys, given_as, complaint):

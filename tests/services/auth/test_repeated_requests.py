@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.auth.derived import DerivedSecrets, derived_id
-from services.auth.records import DAY
+from services.auth.records import DAY_MS
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import ROOT, UserId, new_request_id, new_text_id
 from tests.services.auth.support import PASSWORD, Person, Service, refused, serving
@@ -27,7 +27,11 @@ def reused():
 
 
 def key_request(auth: Service, **given) -> auth_pb2.CreateKeyRequest:
-    usual: dict[str, Any] = {"request_id": new_request_id(), "name": "backup", "expires_at_ms": auth.clock() + 10 * DAY}
+    usual: dict[str, Any] = {
+        "request_id": new_request_id(),
+        "name": "backup",
+        "expires_at_ms": auth.clock() + 10 * DAY_MS,
+    }
     return auth_pb2.CreateKeyRequest(**(usual | given))
 
 
@@ -41,7 +45,7 @@ async def test_a_repeated_request_makes_one_key_and_tells_it_again(auth):
     assert (await auth.stub.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=again.key))).tokens.access_token
     listed = await auth.stub.ListDevices(auth_pb2.ListDevicesRequest(), metadata=ann.credentials)
     assert len(listed.devices) == 2
-    for other in ({"name": "other"}, {"expires_at_ms": auth.clock() + 9 * DAY}):
+    for other in ({"name": "other"}, {"expires_at_ms": auth.clock() + 9 * DAY_MS}):
         with reused():
             await auth.stub.CreateKey(
                 key_request(auth, request_id=request.request_id, **other), metadata=ann.credentials
@@ -83,7 +87,7 @@ def link_request(auth: Service, by: Person, **given) -> auth_pb2.CreateLinkReque
         "space_id": by.account.personal_space_id,
         "node": ROOT,
         "password": PASSWORD,
-        "expires_at_ms": auth.clock() + DAY,
+        "expires_at_ms": auth.clock() + DAY_MS,
         "max_downloads": 3,
     }
     return auth_pb2.CreateLinkRequest(**(usual | given))

@@ -8,7 +8,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from runtime.logs import structlog
 from runtime.tokens import UserTokenVerifier, mint_service_token
-from services.auth.records import DAY, MINUTE, SECOND
+from services.auth.records import DAY_MS, MINUTE_MS, SECOND_MS
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
 from syncline.model.identifiers import new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
@@ -31,7 +31,7 @@ async def test_signing_up_makes_an_account_with_a_personal_space_and_a_device(au
     ann = await auth.sign_up("Ann@Example.com", device="  laptop ")
     assert ann.account.email == "ann@example.com"
     assert (ann.device.name, ann.device.revoked_at_ms) == ("laptop", 0)
-    assert ann.tokens.access_expires_at_ms == auth.clock() + 15 * MINUTE
+    assert ann.tokens.access_expires_at_ms == auth.clock() + 15 * MINUTE_MS
     answer = await auth.stub.GetAccount(auth_pb2.GetAccountRequest(), metadata=ann.credentials)
     assert (answer.account, answer.device) == (ann.account, ann.device)
     listed = await auth.stub.ListSpaces(auth_pb2.ListSpacesRequest(), metadata=ann.credentials)
@@ -59,7 +59,7 @@ async def test_what_is_malformed_is_refused(auth, wrong):
 
 async def test_signing_in_makes_another_device(auth):
     ann = await auth.sign_up("ann@example.com")
-    auth.clock.advance(SECOND)
+    auth.clock.advance(SECOND_MS)
     phone = await auth.sign_in("ann@EXAMPLE.com")
     assert phone.account == ann.account
     listed = await auth.stub.ListDevices(auth_pb2.ListDevicesRequest(), metadata=ann.credentials)
@@ -88,12 +88,12 @@ async def test_after_too_many_attempts_even_the_right_password_waits(tmp_path):
     async with serving(tmp_path, sign_in_limit_per_peer=3, sign_in_window_seconds=60) as auth:
         await auth.sign_up("ann@example.com")
         await fail_to_sign_in(auth, 3)
-        auth.clock.advance(20 * SECOND + 1)
+        auth.clock.advance(20 * SECOND_MS + 1)
         for _ in range(2):
             with refused("RESOURCE_EXHAUSTED", "TOO_MANY_ATTEMPTS", retry_after_seconds="40"):
                 await auth.sign_in("ann@example.com")
         await fail_to_sign_in(auth, 1, email="bob@example.com")  # another address is another matter
-        auth.clock.advance(40 * SECOND)
+        auth.clock.advance(40 * SECOND_MS)
         assert await auth.sign_in("ann@example.com")
 
 
@@ -134,7 +134,7 @@ async def refresh(auth, token):
 
 async def test_refreshing(auth):
     ann = await auth.sign_up("ann@example.com")
-    auth.clock.advance(20 * MINUTE)
+    auth.clock.advance(20 * MINUTE_MS)
     with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
         await auth.stub.GetAccount(auth_pb2.GetAccountRequest(), metadata=ann.credentials)
     tokens = await refresh(auth, ann.tokens.refresh_token)
@@ -209,7 +209,7 @@ async def test_devices_of_others_are_out_of_reach(auth):
 
 async def test_devices_that_expired_are_not_listed(auth):
     await auth.sign_up("ann@example.com")
-    auth.clock.advance(60 * DAY)
+    auth.clock.advance(60 * DAY_MS)
     phone = await auth.sign_in("ann@example.com")
     listed = await auth.stub.ListDevices(auth_pb2.ListDevicesRequest(), metadata=phone.credentials)
     assert list(listed.devices) == [phone.device]
@@ -421,7 +421,7 @@ async def test_credentials_are_for_one_space_and_one_access(auth):
     await auth.share(team, ann, "bob@example.com", VIEWER)
     issued = await auth.credentials(team, ann, WRITE)
     assert (issued.bucket, issued.key_prefix) == ("content", f"spaces/{team}/objects/")
-    assert issued.expires_at_ms == auth.clock() + 15 * MINUTE
+    assert issued.expires_at_ms == auth.clock() + 15 * MINUTE_MS
     assert json.loads(auth.source.policies[-1])["Statement"][0]["Action"] == ["s3:GetObject", "s3:PutObject"]
     assert await auth.credentials(team, ann, WRITE) == issued
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.auth.endings import Endings
 from services.auth.ports import ChainMoved
-from services.auth.records import DAY, DeviceRecord
+from services.auth.records import DAY_MS, DeviceRecord
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.model.errors import DeviceRevoked, RefreshTokenReused, SynclineError, Unauthenticated, Unavailable
@@ -50,11 +50,11 @@ def world() -> World:
 async def test_each_token_is_traded_for_the_next(world):
     device, token = await world.sign_in()
     for _ in range(5):
-        world.clock.advance(DAY)
+        world.clock.advance(DAY_MS)
         token = await world.refresh(token)
     found = await world.stored(device)
     assert found.last_seen_at_ms == world.clock()
-    assert found.chain.expires_at_ms == world.clock() + REFRESH_TOKEN_IDLE_DAYS * DAY
+    assert found.chain.expires_at_ms == world.clock() + REFRESH_TOKEN_IDLE_DAYS * DAY_MS
 
 
 async def test_a_lost_answer_may_be_asked_for_again_and_again(world):
@@ -119,9 +119,9 @@ async def test_a_revoked_device_is_told_so_at_once(world):
 
 async def test_a_device_that_stays_away_for_60_days_signs_in_again(world):
     _, token = await world.sign_in()
-    world.clock.advance(REFRESH_TOKEN_IDLE_DAYS * DAY - 1)
+    world.clock.advance(REFRESH_TOKEN_IDLE_DAYS * DAY_MS - 1)
     token = await world.refresh(token)
-    world.clock.advance(REFRESH_TOKEN_IDLE_DAYS * DAY)
+    world.clock.advance(REFRESH_TOKEN_IDLE_DAYS * DAY_MS)
     with pytest.raises(Unauthenticated, match="60 days"):
         await world.refresh(token)
 

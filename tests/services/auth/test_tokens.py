@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from runtime.tokens import UserTokenVerifier
-from services.auth.records import MINUTE
+from services.auth.records import MINUTE_MS
 from services.auth.tokens import AccessTokens, SigningKeys, UnusableKey, key_id
 from syncline.model.errors import Unauthenticated
 from syncline.model.identifiers import DeviceId, UserId, new_text_id
@@ -30,12 +30,12 @@ def test_the_key_id_is_the_thumbprint_of_rfc_8037():
 async def test_a_token_says_who_for_15_minutes():
     clock, keys = Clock(), SigningKeys.of(Ed25519PrivateKey.generate())
     token = AccessTokens(keys, clock=clock).issue(user=USER, device=DEVICE)
-    assert token.expires_at_ms == clock() + 15 * MINUTE
+    assert token.expires_at_ms == clock() + 15 * MINUTE_MS
     assert jwt.get_unverified_header(token.text) == {"alg": "EdDSA", "kid": keys.kid, "typ": "JWT"}
     verifier = UserTokenVerifier(keys.fetch, now=lambda: clock() / 1000)
     identity = await verifier.verify(token.text)
     assert (identity.user, identity.device) == (USER, DEVICE)
-    clock.advance(15 * MINUTE)
+    clock.advance(15 * MINUTE_MS)
     with pytest.raises(Unauthenticated):
         await verifier.verify(token.text)
 

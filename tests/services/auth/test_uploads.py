@@ -5,7 +5,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from services.auth.records import HOUR, MINUTE, SECOND, SpaceUploads
+from services.auth.records import HOUR_MS, MINUTE_MS, SECOND_MS, SpaceUploads
 from services.auth.uploads import REFUSAL_SECONDS, WRITTEN_HOURS, Uploads
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import InvalidPageToken, QuotaExceeded
@@ -60,12 +60,12 @@ def new_space() -> SpaceId:
 
 async def test_a_space_is_noted_once_an_hour(world: World) -> None:
     space = new_space()
-    world.clock.advance(HOUR - world.clock() % HOUR)
+    world.clock.advance(HOUR_MS - world.clock() % HOUR_MS)
     for _ in range(6):
         await world.uploads.begin(space)
-        world.clock.advance(9 * MINUTE)
+        world.clock.advance(9 * MINUTE_MS)
     assert world.store.noted == 1
-    world.clock.advance(10 * MINUTE)
+    world.clock.advance(10 * MINUTE_MS)
     await world.uploads.begin(space)
     assert world.store.noted == 2
     assert set(await world.written()) == {space}
@@ -73,9 +73,9 @@ async def test_a_space_is_noted_once_an_hour(world: World) -> None:
 
 async def test_a_space_counts_as_written_to_until_its_last_credentials_have_expired(world: World) -> None:
     space = new_space()
-    world.clock.advance(2 * HOUR - world.clock() % HOUR - 1)
+    world.clock.advance(2 * HOUR_MS - world.clock() % HOUR_MS - 1)
     await world.uploads.begin(space)  # at the very end of an hour
-    world.clock.advance((WRITTEN_HOURS - 1) * HOUR)
+    world.clock.advance((WRITTEN_HOURS - 1) * HOUR_MS)
     assert await world.written() == [space]
     world.clock.advance(1)
     assert await world.written() == []
@@ -87,8 +87,8 @@ async def test_spaces_of_several_hours_are_told_page_by_page(world: World, limit
     for spaces in hours:
         for space in spaces:
             await world.uploads.begin(space)
-        world.clock.advance(HOUR)
-    world.clock.advance(-HOUR)
+        world.clock.advance(HOUR_MS)
+    world.clock.advance(-HOUR_MS)
     assert await world.written(limit) == [space for spaces in hours for space in sorted(spaces)]
 
 
@@ -131,7 +131,7 @@ async def test_of_what_is_told_the_latest_measure_counts_in_whatever_order_it_co
 async def test_a_refusal_that_nobody_renews_ends_and_the_space_is_measured_again(world: World) -> None:
     space = new_space()
     await world.uploads.set(space, replace(REFUSED, measured_at_ms=world.clock()))
-    world.clock.advance(REFUSAL_SECONDS * SECOND - 1)
+    world.clock.advance(REFUSAL_SECONDS * SECOND_MS - 1)
     with pytest.raises(QuotaExceeded):
         await world.uploads.begin(space)
     assert await world.written() == []
@@ -164,10 +164,10 @@ async def test_a_listing_that_lasts_beyond_its_hours_leaves_no_space_of_the_next
     first, second = sorted([new_space(), new_space()])
     await world.uploads.begin(second)
     old, _ = await world.uploads.written(after="", limit=1)
-    world.clock.advance(HOUR)
+    world.clock.advance(HOUR_MS)
     await world.uploads.begin(first)
-    hour = world.clock() // HOUR
-    world.clock.advance(WRITTEN_HOURS * HOUR)
+    hour = world.clock() // HOUR_MS
+    world.clock.advance(WRITTEN_HOURS * HOUR_MS)
     assert old == [second]
     assert await world.uploads.written(after=f"{hour - 1} {second}", limit=10) == ([first], "")
 

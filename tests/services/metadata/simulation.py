@@ -8,11 +8,11 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from services.metadata.journal.spaces import OpenSpaces
+from services.metadata.journal.open_spaces import OpenSpaces
 from services.metadata.journal.sweep import Sweeper
-from services.metadata.objects import Objects
+from services.metadata.sealing import Objects
 from services.metadata.tree.depths import Depths
-from services.metadata.tree.search import MAX_NAMES, NameSearch
+from services.metadata.tree.search import MAX_INDEXED_NAMES, NameSearch
 from syncline.model.identifiers import SpaceId
 from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 
@@ -92,7 +92,7 @@ class Process:
         max_nodes: int = 1 << 40,
         max_journal_bytes: int = 1 << 40,
         capacity: int = 1000,
-        most_names: int = MAX_NAMES,
+        most_names: int = MAX_INDEXED_NAMES,
     ) -> None:
         world.started += 1
         self.world = world

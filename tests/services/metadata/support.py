@@ -20,7 +20,7 @@ from runtime.drain import Drain
 from runtime.identity import Identity, LinkScope
 from runtime.interruption import ASK_SECONDS
 from runtime.permissions import Callers
-from runtime.server import running
+from runtime.rpc.server import running
 from runtime.tokens import ISSUER
 from services.metadata.access import Standing
 from services.metadata.bootstrap import MetadataAdapters, bootstrap

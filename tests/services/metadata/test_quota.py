@@ -12,13 +12,13 @@ import pytest
 from typing_extensions import override
 
 from runtime.pool import Share
-from services.metadata.objects import DeclaredObject, Objects, SingleBlock
 from services.metadata.ports import Listing, Measure, ProjectionState, Sealed
 from services.metadata.quota import Measuring
+from services.metadata.sealing import DeclaredObject, Objects, SingleBlock
 from syncline.model.blocks import KIB, Digest
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import SpaceId, new_text_id
-from syncline.model.limits import LEAST_UNSEALED_BYTES
+from syncline.model.limits import MIN_UNSEALED_BYTES
 from syncline.model.verdicts import SealVerdict
 from tests.services.metadata.support import FakeAuth
 from tests.support.metadata import MemoryMeasures, MemoryObjects, MemoryTable
@@ -148,14 +148,14 @@ async def test_a_full_space_in_which_nothing_is_unsealed_is_not_refused(world: W
 
 
 async def test_small_objects_count_for_more_than_they_have(world: World, space: SpaceId) -> None:
-    for _ in range(QUOTA // LEAST_UNSEALED_BYTES):
+    for _ in range(QUOTA // MIN_UNSEALED_BYTES):
         world.put(space, 10)
     await world.round(world.one)
     assert world.auth.uploads == {}
     world.put(space, 10)
     await world.later()
     assert world.auth.uploads[space].refused
-    assert world.auth.uploads[space].unsealed_bytes == 10 * (QUOTA // LEAST_UNSEALED_BYTES + 1)
+    assert world.auth.uploads[space].unsealed_bytes == 10 * (QUOTA // MIN_UNSEALED_BYTES + 1)
 
 
 async def test_what_is_sealed_and_in_no_version_has_twice_the_quota_as_its_limit(world: World, space: SpaceId) -> None:

@@ -14,25 +14,25 @@ import pytest
 from prometheus_client import REGISTRY
 from typing_extensions import override
 
-from runtime.pool import MAX_WAITING, Share, TooMuchAtOnce
-from services.metadata.objects import (
+from runtime.pool import MAX_WAITERS, Share, TooMuchAtOnce
+from services.metadata.ports import Recorded, Sealed, StoredObject
+from services.metadata.sealing import (
     CALLS_AT_ONCE,
     HEADS_AT_ONCE,
+    MAX_UNPROVEN_OBJECTS,
+    MAX_UNSEALED_LOOKUPS,
     READ_BYTES_AT_ONCE,
-    UNPROVEN_AT_MOST,
-    UNSEALED_LOOKED_FOR,
     DeclaredObject,
     Objects,
     PackOfBlocks,
     SerializedManifest,
     SingleBlock,
 )
-from services.metadata.ports import Recorded, Sealed, StoredObject
 from services.metadata.tree.decide import Unsealed
 from syncline.model.blocks import MAX_OBJECT_BYTES, MIB, BlockRef, Digest, Manifest
 from syncline.model.errors import InvalidArgument, RequestTooLarge
 from syncline.model.identifiers import SpaceId
-from syncline.model.limits import MAX_SEAL, SEAL_FORMS, SEAL_READ_BYTES
+from syncline.model.limits import MAX_SEAL_DECLARATIONS, MAX_SEAL_FORMS, MAX_SEAL_READ_BYTES
 from syncline.model.verdicts import SealVerdict
 from syncline.wire.tree import manifest_to_wire
 from tests.support.metadata import MemoryObjects
@@ -137,11 +137,11 @@ async def until(condition) -> None:
 
 async def test_an_object_is_read_once_however_often_one_call_declares_it(objects: Objects, backend: Counting) -> None:
     digest = backend.put(b"0123456789")
-    same = [a_pack(b"0123456789"), a_lie(b"0123456789")] * (MAX_SEAL // 2)
+    same = [a_pack(b"0123456789"), a_lie(b"0123456789")] * (MAX_SEAL_DECLARATIONS // 2)
     assert await objects.seal(SPACE, same, share=MALLORY) == [
         SealVerdict.SEALED,
         SealVerdict.ENTRY_DIGEST_MISMATCH,
-    ] * (MAX_SEAL // 2)
+    ] * (MAX_SEAL_DECLARATIONS // 2)
     assert backend.reads == {digest: 1}
 
 
@@ -172,7 +172,7 @@ async def test_what_bytes_were_found_not_to_be_is_not_looked_at_again(objects: O
 async def test_too_many_forms_of_one_object_are_refused_unread(objects: Objects, backend: Counting) -> None:
     backend.put(b"0123456789")
     with pytest.raises(InvalidArgument):
-        await objects.seal(SPACE, [a_lie(b"0123456789", n) for n in range(SEAL_FORMS + 1)], share=MALLORY)
+        await objects.seal(SPACE, [a_lie(b"0123456789", n) for n in range(MAX_SEAL_FORMS + 1)], share=MALLORY)
     assert not backend.reads
 
 
@@ -181,7 +181,10 @@ async def test_too_many_forms_of_one_object_are_refused_unread(objects: Objects,
 )
 async def test_a_call_that_has_too_much_read_is_refused_unread(objects: Objects, backend: Counting, form) -> None:
     """A thousand declarations are 83 KB, and would have 16 GB read."""
-    huge = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form) for i in range(MAX_SEAL)]
+    huge = [
+        DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form)
+        for i in range(MAX_SEAL_DECLARATIONS)
+    ]
     with pytest.raises(RequestTooLarge):
         await objects.seal(SPACE, huge, share=MALLORY)
     assert not backend.reads
@@ -189,21 +192,24 @@ async def test_a_call_that_has_too_much_read_is_refused_unread(objects: Objects,
 
 async def test_what_storage_has_no_checksum_of_counts_by_its_real_size(objects: Objects, backend: Counting) -> None:
     """Such an object is read to be proven, or to be removed, whatever the caller says of its size."""
-    declared = [DeclaredObject(backend.put(b"%04d" % i), 4, SingleBlock()) for i in range(MAX_SEAL)]
+    declared = [DeclaredObject(backend.put(b"%04d" % i), 4, SingleBlock()) for i in range(MAX_SEAL_DECLARATIONS)]
     backend.sizes.update((one.digest, MAX_OBJECT_BYTES) for one in declared)
     backend.unchecked.update((SPACE, one.digest) for one in declared)
     with pytest.raises(RequestTooLarge):
         await objects.seal(SPACE, declared, share=MALLORY)
-    assert backend.bytes_read <= SEAL_READ_BYTES
+    assert backend.bytes_read <= MAX_SEAL_READ_BYTES
 
 
 async def test_of_what_storage_has_no_checksum_of_and_is_wrong_a_few_are_read(
     objects: Objects, backend: Counting
 ) -> None:
-    declared = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), 1, SerializedManifest()) for i in range(MAX_SEAL)]
+    declared = [
+        DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), 1, SerializedManifest())
+        for i in range(MAX_SEAL_DECLARATIONS)
+    ]
     backend.unchecked.update((SPACE, one.digest) for one in declared)
-    assert await objects.seal(SPACE, declared, share=MALLORY) == [SealVerdict.OBJECT_MISSING] * MAX_SEAL
-    assert len(backend.reads) <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
+    assert await objects.seal(SPACE, declared, share=MALLORY) == [SealVerdict.OBJECT_MISSING] * MAX_SEAL_DECLARATIONS
+    assert len(backend.reads) <= MAX_UNPROVEN_OBJECTS + HEADS_AT_ONCE
 
 
 async def test_somebody_else_finds_room_at_once(objects: Objects, backend: Counting) -> None:
@@ -273,7 +279,7 @@ async def test_calls_of_many_callers_wait_for_each_other(objects: Objects, backe
 async def test_calls_that_wait_are_bounded(objects: Objects, backend: Counting) -> None:
     backend.put(b"x")
     backend.gate.clear()
-    most = CALLS_AT_ONCE // 2 + MAX_WAITING
+    most = CALLS_AT_ONCE // 2 + MAX_WAITERS
     calls = [asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], share=MALLORY)) for _ in range(most)]
     await until(lambda: backend.reading)
     before = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "seals"}) or 0
@@ -288,21 +294,21 @@ async def test_calls_that_wait_are_bounded(objects: Objects, backend: Counting) 
 
 async def test_a_call_ends_when_too_much_is_not_there(objects: Objects, backend: Counting) -> None:
     """A thousand digests of nothing are 42 KB, and once cost a thousand requests to S3."""
-    declared = [DeclaredObject(sha(b"%d" % i), 1, SingleBlock()) for i in range(MAX_SEAL)]
+    declared = [DeclaredObject(sha(b"%d" % i), 1, SingleBlock()) for i in range(MAX_SEAL_DECLARATIONS)]
     verdicts = await objects.seal(SPACE, declared, share=MALLORY)
-    assert verdicts == [SealVerdict.OBJECT_MISSING] * MAX_SEAL
-    assert backend.heads <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
+    assert verdicts == [SealVerdict.OBJECT_MISSING] * MAX_SEAL_DECLARATIONS
+    assert backend.heads <= MAX_UNPROVEN_OBJECTS + HEADS_AT_ONCE
     assert backend.recorded <= 100
 
 
 async def test_a_call_ends_when_too_much_is_not_what_it_is_said_to_be(objects: Objects, backend: Counting) -> None:
     """Objects that are there, and are never proven, can be asked for again and again."""
-    declared = [DeclaredObject(backend.pretend(i, 5), 6, SingleBlock()) for i in range(MAX_SEAL)]
+    declared = [DeclaredObject(backend.pretend(i, 5), 6, SingleBlock()) for i in range(MAX_SEAL_DECLARATIONS)]
     for _ in range(2):
         backend.heads = 0
         verdicts = await objects.seal(SPACE, declared, share=MALLORY)
         assert set(verdicts) == {SealVerdict.SIZE_MISMATCH, SealVerdict.OBJECT_MISSING}
-        assert backend.heads <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
+        assert backend.heads <= MAX_UNPROVEN_OBJECTS + HEADS_AT_ONCE
 
 
 async def test_all_that_is_wrong_is_removed_by_one_call(objects: Objects, backend: Counting) -> None:
@@ -315,7 +321,7 @@ async def test_all_that_is_wrong_is_removed_by_one_call(objects: Objects, backen
 
 
 async def test_what_is_stored_beside_a_few_objects_that_are_not_is_sealed(objects: Objects, backend: Counting) -> None:
-    data = [b"%d" % i for i in range(MAX_SEAL)]
+    data = [b"%d" % i for i in range(MAX_SEAL_DECLARATIONS)]
     for n, one in enumerate(data):
         if n % 200:
             backend.put(one)
@@ -350,13 +356,13 @@ async def test_a_commit_looks_for_a_few_unsealed_objects_only(objects: Objects, 
     """One commit can name nine thousand objects; whether what is not sealed is stored needs no answer for each."""
     digests = [sha(b"%d" % i) for i in range(1000)]
     found = await objects.look(SPACE, digests)
-    assert backend.heads == UNSEALED_LOOKED_FOR
+    assert backend.heads == MAX_UNSEALED_LOOKUPS
     assert Counter(found.values()) == {
-        Unsealed(stored=False): UNSEALED_LOOKED_FOR,
-        Unsealed(stored=True): 1000 - UNSEALED_LOOKED_FOR,
+        Unsealed(stored=False): MAX_UNSEALED_LOOKUPS,
+        Unsealed(stored=True): 1000 - MAX_UNSEALED_LOOKUPS,
     }
     await objects.look(SPACE, digests, unsealed_before=3)
-    assert backend.heads == 2 * UNSEALED_LOOKED_FOR - 3
+    assert backend.heads == 2 * MAX_UNSEALED_LOOKUPS - 3
 
 
 async def test_a_manifest_ends_at_the_first_block_that_is_not_sealed(objects: Objects, backend: Counting) -> None:

@@ -25,8 +25,8 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.accounts import Role
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import ROOT, SpaceId, created_node_id, new_request_id, new_text_id
-from syncline.model.limits import MAX_FIND, MAX_PAGE, MAX_SEAL
-from syncline.model.tree import MAX_CHECK_BATCH
+from syncline.model.limits import MAX_FIND_DIGESTS, MAX_PAGE_ITEMS, MAX_SEAL_DECLARATIONS
+from syncline.model.tree import MAX_CHECK_FILES
 from syncline.rpc.errors import error_from_rpc
 from tests.services.metadata.support import EMPTY_DIGEST, Backend, Caller, Service, creating, projected, service
 from tests.support.metadata import MemoryJournal, MemoryObjects
@@ -257,7 +257,7 @@ async def test_large_batches_of_version_checks_take_turns(editor: Caller, monkey
 
     monkeypatch.setattr(reads, "check_paths", noted)
     opening = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
-    paths = [f"{number}" for number in range(MAX_CHECK_BATCH)]
+    paths = [f"{number}" for number in range(MAX_CHECK_FILES)]
     batch = M.CheckVersionsRequest(batch=M.CheckVersionsBatch(paths=paths, digests=bytes(32 * len(paths))))
     counting = asyncio.create_task(count())
     await asyncio.gather(*(read_all(editor.stub.CheckVersions(iter([opening, batch, batch]))) for _ in range(10)))
@@ -330,7 +330,7 @@ async def test_what_one_request_asks_for_is_bounded(editor: Caller) -> None:
         call = stub.CheckVersions(iter([M.CheckVersionsRequest(open=opening), M.CheckVersionsRequest(batch=batch)]))
         await read_all(call)
 
-    for asked, most in ((sealing, MAX_SEAL), (finding, MAX_FIND), (checking, MAX_CHECK_BATCH)):
+    for asked, most in ((sealing, MAX_SEAL_DECLARATIONS), (finding, MAX_FIND_DIGESTS), (checking, MAX_CHECK_FILES)):
         await asked(most)
         assert await reason(asked(most + 1)) == "INVALID_ARGUMENT"
 
@@ -509,7 +509,7 @@ async def test_pages_are_bounded_by_bytes_and_by_count(lag: float) -> None:
 
 async def test_a_page_has_a_thousand_entries_at_most_whatever_is_wished_for(editor: Caller) -> None:
     stub, space, wished = editor.stub, editor.space, 2**31 - 1
-    made = (await editor.commit(*(creating(f"d{number}") for number in range(MAX_PAGE + 1)))).results
+    made = (await editor.commit(*(creating(f"d{number}") for number in range(MAX_PAGE_ITEMS + 1)))).results
     nodes = await stub.ListNodes(M.ListNodesRequest(space_id=space, parent=ROOT, page_size=wished))
     found = await stub.SearchNodes(M.SearchNodesRequest(space_id=space, query="d", page_size=wished))
     activity = await stub.ListActivity(M.ListActivityRequest(space_id=space, page_size=wished))
@@ -517,7 +517,7 @@ async def test_a_page_has_a_thousand_entries_at_most_whatever_is_wished_for(edit
     await editor.commit(*gone)
     trash = await stub.ListTrash(M.ListTrashRequest(space_id=space, page_size=wished))
     sizes = [len(nodes.nodes), len(found.found), len(activity.activities), len(trash.nodes)]
-    assert sizes == [MAX_PAGE] * 4
+    assert sizes == [MAX_PAGE_ITEMS] * 4
 
 
 async def test_a_page_token_is_good_for_its_own_listing_only(editor: Caller) -> None:

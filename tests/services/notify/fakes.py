@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from runtime.claims import AUDIENCE
 from runtime.identity import LinkScope, current_service
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from runtime.tokens import ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
 from services.notify.records import PersonAccess, Roster, RosterMember
 from services.notify.settings import NotifySettings
@@ -28,7 +28,7 @@ from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
 from syncline.model.errors import NoSuchSpace, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
-from syncline.model.limits import MAX_CHECKED
+from syncline.model.limits import MAX_CHECKED_RIGHTS
 
 SECRET = "for tests only " * 3
 
@@ -92,7 +92,7 @@ class FakeAuth(AuthServiceServicer):
         )
 
     async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> PersonAccess:
-        assert max(len(spaces), len(devices)) <= MAX_CHECKED
+        assert max(len(spaces), len(devices)) <= MAX_CHECKED_RIGHTS
         self._answer("check")
         self.questions.append((list(spaces), list(devices)))
         await asyncio.sleep(self.slow_seconds)

@@ -15,7 +15,7 @@ import grpc.aio
 import psutil
 import pytest
 
-from runtime.server import running
+from runtime.rpc.server import running
 from services.notify.adapters.dynamodb import DynamoNotifyStore
 from services.notify.adapters.ses import SesMailSender
 from services.notify.adapters.sns import SnsDoorbellQueues

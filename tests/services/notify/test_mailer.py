@@ -9,7 +9,7 @@ import pytest
 from services.notify.events import parse
 from services.notify.mailer import HOUR_MS, LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MailRefused
-from services.notify.records import MINUTE, SECOND
+from services.notify.records import MINUTE_MS, SECOND_MS
 from syncline.model.accounts import MailMode
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import new_request_id
@@ -93,7 +93,7 @@ async def test_whoever_is_removed_while_others_are_told_gets_no_mail(world):
     telling = asyncio.create_task(world.tell(event(space, commit(1, ANN, "secret.txt"))))
     await first.wait()
     world.auth.members_of[space] = [ANN, people[-1]]
-    world.now += REVOCATION_SECONDS * SECOND
+    world.now += REVOCATION_SECONDS * SECOND_MS
     go_on.set()
     await telling
     assert people[-1].email in world.sender.recipients
@@ -219,7 +219,7 @@ async def test_what_others_hold_waits_with_the_rest_for_their_lease(world):
     with pytest.raises(HeldElsewhere):
         await world.tell(body)
     assert world.sender.sent == []
-    world.now += LEASE_SECONDS * SECOND
+    world.now += LEASE_SECONDS * SECOND_MS
     await world.tell(body)
     assert len(world.sender.sent) == 1
     assert "1.txt" in world.sender.sent[0].text
@@ -228,7 +228,7 @@ async def test_what_others_hold_waits_with_the_rest_for_their_lease(world):
 
 # -- the window after a mail
 
-WINDOW_MS = 5 * MINUTE
+WINDOW_MS = 5 * MINUTE_MS
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ async def saves(world, space, seqs):
             await world.tell(body)
         except Postponed as postponed:
             again[body] = postponed.seconds
-        world.now += 10 * SECOND
+        world.now += 10 * SECOND_MS
     return again
 
 
@@ -293,11 +293,11 @@ async def test_what_comes_when_the_window_is_over_takes_along_what_waits(windowe
 async def test_in_a_space_that_is_never_quiet_no_event_comes_again_for_what_others_wait_for(windowed):
     """The queue hands out in any order what is due, while saves go on; each message takes a second."""
     space = windowed.auth.space(ANN, BOB)
-    due = {event(space, commit(seq, ANN, f"{seq}.txt")): windowed.now + seq * 5 * SECOND for seq in range(1, 601)}
+    due = {event(space, commit(seq, ANN, f"{seq}.txt")): windowed.now + seq * 5 * SECOND_MS for seq in range(1, 601)}
     receives = dict.fromkeys(due, 0)
     order = random.Random(1)
     while due:
-        windowed.now = max(windowed.now + SECOND, min(due.values()))
+        windowed.now = max(windowed.now + SECOND_MS, min(due.values()))
         body = order.choice([body for body, at in due.items() if at <= windowed.now])
         del due[body]
         receives[body] += 1
@@ -305,7 +305,7 @@ async def test_in_a_space_that_is_never_quiet_no_event_comes_again_for_what_othe
         try:
             await windowed.tell(body)
         except Postponed as postponed:
-            due[body] = windowed.now + (postponed.seconds + 1) * SECOND
+            due[body] = windowed.now + (postponed.seconds + 1) * SECOND_MS
     subjects = [re.search(r"changed (\d+) item", mail.subject) for mail in windowed.sender.sent]
     assert sum(int(found.group(1)) for found in subjects if found) == 600
     assert len(subjects) <= 12  # in ten windows
@@ -349,7 +349,7 @@ async def test_a_crash_at_the_end_of_the_window_is_made_good_when_the_lease_has_
     with pytest.raises(Postponed) as postponed:
         await windowed.tell(body)
     assert postponed.value.seconds == LEASE_SECONDS
-    windowed.now += LEASE_SECONDS * SECOND
+    windowed.now += LEASE_SECONDS * SECOND_MS
     await windowed.tell(body)
     assert "2.txt" in windowed.sender.sent[1].text
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from services.notify.events import parse
-from services.notify.mailer import MAIL_PLACES, HeldElsewhere, Mailer
-from services.notify.postman import MAX_ATTEMPTS, MAX_WAIT_SECONDS, MESSAGES_IN_HAND, Postman
+from services.notify.mailer import MAILS_AT_ONCE, HeldElsewhere, Mailer
+from services.notify.postman import MAX_ATTEMPTS, MAX_WAIT_SECONDS, MESSAGES_AT_ONCE, Postman
 from syncline.model.errors import Unavailable
 from tests.services.notify.fakes import Person, commit, event, eventually, fake_auth
 from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue
@@ -152,7 +152,7 @@ async def test_a_flood_of_one_sender_is_put_back_behind_the_others_and_comes_no_
     queue.put(event(SPACE, commit(201, Person("bob@example.com"), "x")))
     async with working(queue, teller):
         await eventually(lambda: teller.finished == 1)
-        assert teller.begun == MESSAGES_IN_HAND // 2
+        assert teller.begun == MESSAGES_AT_ONCE // 2
         assert len(queue) == 200
     assert max(queue.receives) == 1
 
@@ -197,7 +197,7 @@ class Failing:
 
 async def test_what_always_fails_comes_to_the_dead_letters_although_it_is_put_back_between_its_attempts():
     queue = Flooded()
-    for number in range(MESSAGES_IN_HAND // 2 - 1):
+    for number in range(MESSAGES_AT_ONCE // 2 - 1):
         queue.put(event(SPACE, commit(number + 1, ANN, "x")))
     poison, filler = event(SPACE, commit(1000, ANN, "x")), event("b" * 26, commit(1, ANN, "x"))
     queue.put(poison)
@@ -211,7 +211,7 @@ async def test_what_always_fails_comes_to_the_dead_letters_although_it_is_put_ba
 
 async def test_what_has_waited_for_as_long_as_the_queue_keeps_a_message_is_not_put_back_any_more():
     queue, teller = Flooded(), Held(ANN)
-    for number in range(MESSAGES_IN_HAND // 2):
+    for number in range(MESSAGES_AT_ONCE // 2):
         queue.put(event(SPACE, commit(number + 1, ANN, "x")))
     last = event(SPACE, commit(1000, ANN, "x"))
     queue.put(last)
@@ -270,7 +270,7 @@ async def test_the_mail_of_another_sender_goes_out_after_few_of_a_flood(flooded)
     queue.put(event(auth.space(dan, eve), commit(1, dan, "x")))
     async with working(queue, mailer):
         await eventually(sender.came.is_set)
-        assert sender.before <= MAIL_PLACES // 2
+        assert sender.before <= MAILS_AT_ONCE // 2
         sent = 10 * 30 if flooded == "one large space" else 30
         await eventually(lambda: len(sender.sent) == sent + 1)
         await eventually(lambda: len(queue) == 0)

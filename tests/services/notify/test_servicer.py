@@ -9,7 +9,7 @@ import pytest
 
 from runtime.identity import LinkScope
 from runtime.interruption import ASK_SECONDS
-from runtime.server import App, running
+from runtime.rpc.server import App, running
 from runtime.tokens import mint_service_token
 from services.notify.bootstrap import NotifyAdapters, bootstrap
 from syncline.model.errors import (

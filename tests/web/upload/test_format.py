@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from syncline.model.chunk import digest_of
+from syncline.model.chunking import digest_of
 from syncline.model.names import name_problem
 from tests import vectors
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syncline.model.blocks import KIB, MIB, MIN_BLOCK_BYTES
-from syncline.model.chunk import Chunker
+from syncline.model.chunking import Chunker
 from tests.web.upload.cloud import ROOT, WEB, Cloud, Fault, Node, hexed
 from tests.web.upload.panel import Panel
 

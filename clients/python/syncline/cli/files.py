@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from syncline.cli.output import json_option, moment, signed_in, size
-from syncline.cli.places import LOCAL, SpacePath, accepted_node, checked_name, file_at, place, place_in
 from syncline.cli.scratch import scratch
+from syncline.cli.space_paths import LOCAL, SpacePath, accepted_node, checked_name, file_at, place, place_in
 from syncline.cli.terminal import complain, print_json, print_table, say
 from syncline.model.accounts import Access
 from syncline.model.errors import InvalidArgument, NoSuchNode, SynclineError
@@ -249,7 +249,7 @@ def _target(where: SpacePath, name: str) -> tuple[SpacePath, Node | None]:
 
 
 def _link(local: Path) -> Content:
-    from syncline.model.chunk import digest_of  # noqa: PLC0415
+    from syncline.model.chunking import digest_of  # noqa: PLC0415
 
     target = str(local.readlink())
     try:

@@ -10,14 +10,14 @@ import click
 
 from syncline.cli.files import node_json
 from syncline.cli.output import json_option, moment, signed_in, size
-from syncline.cli.places import SpacePath, accepted_node, checked_name, file_at, place_or_file
+from syncline.cli.space_paths import SpacePath, accepted_node, checked_name, file_at, place_or_file
 from syncline.cli.terminal import print_json, print_table, say
 from syncline.model.errors import InvalidArgument, NoSuchNode
 from syncline.model.identifiers import ID_BYTES, NodeId, new_request_id
 from syncline.model.names import normalized_path
 from syncline.model.tree import Node
 from syncline.sdk.account import PERSONAL, Accounts
-from syncline.sdk.errors import CANDIDATES
+from syncline.sdk.errors import MAX_CANDIDATES
 from syncline.sdk.space import Space, Trashed
 
 
@@ -123,7 +123,7 @@ def _was_at(space: Space, path: str) -> list[Trashed]:
 def _only(trashed: Sequence[Trashed], text: str) -> Trashed:
     """Return the only one of these. Raise InvalidArgument that lists the ids if there are several."""
     if len(trashed) > 1:
-        newest = sorted(trashed, key=lambda one: one.node.deleted_at_ms, reverse=True)[:CANDIDATES]
+        newest = sorted(trashed, key=lambda one: one.node.deleted_at_ms, reverse=True)[:MAX_CANDIDATES]
         ids = "; ".join(f"{one.node.id.hex()}, {_when(one.node)}" for one in newest)
         told = f"{len(trashed)} deleted items were at {text}; name one by its id: `syncline trash restore ID`: {ids}"
         raise InvalidArgument(told)

@@ -14,8 +14,8 @@ import click
 
 from syncline.cli.main import Interrupted, is_interruption
 from syncline.cli.output import json_option, signed_in
-from syncline.cli.places import LOCAL
 from syncline.cli.progress import CommandProgress, progress
+from syncline.cli.space_paths import LOCAL
 from syncline.cli.terminal import complain, print_json, print_table, say
 from syncline.model.accounts import Access
 from syncline.model.errors import InvalidArgument, SynclineError
@@ -43,13 +43,13 @@ from syncline.sync.ports import (
 from syncline.sync.report import Report
 from syncline.sync.state.database import State, state_errors
 from syncline.sync.trees import live_nodes
-from syncline.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
+from syncline.transfer.rate_limit import LIMITED_WORKERS, MAX_BYTES_PER_SECOND, MIN_BYTES_PER_SECOND, Limit
 
 if TYPE_CHECKING:
     from syncline.transfer.objects import ObjectStore
 
 SOME_NOT_SYNCED = 4
-MAX_PROBLEMS_SHOWN = 100
+MAX_SHOWN_PROBLEMS = 100
 
 
 class _Rate(click.ParamType[int]):
@@ -60,7 +60,7 @@ class _Rate(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", str(value), re.IGNORECASE)
         rate = int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " ")) if match else 0
-        if not LEAST_RATE <= rate <= MOST_RATE:
+        if not MIN_BYTES_PER_SECOND <= rate <= MAX_BYTES_PER_SECOND:
             self.fail(f"{value!r} is not a rate; give bytes per second, such as 500K or 2M, at least 1K", param, ctx)
         return rate
 
@@ -237,9 +237,9 @@ def _print_problems(report: Report) -> None:
     """Print the first problems only: a member can give thousands of files names that are invalid here, which every sync
     reports.
     """
-    for problem in report.problems[:MAX_PROBLEMS_SHOWN]:
+    for problem in report.problems[:MAX_SHOWN_PROBLEMS]:
         say(f"{problem.path}: {problem.reason}", err=True)
-    if (more := len(report.problems) - MAX_PROBLEMS_SHOWN) > 0:
+    if (more := len(report.problems) - MAX_SHOWN_PROBLEMS) > 0:
         complain(f"{more:,} more are not synced; --json lists all")
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,10 @@ from typing_extensions import override
 
 from syncline.cli.main import Interrupted, is_interruption
 from syncline.cli.output import json_option, size
-from syncline.cli.places import LOCAL
 from syncline.cli.progress import progress
+from syncline.cli.space_paths import LOCAL
 from syncline.cli.terminal import print_json, say
+from syncline.model.trusted_networks import trusted_network
 
 if TYPE_CHECKING:
     from stack.archive import Summary
@@ -38,12 +39,9 @@ class NetworkParameter(click.ParamType["IPv4Network | IPv6Network"]):
         if isinstance(value, IPv4Network | IPv6Network):
             return value
         try:
-            network = ip_network(str(value).strip())
+            return trusted_network(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if not network.prefixlen:
-            self.fail(f"{network} would trust every client; name the address of your proxy", param, ctx)
-        return network
 
 
 @click.command()

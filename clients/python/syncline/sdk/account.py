@@ -17,7 +17,7 @@ from syncline.model.names import normalize
 from syncline.notify.v1 import notify_pb2
 from syncline.sdk import account_file, discovery
 from syncline.sdk.account_file import AccountFile
-from syncline.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace, understood
+from syncline.sdk.errors import MAX_CANDIDATES, AlreadySignedIn, AmbiguousSpace, understood
 from syncline.sdk.pages import paged
 from syncline.sdk.session import Session, Stubs, by_our_clock, error_of_call
 from syncline.sdk.trust import NO_FURTHER, Trust
@@ -310,14 +310,14 @@ class Accounts:
         alike = found or [grant for grant in grants if _letters(space) in {_letters(grant.alias), _letters(grant.name)}]
         if not alike:
             raise NoSuchSpace(f"there is no space {space!r}, or you are not a member of it; see `syncline spaces`")
-        meant = "; ".join(map(self._described, alike[:CANDIDATES]))
+        meant = "; ".join(map(self._described, alike[:MAX_CANDIDATES]))
         if len(alike) == 1:
             raise NoSuchSpace(f"there is no space {space!r}; if you mean this one, write its name or id: {meant}")
         raise AmbiguousSpace(f"{len(alike)} of your spaces are called {space!r}: {meant}; use the name or id of one")
 
     def _described(self, grant: Grant) -> str:
         owners = [member.email for member in self.members(grant.space) if member.role is Role.OWNER]
-        return f"{grant.alias!r} ({grant.space}, owned by {', '.join(owners[:CANDIDATES])})"
+        return f"{grant.alias!r} ({grant.space}, owned by {', '.join(owners[:MAX_CANDIDATES])})"
 
     def mail_mode(self, space: SpaceId) -> MailMode:
         request = notify_pb2.GetPreferenceRequest(space_id=space)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from syncline.sdk.discovery import Deployment, deployment_from_json, deployment_to_json
 from syncline.sdk.errors import AccountUnreadable, NotSyncline
+from syncline.sdk.file_lock import hold_lock
 from syncline.sdk.home import check_private
 from syncline.sdk.trust import NO_FURTHER, Trust
 
@@ -93,21 +94,14 @@ class AccountFile:
         does not release the lock within LOCK_TIMEOUT_SECONDS, and HomeNotPrivate if other users can access the
         directory.
         """
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed while the access token is good
-
         self._make_home()
         path = self.path.with_name("account.lock")
-        with suppress(OSError):  # Earlier versions let other users of the machine open this file, and so hold the lock.
-            path.chmod(0o600)
-        lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise AccountUnreadable(f"another process holds {lock.lock_file}; end it and try again") from None
-        try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(hold_lock(path, timeout_seconds=LOCK_TIMEOUT_SECONDS))
+            except TimeoutError:
+                raise AccountUnreadable(f"another process holds {path}; end it and try again") from None
             yield
-        finally:
-            lock.release()
 
     def _make_home(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ VERSION = 1
 
 WELL_KNOWN = "/.well-known/syncline"
 TIMEOUT_SECONDS = 10.0
-_MAX_BYTES = 64 * 1024
+_MAX_DOCUMENT_BYTES = 64 * 1024
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -94,7 +94,7 @@ def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
             if parent := span.header():
                 request.add_header(traces.HEADER, parent)
             with _opener(url, trust).open(request, timeout=timeout) as answer:
-                body: bytes = answer.read(_MAX_BYTES + 1)
+                body: bytes = answer.read(_MAX_DOCUMENT_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:
             if error.code >= 500 or error.code in {408, 429}:
@@ -109,7 +109,7 @@ def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
         raise EndpointUnreachable(
             f"{endpoint} does not answer ({why}); check the address and your connection"
         ) from None
-    if len(body) > _MAX_BYTES:
+    if len(body) > _MAX_DOCUMENT_BYTES:
         raise NotSyncline(f"{endpoint} answers but is not Syncline (too long an answer); check the address")
     try:
         return json.loads(body)

@@ -10,7 +10,7 @@ from typing import Final
 
 from syncline.model.errors import InvalidArgument, Kind, SynclineError
 
-CANDIDATES: Final = 10
+MAX_CANDIDATES: Final = 10
 """Maximum number of candidates that an error about an ambiguous name lists."""
 
 

@@ -14,8 +14,8 @@ from syncline.metadata.v1 import metadata_pb2
 from syncline.model.blocks import DIGEST_BYTES, Digest
 from syncline.model.errors import SynclineError, Unavailable
 from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceId
-from syncline.model.limits import MAX_FIND, MAX_SEAL, SEAL_READ_BYTES
-from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
+from syncline.model.limits import MAX_FIND_DIGESTS, MAX_SEAL_DECLARATIONS, MAX_SEAL_READ_BYTES
+from syncline.model.tree import MAX_CHECK_FILES, Mutation, Node, Result, Version
 from syncline.model.verdicts import Difference, SealVerdict
 from syncline.sdk.errors import understood
 from syncline.sdk.pages import Progress, paged
@@ -31,12 +31,12 @@ SEAL_TIMEOUT_SECONDS = 120.0
 """Deadline of a SealObjects call in seconds; the service reads packs before it answers."""
 COMMIT_TIMEOUT_SECONDS = 60.0
 
-_RESUMES = 5
+_MAX_RESUMES = 5
 """Maximum number of consecutive times that a stream is reopened without any progress."""
 _FIRST_PAUSE_SECONDS = 0.1
 _SILENCE_SECONDS = 120.0
 """Seconds without a message after which a stream that is being read counts as dead."""
-_CHECK_WINDOW = 4
+_MAX_CHECK_BATCHES = 4
 """Maximum number of batches of a version check in flight."""
 
 
@@ -178,8 +178,8 @@ class Space:
     def find_missing(self, objects: Sequence[Digest]) -> set[Digest]:
         """Return those of `objects` that are not sealed in this space."""
         missing: set[Digest] = set()
-        for at in range(0, len(objects), MAX_FIND):
-            batch = objects[at : at + MAX_FIND]
+        for at in range(0, len(objects), MAX_FIND_DIGESTS):
+            batch = objects[at : at + MAX_FIND_DIGESTS]
             request = metadata_pb2.FindMissingObjectsRequest(space_id=self.id, objects=b"".join(batch))
             answer = self.session.call(lambda stubs: stubs.metadata.FindMissingObjects, request)
             with understood():
@@ -280,7 +280,7 @@ class Space:
                     if page.cursor:
                         cursor, breaks = page.cursor, 0
             except Broken as broken:
-                if breaks >= _RESUMES:
+                if breaks >= _MAX_RESUMES:
                     raise broken.error from None
                 error = broken.error
             else:
@@ -301,7 +301,7 @@ class Space:
         try:
             for batch in _check_batches(files):
                 stream.send(batch)
-                if len(stream) >= _CHECK_WINDOW:
+                if len(stream) >= _MAX_CHECK_BATCHES:
                     yield stream.answer()
             while stream:
                 yield stream.answer()
@@ -389,7 +389,7 @@ def _check_batches(files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[_Ba
     names: list[Any] = []
     digests: list[Digest] = []
     for name, digest in files:
-        if names and (len(names) == MAX_CHECK_BATCH or isinstance(name, str) is not isinstance(names[0], str)):
+        if names and (len(names) == MAX_CHECK_FILES or isinstance(name, str) is not isinstance(names[0], str)):
             yield _Batch(names, digests)
             names, digests = [], []
         names.append(name)
@@ -429,7 +429,7 @@ class _CheckStream:
                 if answer.complete:
                     raise Broken(Unavailable("the service ended the check before every batch was answered; try again"))
             except Broken as broken:
-                if breaks == _RESUMES:
+                if breaks == _MAX_RESUMES:
                     raise broken.error from None
                 self.close()
                 _pause(breaks, broken.error)
@@ -478,7 +478,8 @@ def _seal_batches(objects: Sequence[Declaration]) -> Iterator[list[metadata_pb2.
         pb = _declaration_to_wire(declaration)
         weight = pb.ByteSize()
         reads = 0 if declaration.form is Form.BLOCK else declaration.size
-        if batch and (len(batch) == MAX_SEAL or size + weight > MAX_SEAL_BYTES or to_read + reads > SEAL_READ_BYTES):
+        is_too_large = size + weight > MAX_SEAL_BYTES or to_read + reads > MAX_SEAL_READ_BYTES
+        if batch and (len(batch) == MAX_SEAL_DECLARATIONS or is_too_large):
             yield batch
             batch, size, to_read = [], 0, 0
         batch.append(pb)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS = 60.0
 """Seconds without a message after which a watch counts as dead; a heartbeat comes every 25 s."""
-_FIRST_DELAY = 0.5
-_LONGEST_DELAY = 30.0
+_FIRST_DELAY_SECONDS = 0.5
+_MAX_DELAY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Watch:
             stream.close()
 
     def __iter__(self) -> Iterator[Listening | Doorbell]:
-        delay = _FIRST_DELAY
+        delay = _FIRST_DELAY_SECONDS
         while not self._closed.is_set():
             stream: Stream[notify_pb2.WatchResponse] = Stream(
                 self._session, lambda stubs: stubs.notify.Watch(self._request), silence=self._silence
@@ -79,7 +79,7 @@ class Watch:
                     if self._closed.is_set():
                         return
                     if not heard:
-                        heard, delay = True, _FIRST_DELAY
+                        heard, delay = True, _FIRST_DELAY_SECONDS
                         self._trouble = None
                         yield Listening()
                     if message.WhichOneof("kind") == "doorbell":
@@ -94,4 +94,4 @@ class Watch:
                 stream.close()
             # In any case a server has ended the stream, and many clients reconnect at the same time.
             self._closed.wait(delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, no secret
-            delay = min(delay * 2, _LONGEST_DELAY)
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)

@@ -16,10 +16,10 @@ from syncline.sync.folder.files import Files
 from syncline.sync.folder.link import Folder
 from syncline.sync.ports import Checking
 from syncline.sync.scan.digests import hash_files
-from syncline.sync.scan.doubles import closest, double, doubles
 from syncline.sync.scan.filters import Filters
 from syncline.sync.scan.nested import nested
-from syncline.sync.scan.strange import Strange
+from syncline.sync.scan.other_filesystems import Strange
+from syncline.sync.scan.spelling_clashes import closest, double, doubles
 from syncline.sync.scan.walk import Scan, ScannedEntry, scan
 from syncline.sync.trees import BaseNode, Place, Problem, path_of
 

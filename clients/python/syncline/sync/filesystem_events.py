@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS: Final = 0.4
 """Seconds for which the folder has to be quiet before a change is reported."""
-LONGEST_SETTLE_SECONDS: Final = 1.6
+MAX_SETTLE_SECONDS: Final = 1.6
 """Maximum delay in seconds before a change is reported, even if the folder is never quiet."""
 LOOK_SECONDS: Final = 5.0
 """Minimum number of seconds between two polls of the directories that cannot be watched."""
@@ -103,7 +103,7 @@ class Lookout:
                     while True:
                         if inotify.read() & (_DIRECTORIES | _LOST):
                             cover.extend()
-                        if time.monotonic() - began > LONGEST_SETTLE_SECONDS or not inotify.wait(SETTLE_SECONDS):
+                        if time.monotonic() - began > MAX_SETTLE_SECONDS or not inotify.wait(SETTLE_SECONDS):
                             break
                     self._ring()
                 now = time.monotonic()
@@ -129,7 +129,7 @@ class Lookout:
         for changes in watchfiles.watch(
             self._root,
             watch_filter=lambda _, path: not path.startswith(private),
-            debounce=int(LONGEST_SETTLE_SECONDS * 1000),
+            debounce=int(MAX_SETTLE_SECONDS * 1000),
             step=int(SETTLE_SECONDS * 1000),
             rust_timeout=500,
             yield_on_timeout=True,

@@ -22,8 +22,8 @@ from syncline.sync.folder.files import Files
 from syncline.sync.folder.link import MARKER, Folder
 from syncline.sync.folder.mounts import may_be_same
 from syncline.sync.plan.conflict_names import conflict_name
-from syncline.sync.plan.description import described
 from syncline.sync.plan.disown import disown, is_estranged, read_only
+from syncline.sync.plan.dry_run import described
 from syncline.sync.plan.mass_deletion import guarded
 from syncline.sync.plan.operations import Make
 from syncline.sync.plan.plan import Plan, plan
@@ -33,7 +33,7 @@ from syncline.sync.scan.digests import hash_files
 from syncline.sync.scan.filters import IGNORE_FILE, Excluded, Filters, by_path, found_again
 from syncline.sync.scan.identify import Hashed, identify
 from syncline.sync.scan.nested import nested
-from syncline.sync.scan.strange import shows_files
+from syncline.sync.scan.other_filesystems import shows_files
 from syncline.sync.scan.walk import TOP, Scan, scan
 from syncline.sync.state.database import Settled, State
 from syncline.sync.state.mirror import Mirror

@@ -28,11 +28,11 @@ LOOK_SECONDS: Final = 300.0
 DEAF_SECONDS: Final = 60.0
 """Seconds between syncs while the service cannot notify this device of changes."""
 FIRST_PAUSE_SECONDS: Final = 1.0
-LONGEST_PAUSE_SECONDS: Final = 60.0
+MAX_PAUSE_SECONDS: Final = 60.0
 """Maximum pause after a failed sync, in seconds; the pause doubles each time. If only some items were not synced, the
 maximum is `LOOK_SECONDS`.
 """
-LEAST_PAUSE_SECONDS: Final = 2.0
+MIN_PAUSE_SECONDS: Final = 2.0
 """Minimum pause after an error, in seconds, even if a change is noticed."""
 _WORK_SHARE: Final = 5
 """Minimum ratio of the pause after an error to the duration of the failed sync."""
@@ -121,7 +121,7 @@ def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exce
                 raise
             for text in patience.news([meaning(error)]):
                 teller.remark(f"{text}; trying again")
-            time.sleep(patience.pause(longest=LONGEST_PAUSE_SECONDS))
+            time.sleep(patience.pause(longest=MAX_PAUSE_SECONDS))
 
 
 def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSource, teller: Teller) -> None:
@@ -159,8 +159,8 @@ def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSour
                 remarks.hear(None if failure else doorbells.trouble)
                 remarks.tell()
                 if failure or report.problems:
-                    longest = LONGEST_PAUSE_SECONDS if failure else LOOK_SECONDS
-                    alarm.wait(least=LEAST_PAUSE_SECONDS, most=patience.pause(longest=longest, took=report.seconds))
+                    longest = MAX_PAUSE_SECONDS if failure else LOOK_SECONDS
+                    alarm.wait(least=MIN_PAUSE_SECONDS, most=patience.pause(longest=longest, took=report.seconds))
                 else:
                     patience.relax()
                     alarm.wait(most=LOOK_SECONDS if doorbells.trouble is None else DEAF_SECONDS)
@@ -239,4 +239,4 @@ def _listen(alarm: Alarm, doorbells: DoorbellSource, stopped: threading.Event) -
         except Exception:
             alarm.ring()
         if not stopped.is_set():
-            stopped.wait(patience.pause(longest=LONGEST_PAUSE_SECONDS))
+            stopped.wait(patience.pause(longest=MAX_PAUSE_SECONDS))

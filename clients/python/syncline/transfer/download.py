@@ -14,28 +14,28 @@ from functools import partial
 from typing import Final
 
 from syncline.model.blocks import KIB, MIB, PACK_BYTES, BlockRef, Digest, MalformedManifest, Manifest
-from syncline.model.chunk import digest_of
+from syncline.model.chunking import digest_of
 from syncline.model.tree import Content
-from syncline.transfer.below import unlink_below
 from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Suspect, Trouble
 from syncline.transfer.objects import ObjectMissing, ObjectStore, ObjectWithheld
+from syncline.transfer.pipeline import GivenUp, Run
 from syncline.transfer.progress import NoTransferProgress, TransferProgress
-from syncline.transfer.run import GivenUp, Run
+from syncline.transfer.safe_open import unlink_below
 from syncline.transfer.write import NotWritten, Target, contradiction, write_small
 from syncline.wire.tree import manifest_from_bytes
 
 WORKERS: Final = 8
 """Number of concurrent GET requests."""
 
-_WINDOW_FILES: Final = 8192
-_WINDOW_BYTES: Final = 512 * MIB
+_MAX_WINDOW_FILES: Final = 8192
+_MAX_WINDOW_BYTES: Final = 512 * MIB
 """Size in bytes of the files that are planned together, so that all blocks from one pack are fetched with one request.
 """
-_GAP: Final = 256 * KIB
+_MAX_GAP_BYTES: Final = 256 * KIB
 """Maximum gap in bytes between two requested blocks that is fetched along with them, which costs as much as another
 request.
 """
-_RANGE: Final = PACK_BYTES + MIB
+_MAX_RANGE_BYTES: Final = PACK_BYTES + MIB
 _ABSENT: Final = "absent"
 """The tag of an object that is not in storage."""
 _KEPT_BACK: Final = "kept back"
@@ -114,7 +114,7 @@ class _Download(Run[Downloaded | Failed]):
             self.stop()
 
     def _enough_under_way(self) -> bool:
-        return self.unreported > _WINDOW_FILES // 2 or self._unreported_bytes > _WINDOW_BYTES // 2
+        return self.unreported > _MAX_WINDOW_FILES // 2 or self._unreported_bytes > _MAX_WINDOW_BYTES // 2
 
     def _report(self) -> Downloaded | Failed:
         result = self.next()
@@ -297,7 +297,7 @@ def _windows(jobs: Iterable[DownloadJob]) -> Iterator[list[DownloadJob]]:
     for job in jobs:
         window.append(job)
         size += job.content.size
-        if len(window) >= _WINDOW_FILES or size >= _WINDOW_BYTES:
+        if len(window) >= _MAX_WINDOW_FILES or size >= _MAX_WINDOW_BYTES:
             yield window
             window, size = [], 0
     if window:
@@ -310,7 +310,7 @@ def _ranges(wants: list[_Want]) -> Iterator[list[_Want]]:
     start = end = 0
     for want in sorted(wants, key=lambda want: want.ref.offset):
         offset, length = want.ref.offset, want.ref.length
-        if together and (offset > end + _GAP or offset + length > start + _RANGE):
+        if together and (offset > end + _MAX_GAP_BYTES or offset + length > start + _MAX_RANGE_BYTES):
             yield together
             together = []
         if not together:

@@ -15,11 +15,11 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from syncline.model.blocks import KIB, MAX_BLOCK_BYTES, BlockRef, Digest
-from syncline.model.chunk import digest_of
+from syncline.model.chunking import digest_of
 
-_PAGE: Final = 4 * KIB
-_ZERO_PAGE: Final = bytes(_PAGE)
-LEAST_HOLE: Final = 32 * KIB
+_PAGE_BYTES: Final = 4 * KIB
+_ZERO_PAGE: Final = bytes(_PAGE_BYTES)
+MIN_HOLE_BYTES: Final = 32 * KIB
 """Minimum length in bytes of a run of zeros between data that becomes a hole; shorter ones are not worth an extent.
 Runs at an edge of the written range always become holes, since they may continue beyond it.
 """
@@ -64,7 +64,7 @@ def _zeros() -> tuple[Digest, bytes]:
 def _runs(view: memoryview, offset: int) -> Iterator[_Run]:
     """Yield data and long runs of zeros in turn, in whole pages of the file in which `view` is at `offset`."""
     size = len(view)
-    if size < LEAST_HOLE:
+    if size < MIN_HOLE_BYTES:
         yield _Run(0, size, zeros=False)
         return
     begin = at = 0
@@ -72,7 +72,7 @@ def _runs(view: memoryview, offset: int) -> Iterator[_Run]:
         start = at
         while at < size and _is_zero(view[at : (end := _page_end(at, offset, size))]):
             at = end
-        if at - start >= LEAST_HOLE or (at > start and (start == 0 or at == size)):
+        if at - start >= MIN_HOLE_BYTES or (at > start and (start == 0 or at == size)):
             if start > begin:
                 yield _Run(begin, start, zeros=False)
             yield _Run(start, at, zeros=True)
@@ -84,12 +84,12 @@ def _runs(view: memoryview, offset: int) -> Iterator[_Run]:
 
 
 def _page_end(at: int, offset: int, size: int) -> int:
-    return min(at + _PAGE - (offset + at) % _PAGE, size)
+    return min(at + _PAGE_BYTES - (offset + at) % _PAGE_BYTES, size)
 
 
 def _is_zero(page: memoryview) -> bool:
     # comparing two `bytes` uses memcmp; a view would be compared item by item
-    return page.tobytes() == (_ZERO_PAGE if len(page) == _PAGE else _ZERO_PAGE[: len(page)])
+    return page.tobytes() == (_ZERO_PAGE if len(page) == _PAGE_BYTES else _ZERO_PAGE[: len(page)])
 
 
 def _write(descriptor: int, view: memoryview, at: int) -> None:

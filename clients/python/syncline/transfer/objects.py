@@ -27,8 +27,8 @@ from syncline.sdk.discovery import StorageAddress
 from syncline.sdk.errors import UnexpectedAnswer
 from syncline.sdk.network import own_certificates, proxy_for
 from syncline.sdk.requests import RequestCounts
-from syncline.transfer.limit import Limit
-from syncline.transfer.signed import SignedRequests, StorageRefused
+from syncline.transfer.clock_skew import SignedRequests, StorageRefused
+from syncline.transfer.rate_limit import Limit
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -45,12 +45,12 @@ SILENCE_TIMEOUT: Final = timedelta(seconds=30)
 GET_TIMEOUT: Final = timedelta(minutes=30)
 LIMITED_GET_TIMEOUT: Final = timedelta(days=1)
 """Timeout of a GET under a bandwidth limit, which in effect is none."""
-_CHUNK: Final = 64 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
 PUT_TIMEOUT: Final = timedelta(minutes=2)
 """Timeout of a PUT. A PUT that exceeds it is either dead or on a slow connection, which cannot be distinguished: later
 PUTs get twice the time.
 """
-LONGEST_PUT_TIMEOUT: Final = timedelta(minutes=32)
+MAX_PUT_TIMEOUT: Final = timedelta(minutes=32)
 
 
 class ObjectMissing(SynclineError):
@@ -307,7 +307,7 @@ class S3Objects:
         with self._lock:
             if self._opened is hasty:
                 self._opened = None
-                self._put_timeout = min(2 * self._put_timeout, LONGEST_PUT_TIMEOUT)
+                self._put_timeout = min(2 * self._put_timeout, MAX_PUT_TIMEOUT)
 
     def _provide(self) -> S3Credential:
         held = self._credentials.get()
@@ -349,7 +349,7 @@ def _read(answer: GetResult, most: int, limit: Limit | None) -> memoryview:
     """
     chunks: list[memoryview] = []
     size = 0
-    for chunk in answer.stream(min_chunk_size=most + 1 if limit is None else _CHUNK):
+    for chunk in answer.stream(min_chunk_size=most + 1 if limit is None else _CHUNK_BYTES):
         if limit is not None:
             limit.take(len(chunk))
         chunks.append(memoryview(chunk))

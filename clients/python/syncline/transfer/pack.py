@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncline.model.blocks import MAX_PACK_ENTRIES, PACK_BYTES, Digest
-from syncline.model.chunk import Block, digest_of
+from syncline.model.chunking import Block, digest_of
 from syncline.sdk.space import Declaration, Form, PackEntries
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from syncline.model.blocks import MIN_BLOCK_BYTES, Digest
-from syncline.model.chunk import Block, Chunker, digest_of
-from syncline.transfer.below import open_below
+from syncline.model.chunking import Block, Chunker, digest_of
 from syncline.transfer.jobs import Signature, Trouble, UploadJob
+from syncline.transfer.safe_open import open_below
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _NO_ATIME = getattr(os, "O_NOATIME", 0)

@@ -27,39 +27,39 @@ from syncline.model.blocks import (
     Digest,
     Manifest,
 )
-from syncline.model.chunk import Block, digest_of
+from syncline.model.chunking import Block, digest_of
 from syncline.model.tree import Content
 from syncline.model.verdicts import SealVerdict
 from syncline.sdk.space import Declaration, Form
-from syncline.transfer.budget import Budget
 from syncline.transfer.jobs import Failed, Trouble, Uploaded, UploadJob
+from syncline.transfer.memory_budget import Budget
 from syncline.transfer.objects import ObjectStore
 from syncline.transfer.pack import PackBuilder
+from syncline.transfer.pipeline import GivenUp, Run
 from syncline.transfer.progress import NoTransferProgress, TransferProgress
 from syncline.transfer.read import FileReader, NotRead, Read
-from syncline.transfer.run import GivenUp, Run
 from syncline.wire.tree import manifest_to_wire
 
 WORKERS: Final = 8
 """Number of concurrent PUT requests. More were slower in measurements."""
-MEMORY: Final = 64 * MIB
-LEAST_MEMORY: Final = 32 * MIB
+MEMORY_BYTES: Final = 64 * MIB
+MIN_MEMORY_BYTES: Final = 32 * MIB
 """Minimum memory in bytes: an open pack, blocks that are waiting to be looked up together, and the largest block have
 to fit.
 """
-ATTEMPTS: Final = 3
+MAX_ATTEMPTS: Final = 3
 """Maximum number of attempts to upload a file if storage had other bytes under the keys of its objects."""
 _READERS: Final = 2
 _CALLERS: Final = 2
 
-_UNREAD_JOBS: Final = 1024
-_WAITING_FILES: Final = 16_384
+_MAX_UNREAD_JOBS: Final = 1024
+_MAX_WAITING_FILES: Final = 16_384
 """Maximum number of files that wait for one pack before it is closed: many small files may share the same few blocks.
 """
-_PACK_KEPT: Final = PACK_BYTES + MIN_BLOCK_BYTES
-_SEAL_BLOCKS: Final = 32
-_SEAL_SECONDS: Final = 0.5
-_REMEMBERED_BLOCKS: Final = 65_536
+_OPEN_PACK_BYTES: Final = PACK_BYTES + MIN_BLOCK_BYTES
+_MIN_SEAL_BLOCKS: Final = 32
+_MAX_UNSEALED_SECONDS: Final = 0.5
+_MAX_REMEMBERED_BLOCKS: Final = 65_536
 
 KnownBlocks = Callable[[Digest], BlockRef | None]
 """Function that returns the place of a block in this space, or None if it is not known. It is called from several
@@ -93,10 +93,10 @@ class Uploader:
         workers: int = WORKERS,
         progress: TransferProgress | None = None,
         *,
-        memory: int = MEMORY,
+        memory: int = MEMORY_BYTES,
     ) -> None:
-        if memory < LEAST_MEMORY:
-            raise ValueError(f"an upload needs {LEAST_MEMORY} bytes")
+        if memory < MIN_MEMORY_BYTES:
+            raise ValueError(f"an upload needs {MIN_MEMORY_BYTES} bytes")
         self._space = space
         self._store = store
         self._known_blocks = known_blocks
@@ -253,7 +253,7 @@ class _Upload(Run[Uploaded | Failed]):
 
     def _offer(self, job: UploadJob) -> None:
         with self._room:
-            while self._reading >= _UNREAD_JOBS and not self.stopping:
+            while self._reading >= _MAX_UNREAD_JOBS and not self.stopping:
                 self._room.wait()
             self._reading += 1
         self.expect()
@@ -329,17 +329,17 @@ class _Upload(Run[Uploaded | Failed]):
                     self._refer_locked(file, block, placed)
                     self._close_full_pack_locked()
                     return
-            self._budget.take(_PACK_KEPT)
+            self._budget.take(_OPEN_PACK_BYTES)
             with self.lock:
                 surplus = self._pack is not None
                 if not surplus:
-                    self._pack = _Object(kept=_PACK_KEPT, builder=PackBuilder())
+                    self._pack = _Object(kept=_OPEN_PACK_BYTES, builder=PackBuilder())
             if surplus:
-                self._budget.give_back(_PACK_KEPT)
+                self._budget.give_back(_OPEN_PACK_BYTES)
 
     def _close_full_pack_locked(self) -> None:
         pack = self._pack
-        if pack is not None and (pack.full() or len(pack.waiting) >= _WAITING_FILES):
+        if pack is not None and (pack.full() or len(pack.waiting) >= _MAX_WAITING_FILES):
             self._pack = None
             self._start_storing_locked(pack)
 
@@ -359,7 +359,7 @@ class _Upload(Run[Uploaded | Failed]):
 
     def _remember_locked(self, block: Block, placed: _Placed) -> None:
         self._remembered[block.digest] = placed
-        if len(self._remembered) > _REMEMBERED_BLOCKS:
+        if len(self._remembered) > _MAX_REMEMBERED_BLOCKS:
             self._remembered.popitem(last=False)
 
     def _refer_locked(self, file: _File, block: Block, placed: _Placed) -> None:
@@ -420,7 +420,7 @@ class _Upload(Run[Uploaded | Failed]):
     def _complete(self, file: _File) -> None:
         """Complete a file without pending steps, which no other thread uses any more."""
         if file.failed is not None:
-            if file.again and file.attempt < ATTEMPTS:
+            if file.again and file.attempt < MAX_ATTEMPTS:
                 self._read_again(file)
             else:
                 self.finish(file.failed)
@@ -487,9 +487,9 @@ class _Upload(Run[Uploaded | Failed]):
     def _seal_is_due_locked(self) -> bool:
         # A pack blocks many files, and the service has to read it, so it is sealed at once.
         return (
-            len(self._to_seal) >= _SEAL_BLOCKS
+            len(self._to_seal) >= _MIN_SEAL_BLOCKS
             or any(one.declared.form is not Form.BLOCK for one in self._to_seal)
-            or time.monotonic() - self._oldest_to_seal >= _SEAL_SECONDS
+            or time.monotonic() - self._oldest_to_seal >= _MAX_UNSEALED_SECONDS
         )
 
     def _start_storing_locked(self, one: _Object) -> None:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from syncline.model.blocks import BlockRef, Digest
-from syncline.model.chunk import digest_of
+from syncline.model.chunking import digest_of
 from syncline.transfer import holes
-from syncline.transfer.below import open_below, unlink_below
 from syncline.transfer.jobs import DownloadJob, LocalBlock, Signature, Suspect, Trouble
+from syncline.transfer.safe_open import open_below, unlink_below
 
 _FLAGS = os.O_NOCTTY
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -44,7 +44,7 @@ def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
     """Write a content of one block, already verified, or of none. Return the file's signature. Raise NotWritten."""
     with _errors(), _open(job, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
         holes.write(descriptor, data, 0, blank=True)
-        if len(data) >= holes.LEAST_HOLE:
+        if len(data) >= holes.MIN_HOLE_BYTES:
             os.ftruncate(descriptor, len(data))
         return _finished(descriptor, job)
 

@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from runtime.pool import Share
 from services.metadata.metrics import DISCARDED
-from services.metadata.objects import DeclaredObject, Objects, SingleBlock
 from services.metadata.ports import NO_REMOVALS, Deletion, Recorded, Sealed, StoredObject
 from services.metadata.quota import Measuring
+from services.metadata.sealing import DeclaredObject, Objects, SingleBlock
 from syncline.model.blocks import Digest
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import SpaceId, new_text_id

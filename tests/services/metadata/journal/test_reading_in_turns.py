@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from runtime.turns import REST_ROUNDS, SLICE
+from runtime.turns import REST_ROUNDS, SLICE_ITEMS
 from services.metadata.entry import Commit, JournalEntry
 from services.metadata.tree.activity import list_activity
 from services.metadata.wire import entry_from_bytes, entry_to_bytes
@@ -19,7 +19,7 @@ from syncline.model.verdicts import Verdict
 from tests.services.metadata.support import EMPTY_DIGEST
 from tests.support.metadata import MemoryJournal
 
-SLICES: Final = MAX_MUTATIONS // SLICE
+SLICES: Final = MAX_MUTATIONS // SLICE_ITEMS
 
 
 def entry_of(commits: int) -> JournalEntry:

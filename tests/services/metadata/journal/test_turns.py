@@ -15,9 +15,9 @@ from typing_extensions import override
 
 from services.metadata.entry import Projection
 from services.metadata.journal.commit import Request
-from services.metadata.journal.project import ROUND_CHANGES
+from services.metadata.journal.project import MAX_ROUND_CHANGES
 from services.metadata.tree.reads import STEPS_PER_TURN
-from services.metadata.tree.search import SLICE, NameIndex
+from services.metadata.tree.search import SLICE_NAMES, NameIndex
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id
 from syncline.model.tree import CreateNode, Node, NodeKind
@@ -106,7 +106,7 @@ async def test_changes_and_searches_are_told_in_slices(metadata: Service) -> Non
 
 async def test_a_search_over_many_names_is_done_in_slices() -> None:
     """A slice does its work without calls of functions, so rounds of the loop are counted."""
-    index, many = NameIndex(), 10 * SLICE
+    index, many = NameIndex(), 10 * SLICE_NAMES
     index.apply(
         Node(NodeId(number.to_bytes(16, "big")), ROOT, f"{number}", NodeKind.DIRECTORY) for number in range(1, many + 1)
     )
@@ -253,7 +253,7 @@ async def test_a_round_of_projection_ends_after_so_many_changes() -> None:
             await editor.commit(*(creating(f"{number} {one}.txt") for one in range(1500)))
         await projected(backend, editor.space)
     assert sum(table.at_once) == 9000
-    assert max(table.at_once) < ROUND_CHANGES + 1500
+    assert max(table.at_once) < MAX_ROUND_CHANGES + 1500
 
 
 def test_the_requests_of_one_person_do_not_hold_up_those_of_another() -> None:

@@ -69,7 +69,7 @@ async def test_bytes_of_a_path_are_counted(editor: Caller) -> None:
     assert await verdicts(editor, await moving(editor, made[0], parent=ROOT, name="m" * 254)) == [OK]
 
 
-@pytest.mark.parametrize("files", [1, depths.WALKED], ids=["walked through", "asked of the index"])
+@pytest.mark.parametrize("files", [1, depths.MAX_WALKED_NODES], ids=["walked through", "asked of the index"])
 async def test_a_directory_moves_with_all_that_is_below_it(editor: Caller, files: int) -> None:
     upper = await chain(editor, 60, name="u")
     lower = await chain(editor, 60, name="l")
@@ -90,7 +90,7 @@ async def test_the_space_waits_for_turns_that_a_move_takes_and_not_whoever_moved
     metadata: Service, editor: Caller
 ) -> None:
     upper, lower = await chain(editor, 2, name="u"), await chain(editor, 2, name="l")
-    await editor.commit(*(creating(f"{n}.txt", parent=lower[-1]) for n in range(depths.WALKED)))
+    await editor.commit(*(creating(f"{n}.txt", parent=lower[-1]) for n in range(depths.MAX_WALKED_NODES)))
     waited: set[str] = set()
 
     async def looking() -> None:

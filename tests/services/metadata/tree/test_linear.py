@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.metadata.journal.commit import Request
-from services.metadata.journal.spaces import LiveSpace
+from services.metadata.journal.open_spaces import LiveSpace
 from services.metadata.ports import Rows
 from syncline.model.blocks import BlockRef, Digest, Manifest
 from syncline.model.identifiers import ROOT, NodeId, new_request_id
@@ -181,7 +181,7 @@ async def test_a_commit_costs_as_much_as_it_has_mutations(plan: Any, change: Cha
     whole, results = await cost(plan, MANY, cold=cold)
     assert len(results) == MANY
     assert {one.change for one in results} - {Change.RESTORED} <= {change}
-    not_sealed = {Verdict.OBJECT_MISSING, Verdict.OBJECT_NOT_SEALED}  # a few are looked for, see UNSEALED_LOOKED_FOR
+    not_sealed = {Verdict.OBJECT_MISSING, Verdict.OBJECT_NOT_SEALED}  # a few are looked for, see MAX_UNSEALED_LOOKUPS
     assert {one.verdict for one in results} == ({Verdict.ACCEPTED} if change else not_sealed)
     assert whole < RATIO * half
 

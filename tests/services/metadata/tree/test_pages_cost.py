@@ -14,7 +14,7 @@ from typing_extensions import override
 from services.metadata.entry import Commit, JournalEntry
 from services.metadata.ports import ProjectionState, Rows
 from services.metadata.tree import reads
-from services.metadata.tree.search import LOOKED_AT, Candidates, NameIndex
+from services.metadata.tree.search import MAX_LOOKED_AT_NAMES, Candidates, NameIndex
 from services.metadata.tree.view import Missing, SpaceView
 from services.metadata.wire import entry_to_bytes
 from syncline.model.blocks import BlockRef, Digest, Manifest
@@ -245,8 +245,8 @@ async def test_of_a_search_below_directories_in_the_middle(names: list[str]) -> 
 
 
 async def test_a_search_that_finds_little_looks_at_each_name_once_and_at_a_bounded_number_for_a_page() -> None:
-    count = LOOKED_AT + 60
-    rare = {7: "a needle", 50: "another needle", LOOKED_AT + 59: "needle"}
+    count = MAX_LOOKED_AT_NAMES + 60
+    rare = {7: "a needle", 50: "another needle", MAX_LOOKED_AT_NAMES + 59: "needle"}
     index = index_of([file(f"{n:06} {rare.get(n, 'hay')}") for n in range(count)])
     once = await calls_of(found, index_of([file(f"{n:06} hay") for n in range(MANY)]), "needle")
     after: str | None = ""
@@ -258,8 +258,8 @@ async def test_a_search_that_finds_little_looks_at_each_name_once_and_at_a_bound
         assert page.end != after
         after = page.end
     # The first page passes what comes before the second needle, and thereby knows that others follow.
-    assert pages == [(1, "000049 hay"), (1, f"{LOOKED_AT + 49:06} hay"), (1, None)]
+    assert pages == [(1, "000049 hay"), (1, f"{MAX_LOOKED_AT_NAMES + 49:06} hay"), (1, None)]
     assert total < 1.1 * once[1] * count / MANY
     page, calls = await calls_of(found, index, "nothing")
-    assert (page.nodes, page.end) == ([], f"{LOOKED_AT - 1:06} hay")
-    assert calls < 1.1 * once[1] * LOOKED_AT / MANY
+    assert (page.nodes, page.end) == ([], f"{MAX_LOOKED_AT_NAMES - 1:06} hay")
+    assert calls < 1.1 * once[1] * MAX_LOOKED_AT_NAMES / MANY

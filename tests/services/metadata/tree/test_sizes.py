@@ -9,7 +9,7 @@ import pytest
 
 from services.metadata.journal.commit import Request
 from services.metadata.tree import sizes
-from services.metadata.tree.search import MAX_NAMES, TreeSize
+from services.metadata.tree.search import MAX_INDEXED_NAMES, TreeSize
 from services.metadata.tree.sizes import MeasuredTop, TreeSizes
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, created_node_id, new_request_id
@@ -49,7 +49,7 @@ def paths_below(top: NodeId, places: dict[NodeId, tuple[NodeId, str]], prefix: i
             yield from paths_below(node, places, length)
 
 
-@pytest.mark.parametrize("most_names", [MAX_NAMES, 0], ids=["in memory", "read each time"])
+@pytest.mark.parametrize("most_names", [MAX_INDEXED_NAMES, 0], ids=["in memory", "read each time"])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_tree_has_one_size_however_it_is_measured(seed: int, most_names: int) -> None:
     async def main() -> None:

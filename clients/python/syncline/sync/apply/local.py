@@ -31,15 +31,15 @@ from syncline.sync.trees import LocalNode, Place, copy_id, original_id, printabl
 from syncline.transfer.jobs import Downloaded, DownloadJob, LocalBlock, Signature, Suspect, Trouble
 from syncline.wire.tree import manifest_to_wire
 
-_TOGETHER = 2048
+_MAX_BATCH_FILES = 2048
 """Maximum number of files that are made durable and put in place together."""
-_TOGETHER_BYTES = 256 * MIB
+_MAX_BATCH_BYTES = 256 * MIB
 """Maximum number of bytes of the files that are made durable together."""
-_LOOKED_UP = 500
+_LOOKUP_NODES = 500
 _LASTING = {Trouble.CORRUPT, Trouble.MISSING, Trouble.WITHHELD}
 """Problems with a content that another attempt does not solve."""
 _FIRST_PAUSE_SECONDS = 86_400
-_LONGEST_PAUSE_SECONDS = 32 * 86_400
+_MAX_PAUSE_SECONDS = 32 * 86_400
 """Maximum pause in seconds before a content that could not be obtained is tried again, since a device may be wrong
 about it. The pause doubles with each attempt.
 """
@@ -265,7 +265,7 @@ class LocalApplier:
                 content = result.job.content
                 ready.append((operation, dataclasses.replace(content, manifest=EMPTY_MANIFEST), result.signature))
                 size += content.size
-                if len(ready) >= _TOGETHER or size >= _TOGETHER_BYTES:
+                if len(ready) >= _MAX_BATCH_FILES or size >= _MAX_BATCH_BYTES:
                     self._place(ready)
                     ready, size = [], 0
         except SynclineError:
@@ -278,7 +278,7 @@ class LocalApplier:
     def _jobs(self, operations: list[Write]) -> Iterator[DownloadJob]:
         """Yield a download job for each file. Symlinks are created at once and need no job."""
         remaining = iter(operations)
-        while batch := list(islice(remaining, _LOOKED_UP)):
+        while batch := list(islice(remaining, _LOOKUP_NODES)):
             nodes = [operation.node for operation in batch]
             contents, known = self._ledger.state.contents(nodes), self._ledger.state.unobtainable(nodes)
             self._tried.update(known)
@@ -319,7 +319,7 @@ class LocalApplier:
         if before is not None and before.content == identity:
             if before.suspect == suspect and not before.is_over(self._now):
                 return
-            pause = min(2 * before.pause_seconds, _LONGEST_PAUSE_SECONDS)
+            pause = min(2 * before.pause_seconds, _MAX_PAUSE_SECONDS)
         self._tried[operation.node] = tried = Unobtainable(identity, reason, suspect, self._now, pause)
         self._ledger.state.put_unobtainable(operation.node, tried)
 

@@ -38,10 +38,10 @@ from syncline.sync.state.mirror import Mirror
 from syncline.sync.trees import BaseNode, Place, is_provisional
 from syncline.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
 
-MAX_TOGETHER = 1000
+MAX_BATCH_MUTATIONS = 1000
 """Maximum number of mutations in one commit."""
-_MAX_BYTES = MAX_REQUEST_BYTES - 10_000
-_LONGEST_WAIT_SECONDS = 10.0
+_MAX_BATCH_BYTES = MAX_REQUEST_BYTES - 10_000
+_MAX_WAIT_SECONDS = 10.0
 """Maximum number of seconds that an uploaded file waits for others before it is committed with them."""
 
 _RETRYING_PASSING = {Trouble.VANISHED, Trouble.CHANGED, Trouble.NOT_A_FILE}
@@ -267,7 +267,7 @@ class RemoteApplier:
         """Make room for the mutation in the batch."""
         size = _wire_size(mutation)
         if self._batch.mutations and (
-            len(self._batch.mutations) >= MAX_TOGETHER or self._batch.size + size > _MAX_BYTES
+            len(self._batch.mutations) >= MAX_BATCH_MUTATIONS or self._batch.size + size > _MAX_BATCH_BYTES
         ):
             self._flush()
         self._batch.size += size
@@ -410,4 +410,4 @@ class _Batch:
         self.evidence.append(evidence)
 
     def waits_too_long(self) -> bool:
-        return bool(self.mutations) and time.monotonic() - self.since > _LONGEST_WAIT_SECONDS
+        return bool(self.mutations) and time.monotonic() - self.since > _MAX_WAIT_SECONDS

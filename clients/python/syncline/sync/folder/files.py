@@ -34,9 +34,9 @@ TEMPORARY = f"{PRIVATE}/tmp"  # noqa: S108 - in the folder, not the system's
 _INCOMING = "new-"
 _OUTGOING = "old-"
 
-_MAX_OPEN = 64
+_MAX_OPEN_DIRECTORIES = 64
 """Maximum number of directories that are kept open."""
-_SYNC_ONE_BY_ONE = 16
+_MAX_SINGLY_SYNCED_FILES = 16
 """Maximum number of files that are flushed one by one; for more files, the whole filesystem is flushed."""
 _FLUSHERS = 8
 
@@ -172,7 +172,7 @@ class Files:
                 return False
             spellings = Spellings(descriptor)
         self._spellings[directory] = spellings
-        while len(self._spellings) > _MAX_OPEN:
+        while len(self._spellings) > _MAX_OPEN_DIRECTORIES:
             self._spellings.popitem(last=False)
         return any((directory, other) != _split(but) for other in spellings.others(name))
 
@@ -372,14 +372,14 @@ class Files:
         """Make the data of these files and directories durable. Missing ones are skipped."""
         paths = [(path, self.open_file) for path in files]
         paths += [(path, self.open_directory) for path in directories]
-        if len(paths) > _SYNC_ONE_BY_ONE and _syncfs is not None and _syncfs(self._root) == 0:
+        if len(paths) > _MAX_SINGLY_SYNCED_FILES and _syncfs is not None and _syncfs(self._root) == 0:
             return
         with ThreadPoolExecutor(_FLUSHERS) as flushers:
-            for start in range(0, len(paths), _MAX_OPEN):
+            for start in range(0, len(paths), _MAX_OPEN_DIRECTORIES):
                 # Opening walks shared descriptors, so it is sequential; only the waiting is concurrent.
                 descriptors = [
                     descriptor
-                    for path, opened in paths[start : start + _MAX_OPEN]
+                    for path, opened in paths[start : start + _MAX_OPEN_DIRECTORIES]
                     if (descriptor := _opened(path, opened)) is not None
                 ]
                 try:
@@ -407,7 +407,7 @@ class Files:
         """Return the same as `_at` for two paths at once."""
         source, name = self._at(path)
         # The second walk may evict descriptors that the first one opened, but only if it opens that many itself.
-        deep = other.count("/") >= _MAX_OPEN
+        deep = other.count("/") >= _MAX_OPEN_DIRECTORIES
         if deep:
             source = os.dup(source)
         try:
@@ -433,7 +433,7 @@ class Files:
             path = f"{path}/{name}" if path else name
             descriptor = os.open(name, _DIRECTORY, dir_fd=descriptor)
             self._open[path] = descriptor
-            while len(self._open) > _MAX_OPEN:
+            while len(self._open) > _MAX_OPEN_DIRECTORIES:
                 os.close(self._open.popitem(last=False)[1])
         return descriptor
 

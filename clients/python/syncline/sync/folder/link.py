@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId, new_text_id, parse_text_id
+from syncline.sdk.file_lock import hold_lock
 from syncline.sync.errors import (
     FolderBusy,
     FolderMissing,
@@ -83,22 +84,14 @@ class Folder:
         """Hold the lock that prevents other syncs of this folder. Raise FolderBusy after a wait, in which a watch may
         release the lock.
         """
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - `status` and others do without
-
-        path = self.root / PRIVATE / "lock"
-        with suppress(OSError):  # Earlier versions let other users of the machine open this file, and so hold the lock.
-            path.chmod(0o600)
-        lock = FileLock(path, timeout=_PATIENCE_SECONDS, mode=0o600)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise FolderBusy(f"another sync of {self.root} is running; wait for it or end it") from None
-        try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(hold_lock(self.root / PRIVATE / "lock", timeout_seconds=_PATIENCE_SECONDS))
+            except TimeoutError:
+                raise FolderBusy(f"another sync of {self.root} is running; wait for it or end it") from None
             for path in (self.root / MARKER, self.state / _LINK):  # Files that a killed process left.
                 path.with_name(f"{path.name}{_UNFINISHED}").unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def check_root(self) -> None:
         """Raise FolderMissing or FolderUnreadable unless the folder exists and is this one.

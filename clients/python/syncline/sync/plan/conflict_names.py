@@ -9,7 +9,7 @@ from itertools import count
 
 from syncline.model.names import normalize, shortened, with_mark
 
-_LONGEST_DEVICE_BYTES = 64
+_MAX_DEVICE_BYTES = 64
 _WIDEST_NUMBER = 10**9
 """More copies of one name than there can be. With this number a name has the shortest stem."""
 
@@ -17,7 +17,7 @@ _WIDEST_NUMBER = 10**9
 def conflict_label(device: str, now: datetime) -> str:
     """Return the label that distinguishes the conflict copies of one sync: the device and the local time."""
     name = re.sub(r"[/\0\s]+", " ", normalize(device)).strip() or "device"
-    return f"conflict {shortened(name, _LONGEST_DEVICE_BYTES)} {now:%Y-%m-%d %H%M%S}"
+    return f"conflict {shortened(name, _MAX_DEVICE_BYTES)} {now:%Y-%m-%d %H%M%S}"
 
 
 def conflict_name(name: str, label: str, taken: Container[str]) -> str:

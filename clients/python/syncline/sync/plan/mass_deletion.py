@@ -15,7 +15,7 @@ from syncline.sync.plan.operations import Delete, Operation, Side
 from syncline.sync.plan.plan import Plan
 from syncline.sync.ports import MassDelete
 
-FEW_FILES = 20
+MIN_GUARDED_FILES = 20
 """A plan that deletes fewer files than this needs no confirmation."""
 
 
@@ -38,7 +38,7 @@ def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> t
         return todo, ""
     count = deletions(todo, base)
     sides = {side for side, number in ((Side.LOCAL, count.local), (Side.REMOTE, count.remote)) if 2 * number > count.of}
-    if count.of < FEW_FILES or not sides:
+    if count.of < MIN_GUARDED_FILES or not sides:
         return todo, ""
     if count.local >= count.remote:
         number, where, origin = count.local, "here", "from the trash of the space"

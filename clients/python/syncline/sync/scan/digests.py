@@ -14,8 +14,8 @@ from syncline.sync.folder.files import Files
 from syncline.sync.scan.identify import Hashed
 from syncline.transfer.jobs import Signature
 
-_SMALL = 256 * 1024
-_READ = MIB
+_MAX_SMALL_FILE_BYTES = 256 * 1024
+_READ_BYTES = MIB
 _READERS = min(4, os.cpu_count() or 1)
 
 
@@ -36,7 +36,7 @@ def hash_files(files: Files, paths: Sequence[str]) -> dict[str, Hashed]:
                 descriptor = files.open_file(path)
             except OSError:
                 continue
-            if os.fstat(descriptor).st_size > _SMALL:
+            if os.fstat(descriptor).st_size > _MAX_SMALL_FILE_BYTES:
                 pending.append((path, readers.submit(_hash, descriptor)))
                 collect(2 * _READERS)
             elif (result := _hash(descriptor)) is not None:
@@ -71,10 +71,10 @@ def _hash(descriptor: int) -> Hashed | None:
 
 
 def _chunks(descriptor: int, size: int) -> Iterator[bytes | memoryview]:
-    if size <= _SMALL:
-        while chunk := os.read(descriptor, _SMALL + 1):
+    if size <= _MAX_SMALL_FILE_BYTES:
+        while chunk := os.read(descriptor, _MAX_SMALL_FILE_BYTES + 1):
             yield chunk
         return
-    buffer = memoryview(bytearray(_READ))
+    buffer = memoryview(bytearray(_READ_BYTES))
     while count := os.readv(descriptor, [buffer]):
         yield buffer[:count]

@@ -19,12 +19,12 @@ from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.names import SCRATCH_PREFIX, normalize
 from syncline.model.tree import NodeKind
 from syncline.sync.folder.files import PRIVATE, Files
-from syncline.sync.scan.patterns import MAX_CHARACTERS, Pattern, Rules, pattern_of
+from syncline.sync.scan.patterns import MAX_LINE_CHARACTERS, Pattern, Rules, pattern_of
 from syncline.sync.scan.walk import TOP, Scan
 from syncline.sync.trees import Exclusion, Problem, RemoteNode, in_transit, path_of, printable
 
 IGNORE_FILE = ".synclineignore"
-_LONGEST = MIB
+_MAX_FILE_BYTES = MIB
 MAX_PATTERNS = 2_000
 MAX_PATTERN_CHARACTERS = 64 * KIB
 """Maximum size of the patterns that apply to one directory, in characters of their lines: each new name in it is
@@ -37,15 +37,15 @@ MAX_ALL_BYTES = 16 * MIB
 """Maximum number of bytes that are read of all ignore files of a folder, including comments and refused files. Further
 files are not opened.
 """
-_MAX_DECOMPOSED_CHARACTERS = 4 * MAX_CHARACTERS
+_MAX_DECOMPOSED_CHARACTERS = 4 * MAX_LINE_CHARACTERS
 """Maximum length in characters of a line before normalisation, which composes at most four characters into one.
 Normalisation takes quadratic time on a run of combining marks, so the length is checked first.
 """
-_REMEMBERED = 64
+_MAX_REMEMBERED_FILES = 64
 """Number of ignore files whose compiled rules are kept between the scans of a process, since compiling takes a large
 part of a scan.
 """
-_MOST_TOLD = 5
+_MAX_TOLD_LINES = 5
 """Maximum number of invalid lines of one ignore file that are reported."""
 
 BUILT_IN = (
@@ -162,8 +162,8 @@ class _Amount:
         return f"{self.patterns:,} patterns or {self.characters // KIB} KiB of them"
 
 
-_MOST = _Amount(MAX_PATTERNS, MAX_PATTERN_CHARACTERS)
-_MOST_OF_ALL = _Amount(MAX_ALL_PATTERNS, MAX_ALL_PATTERN_CHARACTERS)
+_MAX_OF_DIRECTORY = _Amount(MAX_PATTERNS, MAX_PATTERN_CHARACTERS)
+_MAX_OF_FOLDER = _Amount(MAX_ALL_PATTERNS, MAX_ALL_PATTERN_CHARACTERS)
 
 
 class Filters:
@@ -257,10 +257,10 @@ class Filters:
                 continue
             patterns, own = read
             here, everywhere = self._applying_above(entry.parent, applying) + own, everything + own
-            if not here <= _MOST:
-                self._refuse(path, f"with those above it has more than {_MOST}")
-            elif not everywhere <= _MOST_OF_ALL:
-                self._refuse(path, f"the ignore files of this folder have more than {_MOST_OF_ALL}")
+            if not here <= _MAX_OF_DIRECTORY:
+                self._refuse(path, f"with those above it has more than {_MAX_OF_DIRECTORY}")
+            elif not everywhere <= _MAX_OF_FOLDER:
+                self._refuse(path, f"the ignore files of this folder have more than {_MAX_OF_FOLDER}")
             else:
                 applying[entry.parent], everything = here, everywhere
                 rules[entry.parent] = _compiled(tuple(patterns))
@@ -280,10 +280,10 @@ class Filters:
             if not left:
                 raise ValueError(f"the ignore files before it have the {MAX_ALL_BYTES} bytes that are read of a folder")
             with os.fdopen(self._files.open_file(path), "rb") as file:
-                raw = file.read(min(_LONGEST, left) + 1)  # one byte more shows whether there is more
+                raw = file.read(min(_MAX_FILE_BYTES, left) + 1)  # one byte more shows whether there is more
             self._bytes_read += min(len(raw), left)  # a refused file was read as well
-            if len(raw) > _LONGEST:
-                raise ValueError(f"it has more than {_LONGEST} bytes")
+            if len(raw) > _MAX_FILE_BYTES:
+                raise ValueError(f"it has more than {_MAX_FILE_BYTES} bytes")
             if len(raw) > left:
                 raise ValueError(f"the ignore files of this folder have more than {MAX_ALL_BYTES} bytes")
             text = raw.decode("utf-8-sig")
@@ -297,7 +297,7 @@ class Filters:
                 pattern = pattern_of(normalize(line) if len(line) <= _MAX_DECOMPOSED_CHARACTERS else line)
             except ValueError as error:
                 told += 1
-                if told <= _MOST_TOLD:
+                if told <= _MAX_TOLD_LINES:
                     why = f"line {number} {error}, and was passed over"
                     self.problems.append(Problem(printable(path), why))
             else:
@@ -316,7 +316,7 @@ def _rules_of(lines: Iterable[str]) -> Rules:
     return Rules(pattern for line in lines if (pattern := pattern_of(line)) is not None)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_MAX_REMEMBERED_FILES)
 def _compiled(patterns: tuple[Pattern, ...]) -> Rules:
     return Rules(patterns)
 

@@ -18,8 +18,8 @@ from syncline.model.blocks import Digest
 from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.tree import NodeKind
 from syncline.sync.plan.merge import Base, Remote
-from syncline.sync.scan.doubles import closest, double, doubles
-from syncline.sync.scan.strange import Inode, Strange
+from syncline.sync.scan.other_filesystems import Inode, Strange
+from syncline.sync.scan.spelling_clashes import closest, double, doubles
 from syncline.sync.scan.walk import TOP, Scan, ScannedEntry
 from syncline.sync.trees import (
     RECOVERED,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-MAX_CHARACTERS: Final = 1024
+MAX_LINE_CHARACTERS: Final = 1024
 """Maximum length of a pattern in characters."""
 
 _ANY: Final = "[^/]"
@@ -86,8 +86,8 @@ def pattern_of(line: str) -> Pattern | None:
         line = line.rstrip()
     if not line or line[0] == "#" or line in {"/", "!/"}:
         return None
-    if len(line) > MAX_CHARACTERS:
-        raise ValueError(f"has more than {MAX_CHARACTERS} characters")
+    if len(line) > MAX_LINE_CHARACTERS:
+        raise ValueError(f"has more than {MAX_LINE_CHARACTERS} characters")
     ignores = line[0] != "!"
     names = line.removeprefix("!").split("/")
     directories_only = len(names) > 1 and not names[-1]

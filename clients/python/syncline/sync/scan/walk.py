@@ -25,7 +25,7 @@ from syncline.transfer.jobs import Signature
 
 _KINDS = {stat.S_IFREG: NodeKind.FILE, stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK}
 
-_SCANS = 3
+_MAX_SCANS = 3
 """Maximum number of consecutive scans. A mount during a scan may have hidden entries, so the scan is repeated."""
 
 TOP = -1
@@ -86,7 +86,7 @@ def scan(files: Files) -> Scan:
     """Scan the folder. Raise OSError if the folder itself cannot be read, MountsChanging if its mounts keep
     changing.
     """
-    for _ in range(_SCANS):
+    for _ in range(_MAX_SCANS):
         found = _Scanner(files)
         if found.run():
             return found.found

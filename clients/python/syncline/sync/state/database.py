@@ -33,9 +33,9 @@ from syncline.wire.tree import manifest_from_wire, manifest_to_wire, mutation_fr
 _MIGRATIONS = files("syncline.sync.state") / "migrations"
 """Files `NNNN-name.sql`, each of which migrates the preceding format to format NNNN."""
 
-_GATHERED = 2000
+_MAX_GATHERED_NODES = 2000
 """Maximum number of nodes that are held in memory before they are written."""
-_LOOKED_UP = 500
+_LOOKUP_NODES = 500
 """Maximum number of nodes in one statement; some builds of SQLite allow 999 parameters."""
 _REMOTE_COLUMNS = 17
 _BASE_COLUMNS = 14
@@ -215,7 +215,7 @@ class State:
     def put_node(self, node: Node) -> None:
         """Store a state of a node, replacing any earlier one."""
         self._nodes[node.id] = node
-        if len(self._nodes) >= _GATHERED:
+        if len(self._nodes) >= _MAX_GATHERED_NODES:
             self._write()
 
     def clear_remote(self) -> None:
@@ -236,8 +236,8 @@ class State:
         """Return the current contents of nodes, including their manifests."""
         self._write()
         found = {}
-        for start in range(0, len(nodes), _LOOKED_UP):
-            some = nodes[start : start + _LOOKED_UP]
+        for start in range(0, len(nodes), _LOOKUP_NODES):
+            some = nodes[start : start + _LOOKUP_NODES]
             rows = self._db.execute(
                 "SELECT id, digest, size, mtime_ns, executable, target, manifest, manifest_object FROM remote "  # noqa: S608
                 f"WHERE digest IS NOT NULL AND id IN ({_marks(len(some))})",
@@ -375,8 +375,8 @@ class State:
     def unobtainable(self, nodes: Sequence[NodeId]) -> dict[NodeId, Unobtainable]:
         """Return the records of unobtainable contents of these nodes."""
         found = {}
-        for start in range(0, len(nodes), _LOOKED_UP):
-            some = nodes[start : start + _LOOKED_UP]
+        for start in range(0, len(nodes), _LOOKUP_NODES):
+            some = nodes[start : start + _LOOKUP_NODES]
             rows = self._db.execute(
                 "SELECT node, content, reason, object, tag, tried_at, pause FROM unobtainable "  # noqa: S608
                 f"WHERE node IN ({_marks(len(some))})",

@@ -1,0 +1,45 @@
+"""A bandwidth limit for all threads of a transfer together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+MIN_BYTES_PER_SECOND: Final = 1024
+MAX_BYTES_PER_SECOND: Final = 1 << 40
+LIMITED_WORKERS: Final = 2
+"""Maximum number of concurrent requests under a limit: more would only wait for each other, and time out half done."""
+
+
+class Limit:
+    """At most `rate` bytes per second, averaged since the first one. Usable from any thread.
+
+    It is a token bucket that may be overdrawn: a caller waits until earlier takers have been paid for. Unused capacity
+    of idle times is not accumulated.
+    """
+
+    def __init__(
+        self,
+        rate: int,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not MIN_BYTES_PER_SECOND <= rate <= MAX_BYTES_PER_SECOND:
+            raise ValueError(f"a rate is {MIN_BYTES_PER_SECOND} to {MAX_BYTES_PER_SECOND} bytes a second")
+        self.rate = rate
+        self._now = now
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._paid_at = now()
+
+    def take(self, size: int) -> None:
+        """Wait until `size` bytes may pass."""
+        with self._lock:
+            now = self._now()
+            start = max(now, self._paid_at)
+            self._paid_at = start + size / self.rate
+        if start > now:
+            self._sleep(start - now)

@@ -1,0 +1,87 @@
+"""Connections of the gateway: their network, the order in which requests start, and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from cachetools import LRUCache
+from starlette.requests import Request
+from starlette.types import Scope
+from typing_extensions import override
+
+from gateway import metrics
+from gateway.http.problems import MEDIA_TYPE
+from gateway.http.protection import ALWAYS
+from gateway.identity.address import OwnAddress
+from runtime.connection_pool import ConnectionPool
+from runtime.http.connection import Reception
+from runtime.pool import TooMuchAtOnce
+from runtime.turns import granted
+
+UNREAD_MEMORY_BYTES: Final = 32 * 1024 * 1024
+"""Memory in bytes for unconsumed input of all connections."""
+_MAX_REMEMBERED_CREDENTIALS: Final = 10_000
+"""Maximum number of remembered credentials that were accepted."""
+
+ACCEPTED: Final = "syncline.accepted"
+"""Key in the scope of a request; the value is a function to be called with the scope once a service has accepted its
+sender.
+"""
+
+
+class GatewayReception(Reception):
+    """The limits that the gateway's connections share."""
+
+    def __init__(self, total: int, own: OwnAddress, *, head_seconds: float) -> None:
+        """`total` is the maximum number of connections. The header section of a request has to arrive within
+        `head_seconds`.
+        """
+        pool = ConnectionPool(total, own.proxies)
+        super().__init__(pool, unread_bytes=UNREAD_MEMORY_BYTES, head_seconds=head_seconds)
+        metrics.CONNECTIONS.set_function(pool.taken)
+        self._own = own
+        self._accepted: LRUCache[bytes, None] = LRUCache(_MAX_REMEMBERED_CREDENTIALS)
+        """Digests of accepted credentials."""
+
+    @override
+    def turn(self, scope: Scope) -> asyncio.Future[None]:
+        """Return a future that is done when this request may start; to cancel the future removes the request from the
+        queue.
+
+        In each round of the event loop one request starts. Turns are round-robin over the networks, and within each
+        network over the senders whose credentials were accepted before. All other senders of a network count as one.
+        """
+        return granted(self._own.network(Request(scope)), self.member(scope))
+
+    @override
+    def member(self, scope: Scope) -> str:
+        credentials = _credentials(scope)
+        return credentials.hex() if credentials in self._accepted else ""
+
+    @override
+    def refusal(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> tuple[Mapping[str, str], bytes]:
+        reason = error.reason if error is not None else "INVALID_REQUEST"
+        members = {"title": status.phrase, "status": status, "detail": detail, "reason": reason, "request_id": ""}
+        headers = {"content-type": MEDIA_TYPE, **ALWAYS}
+        if error is not None:
+            headers["retry-after"] = f"{error.pause_seconds:.0f}"
+        return headers, json.dumps(members).encode()
+
+    @override
+    def prepare(self, scope: Scope) -> None:
+        scope[ACCEPTED] = self.accept
+
+    def accept(self, scope: Scope) -> None:
+        """Record that a service has accepted the credentials of this request."""
+        self._accepted[_credentials(scope)] = None
+
+
+def _credentials(scope: Scope) -> bytes:
+    """Return the digest of all credentials in a request."""
+    told = [value for name, value in scope["headers"] if name in {b"authorization", b"cookie"}]
+    return hashlib.sha256(b"\0".join(told)).digest() if told else b""

@@ -1,0 +1,382 @@
+"""HTTP/1.1 for a process that untrusted clients connect to. Bounds the number of connections, the time and the size of
+a request's header section, and the input that is read ahead, and schedules the parsing of input and the start of
+requests fairly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, MutableMapping
+from functools import partial
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, TypeAlias
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from runtime.connection_pool import ConnectionPool
+from runtime.http.reading import MAX_PIECE_BYTES, ReadInTurns, Unread
+from runtime.pool import Pool, Share, TooMuchAtOnce
+
+Scope: TypeAlias = MutableMapping[str, Any]
+
+SILENT_SECONDS: Final = 75.0
+"""Seconds for which a new connection may stay silent; browsers open connections ahead of time."""
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Maximum size of all headers of a request in bytes, including trailers after a chunked body."""
+MAX_HEADERS: Final = 100
+MAX_ADDRESS_BYTES: Final = 16 * 1024
+"""Maximum size of a request target in bytes, which is more than the longest encoded path."""
+MAX_PARAMETERS: Final = 200
+"""Maximum number of query parameters. No valid request has more, and parsing thousands takes milliseconds."""
+MAX_PIPELINED_REQUESTS: Final = 16
+"""Maximum number of pipelined requests of one connection that wait for earlier answers."""
+_MAX_LINES_BYTES: Final = MAX_ADDRESS_BYTES + MAX_HEAD_BYTES + 4 * MAX_HEADERS + 64
+"""Maximum size of a header section on the wire, in bytes, including the separators."""
+SMALL_HEAD_BYTES: Final = 4 * 1024
+"""Maximum size in bytes of a head (the header section of a request) that takes nothing from the memory for large heads.
+"""
+LARGE_HEADS_BYTES: Final = 32 * 1024 * 1024
+"""Memory for heads of more than SMALL_HEAD_BYTES, of all connections, in bytes. Each of these heads takes as much
+memory as the largest permitted head.
+"""
+_MAX_FED_BYTES: Final = 4 * 1024
+"""Number of bytes that are parsed in one step while each byte may cause a callback of the parser. When a header section
+begins within such a step, the bytes of the step do not count towards its size, since they may belong to the request
+before.
+"""
+
+ABORT: Final = "syncline.abort"
+"""Key in the ASGI scope of a request. The value is a function that closes the connection at once and drops unsent data.
+"""
+CUT: Final = "syncline.cut"
+"""Key in the ASGI scope of a request. The value is a function that closes the connection after the data that was sent,
+because the response will not be completed. The application logs the reason, so uvicorn logs no error.
+"""
+
+
+class Reception(ABC):
+    """The limits that all connections of one listening process share, and the texts of refusals."""
+
+    too_many: ClassVar[HTTPStatus] = HTTPStatus.TOO_MANY_REQUESTS
+    """Status of the answer to a connection above the limit."""
+
+    def __init__(self, pool: ConnectionPool, *, unread_bytes: int, head_seconds: float) -> None:
+        """`pool` counts the connections. `unread_bytes` is the memory for input that no request has consumed. The
+        header section of a request has to arrive within `head_seconds` of its first byte.
+        """
+        self.pool = pool
+        self.unread = Unread(unread_bytes)
+        self.large_heads = Pool("large_heads", LARGE_HEADS_BYTES)
+        self.head_seconds = head_seconds
+
+    @abstractmethod
+    def turn(self, scope: Scope) -> asyncio.Future[None]:
+        """Return a future that is done when the request may start. Cancelling the future removes the request from the
+        queue.
+        """
+
+    @abstractmethod
+    def member(self, scope: Scope) -> str:
+        """Return the name of the person whose turns, within the network, the next input uses; empty for an unknown
+        client.
+        """
+
+    @abstractmethod
+    def refusal(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> tuple[Mapping[str, str], bytes]:
+        """Return headers and body of an answer that the connection itself sends; `error` is given if the connection is
+        above the limit.
+        """
+
+    def prepare(self, scope: Scope) -> None:  # noqa: B027 # nothing has to be prepared
+        """Add values to the scope of a request before the application sees it."""
+
+    def protocol(self, *args: Any, **kwargs: Any) -> ReadInTurns:
+        """Return a protocol for a new connection; the arguments are those that uvicorn passes to protocols."""
+        return ReadInTurns(Connection(self, *args, **kwargs), self.unread)
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol of one HTTP/1.1 connection, with limits on heads, pipelining and memory added."""
+
+    def __init__(self, reception: Reception, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reception = reception
+        self._limit: asyncio.TimerHandle | None = None
+        self._in_head = self._may_have_trailer = self._is_chunked = False
+        self._begun = 0
+        self._calls = 0
+        """Total number of callbacks of the parser."""
+        self._fed = self._address_bytes = self._head_bytes = self._headers = 0
+        self._refusal: tuple[HTTPStatus, str, TooMuchAtOnce | None] | None = None
+        self._is_refused = self._is_admitted = False
+        self.share = Share.alone("")
+        self._turn: asyncio.Future[None] | None = None
+        self._working: RequestResponseCycle | None = None
+        """The request that is in progress, or was the last one."""
+        self._is_large = False
+        """True if memory was taken for the head, or the headers after a body, that are being parsed."""
+        self._with_large_heads: set[RequestResponseCycle] = set()
+        """The requests for whose heads memory was taken."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        pool, peer = self._reception.pool, self.client or ("", 0)
+        self.share = pool.share_of(*peer)
+        self._is_admitted = pool.admit(*peer) is not None
+        if self._is_admitted:
+            self._limit = self.loop.call_later(SILENT_SECONDS, transport.close)
+            return
+        # The input of a refused connection is not parsed.
+        error = pool.refused()
+        self._is_refused = True
+        self._answer(self._reception.too_many, str(error), error)
+        transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        if self._turn is not None:
+            self._turn.cancel()
+        if self._is_admitted:
+            self._is_admitted = False
+            self._reception.pool.leave(self.share)
+        self._give_back(len(self._with_large_heads) + self._is_large)
+        self._with_large_heads.clear()
+        self._is_large = False
+        super().connection_lost(exc)
+        # uvicorn would keep the keep-alive timer of a connection that was reset, and the timer keeps everything that it
+        # refers to.
+        self._unset_keepalive_if_required()
+        self.pipeline.clear()
+        self.scope = self.headers = self.cycle = self._working = None  # type: ignore[assignment]  # as before the first request
+
+    @property
+    def member(self) -> str:
+        """Return the name of the person whose turns, within the network, the input uses; empty for an unknown
+        client.
+        """
+        return "" if self._working is None else self._reception.member(self._working.scope)  # type: ignore[arg-type]  # of uvicorn
+
+    @property
+    def is_full(self) -> bool:
+        """Return True if a pipelined request waits for an earlier answer."""
+        return bool(self.pipeline)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Return True if the connection was refused, or if its last request was answered before its body had
+        arrived.
+        """
+        cycle = self.cycle
+        return self._is_refused or (cycle is not None and cycle.response_complete and cycle.more_body)
+
+    def next_size(self) -> int:
+        """Return the number of bytes to parse in one step, which is large for the plain bytes of a body."""
+        in_body = not self._in_head and self.cycle is not None and self.cycle.more_body
+        return MAX_PIECE_BYTES if in_body and not self._is_chunked else _MAX_FED_BYTES
+
+    def parse(self, data: memoryview) -> int:
+        """Parse `data`, and return the number of callbacks that the parser made."""
+        begun, calls = self._begun, self._calls
+        self._feed(data)
+        # A chunk extension may follow the chunk size; the parser makes no callback for it.
+        in_lines = self._in_head or self._may_have_trailer or (self._is_chunked and self._calls == calls)
+        if in_lines and self._begun == begun and not self._is_refused:
+            # the parser makes no callback for an unterminated header, so its bytes are counted here
+            self._fed += len(data)
+            if self._fed > _MAX_LINES_BYTES:
+                detail = f"a head has at most {MAX_HEAD_BYTES} bytes"
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, None)
+            elif (error := self._take_for_head(self._fed)) is not None:
+                self._refuse(self._reception.too_many, str(error), error)
+        return self._calls - calls
+
+    def _feed(self, data: memoryview) -> None:
+        """Parse `data`. A request to upgrade the protocol is answered as an ordinary request."""
+        while data and not self._is_refused:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as error:
+                (parsed,) = error.args
+                data = data[parsed:]
+            except httptools.HttpParserError:
+                self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "this is no HTTP request", None)))
+            else:
+                return
+
+    def on_message_begin(self) -> None:
+        """Callback of the parser for the first byte of a request."""
+        self._unset_keepalive_if_required()
+        super().on_message_begin()
+        self._stop()
+        self._in_head, self._may_have_trailer, self._is_chunked = True, False, False
+        self._begun += 1
+        self._calls += 1
+        self._fed = self._address_bytes = self._head_bytes = self._headers = 0
+        self._limit = self.loop.call_later(self._reception.head_seconds, self.transport.close)
+        scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn says which keys it puts there itself
+        scope[ABORT] = self.transport.abort
+        self._reception.prepare(scope)
+
+    def on_url(self, url: bytes) -> None:
+        """Callback of the parser for a part of the request target. A fragment is invalid here; cutting it off would
+        change the address.
+        """
+        self._calls += 1
+        if b"#" in url:
+            raise ValueError("an address with a fragment")
+        self._address_bytes += len(url)
+        if self._address_bytes > MAX_ADDRESS_BYTES:
+            self._stop_at(HTTPStatus.BAD_REQUEST, f"an address has at most {MAX_ADDRESS_BYTES} bytes")
+        self._check_memory()
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Callback of the parser for a header, or for a trailer of a chunked body, which is ignored."""
+        self._calls += 1
+        self._headers += 1
+        self._head_bytes += len(name) + len(value)
+        if self._headers > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+            detail = f"a request has at most {MAX_HEADERS} headers, of {MAX_HEAD_BYTES} bytes together"
+            self._stop_at(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        if self._in_head:
+            self._check_memory()
+            super().on_header(name, value)
+            self._is_chunked |= self.headers[-1][0] == b"transfer-encoding"
+
+    def on_headers_complete(self) -> None:
+        """Callback of the parser for the end of the header section."""
+        self._stop()
+        self._in_head = False
+        if self.url.partition(b"?")[2].count(b"&") >= MAX_PARAMETERS:
+            self._stop_at(HTTPStatus.BAD_REQUEST, f"an address has at most {MAX_PARAMETERS} parameters")
+        has_body = False
+        for name, value in self.headers:
+            has_body |= name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ") != b"")
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                self._stop_at(HTTPStatus.BAD_REQUEST, "the only transfer encoding is `chunked`")
+        if has_body and self.parser.should_upgrade():
+            # The parser would parse the body as the next request.
+            detail = "a request that asks for another protocol has no body; leave `upgrade` out"
+            self._stop_at(HTTPStatus.BAD_REQUEST, detail)
+        super().on_headers_complete()
+        if self._is_large:
+            self._with_large_heads.add(self.cycle)
+            self._is_large = False
+        if len(self.pipeline) > MAX_PIPELINED_REQUESTS:
+            detail = f"at most {MAX_PIPELINED_REQUESTS} requests wait on one connection"
+            self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, detail)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start a request when its turn comes, if its connection is still open."""
+        if self._working is not None:
+            self._forget_head(self._working)
+        self._working = cycle
+        # The function refers to no connection, since a scope may outlive the connection.
+        cycle.scope[CUT] = partial(_cut, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
+        start = super()._start_asgi_task
+        self._turn = self._reception.turn(cycle.scope)  # type: ignore[arg-type]  # of uvicorn
+        self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
+
+    def on_chunk_header(self) -> None:
+        """Callback of the parser for the size of a chunk. Trailers may follow the last chunk, which is empty."""
+        self._calls += 1
+        self._may_have_trailer = True
+        self._begun += 1
+        self._fed = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Callback of the parser for a part of the body. The next piece of input is parsed once this part is
+        consumed.
+        """
+        self._calls += 1
+        self._may_have_trailer = False
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        self.flow.pause_reading()
+        self.cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """Callback of the parser for the last byte of a request."""
+        self._may_have_trailer = False
+        if self._is_large:  # by the headers that follow a chunked body, which nobody keeps
+            self._is_large = False
+            self._give_back(1)
+        super().on_message_complete()
+        self.cycle.more_body = False  # uvicorn does not reset this for a request that was answered before
+
+    def on_response_complete(self) -> None:
+        """Callback for the last byte of an answer given to the transport. The rest of the request is discarded."""
+        if self._working is not None:
+            self._working.body = bytearray()
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()  # a waiting request paused it, even if something else has resumed it since
+
+    def _check_memory(self) -> None:
+        """Refuse a large head from within a callback of the parser if there is no memory for it."""
+        if (error := self._take_for_head(self._address_bytes + self._head_bytes)) is not None:
+            self._stop_at(self._reception.too_many, str(error), error)
+
+    def _take_for_head(self, size: int) -> TooMuchAtOnce | None:
+        """Take memory once the head that is being parsed, of which `size` bytes have come, is large. Return the error
+        to refuse the request with if there is none.
+        """
+        heads = self._reception.large_heads
+        if size <= SMALL_HEAD_BYTES or self._is_large:
+            return None
+        if not heads.try_take(_MAX_LINES_BYTES, self.share):
+            return heads.refused("too many requests with large heads; try again in a few seconds")
+        self._is_large = True
+        return None
+
+    def _forget_head(self, cycle: RequestResponseCycle) -> None:
+        """Return the memory for the head of a request to which nothing refers any more."""
+        if cycle in self._with_large_heads:
+            self._with_large_heads.remove(cycle)
+            self._give_back(1)
+
+    def _give_back(self, heads: int) -> None:
+        if heads:
+            self._reception.large_heads.give(heads * _MAX_LINES_BYTES, self.share)
+
+    def _stop_at(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None = None) -> None:
+        """Refuse the request from within a callback of the parser, and stop the parser."""
+        self._refusal = status, detail, error
+        raise ValueError(detail)
+
+    def _refuse(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:
+        """Refuse a request: send the refusal as the last answer of this connection, after which the connection is
+        closed.
+        """
+        self._stop()
+        self._unset_keepalive_if_required()
+        if self._turn is not None:
+            self._turn.cancel()
+        self.pipeline.clear()
+        if self._working is not None and not self._working.response_complete:
+            self._working.disconnected = True  # The request before is aborted, and writes nothing after this answer.
+            self._working.message_event.set()
+        self._is_refused = True
+        self._answer(status, detail, error)
+        self.transport.close()
+
+    def _answer(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:
+        """Write the refusal, with the given status, as the last answer of this connection."""
+        headers, body = self._reception.refusal(status, detail, error)
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+
+    def _stop(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+
+def _cut(cycle: RequestResponseCycle, transport: asyncio.BaseTransport) -> None:
+    cycle.disconnected = True  # otherwise uvicorn logs an error about the incomplete response
+    transport.close()

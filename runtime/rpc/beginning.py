@@ -1,0 +1,217 @@
+"""Fair admission of calls: many calls of one person do not start before those of others.
+
+gRPC accepts calls in the order of arrival, one in some rounds of the event loop. Without this module, all calls of a
+person with hundreds of calls would start before the next call of another person. Therefore one call per network starts
+at a time, and the others wait here, once their callers are known and their requests have arrived. A call whose token
+has expired by its turn is refused.
+
+The queue is work-conserving: while the event loop is idle, the next call starts, whatever started before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from typing_extensions import override
+
+from runtime.fair_queue import FairQueue
+from runtime.identity import find_identity
+from runtime.network import current_share
+from runtime.permissions import CallerKind
+from runtime.pool import Share
+from runtime.rpc.interceptors import Wrapping, parts
+from syncline.model.errors import TokenExpired
+
+if TYPE_CHECKING:
+    import grpc
+    import grpc.aio
+
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+MAX_BEGUN_CALLS: Final = 8
+"""Maximum number of calls, each of a different network, that have started within the last BEGUN_SECONDS and have not
+ended.
+"""
+BEGUN_SECONDS: Final = 0.003
+"""Seconds for which a call counts as recently started. A call that takes longer is waiting for I/O, or takes turns
+itself.
+"""
+LOOK_SECONDS: Final = 0.001
+"""Seconds between two measurements of the load of the event loop, while calls wait."""
+IDLE_ROUNDS: Final = 10
+"""Number of rounds of the event loop that one measurement takes."""
+IDLE_SECONDS: Final = 0.000_25
+"""Maximum seconds that IDLE_ROUNDS rounds take on an idle event loop. All started calls are then waiting for I/O, and
+no call has to wait for them.
+"""
+
+_HEALTH: Final = "/grpc.health.v1.Health/"
+
+
+class Beginnings:
+    """Decides when each call may start: keeps the recently started calls and the waiting ones, for one event loop (not
+    thread-safe).
+
+    Waiting calls start round-robin over the networks, and within each network over its callers. Calls wait only while
+    the event loop is busy.
+    """
+
+    def __init__(
+        self,
+        *,
+        begun: Callable[[str], None] = lambda _network: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`begun` is called with the network of each call that starts after waiting. `clock` returns seconds."""
+        self._clock = clock
+        self._on_begun = begun
+        self._begun: dict[str, tuple[object, float]] = {}
+        """The recently started call of each network, and the time of its start."""
+        self._waiting = FairQueue()
+        """The waiting calls, by network and by caller."""
+        self._looks = False
+        """True if a measurement is scheduled."""
+
+    def waiting(self, network: str) -> int:
+        """Return the number of waiting calls of a network, including recently cancelled ones."""
+        return self._waiting.count(network)
+
+    async def begin(self, share: Share) -> Callable[[], None]:
+        """Wait until a call of `share` may start, and count the call as recently started. Return the function with
+        which the caller reports the end of the call, after which it does not count any more.
+        """
+        if not self._may(share.network):
+            self._forget(self._clock() - BEGUN_SECONDS)
+            self._serve()
+        if self._may(share.network):
+            call = object()
+            self._count(share.network, call)
+            return partial(self._end, share.network, call)
+        turn = self._waiting.add(share.network, share.caller)
+        self._look_later()
+        await self._turn(share.network, turn)
+        return partial(self._end, share.network, turn)
+
+    def _may(self, network: str) -> bool:
+        return len(self._begun) < MAX_BEGUN_CALLS and network not in self._begun
+
+    def _count(self, network: str, call: object) -> None:
+        self._begun[network] = call, self._clock()
+
+    def _forget(self, until: float) -> None:
+        """Stop counting the calls that started at or before the time `until`."""
+        self._begun = {network: begun for network, begun in self._begun.items() if begun[1] > until}
+
+    async def _turn(self, network: str, turn: asyncio.Future[None]) -> None:
+        """Wait until a call of `network` may start, which `_serve` reports by the result of `turn` after it has counted
+        the call.
+        """
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._end(network, turn)
+            raise
+
+    def _end(self, network: str, call: object) -> None:
+        """Stop counting a call; has no effect after the first time."""
+        if network in self._begun and self._begun[network][0] is call:
+            del self._begun[network]
+            self._serve()
+
+    def _serve(self) -> None:
+        while (following := self._waiting.take(self._may)) is not None:
+            network, turn = following
+            self._count(network, turn)
+            turn.set_result(None)
+            self._on_begun(network)
+
+    def _look_later(self) -> None:
+        if not self._looks:
+            self._looks = True
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _look(self, rounds: int = IDLE_ROUNDS, since: float | None = None) -> None:
+        """Measure the time of IDLE_ROUNDS rounds of the event loop. If the loop is idle, stop counting all started
+        calls, otherwise only the calls that have counted for BEGUN_SECONDS.
+        """
+        now = self._clock()
+        since = now if since is None else since
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._look, rounds - 1, since)
+            return
+        self._forget(math.inf if now - since < IDLE_SECONDS else now - BEGUN_SECONDS)
+        self._serve()
+        self._looks = False
+        if self._waiting:
+            self._look_later()
+
+
+class Beginning(Wrapping):
+    """Makes the calls of people start in turn.
+
+    Calls of other services do not wait, since they are made for calls of people that have waited in the calling
+    service. Health checks do not wait either, since a busy process has to answer them.
+    """
+
+    def __init__(self, beginnings: Beginnings) -> None:
+        """`beginnings` decides when each call may start."""
+        super().__init__()
+        self._beginnings = beginnings
+
+    @override
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        if method.startswith(_HEALTH):
+            return handler
+        inner, make = parts(handler)
+
+        async def plain(request: Any, context: Context) -> Any:
+            end = await self._begin()
+            try:
+                _check_unexpired()
+                return await inner(request, context)
+            finally:
+                end()
+
+        async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
+            end = await self._begin()
+            try:
+                _check_unexpired()
+                async with aclosing(inner(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                end()
+
+        wrapped: Handler = make(
+            generated if inspect.isasyncgenfunction(inner) else plain,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    async def _begin(self) -> Callable[[], None]:
+        identity = find_identity()
+        if identity is not None and identity.kind is CallerKind.SERVICE:
+            return _nothing
+        return await self._beginnings.begin(current_share())
+
+
+def _check_unexpired() -> None:
+    """Raise TokenExpired if the caller's token has expired while the call waited. Streams are ended later when their
+    token expires.
+    """
+    caller = find_identity()
+    if caller is not None and caller.expires_at <= time.time():
+        raise TokenExpired("the access token has expired while the call waited; refresh it or sign in again")
+
+
+def _nothing() -> None:
+    """Do nothing at the end of a call that is not counted as started."""

@@ -1,0 +1,95 @@
+"""The network that a call comes from: what the gateway proves, or else what the connection and trusted proxies say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from typing_extensions import override
+
+from runtime.logs import structlog
+from runtime.network import bind_network, is_within, network_of, peer_address, peer_host
+from runtime.network_tokens import NETWORK_KEY, NetworkTokenVerifier
+from runtime.rpc.interceptors import Around, Rpc
+from syncline.model.errors import SynclineError
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+_COMPLAINT_SECONDS = 60.0
+"""Seconds from one complaint about a false proof of the gateway to the next."""
+
+log = structlog.get_logger()
+
+
+class CallNetwork(Around):
+    """Interceptor that binds, for the rest of a call, the network that the call comes from, and the connection if no
+    proxy and no gateway shares it among callers.
+    """
+
+    def __init__(
+        self,
+        *,
+        trusted_proxies: int,
+        trusted_networks: Sequence[IPv4Network | IPv6Network],
+        gateway: NetworkTokenVerifier | None = None,
+        peer: Callable[[str], str] = str,
+        proven: Callable[[str], None] = lambda _peer: None,
+    ) -> None:
+        """`trusted_proxies` and `trusted_networks` are those of `runtime.network.network_of`. `gateway` verifies the
+        gateway's tokens; without it, no call can be proven to come from the gateway.
+
+        `peer` maps grpc's name of a peer to the name of the connection from the caller, which differs behind an
+        `Intake`. `proven` is called with the latter name for each call that is proven to come from the gateway.
+        """
+        super().__init__()
+        self._gateway = gateway
+        self._complained_at = -_COMPLAINT_SECONDS
+        self._peer = peer
+        self._on_proven = proven
+        self._proxies = trusted_proxies
+        self._networks = trusted_networks
+
+    @override
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        transport = self._peer(context.peer())
+        proven = self._proven(context, transport)
+        if proven is not None:
+            self._on_proven(transport)
+            bind_network(proven, None)
+            yield
+            return
+        forwarded = _values(context, "x-forwarded-for")
+        network = peer_address(transport, forwarded, trusted_proxies=self._proxies, trusted_networks=self._networks)
+        is_own = not self._proxies and not (forwarded and self._is_trusted(transport))
+        bind_network(network, transport if is_own else None)
+        yield
+
+    def _proven(self, context: Context, transport: str) -> str | None:
+        """Return the network that the gateway states; None if the call is not proven to come from the gateway."""
+        tokens = _values(context, NETWORK_KEY)
+        if self._gateway is None or not tokens:
+            return None
+        try:
+            return network_of(self._gateway.network(tokens[-1]))
+        except SynclineError as error:
+            # The call is counted as if it had no such token, so that a change of the secret refuses nobody.
+            if time.monotonic() - self._complained_at >= _COMPLAINT_SECONDS:
+                self._complained_at = time.monotonic()
+                log.warning("not proven to be the gateway", peer=transport, reason=error.reason)
+            return None
+
+    def _is_trusted(self, transport: str) -> bool:
+        host = peer_host(transport)
+        return host is not None and is_within(host, self._networks)
+
+
+def _values(context: Context, wanted: str) -> Sequence[str]:
+    metadata = context.invocation_metadata() or ()
+    return [value for key, value in metadata if key == wanted and isinstance(value, str)]

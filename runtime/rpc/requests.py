@@ -1,0 +1,235 @@
+"""Admission of messages: no message is read before its caller is known, and every message has a size limit and a time
+limit.
+
+gRPC reads a message when the server asks for it, and buffers the received part until the message is complete. By
+default it reads the request of a unary call before any code of ours runs, without a time limit. `Arriving`, the
+outermost interceptor, therefore passes the request on as an iterator, and `Taking`, directly behind authentication,
+reads it. Until then the connection buffers no more of a call than its first flow-control window, of WINDOW_BYTES.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import grpc
+from typing_extensions import override
+
+from runtime.identity import find_identity
+from runtime.network import current_share
+from runtime.permissions import CallerKind
+from runtime.pool import Pool, Share
+from runtime.rpc.interceptors import Wrapping, parts
+from syncline.model.errors import DeadlineExceeded, InvalidArgument
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+
+WINDOW_BYTES: Final = 65_535
+"""Number of bytes of a message that arrive before the server reads it: the initial flow-control window of HTTP/2."""
+ARRIVING_SECONDS: Final = 1.0
+"""Seconds after which a message that is still arriving counts as possibly large. Until then, the bytes that can arrive
+in that time bound its size.
+"""
+MAX_ARRIVING_MESSAGES: Final = 64
+"""Maximum number of messages that the process reads at the same time within their first ARRIVING_SECONDS."""
+MAX_SILENT_STREAMS: Final = 64
+"""Maximum number of streams of which the process has been reading the next message for longer than ARRIVING_SECONDS."""
+HEALTH_SECONDS: Final = 1.0
+"""Seconds in which a request of the health service has to arrive. Such a request takes nothing from the pool, so that a
+caller who exhausts the pool does not make the process look unhealthy. Until it arrives, the bytes that can arrive in
+that time bound its size.
+"""
+MAX_HEALTH_REQUEST_BYTES: Final = 1_024
+"""Maximum size of a request of the health service, in bytes. A request names one service, and a watch keeps it."""
+_HEALTH: Final = "/grpc.health.v1.Health/"
+_NO_REQUEST: Final = "the call ended without a request"
+
+
+class Arriving(Wrapping):
+    """Calls handlers of unary requests before the request has arrived; they get an iterator that yields it."""
+
+    @override
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        if handler.request_streaming:
+            return handler
+        inner, _ = parts(handler)
+        streams, answers = grpc.stream_stream_rpc_method_handler, grpc.stream_unary_rpc_method_handler
+        make = streams if handler.response_streaming else answers
+
+        async def begun(arriving: Any, context: Context) -> Any:
+            return await inner(arriving, context)
+
+        wrapped: Handler = make(begun, response_serializer=handler.response_serializer)
+        return wrapped
+
+
+class Taking(Wrapping):
+    """Reads the messages of calls, each within a time limit and charged to a pool of memory.
+
+    The received size of a message is unknown until it is complete. A message therefore first gets one of
+    MAX_ARRIVING_MESSAGES places, for ARRIVING_SECONDS only: nearly all messages are complete by then. A message that
+    takes longer may have the maximum size, and many such messages could arrive slowly. It therefore needs another
+    place. For the request of a call, there are as many places as messages of the maximum size fit into half of the
+    memory; for a stream, which may be silent, there are MAX_SILENT_STREAMS places. If no place is free, the call ends.
+    A complete message is charged with its size to the other half of the memory: the request of a call until the call is
+    answered, the message of a stream until the next one arrives, since the handler keeps it that long. It waits if the
+    caller's share is used up.
+    """
+
+    def __init__(self, total: int, *, message_bytes: int, seconds: float) -> None:
+        """`total` is the memory in bytes for all callers of this process, `message_bytes` the maximum size of a
+        message.
+
+        The request of a call may take `seconds` to arrive.
+        """
+        super().__init__()
+        self._pool = Pool("requests", total - total // 2)
+        self._arriving = Pool("arriving", MAX_ARRIVING_MESSAGES, counted=True)
+        self._late = Pool("late", total // 2 // message_bytes, counted=True)
+        self._silent = Pool("silent", MAX_SILENT_STREAMS, counted=True)
+        self._seconds = seconds
+
+    @override
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        inner, make = parts(handler)
+        arrived: Any = self._stream if handler.request_streaming else self._unary
+        if method.startswith(_HEALTH):
+            arrived = self._small
+
+        async def plain(arriving: Any, context: Context) -> Any:
+            async with arrived(arriving, context) as request:
+                return await inner(request, context)
+
+        async def generated(arriving: Any, context: Context) -> AsyncIterator[Any]:
+            async with arrived(arriving, context) as request, aclosing(inner(request, context)) as responses:
+                async for response in responses:
+                    yield response
+
+        wrapped: Handler = make(
+            generated if inspect.isasyncgenfunction(inner) else plain,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    @asynccontextmanager
+    async def _unary(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
+        """Yield the one message of a unary request."""
+        share = _share()
+        if share is None:
+            yield await _next(arriving, self._seconds)
+            return
+        request = await self._message(arriving, share, self._late, seconds=self._seconds)
+        if request is None:
+            raise InvalidArgument(_NO_REQUEST)
+        try:
+            yield request
+        finally:
+            self._pool.give(len(request), share)
+
+    @asynccontextmanager
+    async def _small(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
+        """Yield the one message of a call of the health service, which is not charged to the pool."""
+        request = await _next(arriving, HEALTH_SECONDS)
+        if len(request) > MAX_HEALTH_REQUEST_BYTES:
+            raise InvalidArgument(f"a request of the health service has at most {MAX_HEALTH_REQUEST_BYTES} bytes")
+        yield request
+
+    @asynccontextmanager
+    async def _stream(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield an iterator over the messages of a stream."""
+        share = _share()
+        if share is None:
+            yield arriving
+            return
+        async with aclosing(self._messages(arriving, share)) as messages:
+            yield messages
+
+    async def _messages(self, arriving: AsyncIterator[bytes], share: Share) -> AsyncGenerator[bytes, None]:
+        held = 0
+        try:
+            while True:
+                message = await self._message(arriving, share, self._silent, seconds=math.inf)
+                self._pool.give(held, share)
+                held = len(message or b"")
+                if message is None:
+                    return
+                yield message
+        finally:
+            self._pool.give(held, share)
+
+    async def _message(
+        self, arriving: AsyncIterator[bytes], share: Share, later: Pool, *, seconds: float
+    ) -> bytes | None:
+        """Return the next message, after charging its size to the pool; None at the end of the stream. A message that
+        takes longer than ARRIVING_SECONDS needs a place of `later`. Raise DeadlineExceeded if the message has not
+        arrived after `seconds`, and TooMuchAtOnce if no place is free.
+        """
+        at_first = min(ARRIVING_SECONDS, seconds)
+        place = self._arriving
+        await place.take(1, share)
+        coming = asyncio.ensure_future(_or_end(arriving))
+        try:
+            await asyncio.wait((coming,), timeout=at_first)
+            if not coming.done() and seconds > at_first:
+                place = _moved(place, later, share)
+                await asyncio.wait((coming,), timeout=None if seconds == math.inf else seconds - at_first)
+            if not coming.done():
+                raise _late(seconds)
+            message = coming.result()
+            size = len(message or b"")
+            if not self._pool.try_take(size, share):
+                if place is not later:  # a message that waits for memory does not need a place for arriving messages
+                    place = _moved(place, later, share)
+                await self._pool.take(size, share)
+            return message
+        finally:
+            coming.cancel()
+            place.give(1, share)
+
+
+def _share() -> Share | None:
+    """Return the share that a message is charged to; None for messages of other services, which are trusted."""
+    identity = find_identity()
+    return None if identity is not None and identity.kind is CallerKind.SERVICE else current_share()
+
+
+def _moved(place: Pool, later: Pool, share: Share) -> Pool:
+    """Return a place to the pool `place`, take one of the pool `later` without waiting, and return `later`. Raise
+    TooMuchAtOnce if `later` has none.
+    """
+    if not later.try_take(1, share):
+        raise later.refused(
+            "too many messages arrive slowly or wait for memory; send this one again, without a pause in it"
+        )
+    place.give(1, share)
+    return later
+
+
+async def _or_end(arriving: AsyncIterator[bytes]) -> bytes | None:
+    """Return the next message; None at the end of the stream."""
+    return await anext(arriving, None)
+
+
+async def _next(arriving: AsyncIterator[bytes], seconds: float) -> bytes:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await anext(arriving)
+    except StopAsyncIteration:
+        raise InvalidArgument(_NO_REQUEST) from None
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise _late(seconds) from None
+
+
+def _late(seconds: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the request did not arrive within {seconds:g} seconds")

@@ -1,0 +1,205 @@
+"""The embedded AWS: its start, and access to it."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import os
+import socket
+import sys
+import urllib.parse
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.imports import absent
+from runtime.listening import listening_socket
+from runtime.logs import LOG_FORMAT
+from stack.emulator.storage import DAMAGED, STORAGE
+from stack.errors import PortInUse, StackError
+from stack.probe import http_ok
+from stack.supervisor import Child
+
+with absent("httpx", "httpx2"):  # an alternative to aiohttp, which aiobotocore imports if it is installed
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
+
+HOST: Final = "127.0.0.1"
+REGION: Final = "us-east-1"
+ACCOUNT: Final = "000000000000"
+NAME: Final = "aws"
+
+READY_SECONDS: Final = 600.0
+"""Maximum seconds for reading the stored state: a million items take minutes on a slow machine."""
+
+_STOP_SECONDS: Final = 20.0
+_USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns", "sqs", "sts")
+
+
+@dataclass(frozen=True, slots=True)
+class AwsCredentials:
+    """AWS credentials; only temporary ones have a token."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """An AWS endpoint and its root credentials."""
+
+    endpoint: str
+    root: AwsCredentials
+    region: str = REGION
+
+    @asynccontextmanager
+    async def client(
+        self, service: str, credentials: AwsCredentials | None = None, **overrides: Any
+    ) -> AsyncIterator[Any]:
+        """Provide an aiobotocore client, as root unless `credentials` are given; `overrides` are botocore Config
+        arguments.
+        """
+        key = credentials or self.root
+        opening = _session().create_client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=key.access_key_id,
+            aws_secret_access_key=key.secret_access_key,
+            aws_session_token=key.session_token,
+            config=AioConfig(proxies={}, **overrides),
+        )
+        async with opening as client:
+            yield client
+
+    async def assume(
+        self,
+        role_arn: str,
+        *,
+        by: AwsCredentials | None = None,
+        policy: Mapping[str, Any] | None = None,
+        seconds: int = 3600,
+    ) -> AwsCredentials:
+        """Return temporary credentials of a role, restricted by a session policy if one is given.
+
+        Unlike AWS, the embedded one accepts any number of `seconds`, so that expiry can be tested.
+        """
+        arguments = {"RoleArn": role_arn, "RoleSessionName": "stack", "DurationSeconds": seconds}
+        if policy is not None:
+            arguments["Policy"] = json.dumps(policy, separators=(",", ":"))
+        async with self.client("sts", by, parameter_validation=False) as sts:
+            answer = (await sts.assume_role(**arguments))["Credentials"]
+        return AwsCredentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
+
+    def environment(self, credentials: AwsCredentials | None = None) -> dict[str, str]:
+        """Return environment variables by which every SDK and tool uses this AWS, as root unless `credentials` are
+        given.
+        """
+        key = credentials or self.root
+        variables = {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": key.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+        }
+        return variables if key.session_token is None else variables | {"AWS_SESSION_TOKEN": key.session_token}
+
+    def mails(self) -> list[dict[str, Any]]:
+        """Return all mails, oldest first, each with `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
+        address = urllib.parse.urlsplit(self.endpoint)
+        root = base64.b64encode(f"{self.root.access_key_id}:{self.root.secret_access_key}".encode()).decode()
+        connection = HTTPConnection(address.hostname or HOST, address.port, timeout=5)
+        try:
+            connection.request("GET", "/_ministack/ses/messages", headers={"Authorization": f"Basic {root}"})
+            response = connection.getresponse()
+            if response.status != HTTPStatus.OK:
+                raise StackError(f"{self.endpoint} does not show its mails: these are not its root credentials")
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        sent: list[dict[str, Any]] = answer["messages"].get(ACCOUNT, [])
+        return sent
+
+
+@lru_cache(maxsize=1)
+def _session() -> AioSession:
+    # The SDK reads service descriptions once. It must not use the user's own AWS account: no profile, no files.
+    nothing = (None, None, None, None)
+    return AioSession({"profile": nothing, "config_file": nothing, "credentials_file": nothing})
+
+
+def listen(port: int, what: str, *, host: str = HOST) -> socket.socket:
+    """Return a listening socket, on the loopback interface unless another `host` is given; port 0 takes a free port.
+
+    Raise PortInUse, which names the purpose `what`.
+    """
+    try:
+        return listening_socket(f"{host}:{port}")
+    except OSError as error:
+        raise _unusable(error, port, what) from None
+
+
+def emulator(
+    listener: socket.socket,
+    directory: Path,
+    root: AwsCredentials,
+    *,
+    name: str = HOST,
+    inherited: tuple[int, ...] = (),
+    also: tuple[str, ...] = (),
+    durable: bool = True,
+) -> Child:
+    """Return the emulator as a child, serving on `listener` with its state in `directory`, under the host name `name`.
+
+    `also` names additional services of AWS; their state is not stored. Without `durable`, nothing is stored, which is
+    for measuring the cost of durability.
+
+    `listener` must stay open in this process: an emulator that is restarted after a crash continues on the same socket
+    with everything that was acknowledged.
+    """
+    port = listener.getsockname()[1]
+    scratch = directory / "tmp"
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SYNCLINE_"))} | {
+        "AUTH": "true",
+        "AWS_ACCESS_KEY_ID": root.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": root.secret_access_key,
+        "DOCKER_HOST": f"unix://{scratch}/no-docker",  # no feature in use needs it
+        "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "0",  # would listen on a port of its own
+        "LOG_LEVEL": "WARNING",
+        LOG_FORMAT: os.environ.get(LOG_FORMAT, "console"),
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_HOST": name,
+        "MINISTACK_REGION": REGION,
+        "S3_DATA_DIR": str(directory / "s3"),
+        "S3_PERSIST": "0" if durable else "1",
+        "SERVICES": ",".join((*_USED_SERVICES, *also)),
+        "SFTP_ENABLED": "0",  # would listen on a port of its own
+        "TMPDIR": str(scratch),
+    }
+    if durable:
+        env[STORAGE] = str(directory)
+    return Child(
+        name=NAME,
+        argv=(sys.executable, "-P", "-m", "stack.emulator", str(listener.fileno())),
+        env=env,
+        ready=partial(http_ok, HOST, port, "/_ministack/health"),
+        hopeless=DAMAGED,
+        stop_seconds=_STOP_SECONDS,
+        inherited=(listener.fileno(), *inherited),
+    )
+
+
+def _unusable(error: OSError, port: int, what: str) -> StackError:
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(port, what)
+    return StackError(f"port {port} ({what}) cannot be used: {error.strerror}; choose another with --port")

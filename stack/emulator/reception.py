@@ -1,0 +1,50 @@
+"""Connections to the embedded AWS, whose signed addresses browsers and devices use, so that untrusted clients reach it,
+too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import ClassVar, Final
+
+from typing_extensions import override
+
+from runtime.connection_pool import ConnectionPool
+from runtime.http.connection import Reception, Scope
+from runtime.pool import TooMuchAtOnce
+from runtime.turns import granted
+
+MAX_CONNECTIONS: Final = 4096
+"""Maximum number of connections, if the open-file limit is at least twice as high."""
+UNREAD_MEMORY_BYTES: Final = 64 * 1024 * 1024
+"""Memory in bytes for unconsumed input of all connections."""
+HEAD_SECONDS: Final = 30.0
+"""Maximum seconds for the header section of a request, from its first byte to its last."""
+
+
+class AwsReception(Reception):
+    """The limits that the connections of the embedded AWS share. No proxy is in front of it."""
+
+    too_many: ClassVar[HTTPStatus] = HTTPStatus.SERVICE_UNAVAILABLE
+
+    def __init__(self, connections: int, *, head_seconds: float = HEAD_SECONDS) -> None:
+        """`connections` is the maximum number of connections. The header section of a request has to arrive within
+        `head_seconds`.
+        """
+        super().__init__(ConnectionPool(connections, ()), unread_bytes=UNREAD_MEMORY_BYTES, head_seconds=head_seconds)
+
+    @override
+    def turn(self, scope: Scope) -> asyncio.Future[None]:
+        return granted((scope["client"] or ("",))[0])
+
+    @override
+    def member(self, scope: Scope) -> str:
+        return ""
+
+    @override
+    def refusal(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> tuple[Mapping[str, str], bytes]:
+        code = "InvalidRequest" if error is None else "SlowDown"
+        body = f"<Error><Code>{code}</Code><Message>{detail}</Message></Error>"
+        return {"content-type": "application/xml"}, body.encode()
