@@ -117,6 +117,11 @@ USES: Mapping[tuple[str, str, str], Any] = {
         "ContentBucketPolicy",
         "OnlyStandardStorage",
     ): test_enforcement.test_nothing_is_stored_that_others_cannot_read,
+    (
+        "data",
+        "ContentBucketPolicy",
+        "NoParts",
+    ): test_enforcement.test_nothing_is_uploaded_in_parts_whatever_header_comes_with_it,
     ("data", "ContentBucketPolicy", "OnlyKeysOfDigests"): test_enforcement.test_only_keys_that_can_be_sealed_can_be_put,
     (
         "data",

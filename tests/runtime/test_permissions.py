@@ -32,6 +32,7 @@ def test_a_visitor_reads_what_a_link_opens_and_nothing_else():
         f"{AUTH}/CountLinkDownload",
         f"{METADATA}/GetNode",
         f"{METADATA}/ListNodes",
+        f"{METADATA}/MeasureTree",
     }
     linked = {"get_linked_node", "list_linked_children", "linked_content", "linked_archive"}
     assert open_to(CallerKind.VISITOR, ROUTES) == linked

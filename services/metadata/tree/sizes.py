@@ -13,9 +13,9 @@ from syncline.model.identifiers import NodeId
 from syncline.model.names import most_archived_bytes
 from syncline.model.tree import NodeKind
 
-WALKED: Final = 2_000
+MAX_WALKED_NODES: Final = 2_000
 """Nodes that are looked at one by one, for all nodes of one question; beyond, the index of names is asked."""
-_LISTED: Final = 500
+_MAX_LISTED_NAMES: Final = 500
 """Names that are listed at once."""
 
 
@@ -54,15 +54,15 @@ class TreeSizes:
 
     @staticmethod
     async def _walked(view: SpaceView, tops: Sequence[MeasuredTop], account: str) -> TreeSize | None:
-        """Return the size of trees of fewer than WALKED nodes; None if there are more."""
-        size, left = TreeSize(), WALKED
+        """Return the size of trees of fewer than MAX_WALKED_NODES nodes; None if there are more."""
+        size, left = TreeSize(), MAX_WALKED_NODES
         pending = list(tops)
         while pending:
             top = pending.pop()
             after: str | None = ""
             left -= 1
             while after is not None:
-                page, after = await view.list_names(top.directory, after=after, limit=min(left + 1, _LISTED))
+                page, after = await view.list_names(top.directory, after=after, limit=min(left + 1, _MAX_LISTED_NAMES))
                 left -= max(len(page), 1)
                 if left <= 0:
                     return None

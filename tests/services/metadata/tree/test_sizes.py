@@ -110,11 +110,13 @@ async def test_a_large_tree_is_measured_up_to_what_is_asked_for() -> None:
     async with service(coalesce_seconds=10) as metadata, metadata.caller() as editor:
         for number in range(4):
             directory = await editor.create(f"d{number}")
-            await editor.commit(*(creating(f"{one}.txt", parent=directory.id) for one in range(sizes.WALKED // 2)))
+            await editor.commit(
+                *(creating(f"{one}.txt", parent=directory.id) for one in range(sizes.MAX_WALKED_NODES // 2))
+            )
         for most in (TreeSize(10, 10**9), TreeSize(10**9, 100)):
             request = M.MeasureTreeRequest(
                 space_id=editor.space, nodes=[ROOT], max_paths=most.paths, max_path_bytes=most.path_bytes
             )
             answer = await editor.stub.MeasureTree(request)
             assert not TreeSize(answer.paths, answer.path_bytes).fits_in(most)
-            assert answer.paths < 4 * sizes.WALKED // 2
+            assert answer.paths < 4 * sizes.MAX_WALKED_NODES // 2
