@@ -15,7 +15,7 @@ from syncline.model.tree import NodeKind
 
 MAX_WALKED_NODES: Final = 2_000
 """Nodes that are looked at one by one, for all nodes of one question; beyond, the index of names is asked."""
-_MAX_LISTED_NAMES: Final = 500
+_NAMES_PER_LISTING: Final = 500
 """Names that are listed at once."""
 
 
@@ -62,7 +62,7 @@ class TreeSizes:
             after: str | None = ""
             left -= 1
             while after is not None:
-                page, after = await view.list_names(top.directory, after=after, limit=min(left + 1, _MAX_LISTED_NAMES))
+                page, after = await view.list_names(top.directory, after=after, limit=min(left + 1, _NAMES_PER_LISTING))
                 left -= max(len(page), 1)
                 if left <= 0:
                     return None
