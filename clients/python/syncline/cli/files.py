@@ -154,7 +154,9 @@ def _print_file(path: Path) -> None:
 
 
 def _move_new(temporary: Path, target: Path) -> None:
-    """Rename, but never over a file that was created in the meantime."""
+    """Rename a downloaded file to its final name, but never over a file that another program has created since the
+    command began.
+    """
     try:
         os.link(temporary, target, follow_symlinks=False)
     except FileExistsError:
@@ -232,7 +234,9 @@ def put(local: Path, where: str) -> None:
 
 
 def _target(where: SpacePath, name: str) -> tuple[SpacePath, Node | None]:
-    """Return the destination path of a file named `name` that is put at `where`, and the present node at that path."""
+    """Return the destination path of a file named `name` that is put at `where` (into it, if that is a directory), and
+    the node that is at the path now, None if there is none.
+    """
     try:
         node = where.node()
     except NoSuchNode:

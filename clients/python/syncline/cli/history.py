@@ -104,7 +104,9 @@ class _File(NamedTuple):
 
 
 def _file_or_trashed(where: SpacePath) -> _File:
-    """Return the file at this path, or the file in the trash that was there. Raise NoSuchNode or InvalidArgument."""
+    """Return the file at this path, or the file in the trash that was there. Raise NoSuchNode if there is none, and
+    InvalidArgument if several files in the trash were at the path, or if a directory is at the path.
+    """
     try:
         return _File(file_at(where), deleted=False)
     except NoSuchNode:
@@ -121,7 +123,9 @@ def _was_at(space: Space, path: str) -> list[Trashed]:
 
 
 def _only(trashed: Sequence[Trashed], text: str) -> Trashed:
-    """Return the only one of these. Raise InvalidArgument that lists the ids if there are several."""
+    """Return the only item of `trashed`. Raise InvalidArgument, whose text lists the ids, if there are several
+    items.
+    """
     if len(trashed) > 1:
         newest = sorted(trashed, key=lambda one: one.node.deleted_at_ms, reverse=True)[:MAX_CANDIDATES]
         ids = "; ".join(f"{one.node.id.hex()}, {_when(one.node)}" for one in newest)
@@ -217,7 +221,7 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
 
 def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
     """Return the node for an id or a path in the trash, and its former path, if it is in the trash. Raise
-    InvalidArgument.
+    InvalidArgument if several nodes match.
     """
     path = "/".join(normalized_path(what))
     is_id = re.fullmatch(f"[0-9a-f]{{{2 * ID_BYTES}}}", what) is not None

@@ -81,7 +81,7 @@ SUMMARIES: Final = {
 
 
 class Interrupted(BaseException):
-    """A signal has ended the command, after an orderly clean-up.
+    """Error that ends the command after a signal, once resources are closed and temporary files removed.
 
     `status` is the exit status; `left` describes the state, as `LEFT_BY` does.
     """
@@ -151,7 +151,7 @@ def is_interruption(error: BaseException) -> bool:
 
 
 def exit_code(error: SynclineError) -> int:
-    """Return the exit status for an error."""
+    """Return the exit status of a command that an error has ended."""
     return NOT_ALLOWED if error.kind in {Kind.UNAUTHENTICATED, Kind.DENIED} else FAILED
 
 

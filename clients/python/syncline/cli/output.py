@@ -24,7 +24,9 @@ _AGAIN_SECONDS: Final = 30.0
 
 
 def signed_in() -> Session:
-    """Provide the session of this device; it prints the reason of its waits. Raise NotSignedIn if there is none."""
+    """Provide the session of this device; it prints the reason of its waits. Raise NotSignedIn if this device is not
+    signed in.
+    """
     session = Session.open(default_home())
     session.on_wait = _Waits().tell
     return session

@@ -29,8 +29,8 @@ _UNBORN_SECONDS: Final = 3600.0
 
 @contextmanager
 def scratch(beside: Path) -> Iterator[Path]:
-    """Provide a new directory in `beside`, accessible to the user alone, which is removed afterwards in every case.
-    Raise OSError.
+    """Provide a new directory in `beside`, accessible to the user alone, which is removed at the end of the context,
+    also after an error. Raise OSError if it cannot be made.
     """
     _remove_abandoned(beside)
     directory = beside / f"{SCRATCH_PREFIX}{secrets.token_hex(8)}"

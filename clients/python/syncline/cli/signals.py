@@ -16,7 +16,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_SECONDS = 10.0
-"""Seconds after a signal at which the process exits in any case."""
+"""Seconds after a signal at which the process exits even if the command has not ended."""
 
 _received: list[int] = []
 

@@ -40,7 +40,7 @@ class SpacePath:
     text: str
 
     def node(self) -> Node | None:
-        """Return the node that is there now; None for the root. Raise NoSuchNode."""
+        """Return the node that is at this path now; None for the root. Raise NoSuchNode if there is no node."""
         if not self.path:
             return None
         try:
@@ -49,7 +49,9 @@ class SpacePath:
             raise NoSuchNode(f"there is no {self.text}; see `syncline ls`") from None
 
     def directory(self) -> NodeId:
-        """Return the directory at this path. Raise NoSuchNode or InvalidArgument."""
+        """Return the directory at this path. Raise NoSuchNode if there is no node, and InvalidArgument if the node is
+        no directory.
+        """
         node = self.node()
         if node is None:
             return ROOT
@@ -63,7 +65,7 @@ class SpacePath:
 
     @property
     def parent(self) -> SpacePath:
-        """The directory above."""
+        """The path of the directory above."""
         return SpacePath(
             self.space, self.path.rpartition("/")[0], self.text.rstrip("/").rpartition("/")[0] or "the root"
         )
@@ -77,7 +79,7 @@ class SpacePath:
 
 @contextmanager
 def place(text: str) -> Iterator[SpacePath]:
-    """Provide the place of a `[SPACE:]PATH`."""
+    """Provide the space and the path that an argument `[SPACE:]PATH` names."""
     with signed_in() as session:
         yield place_in(session, text)
 
@@ -132,7 +134,9 @@ def place_or_file(text: str) -> Iterator[SpacePath]:
 
 
 def file_at(where: SpacePath) -> Node:
-    """Return the file or symlink at this path. Raise NoSuchNode or InvalidArgument."""
+    """Return the file or symlink at this path. Raise NoSuchNode if there is no node, and InvalidArgument if the node is
+    a directory.
+    """
     node = where.node()
     if node is None or node.content is None:
         raise InvalidArgument(f"{where.text or 'the root'} is a directory; name a file")
@@ -140,7 +144,7 @@ def file_at(where: SpacePath) -> Node:
 
 
 def checked_name(name: str) -> str:
-    """Return `name` in normal form. Raise InvalidArgument."""
+    """Return `name` in normal form. Raise InvalidArgument if it is no valid name."""
     name = normalize(name)
     if problem := name_problem(name):
         raise InvalidArgument(f"{name!r}: {problem}")

@@ -71,7 +71,7 @@ directory = click.argument("directory", metavar="DIR", type=LOCAL)
 
 
 def _open(session: Session, path: Path, space: str | None) -> Folder:
-    """Return the folder, after linking it if necessary."""
+    """Return the synced folder in a directory, after linking the directory to its space if it is not linked."""
     folder = open_folder(default_home(), path)
     accounts = Accounts(session)
     if folder is None:
@@ -87,7 +87,9 @@ def _open(session: Session, path: Path, space: str | None) -> Folder:
 
 
 def _path_in(directory: Path, text: str) -> str:
-    """Convert a path below the folder to one from its root. Raise InvalidArgument."""
+    """Convert a path on this machine to a path from the folder's root. Raise InvalidArgument if it is not below the
+    folder.
+    """
     path = Path(text)
     if path.is_absolute():
         try:
@@ -262,7 +264,9 @@ def _sync_for_ever(
     *,
     as_json: bool,
 ) -> NoReturn:
-    """Sync at each sign of a change until interrupted, which is the usual end."""
+    """Sync at each doorbell and each change in the folder, until a signal interrupts the command, which is the usual
+    end.
+    """
     from syncline.sync.watch import keep_syncing, patiently  # noqa: PLC0415 - `sync` does without otherwise
 
     class Terminal:

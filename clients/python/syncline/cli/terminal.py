@@ -1,4 +1,6 @@
-"""The only module that prints to the terminal: no name can control the terminal, or imitate a line of ours."""
+"""The only module that prints to the terminal: it escapes names, so that no name can control the terminal or imitate a
+line of this program.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
 
 
 def show(error: click.ClickException) -> None:
-    """Print a usage error, as click does. Arguments may contain foreign names, for example from a shell pattern."""
+    """Print a usage error as click does, but escaped, since an argument may contain a name of another person, for
+    example from a shell pattern.
+    """
     told = error.format_message()
     # the message of a MissingParameter spans several lines, all of them our own text
     if not isinstance(error, click.MissingParameter):

@@ -61,7 +61,7 @@ class DeviceLink:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """The keys and links that ended with a revoked device, and the links that did not.
+    """The keys and links that were revoked together with a device, and the links of the device that remain valid.
 
     A list may be shorter than its count if there are very many.
     """
@@ -99,7 +99,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class WhoAmI:
-    """The calling user and device, according to the service."""
+    """The signed-in user and device, as the service reports them."""
 
     user: UserId
     email: str
@@ -113,7 +113,8 @@ def sign_up(
 ) -> Session:
     """Make an account and sign in this device.
 
-    Raise AlreadySignedIn, AccountExists, InvalidArgument, or the errors of `discover`.
+    Raise AlreadySignedIn if the device is signed in, AccountExists if the address is taken, InvalidArgument for an
+    invalid address or password, and the errors of `discover`.
     """
     request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignUp(request))
@@ -122,7 +123,9 @@ def sign_up(
 def sign_in(
     home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
 ) -> Session:
-    """Sign in this device. Raise AlreadySignedIn, WrongPassword, TooManyAttempts, or the errors of `discover`."""
+    """Sign in this device. Raise AlreadySignedIn if the device is signed in, WrongPassword for a wrong address or
+    password, TooManyAttempts after too many attempts, and the errors of `discover`.
+    """
     request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignIn(request))
 
@@ -196,7 +199,7 @@ class Accounts:
     def sign_out(self) -> None:
         """Revoke this device and remove the account file, also if the service had revoked the device already.
 
-        Unavailable leaves everything unchanged.
+        Raise Unavailable, and change nothing, if the service does not answer.
         """
         try:
             self._session.call(lambda stubs: stubs.auth.SignOut, auth_pb2.SignOutRequest())
@@ -229,7 +232,7 @@ class Accounts:
     def revoke(self, device: DeviceId, *, end_links: bool = False) -> Revocation:
         """Sign out a device permanently, with the keys that it has made; with `end_links` also end its public links.
 
-        Raise NoSuchDevice, or Unavailable if not everything could be ended.
+        Raise NoSuchDevice if the user has no such device, and Unavailable if a key or link could not be ended yet.
         """
         request = auth_pb2.RevokeDeviceRequest(device_id=device, end_links=end_links)
         answer = self._session.call(lambda stubs: stubs.auth.RevokeDevice, request)
@@ -275,7 +278,9 @@ class Accounts:
         return list(paged(page))
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
-        """Set a member's role. Raise NoSuchSpace, NoSuchAccount, PermissionDenied or LastOwner."""
+        """Set a member's role. Raise NoSuchSpace if the caller is no member, NoSuchAccount if nobody has the address,
+        PermissionDenied if the caller is no owner, and LastOwner if no owner would remain.
+        """
         request = auth_pb2.SetMemberRequest(
             request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)
         )

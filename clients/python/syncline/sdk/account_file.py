@@ -48,8 +48,8 @@ class AccountFile:
         self.path = home / "account.json"
 
     def load(self) -> StoredAccount | None:
-        """Return the account; None if the device is not signed in. Raise HomeNotPrivate; AccountUnreadable, and leave
-        the file as it is.
+        """Return the account; None if the device is not signed in. Raise HomeNotPrivate if other users can change the
+        directory, and AccountUnreadable, leaving the file as it is, if the file cannot be read.
         """
         check_private(self.path.parent)
         try:
@@ -66,7 +66,9 @@ class AccountFile:
             ) from None
 
     def save(self, account: StoredAccount) -> None:
-        """Replace the file durably; only the user can read it. The caller holds `locked()`. Raise HomeNotPrivate."""
+        """Replace the file durably; only the user can read it. The caller holds `locked()`. Raise HomeNotPrivate if
+        other users can change the directory.
+        """
         self._make_home()
         temporary = self.path.with_name("account.json.tmp")
         temporary.unlink(missing_ok=True)  # left by a killed process, or put there by another user
@@ -91,7 +93,7 @@ class AccountFile:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the file's lock against other processes within the context. Raise AccountUnreadable if another process
-        does not release the lock within LOCK_TIMEOUT_SECONDS, and HomeNotPrivate if other users can access the
+        does not release the lock within LOCK_TIMEOUT_SECONDS, and HomeNotPrivate if other users can change the
         directory.
         """
         self._make_home()

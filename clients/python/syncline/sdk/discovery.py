@@ -54,9 +54,9 @@ class Deployment:
 
 
 def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
-    """Ask `endpoint` (an http or https URL) for its addresses. All of them are at places that `trust` allows.
-
-    Raise EndpointUnreachable, NotSyncline, NewerSyncline or NotTrusted.
+    """Request from `endpoint` (an http or https URL) the addresses of its services and its storage. Raise
+    EndpointUnreachable if it does not answer, NotSyncline if the answer is not that of Syncline, NewerSyncline for a
+    newer protocol, and NotTrusted if `trust` does not allow one of the addresses.
     """
     endpoint = normalize_endpoint(endpoint)
     check_endpoint(endpoint, trust)
@@ -122,7 +122,7 @@ def _opener(url: str, trust: Trust) -> Any:
     import urllib.request  # noqa: PLC0415 - as above
 
     class Redirected(urllib.request.HTTPRedirectHandler):
-        """Follows a redirect only to places that the answer may come from."""
+        """Handler of redirects, which follows a redirect only to hosts from which the answer may come."""
 
         @override
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
@@ -139,7 +139,9 @@ def _opener(url: str, trust: Trust) -> Any:
 
 
 def deployment_from_json(document: Any, endpoint: str) -> Deployment:
-    """Parse the document of an endpoint. Raise NotSyncline or NewerSyncline."""
+    """Parse the discovery document of an endpoint. Raise NotSyncline if it is malformed, and NewerSyncline if its
+    version is newer than VERSION.
+    """
     version = document.get("syncline") if isinstance(document, Mapping) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise NotSyncline(f"{endpoint} answers but is not Syncline; check the address")
@@ -165,7 +167,7 @@ def deployment_from_json(document: Any, endpoint: str) -> Deployment:
 
 
 def deployment_to_json(deployment: Deployment) -> dict[str, Any]:
-    """Return the document in the form in which the endpoint sends it."""
+    """Return the discovery document of a deployment, in the form in which an endpoint sends it."""
     services = {"auth": deployment.auth, "metadata": deployment.metadata, "notify": deployment.notify}
     s3 = deployment.s3
     return {

@@ -79,7 +79,7 @@ class UnexpectedAnswer(SynclineError):
 
 @contextmanager
 def understood() -> Iterator[None]:
-    """Convert errors of reading an answer within the block: raise UnexpectedAnswer if the answer breaks the
+    """Convert an error of the code in the block, which reads an answer, to UnexpectedAnswer if the answer breaks the
     contract.
     """
     try:

@@ -1,7 +1,7 @@
 """Proxies and certificate authorities: the same environment variables apply to gRPC, storage and HTTP.
 
-Each of the libraries reads some of them by rules of its own, so the values are evaluated here and passed to all of
-them.
+Each of the libraries reads some of these variables by rules of its own, so the variables are evaluated here, and the
+values are passed to all libraries.
 
 | variable, in lower or upper case | is |
 |---|---|
@@ -50,7 +50,8 @@ class CertificatesUnreadable(SynclineError):
 def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
     """Return the proxy for `url`, as `http://host:port`; None if it is reached directly.
 
-    `url` has a scheme, `https` for every TLS connection, and a host. Raise ProxyUnusable.
+    `url` has a scheme, `https` for every TLS connection, and a host. Raise ProxyUnusable if the variable holds no
+    usable address.
     """
     parts = urllib.parse.urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -72,9 +73,8 @@ def proxy_headers(proxy: str) -> dict[str, str]:
 
 
 def own_certificates(environment: Environment = os.environ) -> bytes | None:
-    """Return the certificates that are trusted in addition to the system's, in PEM; None if none are configured.
-
-    Raise CertificatesUnreadable.
+    """Return the certificates that are trusted in addition to the system's, in PEM; None if none are configured. Raise
+    CertificatesUnreadable if they cannot be read.
     """
     file, directory = (_value(name, environment) for name in ("ssl_cert_file", "ssl_cert_dir"))
     found = [_read(Path(file), "SSL_CERT_FILE")] if file else []

@@ -35,14 +35,15 @@ class Progress:
             raise self.stuck()
 
     def stuck(self) -> UnexpectedAnswer:
-        """Return the error for a listing without an end."""
+        """Return the UnexpectedAnswer to raise for a listing that does not end."""
         return UnexpectedAnswer(
             f"the service continues {self._what} without making progress; report this to whoever runs it"
         )
 
 
 def paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
-    """Yield the items of all pages. `page` returns those of the page with a token, and the token of the next page.
+    """Yield the items of all pages. `page` is called with a page token, and returns the items of that page and the
+    token of the next page.
 
     The token after the last page is empty. Raise UnexpectedAnswer for a listing that makes no progress.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Right:
     """The right to write in a space. `writes_since_ms` is the time of its grant, 0 for the maker of the space.
 
-    If two rights are equal, the right lasted without a gap in between.
+    If the rights at two times are equal, the device had the right at all times in between.
     """
 
     read_only: bool = False

@@ -1,7 +1,7 @@
 """A signed-in device: its tokens, its channels, and the single way in which it makes calls.
 
-Every call is counted and has a deadline. The channel repeats it on transient faults; it is repeated once more with a
-fresh token if its token was refused. Errors are SynclineErrors.
+Every call is counted and has a deadline. The channel repeats a call on transient faults; a call whose token was refused
+is repeated once with a new token. Errors are SynclineErrors.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ class Session:
 
     @classmethod
     def open(cls, home: Path) -> Session:
-        """Return the device whose state is in `home`, without any call. Raise NotSignedIn or AccountUnreadable."""
+        """Return the device whose state is in `home`, without any call. Raise NotSignedIn if the device is not signed
+        in, and AccountUnreadable if its account file cannot be used.
+        """
         file = AccountFile(home)
         account = file.load()
         if account is None:
@@ -186,8 +188,8 @@ class Session:
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 
     def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
-        """Return the result of `begin`. It is called again if the token was refused or the services have moved, once
-        for each of these.
+        """Return the result of `begin`, which is called with the stubs and a token. It is called once more if the token
+        was refused, and once more if the services have moved.
 
         For streams, `begin` opens the stream and reads its first message. A limit that states a pause is waited for, up
         to PATIENCE_SECONDS in total, a rate limit up to RATE_PATIENCE_SECONDS; no further wait begins once `until` is
@@ -227,7 +229,9 @@ class Session:
         return account.access_token if _good(account) else self._refresh(refused=account.access_token)
 
     def _refresh(self, *, refused: str) -> str:
-        """Return an access token other than `refused`: from the file if there is one, else from the service."""
+        """Return an access token other than `refused`: the one in the account file if another process has refreshed it,
+        otherwise a new one from the service.
+        """
         with self._tokens:
             if self._account.access_token != refused and _good(self._account):
                 return self._account.access_token
@@ -309,7 +313,9 @@ def by_our_clock(expires_at_ms: int, expires_in_ms: int) -> int:
 
 
 def _patience(error: SynclineError) -> tuple[type[SynclineError], float]:
-    """Return the class of limits that share a waiting budget, and the budget in seconds."""
+    """Return the name of the class of limits to which a refusal belongs, whose waits share one budget, and this budget
+    in seconds.
+    """
     if isinstance(error, RateExceeded):
         return RateExceeded, RATE_PATIENCE_SECONDS
     return SynclineError, PATIENCE_SECONDS

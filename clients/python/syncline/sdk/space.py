@@ -50,20 +50,22 @@ class SpaceState(NamedTuple):
     quota_bytes: int
     nodes: int = 0
     max_nodes: int | None = None
-    """None if the service has no such limit."""
+    """The maximum number of nodes; None if the service states no maximum."""
     unsealed_bytes: int = 0
     unsealed_objects: int = 0
 
 
 class Committed(NamedTuple):
-    """The entry that holds the accepted mutations, and one result for each mutation."""
+    """The sequence number of the journal entry that holds the accepted mutations, and one result for each mutation, in
+    order.
+    """
 
     seq: int
     results: tuple[Result, ...]
 
 
 class Restored(NamedTuple):
-    """The entry of a restore, and its result."""
+    """The sequence number of the journal entry of a restore, and the result of the restore."""
 
     seq: int
     result: Result
@@ -199,10 +201,13 @@ class Space:
     # ---- changes ----
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None = None) -> Committed:
-        """Apply mutations in order, in one entry, each with its own verdict. Safe to repeat with the same id and right.
+        """Apply mutations in order, in one entry, each with its own verdict. A call may be repeated with the same
+        `request_id` and `right`.
 
         `right` is the right on which the mutations are based; without it any right to write suffices. Raise
-        RequestTooLarge, RequestIdReused, PermissionDenied, RightChanged (nothing was applied) or Contended.
+        RequestTooLarge if the mutations exceed one request, RequestIdReused if the id was used for another request,
+        PermissionDenied if the caller may not write, RightChanged, with nothing applied, if the caller's right is no
+        longer `right`, and Contended if too many clients write at once.
         """
         request = metadata_pb2.CommitChangesRequest(
             space_id=self.id,
@@ -216,7 +221,9 @@ class Space:
         return Committed(answer.seq, results)
 
     def restore_version(self, node: NodeId, version: int, base_version: int, request_id: RequestId) -> Restored:
-        """Make an older version's content the newest version. Safe to repeat with the same id."""
+        """Make the content of version `version` the newest version of a file, whose current version is `base_version`.
+        A call may be repeated with the same `request_id`.
+        """
         request = metadata_pb2.RestoreVersionRequest(
             space_id=self.id, request_id=request_id, node=node, version=version, base_version=base_version
         )
@@ -245,7 +252,7 @@ class Space:
 
     def changes(self, cursor: bytes = b"", *, fresh_right: bool = False) -> Iterator[ChangesPage]:
         """Yield the changes after `cursor` up to the head at the time of the call, in at least one page. Raise
-        InvalidCursor.
+        InvalidCursor if the journal has no such position.
 
         The right in the pages may be five seconds old unless `fresh_right` is set. A broken stream is resumed; if a
         listing has to start again, its first page has `reset`.
@@ -309,7 +316,7 @@ class Space:
             stream.close()
 
     def get_node(self, selector: NodeId | str) -> Located:
-        """Return the live node with this id or path. Raise NoSuchNode."""
+        """Return the live node with this id or path. Raise NoSuchNode if there is none."""
         request = (
             metadata_pb2.GetNodeRequest(space_id=self.id, path=selector)
             if isinstance(selector, str)
@@ -320,7 +327,7 @@ class Space:
             return Located(node_from_wire(answer.node), answer.path, answer.seq)
 
     def list_nodes(self, parent: NodeId = ROOT) -> Iterator[Node]:
-        """Yield the live children of a directory by name. Raise NoSuchNode."""
+        """Yield the live children of a directory by name. Raise NoSuchNode if there is no such live directory."""
 
         def page(token: str) -> tuple[Iterable[Node], str]:
             request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent, page_token=token)
@@ -331,7 +338,7 @@ class Space:
         return paged(page)
 
     def versions(self, node: NodeId) -> Iterator[Version]:
-        """Yield the versions of a file (deleted or not), newest first. Raise NoSuchNode."""
+        """Yield the versions of a file (deleted or not), newest first. Raise NoSuchNode if there is no such file."""
 
         def page(token: str) -> tuple[Iterable[Version], str]:
             request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node, page_token=token)

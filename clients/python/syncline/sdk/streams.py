@@ -39,9 +39,9 @@ class Stream(Generic[T]):
     """Messages of one streaming call, which is opened when the first message is requested.
 
     Iteration ends normally only after a message for which `complete` returns True. In all other cases it raises:
-    Broken, also if the service ended the call with OK, or the SynclineError with which the service ended it. A stream
-    without a message for `silence` seconds counts as broken, and so does one whose access token expired: it is reopened
-    with a new one. `close` may be called from any thread; iteration then ends.
+    Broken, also if the service ended the call with OK, or the SynclineError with which the service ended the call. A
+    stream without a message for `silence` seconds counts as broken, and so does a stream whose access token has
+    expired: the caller reopens it with a new token. `close` may be called from any thread; iteration then ends.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class NotTrusted(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Exceptions from the rule above that a user has agreed to.
+    """Exceptions from the rule of this module that a user has agreed to.
 
     `http` allows an http:// endpoint on another machine to be used without TLS. `hosts` are names at which, or below
     which, services and storage may be.

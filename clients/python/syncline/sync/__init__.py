@@ -5,5 +5,5 @@
     state.db --------> base tree   ┘
 
 `base` is the last state on which the folder and the space agreed, node by node. `plan` is pure; `apply` looks again at
-what each step relies on just before it acts, and leaves what has changed meanwhile to the next round.
+what each step relies on just before it acts, and leaves everything that has changed since the scan to the next round.
 """

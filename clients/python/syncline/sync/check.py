@@ -38,7 +38,7 @@ class Verdicts:
     unknown: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    """The items that could not be compared."""
+    """The entries that could not be compared, each with the reason."""
 
     def document(self) -> dict[str, Any]:
         """Return the verdicts as the document that the command line prints with --json."""
@@ -50,7 +50,7 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class _Local:
-    """One local file: its digest, the base of its place, and whether a rule ignores it."""
+    """One local file: its digest, the node of the base at its path, and whether an ignore rule matches it."""
 
     path: str
     digest: Digest
@@ -115,9 +115,7 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
 
 
 def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
-    """Return the places at which another filesystem is mounted than the one that was synced. Entries there are not
-    compared.
-    """
+    """Return the paths at which another filesystem is mounted than at the last sync. Entries there are not compared."""
     # A check does not load the tree of the space. It assumes that nothing was deleted there, so that everything below
     # strange places is left out.
     strange = Strange(scanned, base, base)
@@ -131,8 +129,8 @@ def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[Nod
 def _spelled_otherwise(
     scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place], verdicts: Verdicts
 ) -> set[int]:
-    """Return the entries that differ in Unicode spelling only from the entry that is compared in their place. Each is
-    reported as a problem.
+    """Return the entries whose name differs only in Unicode spelling from that of another entry, which is compared
+    instead. Each returned entry is reported as a problem.
     """
     if not (groups := doubles(scanned)):
         return set()

@@ -33,7 +33,7 @@ MAX_SETTLE_SECONDS: Final = 1.6
 LOOK_SECONDS: Final = 5.0
 """Minimum number of seconds between two polls of the directories that cannot be watched."""
 _LOOKING_SHARE: Final = 20
-"""Minimum ratio of the pause between polls to the duration of a poll."""
+"""Minimum pause between two polls, as a multiple of the duration of a poll."""
 _AGAIN_SECONDS: Final = 60.0
 """Seconds between attempts to watch directories that could not be watched."""
 
@@ -143,7 +143,9 @@ class Lookout:
 
 
 class _Cover:
-    """The directories of a folder: those with a watch, and the last appearance of those without."""
+    """Watches the directories of a folder, and polls the directories that cannot be watched: keeps the watches, and for
+    each other directory the value of `_appearance` at the last poll.
+    """
 
     def __init__(self, root: str, inotify: _Inotify) -> None:
         self._root = root
@@ -170,7 +172,7 @@ class _Cover:
                 self.unwatched[path] = self._appearance(path)
 
     def has_changed(self) -> bool:
-        """Return True if anything in the directories without a watch has changed since the last look."""
+        """Return True if anything in the directories without a watch has changed since the last call."""
         changed = False
         for path, before in self.unwatched.items():
             now = self._appearance(path)
@@ -260,7 +262,7 @@ class _Inotify:
         return self._descriptor >= 0
 
     def reopen(self) -> None:
-        """Try to open an inotify instance if that was refused before."""
+        """Open an inotify instance if the kernel refused one before; if it refuses again, record the errno."""
         self.refused = None
         if self.is_open:
             return

@@ -52,13 +52,13 @@ class SpacePort(Protocol):
     """A space's tree and journal. Errors are `syncline.model.errors.SynclineError`."""
 
     def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[ChangesAnswer]:
-        """Yield the changes after `cursor` up to the head, in at least one page. Raise InvalidCursor.
-
-        The right in the pages may be some seconds old unless `fresh_right` is set.
+        """Yield the changes after `cursor` up to the head, in at least one page. Raise InvalidCursor if the journal has
+        no such position. The right in the pages may be some seconds old unless `fresh_right` is set.
         """
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> CommitAnswer:
-        """Apply mutations in order, each with its own verdict. Safe to repeat with the same id and right.
+        """Apply mutations in order, each with its own verdict. A call may be repeated with the same `request` and
+        `right`.
 
         Raise RightChanged, and apply nothing, if the device's right is no longer `right`.
         """
@@ -83,7 +83,7 @@ class DownloaderPort(Protocol):
 
 
 class CheckedFile(Protocol):
-    """One file that differs from the space."""
+    """One file of a check that differs from the current version in the space."""
 
     @property
     def asked(self) -> str | NodeId: ...
@@ -102,7 +102,7 @@ class CheckAnswer(Protocol):
 
 
 class Checking(Protocol):
-    """The part of a space that a check needs."""
+    """Port to the operation of a space that a comparison by checksums needs."""
 
     def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[CheckAnswer]:
         """Compare local digests with the current versions. Files are given by path or by id."""
@@ -137,8 +137,8 @@ def _no_counts() -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Transfers:
-    """Factories of uploaders and downloaders. Both are called when a sync has something to do; an uploader gets the
-    function that looks up known blocks.
+    """The functions that make the uploader and the downloader of a sync, each called when there is something to
+    transfer. The former gets the function that looks up known blocks.
     """
 
     uploader: Callable[[KnownBlocks], UploaderPort]

@@ -11,8 +11,8 @@ from syncline.sync.trees import Problem
 
 @dataclass(slots=True)
 class Report:
-    """Counts (transfers of files and symlinks; all kinds of items otherwise), problems by path, and notices for
-    people.
+    """The report of one sync: numbers of transferred files and symlinks, numbers of other operations on items of any
+    kind, problems by path, and notices for people.
     """
 
     uploaded: int = 0

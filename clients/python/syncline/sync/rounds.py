@@ -60,7 +60,7 @@ def preview(
     report: Report,
     wanted: Wanted = AS_BEFORE,
 ) -> None:
-    """Fill a report with the operations that a sync would do."""
+    """Add to a report the operations that a sync would carry out, and the excluded paths."""
     base = state.load_base()
     mirror = Mirror(state, base)
     mirror.pull(space)
@@ -90,7 +90,7 @@ class _Found:
 
 
 def choose(state: State, wanted: Wanted) -> None:
-    """Apply new exclusions and inclusions.
+    """Store the exclusions and inclusions that the options `wanted` of a sync request, in the state of the folder.
 
     Raise NotExcluded if a path to include is not excluded. A path that the last sync included may be given again, for
     example after a failed sync.
@@ -204,7 +204,7 @@ def _check_filesystem(scanned: Scan, base: Mapping[NodeId, BaseNode], state: Sta
 
 
 def _above(nodes: Iterable[NodeId], known: Mapping[NodeId, RemoteNode]) -> set[NodeId]:
-    """Return all directories above these nodes."""
+    """Return the ids of all directories above these nodes, as far as they are known."""
     above: set[NodeId] = set()
     for node in nodes:
         at = known.get(node)
@@ -220,7 +220,9 @@ def _distrusted(base: dict[NodeId, BaseNode]) -> dict[NodeId, BaseNode]:
 
 
 def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, BaseNode], state: State) -> None:
-    """Record which files have changed bytes under an unchanged signature, until they are synced."""
+    """Mark in base and state, as not trusted, the files whose bytes have changed while their signature has not, so that
+    they are read again until they are synced.
+    """
     for id_, here in local.items():
         before = base.get(id_)
         if before is not None and here.digest != before.digest and before.trusted:
@@ -331,7 +333,9 @@ class Rounds:
             self._state.commit()
 
     def _note_settled(self, found: _Found) -> None:
-        """If there was nothing to do, record that, so that the next sync can skip the rounds while nothing changes."""
+        """If the plan was empty, record the fingerprint of the folder, so that the next sync can skip the rounds if
+        folder and space are unchanged.
+        """
         if not found.plan.is_empty or self._report.problems:
             return
         settled = Settled(found.scan.fingerprint, found.scan.skipped)
@@ -412,7 +416,7 @@ class Rounds:
 
 
 class _Taken:
-    """The names of a directory, looked up one by one."""
+    """Container of the taken names of a directory, each of which is looked up in the folder when it is tested."""
 
     def __init__(self, files: Files, prefix: str) -> None:
         self._files = files

@@ -155,7 +155,9 @@ def is_provisional(node: NodeId) -> bool:
 
 
 def original_id(node: NodeId) -> NodeId:
-    """Return the id in the local tree of a recreated node or a conflict copy; for other nodes, the id itself."""
+    """Return the id that a recreated node, or the original of a conflict copy, has in the local tree; for other nodes,
+    return `node` itself.
+    """
     return NodeId(node[1:]) if node[:1] in {_RECREATED, _COPY} and is_provisional(node) else node
 
 
@@ -167,8 +169,8 @@ _TRANSIT = re.compile(r"\.syncline-((?:[0-9a-f]{2})+)")
 
 
 def transit_name(node: NodeId) -> str:
-    """Return the name of a node while something else takes its own name. It contains the id, so that the next run after
-    a crash recognises the node.
+    """Return the temporary name of a node that is moved aside because another node gets its name first. It contains the
+    id, so that the next run after a crash recognises the node.
     """
     return f".syncline-{node.hex()}"
 
@@ -189,7 +191,8 @@ _TOO_DEEP = (
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The live nodes that can be in a folder, parents before children, and the problems with others, by path.
+    """The live nodes that can be in a folder, parents before children, and the problems with the remaining live nodes,
+    by path.
 
     `withheld` are the nodes whose name or place is invalid on this device; nodes below them are not in the tree either.
     """
@@ -205,9 +208,9 @@ def live_nodes(
     """Return the live nodes of the space.
 
     The space's data are not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node without
-    a parent never gets into the tree. A node of the `base` whose new name is invalid here keeps its old name and place,
-    and is still synced. Nodes deeper than a path can be are left out. The running time is that of sorting the nodes,
-    however many of them have invalid names.
+    a parent never gets into the tree. A node of the `base` whose new name is invalid on this device keeps its old name
+    and parent, and is still synced. Nodes deeper than a path can be are left out. The running time is that of sorting
+    the nodes, however many of them have invalid names.
     """
     base = base or {}
     children: dict[NodeId, list[RemoteNode]] = {}
@@ -219,7 +222,9 @@ def live_nodes(
     names: dict[NodeId, dict[str, str]] = {}
     withheld: dict[NodeId, RemoteNode] = {}
     waiting: dict[NodeId, list[tuple[int, NodeId]]] = {}
-    """Withheld nodes, in order, by the directory of the base that has to be in the tree before they can be."""
+    """Withheld nodes, in order, by the directory of the base that has to be in the tree before these nodes can be
+    added.
+    """
     returning: list[tuple[int, NodeId]] = []
     pending = [ROOT]
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 LOOK_SECONDS: Final = 300.0
 """Seconds between syncs without a sign of a change, since a sign can be lost."""
 DEAF_SECONDS: Final = 60.0
-"""Seconds between syncs while the service cannot notify this device of changes."""
+"""Seconds between two syncs while the service cannot notify this device of changes."""
 FIRST_PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 60.0
 """Maximum pause after a failed sync, in seconds; the pause doubles each time. If only some items were not synced, the
@@ -35,10 +35,12 @@ maximum is `LOOK_SECONDS`.
 MIN_PAUSE_SECONDS: Final = 2.0
 """Minimum pause after an error, in seconds, even if a change is noticed."""
 _WORK_SHARE: Final = 5
-"""Minimum ratio of the pause after an error to the duration of the failed sync."""
+"""Minimum pause after an error, as a multiple of the duration of the failed sync."""
 
 FINAL: Final = (NotSignedIn, DeviceRevoked, RefreshTokenReused, NoSuchSpace, FolderNotLinked, NotExcluded)
-"""Errors that no later sync can recover from: there is nothing left to sync, or the request is a mistake."""
+"""Errors after which a watch ends, since no later sync can succeed: there is nothing left to sync, or the request is a
+mistake.
+"""
 
 
 class DoorbellSource(Protocol):
@@ -63,7 +65,7 @@ class Teller(Protocol):
 
 
 class Alarm:
-    """An event that is set by any source that notices possible changes."""
+    """Event on which the watch waits, and which each source of possible changes (doorbells, filesystem events) sets."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -89,7 +91,7 @@ class WatchPatience:
         self._said: frozenset[str] = frozenset()
 
     def news(self, texts: Iterable[str]) -> set[str]:
-        """Return the texts that were not in the last call, and remember the texts of this call."""
+        """Return those of `texts` that were not passed to the last call, and remember `texts` for the next call."""
         now = frozenset(texts)
         new = now - self._said
         self._said = now
@@ -191,8 +193,8 @@ def _tell(teller: Teller, report: Report, new: set[str], *, always: bool) -> Non
 
 
 class _Remarks:
-    """The remarks of other threads, and the state of notifications. Each is reported between syncs, once while it
-    lasts.
+    """Collects the remarks of other threads, and the state of notifications. Each is reported between two syncs, once
+    for as long as it lasts.
     """
 
     def __init__(self, teller: Teller) -> None:
@@ -206,7 +208,9 @@ class _Remarks:
             self._waiting.append(text)
 
     def hear(self, trouble: SynclineError | None) -> None:
-        """Take note of the state of notifications. Report that they are unavailable if that lasts."""
+        """Record the state of notifications: the error that prevents them, or None. Report that they are unavailable if
+        that lasts for more than DEAF_SECONDS.
+        """
         now = time.monotonic()
         if trouble is None:
             self._deaf_since = None
@@ -227,7 +231,9 @@ class _Remarks:
 
 
 def _listen(alarm: Alarm, doorbells: DoorbellSource, stopped: threading.Event) -> None:
-    """Set the alarm for each doorbell. Errors end nothing here: the sync that follows finds out whether to give up."""
+    """Set the alarm for each doorbell. An error does not end the watch: the alarm is set, and the sync that follows
+    raises an error in FINAL if the watch has to end.
+    """
     patience = WatchPatience()
     while not stopped.is_set():
         try:

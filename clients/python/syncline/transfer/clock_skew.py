@@ -42,8 +42,8 @@ class _Signing(NamedTuple):
 
 
 class SignedRequests:
-    """Requests for objects by a client of our own. Usable from any thread. Raises StorageRefused, FileNotFoundError,
-    and other OSErrors.
+    """Requests for objects by a client of our own. Usable from any thread. All methods raise FileNotFoundError for a
+    missing object, StorageRefused for another error answer of S3, and OSError if no answer arrives.
     """
 
     def __init__(
@@ -74,9 +74,8 @@ class SignedRequests:
     def get(
         self, key: str, *, most: int, span: tuple[int, int] | None = None, limit: Limit | None = None
     ) -> memoryview:
-        """Return an object, or the bytes of `span`, from the first to before the second number.
-
-        If there are more than `most` bytes, return `most` + 1.
+        """Return an object, or its bytes [start, stop) if `span` is given. If there are more than `most` bytes, return
+        `most` + 1 of them.
         """
         headers = {"range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
         return memoryview(self._ask("GET", key, headers, most=most, limit=limit))

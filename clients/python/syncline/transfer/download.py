@@ -32,8 +32,8 @@ _MAX_WINDOW_BYTES: Final = 512 * MIB
 """Size in bytes of the files that are planned together, so that all blocks from one pack are fetched with one request.
 """
 _MAX_GAP_BYTES: Final = 256 * KIB
-"""Maximum gap in bytes between two requested blocks that is fetched along with them, which costs as much as another
-request.
+"""Maximum size in bytes of a gap between two requested blocks that one request fetches together with the blocks; to
+fetch such a gap takes as long as a second request.
 """
 _MAX_RANGE_BYTES: Final = PACK_BYTES + MIB
 _ABSENT: Final = "absent"
@@ -50,7 +50,7 @@ _UNAVAILABLE: Final = {
 
 
 class Downloader:
-    """Downloads contents of one space. Each call of `download` has its own threads, which end with it."""
+    """Downloads contents of one space. Each call of `download` has its own threads, which end with the call."""
 
     def __init__(self, store: ObjectStore, workers: int = WORKERS, progress: TransferProgress | None = None) -> None:
         self._store = store
@@ -68,7 +68,7 @@ class Downloader:
 
 @dataclass(slots=True)
 class _Window:
-    """A group of files whose ranges are planned together, once the last of them is prepared."""
+    """A group of files whose ranges are planned together, once the last file of the group is prepared."""
 
     unprepared: int = 0
     wants: defaultdict[Digest, list[_Want]] = field(default_factory=lambda: defaultdict(list))
@@ -96,7 +96,7 @@ class _Download(Run[Downloaded | Failed]):
         self._workers = self.executor(workers, "get")
         self._unreported_bytes = 0
         self._tags: dict[Digest, str] = {}
-        """The tags of the suspects that were checked."""
+        """The present tag of each object that was checked because it caused a failure before, by digest."""
 
     # ---- the caller's thread ----
 
@@ -172,7 +172,7 @@ class _Download(Run[Downloaded | Failed]):
             self._plan(window)
 
     def _look_again(self, job: DownloadJob) -> None:
-        """Fail the job for as long as the object that caused its earlier failure is unchanged."""
+        """Fail the job, without downloading, if the object that caused its earlier failure is unchanged."""
         suspect = job.suspect
         if suspect is None:
             return
@@ -217,7 +217,9 @@ class _Download(Run[Downloaded | Failed]):
                 self.start(self._workers, partial(self._fetch, digest, together))
 
     def _fetch(self, digest: Digest, wants: list[_Want]) -> None:
-        """Get one range of an object with all these blocks, and repeat the request once if some are damaged."""
+        """Get one range of an object that contains all of `wants`, and repeat the request once if some of the blocks
+        are damaged.
+        """
         wants = [want for want in wants if isinstance(want.file, DownloadJob) or not want.file.failed]
         suspect = Suspect(digest, "")
         for attempt in range(2):

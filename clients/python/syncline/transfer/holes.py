@@ -20,8 +20,8 @@ from syncline.model.chunking import digest_of
 _PAGE_BYTES: Final = 4 * KIB
 _ZERO_PAGE: Final = bytes(_PAGE_BYTES)
 MIN_HOLE_BYTES: Final = 32 * KIB
-"""Minimum length in bytes of a run of zeros between data that becomes a hole; shorter ones are not worth an extent.
-Runs at an edge of the written range always become holes, since they may continue beyond it.
+"""Minimum length in bytes of a run of zeros between data that becomes a hole; a shorter run is written, since a hole
+costs an extent. Runs at an edge of the written range always become holes, since they may continue beyond it.
 """
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # FALLOC_FL_*
@@ -34,7 +34,8 @@ class _Run(NamedTuple):
 
 
 def write(descriptor: int, data: bytes | memoryview, at: int, *, blank: bool) -> None:
-    """Write `data` at this offset, leaving holes. `blank` is True if the file reads as zeros there now. Raise OSError.
+    """Write `data` at `offset` (bytes), leaving holes for runs of zeros. `blank` is True if the file reads as zeros
+    there now. Raise OSError if writing fails.
 
     Zeros at the end of `data` do not extend the file: the caller sets its size.
     """
@@ -46,7 +47,9 @@ def write(descriptor: int, data: bytes | memoryview, at: int, *, blank: bool) ->
 
 
 def is_zeros(ref: BlockRef) -> bool:
-    """Return True if a block is one of those that a long run of zeros is cut into. Such a block need not be fetched."""
+    """Return True if a block is the one that the chunker cuts a long run of zeros into. Such a block need not be
+    fetched.
+    """
     return ref.length == MAX_BLOCK_BYTES and ref.digest == _zeros()[0]
 
 

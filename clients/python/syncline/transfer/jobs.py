@@ -114,7 +114,8 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job has had no lasting effect; the others continue. `reason` says what happened and what comes next.
+    """The result of a failed job, which has had no lasting effect; other jobs continue. `reason` says, for people, what
+    happened and what happens next.
 
     If the content is CORRUPT, MISSING or WITHHELD, `suspect` is the object that caused it. If the content is CORRUPT
     without a suspect, it contradicts itself, whatever storage has.

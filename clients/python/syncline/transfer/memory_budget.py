@@ -8,7 +8,7 @@ from syncline.transfer.pipeline import GivenUp
 
 
 class Budget:
-    """Up to `limit` bytes. A request above `limit` waits until nothing else is reserved."""
+    """Lends up to `limit` bytes of memory to threads. A request above `limit` waits until nothing else is reserved."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

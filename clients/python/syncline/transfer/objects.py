@@ -41,7 +41,7 @@ T = TypeVar("T")
 RETRIES: Final = RetryPolicy(max_attempts=6, first_pause_seconds=0.1, max_pause_seconds=3.0)
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 SILENCE_TIMEOUT: Final = timedelta(seconds=30)
-"""Maximum silence of a GET, after which it counts as dead."""
+"""Maximum time without a byte of the answer to a GET, after which the connection counts as dead."""
 GET_TIMEOUT: Final = timedelta(minutes=30)
 LIMITED_GET_TIMEOUT: Final = timedelta(days=1)
 """Timeout of a GET under a bandwidth limit, which in effect is none."""
@@ -85,9 +85,9 @@ class ObjectStore(Protocol):
     """The objects of one space. Usable from any thread. Objects never change, so every call is safe to repeat.
 
     Reads raise ObjectWithheld if storage does not return this one object. All methods raise Unavailable when retries
-    are exhausted, PermissionDenied, and the errors of issuing credentials. A read that is denied with credentials that
-    were just issued raises ObjectMissing: S3 denies a missing object to a caller who may not list the bucket, as no
-    device may.
+    are exhausted, PermissionDenied if storage denies the request, and the errors of issuing credentials. A read that is
+    denied with credentials that were just issued raises ObjectMissing: S3 denies a missing object to a caller who may
+    not list the bucket, as no device may.
     """
 
     def put(self, digest: Digest, data: bytes) -> None:
@@ -96,20 +96,22 @@ class ObjectStore(Protocol):
         """
 
     def get(self, digest: Digest) -> memoryview:
-        """Return the whole object, unverified. Raise ObjectMissing."""
+        """Return the whole object, unverified. Raise ObjectMissing if storage does not have it."""
 
     def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
-        """Return `length` bytes of the object from `offset` on, fewer if the object ends before. Raise ObjectMissing.
-        The bytes are not verified.
+        """Return `length` bytes of the object from `offset` on, fewer if the object ends before. Raise ObjectMissing if
+        storage does not have the object. The bytes are not verified.
         """
 
     def tag(self, digest: Digest) -> str:
-        """Return a text that changes if the object is replaced. Raise ObjectMissing."""
+        """Return a text that changes if the object is replaced. Raise ObjectMissing if storage does not have the
+        object.
+        """
 
 
 class _Stores(NamedTuple):
-    """The same storage with different timeouts; and `signed`, our own requests, used once the system's clock was found
-    wrong.
+    """The obstore clients of the same storage, with different timeouts; and `signed`, our own requests, which are used
+    once S3 has refused the time of this device's clock.
     """
 
     put: S3Store

@@ -1,4 +1,5 @@
-"""The common base of uploads and downloads: own threads, results for the caller, one way to stop.
+"""The common base of uploads and downloads: each run has its own threads, passes results to the caller's thread, and is
+stopped in one way.
 
 Work in a thread belongs to the trace of the caller.
 """
@@ -99,7 +100,7 @@ class Run(Generic[R]):
         thread.start()
 
     def start(self, executor: Executor, work: Callable[[], None]) -> None:
-        """Submit `work` to an executor. The lock may be held. Raise GivenUp."""
+        """Submit `work` to an executor. The caller may hold the lock. Raise GivenUp if the run has ended."""
         if self.stopping:
             raise GivenUp
 

@@ -14,10 +14,11 @@ LIMITED_WORKERS: Final = 2
 
 
 class Limit:
-    """At most `rate` bytes per second, averaged since the first one. Usable from any thread.
+    """Makes threads wait so that at most `rate` bytes per second pass, averaged from the first byte on. Usable from any
+    thread.
 
-    It is a token bucket that may be overdrawn: a caller waits until earlier takers have been paid for. Unused capacity
-    of idle times is not accumulated.
+    It is a token bucket that may be overdrawn: a caller waits until the time for the bytes of earlier callers has
+    passed. Unused capacity of idle times is not accumulated.
     """
 
     def __init__(

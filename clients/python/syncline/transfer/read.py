@@ -44,7 +44,9 @@ class FileReader:
         self._chunker = Chunker()
 
     def read(self, job: UploadJob, take: Callable[[Block], None]) -> Read:
-        """Pass each block to `take` in order. Raise NotRead; blocks that were passed on before are then invalid."""
+        """Pass each block of the file to `take`, in order. Raise NotRead if the file cannot be read or changes; blocks
+        that were passed on before are then invalid.
+        """
         try:
             descriptor = _open(job)
         except OSError as error:

@@ -12,7 +12,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> int:
-    """Return a descriptor of the file at `path`, which the caller closes. Raise OSError.
+    """Return a descriptor of the file at `path`, which the caller closes. Raise OSError if the file cannot be opened.
 
     Neither a directory between `root` and the file nor the file itself may be a symlink; without a `root` only the file
     is checked.
@@ -33,7 +33,9 @@ def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> 
 
 
 def unlink_below(root: Path | None, path: Path) -> None:
-    """Remove the file at `path`, reached in the same way. Raise OSError, but not for a missing file."""
+    """Remove the file at `path`, which is reached as by `open_below`. Raise OSError if that fails; a missing file is no
+    error.
+    """
     if root is None:
         path.unlink(missing_ok=True)
         return

@@ -83,7 +83,7 @@ def nothing_known(digest: Digest) -> BlockRef | None:  # noqa: ARG001 - a KnownB
 
 
 class Uploader:
-    """Uploads files to one space. Each call of `upload` has its own threads, which end with it."""
+    """Uploads files to one space. Each call of `upload` has its own threads, which end with the call."""
 
     def __init__(
         self,
@@ -171,14 +171,17 @@ class _PlacedBlock(NamedTuple):
     placed: _Placed
 
     def ref(self) -> BlockRef:
-        """Return the place of the block. Its pack must be closed."""
+        """Return the reference to the block: its object, offset and length. A pack that contains it must be closed,
+        since only then the name of the pack is known.
+        """
         return BlockRef(self.digest, self.length, self.placed.object.declared.digest, self.placed.offset)
 
 
 class _File:
     """A file in progress. `waits` counts the pending steps: reading, and the sealing of each object.
 
-    `again` is True if it failed because storage had other bytes than those uploaded.
+    `again` is True if the file failed because storage had other bytes under the key of an object, so that it has to be
+    read again.
     """
 
     __slots__ = ("again", "attempt", "failed", "job", "manifest_object", "read", "refs", "waits")
@@ -307,7 +310,9 @@ class _Upload(Run[Uploaded | Failed]):
         return ref if ref is not None and ref.length == len(block.data) else None
 
     def _place_again(self, file: _File, block: Block) -> bool:
-        """Use the place of the same block earlier in this run. Return False if there is none."""
+        """Use the place at which this run has already stored the same block, and return True; return False if this run
+        has not stored it.
+        """
         with self.lock:
             if self.stopping:
                 raise GivenUp
@@ -470,7 +475,9 @@ class _Upload(Run[Uploaded | Failed]):
     # ---- tasks ----
 
     def _go_on(self) -> None:
-        """Start all work that is ready; at the end of the input, batches are no longer filled up first."""
+        """Start all work that is ready. At the end of the input, batches of look-ups and packs are sent even if they
+        are not full.
+        """
         with self.lock:
             if self.stopping:
                 return

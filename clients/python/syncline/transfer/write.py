@@ -41,7 +41,9 @@ def contradiction() -> NotWritten:
 
 
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
-    """Write a content of one block, already verified, or of none. Return the file's signature. Raise NotWritten."""
+    """Write a content that has one block, already verified, or no block. Return the file's signature. Raise NotWritten
+    if the file cannot be written.
+    """
     with _errors(), _open(job, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
         holes.write(descriptor, data, 0, blank=True)
         if len(data) >= holes.MIN_HOLE_BYTES:
@@ -73,9 +75,8 @@ class Target:
 
     def prepare(self) -> tuple[list[int], Signature | None]:
         """Create the file; return the indices of the missing blocks, and the file's signature if the content is
-        complete. Raise NotWritten.
-
-        Correct blocks that an interrupted run left, or that are found on this device, are used.
+        complete. Raise NotWritten if the file cannot be written. Correct blocks that an interrupted run left, or that
+        are found on this device, are used.
         """
         wanted = []
         complete = None
@@ -107,15 +108,17 @@ class Target:
         return local.read(known, ref) if known is not None else None
 
     def put(self, index: int, data: memoryview) -> Signature | None:
-        """Write a verified block; return the file's signature if the content is complete with it. Raise NotWritten."""
+        """Write a verified block; return the file's signature if the block completes the content. Raise NotWritten if
+        the file cannot be written, or if the complete file is not the content.
+        """
         with _errors():
             with _open(self.job, os.O_WRONLY) as descriptor:
                 holes.write(descriptor, data, self._offsets[index], blank=self._blank)
             return self._arrived(index, data)
 
     def _arrived(self, index: int, data: bytes | memoryview) -> Signature | None:
-        """Hash the contiguous part of the whole, in one thread at a time, while the others continue to fetch. Return
-        the file's signature at the end.
+        """Hash the blocks that are available without a gap from the beginning of the file on. One thread does this at a
+        time, while the others continue to fetch. Return the file's signature at the end.
         """
         with self._lock:
             self._present[index] = 1
@@ -153,7 +156,7 @@ class _Local:
         self._close()
 
     def read(self, known: LocalBlock, ref: BlockRef) -> bytes | None:
-        """Return the block if it is still there."""
+        """Return the block `ref`, read from the place `known`; None if the file there has changed or disappeared."""
         try:
             if known.path != self._path:
                 self._close()

@@ -1,1 +1,1 @@
-"""Execution of the operations of a plan: in the folder (`local`) and in the space (`remote`)."""
+"""Execution of the operations of a plan: in the folder (module `local`) and in the space (module `remote`)."""

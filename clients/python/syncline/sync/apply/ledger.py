@@ -27,8 +27,8 @@ NAME_REFUSED_REASON = "the filesystem of this folder does not accept the name; r
 
 
 class Ledger:
-    """The state of one round. `here` is the local tree, updated with each operation; `base` is kept in step with the
-    database.
+    """Keeps the results of the operations of one round. `here` is the local tree, which each operation in the folder
+    updates; `base` is updated together with the database.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Ledger:
             self._agree(node)
 
     def is_done(self, node: NodeId) -> bool:
-        """Return True if no operation of the node is left."""
+        """Return True if all operations of the node in this plan are done."""
         return not self._open[node]
 
     def is_failed(self, node: NodeId) -> bool:
@@ -88,7 +88,9 @@ class Ledger:
         self._failed.add(node)
 
     def retry(self, node: NodeId, reason: str) -> None:
-        """Record that an operation was not done because something has changed; the next round looks again."""
+        """Record that an operation was not done because the entry or the node has changed since the plan was made; the
+        next round plans anew.
+        """
         self._failed.add(node)
         self.passing[self.path(node)] = reason
 

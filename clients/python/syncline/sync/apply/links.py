@@ -26,7 +26,9 @@ def leads_out(path: str, target: str) -> bool:
 
 
 def leading_out(state: State, live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
-    """Return the space's symlinks that lead out of the folder, as exclusions for this device."""
+    """Return an exclusion for each symlink of the space that leads out of the folder, so that this device does not sync
+    it.
+    """
     links = [node.id for node in live.values() if node.kind is NodeKind.SYMLINK]
     places = {node.id: node.place for node in live.values()} if links else {}
     found = []

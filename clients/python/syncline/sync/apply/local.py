@@ -40,8 +40,8 @@ _LASTING = {Trouble.CORRUPT, Trouble.MISSING, Trouble.WITHHELD}
 """Problems with a content that another attempt does not solve."""
 _FIRST_PAUSE_SECONDS = 86_400
 _MAX_PAUSE_SECONDS = 32 * 86_400
-"""Maximum pause in seconds before a content that could not be obtained is tried again, since a device may be wrong
-about it. The pause doubles with each attempt.
+"""Maximum pause in seconds before a content that could not be obtained is tried again, since the failure may be due to
+this device. The pause doubles with each attempt.
 """
 
 
@@ -64,7 +64,9 @@ class LocalApplier:
         """
         self._now = now
         self._tried: dict[NodeId, Unobtainable] = {}
-        """Records about nodes whose contents were unobtainable before and are being fetched again."""
+        """The record of the earlier failure, by node, for each content that was unobtainable before and is being
+        fetched again.
+        """
         self._holding = holding
         self._ledger = ledger
         self._plan: Plan = ledger.plan
@@ -75,7 +77,9 @@ class LocalApplier:
         self._paths: dict[NodeId, str] = {ROOT: ""}
         self._dirty: set[str] = set()
         self._lost: dict[str, list[str]] = {}
-        """Attributes of updated files that could not be kept, each with the paths of the files."""
+        """The paths of the updated files for which an attribute could not be kept, by the description of the
+        attribute.
+        """
         self._leading_out: list[str] = []
         """Paths of downloaded symlinks that lead out of the folder."""
 
@@ -179,8 +183,8 @@ class LocalApplier:
         return parent == to[0] and name != to[1] and key(name) == key(to[1])
 
     def _expect(self, path: str, here: LocalNode) -> Signature:
-        """Return the signature of the entry at `path`. Raise FileChanged unless it is the scanned one, as far as a
-        rename leaves the signature intact.
+        """Return the signature of the entry at `path`. Raise FileChanged unless the signature is that of the scan,
+        apart from the fields that a rename changes.
         """
         found = self._files.stat(path)
         if here.kind is NodeKind.DIRECTORY:
@@ -234,8 +238,8 @@ class LocalApplier:
     # ---- contents ----
 
     def fetch(self) -> None:
-        """Download contents. Raise SynclineError if storage is unavailable; the contents downloaded before the error
-        are in place.
+        """Download contents. Raise SynclineError if storage is unavailable; contents that were downloaded before the
+        error have been put in place.
         """
         operations = []
         for operation in self._plan.fetches:
@@ -300,7 +304,7 @@ class LocalApplier:
                     yield job
 
     def _is_to_be_tried(self, operation: Write, content: Content, before: Unobtainable) -> bool:
-        """Return False if the content is known to be unobtainable."""
+        """Return False if an earlier attempt to obtain the same content failed and its pause is not over."""
         return before.is_over(self._now) or before.content != self._identity(operation, content)
 
     def _identity(self, operation: Write, content: Content) -> bytes:
@@ -486,14 +490,14 @@ class LocalApplier:
 
 
 Known = Callable[[NodeId], Container[Digest | None]]
-"""Function that returns the digests of a node's contents that the space has."""
+"""Function that takes a node and returns the digests of those of its contents that the space has."""
 
 
 def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str], *, discard: bool) -> list[str]:
     """Put files back that an interrupted operation had moved aside, unless the space has their content.
 
-    With `discard`, files whose content the space has are removed; otherwise they stay aside. `path_for` returns the
-    path for the file of a node. Return the paths of the files that were put back.
+    With `discard`, files whose content the space has are removed; otherwise these files stay in the private directory.
+    `path_for` returns the path at which to put the file of a node. Return the paths of the files that were put back.
     """
     rescued = []
     _, outgoing = files.temporaries()

@@ -42,7 +42,7 @@ MAX_BATCH_MUTATIONS = 1000
 """Maximum number of mutations in one commit."""
 _MAX_BATCH_BYTES = MAX_REQUEST_BYTES - 10_000
 _MAX_WAIT_SECONDS = 10.0
-"""Maximum number of seconds that an uploaded file waits for others before it is committed with them."""
+"""Maximum number of seconds that an uploaded file waits for further files that are committed with it."""
 
 _RETRYING_PASSING = {Trouble.VANISHED, Trouble.CHANGED, Trouble.NOT_A_FILE}
 _BLOCKS_GONE = {
@@ -100,13 +100,13 @@ class RemoteApplier:
         self._while_permitted(self._plan.arrange_remote, self._arrange)
 
     def send(self) -> None:
-        """Upload contents and send all queued mutations. Raise SynclineError if that cannot continue; answers received
-        before the error are recorded.
+        """Upload contents and send all queued mutations. Raise SynclineError if the service or storage fails; answers
+        that were received before the error are recorded.
         """
         self._while_permitted((*self._plan.arrange_remote, *self._plan.sends), self._send)
 
     def delete(self) -> None:
-        """Send the deletions that can wait until the end."""
+        """Send the deletions that free no name for another operation, and are therefore last in the plan."""
         self._while_permitted(self._plan.delete_remote, self._delete)
 
     def _while_permitted(self, operations: tuple[Operation, ...], stage: Callable[[], None]) -> None:
@@ -264,7 +264,7 @@ class RemoteApplier:
     # ---- commits ----
 
     def _reserve(self, mutation: Mutation) -> None:
-        """Make room for the mutation in the batch."""
+        """Make room for the mutation in the batch, by sending the batch first if it is full."""
         size = _wire_size(mutation)
         if self._batch.mutations and (
             len(self._batch.mutations) >= MAX_BATCH_MUTATIONS or self._batch.size + size > _MAX_BATCH_BYTES
@@ -348,7 +348,9 @@ def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: di
 
 
 def _agreed(result: Result, evidence: Evidence, base: dict[NodeId, BaseNode]) -> BaseNode | None:
-    """Return the base of a node after its content was accepted. The place of the node may not be agreed on yet."""
+    """Return the base of a node after the space has accepted its content. The place (parent and name) in the base stays
+    the one that was agreed on before, since a move may still be pending.
+    """
     node = result.node
     assert node is not None
     digest = node.content.digest if node.content else None

@@ -142,7 +142,7 @@ class Files:
         self._note_name(path)
 
     def move(self, path: str, to: str, *, directory: bool = False, back: bool = False) -> None:
-        """Rename. Raise FileExistsError if an entry is at `to`, in any Unicode spelling.
+        """Rename an entry. Raise FileExistsError if an entry is at `to`, in any Unicode spelling.
 
         With `back`, `to` is the former name of the entry, and only an entry with exactly that name is in the way: an
         entry that a person made in another spelling must not prevent the way back.
@@ -177,7 +177,9 @@ class Files:
         return any((directory, other) != _split(but) for other in spellings.others(name))
 
     def _note_name(self, path: str, *, before: str | None = None) -> None:
-        """Update the known spellings: a free name is taken now, perhaps by the entry that was at `before`."""
+        """Update the known spellings after this process has put an entry at `path`, moved from `before` unless that is
+        None.
+        """
         directory, name = _split(path)
         above, gone = (directory, None) if before is None else _split(before)
         if above != directory:
@@ -198,10 +200,10 @@ class Files:
         self.forget_directories()
 
     def remove(self, path: str, expected: Signature, *, token: str) -> None:
-        """Unlink a file if it is the expected one; otherwise raise FileChanged, and leave the file in place.
+        """Unlink a file if its signature is `expected`; otherwise raise FileChanged, and leave the file in place.
 
-        The file is compared after it was moved to the private directory, where nobody else writes. `token` names it
-        there, in case this process dies in between.
+        The file is compared after it was moved to the private directory, where nobody else writes. `token` is its name
+        there, by which the next run recognises it if this process dies in between.
         """
         if Signature.of(self.stat(path)) != expected:
             raise FileChanged(errno.ESTALE, "the file has changed; it will be scanned again")
@@ -219,8 +221,8 @@ class Files:
         self._unlink(aside)
 
     def replace(self, temporary: str, path: str, expected: Signature, *, token: str) -> None:
-        """Replace a file by a temporary one if it is the expected one; otherwise raise FileChanged, and leave the file
-        in place.
+        """Replace a file by a temporary file if its signature is the expected one; otherwise raise FileChanged, and
+        leave the file in place.
         """
         if Signature.of(self.stat(path)) != expected:
             raise FileChanged(errno.ESTALE, "the file has changed; it will be scanned again")
@@ -323,7 +325,8 @@ class Files:
     def prepare(self) -> None:
         """Make the client's own directories. Raise NotADirectoryError if another entry has one of their names.
 
-        A file that comes in may belong into a directory that others cannot enter, so they cannot enter this one either.
+        Other users cannot enter these directories, since a file that is downloaded there may belong into a directory
+        that other users cannot enter.
         """
         for path, permissions in ((PRIVATE, PRIVATE_MODE), (TEMPORARY, 0o700)):
             with contextlib.suppress(FileExistsError):
@@ -343,7 +346,9 @@ class Files:
         return f"{TEMPORARY}/{_INCOMING}{token}"
 
     def temporaries(self) -> tuple[list[str], list[str]]:
-        """Return the files that an interrupted run left: the tokens of incoming files, and those of outgoing files."""
+        """Return the names of the files that an interrupted run left in the private directory: the tokens of downloaded
+        files, and the tokens of files that were moved there to be removed.
+        """
         try:
             descriptor = self.open_directory(TEMPORARY)
         except (FileNotFoundError, NotADirectoryError):
@@ -404,7 +409,9 @@ class Files:
 
     @contextlib.contextmanager
     def _both(self, path: str, other: str) -> Iterator[tuple[int, str, int, str]]:
-        """Return the same as `_at` for two paths at once."""
+        """Return, for each of two paths, the descriptor of the parent directory and the last name; both descriptors are
+        valid until the next call.
+        """
         source, name = self._at(path)
         # The second walk may evict descriptors that the first one opened, but only if it opens that many itself.
         deep = other.count("/") >= _MAX_OPEN_DIRECTORIES

@@ -1,8 +1,8 @@
 """The link between a directory and a space.
 
 `SYNCLINE_HOME/folders/<id>/link.json` holds the folder's path and its space; `DIR/.syncline/folder` holds the folder's
-id. Both are needed: an unmounted disk leaves a directory without the second, and a moved or copied folder brings the
-second along to another place.
+id. Both files are needed: an unmounted disk leaves a directory without `.syncline/folder`, and a moved or copied folder
+has `.syncline/folder` at another path.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Folder:
         return self.state / "state.db"
 
     def relative(self, path: Path) -> str:
-        """Convert a path below the folder to one from the space's root. Raise InvalidArgument if it is not below the
+        """Convert a path on this machine to a path from the space's root. Raise InvalidArgument if it is not below the
         folder.
         """
         absolute = Path(os.path.realpath(path.parent)) / path.name if path.name else Path(os.path.realpath(path))
@@ -81,8 +81,8 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock that prevents other syncs of this folder. Raise FolderBusy after a wait, in which a watch may
-        release the lock.
+        """Hold the lock that prevents other syncs of this folder. Raise FolderBusy if another process still has the
+        lock after a wait, in which `sync --watch` releases it between two syncs.
         """
         with ExitStack() as held:
             try:
@@ -123,10 +123,10 @@ def folders(home: Path) -> list[Folder]:
 
 
 def find_folder(home: Path, path: Path) -> Folder:
-    """Return the innermost linked folder that contains `path`, even if it was moved. Raise FolderNotLinked or
-    FolderUnreadable.
+    """Return the innermost linked folder that contains `path`, even if it was moved. Raise FolderNotLinked if no linked
+    folder contains `path`, and FolderUnreadable if a marker cannot be read.
 
-    If the folder does not exist any more, return it all the same; its `check_root` raises the reason.
+    A folder that does not exist any more is returned as well; its method `check_root` raises the reason.
     """
     real = Path(os.path.realpath(path))
     known = folders(home)
@@ -145,7 +145,9 @@ def find_folder(home: Path, path: Path) -> Folder:
 def open_folder(home: Path, directory: Path) -> Folder | None:
     """Return the folder that this directory is linked as; None if it is not linked.
 
-    A moved folder is recognised at its new place. Raise FolderMissing, FolderUnreadable or LinkedElsewhere.
+    A moved folder is recognised at its new place. Raise FolderMissing if the directory was linked and has lost its
+    marker, FolderUnreadable if it cannot be read, and LinkedElsewhere if another SYNCLINE_HOME has linked it, or if it
+    is a copy or a second mount of a linked folder.
     """
     root = Path(os.path.realpath(directory))
     known = folders(home)
@@ -175,7 +177,7 @@ def open_folder(home: Path, directory: Path) -> Folder | None:
 
 
 def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
-    """Link a directory; make it if its parent exists. Raise FolderUnsuitable or LinkedElsewhere.
+    """Link a directory to a space; make the directory if only its parent exists. Raise the errors of `check_suitable`.
 
     Nothing remains of a link that cannot be completed.
     """
@@ -206,7 +208,9 @@ def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) ->
 
 
 def check_suitable(home: Path, directory: Path) -> None:
-    """Raise FolderUnsuitable or LinkedElsewhere if this directory cannot be linked."""
+    """Raise FolderUnsuitable if this directory cannot be a synced folder, or LinkedElsewhere if a synced folder is
+    around it or in it.
+    """
     root = Path(os.path.realpath(directory))
     real_home = Path(os.path.realpath(home))
     if root == real_home or root in real_home.parents:
@@ -225,7 +229,8 @@ def _check_neighbours(root: Path, others: list[Folder]) -> None:
     """Raise LinkedElsewhere if a directory is inside a synced folder, or contains one of `others`. Folders that do not
     exist do not count.
 
-    A disk that is not mounted counts as absent: when it returns, its folder is a nested one, which does no harm.
+    A folder on a disk that is not mounted counts as absent: when the disk is mounted again, its folder is nested in the
+    new one, which does no harm.
     """
     for above in root.parents:
         if _is_marked(above):
@@ -249,7 +254,9 @@ def relation(marker: bytes, folder: Folder) -> Relation:
 
 
 def _marked(root: Path) -> str | None:
-    """Return the id in a directory's marker; None if there is no valid one. Raise FolderUnreadable."""
+    """Return the id in a directory's marker; None if the directory has no valid marker. Raise FolderUnreadable if the
+    marker cannot be read.
+    """
     try:
         document = json.loads(_read_marker(root / MARKER))
         return parse_text_id(document["folder"], what="folder")
@@ -262,9 +269,9 @@ def _marked(root: Path) -> str | None:
 
 
 def _read_marker(path: Path) -> bytes:
-    """Read a marker. It is untrusted: any user who may write to a directory above a folder may have made it.
-
-    Raise OSError. Raise ValueError for a symlink, a pipe, a device or anything else that is no file.
+    """Read a marker, which is untrusted: any user who may write to a directory above a folder may have made it. Raise
+    OSError if the marker cannot be read, and ValueError for a symlink, a pipe, a device or anything else that is no
+    file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -324,7 +331,7 @@ def _save(folder: Folder) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole, durably."""
+    """Write a file durably and atomically: after a crash, it has either its old or its new content."""
     temporary = path.with_name(f"{path.name}{_UNFINISHED}")
     try:
         temporary.unlink(missing_ok=True)

@@ -17,14 +17,16 @@ from typing import Protocol
 from syncline.sync.trees import printable
 
 UNKNOWN = "?"
-"""Name of a filesystem of which is known only that it was mounted."""
+"""The name of a filesystem that was mounted and of which nothing else is known."""
 
 _BY_UUID = Path("/dev/disk/by-uuid")
 _MOUNTINFO = "/proc/thread-self/mountinfo"
 _WITHOUT_SOURCE = {"tmpfs", "ramfs", "overlay", "devtmpfs", "aufs"}
 """Types of filesystems whose source in the mount table identifies nothing."""
 _WEAK = ("fsid=", "dev=")
-"""Prefixes of names that may change for the same filesystem, as with XFS and FUSE when a device gets another number."""
+"""Prefixes of names of filesystems that do not survive every reboot: with XFS and FUSE, the name changes when the
+device gets another number.
+"""
 
 
 @dataclass(frozen=True, slots=True)

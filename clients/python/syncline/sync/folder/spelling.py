@@ -13,7 +13,9 @@ _SHARED = frozenset(";K`")
 
 
 def has_one_spelling(name: str) -> bool:
-    """Return True only if no other name has the same NFC. False does not mean that there is one."""
+    """Return True if it is certain that no other name has the same NFC as this name, so that a look-up is unnecessary;
+    False if another name may have it.
+    """
     return name.isascii() and _SHARED.isdisjoint(name)
 
 
@@ -25,7 +27,7 @@ class Spellings:
     """
 
     def __init__(self, directory: int) -> None:
-        """`directory` is a descriptor of the directory, in all methods."""
+        """`directory` is a descriptor of the directory, here and in all other methods."""
         self._stamp = _stamp(directory)
         self._names: dict[str, set[str]] = {}
         for name in os.listdir(directory):
@@ -36,11 +38,11 @@ class Spellings:
         return _stamp(directory) == self._stamp
 
     def others(self, name: str) -> frozenset[str]:
-        """Return the names that differ from this one in Unicode spelling only."""
+        """Return the names in the directory that differ from `name` in Unicode spelling only."""
         return frozenset(self._names.get(normalize(name), ())) - {name}
 
     def changed(self, directory: int, *, come: str, gone: str | None = None) -> None:
-        """Apply a change that this process just made to the directory."""
+        """Update the names after a change that this process has just made to the directory."""
         if gone is not None:
             self._names.get(normalize(gone), set()).discard(gone)
         self._names.setdefault(normalize(come), set()).add(come)

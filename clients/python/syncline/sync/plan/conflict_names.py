@@ -11,7 +11,7 @@ from syncline.model.names import normalize, shortened, with_mark
 
 _MAX_DEVICE_BYTES = 64
 _WIDEST_NUMBER = 10**9
-"""More copies of one name than there can be. With this number a name has the shortest stem."""
+"""A number greater than that of any conflict copy. A name with this number has the shortest stem of all."""
 
 
 def conflict_label(device: str, now: datetime) -> str:
@@ -28,8 +28,8 @@ def conflict_name(name: str, label: str, taken: Container[str]) -> str:
 class ConflictNames:
     """The names of the conflict copies in one directory.
 
-    Long names that are shortened to one stem go on numbering where the one before ended, so that thousands of these
-    cost a few steps each.
+    For long names that are shortened to the same stem, numbering continues after the number that was given last, so
+    that each of thousands of copies takes a few steps.
     """
 
     def __init__(self, label: str) -> None:
@@ -37,14 +37,16 @@ class ConflictNames:
         self._label = label
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
-        """The number that was given last, by the shortest name that its stem can have."""
+        """The number that was given last, by the name with _WIDEST_NUMBER, which all names that are shortened to one
+        stem have in common.
+        """
 
     def take(self, name: str) -> None:
-        """Note that something in the directory has this name."""
+        """Record that an entry of the directory has this name."""
         self._taken.add(name)
 
     def name(self, name: str) -> str:
-        """Return a name for the copy of `name` that nothing else has, and take it."""
+        """Return a name for the conflict copy of `name` that no entry of the directory has, and record it as taken."""
         stem = with_mark(name, f"({self._label} {_WIDEST_NUMBER})")
         candidates = _candidates(name, self._label, after=self._numbers.get(stem, 0))
         number, free = next(one for one in candidates if one[1] not in self._taken)
@@ -54,6 +56,6 @@ class ConflictNames:
 
 
 def _candidates(name: str, label: str, after: int = 0) -> Iterator[tuple[int, str]]:
-    """Yield the numbers after `after`, each with the name that has it."""
+    """Yield the numbers after `after`, each with the name that a conflict copy with this number has."""
     for number in count(after + 1):
         yield number, with_mark(name, f"({label})" if number == 1 else f"({label} {number})")

@@ -24,21 +24,25 @@ READS_ONLY = "stays here only: your role in this space only lets you read; ask a
 
 @dataclass(frozen=True, slots=True)
 class Disowned:
-    """A plan without the changes that nobody had the right to make, and the nodes of those changes."""
+    """A plan that reverts the local changes for which this device lacked the right, and the nodes that had these
+    changes.
+    """
 
     plan: Plan
     nodes: frozenset[NodeId]
     forgotten: frozenset[NodeId]
-    """The nodes whose base is to be dropped. The base still holds the former state of the other nodes."""
+    """The nodes whose entry in the base is to be dropped. For the other nodes in `nodes`, the base stays valid."""
 
 
 def is_estranged(told: Right, state: State) -> bool:
-    """Return True if changes here since the last sync may have been made without the right to change the space."""
+    """Return True if local changes since the last sync may have been made while this device lacked the right to change
+    the space.
+    """
     return told.read_only or state.right not in {None, told} or state.refused
 
 
 def disown(base: Base, local: Local, remote: Remote, *, label: str, edits: bool) -> Disowned:
-    """Plan without the local moves and deletions, and, with `edits`, without the local edits."""
+    """Return a plan as if the local moves and deletions, and with `edits` also the local edits, had not been made."""
     agreed = dict(base)
     nodes: set[NodeId] = set()
     forgotten: set[NodeId] = set()
@@ -71,7 +75,7 @@ def _wished(operation: Operation, *, edits: bool) -> Iterator[NodeId]:
 
 
 def read_only(todo: Plan) -> tuple[Plan, list[Problem]]:
-    """Return the part of a plan that changes the folder only, and the local changes that cannot be sent."""
+    """Return the part of a plan that changes the folder only, and a problem for each local change that is not sent."""
     kept = [
         Problem(printable(path_of(node, todo.target)), READS_ONLY)
         for node in dict.fromkeys(operation.node for operation in todo.operations(Side.REMOTE))

@@ -11,7 +11,9 @@ from syncline.sync.trees import path_of
 
 
 def described(todo: Plan, remote: Remote) -> Iterator[tuple[str, str]]:
-    """Yield each operation in the order in which it is done: what is done, and the path (two paths for a move)."""
+    """Yield a description of each operation, in the order in which a sync carries the operations out: the action in
+    words, and the path (both paths for a move).
+    """
     before = {
         Side.LOCAL: {node: (here.parent, here.local_name) for node, here in todo.local.items()},
         Side.REMOTE: {node: there.place for node, there in remote.items()},

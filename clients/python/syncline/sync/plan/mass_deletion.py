@@ -16,7 +16,7 @@ from syncline.sync.plan.plan import Plan
 from syncline.sync.ports import MassDelete
 
 MIN_GUARDED_FILES = 20
-"""A plan that deletes fewer files than this needs no confirmation."""
+"""Minimum number of files in the base from which on a mass deletion needs a confirmation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,10 @@ class Deletions:
 
 def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> tuple[Plan, str]:
     """Return the plan that may be carried out, and a text about the deletions that wait for a confirmation, empty if
-    none does.
+    none waits.
 
-    `root` is the folder. Raise TooManyDeletions if mass deletions are to be refused.
+    `root` is the path of the folder, for the texts. Raise TooManyDeletions for a mass deletion if `mass_delete` is
+    REFUSE.
     """
     if mass_delete is MassDelete.DO:
         return todo, ""
@@ -69,7 +70,7 @@ def deletions(todo: Plan, base: Base) -> Deletions:
 
 
 def without_deletions(todo: Plan, base: Base, sides: Container[Side]) -> Plan:
-    """Return the plan without its deletions on these sides, which are left to another sync.
+    """Return the plan without its deletions on these sides, which a later sync may make.
 
     Replacements are kept. An operation that needs the place of a node that is not deleted will fail and report it.
     """

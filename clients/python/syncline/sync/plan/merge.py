@@ -42,8 +42,8 @@ class ContentFlow(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The common tree, and the local tree under the ids of the common one: recreated, copied or adopted nodes get other
-    ids.
+    """The result of a merge: the target tree that both sides have in common, and the local tree with the ids of the
+    target. Nodes that are recreated, copied or adopted from the space get other ids.
     """
 
     target: dict[NodeId, Place]
@@ -70,12 +70,14 @@ def content_flow(base: BaseNode | None, local: LocalNode, remote: RemoteNode) ->
 
 
 def merge(base: Base, local: Local, remote: Remote, *, label: str) -> Merged:
-    """Merge the trees. `label` is part of the names of conflict copies."""
+    """Return the merge of the local and the remote tree, which both come from `base`. `label` is part of the names of
+    conflict copies.
+    """
     return _Merge(base, local, remote, label).run()
 
 
 def remote_homes(base: Base, remote: Remote) -> dict[NodeId, Place]:
-    """Return the places of those nodes of the space whose move was interrupted: the places before the move."""
+    """Return the place before the move of each node of the space whose move was interrupted."""
     return {
         node.id: before.place
         for node in remote.values()
@@ -110,7 +112,9 @@ class _Merge:
     # ---- which nodes there will be, and where ----
 
     def _keep(self) -> list[NodeId]:
-        """Fill the target; return the nodes whose local content becomes a conflict copy."""
+        """Put all nodes into the target that are not deleted; return the nodes whose local content becomes a conflict
+        copy.
+        """
         base, remote, target = self._base, self._remote, self._target
         copies = []
         for node, here in self._local.items():
@@ -218,8 +222,8 @@ class _Merge:
         return changed
 
     def _ground(self, cycle: list[NodeId]) -> None:
-        """Put nodes at their actual places, on whichever side they exist: this cycle is due to interrupted moves
-        alone.
+        """Put the nodes of a cycle at their actual places, in the space or in the folder, since the cycle is due to
+        interrupted moves alone.
         """
         for node in cycle:
             there, here = self._remote.get(node), self._local.get(original_id(node))
@@ -291,7 +295,9 @@ class _Merge:
         )
 
     def _unite(self, loser: NodeId, winner: NodeId, holders: _Holders) -> bool:
-        """Unite two nodes of one name if they are equivalent. The loser must not be in the space."""
+        """Unite two nodes of one name into the `winner` if both are directories, or equal files of which the winner is
+        not here; return True if they were united. Nodes that are in the space are never the `loser` of a union.
+        """
         mine, theirs = self._local.get(original_id(loser)), self._remote.get(winner)
         if loser in self._remote or mine is None or theirs is None or mine.kind is not theirs.kind:
             return False
@@ -341,7 +347,9 @@ class _Merge:
 
 
 class _Holders:
-    """The nodes of the target by place, which the names are settled with. Each step costs what it changes."""
+    """Index of the nodes of the target by place, with which clashes of names are found and resolved. The cost of a
+    method is proportional to the number of nodes that it changes or returns.
+    """
 
     def __init__(self, target: dict[NodeId, Place]) -> None:
         """`target` is changed along with the index."""
@@ -349,17 +357,17 @@ class _Holders:
         self._at: dict[Place, dict[NodeId, None]] = {}
         self._below: dict[NodeId, dict[NodeId, None]] = {}
         self._shared: set[Place] = set()
-        """Places that several nodes have had since the last look."""
+        """Places that several nodes have had since the last call of `clashes`, or had at that call."""
         for node, place in target.items():
             self._enter(node, place)
 
     def clashes(self) -> list[tuple[Place, list[NodeId]]]:
-        """Return the places that several nodes have, in order, with these nodes."""
+        """Return the places that several nodes have, in order, each with its nodes."""
         self._shared = {place for place in self._shared if len(self._at.get(place, ())) > 1}
         return [(place, list(self._at[place])) for place in sorted(self._shared)]
 
     def below(self, directory: NodeId) -> list[NodeId]:
-        """Return the nodes that have this directory for their parent."""
+        """Return the nodes of the target whose parent is this directory."""
         return list(self._below.get(directory, ()))
 
     def move(self, node: NodeId, place: Place) -> None:

@@ -1,7 +1,7 @@
 """Operations of a plan: one class hierarchy for both sides.
 
 Planning, the appliers and the descriptions share these values. An operation names its side and a node; the plan holds
-the places.
+the place (parent and name) of each node.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Make:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Move or rename a node; `aside` if this place is temporary."""
+    """Move or rename a node to its place in the target; with `aside`, to a temporary place, from which a later
+    operation moves it.
+    """
 
     side: Side
     node: NodeId
@@ -42,8 +44,8 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Give this side the content that the other side has of a file or symlink. `replaces` is True if this side has a
-    content already.
+    """Transfer the content of a file or symlink from the other side to this side. `replaces` is True if this side has
+    an earlier content of the node.
     """
 
     side: Side

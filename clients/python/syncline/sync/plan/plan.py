@@ -70,7 +70,8 @@ _Content = TypeVar("_Content", Write, SetMode)
 
 
 def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
-    """Plan. Each argument must be a tree: every parent exists, there is no cycle, and no two nodes have the same place.
+    """Return the plan that makes folder and space agree. Each argument must be a tree: every parent exists, there is no
+    cycle, and no two nodes have the same place.
 
     `label` is part of the names of conflict copies (`conflict_names.conflict_label`).
     """

@@ -56,7 +56,9 @@ class _Reshaping:
         self._for_parent: dict[NodeId, list[NodeId]] = {}
         self._for_name: dict[Place, NodeId] = {}
         self._for_way_out: dict[NodeId, dict[NodeId, None]] = {}
-        """Directories that cannot go below themselves, by each node that is in between for now."""
+        """Directories that wait because their new place is still below themselves, by each node on the path between the
+        two places.
+        """
 
     def run(self, pending: list[NodeId]) -> list[ShapeOperation | Write]:
         depths = _depths(pending, self._target)
@@ -77,7 +79,9 @@ class _Reshaping:
         return self._operations
 
     def _attempt(self, node: NodeId) -> bool:
-        """Put the node at its place if that is possible now; otherwise record what it waits for."""
+        """Put the node at its place in the target if that is possible now; otherwise record the directory, or the
+        holder of the name, that the node waits for.
+        """
         place = self._target[node]
         parent = place[0]
         if parent != ROOT and parent not in self._place:

@@ -97,7 +97,7 @@ class Excluded:
 
     @classmethod
     def of(cls, exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> Excluded:
-        """Return the exclusions in a space. `live` has parents before children."""
+        """Return the exclusions in a space. `live` are the live nodes of the space, parents before children."""
         exclusions = list(exclusions)
         private = {node.id for node in live.values() if node.name == PRIVATE}
         if not exclusions and not private:
@@ -117,14 +117,16 @@ NOTHING_EXCLUDED = Excluded(frozenset(), frozenset())
 
 
 def found_again(exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
-    """Return the exclusions whose node has become known, or has been replaced by another one."""
+    """Return an updated exclusion for each of `exclusions` whose node is not live, and at whose path there is a live
+    node.
+    """
     open_ = [one for one in exclusions if one.node not in live]
     at = by_path({one.path for one in open_}, live)
     return [Exclusion(one.path, at[one.path]) for one in open_ if one.path in at]
 
 
 def by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str, NodeId]:
-    """Return the nodes at these paths."""
+    """Return the ids of the live nodes at these paths, by path; a path without a node is missing."""
     prefixes: dict[str, None] = {}
     for path in paths:
         names = path.split("/")
@@ -167,7 +169,9 @@ _MAX_OF_FOLDER = _Amount(MAX_ALL_PATTERNS, MAX_ALL_PATTERN_CHARACTERS)
 
 
 class Filters:
-    """The rules over one scan. Entries are given by number; results are computed on demand."""
+    """Decides which entries of one scan are ignored or excluded. Entries are given by number; results are computed on
+    demand.
+    """
 
     def __init__(self, scan: Scan, files: Files, excluded: frozenset[str] = frozenset()) -> None:
         self.problems: list[Problem] = []
@@ -179,7 +183,7 @@ class Filters:
         self._bytes_read = 0
 
     def is_left_out(self, number: int) -> bool:
-        """Return True if an entry is left out, unless it is in the space."""
+        """Return True if an entry is excluded, or is ignored and therefore left out unless the space has it."""
         return self.is_excluded(number) or self.is_ignored(number)
 
     def is_excluded(self, number: int) -> bool:
@@ -219,7 +223,9 @@ class Filters:
         return self._ignored[number]
 
     def _unknown(self, number: int, known: Mapping[int, bool]) -> list[int]:
-        """Return the entry and its ancestors, nearest first, up to the first one in `known`."""
+        """Return the numbers of the entry and its ancestors, nearest first, as far as the first number that is in
+        `known`, which is not included.
+        """
         chain = []
         while number not in known:
             chain.append(number)

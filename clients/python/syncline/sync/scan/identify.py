@@ -40,10 +40,9 @@ _SECOND_NS = 1_000_000_000
 
 
 def is_trusted(signature: Signature, read_at_ns: int) -> bool:
-    """Return True if a file that was read at `read_at_ns` (or later) would show another signature after a change.
-
-    The signature would stay the same within the granularity of the filesystem's clock: a tick of the kernel, or two
-    seconds where there are whole seconds only.
+    """Return True if every change of a file after it was read, at `read_at_ns` or later, would change its signature. A
+    change within the granularity of the filesystem's clock may leave the signature the same: a tick of the kernel, or
+    two seconds if the filesystem stores whole seconds only.
     """
     coarse = signature.ctime_ns % _SECOND_NS == 0 and signature.mtime_ns % _SECOND_NS == 0
     grain = COARSE_GRAIN_NS if coarse else FINE_GRAIN_NS
@@ -75,8 +74,8 @@ class Identified:
     `excluded` are the nodes at places that are not synced; `holding` are the directories with something left out below
     them. Entries that are left out are not in the tree.
 
-    `asleep` are the nodes of any tree at and below strange places (`strange.Strange`). Their fate cannot be determined,
-    so they are left unchanged on both sides and in the base. The `forgotten` nodes can be removed from the base.
+    `asleep` are the nodes of any tree at and below strange places (`strange.Strange`). It is unknown whether they still
+    exist, so they are left unchanged on both sides and in the base. The `forgotten` nodes can be removed from the base.
     """
 
     local: dict[NodeId, LocalNode]
@@ -120,8 +119,8 @@ class Everything:
 
 
 def identify(scan: Scan, base: Base, remote: Remote, hash_files: Hasher, filters: Filter | None = None) -> Identified:
-    """Identify all entries. `remote` holds the live nodes only. Files are read only if their content decides
-    something.
+    """Return the local tree, after identifying the node that each entry of `scan` is. `remote` holds the live nodes
+    only. Files are read only if the identification depends on their content.
     """
     strange = Strange(scan, base, remote)
     while True:
@@ -306,8 +305,8 @@ class _Identification:
     # ---- files ----
 
     def _is_dropped(self, n: int) -> bool:
-        """Return True if another entry with the same NFC name is kept instead: the one that the base has, else any one
-        of them.
+        """Return True if another entry with the same NFC name is kept in place of this entry: the one that the base
+        has, otherwise one of the others.
         """
         entries = self._scan.entries
         group = self._doubles.pop((entries[n].parent, entries[n].name), None)
@@ -320,7 +319,9 @@ class _Identification:
         return n in self._dropped
 
     def _find_unseen(self, directories: Iterable[int]) -> None:
-        """Keep the nodes of the base in unreadable directories, unless they are found elsewhere."""
+        """Put the nodes of the base that were in directories which are unreadable now into the local tree, unchanged,
+        unless they are found elsewhere.
+        """
         inside: dict[NodeId, list[BaseNode]] | None = None
         pending: list[NodeId] = []
         for n in directories:
@@ -396,12 +397,14 @@ class _Identification:
         ]
 
     def _from_elsewhere(self, n: int) -> NodeId | None:
-        """Return the node of the base with this inode, size and time."""
+        """Return the node of the base whose file has this inode, size and modification time; None if there is none."""
         mtime_ns = self._scan.entries[n].signature.mtime_ns
         return next((b.id for b in self._maybe_from_elsewhere(n) if b.signature.mtime_ns == mtime_ns), None)
 
     def _maybe_in_space(self, n: int) -> RemoteNode | None:
-        """Return the node of the space at this place with this size that was never in this folder."""
+        """Return the node of the space at this place, with this size, that was never in this folder; None if there is
+        none.
+        """
         entry = self._scan.entries[n]
         node = self._remote_at.get((self._nodes[entry.parent], entry.name))
         if node is None or node.kind is not entry.kind or node.id in self._taken:
@@ -516,7 +519,7 @@ class _Identification:
         self._taken.add(node)
 
     def _in_transit(self, n: int) -> NodeId | None:
-        """Return the node whose transit name this is."""
+        """Return the node whose transit name (`trees.transit_name`) this entry has; None if it has another name."""
         entry = self._scan.entries[n]
         node = in_transit(entry.local_name)
         known = None if node is None else self._base.get(node) or self._remote.get(node)

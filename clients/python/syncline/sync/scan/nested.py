@@ -1,7 +1,7 @@
 """Synced folders nested in a synced folder that would sync their own files into it one directory deeper, without end.
 
-Such a directory is linked to the same space by itself, or is the folder itself once more: a copy of it, from a backup
-or an archive, or a mount of it. It is left alone on both sides.
+Such a directory is another folder that is linked to the same space, or is the folder itself once more: a copy of it,
+from a backup or an archive, or a mount of it. It is left alone on both sides.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _COPIED = (
 
 
 def nested(folder: Folder, files: Files, scanned: Scan, excluded: Iterable[str] = ()) -> dict[int, Problem]:
-    """Return the problem for each directory that is left alone, by entry number; directories that are excluded anyway
-    are not included.
+    """Return a problem for each such nested directory, which is not synced, by the number of its entry; excluded
+    directories are not included.
     """
     left = tuple(excluded)
     found = {}

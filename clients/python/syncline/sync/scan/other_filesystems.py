@@ -31,8 +31,8 @@ _ABSENT = (
 
 
 class Strange:
-    """The strange places of one scan. Directories are identified from the top down, and reported to this object on the
-    way.
+    """Finds the strange places of one scan: paths at which another filesystem is mounted than at the last sync.
+    Directories are identified from the top down, and each is reported to this object (`add`) when it is identified.
     """
 
     def __init__(self, scan: Scan, base: Base, remote: Mapping[NodeId, BaseNode | RemoteNode]) -> None:
@@ -73,7 +73,9 @@ class Strange:
     # ---- what is strange ----
 
     def add(self, n: int, before: BaseNode) -> bool:
-        """Return True if the filesystem of this entry differs from that of `before`. The place is then closed."""
+        """Return True if the filesystem of this entry differs from that of `before`, the node of the base at its place.
+        The entry is then closed: it and the entries below it are not synced.
+        """
         entry = self._scan.entries[n]
         if before.filesystem == entry.filesystem or entry.hidden:
             return False
@@ -105,12 +107,12 @@ class Strange:
             self._problems.append(Problem(printable(path_of(before.id, places)), _ABSENT))
 
     def problems(self) -> list[Problem]:
-        """Return a problem for each closed place, for the user."""
+        """Return a problem for each closed entry, for the user."""
         return self._problems
 
     def asleep(self, local: Mapping[NodeId, LocalNode]) -> frozenset[NodeId]:
-        """Return the nodes of all trees whose fate is unknown: the strange ones, and all nodes below them on either
-        side.
+        """Return the nodes of base, folder and space of which it is unknown whether they still exist: those at strange
+        places, and all nodes below them in any of the three trees.
         """
         asleep = self.below - self.forgotten
         pending = list(asleep)

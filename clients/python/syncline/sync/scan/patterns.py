@@ -56,8 +56,8 @@ class Pattern:
 
 
 class Rules:
-    """The patterns of one file; the last one that matches a path decides. Callers have to ask about directories before
-    their contents.
+    """The patterns of one file; the last one that matches a path decides. Callers have to request the verdict on a
+    directory before those on its contents.
     """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
@@ -178,7 +178,9 @@ def _atoms(glob: str) -> Iterator[str]:
 
 
 def _bracket(glob: str, at: int) -> tuple[str, int]:
-    """Return the character set that begins at `at`, after its `[`, and its end. The set never matches `/`."""
+    """Return the regular expression of the character set that begins at `at`, after its `[`, and the position after its
+    `]`. The set never matches `/`.
+    """
     negated = glob[at : at + 1] in {"!", "^"}
     at += negated
     members: list[str] = []

@@ -9,7 +9,9 @@ from syncline.sync.trees import BaseNode, Problem, printable
 
 
 def doubles(scan: Scan) -> dict[tuple[int, str], list[int]]:
-    """Return groups of entries of one directory whose names have the same NFC, by the directory and that NFC."""
+    """Return the groups of entries of one directory whose names have the same NFC: the numbers of the entries, by the
+    number of the directory and that NFC.
+    """
     if all(entry.name is entry.local_name for entry in scan.entries):
         return {}
     groups: dict[tuple[int, str], list[int]] = {}
@@ -19,10 +21,10 @@ def doubles(scan: Scan) -> dict[tuple[int, str], list[int]]:
 
 
 def closest(group: Iterable[int], scan: Scan, before: BaseNode | None, same_inode: Container[int]) -> list[int]:
-    """Return the entries of a group with the one to keep first: the one that the base has at this place (`before`),
-    otherwise the one in NFC.
+    """Return the entries of a group, sorted so that the entry to keep is first: the one that is the node `before`,
+    which the base has at this place, otherwise the entry whose name is in NFC.
 
-    `same_inode` has the entries with the inode of the base.
+    `same_inode` has the numbers of the entries with the inode of `before`.
     """
 
     def strangeness(n: int) -> tuple[bool, bool, bool]:

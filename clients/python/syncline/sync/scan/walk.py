@@ -29,7 +29,7 @@ _MAX_SCANS = 3
 """Maximum number of consecutive scans. A mount during a scan may have hidden entries, so the scan is repeated."""
 
 TOP = -1
-"""The number that stands for the folder itself as a parent."""
+"""The value of `ScannedEntry.parent` for entries that are directly in the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ class ScannedEntry:
 
 @dataclass(slots=True)
 class Scan:
-    """All entries, parents before children, and what is not among them.
+    """The result of a scan: all entries, parents before children, and the entries that could not be examined or are
+    never synced.
 
     `hidden` lists entries that exist but could not be examined, as parent's number and local name. `skipped` counts
     entries that are never synced (sockets, pipes, devices). The `.syncline` of a nested synced folder is one entry,
@@ -95,7 +96,7 @@ def scan(files: Files) -> Scan:
 
 def fingerprint(files: Files) -> bytes:
     """Return one value for everything that a scan reads; it takes a third of the time of a scan and keeps nothing in
-    memory. Raise OSError.
+    memory. Raise OSError if the folder itself cannot be read.
     """
     looked_at = _Fingerprint()
     pending = [""]
@@ -205,7 +206,9 @@ class _Scanner:
         self._pending.extend(reversed(directories))
 
     def _top(self, number: int, path: str, descriptor: int, above: _Top | None) -> _Top:
-        """Return the open directory if another filesystem is mounted there, else the one above."""
+        """Return the open directory as a new top if another filesystem is mounted there, otherwise the top that it is
+        below.
+        """
         device = os.fstat(descriptor).st_dev
         if above is None:
             directory = self._files.mounts.look(path, descriptor)

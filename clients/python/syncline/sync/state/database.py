@@ -107,7 +107,9 @@ class State:
 
     @classmethod
     def open(cls, path: Path) -> State:
-        """Open or create the database. Raise StateDamaged or StateUnusable."""
+        """Open or create the database. Raise StateDamaged if the file is damaged, and StateUnusable if it cannot be
+        opened or has a newer format.
+        """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with state_errors(path):
             connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
@@ -121,9 +123,7 @@ class State:
 
     @classmethod
     def in_memory(cls, path: Path | None = None) -> State:
-        """Return a private in-memory copy of the database at `path`, or an empty one. Raise StateDamaged or
-        StateUnusable.
-        """
+        """Return a private in-memory copy of the database at `path`, or an empty one. Raise the errors of `open`."""
         connection = sqlite3.connect(":memory:", isolation_level=None)
         try:
             if path is not None and path.exists():
@@ -161,7 +161,7 @@ class State:
         self.close()
 
     def commit(self) -> None:
-        """Make everything that was put durable."""
+        """Make all changes since the last commit durable."""
         self._write()
         if self._db.in_transaction:
             self._db.execute("COMMIT")
@@ -192,7 +192,7 @@ class State:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('seq', ?)", (seq,))
 
     def load_remote(self) -> dict[NodeId, RemoteNode]:
-        """Return all known nodes, including deleted ones."""
+        """Return all known nodes of the space, including deleted ones, by id."""
         kinds = {kind.value: kind for kind in NodeKind}
         return {
             NodeId(id_): RemoteNode(
@@ -225,8 +225,8 @@ class State:
         self._db.execute("DELETE FROM remote")
 
     def drop_deleted(self) -> None:
-        """Forget the nodes that were deleted themselves: the cursor is past their deletion, and a restore is listed
-        with the whole node.
+        """Remove the records of nodes that were deleted themselves: the cursor is after their deletion, and a restore
+        is listed with the whole node.
         """
         self._begin()
         self._write()
@@ -342,7 +342,9 @@ class State:
         self._base[node] = None
 
     def base_manifest(self, node: NodeId) -> Manifest:
-        """Return the blocks of the file's last agreed content if there are many; otherwise an empty manifest."""
+        """Return the manifest of the content of a file on which folder and space last agreed; an empty manifest if it
+        has few blocks and was therefore not stored.
+        """
         manifest = self._value("SELECT manifest FROM base WHERE id = ?", node)
         return _manifest(manifest) if manifest else EMPTY_MANIFEST
 
@@ -388,7 +390,7 @@ class State:
         return found
 
     def put_unobtainable(self, node: NodeId, what: Unobtainable) -> None:
-        """Record this for the node, and remove the records of nodes that no longer exist."""
+        """Record that the content of a node is unobtainable, and remove the records of nodes that no longer exist."""
         self._begin()
         self._db.execute("DELETE FROM unobtainable WHERE node NOT IN (SELECT id FROM remote WHERE deleted_at_ms = 0)")
         object_, tag = (what.suspect.object, what.suspect.tag) if what.suspect is not None else (None, "")

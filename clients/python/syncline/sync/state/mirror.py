@@ -15,7 +15,9 @@ from syncline.sync.trees import BaseNode, RemoteNode
 
 
 class Mirror:
-    """Nodes by id, including deleted ones; and the part of the base that depends on the space's history."""
+    """Keeps the nodes of the space by id, including deleted ones, up to date; if the space has lost changes, it also
+    rebuilds the base.
+    """
 
     def __init__(self, state: State, base: dict[NodeId, BaseNode]) -> None:
         self.went_back = False
@@ -96,7 +98,8 @@ class Mirror:
         merely lost.
 
         A node that the space lacks counts as new here. A node that the space has in an older version counts as changed
-        here. If the space has a different content, the order of the two is unknown: without a base, both are kept.
+        here. If the space has a different content, it is unknown which of the two contents is newer: without a base,
+        both are kept.
         """
         after: dict[NodeId, BaseNode] = {}
         for node, before in self._base.items():
