@@ -49,7 +49,9 @@ _MAX_BYTES_PER_CALL: Final = 700_000
 loop.
 """
 _MAX_ITEMS_ONE_BY_ONE: Final = 4
-"""Maximum number of items that are written one by one, which costs half as much and is no slower in parallel."""
+"""Maximum number of items that are written one by one: for few items, single writes in parallel cost half as much as
+one batch and are no slower.
+"""
 _MAX_PARALLEL_CALLS: Final = 4
 
 
@@ -148,7 +150,7 @@ class Table:
     ) -> list[Item]:
         """Return the items of distinct keys, in no order; with `only`, just these attributes of each.
 
-        With an `account`, each call waits for a turn that is charged to it.
+        With an `account`, each call waits for a turn on the event loop that is charged to this account.
         """
         found: list[Item] = []
         batches = _batches(keys, count=_MAX_KEYS_PER_READ)
@@ -205,7 +207,9 @@ class Table:
     # ---- single writes
 
     async def put(self, item: Item, condition: str | None = None, values: Item | None = None) -> None:
-        """Write an item, if the condition (if any) holds. Raise ConditionFailed or MetTransaction."""
+        """Write an item, if the condition holds or none is given. Raise ConditionFailed if the condition does not hold,
+        and MetTransaction if another transaction is in progress on the item.
+        """
         with self._conditional():
             await self._client.put_item(**self._put(item, condition, values), **_found_if(condition))
 
@@ -219,7 +223,7 @@ class Table:
         names: Mapping[str, str] | None = None,
         returned: bool = False,
     ) -> Item:
-        """Update an item, if the condition (if any) holds. Raise ConditionFailed or MetTransaction.
+        """Update an item, if the condition holds or none is given. Raise the errors of `put`.
 
         Return the new values of the updated attributes if `returned` is True; otherwise an empty item.
         """
@@ -233,7 +237,7 @@ class Table:
         return attributes
 
     async def delete(self, key: Item, condition: str | None = None, values: Item | None = None) -> None:
-        """Delete an item, if the condition (if any) holds. Raise ConditionFailed or MetTransaction."""
+        """Delete an item, if the condition holds or none is given. Raise the errors of `put`."""
         with self._conditional():
             await self._client.delete_item(
                 TableName=self._name, Key=key, **_under(condition, values), **_found_if(condition)
@@ -260,7 +264,7 @@ class Table:
         values: Item | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return a put for a transaction."""
+        """Return the write of an item, as an argument of `transact`."""
         return {"Put": self._put(item, condition, values, names)}
 
     def updating(
@@ -272,7 +276,7 @@ class Table:
         condition: str | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return an update for a transaction."""
+        """Return the update of an item, as an argument of `transact`."""
         return {"Update": self._update(key, update, values, condition, names)}
 
     def deleting(
@@ -282,13 +286,13 @@ class Table:
         values: Item | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return a deletion for a transaction."""
+        """Return the deletion of an item, as an argument of `transact`."""
         return {"Delete": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
 
     def checking(
         self, key: Item, condition: str, values: Item | None = None, names: Mapping[str, str] | None = None
     ) -> Item:
-        """Return a condition for a transaction on an item that the transaction does not write."""
+        """Return a condition on an item that a transaction does not write, as an argument of `transact`."""
         return {"ConditionCheck": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
 
     async def transact(self, *writes: Item) -> None:
@@ -325,7 +329,9 @@ class Table:
     # ---- many writes that do not belong together
 
     def puts(self, items: Iterable[Item]) -> Iterator[Call]:
-        """Return calls that write items of distinct keys unconditionally."""
+        """Return functions, to be passed to `all_done`, that write items of distinct keys unconditionally, a batch
+        each.
+        """
         return (partial(self._put_batch, batch) for batch in _batches(items, count=MAX_ITEMS_PER_WRITE))
 
     async def _put_batch(self, items: Sequence[Item]) -> None:
@@ -342,7 +348,8 @@ class Table:
     def puts_if(
         self, condition: str, items: Iterable[tuple[Item, Item | None]], count: int, *, refused: list[Item] | None
     ) -> Iterator[Call]:
-        """Return calls that write `count` items of distinct keys, each with the values of its condition.
+        """Return functions, to be passed to `all_done`, that write `count` items of distinct keys, each on its
+        condition.
 
         The items are independent of each other. Items whose condition does not hold are added to `refused`. If
         `refused` is None, they are not reported; the condition must then be false for an item that has been written, so
@@ -355,7 +362,9 @@ class Table:
         return (partial(self._put_together, batch, refused) for batch in batches)
 
     async def put_new(self, items: Sequence[Item]) -> list[Item]:
-        """Write the items, of distinct keys, whose key does not exist in the table; return the others."""
+        """Write those of the items, of distinct keys, whose key does not exist in the table; return the items that were
+        not written.
+        """
         held: list[Item] = []
         await all_done(self.puts_if(NEW, ((item, None) for item in items), len(items), refused=held))
         return held
@@ -376,7 +385,9 @@ class Table:
         raise self._overloaded()
 
     async def _put_together(self, puts: Sequence[Item], refused: list[Item] | None) -> None:
-        """Write the items in a transaction. They do not belong together, but other batch writes have no conditions."""
+        """Write the items in one transaction. The items are independent of each other; a transaction is used because no
+        other batch write has conditions.
+        """
         left = puts
         for pause in RETRIES.pauses():
             reasons = await self._cancelled([{"Put": put} for put in left], once=refused is not None)
@@ -454,7 +465,9 @@ def found_item(error: ClientError) -> Mapping[str, Any] | None:
 def _batches(
     items: Iterable[Item], *, count: int, item_of: Callable[[Item], Item] = lambda item: item
 ) -> Iterator[list[Item]]:
-    """Yield groups of items that fit into one call; `item_of` returns the part of each that counts towards the size."""
+    """Yield groups of items that fit into one call; `item_of` is called with an item, and returns the part of it whose
+    size counts.
+    """
     batch: list[Item] = []
     total = 0
     for item in items:

@@ -42,7 +42,7 @@ _PASSING: Final = THROTTLES | {
     "TransientError",
 }
 _NO_ANSWER: Final = (NoConnection, HTTPClientError, CredentialRetrievalError, MetadataRetrievalError)
-"""Errors of a service, or of the source of the role's credentials, that does not answer."""
+"""Errors of the SDK that mean that a service, or the source of the role's credentials, does not answer."""
 _SERVER_FAULT: Final = 500
 _STORAGE_FULL: Final = "InsufficientStorage"
 """Error code of the embedded AWS when its disk is full."""
@@ -54,7 +54,9 @@ def error_code(error: ClientError) -> str:
 
 
 def is_passing(error: Exception) -> bool:
-    """Return True if `error` may be gone at the next attempt: throttling, no connection, a fault of AWS."""
+    """Return True if `error` is transient, so that the same request may succeed when it is repeated: throttling, no
+    connection, a fault of AWS.
+    """
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= _SERVER_FAULT or error_code(error) in _PASSING
@@ -63,7 +65,9 @@ def is_passing(error: Exception) -> bool:
 
 @contextmanager
 def aws_errors(what: str) -> Iterator[None]:
-    """Convert transient faults of AWS within the block to Unavailable, naming `what`; other errors pass through."""
+    """Convert transient faults of AWS within the block to Unavailable, whose text names the service as `what`; other
+    errors pass through.
+    """
     try:
         yield
     except (ClientError, *_NO_ANSWER) as error:

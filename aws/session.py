@@ -142,7 +142,9 @@ class RoleCredentials:
         self._asked = 0.0
 
     async def current(self) -> ReadOnlyCredentials:
-        """Return the credentials to sign with now. Raise Unavailable if there are none at the moment."""
+        """Return the credentials with which to sign a request now. Raise Unavailable if the SDK finds no credentials at
+        the moment.
+        """
         # Asking the SDK whether the credentials have to be renewed takes as long as signing does.
         if self._held is not None and time.monotonic() - self._asked < _CREDENTIALS_SECONDS:
             return self._held
@@ -170,7 +172,7 @@ def s3_endpoint() -> str | None:
 
 @dataclass(slots=True)
 class AwsCall:
-    """A call to AWS in progress; its caller sets the outcome."""
+    """A call to AWS in progress; the code that makes the call sets `outcome`, the label in the metrics."""
 
     span: traces.Span
     outcome: Literal["ok", "refused", "throttled", "failed"] = "failed"
@@ -251,7 +253,7 @@ def _count_throttle(response: tuple[Any, Mapping[str, Any]] | None, operation: A
 class _LeanLoader(JSONFileLoader):
     """Reads botocore's service descriptions without their documentation and without the endpoints of other services.
 
-    These take most of the memory of a client.
+    Documentation and endpoints take most of the memory of a client.
     """
 
     def _load_file(self, full_path: str, open_method: Callable[..., Any]) -> Any:

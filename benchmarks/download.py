@@ -66,14 +66,14 @@ http {{
 
 @dataclass
 class Server:
-    """A server of the file, and the measured rates."""
+    """One of the compared servers of the file, and the rates measured with it."""
 
     processes: list[psutil.Process]
     fetch: Callable[[], None]
     rates: list[float] = field(default_factory=list)
-    """Rates in bytes per second."""
+    """Rates in bytes per second, one value for each download."""
     seconds: list[float] = field(default_factory=list)
-    """CPU seconds per GiB."""
+    """CPU seconds of the server per GiB, one value for each download."""
 
     @property
     def best(self) -> float:

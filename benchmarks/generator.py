@@ -46,7 +46,9 @@ _Worker: TypeAlias = AsyncGenerator[None, None]
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """Process ids of the measured service, and of its backends; and the cores of the load."""
+    """The processes of a measurement: the ids of the measured service's processes and of its backends, and the cores on
+    which the load runs.
+    """
 
     service: tuple[int, ...]
     behind: tuple[int, ...]
@@ -55,7 +57,7 @@ class Parties:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """CPU seconds of these processes."""
+    """CPU seconds that the processes of the service, its backends, and the generator of the load have used."""
 
     service: float
     behind: float
@@ -175,8 +177,8 @@ def watch(
     """Open `streams` watches of `space`, spread over `connections` (target and token), leave them idle for a while,
     then ring.
 
-    Each of `announcements` is published to the topic as metadata does it, after all streams have received the one
-    before.
+    Each of `announcements` is published to the topic as metadata publishes it, after all streams have received the
+    preceding announcement.
     """
 
     async def run() -> Watched:

@@ -1,9 +1,10 @@
-"""The load that one core carries, for each service; and two processes of it, each on a core of its own.
+"""The load that one core carries, for each service; and the load that two processes of the service carry, each on a
+core of its own.
 
-The service that is measured has its cores to itself; the emulator, the other services and the load share the rest.
-What carries over to other machines is the CPU time of one operation and its inverse, the operations in one CPU second
-of the service. Operations in a second of the clock also depend on what stands behind the service here: an emulated
-DynamoDB and S3 of a single process, which is often what sets the pace.
+The service that is measured has its cores to itself; the emulator, the other services and the load share the rest. What
+carries over to other machines is the CPU time of one operation and its inverse, the operations in one CPU second of the
+service. Operations in a second of the clock also depend on the backends of the service, here an emulated DynamoDB and
+S3 of a single process, which is often the bottleneck.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ PROCESSES: Final = (1, 2)
 WRITERS: Final = sized(16, short=4)
 FILES_PER_COMMIT: Final = 25
 MOST_COMMITS: Final = sized(100, short=20)
-"""Maximum number of commits of each writer, all of which have to be projected to the emulator's table afterwards."""
+"""Maximum number of commits of each writer; the measurement also waits until all commits are projected to the
+emulator's table.
+"""
 MOST_COMMITS_IN_MEMORY: Final = sized(300, short=20)
 CHECKED_FILES: Final = sized(10_000, short=1_000)
 CHECKED_DIRECTORIES: Final = sized(100, short=10)
@@ -167,7 +170,9 @@ class Results:
     _first: Load | None = None
 
     def add(self, what: str, processes: int, load: Load, *, items: int = 0) -> None:
-        """Add a line; with two processes, it includes the growth over the line before."""
+        """Add a line; with two processes, the line includes the growth over the preceding line, which has one
+        process.
+        """
         cpu, count = load.cpu, load.operations
         wall, clock = load.seconds, ""
         efficiency = ""
@@ -221,8 +226,8 @@ class Bench:
                 results.add(what, processes, load)
 
     def commits_in_memory(self, results: Results) -> None:
-        """Measure commits with storage in memory. Processes share nothing then, so each space belongs to one
-        process.
+        """Measure commits with storage in memory. The processes share no storage in this case, so that each space
+        belongs to one process.
         """
         for what, spaces, counts in (
             ("the same in memory, a space each", WRITERS, PROCESSES),

@@ -74,11 +74,15 @@ class Collector:
         self._thread.join()
 
     def trace(self, root: str, *, until: Sequence[str]) -> list[CollectedSpan]:
-        """Return the latest trace that begins with `root`, once it has spans of all these names. Raise TimeoutError."""
+        """Return the latest trace that begins with the span `root`, once it has spans of all these names. Raise
+        TimeoutError if they do not arrive in time.
+        """
         return self.until(lambda spans: _trace(spans, root, until))
 
     def until(self, found: Callable[[list[CollectedSpan]], list[CollectedSpan]]) -> list[CollectedSpan]:
-        """Return the spans that `found` finds, once it finds any. Raise TimeoutError."""
+        """Return the result of `found`, which is called with all received spans until its result is not empty. Raise
+        TimeoutError if that does not happen in time.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (spans := found(list(self._spans))):
             if time.monotonic() > deadline:

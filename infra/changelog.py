@@ -96,12 +96,14 @@ def _fragment_faults(path: Path) -> Iterator[str]:
 
 
 def changelog_document(root: Path = ROOT) -> str:
-    """Return the text of CHANGELOG.md. Raise BadChangelog."""
+    """Return the text of CHANGELOG.md. Raise BadChangelog if a fragment or a directory is malformed."""
     return "\n".join([_HEAD, *(_section(released) for released in reversed(versions(root)))])
 
 
 def versions(root: Path = ROOT) -> list[Released]:
-    """Return the versions that have been released, oldest first. Raise BadChangelog."""
+    """Return the versions that have been released, oldest first. Raise BadChangelog if the name of a directory is
+    malformed.
+    """
     found = []
     for directory in (root / "changelog").iterdir():
         if directory.is_dir() and directory.name != "unreleased":
@@ -113,7 +115,9 @@ def versions(root: Path = ROOT) -> list[Released]:
 
 
 def release(version: str, day: date, root: Path = ROOT) -> None:
-    """Move the unreleased fragments to `version`, released on `day`, and write CHANGELOG.md. Raise BadChangelog."""
+    """Move the unreleased fragments to `version`, released on `day`, and write CHANGELOG.md. Raise BadChangelog if a
+    fragment is malformed, or if `version` is not that of pyproject.toml.
+    """
     if found := list(faults(root)):
         raise BadChangelog("\n".join(found))
     ours = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]

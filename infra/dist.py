@@ -58,7 +58,7 @@ _TIMEOUT_SECONDS: Final = 120
 
 def build_distributions(directory: Path) -> Wheels:
     """Build sdists and wheels of the work tree in `directory`, which is emptied first; return the wheels. Raise
-    DeployError.
+    DeployError if the build fails.
     """
     if directory.exists():
         shutil.rmtree(directory)
@@ -66,7 +66,7 @@ def build_distributions(directory: Path) -> Wheels:
 
 
 def check_wheels(wheels: Wheels) -> None:
-    """Install and use each of `wheels` in an empty virtual environment. Raise DeployError with what does not work."""
+    """Install and use each of `wheels` in an empty virtual environment. Raise DeployError with the step that failed."""
     version = _version_of(ROOT)
     if _version_of(ROOT / "server") != version or wheels.server.name.split("-")[1] != version:
         raise DeployError(f"server/pyproject.toml does not have version {version}, which pyproject.toml has")

@@ -50,8 +50,8 @@ class Wheels:
     server: Path
 
     def requirements(self, extra: str = "") -> tuple[str, str]:
-        """Return the files of both as requirements, since a package index might know other packages of these names; the
-        server with `extra`.
+        """Return the files of both wheels as requirements of pip, that of the server with `extra` appended. Names would
+        not do, since a package index might have other packages of these names.
         """
         chosen = f"[{extra}]" if extra else ""
         return f"syncline @ {self.client.as_uri()}", f"syncline-server{chosen} @ {self.server.as_uri()}"
@@ -59,7 +59,9 @@ class Wheels:
 
 @contextmanager
 def built() -> Iterator[Release]:
-    """Build the work tree; the file is removed afterwards. Raise DeployError with what failed."""
+    """Provide the release that is built from the work tree; its file is removed at the end of the context. Raise
+    DeployError with the step that failed.
+    """
     with tempfile.TemporaryDirectory(prefix="syncline-release-") as scratch:
         directory = Path(scratch)
         wheels = build_wheels(directory / "wheels")

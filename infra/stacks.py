@@ -53,8 +53,8 @@ class Stacks:
     ) -> Mapping[str, str]:
         """Show the changes, ask `confirm`, and apply them; return the outputs.
 
-        `template` is TemplateBody or TemplateURL. Raise DeployError if the answer was no, or with CloudFormation's
-        reason for each resource that failed.
+        `template` is TemplateBody or TemplateURL. Raise DeployError if `confirm` returns False, or, with
+        CloudFormation's reasons, if a resource failed.
         """
         new = self.find(name) is None
         change_set = f"deploy-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"

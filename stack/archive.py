@@ -73,7 +73,7 @@ class ArchiveManifest(_Strict):
     """Members whose bytes did not match their object when the backup was made. Any further mismatch happened later."""
 
     def summary(self, directory: Path, damaged: list[str]) -> Summary:
-        """Return the summary of a backup of `directory`, or of one restored into it."""
+        """Return the summary of a backup that was made of `directory`, or restored into it."""
         return Summary(
             self.made.isoformat(timespec="seconds"),
             self.rows,
@@ -104,7 +104,7 @@ class Summary:
 
 
 def parsed_manifest(text: bytes) -> ArchiveManifest:
-    """Parse the manifest of a backup. Raise BackupFailed."""
+    """Return the parsed manifest of a backup. Raise BackupFailed if it is malformed."""
     try:
         written = _Format.model_validate_json(text).format
         if written != FORMAT:
@@ -127,7 +127,7 @@ def is_member(name: str) -> bool:
 
 
 def read_rows(database: sqlite3.Connection, place: str) -> tuple[int, list[Body]]:
-    """Return the number of rows, and the files of bytes that they name.
+    """Return the number of rows in a database of the storage, and the files with bytes of objects that the rows name.
 
     Raise BackupFailed, which names `place`, if a row is damaged, and sqlite3.Error if the database cannot be read.
     """

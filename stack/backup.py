@@ -40,7 +40,8 @@ _MAX_PASSES: Final = 20
 def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) -> Summary:
     """Copy the data directory of a running or stopped system to a new file, or to a stream.
 
-    The backup includes everything that was acknowledged before this call. Raise BackupFailed.
+    The backup includes every change that was acknowledged before this call. Raise BackupFailed, and leave no file, if
+    the directory holds no usable data, the file exists already, or reading or writing fails.
     """
     if not (directory / STATE).is_file():
         raise BackupFailed(
@@ -109,11 +110,13 @@ def _settled(
     scratch: Path | None,
     progress: ArchiveProgress,
 ) -> Iterator[tuple[Path, int, list[Body]]]:
-    """Add bytes to the archive until it contains all that a copy of the database names; provide that copy.
+    """Add files of bytes to the archive until it contains all files that a copy of the database names; provide that
+    copy.
 
-    The system continues meanwhile: it adds bytes, which the copy does not name, and may remove some that it names. Then
-    another copy is made, and the new bytes are added; each pass has less to do than the one before. Bytes are removed
-    only after no row names them, so bytes that are missing although the next copy names them are lost.
+    The system continues during the backup: it adds files, which the copy does not name, and may remove files that the
+    copy names. In that case another copy is made, and the files that it names in addition are added; each pass adds
+    fewer files than the one before. The system removes a file only after no row names it. A file that is missing
+    although the next copy names it is therefore lost.
     """
     missing: list[str] = []
     for _ in range(_MAX_PASSES):
@@ -196,7 +199,7 @@ def _draft_beside(path: Path) -> Iterator[Path]:
 
 
 def _publish(draft: Path, to: Path) -> None:
-    """Rename a file to its final name, which must be free. Raise BackupFailed."""
+    """Rename a file to its final name. Raise BackupFailed if a file of that name exists."""
     try:
         try:
             os.link(draft, to)

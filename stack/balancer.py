@@ -59,7 +59,9 @@ class Balanced:
         self._processes = {"auth": auth, "metadata": metadata, "notify": notify, "gateway": gateway}
         self._admin = 0
         self.ready: Mapping[str, Callable[[], Awaitable[bool]]] = {}
-        """Functions that check each process directly, by its name, whatever state the balancer sees."""
+        """Functions that check the readiness of a process directly, without the balancer, by the name of the
+        process.
+        """
 
     @property
     def names(self) -> list[str]:

@@ -54,7 +54,7 @@ class Handout:
             (directory / _CREDENTIALS).unlink(missing_ok=True)
 
     def secrets(self, directory: DataDirectory) -> None:
-        """Write the secrets that do not change."""
+        """Write the secrets that stay the same for the lifetime of the data directory."""
         for service in ("auth", "metadata", "notify"):
             self._write(service, "service-secret", directory.service_secret())
         self._write("auth", "signing-key.pem", directory.signing_key_file.read_text())
@@ -82,7 +82,7 @@ class Handout:
 async def run_container(*, listen_on: str, name: str, data: Path, services: Path) -> None:
     """Serve at `listen_on` (host:port) until SIGTERM. `name` is the host name in the view of the other containers.
 
-    Raise StackError.
+    Raise StackError if the embedded AWS cannot start or cannot continue.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -36,7 +36,9 @@ RESTORING: Final = "restoring"
 PRIVATE_DIRECTORY: Final = 0o700
 PRIVATE_FILE: Final = 0o600
 MIN_FREE_BYTES: Final = 1 << 20
-"""Free bytes that a system needs even for serving reads: for the index of the database's log, and for its own logs."""
+"""Number of free bytes on the disk that a system needs even if it only serves reads: for the index of the database's
+log, and for its own logs.
+"""
 
 
 _SIGNING_KEY: Final = "signing-key.pem"
@@ -94,10 +96,10 @@ class DataDirectory:
 
 @contextmanager
 def data_directory(path: Path, *, volume: bool = False) -> Iterator[DataDirectory]:
-    """Create `path` if necessary, lock it and generate what is missing.
+    """Create the directory `path` if it does not exist, lock it, and generate the secrets that are missing.
 
-    A `volume` of containers may belong to anybody; else the directory has to be ours or root's, since others could
-    exchange the secrets in one of theirs.
+    A `volume` of containers may belong to anybody; otherwise the directory has to belong to this user or to root, since
+    any other owner could exchange the secrets in it.
 
     Raise DataDirectoryInUse if it is already locked, StackError if it cannot be used, or its disk is full.
     """
@@ -166,7 +168,7 @@ def is_in_use(path: Path) -> bool:
 
 
 def _generate(path: Path, generate: Callable[[], str]) -> None:
-    """Generate the file at `path` atomically if it does not exist."""
+    """Write the secret file at `path` atomically, with the text that `new` returns, if the file does not exist."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

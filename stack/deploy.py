@@ -117,8 +117,8 @@ async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
 
 
 async def _settled(cloudformation: Any, name: str, deadline: float) -> Mapping[str, Any] | None:
-    """Return the stack when no operation is in progress on it, None if there is none. Raise DeployFailed at the
-    deadline.
+    """Return CloudFormation's description of the stack once no operation is in progress on it; None if there is no such
+    stack. Raise DeployFailed at the deadline.
     """
     while True:
         try:

@@ -84,6 +84,8 @@ class Output:
 
 
 def complain(text: str) -> None:
-    """Print to stderr why the stack ends. `text` may contain paths and output of children, so it is escaped."""
+    """Print `text`, the reason that the stack ends, to stderr. `text` may contain paths and output of children, so it
+    is escaped.
+    """
     for line in text.split("\n"):
         sys.stderr.write(f"{harmless(line)}\n")

@@ -163,7 +163,9 @@ def _extract(content: IO[bytes], directory: Path, name: str) -> str:
 
 
 def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], directory: Path) -> Summary:
-    """Compare the extracted files with the manifest and with each other. Raise BackupFailed."""
+    """Compare the extracted files with the manifest, and the rows of the database with the files of bytes. Return the
+    summary. Raise BackupFailed if they do not match.
+    """
     _compare(manifest, found)
     try:
         check_secrets(directory)

@@ -79,7 +79,8 @@ async def _embedded_aws(data: Path | None, also: tuple[str, ...]) -> AsyncIterat
 def _in_background(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
     """Enter `opening` on a thread of its own, and leave it there at the end.
 
-    It has to be the same thread throughout: for the kernel, the thread and not the process is the children's parent.
+    One thread enters and leaves it, and lives in between: for the kernel, the thread and not the process is the
+    children's parent.
     """
     entered: Future[T] = Future()
     left: Future[None] = Future()

@@ -52,7 +52,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """The components to be connected."""
+    """The values from which the environment of each service is made: addresses, resources, secrets and settings."""
 
     ports: Ports
     aws: Aws

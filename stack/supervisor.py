@@ -61,7 +61,7 @@ class _Running:
 
 
 class Supervisor:
-    """Starts children, restarts those that end, and stops all of them in reverse order."""
+    """Starts child processes, restarts each child that ends, and stops all children in reverse order."""
 
     def __init__(self, output: Output, *, first_delay: float = 0.5, longest_delay: float = 30.0) -> None:
         """A child that ended is restarted after `first_delay` seconds.
@@ -85,8 +85,8 @@ class Supervisor:
     async def start(self, *children: Child, within: float) -> None:
         """Start `children` concurrently and return when all are ready.
 
-        A child that ends before it is ready is restarted, unless it is hopeless. Raise StartFailed if that does not
-        help or `within` seconds have passed; the others keep running until `stop`.
+        A child that ends before it is ready is restarted, unless it is hopeless. Raise StartFailed if a child still
+        ends before it is ready, or `within` seconds have passed; the other children keep running until `stop`.
         """
         deadline = time.monotonic() + within
         starting = []

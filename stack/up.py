@@ -120,7 +120,8 @@ async def stack(
     """Provide the whole stack, ready; stop it cleanly at the end.
 
     `terminal` receives the children's output, `variables` are added to the environment of every service, and `children`
-    makes the children. `proxies` are those of `Wiring`, `durable` that of `emulator`. Raise StackError.
+    makes the children. `proxies` are those of `Wiring`, and `durable` is that of `emulator`. Raise StackError if the
+    stack cannot start.
     """
     async with AsyncExitStack() as opened:
         path = opened.enter_context(_data(data))
@@ -163,7 +164,9 @@ def _data(data: Path | None) -> Iterator[Path]:
 
 
 def _reserved(port: int) -> tuple[Ports, socket.socket]:
-    """Return free ports from `port` on, and the listening socket of the embedded AWS."""
+    """Return the five ports of the stack, `port` and the following ones or free ones for 0, and the listening socket of
+    the embedded AWS.
+    """
     if port:
         return _checked(port)
     for candidate in random.sample(FREE_PORTS, 50):

@@ -1,7 +1,7 @@
 """Wait until Auto Scaling removes this machine; then stop the service in order and complete the removal.
 
-The lifecycle hook `drain` delays the removal until then. The machine's metadata announce the removal, so that this
-needs no queue, and no permission except that to complete the hook.
+The lifecycle hook `drain` delays the removal until this program completes it. The machine's metadata announce the
+removal, so that this needs no queue, and no permission except that to complete the hook.
 """
 
 from __future__ import annotations

@@ -22,11 +22,13 @@ from infra.site import protos, rest
 ROOT: Final = Path(__file__).parents[2]
 LINK: Final = re.compile(r"(\[[^\]]*\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 PAGES: Final[Mapping[str, str]] = {"README.md": "index.md", "protos": "reference/protos.md"}
-"""Places in the site of documents from elsewhere in the repository, unless the name is the same."""
+"""The path in the site of each document from outside of docs/ whose path in the site differs from that in the
+repository, by the latter.
+"""
 _LANGUAGES: Final = {".js": "js", ".json": "json", ".proto": "proto", ".py": "python", ".ts": "ts", ".yaml": "yaml"}
 
 _origin: dict[str, str] = {}
-"""The path in the repository of each page, by its address in the site."""
+"""The path in the repository of the source of each page, by the page's address in the site."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

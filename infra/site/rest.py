@@ -14,7 +14,7 @@ from gateway.app import API
 from infra.site.text import cell, plain
 
 _ERRORS: Final = 400
-"""The first status that is an error."""
+"""The least HTTP status that means an error."""
 _PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
 
 

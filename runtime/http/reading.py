@@ -82,8 +82,8 @@ class Parsing(Protocol):
 
 
 class Unread:
-    """Memory for unconsumed input, and the count of connections that discard input (at most MAX_LINGERING), shared by
-    all connections of one process.
+    """Memory for unconsumed input, and the count of connections that discard input (at most MAX_LINGERING_CONNECTIONS),
+    shared by all connections of one process.
     """
 
     def __init__(self, total: int) -> None:
@@ -175,8 +175,8 @@ class ReadInTurns(asyncio.BufferedProtocol):
         return self._discarded is not None
 
     def close(self) -> None:
-        """Close the connection. If the client is still sending, and fewer than MAX_LINGERING connections discard input,
-        the input is discarded for up to MAX_LINGERING_SECONDS before.
+        """Close the connection. If the client is still sending, and fewer than MAX_LINGERING_CONNECTIONS connections
+        discard input, the input is discarded for up to MAX_LINGERING_SECONDS before.
         """
         share = self._parsing.share
         if self.is_lingering or self._transport.is_closing():

@@ -125,7 +125,7 @@ class Health(health.aio.HealthServicer):
     @override
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Send the status at once and after each change, as grpc.health.v1 specifies. Raise TooMuchAtOnce above
-        HEALTH_WATCHES open streams.
+        MAX_HEALTH_WATCHES open streams.
         """
         share = Share.alone(context.peer())
         if not self._watches.try_take(1, share):

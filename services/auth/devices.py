@@ -99,8 +99,8 @@ class DeviceLists:
         return [one for one in devices if _ended_at_ms(one) > now], sorted(ended, key=_ended_at_ms)
 
     async def _forget(self, ended: Sequence[DeviceRecord], *, beyond: int) -> None:
-        """Remove the first of the ended devices from the user's list, at most _AT_ONCE, as long as more than `beyond`
-        are left.
+        """Remove the first of the ended devices from the user's list, at most _DEVICES_AT_ONCE, as long as more than
+        `beyond` are left.
         """
         # A repeated request must still find the device that the request made.
         until = self._clock() + ANSWER_DAYS * DAY_MS

@@ -210,9 +210,9 @@ class _Ended:
     failures: list[Exception] = field(default_factory=list)
 
     async def end(self, items: Sequence[T], end: Callable[[T], Awaitable[None]]) -> list[T]:
-        """Call `end` for each key or link, at most _AT_ONCE at a time, and again where `end` raises Unavailable. Return
-        the keys or links that were ended. Errors are recorded in `failures`, and do not prevent the others from being
-        ended.
+        """Call `end` for each key or link, at most _ENDINGS_AT_ONCE at a time, and again where `end` raises
+        Unavailable. Return the keys or links that were ended. Errors are recorded in `failures`, and do not prevent the
+        others from being ended.
         """
         ended: list[T] = []
         left: Sequence[T] = items

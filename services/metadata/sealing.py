@@ -151,8 +151,8 @@ class _Reading:
     unproven: int = 0
     """Number of objects for which storage was asked and that could not be proven."""
     removed: int = 0
-    """Number of unproven objects that were removed. They do not count towards UNPROVEN_AT_MOST, since storage cannot be
-    asked for them again and again.
+    """Number of unproven objects that were removed. They do not count towards MAX_UNPROVEN_OBJECTS, since storage
+    cannot be asked for them again and again.
     """
 
     def take(self, size: int) -> None:

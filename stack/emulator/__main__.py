@@ -126,7 +126,10 @@ def _end(storage: Storage | None, _number: int, _frame: FrameType | None) -> Non
 
 
 def _read_back(storage: Storage, emulator: Any, earlier: Path | None) -> None:
-    """Fill the emulator from the storage, or both from the earlier state. Raise StorageDamaged or StorageFailed."""
+    """Fill the emulator from the storage; or, if an earlier version of Syncline has left its state, fill emulator and
+    storage from that state. Raise StorageDamaged if stored data are damaged, and StorageFailed if the disk does not
+    accept a change.
+    """
     began = time.monotonic()
     emulation = WriteThrough(storage)
     if earlier is not None:

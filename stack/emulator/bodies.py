@@ -34,7 +34,7 @@ _NOBODY: Final = "nobody"
 
 
 def bounded(app: App) -> App:
-    """Return `app` with bodies bounded by the pool."""
+    """Return an ASGI application that takes memory for the body of a request from the pool, and then calls `app`."""
     pool = Pool("aws_bodies", MAX_BODY_BYTES)
 
     async def with_room(scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +66,7 @@ def bounded(app: App) -> App:
 
 
 async def _in_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
-    """Call `app`. If the body has not arrived within `seconds`, answer with an error."""
+    """Call `app` with a request. If the body of the request has not arrived within `seconds`, answer with an error."""
     deadline = time.monotonic() + seconds
     complete = late = False
 

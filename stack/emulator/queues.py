@@ -21,7 +21,7 @@ class MessageChange:
 
 
 class Queues(dict[Any, Any]):
-    """The queues by their keys; each value that is set is converted to a StoredQueue."""
+    """Dictionary of the emulator's queues by their keys; each value that is set is converted to a StoredQueue."""
 
     def __setitem__(self, key: Any, queue: Mapping[str, Any]) -> None:
         super().__setitem__(key, queue if isinstance(queue, StoredQueue) else StoredQueue(queue))
@@ -50,8 +50,8 @@ class StoredQueue(dict[str, Any]):
         super().__setitem__(name, value)
 
     def change(self) -> MessageChange:
-        """Return the changes since the last call; the cost is proportional to their number, or to that of the removed
-        messages.
+        """Return the changes since the last call; the cost is proportional to the number of changed messages, or of
+        removed ones if there are more.
         """
         changed, self._changed = self._changed, {}
         removed: set[str] = set()

@@ -3,9 +3,9 @@
 state.db rows: what a store holds under a key, as JSON; written with a write-ahead log (`state.db-wal`) objects/ the
 bytes of S3 objects, each in a file that is written once under a name of its own
 
-Changes are collected while a request runs, and one transaction makes all that is there durable at once, while the
-next ones are collected already (group commit). A row that names a file of bytes is in no transaction before the
-bytes are on disk, and a file is removed only after the transaction that no longer names it.
+Changes are collected while a request runs, and one transaction makes all collected changes durable at once, while
+further changes are collected for the next transaction (group commit). A row that names a file of bytes is in no
+transaction before the bytes are on disk, and a file is removed only after the transaction that no longer names it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Storage:
     """The storage in a directory, for one process. `put`, `delete` and `clear` may be called from any thread."""
 
     def __init__(self, directory: Path) -> None:
-        """Open the storage, or create it if it does not exist. Raise StorageDamaged."""
+        """Open the storage, or create it if it does not exist. Raise StorageDamaged if the database or its log is
+        damaged.
+        """
         self.directory = directory
         self._objects = directory / OBJECTS
         self._objects.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,11 +110,11 @@ class Storage:
         self._committer = ThreadPoolExecutor(1, "commit")
         self._writers = ThreadPoolExecutor(_WRITERS, "bodies")
         self.on_failure: Callable[[], None] = _nothing
-        """Callback, on the event loop, when the disk did not accept a change."""
+        """Function without arguments that is called on the event loop when the disk did not accept a change."""
         self._failure: StorageFailed | None = None
 
     def rows(self) -> Iterator[tuple[str, str, bytes]]:
-        """Yield (store, key, value) of all rows, by store. Raise StorageDamaged."""
+        """Yield (store, key, value) of all rows, by store. Raise StorageDamaged if the database cannot be read."""
         try:
             for store, key, value, crc in self._database.execute("SELECT store, key, value, crc32 FROM rows"):
                 if not isinstance(value, bytes) or zlib.crc32(value) != crc:
@@ -122,7 +124,9 @@ class Storage:
             raise StorageDamaged(f"{self._place} is damaged ({error}); {_ADVICE}") from None
 
     def has_rows(self, store: str | None = None) -> bool:
-        """Return True if there is any durable row, in `store` if one is named. Raise StorageDamaged."""
+        """Return True if there is a durable row: in `store` if one is named, otherwise in any store. Raise
+        StorageDamaged if the database cannot be read.
+        """
         try:
             found = self._database.execute(_ANY) if store is None else self._database.execute(_ANY_OF, (store,))
             return found.fetchone() is not None
@@ -130,12 +134,12 @@ class Storage:
             raise StorageDamaged(f"{self._place} is damaged ({error}); {_ADVICE}") from None
 
     def put(self, store: str, key: str, value: bytes) -> None:
-        """Set the value of `key`."""
+        """Set the value that `store` holds under `key`."""
         with self._lock:
             self._pending.changes.append((store, key, value))
 
     def delete(self, store: str, key: str) -> None:
-        """Delete the row of `key`."""
+        """Delete the row that `store` holds under `key`."""
         with self._lock:
             self._pending.changes.append((store, key, None))
 
@@ -156,7 +160,7 @@ class Storage:
         return name
 
     def read_body(self, name: str) -> bytes:
-        """Return the bytes of an object. Raise OSError."""
+        """Return the bytes of an object. Raise OSError if their file cannot be read."""
         if (writing := self._writing.get(name)) is not None:
             writing.result()
         return (self.directory / name).read_bytes()
@@ -183,9 +187,8 @@ class Storage:
         return shutil.disk_usage(self.directory).free - RESERVE_BYTES
 
     async def durable(self) -> None:
-        """Wait until all changes so far are durable. To be called between groups of related changes, not within one.
-
-        Raise StorageFailed.
+        """Wait until all changes so far are durable. To be called between two groups of related changes, not within a
+        group. Raise StorageFailed if the disk does not accept them.
         """
         if self._failure is not None:
             raise self._failure
@@ -200,12 +203,16 @@ class Storage:
             await asyncio.shield(waited)
 
     def commit(self) -> None:
-        """Make all changes so far durable, without an event loop. Raise StorageFailed."""
+        """Make all changes so far durable, without an event loop. Raise StorageFailed if the disk does not accept
+        them.
+        """
         batch, self._pending = self._pending, _Batch()
         self._commit(batch)
 
     def close(self) -> None:
-        """Checkpoint the log into the database and close it. Raise StorageFailed if it has failed, now or before."""
+        """Checkpoint the log into the database and close it. Raise StorageFailed if the disk did not accept a change,
+        now or before.
+        """
         self._committer.shutdown()
         try:
             if self._failure is not None:

@@ -1,9 +1,9 @@
 """Examination of SQLite's write-ahead log: intact, torn at its end, or damaged before the end.
 
 SQLite reads a log as far as its checksums hold and silently ignores the rest. The last transaction may be torn if the
-machine stopped while it was being written. A transaction that is followed by another one was on disk before that began.
-If two or more lie beyond the last valid checksum, the log was therefore damaged. The format is described at
-sqlite.org/fileformat2.html#walformat.
+machine stopped while it was being written. A transaction that is followed by another transaction was on disk before the
+latter began. If two or more transactions lie beyond the last valid checksum, the log was therefore damaged. The format
+is described at sqlite.org/fileformat2.html#walformat.
 """
 
 from __future__ import annotations

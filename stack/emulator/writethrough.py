@@ -71,7 +71,7 @@ class ReadBack:
 
 
 class WriteThrough:
-    """The emulator's modules, connected to a storage."""
+    """Detects changes of the state in the emulator's modules, and writes them to a storage."""
 
     def __init__(self, storage: Storage) -> None:
         """Import the modules and wrap the places where they change; no state is read yet."""
@@ -87,7 +87,7 @@ class WriteThrough:
         self._written: dict[tuple[str, str], bytes] = {}
         """The stored values of the small stores, by store and key."""
         self._messages: dict[str, set[str]] = {}
-        """The stored messages, by queue."""
+        """The messages that are in the storage, by queue."""
         # Some queues may have been read when the module was imported.
         self._sqs._queues._data = Queues(self._sqs._queues._data)
         self._sqs._queues._data.adopt()
@@ -96,8 +96,8 @@ class WriteThrough:
         self._bodies: dict[str, str] = {}
         """The file of each object's bytes, by the object's key in the storage."""
         self._tokens: deque[tuple[float, str]] = deque()
-        """The time at which each token was stored, and its key in the storage; the oldest first. A reused token is
-        there twice.
+        """The time at which each idempotency token was stored, and its key in the storage, the oldest first. A token
+        that was used again occurs twice.
         """
         self._wrap_items()
         self._wrap_objects()
@@ -106,7 +106,9 @@ class WriteThrough:
     # ---- reading back ------------------------------------------------------------------------------------------
 
     def read_back(self) -> ReadBack:
-        """Fill the emulator, which is empty. Raise StorageDamaged."""
+        """Fill the emulator, which is empty, from the storage. Return counts. Raise StorageDamaged if a row cannot be
+        read.
+        """
         small: dict[str, dict[str, Any]] = {}
         rest: dict[str, list[tuple[str, Any]]] = {}
         items: dict[str, list[Any]] = {}

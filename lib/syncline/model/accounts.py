@@ -13,7 +13,8 @@ class Access(Enum):
 
 
 class Role(IntEnum):
-    """The rights of a member in a space. Each role includes the ones below it; None stands for no grant.
+    """The rights of a member in a space. Each role includes the rights of the roles below it; None in place of a role
+    means that there is no grant.
 
     The values are those of the wire.
     """
@@ -23,7 +24,7 @@ class Role(IntEnum):
     OWNER = 3
 
     def allows(self, access: Access) -> bool:
-        """Return True if this role opens the space's objects for `access`."""
+        """Return True if a member with this role may read or write the space's objects, as `access` says."""
         return self >= (Role.EDITOR if access is Access.WRITE else Role.VIEWER)
 
 

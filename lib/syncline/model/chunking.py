@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 ReadInto = Callable[[memoryview], int]
-"""Function that reads the next bytes into a non-empty buffer, from its beginning, and returns their number; 0 only at
-the end.
+"""Function that takes a buffer, which is not empty, reads the next bytes into its beginning, and returns the number of
+bytes; it returns 0 only at the end of the content.
 """
 
 
@@ -51,11 +51,15 @@ class Chunker:
         self._buffer: memoryview | None = None
 
     def cut(self, read_into: ReadInto) -> Cut:
-        """Cut the bytes from `read_into` up to their end. Errors of `read_into` pass through."""
+        """Return an iterator over the blocks of the bytes that `read_into` reads, up to their end. The iterator raises
+        the errors of `read_into`.
+        """
         return self.begin(read_into)
 
     def begin(self, read_into: ReadInto | None = None) -> Cut:
-        """Start cutting a content. With `read_into`, iterate over the result; otherwise feed it as `Cut` describes."""
+        """Start to cut a content, and return the Cut. With `read_into`, the caller iterates over the Cut; without it,
+        the caller feeds the Cut as that class describes.
+        """
         if self._buffer is None:
             # Pages of a mapping take memory only once they are written to; most contents are below MAX_BLOCK_BYTES.
             self._buffer = memoryview(mmap.mmap(-1, MAX_BLOCK_BYTES))
@@ -63,11 +67,11 @@ class Chunker:
 
 
 class Cut:
-    """Iterator over the blocks of a content, in order. After the last one, `digest` and `size` are those of the whole
+    """Iterator over the blocks of a content, in order. After the last block, `digest` and `size` are those of the whole
     content.
 
-    A caller without a `read_into` feeds it: it writes bytes into `room`, reports their number to `fill`, and takes all
-    `ready` blocks when there is no room or when the content has ended.
+    A caller without a `read_into` feeds the iterator: it writes bytes into `room`, reports their number to `fill`, and
+    takes all `ready` blocks when there is no room or when the content has ended.
     """
 
     def __init__(self, cdc: FastCDC, buffer: memoryview, read_into: ReadInto | None) -> None:
@@ -106,7 +110,7 @@ class Cut:
             yield from self.ready()
 
     def ready(self) -> Iterator[Block]:
-        """Yield the blocks that are final; all of them must be taken."""
+        """Yield the blocks whose end is determined; the caller must take all of them."""
         at, filled = 0, self._filled
         for chunk in self._cdc.cut_buf(self._buffer[:filled]):
             # The position of a cut depends only on the bytes before it. Every cut is therefore final, except the one at

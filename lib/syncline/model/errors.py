@@ -31,20 +31,22 @@ class Kind(Enum):
 
 
 RETRY_AFTER: Final = "retry_after_seconds"
-"""Key in an error's details for the seconds to wait before the same call is repeated."""
+"""Key in the details of an error; its value is the number of seconds to wait before the same call is repeated."""
 
 
 _LEAST_PAUSES: Final = (0.02, 0.04, 0.08, 0.16, 0.25)
-"""Minimum pauses between attempts, in seconds; the last one is used for all further attempts."""
+"""Minimum pauses before repeated attempts, in seconds, by the number of the attempt; the last value is used for all
+further attempts.
+"""
 _SPREAD: Final = 0.2
 
 
 def jittered_pause_seconds(told: float, number: int) -> float:
     """Return the seconds to wait before a call that a limit refused is repeated for the `number`th time (from 1).
 
-    `told` is the limit's own figure in seconds. A limit tells all refused callers the same moment, at which it admits
-    one of them. A random delay is added, so that these callers do not all return at once, however often a caller was
-    too late.
+    `told` is the number of seconds that the limit has stated. A limit states the same moment to all refused callers,
+    and admits one of them then. A random delay is added, so that these callers do not all return at once, however often
+    a caller was too late.
     """
     least = _LEAST_PAUSES[min(number, len(_LEAST_PAUSES)) - 1]
     return max(told, least) * (1 + _SPREAD * random.random())  # noqa: S311 - spreads load, no secret
@@ -73,8 +75,8 @@ class SynclineError(Exception):
     def retry_after_seconds(self) -> float | None:
         """The seconds to wait before the same call is repeated; None if waiting alone does not help.
 
-        A detail that is no number of seconds says nothing, since a hostile service could name one that adds up to
-        nothing however often it is waited for.
+        A detail that is no finite number of seconds is ignored, since a hostile service could send a value with which
+        waits never add up to a bound.
         """
         try:
             told = float(self.details[RETRY_AFTER])

@@ -1,4 +1,4 @@
-"""Identifiers: what they look like, and how a node's id follows from the request that made it.
+"""Identifiers: their form, and the derivation of a node's id from the request that creates the node.
 
 | id | form |
 |---|---|

@@ -25,11 +25,13 @@ SHA-256.
 MAX_SEAL_FORMS: Final = 16
 """Maximum number of forms (block, manifest, packs) in which one object is declared in one SealObjects call."""
 MIN_UNSEALED_BYTES: Final = 64 * 1024
-"""Minimum number of bytes for which an unsealed object counts, since many small objects cost as much as few large ones.
+"""Minimum number of bytes with which an unsealed object counts against the quota, since many small objects cost as much
+as few large ones.
 """
 MAX_STORED_QUOTAS: Final = 2
-"""Number of quotas that all objects of a space, sealed or not, may take together. Sealed objects that no version names
-are left over from changes that were not made; the second quota leaves room for them in a space that is nearly full.
+"""Maximum size of all objects of a space together, sealed or not, as a multiple of the quota of the space. Sealed
+objects that no version names are left over from changes that were not made; the second quota leaves room for them in a
+space that is nearly full.
 """
 MAX_PAGE_ITEMS: Final = 1_000
 """Maximum number of items on one page of any listing."""
@@ -62,7 +64,7 @@ MIN_CREDENTIALS_SECONDS: Final = 5 * 60
 """Minimum remaining lifetime of S3 credentials when they are handed out, in seconds."""
 CREDENTIALS_SECONDS: Final = 15 * 60
 """Default lifetime of S3 credentials, in seconds. Credentials outlive the right that they were issued for by at most
-their lifetime: STS issues none for less time, and revokes none.
+their lifetime: STS issues no credentials for a shorter lifetime, and cannot revoke credentials.
 """
 MAX_CREDENTIALS_SECONDS: Final = 3600
 """Maximum lifetime of S3 credentials, in seconds."""

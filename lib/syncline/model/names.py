@@ -31,7 +31,7 @@ SCRATCH_PREFIX = ".syncline-tmp-"
 ARCHIVED_BACKSLASH = "%5C"
 """The form of a backslash in archives, since Windows takes a backslash for a separator."""
 _ARCHIVED_NUMBER_BYTES = 10
-"""Bytes of the number that tells names apart which are the same in an archive."""
+"""Maximum size in bytes of the number that distinguishes names which become the same in an archive."""
 
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
 _TOO_DEEP = f"the path has more than {MAX_PATH_NAMES} names"
@@ -66,8 +66,8 @@ def normalize(name: str) -> str:
 
 
 def path_problem(path: str) -> str | None:
-    """Return the reason that `path` is not names joined by '/', in words for people; None if it is. The empty path is
-    the root.
+    """Return the reason that `path` is not a sequence of valid names joined by '/', in words for people; None if it is
+    one. The empty path is the root.
     """
     if len(path) > MAX_PATH_BYTES:  # checked first; no character has less than a byte
         return _TOO_LONG
@@ -86,8 +86,8 @@ def path_problem(path: str) -> str | None:
 
 
 def parse_path(path: str, *, what: str = "path") -> tuple[str, ...]:
-    """Return the names of a path from the root, none for the root. Raise InvalidArgument naming `what` if it breaks a
-    rule.
+    """Return the names of a path from the root; an empty sequence for the root. Raise InvalidArgument, whose text names
+    the path as `what`, if the path breaks a rule.
     """
     if problem := path_problem(path):
         raise InvalidArgument(f"{what} {path[:_MAX_SHOWN_CHARACTERS]!r}: {problem}", field=what)
@@ -119,14 +119,15 @@ def most_archived_bytes(name: str) -> int:
 
 
 def split_path(path: str) -> tuple[str, ...]:
-    """Parse a path that a person typed or that an address contains: as `parse_path`, but ignoring slashes at the
-    beginning and the end.
+    """Return the names of a path that a person typed or that an address contains: as `parse_path`, but slashes at the
+    beginning and the end are ignored.
     """
     return parse_path(path.strip("/"))
 
 
 def normalized_path(path: str) -> tuple[str, ...]:
-    """Parse a path that some systems send decomposed: as `split_path`, after Unicode normalisation to NFC.
+    """Return the names of a path that some systems send decomposed: as `split_path`, after Unicode normalisation to
+    NFC.
 
     Normalisation takes quadratic time on a run of combining marks, so the length of each name is checked first.
     """

@@ -36,8 +36,9 @@ class Content:
     """One immutable content of a file or symlink.
 
     `digest` is the SHA-256 of the whole content (for a symlink, of the target's UTF-8), `size` its size in bytes,
-    `mtime_ns` its modification time in nanoseconds since 1970; a time outside of 64 bits is replaced by the nearest one
-    inside (years 1677 to 2262). `manifest_object`, if not empty, is a sealed object that contains the manifest.
+    `mtime_ns` its modification time in nanoseconds since 1970; a time that does not fit into 64 bits is replaced by the
+    nearest time that fits (years 1677 to 2262). `manifest_object`, if not empty, is a sealed object that contains the
+    manifest.
     """
 
     digest: Digest
@@ -62,8 +63,8 @@ def fitting_time_ns(time_ns: int) -> int:
 class Node:
     """A node's complete state as of journal entry `seq`.
 
-    `version` is 0 and `content` None for a directory. `deleted_at_ms` is 0 unless the node itself was deleted; it is
-    live if neither it nor an ancestor is deleted. Times are milliseconds since 1970.
+    `version` is 0 and `content` None for a directory. `deleted_at_ms` is 0 unless the node itself was deleted; the node
+    is live if neither the node nor an ancestor of it is deleted. Times are milliseconds since 1970.
     """
 
     id: NodeId
@@ -136,7 +137,7 @@ class DeleteNode:
 
 @dataclass(frozen=True, slots=True)
 class RestoreNode:
-    """Restore a node from the trash; `parent` and `name`, if given, are its new place."""
+    """Restore a node from the trash; `parent` and `name`, if given, are its new directory and name."""
 
     node: NodeId
     parent: NodeId | None = None
@@ -170,7 +171,7 @@ class Change(Enum):
 class Result:
     """The verdict on one mutation, and a node: its new state if the mutation was accepted, otherwise the blocking node.
 
-    `change` is the effect of an accepted mutation, `moved_from` the place that a move took the node from.
+    `change` is the effect of an accepted mutation, and `moved_from` the former place (parent and name) of a moved node.
     """
 
     verdict: Verdict

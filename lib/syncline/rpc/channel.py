@@ -1,7 +1,8 @@
 """Channels to a service, which add deadlines, retries, authorization, request ids and traces to all calls.
 
-Depends only on grpc, since both clients and services use it. Both flavours wrap the channel instead of using grpc's
-client interceptors, which create a task per call (aio) and do not cover every kind of call with one instance.
+Depends only on grpc, since both clients and services use it. Both flavours of channel (for asyncio and for threads)
+wrap grpc's channel instead of using grpc's client interceptors, which create a task per call (aio) and do not cover
+every kind of call with one instance.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 Authorization: TypeAlias = Callable[[], str | None]
-"""Function that returns the token for a call, or None to call without one. It must not block for long."""
+"""Function without arguments that returns the token for a call, or None for a call without a token. It must not block
+for long.
+"""
 
 MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
@@ -77,7 +80,9 @@ def sync_channel(
     proxy: str | None = None,
     max_receive_bytes: int = MAX_RECEIVE_BYTES,
 ) -> grpc.Channel:
-    """Return the same for threads, to be used in `with` or closed. `proxy` is an HTTP proxy to use, `http://host:port`."""
+    """Return a channel for use in threads, in `with` or closed by the caller; the other arguments are those of
+    `aio_channel`. `proxy` is the address of an HTTP proxy, `http://host:port`; None for no proxy.
+    """
     options = [*_options(idempotent, max_receive_bytes), *_through(proxy)]
     channel = (
         grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
@@ -127,7 +132,9 @@ def _through(proxy: str | None) -> list[tuple[str, Any]]:
 
 
 class _Calls:
-    """A multi-callable that adds the channel's features and then calls `inner`; the same for all kinds and flavours."""
+    """A method of a stub (grpc's multi-callable) that adds deadline, authorization, request id and trace, and then
+    calls `inner`. One class serves unary and streaming calls, of both flavours of channel.
+    """
 
     def __init__(self, inner: Any, authorization: Authorization | None, timeout: float | None) -> None:
         self._inner = inner
@@ -154,7 +161,9 @@ class _Calls:
         )
 
     def traced(self, method: str) -> _Calls:
-        """Return the same with spans, if this process traces."""
+        """Return an equivalent method that makes a span for each call if this process traces; otherwise return this
+        method.
+        """
         return _TracedCalls(self, method) if traces.on() else self
 
     def _metadata(self, given: Any) -> Sequence[tuple[str, str | bytes]]:

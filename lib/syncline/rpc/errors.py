@@ -73,8 +73,8 @@ def http_status(error: SynclineError) -> int:
 
 
 def status_of(error: SynclineError) -> status_pb2.Status:
-    """Return `error` as google.rpc.Status: one ErrorInfo (reason, domain, details), and RetryInfo if it asks to
-    wait.
+    """Return `error` as google.rpc.Status: one ErrorInfo (reason, domain, details), and a RetryInfo if the error states
+    a pause.
     """
     status = status_pb2.Status(code=grpc_code(error).value[0], message=_text(error))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.details))
@@ -167,7 +167,9 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
 
 @contextmanager
 def rpc_errors() -> Iterator[None]:
-    """Raise the other side's error as a SynclineError within the block; other failures pass through."""
+    """Convert an RpcError that the code in the block raises to the SynclineError that the other side reported; other
+    failures pass through.
+    """
     try:
         yield
     except grpc.RpcError as error:

@@ -1,5 +1,5 @@
-"""The interface of spans, for code that makes and uses them: returned by `syncline.rpc.traces`, implemented by
-`syncline.rpc.otel`.
+"""The interface of spans: `syncline.rpc.traces` returns them to the code that is traced, and `syncline.rpc.otel`
+implements them.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ _OF_STATUS_ALONE: Final[Mapping[int, S3Error]] = {
     403: S3Error.DENIED,
     404: S3Error.MISSING,
 }
-"""Meanings of statuses that have many codes. The meaning holds only in an answer without a code."""
+"""Meanings of statuses that have many codes. Such a status has this meaning only in an answer without a code."""
 _SERVER_FAULT: Final = 500
 
 

@@ -31,7 +31,7 @@ def page_size_from_wire(wanted: int, *, usual: int = MAX_PAGE_ITEMS) -> int:
 
 
 def that_fit(messages: Iterable[M]) -> list[M]:
-    """Return the first of these messages, at least one, that fit into one page."""
+    """Return as many of the first messages as fit into one page, but at least one."""
     taken: list[M] = []
     size = 0
     for message in messages:
@@ -53,7 +53,7 @@ def page_of(
 ) -> tuple[list[M], str]:
     """Return one page of items in the order of their `place`, and the token of the next page, empty for the last one.
 
-    `size` and `token` are those of the request. Raise InvalidPageToken.
+    `size` and `token` are those of the request. Raise InvalidPageToken if the token was not made for this listing.
     """
     after = text_token_from_wire(token, listing=listing)
     rest = [item for item in items if place(item) > after]

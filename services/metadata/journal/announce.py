@@ -26,7 +26,7 @@ def events(space: SpaceId, entries: Sequence[JournalEntry], *, traceparent: str 
 
     {"v": 1, "space", "from_seq", "to_seq", "commits": [{"seq", "user", "device", "at_ms", "created", "updated",
     "moved", "deleted", "restored", "names"}]}; `created` to `restored` are numbers of nodes, and `names` are the first
-    MAX_NAMES names of changed nodes. `traceparent` is included unless it is empty.
+    MAX_NAMES_PER_COMMIT names of changed nodes. `traceparent` is included unless it is empty.
     """
     commits = [(entry.seq, commit) for entry in entries for commit in entry.commits]
     described: list[dict[str, Any]] = []
