@@ -348,8 +348,8 @@ class Table:
     def puts_if(
         self, condition: str, items: Iterable[tuple[Item, Item | None]], count: int, *, refused: list[Item] | None
     ) -> Iterator[Call]:
-        """Return functions, to be passed to `all_done`, that write `count` items of distinct keys, each on its
-        condition.
+        """Return functions, to be passed to `all_done`, that write `count` items of distinct keys. `items` yields each
+        item with the values for `condition`.
 
         The items are independent of each other. Items whose condition does not hold are added to `refused`. If
         `refused` is None, they are not reported; the condition must then be false for an item that has been written, so

@@ -86,8 +86,9 @@ class Machine:
     cores: Sequence[int] = field(default_factory=lambda: sorted(os.sched_getaffinity(0)))
 
     def place(self, service: Sequence[Process], behind: Sequence[Process]) -> Parties:
-        """Return a core for each process of the service as far as possible, and the remaining cores, or all, for the
-        others.
+        """Pin each process of the service to a core of its own as far as possible, and the processes of the backends
+        and of this benchmark to the remaining cores, or to all if none remain. Return the processes and the cores of
+        the load.
         """
         own = [self.cores[-1 - number % len(self.cores)] for number in range(len(service))]
         rest = self._rest(own)

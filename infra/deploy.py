@@ -82,8 +82,8 @@ def deploy(
     say: Callable[[str], None] = lambda line: print(line, flush=True),  # noqa: T201 - the terminal is the interface
     poll_seconds: float = 3.0,
 ) -> Mapping[str, str]:
-    """Deploy all stacks in their order, as the module says; return all outputs. Raise DeployError, which tells what
-    to do.
+    """Deploy all stacks in their order, as the module says; return all outputs. Raise DeployError, whose text says what
+    to do, if a step fails.
     """
     s3 = session.client("s3")
     stacks = Stacks(session.client("cloudformation"), say=say, poll_seconds=poll_seconds)

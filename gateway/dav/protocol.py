@@ -75,10 +75,12 @@ class Upload:
 
 
 class TreeCopy:
-    """The steps by which the event loop copies what is below a directory."""
+    """Copies everything below a directory: the request yields `begin` and `advance` as steps for the event loop."""
 
     def __init__(self, enter: Callable[[], Awaitable[RunningCopy]]) -> None:
-        """`enter` counts the copy until the end of the request. It raises TooMuchAtOnce."""
+        """`enter` is a coroutine function that counts the copy as running until the end of the request, and raises
+        TooMuchAtOnce if too many copies are running.
+        """
         self.running: RunningCopy
         self.every: AsyncGenerator[list[tuple[NodeId, NodeId]], None] | None = None
         self.copied: list[tuple[NodeId, NodeId]] = []
@@ -86,11 +88,13 @@ class TreeCopy:
         self._enter = enter
 
     async def begin(self) -> None:
-        """Begin the copy before anything is changed. Raise TooMuchAtOnce."""
+        """Begin the copy before anything is changed. Raise TooMuchAtOnce if too many copies are running."""
         self.running = await self._enter()
 
     async def advance(self) -> None:
-        """Make the next commit. Raise MutationRefused, and the errors of `RunningCopy.interrupting`."""
+        """Make the next commit of the copy. Raise MutationRefused if a node cannot be created, and the errors of
+        `RunningCopy.interrupting`.
+        """
         assert self.every is not None
         with self.running.interrupting():
             self.copied = await anext(self.every, [])
@@ -346,8 +350,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def do_COPY(  # noqa: N802 - WsgiDAV's
         self, environ: Environ, start_response: StartResponse
     ) -> Iterator[bytes | Step]:
-        """Copy a node: new nodes refer to the same contents, and no bytes are transferred. The event loop copies what
-        is below a directory, so that no worker is occupied meanwhile.
+        """Copy a node: new nodes refer to the same contents, and no bytes are transferred. The event loop copies
+        everything below a directory, so that no worker is occupied during the copy.
         """
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)

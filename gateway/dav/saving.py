@@ -41,7 +41,7 @@ Names = tuple[str, ...]
 
 def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) -> None:
     """Delete the node at a path: to the trash if the deletion would lose something, otherwise without a trace. Raise
-    DavRefused.
+    DavRefused if the deletion is refused.
     """
     mutations: Sequence[Mutation] | None = None
     if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
@@ -55,7 +55,7 @@ def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) 
 
 
 def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Names, node: Node) -> None:
-    """Remember that a node was moved to a free name."""
+    """Store the step that the client has moved a node to a free name."""
     home = _home(session, space, was, node)
     if home == now:
         steps.forget_step(session, space, StepKind.TAKEN_AWAY, home)
@@ -71,7 +71,7 @@ def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Name
 
 def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: Node, target: Node) -> None:
     """Make the content of the file at `was` the newest version of `target`, and delete the file at `was`. Raise
-    DavRefused.
+    DavRefused if a change is refused.
     """
     home = _home(session, space, was, source)
     lasting = _is_lasting(session, space, source)
@@ -90,7 +90,7 @@ def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: No
 
 
 def remember_holders(session: DavSession, space: DavSpace, content: Content | None, *holders: NodeId) -> None:
-    """Remember the files that have a content, as their present version or the one before."""
+    """Store the step that these files have a content, as their present or their preceding version."""
     if content is not None and content.size:
         told = {"in": [holder.hex() for holder in holders]}
         steps.remember(session, space, StepKind.CONTENT_HOLDERS, (content.digest.hex(),), told)
@@ -163,7 +163,9 @@ def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable:
 
 
 def merge_directory(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> bool:
-    """Merge a directory into the one that it replaces. Return False if the two cannot be merged. Raise DavRefused."""
+    """Merge a directory into the one that it replaces. Return False if the two cannot be merged. Raise DavRefused if a
+    change after the merge is refused.
+    """
     found = merge.merging(session, space, source=source, target=target)
     return found is not None and merge.commit_merge(session, space, found)
 

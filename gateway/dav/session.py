@@ -111,7 +111,7 @@ def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, DavSpace]:
 
 
 class DavSession:
-    """The calls that one request makes to the services."""
+    """Makes the calls of one request to the services, and caches their answers."""
 
     def __init__(
         self,
@@ -325,7 +325,9 @@ class DavSession:
         self.wait(undone(undo))
 
     def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
-        """Restore a node from the trash, to its former place or to another one. Raise DavRefused."""
+        """Restore a node from the trash: into the directory `parent` (None: its former one), under `name` (empty: its
+        former one). Raise DavRefused if that is refused.
+        """
         self._nodes.clear()
         answer = self.wait(self._restored(space, node, parent=parent, name=name))
         error = refusal(answer.result)

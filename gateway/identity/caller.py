@@ -67,7 +67,7 @@ class Caller:
         """The claims of the token, which are unverified: each operation calls a service with the token, and the service
         verifies it.
 
-        Raise TokenMalformed or TokenInvalid.
+        Raise TokenMalformed if the text is no token, and TokenInvalid if no issued token has such claims.
         """
         return read_claims(self.token)
 
@@ -190,7 +190,9 @@ async def _sender(request: Request) -> Caller:
 
 
 def bearer(authorization: str) -> str:
-    """Return the token in an Authorization header. Raise Unauthenticated or TokenMalformed."""
+    """Return the token in an Authorization header. Raise Unauthenticated if the header has another scheme or no token,
+    and TokenMalformed if the token has characters or a length that no token has.
+    """
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("an access token is needed: `Authorization: Bearer <access token>`")

@@ -30,7 +30,8 @@ NOTHING: Final = Record()
 
 
 class Records(Protocol):
-    """Store of small values of a space, each under a name of at most 100 characters. All methods raise Unavailable.
+    """Store of small values of a space, each under a name of at most 100 characters. All methods raise Unavailable if
+    the store does not answer.
 
     Reads are consistent across processes. An expired record may still be returned.
     """
@@ -44,8 +45,8 @@ class Records(Protocol):
     async def write(
         self, space: SpaceId, name: str, data: bytes, *, over: Record, expires_at: float | None = None
     ) -> None:
-        """Write at most MAX_RECORD_BYTES, or remove the record if `data` is empty, on the condition that it is still
-        `over`; otherwise raise RecordMoved.
+        """Write at most MAX_RECORD_BYTES, or remove the record if `data` is empty, on the condition that the stored
+        record is still `over`; otherwise raise RecordMoved.
 
         `expires_at`, in seconds since 1970, is the time from which on the record may be dropped.
         """

@@ -205,8 +205,8 @@ def _metadata(token: str) -> Sequence[tuple[str, str]]:
 
 
 async def in_turns(items: Sequence[T], token: str) -> AsyncIterator[Sequence[T]]:
-    """Yield what a long answer or request holds, in order: a slice at a time, for which the person or public link of an
-    access token has turns of the event loop.
+    """Yield the items of a long answer or request in order, in slices, each in a turn on the event loop that is charged
+    to the person or public link of an access token.
     """
     async for some in slices(items, read_claims(token).subject if len(items) > SLICE_ITEMS else ""):
         yield some

@@ -1,7 +1,8 @@
 """Copies of directories with everything below them. They are shared fairly, bounded in time, and undone as a whole.
 
 A copy ends when its caller disconnects, after COPY_SECONDS, or shortly before its access token expires if there is no
-next one. What it has made until then goes to the trash, by a token that is still valid for UNDO_SECONDS.
+next one. The nodes that it has created until then go to the trash, by a call with a token that is still valid for
+UNDO_SECONDS.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ COPIES_AT_ONCE: Final = 16
 COPY_SECONDS: Final = 600.0
 """Maximum duration of one copy in seconds."""
 UNDO_SECONDS: Final = 45.0
-"""Seconds for which the token of a copy stays valid after the copy has ended, so that the copy can be undone. A key's
-token is replaced earlier than that before its expiry.
+"""Seconds for which the token of a copy stays valid after the copy has ended, so that the copy can be undone. The token
+of a caller with a key is replaced earlier before its expiry.
 """
 _UNDO_PAUSE_SECONDS: Final = 1.0
 

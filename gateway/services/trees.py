@@ -78,7 +78,7 @@ async def copy_below(
 
     Copies level by level, so that parents precede their children, with as many nodes per commit as possible. The ids of
     the commits are derived from `request`, so that a repetition over the same tree has no further effect. Raise
-    MutationRefused.
+    MutationRefused if a node cannot be created.
     """
     number = 0
     batch = _Batch(space, derived(request, number))

@@ -1,4 +1,6 @@
-"""The network that a call comes from: what the gateway proves, or else what the connection and trusted proxies say."""
+"""The network that a call comes from: the one that the gateway's token proves, otherwise the one that follows from the
+connection and from trusted proxies.
+"""
 
 from __future__ import annotations
 

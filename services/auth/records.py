@@ -176,12 +176,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class DeviceEnding:
-    """The record of the end of a device and of the keys and links that it has made; it exists from before the end
-    begins until all of them have ended.
-
-    The fields are the arguments of the end. A process that finds the record after `due_at_ms`, in milliseconds since
-    1970, may take it over: the process that wrote it has died, or could not end everything. `attempts` is the number of
-    attempts so far.
+    """The record of the end of a device and of the keys and links that it has made; it exists from before the
+    revocation begins until device, keys and links have ended. The fields are the arguments of the revocation. A process
+    that finds the record after `due_at_ms`, in milliseconds since 1970, may take it over: the process that wrote it has
+    died, or could not end everything. `attempts` is the number of attempts so far.
     """
 
     ident: str

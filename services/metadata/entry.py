@@ -65,8 +65,8 @@ class JournalEntry:
     were counted.
     """
     journal_bytes: int | None = None
-    """The size of the stored forms of this entry and of those before it, in bytes, without those that are older than
-    the count; None if this entry is one of these.
+    """The size of the stored forms of this entry and of all entries before it, in bytes, apart from entries that were
+    written before bytes were counted; None if this entry itself is such an entry.
     """
 
     @property

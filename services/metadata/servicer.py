@@ -567,8 +567,8 @@ async def _results_to_wire(results: Sequence[Result]) -> list[journal_pb2.Mutati
 
 
 async def _that_fit(items: Sequence[T], to_wire: Callable[[T], M]) -> list[M]:
-    """Return the messages of the first of these items, one at least, that one page can carry; in slices on the caller's
-    account.
+    """Return the messages of as many of the first items as fit into one page, but at least one. They are made in slices
+    of work that are charged to the caller.
     """
     page: list[M] = []
     size = 0
@@ -584,15 +584,17 @@ async def _that_fit(items: Sequence[T], to_wire: Callable[[T], M]) -> list[M]:
 async def _fitting(
     items: Sequence[T], to_wire: Callable[[T], M], *, place: Callable[[T], P], end: P | None
 ) -> tuple[list[M], P | None]:
-    """Return the messages of the first `items`, as many as one page carries, and the place after which the next page
-    begins: `end` if all of `items` fit, else the place of the last one that does.
+    """Return the messages of as many of the first `items` as fit into one page, and the position after which the next
+    page begins: `end` if all of `items` fit, otherwise the `place` of the last item that fits.
     """
     page = await _that_fit(items, to_wire)
     return page, end if len(page) == len(items) else place(items[len(page) - 1])
 
 
 def _charge_growth(results: Sequence[journal_pb2.MutationResult], *, beyond: int = 0) -> None:
-    """Have the bytes of a commit's results, `beyond` so many, count as further calls: the journal keeps them."""
+    """Charge the bytes of a commit's results that exceed `beyond` as further calls of the caller, since the journal
+    keeps them.
+    """
     charge((sum(result.ByteSize() for result in results) - beyond) // BYTES_PER_CALL)
 
 

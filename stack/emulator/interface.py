@@ -1,4 +1,6 @@
-"""The HTTP interface of the emulator's own, of which only what reads is left, for programs and not for pages."""
+"""The emulator's own HTTP interface, of which only the read requests remain, for programs and not for pages in a
+browser.
+"""
 
 from __future__ import annotations
 

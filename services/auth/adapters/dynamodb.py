@@ -3,7 +3,7 @@
 | item | pk | sk | holds |
 |---|---|---|---|
 | LOGIN | `E#{email}` | `LOGIN` | the account's id and password hash; the existence of the item reserves the address |
-| MAX_ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
+| ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
 | ACCOUNT | `U#{user}` | `ACCOUNT` | address and personal space |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |

@@ -29,12 +29,15 @@ _SLICE_NODES = 100
 STEPS_PER_TURN = 2_000
 """Number of nodes and names that a read of many nodes looks at in one turn."""
 _RESTARTS = 3
-"""Number of times that a read of many begins anew since the space changed between two of its turns. After that, the
-read waits for no turns, so that it ends however much others commit."""
+"""Maximum number of times that a read of many nodes begins again because the space has changed between two of its
+turns. After that, the read waits for no turns, so that it ends however often others commit.
+"""
 _ROWS_PER_THING = 4
-"""Rows of the table that are usually loaded for each thing that is asked for, and cost nothing more."""
+"""Number of rows of the table that are usually loaded for each requested node or file; only further rows are
+charged.
+"""
 ROWS_PER_CALL = 50
-"""Number of further rows that count as one more call of the caller."""
+"""Number of further rows that are charged as one more call of the caller."""
 _FIRST_ENTRIES = 4
 """Number of journal entries in the first read; later reads are sized by the size of these entries."""
 
@@ -87,16 +90,18 @@ class _MovedOn(Exception):
 
 
 class _ReaderInTurns(ViewReader):
-    """A reader of many things, who lets others work in between."""
+    """Reader of many nodes, which waits for a turn on the event loop after each STEPS_PER_TURN nodes and names."""
 
     def __init__(self, view: SpaceView, account: str | None) -> None:
-        """`account` waits for the turns; None takes none."""
+        """`account` is the person to whom the turns are charged; with None, the reader waits for no turns."""
         super().__init__(view)
         self._account = account
         self._seq = view.seq
 
     async def rest(self) -> None:
-        """Wait for another turn if much has been looked at in this one. Raise _MovedOn if the view changes."""
+        """Wait for another turn if STEPS_PER_TURN nodes and names have been looked at in the present turn. Raise
+        _MovedOn if the view has changed during the wait.
+        """
         if self._account is not None and self.steps >= STEPS_PER_TURN:
             self.steps = 0
             await turn(self._account)
@@ -107,10 +112,11 @@ class _ReaderInTurns(ViewReader):
 async def _in_turns(
     view: SpaceView, things: int, answer: Callable[[_ReaderInTurns], Awaitable[T]], *, account: str
 ) -> T:
-    """Return what `settled` does of an `answer` on so many things, on the view as it is, in turns of `account`.
+    """Return the result of `answer` for a number of requested nodes or files (`things`), as `settled` does, but on the
+    view as it is, and in turns that are charged to `account`.
 
-    `answer` calls `rest` between two things, and remembers nothing from one call to the next. Rows beyond what so many
-    things usually need count as further calls of the caller.
+    `answer` calls `rest` between two of these things, and keeps nothing from one call to the next. Rows beyond the
+    number that so many things usually need are charged as further calls of the caller.
     """
     restarts = rows = 0
     while True:
@@ -137,8 +143,8 @@ class Found:
 
 
 async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
-    """Return the live node with this id or at this path, if it is `within` or below it. Paths are relative to `within`.
-    Raise NoSuchNode.
+    """Return the live node with this id or at this path, if it is the node `within` or below that node. Paths are
+    relative to `within`. Raise NoSuchNode if there is no such live node.
     """
 
     def answer(reader: ViewReader) -> Found:

@@ -89,7 +89,7 @@ class TreeSize:
         return TreeSize(self.paths + other.paths, self.path_bytes + other.path_bytes)
 
     def fits_in(self, most: TreeSize) -> bool:
-        """Return True if neither is more."""
+        """Return True if neither the number of paths nor the number of bytes is greater than in `most`."""
         return self.paths <= most.paths and self.path_bytes <= most.path_bytes
 
 
@@ -134,7 +134,7 @@ class NameIndex:
         well.
         """
         self._long = 0
-        """The number of names that the texts of long names count for besides."""
+        """The number of additional names as which the texts of long names count."""
 
     @property
     def size(self) -> int:
@@ -262,8 +262,8 @@ class NameIndex:
         return {one: depths.get(one, _NOTHING) + least for one in directories}
 
     async def size_below(self, directory: NodeId, prefix_bytes: int, *, most: TreeSize, account: str) -> TreeSize:
-        """Return the size of what the index has below a directory whose path, with '/', has so many bytes. End early
-        once it is beyond `most`. The index must not change meanwhile.
+        """Return the size of the tree that the index has below a directory, whose path with a '/' at its end has
+        `prefix_bytes` bytes. Stop once the size exceeds `most`. The index must not change during the call.
         """
         size, steps = TreeSize(), 0
         pending = [(directory, prefix_bytes)]
@@ -284,8 +284,8 @@ class NameIndex:
         return size
 
     def directories_below(self, directory: NodeId, prefix_bytes: int) -> Iterator[tuple[NodeId, int]]:
-        """Yield a directory and those below it, each with the bytes of its path, '/' included. The index must not
-        change meanwhile.
+        """Yield a directory and all directories below it, each with the size of its path in bytes, including a '/' at
+        its end. The index must not change during the iteration.
         """
         pending = [(directory, prefix_bytes)]
         while pending:
@@ -301,7 +301,9 @@ class NameIndex:
 
 
 def _length(held: _Name, is_directory: bool) -> int:
-    """Return what the texts of a name count for besides one name: characters may take four bytes each, thrice."""
+    """Return the number of additional names as which the texts of a long name count: each of up to three copies of the
+    text may take four bytes per character.
+    """
     size = sys.getsizeof(held.name) * (2 if is_directory else 1)
     if held.folded is not held.name:
         size += sys.getsizeof(held.folded)
@@ -369,8 +371,8 @@ class NameSearch:
     async def size_below(
         self, view: SpaceView, directory: NodeId, prefix_bytes: int, *, most: TreeSize, account: str
     ) -> TreeSize:
-        """Return the size of what is below a directory whose path, with '/', has so many bytes. End early once it is
-        beyond `most`. `account` is the person who waits for the turns that it takes.
+        """Return the size of the tree below a directory, whose path with a '/' at its end has `prefix_bytes` bytes.
+        Stop once the size exceeds `most`. The turns are charged to the person `account`.
         """
         try:
             if view.space not in self._too_large:

@@ -1,4 +1,4 @@
-"""The number of paths below directories, and their length: what an archive of these would have to list."""
+"""The number and the size of the paths below directories, which an archive of the directories has to list."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ class SpaceView:
 
     @property
     def known_journal_bytes(self) -> int:
-        """Return what `weigh_journal` has found, as it is now."""
+        """Return the number of bytes that `weigh_journal` has found, updated by each entry since."""
         assert self._journal_bytes is not None, "the journal is weighed before"
         return self._journal_bytes
 
@@ -491,7 +491,7 @@ class SpaceView:
 
 
 def _weight(node: Node | None) -> int:
-    """Return what a node counts for in memory: more than one if its content is large."""
+    """Return the number of nodes as which a node counts in memory: more than 1 if its content is large."""
     content = node.content if node is not None else None
     if content is None:
         return 1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 @contextmanager
 def hold_lock(path: Path, *, timeout_seconds: float) -> Iterator[None]:
-    """Hold the lock of `path`, which is made, and which no other process holds meanwhile. Raise TimeoutError if another
-    process holds the lock for longer than `timeout_seconds`.
+    """Hold the lock of the file `path`, which is created, within the context, so that no other process can hold it.
+    Raise TimeoutError if another process holds the lock for longer than `timeout_seconds`.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - most commands need no lock
 

@@ -26,7 +26,8 @@ from syncline.sync.trees import BaseNode, Place, Problem, path_of
 
 @dataclass(slots=True)
 class Verdicts:
-    """The result of a check: the number of current files, and the paths of the others.
+    """The result of a check: the number of current files, and the paths of all other files by the kind of their
+    difference.
 
     `stale`: the space has a newer version and the file was not changed here; `modified`: the file was changed here;
     `unknown`: the space has no such file; `deleted`: the file was deleted in the space.

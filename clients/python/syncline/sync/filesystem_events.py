@@ -43,8 +43,9 @@ _NO_MORE: Final = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 class Lookout:
     """Calls `ring` when something in the folder has changed, and once when it starts. Has to be closed.
 
-    `say` is called once for each reason that directories cannot be watched, with a text that says what to do. Both are
-    called in the lookout's thread. `renew` restarts it, for example after the folder was unavailable.
+    `say` is called once for each reason that directories cannot be watched, with a text that says what to do. `ring`
+    and `say` are called in the lookout's thread. `renew` restarts the lookout, for example after the folder was
+    unavailable.
     """
 
     def __init__(self, root: Path, *, ring: Callable[[], None], say: Callable[[str], None]) -> None:

@@ -141,7 +141,7 @@ def new_local_id(number: int) -> NodeId:
 
 
 def recreated_id(node: NodeId) -> NodeId:
-    """Return the provisional id of a node that was deleted in the space and is made anew from what is here."""
+    """Return the provisional id of a node that was deleted in the space and is created again from its local copy."""
     return NodeId(_RECREATED + node)
 
 

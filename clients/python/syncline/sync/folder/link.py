@@ -94,9 +94,8 @@ class Folder:
             yield
 
     def check_root(self) -> None:
-        """Raise FolderMissing or FolderUnreadable unless the folder exists and is this one.
-
-        Raise FolderNotLinked if the link was removed in the meantime.
+        """Raise FolderMissing if the folder does not exist or has another marker, FolderUnreadable if it cannot be
+        read, and FolderNotLinked if its link has been removed since it was loaded.
         """
         if not (self.state / _LINK).exists():
             raise FolderNotLinked(f"{self.root} is not linked any more; `syncline sync DIR` links it anew")
@@ -243,7 +242,7 @@ def _check_neighbours(root: Path, others: list[Folder]) -> None:
 
 
 def relation(marker: bytes, folder: Folder) -> Relation:
-    """Return the relation of the directory with this marker to `folder`."""
+    """Return the relation to `folder` of a directory that contains this marker."""
     try:
         document = json.loads(marker)
         if document["folder"] == folder.id:

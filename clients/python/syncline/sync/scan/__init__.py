@@ -1,1 +1,3 @@
-"""The scan: one pass over the folder, the rules for what is left out, and the identification of each entry's node."""
+"""The scan: one pass over the folder, the rules for entries that are not synced, and the identification of each entry's
+node.
+"""

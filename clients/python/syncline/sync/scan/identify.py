@@ -388,7 +388,7 @@ class _Identification:
         return node.id if not same_inode or self._inode_of(node) == self._inode(n) else None
 
     def _maybe_from_elsewhere(self, n: int) -> list[BaseNode]:
-        """Return the nodes of the base with this inode and size."""
+        """Return the nodes of the base whose file has this inode and size."""
         entry = self._scan.entries[n]
         return [
             node
