@@ -341,7 +341,7 @@ async def _checks(channel: grpc.aio.Channel, token: str, space: str, batches: Se
 
 
 class _Watchers:
-    """Many watches of one space."""
+    """Opens many watches of one space, and records the times at which each doorbell arrives on them."""
 
     def __init__(self, space: str) -> None:
         self.heartbeats = 0

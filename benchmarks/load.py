@@ -207,7 +207,7 @@ class Results:
 
 
 class Bench:
-    """The common parts of all measurements."""
+    """Carries out the measurements: makes the accounts, spaces and files that they need, and applies the loads."""
 
     def __init__(self, aws: EmbeddedAws, serving: System, machine: Machine) -> None:
         self._aws = aws

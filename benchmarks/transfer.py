@@ -25,7 +25,9 @@ SETTLE_SECONDS = sized(3.0, short=0.0)
 
 
 class Peers:
-    """s5cmd and rclone, with the emulator's root credentials and a bucket without our policies."""
+    """Runs s5cmd and rclone, with which Syncline is compared, with the emulator's root credentials and on a bucket
+    without our policies.
+    """
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack

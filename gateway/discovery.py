@@ -115,7 +115,9 @@ def endpoints(settings: GatewaySettings, *, region: str) -> dict[str, Any]:
 
 
 class Jwks:
-    """The key set in the form of RFC 7517 and 8037, fetched periodically. If a fetch fails, the old key set is used."""
+    """Caches the set of verifying keys in the form of RFC 7517 and 8037, and fetches it from auth periodically. If a
+    fetch fails, the old key set is used.
+    """
 
     def __init__(self, keys: VerificationKeys, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys

@@ -9,7 +9,7 @@ from gateway.ports import RequiredPeer
 
 
 class Readiness:
-    """Ready for as long as the required services serve and the process is not about to stop."""
+    """Determines if the process is ready: the required services serve, and the process is not about to stop."""
 
     def __init__(self, peers: Mapping[str, RequiredPeer]) -> None:
         """`peers` are the required services, by name."""

@@ -126,8 +126,8 @@ def check_templates() -> None:
 
 
 def check_values(chosen: Mapping[str, str], existing: Mapping[str, Existing | None]) -> None:
-    """Check that every parameter has a value, and that every value has a parameter. Raise DeployError, which names the
-    wrong ones.
+    """Check that every parameter has a value, and that every value has a parameter. Raise DeployError, whose text names
+    the wrong parameters.
     """
     declared = templates.parameters()
     known = {name for template in declared.values() for name in template} - _OURS

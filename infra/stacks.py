@@ -27,7 +27,7 @@ class Existing:
 
 
 class Stacks:
-    """The stacks of one account and region."""
+    """Finds and changes the CloudFormation stacks of one account and region."""
 
     def __init__(self, cloudformation: Any, *, say: Callable[[str], None], poll_seconds: float = 3.0) -> None:
         self._cloudformation = cloudformation

@@ -129,7 +129,7 @@ def is_member(name: str) -> bool:
 def read_rows(database: sqlite3.Connection, place: str) -> tuple[int, list[Body]]:
     """Return the number of rows in a database of the storage, and the files with bytes of objects that the rows name.
 
-    Raise BackupFailed, which names `place`, if a row is damaged, and sqlite3.Error if the database cannot be read.
+    Raise BackupFailed, whose text names `place`, if a row is damaged, and sqlite3.Error if the database cannot be read.
     """
     rows, bodies = 0, []
     if not has_schema(database):

@@ -53,7 +53,9 @@ class Host:
 
 
 class Balanced:
-    """MakeChildren of a balanced stack with several processes of each service, named `auth-1`, `auth-2`, ..."""
+    """Makes the children of a balanced stack (a `MakeChildren`): the balancer, and several processes of each service,
+    named `auth-1`, `auth-2`, ...
+    """
 
     def __init__(self, *, auth: int = 2, metadata: int = 2, notify: int = 2, gateway: int = 2) -> None:
         self._processes = {"auth": auth, "metadata": metadata, "notify": notify, "gateway": gateway}

@@ -139,7 +139,7 @@ def _session() -> AioSession:
 def listen(port: int, what: str, *, host: str = HOST) -> socket.socket:
     """Return a listening socket, on the loopback interface unless another `host` is given; port 0 takes a free port.
 
-    Raise PortInUse, which names the purpose `what`.
+    Raise PortInUse, whose text names the purpose `what`, if the port is taken.
     """
     try:
         return listening_socket(f"{host}:{port}")

@@ -147,8 +147,8 @@ async def delete_node(
 
 
 async def read_node(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
-    """Return a live node and its path. Raise NoSuchNode, also for the root of the space, which the API does not expose
-    as a node.
+    """Return a live node and its path. Raise NoSuchNode if there is no such live node, or if it is the root of the
+    space, which the API does not expose as a node.
     """
     if node == ROOT:
         raise NoSuchNode("the top of a space is no node of its own: list its children")

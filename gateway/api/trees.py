@@ -160,8 +160,8 @@ async def answer(
 
 
 async def below(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[AsyncIterator[CoreNode], str]:
-    """Return the nodes at the top of an archive of a node, and the archive's name. Raise NoSuchSpace or NoSuchNode
-    before anything is sent.
+    """Return the nodes at the top of an archive of a node, and the archive's name. Raise NoSuchSpace if the caller has
+    no grant, and NoSuchNode if there is no such directory, before anything is sent.
     """
     if node == ROOT:
         await children_page(services, caller, space, ROOT, page_size=1)

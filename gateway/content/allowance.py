@@ -298,7 +298,9 @@ class Allowance:
 
 
 class Download:
-    """A counted download, while its bytes are sent."""
+    """A counted download in progress: records how many of its bytes have been sent, and reports the unspent amount at
+    its end.
+    """
 
     def __init__(self, taken: _Amount, *, continued: bool, by_bytes: bool) -> None:
         self.continued = continued

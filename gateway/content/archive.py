@@ -128,7 +128,7 @@ def distinct(nodes: Iterable[Node]) -> list[Node]:
 
 
 class _Names:
-    """The names of one directory, in a form that is safe in archives."""
+    """Gives each entry of one directory a name that is safe in archives and that no other entry has."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -151,7 +151,7 @@ class _Names:
 
 
 class _Directory:
-    """The memory for the list of entries of one archive."""
+    """Takes memory from the pool for the list of entries of one archive, and returns it."""
 
     def __init__(self, pool: Pool, share: Share) -> None:
         self._pool = pool

@@ -35,7 +35,7 @@ _ENTRY_BYTES: Final = 96
 
 
 class Memory:
-    """Memory that all downloads share, in bytes.
+    """The pools of memory, in bytes, that all downloads share.
 
     One eighth is reserved for reads of at most 1/128 of the total, so that these small reads never wait for larger
     ones.

@@ -83,7 +83,9 @@ _HINT: Final = (
 
 
 class Dav:
-    """The ASGI application of WebDAV."""
+    """The ASGI application of WebDAV: authenticates the sender of each request, and has the request answered on the
+    event loop or by workers.
+    """
 
     def __init__(self, parts: DavParts) -> None:
         self._parts = parts

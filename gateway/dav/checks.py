@@ -147,7 +147,9 @@ def expected_size(headers: Mapping[str, str]) -> int | None:
 
 
 class CheckedBody:
-    """A body that is checked against the checksums in its headers while it is received."""
+    """Computes the checksums of a body while it is received, and compares them with those in the headers of the
+    request.
+    """
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """Raise DavRefused for a checksum of an unknown kind, or a malformed one."""

@@ -116,7 +116,7 @@ class _Target:
 
 
 class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
-    """One request, as a WSGI application."""
+    """WSGI application that handles one request: one method of this class for each method of WebDAV."""
 
     def __init__(self, session: DavSession, environ: Environ) -> None:
         self._session = session

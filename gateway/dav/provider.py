@@ -112,7 +112,7 @@ class StoredProperty(str):
 
 
 class Resource:
-    """Base of all resources: reading and writing of properties."""
+    """Base of all resources, which reads and writes the properties of a resource."""
 
     if TYPE_CHECKING:
         path: str

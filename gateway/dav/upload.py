@@ -94,7 +94,7 @@ class Storing(Protocol):
 
 
 class SpaceStorage:
-    """The objects of a space, accessed on behalf of one caller. For the event loop."""
+    """Finds, stores and seals objects of a space on behalf of one caller. For the event loop."""
 
     def __init__(
         self, services: Services, sink: ObjectSink, held: UploadCredentials, *, space: SpaceId, caller: Caller

@@ -70,7 +70,9 @@ _OWN_COOKIE: Final = re.compile(rb"__Host-(?:syncline|link-[a-z0-9]+)=[A-Za-z0-9
 
 
 class ReadHeaders:
-    """ASGI middleware. The application sees each relevant header once, and only its own cookies."""
+    """ASGI middleware that normalises headers: the application sees each relevant header once, and only its own
+    cookies.
+    """
 
     def __init__(
         self, app: ASGIApp, *, refusals: Mapping[str, Callable[[SynclineError], Response]] = MappingProxyType({})

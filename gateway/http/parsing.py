@@ -23,7 +23,9 @@ _BYTES_PER_PART: Final = 20
 
 
 class ParsingTime:
-    """Admission control for bodies that are about to be parsed."""
+    """Makes each body that is about to be parsed wait, so that parsing takes a bounded part of the event loop's
+    time.
+    """
 
     def __init__(self, bytes_per_second: int) -> None:
         """`bytes_per_second` is the rate for small bodies, and another one of the same size for large ones, of all

@@ -35,7 +35,9 @@ sender.
 
 
 class GatewayReception(Reception):
-    """The limits that the gateway's connections share."""
+    """The limits that the gateway's connections share, the order in which their requests start, and the texts of
+    refusals.
+    """
 
     def __init__(self, total: int, own: OwnAddress, *, head_seconds: float) -> None:
         """`total` is the maximum number of connections. The header section of a request has to arrive within

@@ -50,7 +50,7 @@ class CopyTooLong(SynclineError):
 
 
 class RunningCopy:
-    """The condition under which a copy continues."""
+    """A copy in progress: interrupts the copy when it has to end, and returns tokens for its calls."""
 
     def __init__(self, token: Token, ending: Interruption) -> None:
         """`token` returns an access token of the caller, and `ending` interrupts the copy."""
@@ -75,7 +75,9 @@ class RunningCopy:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Raise ClientGone, CopyTooLong or TokenExpired within this block as soon as the copy has to end."""
+        """Raise an error within this block as soon as the copy has to end: ClientGone if the caller has disconnected,
+        CopyTooLong after COPY_SECONDS, and TokenExpired shortly before the last token expires.
+        """
         with self._ending.interrupting():
             yield
 
@@ -86,7 +88,7 @@ class RunningCopy:
 
 
 class Copies:
-    """The copies that one gateway has in progress."""
+    """Counts the copies that one gateway has in progress, and bounds their number."""
 
     def __init__(self, under_way: Pool, *, seconds: float = COPY_SECONDS) -> None:
         """`under_way` bounds the number of copies, `seconds` the duration of each."""
@@ -95,10 +97,10 @@ class Copies:
 
     @asynccontextmanager
     async def running(self, share: Share, token: Token, receive: Receive) -> AsyncIterator[RunningCopy]:
-        """Provide the condition of a copy, and count the copy until the end of the block, its undo included.
+        """Provide a RunningCopy, and count the copy until the end of the block, which includes its undo.
 
-        `receive` must have returned the whole body of the request. Raise TooMuchAtOnce at once if `share` may have no
-        further copy.
+        `receive` must have returned the whole body of the request. Raise TooMuchAtOnce, without waiting, if `share` may
+        have no further copy.
         """
         if not self._under_way.try_take(1, share):
             raise self._under_way.refused("too many directories are being copied at once; try again in a few seconds")
@@ -121,7 +123,8 @@ async def copy_tree(
 ) -> Node:
     """Make the directory `to` with a copy of everything below the directory `source`; return the new directory.
 
-    Unless the copy is complete, it is undone. Raise MutationRefused, and the errors of `RunningCopy.interrupting`.
+    A copy that is not completed is undone. Raise MutationRefused if a node cannot be created, and the errors of
+    `RunningCopy.interrupting`.
     """
     made: Node | None = None
 

@@ -50,7 +50,9 @@ class RawResponse:
 
 
 class Origin:
-    """Persistent connections to one scheme, host and port; at most `connections` at once."""
+    """Sends requests over persistent connections to one scheme, host and port; at most `connections` are open at
+    once.
+    """
 
     def __init__(self, url: str, *, connections: int, memory: Segments, tls: ssl.SSLContext | None = None) -> None:
         """`url` is any URL of the origin. `memory` is for bodies. `tls` has the trusted certificates; by default those

@@ -114,7 +114,9 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """The listening port of one service, for one event loop (not thread-safe)."""
+    """Accepts the connections to the listening port of one service, applies the limits that the module describes, and
+    forwards the bytes to grpc. For one event loop (not thread-safe).
+    """
 
     def __init__(self, admission: ConnectionPool, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`admission` is the pool that bounds the number of connections; `clock` returns seconds."""

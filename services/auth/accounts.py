@@ -35,7 +35,7 @@ class SignedIn:
 
 
 class AccountRegistry:
-    """Accounts, and the authentication of their owners."""
+    """Makes accounts, and authenticates their owners when they sign in."""
 
     def __init__(
         self,

@@ -96,8 +96,9 @@ class CredentialIssuer:
         """Return credentials for the space's objects that last at least five minutes, or until the device's key
         expires.
 
-        Raise DeviceRevoked, TokenExpired, NoSuchSpace without a grant, PermissionDenied if the role does not allow the
-        access, QuotaExceeded if the space is closed to uploads, or Unavailable if STS does not answer.
+        Raise DeviceRevoked or TokenExpired for a device that was revoked or has expired, NoSuchSpace without a grant,
+        PermissionDenied if the role does not allow the access, QuotaExceeded if the space is closed to uploads, or
+        Unavailable if STS does not answer.
         """
         _, caller = await require(self._access, space, access, user=user, device=device, now_ms=self._clock())
         if access is Access.WRITE:

@@ -115,7 +115,7 @@ def _ended_at_ms(device: DeviceRecord) -> int:
 
 
 class Devices:
-    """The devices of users."""
+    """Returns the calling device and the devices of users, and signs devices out."""
 
     def __init__(self, store: DeviceStore, *, clock: Clock) -> None:
         self._store = store

@@ -70,7 +70,8 @@ async def require(
 ) -> tuple[GrantRecord, DeviceRecord]:
     """Return the grant and the device, if the device is signed in and its user has this access to the space.
 
-    Otherwise raise DeviceRevoked, TokenExpired, NoSuchSpace (no grant at all) or PermissionDenied.
+    Otherwise raise DeviceRevoked or TokenExpired for a device that was revoked or has expired, NoSuchSpace without a
+    grant, or PermissionDenied if the role does not include the access.
     """
     grant, found = await store.access(space, user=user, device=device)
     signed_in = check_signed_in(found, user=user, now_ms=now_ms)
@@ -82,7 +83,7 @@ async def require(
 
 
 class Grants:
-    """Members of spaces and their roles."""
+    """Checks, lists and changes the roles of people in spaces."""
 
     def __init__(
         self,
@@ -144,8 +145,8 @@ class Grants:
         return [one for one, holder in signed_in.items() if holder in writers]
 
     async def members(self, space: SpaceId, *, asking: UserId | None) -> tuple[SpaceRecord, list[GrantRecord]]:
-        """Return a space and its grants, sorted by address. Raise NoSuchSpace, also if `asking` is a user without a
-        grant in it.
+        """Return a space and its grants, sorted by address. Raise NoSuchSpace if the space does not exist, or if
+        `asking` is a user without a grant in it.
         """
         found = await self._spaces.members(space)
         if found is None or (asking is not None and all(grant.user != asking for grant in found[1])):

@@ -92,7 +92,7 @@ def is_open(link: Link, maker: GrantRecord | None, *, now_ms: int) -> bool:
 
 
 class Links:
-    """The public links of spaces."""
+    """Makes, lists, revokes and opens the public links of spaces, and counts their downloads."""
 
     def __init__(
         self,

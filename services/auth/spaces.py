@@ -23,7 +23,7 @@ def personal_space(account: Account) -> SpaceRecord:
 
 
 class Spaces:
-    """The spaces of users."""
+    """Makes shared spaces, and lists the spaces of a user."""
 
     def __init__(
         self, spaces: SpaceStore, accounts: AccountStore, gates: GateStore, *, holdings: HoldingLimits, clock: Clock

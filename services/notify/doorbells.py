@@ -18,7 +18,7 @@ from syncline.model.identifiers import SpaceId
 
 
 class Watcher:
-    """The pending doorbells of one watcher; created by `Doorbells.watching`."""
+    """Keeps the pending doorbells of one watcher until they are read; created by `Doorbells.watching`."""
 
     __slots__ = ("_ended", "_pending", "_waiter")
 
@@ -64,7 +64,7 @@ class _Watched:
 
 
 class Doorbells:
-    """The watchers of this instance by space."""
+    """Passes announcements to the watchers of this instance, which it keeps by space."""
 
     def __init__(self) -> None:
         self._watched: dict[SpaceId, _Watched] = {}

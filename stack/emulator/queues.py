@@ -70,7 +70,7 @@ class StoredQueue(dict[str, Any]):
 
 
 class Messages(list[Any]):
-    """The messages of a queue."""
+    """List of the messages of a queue, which reports to the queue the messages that are added."""
 
     def __init__(self, messages: Iterable[Any], queue: StoredQueue) -> None:
         self._queue = queue

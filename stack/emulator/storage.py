@@ -90,7 +90,9 @@ class _Batch:
 
 
 class Storage:
-    """The storage in a directory, for one process. `put`, `delete` and `clear` may be called from any thread."""
+    """Stores rows, and the bytes of objects, durably in a directory, for one process. `put`, `delete` and `clear` may
+    be called from any thread.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Open the storage, or create it if it does not exist. Raise StorageDamaged if the database or its log is

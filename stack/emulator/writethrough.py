@@ -454,7 +454,7 @@ class WriteThrough:
 
 
 class _Sessions(dict[str, Any]):
-    """The valid temporary credentials, written through."""
+    """The emulator's dictionary of valid temporary credentials; each change of it is written to the storage."""
 
     def __init__(self, sessions: Mapping[str, Any], storage: Storage) -> None:
         super().__init__(sessions)

@@ -247,7 +247,9 @@ def _end(span: traces.Span, code: grpc.StatusCode) -> None:
 
 
 class _Wrapped:
-    """The common part of both flavours of channel: unary calls get the default deadline, streams get none."""
+    """The common part of both flavours of channel, which returns the methods for stubs: unary calls get the default
+    deadline, streams get none.
+    """
 
     def __init__(self, inner: Any, authorization: Authorization | None, timeout: float) -> None:
         self._inner = inner

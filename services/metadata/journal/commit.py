@@ -327,7 +327,7 @@ class Committer:
 
     async def answer(self, request: RequestId, *, user: str) -> CommitOutcome:
         """Return the recorded answer to a request of this user, for which the size of its entry counts as further
-        calls. Raise NoSuchRequest, also for another user's request.
+        calls. Raise NoSuchRequest if no request of this user was recorded under the id, even if another user's was.
         """
         await self._view.validate()
         seq = (await self._view.answered([request])).get(request)

@@ -66,7 +66,9 @@ class Missing:
 
 
 class SpaceView:
-    """One space as this process knows it. Not thread-safe; all methods have to be called from one event loop."""
+    """Keeps the nodes and names of one space that this process knows, loads missing ones, and follows the journal. Not
+    thread-safe; all methods have to be called from one event loop.
+    """
 
     def __init__(self, space: SpaceId, *, journal: Journal, table: TreeTable, capacity: int) -> None:
         self.space = space

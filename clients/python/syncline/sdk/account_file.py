@@ -42,7 +42,7 @@ class StoredAccount:
 
 
 class AccountFile:
-    """The account file of one home."""
+    """Reads, replaces, locks and removes the account file of one home."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / "account.json"

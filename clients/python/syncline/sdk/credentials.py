@@ -38,7 +38,7 @@ class S3Credentials:
 
 
 class SpaceCredentials:
-    """The present credentials of one space, usable from any thread."""
+    """Caches the S3 credentials of one space, and renews them before they expire. Usable from any thread."""
 
     def __init__(self, session: Session, space: SpaceId, access: Access) -> None:
         self._session = session

@@ -81,7 +81,7 @@ _IDEMPOTENT_NOTIFY = _unary(notify_pb2.DESCRIPTOR.services_by_name["NotifyServic
 
 
 class Stubs:
-    """The services of a deployment, each connected at its first use."""
+    """The gRPC stubs of the services of a deployment; each service is connected at its first use."""
 
     def __init__(self, deployment: Deployment, authorization: Callable[[], str] | None) -> None:
         self._deployment = deployment
@@ -136,7 +136,9 @@ Unary: TypeAlias = Callable[[Stubs], "grpc.UnaryUnaryMultiCallable[Request, Resp
 
 
 class Session:
-    """A signed-in device, usable from any thread. Has to be closed, or used in `with`."""
+    """A signed-in device, which makes calls to the services with its access token. Usable from any thread. Has to be
+    closed, or used in `with`.
+    """
 
     def __init__(self, file: AccountFile, account: StoredAccount) -> None:
         self.requests = RequestCounts()

@@ -155,7 +155,9 @@ class Declaration:
 
 
 class Space:
-    """A space of a signed-in device, usable from any thread."""
+    """Client of one space: reads and changes its tree, follows its journal, and has uploads sealed. Usable from any
+    thread.
+    """
 
     def __init__(self, session: Session, space: SpaceId) -> None:
         self.id = space

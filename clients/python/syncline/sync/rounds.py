@@ -247,7 +247,7 @@ def _rules_first(todo: Plan) -> Plan | None:
 
 
 class Rounds:
-    """The rounds of one sync, and the state that they share."""
+    """Carries out the rounds of one sync, and keeps the state that the rounds share: base, mirror, report."""
 
     def __init__(
         self,

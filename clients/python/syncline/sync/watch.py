@@ -84,7 +84,9 @@ class Alarm:
 
 
 class WatchPatience:
-    """The pause after an error, and the texts that have been reported about it."""
+    """Determines the pause after an error, and keeps the texts that have been reported about it, so that none is
+    reported twice.
+    """
 
     def __init__(self) -> None:
         self._pause = FIRST_PAUSE_SECONDS

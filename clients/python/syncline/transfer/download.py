@@ -87,7 +87,7 @@ class _Want:
 
 
 class _Download(Run[Downloaded | Failed]):
-    """One call of `download`."""
+    """Carries out one call of `Downloader.download`: plans the ranges, and fetches, verifies and writes the blocks."""
 
     def __init__(self, store: ObjectStore, workers: int, progress: TransferProgress) -> None:
         super().__init__()

@@ -332,7 +332,9 @@ def _span(operation: str) -> traces.Span:
 
 @contextmanager
 def _reading(digest: Digest) -> Iterator[None]:
-    """Raise ObjectMissing or ObjectWithheld for errors of S3 that are about this one object."""
+    """Convert an error of S3 about the one object that the block reads: raise ObjectMissing if it does not exist, and
+    ObjectWithheld if it is archived or encrypted with another key.
+    """
     try:
         yield
     except FileNotFoundError:

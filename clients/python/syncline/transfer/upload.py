@@ -202,7 +202,7 @@ class _File:
 
 
 class _Upload(Run[Uploaded | Failed]):
-    """One call of `upload`."""
+    """Carries out one call of `Uploader.upload`: reads and cuts the files, and packs, stores and seals their blocks."""
 
     def __init__(
         self,

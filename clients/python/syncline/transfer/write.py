@@ -52,7 +52,9 @@ def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
 
 
 class Target:
-    """The temporary file of a content of several blocks. Usable from any thread."""
+    """Writes the temporary file of a content that has several blocks, and verifies the whole content. Usable from any
+    thread.
+    """
 
     def __init__(self, job: DownloadJob, refs: list[BlockRef]) -> None:
         self.job = job

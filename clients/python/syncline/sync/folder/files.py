@@ -55,7 +55,9 @@ def same_file(now: os.stat_result, expected: Signature) -> bool:
 
 
 class Files:
-    """A synced folder. Has to be closed, or used in `with`."""
+    """Reads and changes the entries of one synced folder, as the module describes. Has to be closed, or used in
+    `with`.
+    """
 
     def __init__(self, root: Path, mounts: Mounts | None = None) -> None:
         self.root = root

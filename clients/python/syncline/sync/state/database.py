@@ -95,7 +95,7 @@ class Unobtainable:
 
 
 class State:
-    """The state of one folder. To be used by one thread, except for `known_block`."""
+    """Reads and writes the state database of one folder. To be used by one thread, except for `known_block`."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._db = connection
