@@ -37,7 +37,9 @@ _QUANTITY: Final = re.compile(
     r"|WINDOW)"
 )
 _UNIT: Final = re.compile(r"(.*_)?([A-Z]+S|CHILDREN|DEPTH|KIB|MIB|NUMBER)(_(PER|OF|AT|IN|ONE)_[A-Z_]+)?")
-"""A unit is a noun in the plural (`BYTES`, `SECONDS`, `NODES`), after which may stand to what it belongs."""
+"""Pattern of a unit in a name: a noun in the plural (`BYTES`, `SECONDS`, `NODES`), optionally followed by the thing to
+which the unit belongs.
+"""
 
 REASONS: Final[Mapping[str, str]] = {
     "main": "the entry point of a program",
@@ -82,7 +84,9 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _misnamed_numbers(tree: ast.Module) -> Iterator[str]:
-    """One sentence for each constant that is a number and has no unit, or another word for its bound, in its name."""
+    """Return one sentence for each constant that is a number and whose name has no unit, or has another word than MAX
+    or MIN for its bound.
+    """
     for statement in tree.body:
         match statement:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
@@ -101,7 +105,7 @@ def _misnamed_numbers(tree: ast.Module) -> Iterator[str]:
 
 
 def _is_number(value: ast.expr) -> bool:
-    """Return true for a number, and for an expression of numbers and constants."""
+    """Return True for a number, and for an expression that consists of numbers and constants."""
     match value:
         case ast.Constant(value=bool()):
             return False

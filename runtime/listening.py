@@ -16,12 +16,13 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def with_port(address: str, port: int) -> str:
-    """Return `address` with another port, for instance the one that was free where `address` has port 0."""
+    """Return `address` with another port, for example with the free port that the system chose in place of port 0."""
     return f"{split_address(address)[0]}:{port}"
 
 
 def listening_socket(address: str) -> socket.socket:
-    """Return a socket that listens on `address`; port 0 takes a free one, and `[::]` takes IPv4 connections too.
+    """Return a socket that listens on `address`; port 0 takes a free port, and the host `[::]` also accepts IPv4
+    connections.
 
     Raise OSError if the address is in use, or not one of this machine.
     """

@@ -108,7 +108,8 @@ _connection: ContextVar[str | None] = ContextVar("connection", default=None)
 def bind_network(network: str, own_connection: str | None) -> None:
     """Bind, for the rest of a call, the network that it comes from.
 
-    `own_connection` is the peer whose connection is the caller's own; None where a proxy or the gateway is between.
+    `own_connection` is the name of the peer whose connection carries only calls of this caller; None if a proxy or the
+    gateway is between the caller and this process.
     """
     _network.set(network)
     _connection.set(own_connection)

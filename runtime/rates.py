@@ -133,7 +133,7 @@ class Rates:
 
 
 def bind_charging(count: Callable[[float], None]) -> None:
-    """Bind the function by which `charge` counts for the rest of the call in progress."""
+    """Bind the function with which `charge` counts additional calls, for the rest of the call in progress."""
     _charging.set(count)
 
 

@@ -46,7 +46,7 @@ def _absent_or_long(secret: SecretStr) -> SecretStr:
 HostAndPort: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{_ADDRESS}$")]
 """Address of a socket, host:port."""
 HostAndPortOrEmpty: TypeAlias = Annotated[str, StringConstraints(pattern=f"^$|^{_ADDRESS}$")]
-"""The same, or empty for none."""
+"""Address of a socket, host:port, or an empty text for no address."""
 Target: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+:\d+$")]
 """Address of a service as gRPC takes it: host:port, which one of gRPC's schemes may precede."""
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]

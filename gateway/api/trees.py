@@ -31,7 +31,7 @@ from syncline.model.verdicts import Verdict
 router: Final = APIRouter(tags=["nodes"])
 
 _AGAIN: Final = 2**32 - 2
-"""Index of the request, derived from one that was undone, that makes the copy anew."""
+"""Index of the derived request id under which a copy is made again, after the copy under the original id was undone."""
 
 ZIP: Final[dict[int | str, dict[str, Any]]] = {
     200: {

@@ -100,7 +100,7 @@ class TreeCopy:
             self.copied = await anext(self.every, [])
 
     async def close(self) -> None:
-        """End the calls that are in progress."""
+        """End the calls of the copy that are in progress."""
         if self.every is not None:
             await self.every.aclose()
 

@@ -314,7 +314,9 @@ class DavSession:
         return copy_below(self._services, token, space=space.id, request=new_request_id(), source=source, target=target)
 
     def undo_copy(self, space: DavSpace, made: Node, replaced: Node | None) -> None:
-        """Move a partial copy to the trash, and restore the node that it has replaced. An error is only logged."""
+        """Move a partial copy to the trash, and restore the node that the copy has replaced, if there is one. An error
+        is logged and not raised.
+        """
         self._nodes.clear()
 
         async def undo() -> None:

@@ -61,7 +61,9 @@ class RunningCopy:
         self._expiry: asyncio.TimerHandle | None = None
 
     async def token(self) -> str:
-        """Return an access token for the next call. Raise TokenExpired if it does not suffice for the undo as well."""
+        """Return an access token for the next call. Raise TokenExpired if the token expires before the copy could be
+        undone.
+        """
         token = await self._token()
         if token != self.valid_token:
             seconds = read_claims(token).expires_at - time.time() - UNDO_SECONDS
@@ -82,7 +84,7 @@ class RunningCopy:
             yield
 
     def stop(self) -> None:
-        """Stop to observe the expiry of the token."""
+        """Cancel the timer that ends the copy before its token expires."""
         if self._expiry is not None:
             self._expiry.cancel()
 

@@ -62,8 +62,8 @@ async def _in_slices(page: metadata_pb2.ListNodesResponse, token: str) -> AsyncI
 
 
 async def children_of(services: Services, token: Token, space: str, directory: NodeId) -> AsyncGenerator[Node, None]:
-    """Yield the live children of a directory; none if it has been deleted in the meantime. The consumer works on them
-    in slices, too.
+    """Yield the live children of a directory; no child if the directory has been deleted since it was listed. The
+    consumer's work on the children is charged to the caller in slices, too.
     """
     async for page in _pages_if_live(services, token, space, directory):
         async for some in page:
@@ -117,7 +117,8 @@ async def copy_below(
 async def _listed(
     services: Services, token: Token, space: str, level: Sequence[tuple[NodeId, NodeId]]
 ) -> AsyncGenerator[tuple[NodeId, list[Node]], None]:
-    """Yield the children of each source directory, with the id of its copy, in slices and in the order of `level`.
+    """Yield the children of each source directory together with the id of the directory's copy, in slices of work and
+    in the order of `level`.
 
     The first pages of the next directories are read ahead, since a tree may consist of very many small directories.
     """
@@ -148,7 +149,7 @@ async def _listed(
 async def _pages_if_live(
     services: Services, token: Token, space: str, directory: NodeId
 ) -> AsyncGenerator[_Page, None]:
-    """Yield the pages of a directory; none if it has been deleted in the meantime."""
+    """Yield the pages of a directory; no page if it has been deleted since it was listed."""
     try:
         async for page in _pages(services, token, space, directory):
             yield page
@@ -157,7 +158,7 @@ async def _pages_if_live(
 
 
 async def _next_page(pages: AsyncGenerator[_Page, None]) -> _Page | None:
-    """Return the next page; None at the end."""
+    """Return the next page of a listing; None after the last page."""
     return await anext(pages, None)
 
 

@@ -1,1 +1,1 @@
-"""The server half of gRPC: how a composed application is served, and all that is around each call."""
+"""The server half of gRPC: serving of a composed application, and the interceptors around each call."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 _COMPLAINT_SECONDS = 60.0
-"""Seconds from one complaint about a false proof of the gateway to the next."""
+"""Minimum seconds between two warnings about tokens that do not prove that a call comes from the gateway."""
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Calls are held to the rates of their callers (runtime/rates.py).
+"""Application of rate limits (runtime/rates.py) to calls.
 
 A call costs one, plus one for each BYTES_PER_CALL of its request, so that a commit of 2,000 changes costs more than one
 of a single change. A call above the rate is refused before it is decoded, with the time after which it will be

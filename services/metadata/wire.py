@@ -98,13 +98,17 @@ async def entry_from_bytes(seq: int, blob: bytes, *, account: str) -> JournalEnt
 
 
 def with_journal_bytes(blob: bytes, journal_bytes: int) -> bytes:
-    """Return the stored form of an entry with `journal_bytes`, made of the form without it."""
+    """Return the stored form of an entry with the field `journal_bytes`; `blob` is the stored form without this
+    field.
+    """
     # The serialised forms of two messages, one after the other, are that of both merged.
     return blob + journal_pb2.Entry(journal_bytes=journal_bytes).SerializeToString()
 
 
 def journal_bytes_of_entry(blob: bytes) -> int:
-    """Return the size in bytes of a journal up to an entry, from the stored form of the entry; 0 if that lacks it."""
+    """Return the size in bytes of a journal up to an entry, from the entry's stored form `blob`; 0 if `blob` does not
+    hold the size.
+    """
     return journal_pb2.Entry.FromString(blob).journal_bytes
 
 

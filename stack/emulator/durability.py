@@ -1,4 +1,4 @@
-"""No answer of the emulator begins before all that preceded it is durable."""
+"""Durability of the emulator: no answer begins before all earlier changes are durable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Signatures and policies as AWS enforces them, where ministack does otherwise: parts of ministack are replaced."""
+"""Enforcement of signatures and policies as AWS enforces them: the parts of ministack that differ from AWS are
+replaced.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ _CONDITIONS: Final = {
 
 
 def enforce_as_aws(emulator: Any, *, root_key_id: str) -> None:
-    """Replace the parts of ministack that enforce less than AWS does, or other things.
+    """Replace the parts of ministack that enforce less than AWS does, or enforce other rules.
 
     `emulator` is the module `ministack.app`, and `root_key_id` the id of the only access key that is root.
     """

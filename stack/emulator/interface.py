@@ -17,7 +17,9 @@ _READABLE_BY_ROOT: Final = frozenset({"/_ministack/ses/messages", "/_ministack/s
 
 
 def guard_interface(app: App, access_key_id: str, secret_access_key: str) -> App:
-    """Return `app` without the requests to the emulator's own interface that are refused. The key is the root's."""
+    """Return an ASGI application that refuses most requests to the emulator's own interface, and passes all other
+    requests to `app`. The key is that of root.
+    """
     root = b"Basic " + base64.b64encode(f"{access_key_id}:{secret_access_key}".encode())
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Trusted networks: only reverse proxies are in them, and these report the addresses of their clients."""
+"""Trusted networks: they contain only reverse proxies, which report the addresses of their clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 
 def trusted_network(text: str) -> IPv4Network | IPv6Network:
-    """Read a CIDR, or a single address. Raise ValueError for any other text, and for a network of /0."""
+    """Return the network of a CIDR range, or of a single address. Raise ValueError for any other text, and for a
+    network of /0.
+    """
     network = ip_network(text.strip())
     if not network.prefixlen:
         raise ValueError(f"{network} would trust every client; name the addresses of your proxies")

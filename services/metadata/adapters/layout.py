@@ -75,17 +75,17 @@ def state_key(space: SpaceId) -> Item:
 
 
 def node_at(space: SpaceId, node: NodeId) -> tuple[str, str]:
-    """Both parts of the key of a NODE, as text."""
+    """Return the partition key and the sort key of a NODE item, as text."""
     return f"{space_pk(space)}#N#{node[:1].hex()}", node.hex()
 
 
 def name_at(space: SpaceId, name: NameKey) -> tuple[str, str]:
-    """Both parts of the key of a NAME, as text."""
+    """Return the partition key and the sort key of a NAME item, as text."""
     return directory_pk(space, name[0]), name[1]
 
 
 def request_at(space: SpaceId, request: RequestId) -> tuple[str, str]:
-    """Both parts of the key of a REQUEST, as text."""
+    """Return the partition key and the sort key of a REQUEST item, as text."""
     return f"{space_pk(space)}#R", request.hex()
 
 
@@ -98,7 +98,9 @@ def trash_key(space: SpaceId, node: NodeId) -> Item:
 
 
 def record_key(space: SpaceId, digest: Digest) -> Item:
-    """Return the key of the record of an object; `syncline.model.blocks.object_key` is that of its bytes in S3."""
+    """Return the key of the record (OBJECT item) of an object; `syncline.model.blocks.object_key` returns the key of
+    its bytes in S3.
+    """
     return key_of(f"{space_pk(space)}#O", digest.hex())
 
 
@@ -110,10 +112,10 @@ def measure_key(space: SpaceId) -> Item:
 
 
 def space_of(item: Item) -> SpaceId:
-    """Return the space of an item that lies under the partition key of the space itself."""
+    """Return the space of a STATE or MEASURE item, whose partition key consists of the space alone."""
     return SpaceId(text_of(item, "pk").removeprefix(_SPACE))
 
 
 def object_of(item: Item) -> Digest:
-    """Return the digest that the record of an object is about."""
+    """Return the digest of the object that an OBJECT item describes."""
     return Digest(bytes.fromhex(text_of(item, "sk")))

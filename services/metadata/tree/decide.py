@@ -129,7 +129,7 @@ class Circumstances:
     free_nodes: int
     """Number of nodes that may still be created."""
     is_journal_full: bool = False
-    """True if the journal has no room for any change."""
+    """True if the journal of the space has reached its maximum size, so that no further change is accepted."""
 
 
 def is_live(tree: Tree, node: Node | None) -> bool:

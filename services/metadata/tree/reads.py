@@ -158,7 +158,7 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
 
 async def look(view: SpaceView, nodes: Sequence[NodeId], *, account: str) -> list[Found]:
     """Return the states of those of `nodes` that are live, as of the view's `seq` at the end of the call. The caller
-    has validated the view. `account` waits for the turns that this takes.
+    has validated the view. The turns are charged to the person `account`.
     """
 
     async def answer(reader: _ReaderInTurns) -> list[Found]:
@@ -334,7 +334,7 @@ async def list_trash(
 
     Each has its former path, in terms of the present names of the directories above, deleted or not. With `at`, the
     names of a path, only the nodes formerly at that path and below are returned: the contents of a deleted directory.
-    `account` waits for the turns that this takes.
+    The turns are charged to the person `account`.
     """
     wanted = "/".join(at)
     await view.validate()
@@ -412,8 +412,8 @@ class Differences:
 
 
 async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes, *, account: str) -> Differences:
-    """Compare packed digests of local contents with the live nodes at these paths. `account` waits for the turns that
-    this takes.
+    """Compare packed digests of local contents with the live nodes at these paths. The turns are charged to the person
+    `account`.
     """
 
     async def answer(reader: _ReaderInTurns) -> Differences:
@@ -443,8 +443,8 @@ async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes, *, 
 
 
 async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes, *, account: str) -> Differences:
-    """Compare packed digests of local contents with the nodes that have these packed ids. `account` waits for the turns
-    that this takes.
+    """Compare packed digests of local contents with the nodes that have these packed ids. The turns are charged to the
+    person `account`.
     """
 
     ids = [NodeId(node_ids[at : at + ID_BYTES]) for at in range(0, len(node_ids), ID_BYTES)]

@@ -39,7 +39,7 @@ T = TypeVar("T")
 MAX_INDEXED_NAMES: Final = 500_000
 """Maximum number of names in memory for searches. A name takes about 400 bytes; a longer one counts as several."""
 NAME_BYTES: Final = 400
-"""Memory of the texts of a name, in bytes, that counts as one more name."""
+"""Number of bytes of the texts of a name in memory that count as one more name."""
 SPACE_WEIGHT: Final = 4
 """Memory overhead of the index of one space, expressed as the number of names that take as much memory."""
 STREAMS_AT_ONCE: Final = 2
@@ -80,7 +80,9 @@ def words_of(query: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TreeSize:
-    """The number of paths in a tree, and their bytes together, each with the names of all directories above."""
+    """The size of a tree: the number of its paths, and the size in bytes of all paths together, each with the names of
+    all directories above.
+    """
 
     paths: int = 0
     path_bytes: int = 0
@@ -138,7 +140,7 @@ class NameIndex:
 
     @property
     def size(self) -> int:
-        """Memory of the index, in names."""
+        """Memory of the index, expressed as the number of names that take as much memory."""
         return len(self._names) + self._long + max(0, len(self._children) - 1) + SPACE_WEIGHT
 
     def apply(self, nodes: Iterable[Node]) -> None:
@@ -512,7 +514,9 @@ class NameSearch:
 async def _listed_size(
     view: SpaceView, directories: Iterator[tuple[NodeId, int]], *, most: TreeSize, account: str
 ) -> TreeSize:
-    """Return the size of the contents of these directories, by the names that each has, up to `most`."""
+    """Return the size of the contents of these directories, which is computed from the names in each. Stop once the
+    size exceeds `most`.
+    """
     size = TreeSize()
     for number, (directory, above) in enumerate(directories):
         after: str | None = ""

@@ -14,32 +14,34 @@ from syncline.model.names import most_archived_bytes
 from syncline.model.tree import NodeKind
 
 MAX_WALKED_NODES: Final = 2_000
-"""Nodes that are looked at one by one, for all nodes of one question; beyond, the index of names is asked."""
+"""Number of nodes from which on one call of `TreeSizes.below` uses the index of names; fewer nodes are visited one by
+one.
+"""
 _NAMES_PER_LISTING: Final = 500
-"""Names that are listed at once."""
+"""Maximum number of names in one read of a directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTop:
-    """A directory that is measured with all that is below it, and the bytes of the path that leads there."""
+    """A directory whose contents are measured, and the size in bytes of its path with a '/' at its end."""
 
     directory: NodeId
     prefix_bytes: int
 
 
 class TreeSizes:
-    """Measures trees. Small ones are walked through; large ones are measured by the index of names that is there for
-    searches.
+    """Measures the contents of directories: their number of paths, and the size of the paths. The nodes of small trees
+    are visited one by one; large trees are measured with the search index of names.
     """
 
     def __init__(self, search: NameSearch) -> None:
         self._search = search
 
     async def below(self, view: SpaceView, tops: Sequence[MeasuredTop], *, most: TreeSize, account: str) -> TreeSize:
-        """Return the size of all that is below these directories, without the directories themselves.
+        """Return the size of the trees below these directories, without the directories themselves.
 
-        Ends early once the size is beyond `most` in either respect. The view was validated before. `account` waits for
-        the turns that this takes.
+        Stop once the number or the size of the paths exceeds `most`. The caller has validated the view. The turns are
+        charged to the person `account`.
         """
         size = await self._walked(view, tops, account)
         if size is not None:
@@ -54,7 +56,9 @@ class TreeSizes:
 
     @staticmethod
     async def _walked(view: SpaceView, tops: Sequence[MeasuredTop], account: str) -> TreeSize | None:
-        """Return the size of trees of fewer than MAX_WALKED_NODES nodes; None if there are more."""
+        """Return the size of the trees below these directories if they have fewer than MAX_WALKED_NODES nodes together;
+        otherwise None.
+        """
         size, left = TreeSize(), MAX_WALKED_NODES
         pending = list(tops)
         while pending:

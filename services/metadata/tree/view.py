@@ -37,9 +37,9 @@ TAIL_PAGE_ENTRIES = 32
 """Number of entries that are read at once: at most 12 MB."""
 
 WEIGHED_BYTES = 1024
-"""Bytes of a node's manifest and link target in memory that count as one more node."""
+"""Number of bytes of a node's manifest and link target in memory that count as one more node."""
 _BLOCK_BYTES = 3 * 36
-"""Memory of the numbers that a manifest has of one block, in bytes."""
+"""Memory in bytes that the numbers of one block take in a manifest."""
 
 RowsT = TypeVar("RowsT")
 
@@ -81,7 +81,7 @@ class SpaceView:
         """
         self._counting = asyncio.Lock()
         self._journal_bytes: int | None = None
-        """The size of the journal's entries up to `seq`; None until `weigh_journal`."""
+        """The size in bytes of the journal's entries up to `seq`; None until `weigh_journal` is called."""
         self.announced_seq = 0
         self.tail: deque[JournalEntry] = deque()
         """The entries after `floor`, in order."""
@@ -228,10 +228,9 @@ class SpaceView:
             self._journal_bytes = entry.journal_bytes
 
     async def weigh_journal(self) -> int:
-        """Return the size of the journal's entries up to the view's `seq`, in bytes, as far as they were counted. The
-        view was validated before.
-
-        One read of an entry, if the view has applied none since it was opened.
+        """Return the size of the journal's entries up to the view's `seq`, in bytes, without entries that were written
+        before bytes were counted. The caller has validated the view. The call reads one entry if the view has applied
+        none since it was opened.
         """
         while self._journal_bytes is None:
             seq = self.seq

@@ -297,9 +297,9 @@ class Accounts:
         """Return the space with this id or alias. The personal space and ids need no call.
 
         A name that is no alias is not accepted, even if only one space has it: it may have meant another space before.
-        If no alias equals the text, or several do, raise AmbiguousSpace, whose text lists the spaces with a similar
-        alias or name, or NoSuchSpace if there is none. Raise InvalidArgument for an empty name, as a shell makes of an
-        unset variable.
+        If no alias equals the text, raise AmbiguousSpace if several spaces have a similar alias or name, and
+        NoSuchSpace otherwise; the text of the error lists the similar spaces. Raise InvalidArgument for an empty name,
+        as a shell makes of an unset variable.
         """
         if not space:
             raise InvalidArgument("the name of the space is empty; see `syncline spaces`")

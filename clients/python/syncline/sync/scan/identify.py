@@ -74,8 +74,9 @@ class Identified:
     `excluded` are the nodes at places that are not synced; `holding` are the directories with something left out below
     them. Entries that are left out are not in the tree.
 
-    `asleep` are the nodes of any tree at and below strange places (`strange.Strange`). It is unknown whether they still
-    exist, so they are left unchanged on both sides and in the base. The `forgotten` nodes can be removed from the base.
+    `asleep` are the nodes of any tree at and below strange places (`other_filesystems.Strange`). It is unknown whether
+    they still exist, so they are left unchanged on both sides and in the base. The `forgotten` nodes can be removed
+    from the base.
     """
 
     local: dict[NodeId, LocalNode]
