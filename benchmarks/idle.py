@@ -26,7 +26,7 @@ MB = 1_000_000
 
 
 def figures(device: BenchmarkDevice, *tracer: str) -> dict[str, Any]:
-    """Return the report of a sync."""
+    """Return the report of a sync, as the command prints it with --json."""
     done = subprocess.run(
         [*tracer, tool("syncline"), "sync", str(device.folder), "--json"],
         env={**os.environ, "SYNCLINE_HOME": str(device.home)},

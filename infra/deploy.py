@@ -82,8 +82,8 @@ def deploy(
     say: Callable[[str], None] = lambda line: print(line, flush=True),  # noqa: T201 - the terminal is the interface
     poll_seconds: float = 3.0,
 ) -> Mapping[str, str]:
-    """Deploy all stacks in their order, as the module says; return all outputs. Raise DeployError, whose text says what
-    to do, if a step fails.
+    """Deploy all stacks in their order, as the module says; return the outputs of all stacks, by name. Raise
+    DeployError, whose text says what to do, if a step fails.
     """
     s3 = session.client("s3")
     stacks = Stacks(session.client("cloudformation"), say=say, poll_seconds=poll_seconds)
@@ -156,7 +156,7 @@ def check_values(chosen: Mapping[str, str], existing: Mapping[str, Existing | No
 
 
 def _before(existing: Mapping[str, Existing | None]) -> dict[str, str]:
-    """Return the present values of the parameters."""
+    """Return the present values of the parameters of a stack, by the name of the parameter."""
     return {name: value for stack in existing.values() if stack is not None for name, value in stack.parameters.items()}
 
 

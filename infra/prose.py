@@ -110,7 +110,9 @@ PHRASES: Final[Mapping[str, str]] = {
     r"\b(is|are) told (of|about|that|when)\b": "is notified",
     r"\bhears? of\b": "receives",
 }
-"""Regular expressions of phrases that no docstring and no comment contains, in lower case; the term to use instead."""
+"""The term to use instead of a phrase that no docstring and no comment contains, by the regular expression of the
+phrase in lower case.
+"""
 
 _NOUN_FIRST: Final = re.compile(r"(the|a|an|all|up to|number|bytes|seconds|names|true|false|none)\b", re.IGNORECASE)
 """The beginning of a noun phrase, which names a result without saying that it is returned."""

@@ -101,13 +101,13 @@ class DemoDevice:
         )
 
     def sync(self, *arguments: str) -> dict[str, Any]:
-        """Sync the folder; return the figures."""
+        """Sync the folder; return the report that the command prints with --json."""
         figures: dict[str, Any] = json.loads(self.run("sync", str(self.folder), "--json", *arguments))
         expect(not figures["problems"], f"{self.name} could not sync everything: {figures['problems']}")
         return figures
 
     def check(self) -> dict[str, Any]:
-        """Return the verdicts of the version check."""
+        """Return the verdicts of `syncline check`, as it prints them with --json."""
         verdicts: dict[str, Any] = json.loads(self.run("check", str(self.folder), "--json"))
         return verdicts
 

@@ -58,12 +58,14 @@ class Wiring:
     aws: Aws
     resources: Resources
     role_environment: Callable[[str], Mapping[str, str]]
-    """Function that returns the variables with which the service of a name uses its own role."""
+    """Function that takes the name of a service, and returns the environment variables with which the service uses its
+    own role.
+    """
     service_secret: str
     gateway_secret: str
     signing_key_file: Path
     variables: Mapping[str, str]
-    """Variables for the environment of every service."""
+    """Environment variables, by name, that every service gets."""
     proxies: Sequence[IPv4Network | IPv6Network] = ()
     """Networks that contain only reverse proxies in front of the gateway. Only the gateway trusts their headers: it
     proves to the services for which network it calls.

@@ -166,7 +166,7 @@ class Allowance:
         self._patience_seconds = patience_seconds
         self._lease_seconds = lease_seconds
         self._unlimited: LRUCache[str, bool] = LRUCache(_MAX_REMEMBERED_LINKS)
-        """Cache of links that do not limit downloads, which never changes."""
+        """Cache of the ids of links that do not limit downloads; a link never changes in that."""
         self._renewing: set[asyncio.Task[Any]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
 

@@ -394,7 +394,7 @@ class _Answer:
 
 
 def _environ(request: Request, person: Person, path: str, here: SeenAddress) -> dict[str, Any]:
-    """Return the request in the form of WSGI and WsgiDAV."""
+    """Return the request as an environment of WSGI, with the additional keys of WsgiDAV and of this package."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": MOUNT,
@@ -424,7 +424,9 @@ def _unmodified_since(value: str) -> str | None:
 
 
 _READ: Final[dict[str, Callable[[str], str | None]]] = {"if": readable_if, "if-unmodified-since": _unmodified_since}
-"""Headers that are parsed here and passed to WsgiDAV's parsers in normal form."""
+"""The function, by the name of a header, that parses the header and returns it in the form that WsgiDAV parses
+correctly; None if the header is left out.
+"""
 
 
 @asynccontextmanager

@@ -37,7 +37,7 @@ that took the lock.
 
 
 class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
-    """WsgiDAV's rules for locks, for one request."""
+    """Decides with WsgiDAV's rules, for one request, which locks are granted and which changes they prevent."""
 
     def __init__(self, session: DavSession, *, home: str) -> None:
         """`home` is the path of the request below the mount point; its first name is that of the space."""
@@ -101,7 +101,7 @@ class StoredLocks:
     def close(self) -> None: ...
 
     def forget(self) -> None:
-        """Drop the cached locks, so that the next access reads them again."""
+        """Drop the cached locks of the request's spaces, so that the next access reads the records again."""
         self._read.clear()
         self._anew = True
 
@@ -232,7 +232,7 @@ class StoredLocks:
 
 
 def _stored(locks: Sequence[Lock]) -> list[bytes]:
-    """Return each lock as JSON, with its root as a path in its space."""
+    """Return the text of each lock, in order: JSON in which the root of the lock is a path in its space."""
     return [
         json.dumps({**one, "root": _below_space(one["root"]), "owner": one["owner"].decode()}).encode() for one in locks
     ]

@@ -23,7 +23,7 @@ _MAX_COMMIT_BYTES: Final = 200_000
 
 @dataclass(slots=True)
 class Merge:
-    """The mutations that give a node the state of its replacement, and delete the replacement."""
+    """The mutations of a merge, which give a node the state of its replacement, and delete the replacement."""
 
     updates: list[UpdateContent] = field(default_factory=list)
     """The mutations to apply first: once a file has its new content, the file that brought the content can be deleted.

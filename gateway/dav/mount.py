@@ -1,4 +1,6 @@
-"""The mount of WebDAV. Its modules are imported at the first request, since many gateways never receive one."""
+"""The mount of WebDAV. Its modules are imported at the first request, since many gateways never receive a request for
+WebDAV.
+"""
 
 from __future__ import annotations
 

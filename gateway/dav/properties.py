@@ -17,9 +17,9 @@ T = TypeVar("T")
 MAX_PROPERTIES_BYTES: Final = 32 * 1024
 """Maximum size of all properties of one node, in bytes."""
 READ_BYTES_PER_SECOND: Final = 2 * 1024 * 1024
-"""Rate limit of property bytes that requests of one person read and write, per second."""
+"""Maximum number of property bytes per second, on average, that requests of one person read and write."""
 READ_BURST_BYTES: Final = 8 * READ_BYTES_PER_SECOND
-"""Burst of property bytes that one person may read and write at once."""
+"""Maximum number of property bytes that an idle person's requests may read and write at once."""
 _SLICE_BYTES: Final = 512 * 1024
 """Target size in bytes of the properties that are read together, estimated from earlier ones."""
 _FIRST_NODES: Final = 64
@@ -86,7 +86,7 @@ def forget_properties(session: DavSession, space: DavSpace, nodes: Sequence[Node
 
 
 def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
-    """Set properties in order, or remove those whose value is None, atomically."""
+    """Set properties of a node, or remove those whose value is None, in order and atomically."""
     for _ in range(_MAX_ATTEMPTS):
         known = dict(read_properties(session, space, node))
         changed = _changed(known, changes)

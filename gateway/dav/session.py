@@ -149,7 +149,9 @@ class DavSession:
         self._nodes: dict[tuple[SpaceId, tuple[str, ...]], Node | None] = {}
         self._held: dict[tuple[SpaceId, str], Record] = {}
         self._all: dict[tuple[SpaceId, str], Mapping[str, Record] | None] = {}
-        """All records of a space with a name prefix; None if they are too large to hold."""
+        """All records of a space with a prefix of names, by space and prefix; None if the records are too large to
+        hold.
+        """
         self._usage: dict[SpaceId, DavUsage] = {}
         self._pay = pay
         self._owed = 0

@@ -48,7 +48,7 @@ class GatewayReception(Reception):
         metrics.CONNECTIONS.set_function(pool.taken)
         self._own = own
         self._accepted: LRUCache[bytes, None] = LRUCache(_MAX_REMEMBERED_CREDENTIALS)
-        """Digests of accepted credentials."""
+        """The digests of the credentials that a service has accepted; the values have no meaning."""
 
     @override
     def turn(self, scope: Scope) -> asyncio.Future[None]:

@@ -45,7 +45,9 @@ def _add_secrets(environment: MutableMapping[str, str]) -> None:
 
 
 def _signing_keys(client: Any, name: str, directory: str) -> Mapping[str, str]:
-    """Write the key that signs and the other key that verifies: the next one (AWSPENDING), or else the previous one."""
+    """Write the key that signs, and a second key that only verifies: the next key (AWSPENDING), or the previous key if
+    there is no next one. Return the environment variables that name the files.
+    """
     files = {"SYNCLINE_SIGNING_KEY_FILE": _written(Path(directory, "signing-key.pem"), _secret(client, name))}
     for stage in ("AWSPENDING", "AWSPREVIOUS"):
         try:

@@ -131,7 +131,7 @@ class Intake:
         """The callers' connections for which a connection to grpc is open, by grpc's name of its peer."""
         self._by_peer: dict[str, CallerConnection] = {}
         self._networks: dict[str, _Network] = {}
-        """The untrusted networks that have connections."""
+        """The untrusted networks that have connections, by their name."""
         self._waiting: Callable[[str], int] = lambda _network: 0
         self.room = memoryview(bytearray(READ_BYTES))
         """The buffer into which all connections are read, one at a time."""

@@ -148,7 +148,9 @@ class SpaceStore(Protocol):
         """Return the space with all its grants in no order; None if there is no such space."""
 
     async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
-        """Return the space with the grants of these users, in one read; None if there is no such space."""
+        """Return the space, and by user id the grants of those of `users` that have one, in one read; None if there is
+        no such space.
+        """
 
     async def change_grant(
         self,

@@ -66,7 +66,7 @@ class SigningKeys:
         return cls.of(signer, old.public_key() if isinstance(old, Ed25519PrivateKey) else old)
 
     async def fetch(self) -> Mapping[str, Ed25519PublicKey]:
-        """Return the public keys, for a verifier in the same process."""
+        """Return the public keys by their ids, for a verifier in the same process."""
         return self.public
 
 

@@ -455,7 +455,7 @@ class Objects:
     async def _wrong(
         self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], stored: StoredObject, reading: _Reading
     ) -> dict[DeclaredObject, Proof]:
-        """Remove an object whose bytes do not match its key or cannot be read, and return the verdicts on its
+        """Remove an object whose bytes do not match its key or cannot be read, and return the verdict on each of its
         declarations.
         """
         if await self._index.sealed(space, [digest]):

@@ -88,8 +88,8 @@ class DigestStore(Protocol):
         """Store changes that wait for the next mail. Idempotent."""
 
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
-        """Return the waiting changes, the oldest first, at most a thousand. Includes every write that was acknowledged
-        before.
+        """Return the texts of the waiting changes by sequence number, the oldest first, at most a thousand. Includes
+        every write that was acknowledged before.
         """
 
 

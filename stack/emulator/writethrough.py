@@ -49,7 +49,8 @@ _LARGE: Final[Mapping[str, frozenset[str]]] = {
     "s3.buckets_meta": frozenset({"objects"}),
     "sqs.queues": frozenset({"messages"}),
 }
-"""Values that are excluded from the records of a store, since they have rows of their own or can be derived from rows.
+"""The keys, by store, of the values that are excluded from the records of the store, since they have rows of their own
+or can be derived from rows.
 """
 
 _ITEMS: Final = "dynamodb.items"

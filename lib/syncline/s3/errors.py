@@ -92,7 +92,9 @@ _OF_STATUS_ALONE: Final[Mapping[int, S3Error]] = {
     403: S3Error.DENIED,
     404: S3Error.MISSING,
 }
-"""Meanings of statuses that have many codes. Such a status has this meaning only in an answer without a code."""
+"""The meaning of each HTTP status that many codes share. The status has this meaning only in an answer without a
+code.
+"""
 _SERVER_FAULT: Final = 500
 
 

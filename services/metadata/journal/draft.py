@@ -54,7 +54,7 @@ class Looked:
     versions: dict[tuple[NodeId, int], Content | None] = field(default_factory=dict)
     directories: dict[NodeId, ListedNames] = field(default_factory=dict)
     depths: dict[NodeId, PathLength] = field(default_factory=dict)
-    """Depths of directories; valid at `depths_seq` only."""
+    """The depth of directories (the longest path below each), by id; valid at `depths_seq` only."""
     depths_seq: int = 0
     entries: int = 0
     """Number of block entries in `objects`."""

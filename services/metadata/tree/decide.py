@@ -93,7 +93,7 @@ class Tree(Protocol):
 
     @property
     def known_path_lengths(self) -> dict[NodeId, PathLength]:
-        """Return a cache of the path lengths of directories, to which `path_length_of` adds. Code that moves a
+        """Return a cache of the path lengths of directories, by id, to which `path_length_of` adds. Code that moves a
         directory must clear it.
         """
 

@@ -128,8 +128,8 @@ class SpaceView:
 
     @property
     def known_nodes(self) -> Mapping[NodeId, Node | None]:
-        """Return all nodes in memory. Reads of thousands of nodes use this, since one call per node would cost more
-        than the lookup.
+        """Return all nodes in memory, by id; None stands for a node that does not exist. Reads of thousands of nodes
+        use this, since one call per node would cost more than the lookup.
         """
         return self._nodes
 

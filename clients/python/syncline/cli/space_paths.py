@@ -156,7 +156,7 @@ _HINTS: Final[Mapping[Verdict, str]] = {
     Verdict.NAME_TAKEN: "choose another name or remove it first",
     Verdict.VERSION_NOT_FOUND: "see `syncline log`",
 }
-"""Hints that name commands, appended to the text of a verdict."""
+"""The hint, by verdict, that is appended to the text of the verdict and names the command to use."""
 
 
 def accepted_node(result: Result, text: str) -> Node:

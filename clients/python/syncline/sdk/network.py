@@ -64,7 +64,7 @@ def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
 
 
 def proxy_headers(proxy: str) -> dict[str, str]:
-    """Return the headers for a proxy: the credentials in its address, if there are any."""
+    """Return the headers for a proxy, by name: the credentials in its address, or no header if there are none."""
     parts = urllib.parse.urlsplit(proxy)
     if parts.username is None:
         return {}

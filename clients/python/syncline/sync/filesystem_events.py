@@ -35,7 +35,7 @@ LOOK_SECONDS: Final = 5.0
 _LOOKING_SHARE: Final = 20
 """Minimum pause between two polls, as a multiple of the duration of a poll."""
 _AGAIN_SECONDS: Final = 60.0
-"""Seconds between attempts to watch directories that could not be watched."""
+"""Seconds between two attempts to watch the directories that could not be watched."""
 
 _NO_MORE: Final = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 

@@ -28,7 +28,7 @@ class ChangesAnswer(Protocol):
 
     @property
     def reset(self) -> bool:
-        """True if everything known before this page is invalid."""
+        """True if all states of nodes that were known before this page are invalid."""
 
     @property
     def seq(self) -> int:

@@ -35,7 +35,7 @@ class Report:
     planned: list[tuple[str, str]] = field(default_factory=list)
     """In a dry run: each operation that would be done, and its path."""
     excluded: list[str] = field(default_factory=list)
-    """In a dry run: the paths that this device leaves out."""
+    """In a dry run: the paths that this device does not sync."""
 
     @property
     def did_anything(self) -> bool:

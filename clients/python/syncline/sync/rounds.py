@@ -79,7 +79,7 @@ class _Found:
     scan: Scan
     remote: dict[NodeId, RemoteNode]
     base: dict[NodeId, BaseNode]
-    """The base that the plan was made from, without the nodes that are left out from now on."""
+    """The base, by node id, from which the plan was made, without the nodes that are not synced from now on."""
     plan: Plan
     holding: frozenset[NodeId]
     problems: list[Problem]

@@ -24,7 +24,7 @@ from syncline.sync.trees import Problem
 T = TypeVar("T")
 
 LOOK_SECONDS: Final = 300.0
-"""Seconds between syncs without a sign of a change, since a sign can be lost."""
+"""Seconds between two syncs if no change is noticed, since the notification of a change can be lost."""
 DEAF_SECONDS: Final = 60.0
 """Seconds between two syncs while the service cannot notify this device of changes."""
 FIRST_PAUSE_SECONDS: Final = 1.0
@@ -33,7 +33,7 @@ MAX_PAUSE_SECONDS: Final = 60.0
 maximum is `LOOK_SECONDS`.
 """
 MIN_PAUSE_SECONDS: Final = 2.0
-"""Minimum pause after an error, in seconds, even if a change is noticed."""
+"""Minimum pause after an error, in seconds, even if a change is noticed in the meantime."""
 _WORK_SHARE: Final = 5
 """Minimum pause after an error, as a multiple of the duration of the failed sync."""
 
@@ -58,7 +58,7 @@ class Teller(Protocol):
     """Reports to the user."""
 
     def tell(self, report: Report) -> None:
-        """Report the results of a sync, except those that were reported for the sync before."""
+        """Report the results of a sync, except for results that were reported after the preceding sync."""
 
     def remark(self, text: str) -> None:
         """Report an error that prevents syncs."""

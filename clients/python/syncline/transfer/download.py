@@ -281,7 +281,9 @@ class _Download(Run[Downloaded | Failed]):
         self.finish(Downloaded(job, written))
 
     def _fail(self, file: Target | DownloadJob, error: NotWritten) -> None:
-        """Report a file that cannot be downloaded, once, and remove its temporary file."""
+        """Add the result for a file that cannot be downloaded, unless the file already has a result, and remove its
+        temporary file.
+        """
         if isinstance(file, Target):
             with self.lock:
                 if file.failed:

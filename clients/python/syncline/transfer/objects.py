@@ -44,7 +44,7 @@ SILENCE_TIMEOUT: Final = timedelta(seconds=30)
 """Maximum time without a byte of the answer to a GET, after which the connection counts as dead."""
 GET_TIMEOUT: Final = timedelta(minutes=30)
 LIMITED_GET_TIMEOUT: Final = timedelta(days=1)
-"""Timeout of a GET under a bandwidth limit, which in effect is none."""
+"""Timeout of a GET under a bandwidth limit: so long that it never ends a GET."""
 _CHUNK_BYTES: Final = 64 * 1024
 PUT_TIMEOUT: Final = timedelta(minutes=2)
 """Timeout of a PUT. A PUT that exceeds it is either dead or on a slow connection, which cannot be distinguished: later

@@ -100,7 +100,7 @@ class Ledger:
         self._problems[self.path(node)] = reason
 
     def failed_here(self, node: NodeId, error: OSError) -> None:
-        """Record that the system refused an operation in the folder."""
+        """Record that an operation in the folder failed with an error of the operating system."""
         if error.errno == errno.ENOTEMPTY:
             self.retry(node, "the directory contains items that are not synced; move them away, or delete it yourself")
         elif isinstance(error, FileChanged) or error.errno in _PASSING:

@@ -37,7 +37,7 @@ _MAX_BATCH_BYTES = 256 * MIB
 """Maximum number of bytes of the files that are made durable together."""
 _LOOKUP_NODES = 500
 _LASTING = {Trouble.CORRUPT, Trouble.MISSING, Trouble.WITHHELD}
-"""Problems with a content that another attempt does not solve."""
+"""The kinds of failures of a download that another attempt does not solve."""
 _FIRST_PAUSE_SECONDS = 86_400
 _MAX_PAUSE_SECONDS = 32 * 86_400
 """Maximum pause in seconds before a content that could not be obtained is tried again, since the failure may be due to
@@ -356,7 +356,7 @@ class LocalApplier:
         return self.path(operation.node) if operation.replaces else self._path_at(self._plan.names[operation.node])
 
     def _place(self, ready: list[tuple[Write, Content, Signature]]) -> None:
-        """Put downloaded contents in place."""
+        """Rename downloaded contents from their temporary files to the target paths of their nodes."""
         for operation, content, _ in ready:
             self._dress(operation, content)
         if not self._on_the_disk([operation.node for operation, _, _ in ready]):

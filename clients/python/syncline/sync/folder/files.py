@@ -191,7 +191,7 @@ class Files:
             spellings.changed(self._at(path)[0], come=name, gone=gone)
 
     def _forget_names(self, *paths: str) -> None:
-        """Drop the known spellings of the directories of these paths."""
+        """Drop the cached names (`Spellings`) of the parent directories of these paths."""
         for path in paths:
             self._spellings.pop(_split(path)[0], None)
 

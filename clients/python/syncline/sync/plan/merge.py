@@ -140,7 +140,7 @@ class _Merge:
         return self._parent_from_here(parent), name
 
     def _parent_from_here(self, parent: NodeId) -> NodeId:
-        """Return the id in the target of a local directory."""
+        """Return the id that a local directory has in the target."""
         return recreated_id(parent) if parent in self._base and parent not in self._remote else parent
 
     def _merged_place(self, before: BaseNode | None, here: LocalNode, there: RemoteNode) -> Place:
@@ -352,7 +352,7 @@ class _Holders:
     """
 
     def __init__(self, target: dict[NodeId, Place]) -> None:
-        """`target` is changed along with the index."""
+        """`target` is the mapping of nodes to places; the methods change it together with the index."""
         self._target = target
         self._at: dict[Place, dict[NodeId, None]] = {}
         self._below: dict[NodeId, dict[NodeId, None]] = {}

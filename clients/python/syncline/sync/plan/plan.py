@@ -43,11 +43,11 @@ class Plan:
     agreed: tuple[NodeId, ...] = ()
     """Nodes that need no operation but whose base has to be updated."""
     gone: tuple[NodeId, ...] = ()
-    """Nodes of the base that are on neither side."""
+    """Nodes of the base that exist neither in the folder nor in the space."""
     conflicts: frozenset[NodeId] = frozenset()
 
     def operations(self, side: Side) -> Iterator[Operation]:
-        """Return the operations on one side in their order."""
+        """Return the operations on one side, in the order in which a sync carries them out."""
         return (operation for operation in self.in_order() if operation.side is side)
 
     def in_order(self) -> Iterator[Operation]:

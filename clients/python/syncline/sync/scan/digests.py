@@ -20,7 +20,9 @@ _READERS = min(4, os.cpu_count() or 1)
 
 
 def hash_files(files: Files, paths: Sequence[str]) -> dict[str, Hashed]:
-    """Return the digests of regular files. A file that cannot be read, or changes while it is read, is left out."""
+    """Return the digests of regular files, by path. A file that cannot be read, or changes while it is read, is
+    missing.
+    """
     hashed: dict[str, Hashed] = {}
     pending: list[tuple[str, Future[Hashed | None]]] = []
 

@@ -54,7 +54,7 @@ class Strange:
         return self._mounts[n] if self._mounts else ""
 
     def mounts_of_base(self, base: Base) -> Mapping[NodeId, str]:
-        """Return the names of the filesystems of the nodes of the base."""
+        """Return the name of the filesystem of each node of the base, by node id."""
         if not any(node.filesystem for node in base.values()):
             return dict.fromkeys(base, "")
         mounts: dict[NodeId, str] = {ROOT: ""}

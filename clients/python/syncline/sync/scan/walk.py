@@ -69,7 +69,7 @@ class Scan:
     problems: list[Problem] = field(default_factory=list)
     skipped: int = 0
     unsettled: bool = False
-    """True if an entry vanished during the scan; another scan has to find out where it went."""
+    """True if an entry disappeared during the scan, so that another scan has to find out if it was moved."""
     filesystem: str = ""
     fingerprint: bytes = b""
     """The value that `fingerprint` returns for as long as nothing changes; empty if there were problems."""

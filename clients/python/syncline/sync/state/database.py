@@ -219,7 +219,7 @@ class State:
             self._write()
 
     def clear_remote(self) -> None:
-        """Forget all nodes of the space."""
+        """Remove all nodes of the space from the state."""
         self._begin()
         self._nodes.clear()
         self._db.execute("DELETE FROM remote")
@@ -233,7 +233,7 @@ class State:
         self._db.execute("DELETE FROM remote WHERE deleted_at_ms != 0")
 
     def contents(self, nodes: Sequence[NodeId]) -> dict[NodeId, Content]:
-        """Return the current contents of nodes, including their manifests."""
+        """Return the current content of each of these nodes, including its manifest, by node id."""
         self._write()
         found = {}
         for start in range(0, len(nodes), _LOOKUP_NODES):
@@ -368,14 +368,14 @@ class State:
         return BlockRef(digest=digest, length=length, object=Digest(object_), offset=offset)
 
     def forget_blocks(self) -> None:
-        """Forget all places of blocks, since the space has lost some."""
+        """Remove all known places of blocks, since the space has lost some blocks."""
         self._begin()
         self._db.execute("DELETE FROM block")
 
     # ---- contents that cannot be had ----
 
     def unobtainable(self, nodes: Sequence[NodeId]) -> dict[NodeId, Unobtainable]:
-        """Return the records of unobtainable contents of these nodes."""
+        """Return the record of the unobtainable content of each of these nodes that has one, by node id."""
         found = {}
         for start in range(0, len(nodes), _LOOKUP_NODES):
             some = nodes[start : start + _LOOKUP_NODES]
@@ -470,7 +470,7 @@ class State:
 
     @property
     def included(self) -> tuple[str, ...]:
-        """Return the paths that the last change of exclusions included again."""
+        """Return the paths that the last change of exclusions has included again, from the folder's root."""
         return tuple(json.loads(self._meta("included") or "[]"))
 
     @included.setter
