@@ -26,8 +26,8 @@ from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES
 from syncline.model.tree import MAX_CHECK_FILES, MAX_MUTATIONS, MAX_REQUEST_BYTES
 
 JWKS_SECONDS: Final = 300
-"""Seconds for which keys may be cached, here and by clients; auth signs with a new key only after it has been published
-for so long.
+"""Seconds for which keys may be cached, here and by clients; auth signs with a new key only after the key has been
+published for JWKS_SECONDS.
 """
 _RETRY_SECONDS: Final = 5.0
 _DAY_SECONDS: Final = 86_400

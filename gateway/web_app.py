@@ -32,7 +32,7 @@ _PAGES: Final = {
     "/l/{token}": "link.html",
     "/docs": "reference.html",
 }
-"""The addresses of pages; the app itself distinguishes its views."""
+"""The file that is served as the page, by path; the app itself shows the view that belongs to the path."""
 _NAMED: Final = re.compile(r"[A-Za-z0-9.-]+")
 """Hosts that a content security policy can name."""
 _ENTRY: Final = re.compile(rb'<script type="module" src="/web/([^"]+)"></script>')

@@ -16,7 +16,7 @@ _SERVICES: Final = ("Auth", "Metadata", "Notify", "Gateway")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line of the estimate."""
+    """One line of the estimate: a resource, its number of units, and the price of a unit."""
 
     what: str
     quantity: float

@@ -28,7 +28,9 @@ from infra.stacks import Existing, Stacks
 _OURS: Final = frozenset({"Prefix", "ReleaseBucket", "ReleaseKey"})
 """Parameters that a user cannot choose: they follow from the stage and the release."""
 _FOR_EMULATOR: Final = frozenset({"MailSender"})
-"""Parameters whose default is only for the stack on one machine."""
+"""Parameters whose default value is meant for the stack on one machine only, so that a deployment has to state a
+value.
+"""
 
 
 @dataclass(frozen=True, slots=True)

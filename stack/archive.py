@@ -100,7 +100,9 @@ class Summary:
     size: int
     """Total size of all members, in bytes."""
     damaged: tuple[str, ...] = ()
-    """Files whose bytes differ from the uploaded ones: the source disk damaged them before the backup was made."""
+    """Files whose bytes differ from the uploaded bytes, since the source disk damaged them before the backup was
+    made.
+    """
 
 
 def parsed_manifest(text: bytes) -> ArchiveManifest:

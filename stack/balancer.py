@@ -42,7 +42,7 @@ _TARGETS: Final = ("AUTH_TARGET", "METADATA_TARGET", "NOTIFY_TARGET", "PUBLIC_AU
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One instance in the balancer's view."""
+    """One instance (process) of a service, as the balancer reports it."""
 
     cluster: str
     port: int

@@ -68,7 +68,9 @@ class DemoDevice:
     name: str
     root: Path
     tag: str = ""
-    """Suffix that distinguishes this owner from one of the same name who already has an account."""
+    """Suffix of the e-mail address, which distinguishes this owner from an earlier owner of the same name who already
+    has an account.
+    """
 
     @property
     def email(self) -> str:

@@ -23,8 +23,8 @@ class Output:
     """Writes output line by line. The files of the previous run are kept as `{name}.log.1`."""
 
     def __init__(self, directory: Path, *, terminal: TextIO | None) -> None:
-        """Write files to `directory`, which is created, and to `terminal` if there is one. Only the owner can read the
-        files.
+        """The output is written to files in `directory`, which is created, and to `terminal` unless that is None. Only
+        the owner can read the files.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)

@@ -29,7 +29,7 @@ _SECRETS: Final = frozenset({_SERVICE_SECRET, _GATEWAY_SECRET})
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The gateway's port and the four that follow it."""
+    """The five ports of the stack: the gateway's port, and the four ports that follow it."""
 
     gateway: int
 

@@ -25,8 +25,8 @@ _CHILD: Final = Path(__file__).with_name("child.py")
 _POLL_SECONDS: Final = 0.05
 _SETTLED_SECONDS: Final = 60.0
 _MAX_STARTS: Final = 3
-"""Maximum number of starts of a child that ends before it is ready, since its peers may answer late when all start on a
-busy machine.
+"""Maximum number of starts of a child that ends before it is ready. Its peers may answer late when all children start
+on a busy machine.
 """
 _CHUNK_BYTES: Final = 64 * 1024
 _MAX_LINE_BYTES: Final = 1024 * 1024

@@ -33,6 +33,6 @@ class DavParts:
     upload_memory: int
     """Maximum number of bytes that all uploads together may hold in memory."""
     bodies: Pool
-    """Memory for all other request bodies."""
+    """The pool of memory for the bodies of all requests other than PUT."""
     parsing: ParsingTime
     copies: Copies

@@ -1,4 +1,4 @@
-"""Dead properties: values that clients attach to a node. They stay with the node when it is moved."""
+"""Dead properties: values that clients attach to a node. A node that is moved keeps its properties."""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ _MARKED: Final = f"<D:{_MARK.removeprefix('{DAV:}')} />".encode()
 _MTIME: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
-"""Methods that always read the node, its directory and the locks."""
+"""Methods for which the node of the request, its directory and the locks are read together at the start, since they
+always need all of these.
+"""
 _MAX_NAMED_PROPERTIES: Final = 64
 """Maximum number of properties in a PROPFIND, since each is looked up for each member of a directory."""
 _MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
@@ -315,7 +317,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return _done(start_response, HTTPStatus.NO_CONTENT)
 
     def do_MOVE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """Move a node by one change, whatever is below it."""
+        """Move a node by one change, however many nodes are below it."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
@@ -526,7 +528,9 @@ def _destination(environ: Environ) -> tuple[str, ...]:
 
 
 def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
-    """Return the kind of a PROPFIND in WsgiDAV's terms, and the requested properties if it names any."""
+    """Return the kind of a PROPFIND in WsgiDAV's terms, and the requested properties; None if the request names
+    none.
+    """
     if request is None:
         return "allprop", None
     asked = [] if request.tag != "{DAV:}propfind" else [child for child in request if child.tag != "{DAV:}include"]
@@ -549,7 +553,7 @@ def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
 
 
 def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> Iterator[bytes]:
-    """Yield each resource's properties, as one element of a multistatus."""
+    """Yield, for each resource, the element of a multistatus that has its properties."""
     for one in some:
         gathered = etree.Element("{DAV:}multistatus")
         values = one.get_properties(mode, name_list=names)  # type: ignore[attr-defined]

@@ -43,7 +43,9 @@ _EMPTY: Final = Content(
 _NANOSECONDS: Final = 1_000_000_000
 _SECONDS: Final = re.compile(r"-?[0-9]{1,11}")
 _FOREIGN: Final = ("{http://owncloud.org/ns}", "{http://nextcloud.org/ns}")
-"""Namespaces of live properties of other servers, which clients request from every server: they are not looked up."""
+"""Namespaces of live properties of other servers. Clients request these properties from every server, so they are
+reported as missing without being looked up.
+"""
 _GET_LAST_MODIFIED: Final = "{DAV:}getlastmodified"
 _WINDOWS_MTIME: Final = "{urn:schemas-microsoft-com:}Win32LastModifiedTime"
 _DATES: Final = frozenset({_GET_LAST_MODIFIED, _WINDOWS_MTIME})

@@ -23,7 +23,7 @@ _STATUS: Final = {
     "NODES_EXCEEDED": HTTPStatus.INSUFFICIENT_STORAGE,
     "CYCLE": HTTPStatus.FORBIDDEN,
 }
-"""Reasons for which the RFC prescribes another status than our API has."""
+"""The status that the RFC prescribes, by the reason of an error, where it differs from the status in the HTTP API."""
 
 
 class DavRefused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types

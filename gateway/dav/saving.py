@@ -28,7 +28,9 @@ from syncline.model.identifiers import NodeId
 from syncline.model.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 
 _FOLDER_SECONDS: Final = 3600
-"""Seconds for which a directory that a client made counts as made for a save, since filling it may take long."""
+"""Seconds after its creation for which a directory counts as made by the client for a save, since to fill it may take
+long.
+"""
 _MAX_SEARCHED_NODES: Final = 20
 """Maximum number of nodes in a directory that was made for a save; a larger directory is treated as any other one."""
 _MAX_REMEMBERED_CHILDREN: Final = 200
@@ -240,7 +242,9 @@ def _discarding(session: DavSession, space: DavSpace, node: Node) -> DeleteNode:
 
 
 def _dissolving(session: DavSession, space: DavSpace, directory: Node) -> list[Mutation] | None:
-    """Return the deletions of a directory and of the few things in it if nothing is lost; otherwise None."""
+    """Return the mutations that delete a directory and the few nodes below it without a trace, if that loses nothing;
+    otherwise None.
+    """
     found, directories = list[Mutation](), [directory]
     for one in directories:
         children = merge.few_children(session, space, one, most=_MAX_SEARCHED_NODES)
@@ -275,7 +279,7 @@ def _is_own(session: DavSession, node: Node, seconds: float) -> bool:
 
 
 def _is_blank(session: DavSession, node: Node) -> bool:
-    """Return True if the client has just made the file and not filled it yet."""
+    """Return True if the file is empty, and this client has made it within the last SAVE_SECONDS."""
     return node.content is not None and not node.content.size and _is_own(session, node, SAVE_SECONDS)
 
 

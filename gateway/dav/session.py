@@ -86,8 +86,8 @@ class AskRight(Protocol):
     """Port by which a session checks with auth whether the caller still has a right."""
 
     async def __call__(self, space: SpaceId, *, writes: bool) -> None:
-        """Raise the error that keeps the caller from reading in the space now, or, with `writes`, from writing
-        there.
+        """Return if the caller may read in the space now, or, with `writes`, write in it; otherwise raise the error of
+        the refusal.
         """
 
 
@@ -238,7 +238,9 @@ class DavSession:
         return [content_from_wire(one.content) for one in answer.versions]
 
     def look_ahead(self, space: DavSpace, names: tuple[str, ...], *, records: Sequence[str]) -> None:
-        """Read together what a change of the node at a path needs: the node, the directories above it, and records."""
+        """Read together, and cache, the values that a change of the node at a path needs: the node, the directories
+        above it, and records.
+        """
 
         async def together() -> tuple[list[Node | None], Mapping[str, Record]]:
             requests = [metadata_pb2.GetNodeRequest(space_id=space.id, path="/".join(path)) for path in paths]
@@ -273,7 +275,7 @@ class DavSession:
         return self._usage[space.id]
 
     def writers(self, space: DavSpace, devices: Collection[DeviceId]) -> frozenset[DeviceId]:
-        """Return those of the devices, or keys, by which somebody may write in a space now."""
+        """Return those of `devices` (clients, browsers or keys) with which somebody may write in the space now."""
 
         async def found() -> frozenset[DeviceId]:
             asked, writers = sorted(devices), set[DeviceId]()
@@ -367,7 +369,9 @@ class DavSession:
         self.hold(space, names, self.wait(read()))
 
     def read_all(self, space: DavSpace, prefix: str) -> Mapping[str, Record] | None:
-        """Return all records whose names begin with `prefix`, as first read; None if they are too large."""
+        """Return all records whose names begin with `prefix`, by name, as this request first read them; None if they
+        are too large to hold.
+        """
         key = (space.id, prefix)
 
         async def read_all() -> Mapping[str, Record] | None:

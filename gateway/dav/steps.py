@@ -18,10 +18,10 @@ from gateway.dav.session import DavSession, DavSpace
 from gateway.records.ports import RecordMoved
 
 SAVE_SECONDS: Final = 60
-"""Seconds within which a request after a step of the same client may belong to the same save."""
+"""Seconds after a step for which a further request of the same client may belong to the same save."""
 SLOTS: Final = 64
 _MAX_SLOT_STEPS: Final = 16
-"""Maximum number of steps in one slot."""
+"""Maximum number of steps in one slot, which is one of the client's SLOTS records."""
 _MAX_SLOT_BYTES: Final = 128 * 1024
 _MAX_ATTEMPTS: Final = 8
 _KEPT_SECONDS: Final = 3600
@@ -94,7 +94,7 @@ def _change(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[
 
 
 def _fitting(steps: list[StepData]) -> bytes:
-    """Return the newest steps that fit into a slot."""
+    """Return the newest of `steps` that fit into the record of one slot."""
     steps = steps[:_MAX_SLOT_STEPS]
     while steps and len(data := json.dumps(steps).encode()) > _MAX_SLOT_BYTES:
         steps = steps[:-1]

@@ -90,7 +90,9 @@ class Storing(Protocol):
     """Port by which objects are stored."""
 
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
-        """Store and seal these objects; `manifest` is True for serialised manifests."""
+        """Store and seal the objects with these bytes; `manifest` is True if they are serialised manifests, and False
+        for blocks.
+        """
 
 
 class SpaceStorage:

@@ -29,7 +29,7 @@ _LISTS: Final = {
     b"if-none-match": b", ",
     b"repr-digest": b", ",
 }
-"""List headers that are used here, with the separator of their elements."""
+"""The separator of the elements of a list header, by the name of each list header that the gateway uses."""
 _ONCE: Final = frozenset(
     {
         b"authorization",
@@ -61,7 +61,8 @@ _ONCE: Final = frozenset(
         b"x-oc-mtime",
     }
 )
-"""All other headers that affect an answer. Of headers that proxies add, the last value is used (`identity/address.py`).
+"""All other headers that affect an answer; a request with two values of one of these headers is refused. Headers that
+proxies add are not among them, since the last value is used there (`identity/address.py`).
 """
 
 

@@ -23,7 +23,9 @@ from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB
 
 ACCOUNTED: Final = "syncline.accounted"
-"""Key in a message with a part of a body; True if its memory is already charged to a pool."""
+"""Key in an ASGI message with a part of a body; the value is True if the memory of the part is already charged to a
+pool.
+"""
 _SLICE_BYTES: Final = 64 * KIB
 """Maximum number of bytes that a connection may buffer besides its answer: the server's own queue before it signals
 back-pressure.

@@ -25,7 +25,7 @@ policies of their own; public keys and discovery may be cached for a while.
 
 
 class Protected:
-    """ASGI middleware that adds security headers to every answer; the outermost one."""
+    """ASGI middleware that adds security headers to every answer, and is therefore the outermost middleware."""
 
     def __init__(self, app: ASGIApp, *, own: OwnAddress, hsts_seconds: int) -> None:
         """`hsts_seconds` of 0 leaves Strict-Transport-Security out. The header is sent only over TLS, ours or a

@@ -29,8 +29,8 @@ _MAX_REMEMBERED_CREDENTIALS: Final = 10_000
 """Maximum number of remembered credentials that were accepted."""
 
 ACCEPTED: Final = "syncline.accepted"
-"""Key in the scope of a request; the value is a function to be called with the scope once a service has accepted its
-sender.
+"""Key in the scope of a request; the value is a function that is called with the scope, once a service has accepted the
+sender of the request.
 """
 
 

@@ -82,12 +82,14 @@ class Caller:
         return self.claims.expires_at
 
     async def fresh(self) -> str:
-        """Return an access token that is valid now, for operations that outlast one."""
+        """Return an access token that is valid now. Operations that may last longer than one token is valid call this
+        before each request.
+        """
         return await self.keys.token(self.key) if self.keys is not None and self.key else self.token
 
 
 class KeyTokens:
-    """Access tokens of keys, each cached until shortly before it expires."""
+    """Exchanges keys for access tokens, each of which is cached until shortly before it expires."""
 
     def __init__(self, services: Services, *, now: Callable[[], float] = time.time) -> None:
         self._services = services
@@ -125,7 +127,9 @@ class KeyTokens:
 
 
 async def identified(request: Request) -> str:
-    """Return the sender's access token, once auth has accepted it. Raise Unauthenticated and other errors of auth."""
+    """Return the sender's access token, once auth has accepted it. Raise Unauthenticated if there is none, and the
+    errors of auth.
+    """
     found = await _sender(request)
     # Any call verifies a token; this one is open to every caller who may send a large body, people and their programs,
     # and has a constant cost.

@@ -28,7 +28,9 @@ class DynamoRecords:
     """Implements Records on the gateway's table."""
 
     def __init__(self, open_client: Callable[[], Awaitable[DynamoDBClient]], *, table: str) -> None:
-        """The client is opened at its first use, since it takes more memory than everything else here."""
+        """`open_client` is called to open the client of DynamoDB at its first use, since the client takes more memory
+        than all records.
+        """
         self._open_client = open_client
         self._opened: asyncio.Task[Table] | None = None
         self._name = table
@@ -71,7 +73,9 @@ class DynamoRecords:
             raise RecordMoved from None
 
     async def _table(self) -> Table:
-        """Return the table. Its client is opened once, and again if that failed."""
+        """Return the table. The client is opened at the first call, and at the next call again if opening it has
+        failed.
+        """
         if self._opened is None or (self._opened.done() and (self._opened.cancelled() or self._opened.exception())):
             self._opened = asyncio.ensure_future(self._open())
         return await asyncio.shield(self._opened)

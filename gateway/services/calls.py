@@ -48,7 +48,7 @@ _MAKES_ANEW: Final = (
     auth_pb2.SignInRequest,
     auth_pb2.OpenLinkRequest,
 )
-"""Requests that are not idempotent; all others carry a request id or only read."""
+"""Types of requests that are not idempotent. All other requests carry a request id or only read."""
 IDEMPOTENT: Final = tuple(
     f"{service.full_name}/{method.name}"
     for service in (
@@ -71,7 +71,7 @@ class Services:
 
     @classmethod
     def over(cls, *, auth: grpc.aio.Channel, metadata: grpc.aio.Channel, notify: grpc.aio.Channel) -> Services:
-        """Return the services behind these channels."""
+        """Return the stubs of the services to which these channels lead."""
         return cls(AuthServiceStub(auth), MetadataServiceStub(metadata), NotifyServiceStub(notify))
 
 

@@ -163,7 +163,7 @@ async def _next_page(pages: AsyncGenerator[_Page, None]) -> _Page | None:
 
 
 class _Batch:
-    """Mutations of one request, and the ids of the nodes that they create."""
+    """Collects the mutations of one request, with the ids of the nodes that they create."""
 
     def __init__(self, space: SpaceId, request: RequestId) -> None:
         self.request = request

@@ -55,8 +55,8 @@ class Origin:
     """
 
     def __init__(self, url: str, *, connections: int, memory: Segments, tls: ssl.SSLContext | None = None) -> None:
-        """`url` is any URL of the origin. `memory` is for bodies. `tls` has the trusted certificates; by default those
-        of the system.
+        """`url` is any URL of the origin. `memory` has the segments into which bodies are received. `tls` has the
+        trusted certificates; by default those of the system.
         """
         parts = urlsplit(url)
         self._base = f"{parts.scheme}://{parts.netloc}"
@@ -129,7 +129,7 @@ class Origin:
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """A connection for one request at a time."""
+    """One connection, which sends one request at a time and receives the answer."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -24,7 +24,9 @@ _INFO = b"syncline access token signing key"
 
 
 def main() -> None:
-    """Exec the service. Exit with the reason in one line if a secret cannot be read; systemd retries."""
+    """Exec the service. Exit with the reason in one line if a secret cannot be read; systemd then starts this program
+    again.
+    """
     environment = dict(os.environ)
     service = environment["SERVICE"]
     try:

@@ -61,7 +61,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - MkDocs names them
-    """Replace each link of a document to a file of the repository by one to its page."""
+    """Return a document with each link to a file of the repository replaced by a link to the page of the file."""
     here = page.file.src_uri
     path = _origin.get(here, "")
     if not path.endswith(".md"):

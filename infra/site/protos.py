@@ -28,7 +28,7 @@ _FIELD, _NESTED, _NESTED_ENUM, _ONEOF = 2, 3, 4, 8
 _VALUE, _METHOD = 2, 2
 
 Comments = Mapping[tuple[int, ...], str]
-"""The comment of a declaration by its path in the descriptor."""
+"""Mapping of the path of a declaration in the descriptor to the comment of the declaration."""
 
 
 def protos_page(protos: Path) -> str:

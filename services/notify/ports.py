@@ -111,7 +111,7 @@ class LeaseStore(Protocol):
         """Take or renew the lease of a queue until `until`, in milliseconds since 1970."""
 
     async def drop_queue(self, name: str) -> None:
-        """End the lease of a queue. Do nothing for an unknown one."""
+        """End the lease of a queue. Do nothing for a queue without a lease."""
 
     async def held_queues(self, *, now: int) -> Collection[str]:
         """Return the queues with a lease that has not expired."""
@@ -144,13 +144,13 @@ class MessageQueue(Protocol):
         """
 
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
-        """Set the visibility timeout of a message to `seconds`, at most 12 hours. Do nothing if the present one has
-        expired.
+        """Set the visibility timeout of a message to `seconds`, at most 12 hours. Do nothing if its present visibility
+        timeout has expired.
         """
 
 
 class DoorbellQueues(Protocol):
-    """Queues that receive a copy of every announcement on the topic; each instance has its own."""
+    """Queues that receive a copy of every announcement on the topic; each instance has a queue of its own."""
 
     async def open(self, name: str) -> MessageQueue:
         """Create a queue, which holds every announcement that is published after the return for at least five minutes.

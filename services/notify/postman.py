@@ -43,9 +43,11 @@ MAX_WAIT_SECONDS: Final = 4 * 24 * 3600
 the retention of the mail queue.
 """
 _GIVEN_UP_SECONDS: Final = 1
-"""Visibility timeout in seconds of a message without attempts left, each time, until the queue's own count moves it."""
+"""Visibility timeout in seconds of a message without attempts left. The message is hidden again and again until the
+queue's own count of deliveries moves it to the dead-letter queue.
+"""
 _TOGETHER_SECONDS: Final = 1.0
-"""Seconds to wait for the messages of one batch before further ones are received."""
+"""Maximum seconds to wait for the completion of one batch of messages before further messages are received."""
 _KEEP_SECONDS: Final = 20.0
 _HIDDEN_SECONDS: Final = 60
 """Visibility timeout in seconds of a message that this process has taken, which is renewed while it is processed."""

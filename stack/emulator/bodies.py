@@ -21,7 +21,9 @@ from runtime.pool import Pool, Share, TooMuchAtOnce
 from stack.emulator.asgi import App, Receive, Scope, Send, announced_bytes, refuse, request_header
 
 MAX_BODY_BYTES: Final = 256 * 1024 * 1024
-"""Memory in bytes for the bodies of all requests in progress; one key alone may have half."""
+"""Memory in bytes for the bodies of all requests in progress; the requests of one access key may have half of it if no
+other key has requests.
+"""
 MAX_UNSIGNED_BYTES: Final = 64 * 1024
 """Maximum size in bytes of the body of a request that no known key signs, or whose signature is wrong."""
 GRACE_SECONDS: Final = 30.0

@@ -58,7 +58,7 @@ def earlier_state(storage: Storage) -> Path | None:
 
 
 def _put_aside(directory: Path, *left: Path) -> Path:
-    """Move directories to a place where nothing reads them; return that place."""
+    """Move directories into a new directory that nothing reads; return that directory."""
     aside = directory / "incomplete"
     aside.mkdir(mode=0o700, exist_ok=True)
     for path in left:

@@ -229,8 +229,8 @@ class Storage:
         return self.directory / DATABASE
 
     def _begin(self) -> None:
-        """Commit the pending changes on the committing thread, and continue with those that were collected in the
-        meantime.
+        """Commit the pending changes on the committing thread, and then the changes that have been collected during
+        that commit.
         """
         with self._lock:
             batch, self._pending = self._pending, _Batch()

@@ -75,7 +75,9 @@ class WriteThrough:
     """Detects changes of the state in the emulator's modules, and writes them to a storage."""
 
     def __init__(self, storage: Storage) -> None:
-        """Import the modules and wrap the places where they change; no state is read yet."""
+        """Import the emulator's modules, and wrap the functions and dictionaries by which their state changes; no state
+        is read yet.
+        """
         self._storage = storage
         self._modules: dict[str, Any] = {
             name: importlib.import_module(f"ministack.services.{name}") for name in SERVICES

@@ -9,7 +9,9 @@ from syncline.model.identifiers import SpaceId
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:
-    """The space is now at sequence number `seq`. The changes themselves are always pulled from the journal."""
+    """Message that the head of a space is now at sequence number `seq`. The changes themselves are always pulled from
+    the journal.
+    """
 
     space: SpaceId
     seq: int

@@ -36,7 +36,7 @@ _ARCHIVED_NUMBER_BYTES = 10
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
 _TOO_DEEP = f"the path has more than {MAX_PATH_NAMES} names"
 _MAX_DECOMPOSED_CHARACTERS = 4
-"""Maximum number of characters that normalisation composes into one."""
+"""Maximum number of characters that normalisation composes into one character."""
 _MAX_SHOWN_CHARACTERS = 200
 """Maximum number of characters of a path that an error repeats."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Exponential back-off: each pause is `factor` times the one before it, up to a maximum."""
+    """Exponential back-off: each pause is `factor` times as long as the preceding pause, up to a maximum."""
 
     first_pause_seconds: float
     max_pause_seconds: float

@@ -55,7 +55,7 @@ class Content:
 
 
 def fitting_time_ns(time_ns: int) -> int:
-    """Return the time, or the nearest one that can be stored."""
+    """Return the time if it can be stored, otherwise the nearest time that can be stored."""
     return max(FIRST_TIME_NS, min(time_ns, LAST_TIME_NS))
 
 
