@@ -13,16 +13,16 @@ from services.auth.records import DAY_MS, MINUTE_MS, SECOND_MS, Clock
 from syncline.model.errors import RETRY_AFTER, TooManyAttempts
 
 _ALL: Final = "all"
-"""Subject of the counter of all attempts of a network. It is no e-mail address, since it has no @."""
+"""Subject of the counter of all attempts of a network. No e-mail address equals this text, since it has no @."""
 KNOWN_DAYS: Final = 30
 """Days for which a network counts as known after a successful sign-in from it."""
 _NEW: Final = "new"
-"""Subject of the counter of accounts created from one network."""
+"""Subject of the counter of accounts that were created from a network."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLimits:
-    """Maximum numbers of attempts within `window_ms` of the first.
+    """Maximum numbers of attempts within `window_ms` milliseconds of the first attempt.
 
     The limit for one address from one network is the smallest, so that a person who guesses locks out themselves rather
     than the owner. The limit for one network prevents that one password is tried at many addresses. The limit for one
@@ -34,7 +34,7 @@ class AttemptLimits:
     per_network: int = 100
     per_address: int = 100
     accounts: int = 1000
-    """Maximum number of accounts that are created from one network."""
+    """Maximum number of accounts that are created from one network within `window_ms`."""
     window_ms: int = 15 * MINUTE_MS
 
 

@@ -203,7 +203,7 @@ class Endings:
 
 @dataclass(slots=True)
 class _Ended:
-    """The keys and links that one call has ended so far, and the errors of those that it could not end."""
+    """Ends keys and links for one call, and collects the errors of the keys and links that could not be ended."""
 
     keys: list[DeviceRecord] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)

@@ -33,7 +33,7 @@ class CheckedAccess:
 
     role: Role | None
     device: DeviceStanding = DeviceStanding.SIGNED_IN
-    """The state of the device in question; SIGNED_IN if there is none."""
+    """The state of the device that the question names; SIGNED_IN if it names none."""
     writes_since_ms: int = 0
     """The time since which the member may write, as in GrantRecord; 0 if that is unknown."""
 

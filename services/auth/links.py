@@ -73,7 +73,9 @@ def token_digest(text: str) -> bytes:
 
 
 def attempts_at(link: Link) -> str:
-    """Return the subject of attempts with a link's password; it has no @, so it is no e-mail address."""
+    """Return the subject under which attempts with a link's password are counted; no e-mail address equals it, since it
+    has no @.
+    """
     return f"link/{link.link}"
 
 
@@ -224,7 +226,7 @@ class Links:
         return [link for link in found if link.link not in dropped]
 
     async def _makers(self, found: Sequence[Link]) -> Makers:
-        """Return the present grants, in their space, of the people who made these links."""
+        """Return the present grants of the people who made these links, each in the space of the link."""
         standing = await self._spaces.standing(found[0].space, *(link.user for link in found)) if found else None
         return {(grant.space, user): grant for user, grant in standing[1].items()} if standing else {}
 

@@ -28,8 +28,8 @@ sign-ins leaves no memory behind.
 ROUNDS = 2
 
 Verdict = Enum("Verdict", "WRONG RIGHT RIGHT_BUT_OUTDATED")
-"""The result of comparing a password with a hash. RIGHT_BUT_OUTDATED means that the hash was made with other
-parameters.
+"""The result of comparing a password with a hash. RIGHT_BUT_OUTDATED means that the password is right, and that the
+hash was made with other parameters than new hashes.
 """
 
 

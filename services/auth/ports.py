@@ -186,7 +186,7 @@ class SpaceStore(Protocol):
 
 
 class AccessStore(Protocol):
-    """Store from which every check of access reads the grant and the device in question."""
+    """Store from which every check of access reads the grant and the device of the caller."""
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
@@ -305,7 +305,9 @@ class RequestStore(Protocol):
     """Store of the mutation requests that were carried out, kept for ANSWER_DAYS."""
 
     async def done(self, user: UserId, request: RequestId) -> bytes | None:
-        """Return the fingerprint of a user's request; None if it was not carried out, or too long ago."""
+        """Return the fingerprint of a user's request; None if the request was not carried out, or was carried out more
+        than ANSWER_DAYS ago.
+        """
 
     async def note(self, done: Done) -> None:
         """Record that a mutation request was carried out. Do nothing if a request of the user is recorded under this
@@ -330,7 +332,7 @@ class UploadStore(Protocol):
         """Return the last measure of the uploads of a space; None if there is none."""
 
     async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
-        """Replace the stored measure and return True; return False if the stored one was measured later."""
+        """Replace the stored measure and return True; return False if the stored measure was taken later."""
 
 
 class IdentityStore(

@@ -60,7 +60,9 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """One installed client, browser or program of one user. A client has a `chain`, the others have a `key`."""
+    """One installed client, browser or program of one user. A client has a `chain`; a browser and a program have a
+    `key`.
+    """
 
     device: DeviceId
     user: UserId
@@ -72,7 +74,9 @@ class DeviceRecord:
     kind: DeviceKind = DeviceKind.CLIENT
     key: Key | None = None
     made_by: DeviceId | None = None
-    """The device that made a program's key; None for other devices, and for keys from before that was recorded."""
+    """The device that made a program's key; None for other devices, and for keys that were made before their makers
+    were recorded.
+    """
 
     @property
     def expires_at_ms(self) -> int:

@@ -53,7 +53,7 @@ _P = TypeVar("_P")
 
 _WRITTEN = "written spaces"
 ITEMS_PER_CALL: Final = 50
-"""Number of items read for a listing that cost as much as one call."""
+"""Number of items, read for a listing, that are charged to the caller like one call."""
 
 
 class AuthServicer(AuthServiceServicer):

@@ -35,7 +35,9 @@ log = structlog.get_logger()
 
 
 class Uploads:
-    """Records issued credentials to write, and refuses them for spaces that are closed to uploads, in one process."""
+    """Records issued credentials to write, and refuses credentials to write to spaces that are closed to uploads; one
+    object for all spaces in a process.
+    """
 
     def __init__(self, store: UploadStore, *, clock: Clock) -> None:
         self._store = store

@@ -171,8 +171,8 @@ async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
 
 
 def replay(entries: Iterable[JournalEntry]) -> dict[NodeId, Node]:
-    """Return all nodes after `entries`, which start at the beginning of the journal. Every other read must agree with
-    this one.
+    """Return all nodes after `entries`, which start at the beginning of the journal. The results of all other reads
+    must agree with this result.
     """
     nodes: dict[NodeId, Node] = {}
     for entry in entries:

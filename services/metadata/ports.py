@@ -78,7 +78,7 @@ class Rows:
 
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
-    """The node that holds each name (None for a tombstone), and the seq of the entry that set it."""
+    """By name, the node that holds the name (None for a tombstone), and the seq of the entry that set this value."""
     requests: dict[RequestId, int] = field(default_factory=dict)
     more: bool = False
     """True if the listing continues after its last name."""

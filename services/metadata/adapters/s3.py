@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
 _ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-"""Storage classes whose objects cannot be read until somebody has them restored."""
+"""Storage classes of archived objects, which cannot be read before somebody has S3 restore them."""
 _STRANGE: Final = (
     *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires", "ExpiresString"),
     *("Metadata", "WebsiteRedirectLocation"),

@@ -137,7 +137,7 @@ class _Waiting:
         return pending
 
     def put_back(self, some: Sequence[_Pending]) -> None:
-        """Put these requests back at the front of the queue, as if they had never been taken."""
+        """Return these requests to the front of the queue, in an order as if they had never been taken."""
         for pending in reversed(some):
             self._of.setdefault(pending.request.user, deque()).appendleft(pending)
             self._of.move_to_end(pending.request.user, last=False)

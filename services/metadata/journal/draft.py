@@ -1,5 +1,5 @@
-"""The tree as it will be once the decisions made so far are appended: the state of the view with these decisions
-applied.
+"""The draft of a space's tree: the state of the view, with the decisions applied that have been made and not appended
+yet.
 """
 
 from __future__ import annotations

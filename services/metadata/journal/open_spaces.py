@@ -34,7 +34,9 @@ class LiveSpace:
 
 
 class OpenSpaces:
-    """Opens spaces on demand and drops the least recently used ones beyond `capacity` nodes and names in all."""
+    """Opens spaces on demand, and drops the least recently used spaces when all spaces together hold more than
+    `capacity` nodes and names.
+    """
 
     def __init__(
         self,

@@ -26,7 +26,9 @@ from syncline.rpc import traces
 
 MAX_ROUND_ENTRIES = 16
 MAX_ROUND_CHANGES = 2000
-"""Maximum number of changes per round: no further entry is added to a round that has this many."""
+"""Maximum number of changes per round: no further entry is added to a round that has reached MAX_ROUND_CHANGES
+changes.
+"""
 QUIET_ROUNDS = 5
 """Number of coalescing intervals without a commit after which the projection is written; it is also written when
 MAX_ROUND_ENTRIES entries wait. An item that changes often is then written once, and a burst of commits does not compete
