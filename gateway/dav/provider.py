@@ -44,7 +44,7 @@ _NANOSECONDS: Final = 1_000_000_000
 _SECONDS: Final = re.compile(r"-?[0-9]{1,11}")
 _FOREIGN: Final = ("{http://owncloud.org/ns}", "{http://nextcloud.org/ns}")
 """Namespaces of live properties of other servers. Clients request these properties from every server, so they are
-reported as missing without being looked up.
+reported as missing without being looked up, and cannot be set.
 """
 _GET_LAST_MODIFIED: Final = "{DAV:}getlastmodified"
 _WINDOWS_MTIME: Final = "{urn:schemas-microsoft-com:}Win32LastModifiedTime"

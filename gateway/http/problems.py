@@ -39,7 +39,7 @@ _REASONS: Final = {
     HTTPStatus.NOT_FOUND: "NO_SUCH_PAGE",
     HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED",
 }
-"""Reasons of errors that the router raises. Errors of the domain have reasons of their own."""
+"""The reason of an error that the router raises, by its HTTP status. Errors of the domain have reasons of their own."""
 
 
 def problem(

@@ -98,7 +98,9 @@ class Measuring:
         interval_seconds: float,
         keep_days: float,
     ) -> None:
-        """Each space is measured at most every `interval_seconds`; unsealed objects are removed after `keep_days`."""
+        """Each space is measured at most once in `interval_seconds` seconds; unsealed objects are removed `keep_days`
+        days after their upload.
+        """
         self._measures = measures
         self._storage = storage
         self._index = index

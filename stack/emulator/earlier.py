@@ -22,11 +22,12 @@ def earlier_state(storage: Storage) -> Path | None:
     """Return the directory in which an earlier version of Syncline saved the emulator's state, if it has not been taken
     over yet.
 
-    The emulator itself reads it, when its modules are imported. That version saved only at a clean stop: if it was
-    killed before the first stop, or while saving, it left parts that do not fit together. These are put aside.
+    The emulator itself reads this directory, when its modules are imported. The earlier version saved only at a clean
+    stop: if it was killed before the first stop, or while saving, it left parts that do not fit together. This function
+    moves such parts aside.
 
     The storage records whether the state was taken over, completely or not at all: a process that dies between creating
-    the storage and filling it leaves it empty. Raise StorageDamaged.
+    the storage and filling it leaves the storage empty. Raise StorageDamaged if the database cannot be read.
     """
     state, objects = storage.directory / "state", storage.directory / "s3"
     if storage.has_rows(TAKEN_OVER):

@@ -50,8 +50,8 @@ class StoredQueue(dict[str, Any]):
         super().__setitem__(name, value)
 
     def change(self) -> MessageChange:
-        """Return the changes since the last call; the cost is proportional to the number of changed messages, or of
-        removed ones if there are more.
+        """Return the changes since the last call; the cost is proportional to the number of changed messages, or to the
+        number of all messages if some were removed.
         """
         changed, self._changed = self._changed, {}
         removed: set[str] = set()

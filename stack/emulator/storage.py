@@ -39,7 +39,7 @@ DAMAGED: Final = 3
 DATABASE: Final = "state.db"
 OBJECTS: Final = "objects"
 OBJECT_DIRECTORIES: Final = (OBJECTS, "s3")
-"""Directories of the files of bytes. The second one has files of an earlier version of Syncline."""
+"""Directories of the files of bytes. The second directory has the files of an earlier version of Syncline."""
 OBJECT_ROWS: Final = "s3.objects"
 """The store whose rows name files of bytes, in `record.body_file`."""
 FORMAT: Final = 1

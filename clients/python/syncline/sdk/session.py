@@ -190,8 +190,8 @@ class Session:
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 
     def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
-        """Return the result of `begin`, which is called with the stubs and a token. It is called once more if the token
-        was refused, and once more if the services have moved.
+        """Return the result of `begin`, which is called with the stubs of the services. It is called once more if the
+        token was refused, and once more if the services have moved.
 
         For streams, `begin` opens the stream and reads its first message. A limit that states a pause is waited for, up
         to PATIENCE_SECONDS in total, a rate limit up to RATE_PATIENCE_SECONDS; no further wait begins once `until` is
@@ -315,8 +315,8 @@ def by_our_clock(expires_at_ms: int, expires_in_ms: int) -> int:
 
 
 def _patience(error: SynclineError) -> tuple[type[SynclineError], float]:
-    """Return the name of the class of limits to which a refusal belongs, whose waits share one budget, and this budget
-    in seconds.
+    """Return the class of errors whose waits share one budget, to which the refusal `error` belongs, and the budget in
+    seconds.
     """
     if isinstance(error, RateExceeded):
         return RateExceeded, RATE_PATIENCE_SECONDS
