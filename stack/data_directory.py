@@ -55,7 +55,7 @@ _SECRET_CHARACTERS: Final = 32
 
 
 class DataDirectory:
-    """An opened data directory; see `data_directory`."""
+    """An opened and locked data directory, with access to its secrets; `data_directory` opens it."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path

@@ -239,7 +239,9 @@ def _stored(locks: Sequence[Lock]) -> list[bytes]:
 
 
 def _record(stored: Sequence[bytes]) -> bytes:
-    """Return the record of the locks of one space: a JSON list; empty if there are none."""
+    """Return the bytes of the record of the locks of one space: a JSON list of `stored`, or no bytes if there are no
+    locks.
+    """
     return b"[" + b", ".join(stored) + b"]" if stored else b""
 
 

@@ -5,8 +5,7 @@ versions.
 |---|---|
 | PUTs a new file and MOVEs or COPYs it over the old one | a new version of the old one |
 | DELETEs the old one, then PUTs, MOVEs or COPYs the new one there | the old one is restored with a new version |
-| MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where the old one was
-moved |
+| MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where it was moved to |
 | DELETEs a file that it has just made and whose content another file has | nothing is left |
 
 The document at a path therefore keeps its history, its public links and its place on devices, and the trash stays

@@ -24,8 +24,8 @@ _FORMS: Final = tuple(
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CENTURY: Final = 100
 _FUTURE_YEARS: Final = 50
-"""Maximum number of years that a two-digit year can be in the future; beyond that it is taken as the latest past year
-with these digits.
+"""Maximum number of years by which a date with a two-digit year may be in the future. A later date is taken as one in
+the latest past year with these digits.
 """
 
 

@@ -219,7 +219,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUploads:
-    """The last measure of the objects of a space, in bytes and objects, and whether further uploads are refused.
+    """The last measure of the objects of a space: the number and the size of unsealed objects, the size of all stored
+    objects, the quota of the space, and True if further uploads are refused.
 
     `measured_at_ms` increases with each measure, in milliseconds since 1970.
     """

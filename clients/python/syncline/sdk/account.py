@@ -181,7 +181,7 @@ def _signed_in(file: AccountFile) -> bool:
 
 
 class Accounts:
-    """Operations of a signed-in person on accounts: devices, members of spaces, keys."""
+    """Calls, for a signed-in person, the operations on devices, on spaces and their members, and on mail modes."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

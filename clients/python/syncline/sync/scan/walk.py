@@ -84,8 +84,8 @@ class Scan:
 
 
 def scan(files: Files) -> Scan:
-    """Scan the folder. Raise OSError if the folder itself cannot be read, MountsChanging if its mounts keep
-    changing.
+    """Scan the folder. Raise OSError if the folder itself cannot be read, and MountsChanging if filesystems are mounted
+    or unmounted in it during each of _MAX_SCANS scans.
     """
     for _ in range(_MAX_SCANS):
         found = _Scanner(files)
