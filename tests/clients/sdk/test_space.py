@@ -106,6 +106,7 @@ UNARY = (
     "RestoreVersion",
     "RestoreNode",
     "GetNode",
+    "MeasureTree",
     "ListNodes",
     "ListVersions",
     "ListTrash",
