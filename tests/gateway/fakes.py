@@ -113,6 +113,10 @@ class FakeMetadata(MetadataServiceServicer):
             raise NoSuchNode
         return metadata_pb2.GetNodeResponse(node=node_to_wire(self.nodes[request.path]), path=request.path)
 
+    async def MeasureTree(self, request, _context):
+        size = sum(len(path.encode()) for path in self.nodes)
+        return metadata_pb2.MeasureTreeResponse(paths=len(self.nodes), path_bytes=size)
+
 
 @dataclass
 class World:

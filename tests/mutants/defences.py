@@ -910,8 +910,8 @@ MUTANTS = (
     Mutant(
         "an object is sealed with whatever headers",
         "services/metadata/adapters/s3.py",
-        "return None if is_plain else Barrier.HEADERS",
-        "return None",
+        "        return Barrier.HEADERS\n",
+        "        return None\n",
         ("tests/contract/metadata/test_object_storage.py::test_an_object_with_headers_that_are_not_ours_is_told",),
     ),
     Mutant(

@@ -15,7 +15,9 @@ def segment(value: Any) -> str:
 
 
 def unproven_token(**claims: Any) -> str:
-    """A token of a session with these claims in place of the usual ones; None leaves a claim out."""
-    usual = {"iss": "syncline", "aud": "syncline", "sub": "u" * 26, "dev": "d" * 26, "exp": int(time.time()) + 900}
+    """A token of a session with these claims in place of the usual ones; None leaves a claim out. It lasts for a day,
+    since a test may run long after its module was loaded.
+    """
+    usual = {"iss": "syncline", "aud": "syncline", "sub": "u" * 26, "dev": "d" * 26, "exp": int(time.time()) + 86_400}
     told = {name: value for name, value in (usual | claims).items() if value is not None}
     return ".".join((segment({"alg": "EdDSA", "kid": "k1"}), segment(told), segment(b"signature")))

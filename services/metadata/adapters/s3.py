@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 _ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes of archived objects, which cannot be read before somebody has S3 restore them."""
+_USUAL: Final = ("ContentType", "CacheControl")
+"""Fields of an answer that HTTP libraries set by themselves when an object is uploaded. By the Fetch standard, a
+request with `If-None-Match` has `Cache-Control: no-cache`.
+"""
+MAX_USUAL_CHARACTERS: Final = 1_000
+"""Maximum number of characters of these fields together."""
 _STRANGE: Final = (
-    *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires", "ExpiresString"),
+    *("ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires", "ExpiresString"),
     *("Metadata", "WebsiteRedirectLocation"),
 )
 """Fields of an answer that the uploader of an object may set, and that none of our clients sets. S3 returns them to all
@@ -176,9 +182,11 @@ def _listed(one: Mapping[str, Any], prefix: str) -> ListedObject:
 def _barrier(answer: Mapping[str, Any]) -> Barrier | None:
     if answer.get("StorageClass") in _ARCHIVED or "ArchiveStatus" in answer:
         return Barrier.ARCHIVE
-    kind = answer.get("ContentType", "")
-    is_plain = kind.isascii() and kind.isprintable() and not any(answer.get(field) for field in _STRANGE)
-    return None if is_plain else Barrier.HEADERS
+    usual = "".join(answer.get(field, "") for field in _USUAL)
+    is_plain = len(usual) <= MAX_USUAL_CHARACTERS and usual.isascii() and usual.isprintable()
+    if not is_plain or any(answer.get(field) for field in _STRANGE):
+        return Barrier.HEADERS
+    return None
 
 
 def _is_undecodable(error: BaseException | None) -> bool:

@@ -196,14 +196,14 @@ async def test_an_archived_object_is_told(storage, put, space, storage_class):
 HELLO = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64.b64encode(sha256(b"hello")).decode()}
 STRANGE: dict[str, dict[str, Any]] = {
     "an encoding": {"ContentEncoding": "gzip"},
-    "a cache": {"CacheControl": "no-store"},
     "a disposition": {"ContentDisposition": "attachment"},
     "a language": {"ContentLanguage": "en"},
     "an end": {"Expires": datetime(2030, 1, 1, tzinfo=UTC)},
     "another place": {"WebsiteRedirectLocation": "https://example.com/"},
     "metadata": {"Metadata": {"a": "b"}},
     "very many headers": {"Metadata": {f"{number:x}": "" for number in range(60)}},
-    "a long header": {"CacheControl": "x" * 7000},
+    "a long cache": {"CacheControl": "x" * 7000},
+    "a cache of other characters": {"CacheControl": "no-store\N{LATIN SMALL LETTER A WITH DIAERESIS}"},
     "a type of other characters": {"ContentType": "text/pl\N{LATIN SMALL LETTER A WITH DIAERESIS}in"},
 }
 
@@ -219,7 +219,7 @@ async def test_an_object_with_headers_that_are_not_ours_is_told(storage, put, sp
 
 
 @on_embedded
-@pytest.mark.parametrize("usual", [{}, {"ContentType": "text/html; charset=utf-8"}])
+@pytest.mark.parametrize("usual", [{}, {"ContentType": "text/html; charset=utf-8"}, {"CacheControl": "no-cache"}])
 async def test_an_object_with_headers_of_an_upload_is_told_to_be_readable(storage, put, space, usual):
     name = await put(space, b"hello", **HELLO, **usual)
     assert await storage.head(space, name) == StoredObject(5, name)
