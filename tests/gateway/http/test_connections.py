@@ -352,7 +352,7 @@ async def test_nothing_is_kept_of_a_connection_that_was_reset(sent: bytes, answe
     async with gateway() as world:
         host, _, port = world.address.rpartition(":")
         loop = asyncio.get_running_loop()
-        of_other_tests = alive()  # they are held here, so that no later one has the place in memory of one of these
+        of_other_tests = alive()  # Held until the end, so that no later connection can have the id of one of these.
         for _ in range(100):
             with socket.socket() as connection:
                 connection.setblocking(False)
