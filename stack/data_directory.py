@@ -168,7 +168,7 @@ def is_in_use(path: Path) -> bool:
 
 
 def _generate(path: Path, generate: Callable[[], str]) -> None:
-    """Write the secret file at `path` atomically, with the text that `new` returns, if the file does not exist."""
+    """Write the secret file at `path` atomically, with the text that `generate` returns, if the file does not exist."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

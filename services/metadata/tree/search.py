@@ -357,15 +357,9 @@ class NameSearch:
         The turns are charged to the space, since commits of several persons are decided together.
         """
         account = view.space
-        try:
-            if view.space not in self._too_large:
-                async with self._use(view.space) as kept, kept.lock:
-                    if self._kept.get(view.space) is not kept:
-                        raise _NotKept
-                    await self._refresh(kept, view, account)
-                    return kept.index.position.seq, await kept.index.depths_below(directories, account=account)
-        except _NotKept:
-            pass
+        with contextlib.suppress(_NotKept):
+            async with self._up_to_date(view, account) as index:
+                return index.position.seq, await index.depths_below(directories, account=account)
         async with self._streams:
             index = await self._caught_up(NameIndex(only=_DIRECTORIES, is_ordered=False), view, account)
             return index.position.seq, await index.depths_below(directories, account=account)
@@ -376,15 +370,9 @@ class NameSearch:
         """Return the size of the tree below a directory, whose path with a '/' at its end has `prefix_bytes` bytes.
         Stop once the size exceeds `most`. The turns are charged to the person `account`.
         """
-        try:
-            if view.space not in self._too_large:
-                async with self._use(view.space) as kept, kept.lock:
-                    if self._kept.get(view.space) is not kept:
-                        raise _NotKept
-                    await self._refresh(kept, view, account)
-                    return await kept.index.size_below(directory, prefix_bytes, most=most, account=account)
-        except _NotKept:
-            pass
+        with contextlib.suppress(_NotKept):
+            async with self._up_to_date(view, account) as index:
+                return await index.size_below(directory, prefix_bytes, most=most, account=account)
         async with self._streams:
             index = await self._caught_up(NameIndex(only=_DIRECTORIES), view, account)
             directories = index.directories_below(directory, prefix_bytes)
@@ -435,6 +423,19 @@ class NameSearch:
                 candidates = await kept.index.page(words, after=after, limit=limit, account=account)
             if found := await _seen(view, candidates, account=account):
                 return found
+
+    @contextlib.asynccontextmanager
+    async def _up_to_date(self, view: SpaceView, account: str) -> AsyncIterator[NameIndex]:
+        """Provide the space's index in memory, up to date and locked. Raise _NotKept if the space has too many names
+        for an index in memory. The turns are charged to `account`: a person, or a space.
+        """
+        if view.space in self._too_large:
+            raise _NotKept
+        async with self._use(view.space) as kept, kept.lock:
+            if self._kept.get(view.space) is not kept:
+                raise _NotKept
+            await self._refresh(kept, view, account)
+            yield kept.index
 
     async def _refresh(self, kept: _Kept, view: SpaceView, account: str) -> None:
         try:
