@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from services.auth.adapters.dynamodb import DynamoIdentityStore, _alias_key
+from services.auth.adapters import layout
+from services.auth.adapters.dynamodb import DynamoIdentityStore
 from services.auth.aliases import fold_alias
 from stack.deploy import Resources
 from stack.embedded_aws import Aws, AwsCredentials
@@ -83,6 +84,6 @@ def forget_alias(backend, store):
                     UpdateExpression="REMOVE #alias",
                     ExpressionAttributeNames={"#alias": "alias"},
                 )
-            await client.delete_item(TableName=table, Key=_alias_key(user, alias))
+            await client.delete_item(TableName=table, Key=layout.alias_key(user, alias))
 
     return forget
