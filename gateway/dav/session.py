@@ -86,8 +86,8 @@ class AskRight(Protocol):
     """Port by which a session checks with auth whether the caller still has a right."""
 
     async def __call__(self, space: SpaceId, *, writes: bool) -> None:
-        """Return if the caller may read in the space now, or, with `writes`, write in it; otherwise raise the error of
-        the refusal.
+        """Return if the caller may read in the space now, or, with `writes`, write in it; otherwise raise the
+        SynclineError with which auth refuses.
         """
 
 
@@ -95,8 +95,8 @@ class Pay(Protocol):
     """Port that applies the rate limit of property bytes to the caller."""
 
     async def __call__(self, size: int, *, refusable: bool) -> None:
-        """Wait until the caller may use `size` further bytes. Raise RateExceeded if `refusable` and too many requests
-        wait.
+        """Wait until the caller may use `size` further bytes. If `refusable`, raise RateExceeded instead if too many
+        requests of the caller wait.
         """
 
 
@@ -126,11 +126,13 @@ class DavSession:
         waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
         pay: Pay | None = None,
     ) -> None:
-        """`person` has just been authenticated, with spaces that may be up to REMEMBERED_SECONDS old: they are valid
-        for ASK_SECONDS more, as those of a stream are. `ask_right` is called before records are read or written,
-        because no service protects them; its answer is cached for a short while, by `monotonic`. `mount` is the path of
-        WebDAV in the sender's view. `waiting` is entered on the event loop around everything that a worker waits for.
-        `pay` applies the rate limit of property bytes, if there is one.
+        """`person` has just been authenticated, with spaces that may be up to REMEMBERED_SECONDS old.
+
+        `ask_right` checks the right to read or write records, because no service protects them: to read them once
+        ASK_SECONDS have passed since the request began or since the last check, to write them once WRITING_SECONDS have
+        passed since the last check, by the clock `monotonic`. `mount` is the path of WebDAV in the address that the
+        client uses. `waiting` is entered on the event loop around everything that a worker waits for. `pay` applies the
+        rate limit of property bytes, if there is one.
         """
         self.mount = mount
         self._waiting = waiting
@@ -208,7 +210,9 @@ class DavSession:
             await self._pay(1, refusable=True)
 
     async def settle(self) -> None:
-        """Wait until the rate limit admits the counted bytes. For the event loop, between two parts."""
+        """Wait until the rate limit admits the bytes that `owe` has counted. Called on the event loop, not in a worker
+        thread.
+        """
         owed, self._owed = self._owed, 0
         if owed and self._pay is not None:
             await self._pay(owed, refusable=False)
@@ -216,8 +220,8 @@ class DavSession:
     # ---- nodes ----
 
     def find(self, space: DavSpace, names: tuple[str, ...]) -> Node | None:
-        """Return the live node at a path; for the root of the space, a node with nothing but its id. Return None if
-        there is none.
+        """Return the live node at a path, or None if there is none. The node of the root has no values but its id and
+        the name of the space.
         """
         if not names:
             return Node(ROOT, ROOT, space.name, NodeKind.DIRECTORY)
@@ -232,14 +236,14 @@ class DavSession:
         return self.wait(self._found(metadata_pb2.GetNodeRequest(space_id=space.id, node=node)))
 
     def contents(self, space: DavSpace, node: Node) -> list[Content]:
-        """Return the last contents of a file, including the current one, newest first."""
+        """Return up to ten of the last contents of a file, including the current one, newest first."""
         request = metadata_pb2.ListVersionsRequest(space_id=space.id, node=node.id, page_size=_PAGE_VERSIONS)
         answer = self.wait(self._ask(self._services.metadata.ListVersions, request))
         return [content_from_wire(one.content) for one in answer.versions]
 
     def look_ahead(self, space: DavSpace, names: tuple[str, ...], *, records: Sequence[str]) -> None:
-        """Read together, and cache, the values that a change of the node at a path needs: the node, the directories
-        above it, and records.
+        """Read together, and cache, the values that a change of the node at a path needs: the node, its parent, and
+        records. The right to read the records is checked by the service that returns the nodes.
         """
 
         async def together() -> tuple[list[Node | None], Mapping[str, Record]]:
@@ -267,7 +271,7 @@ class DavSession:
         return self._each(pages_of(self._services, self.person.caller.fresh, space.id, parent, size=_PAGE_ITEMS))
 
     def usage(self, space: DavSpace) -> DavUsage:
-        """Return the bytes that a space uses and may use."""
+        """Return the bytes that a space uses and its quota, as this request first read them."""
         if space.id not in self._usage:
             request = metadata_pb2.GetSpaceRequest(space_id=space.id)
             answer = self.wait(self._ask(self._services.metadata.GetSpace, request))
@@ -289,7 +293,9 @@ class DavSession:
         return self.wait(found())
 
     def commit(self, space: DavSpace, mutations: Sequence[Mutation]) -> list[Result | DavRefused]:
-        """Apply mutations in one request; return the result, or the refusal, of each."""
+        """Apply mutations in one request; return the result, or the refusal, of each. Raise DavRefused if the request
+        as a whole is refused.
+        """
         self._nodes.clear()
         answer = self.wait(self._committed(space, mutations))
         results: list[Result | DavRefused] = []
@@ -313,7 +319,9 @@ class DavSession:
     def copy_below(
         self, space: DavSpace, source: NodeId, target: NodeId, token: Token
     ) -> AsyncGenerator[list[tuple[NodeId, NodeId]], None]:
-        """Copy everything below a directory, as `trees.copy_below` does. For the event loop, between two parts."""
+        """Copy everything below a directory, as `trees.copy_below` does. Called on the event loop, not in a worker
+        thread.
+        """
         self._nodes.clear()
         return copy_below(self._services, token, space=space.id, request=new_request_id(), source=source, target=target)
 
@@ -331,8 +339,8 @@ class DavSession:
         self.wait(undone(undo))
 
     def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
-        """Restore a node from the trash: into the directory `parent` (None: its former one), under `name` (empty: its
-        former one). Raise DavRefused if that is refused.
+        """Restore a node from the trash, into the directory `parent` (by default its former one) under `name` (by
+        default its former one), and return its new state. Raise DavRefused if that is refused.
         """
         self._nodes.clear()
         answer = self.wait(self._restored(space, node, parent=parent, name=name))
@@ -352,14 +360,16 @@ class DavSession:
     # ---- records ----
 
     def record(self, space: DavSpace, name: str, *, anew: bool = False) -> Record:
-        """Return the record `name` as this request first read it, or, with `anew`, as it is stored now."""
+        """Return the record `name` as this request first read it, or, with `anew`, as it is stored now. Raise the
+        errors of `records`.
+        """
         if anew or (space.id, name) not in self._held:
             self.records(space, [name])
         return self._held[space.id, name]
 
     def records(self, space: DavSpace, names: Sequence[str]) -> None:
-        """Read the records `names` together and cache them. Raise DavRefused if the caller has lost the right, or the
-        store does not answer.
+        """Read the records `names` together and cache them. Raise DavRefused if the caller may no longer read in the
+        space, or the store does not answer.
         """
 
         async def read() -> Mapping[str, Record]:
@@ -370,7 +380,7 @@ class DavSession:
 
     def read_all(self, space: DavSpace, prefix: str) -> Mapping[str, Record] | None:
         """Return all records whose names begin with `prefix`, by name, as this request first read them; None if they
-        are too large to hold.
+        are larger than MAX_READ_BYTES together. Raise the errors of `records`.
         """
         key = (space.id, prefix)
 
@@ -384,7 +394,7 @@ class DavSession:
         return self._all[key]
 
     def has_asked_for_all(self, space: DavSpace, prefix: str) -> bool:
-        """Return True if the result of `read_all` is cached."""
+        """Return True if the result of `read_all` for `prefix` is cached."""
         return (space.id, prefix) in self._all
 
     def hold(self, space: DavSpace, names: Iterable[str], read: Mapping[str, Record]) -> None:
@@ -393,13 +403,17 @@ class DavSession:
             self._held[space.id, name] = read.get(name, NOTHING)
 
     def forget(self, space: DavSpace, names: Iterable[str]) -> None:
-        """Drop cached records."""
+        """Drop the records `names` from the cache."""
         for name in names:
             self._held.pop((space.id, name), None)
 
     def write(self, space: DavSpace, name: str, data: bytes, *, expires_at: float | None = None) -> None:
-        """Write a record, on the condition that it is unchanged since this request read it. Raise RecordMoved if it has
-        changed, and DavRefused if the caller has lost the right or the store does not answer.
+        """Write a record, or remove it if `data` is empty, on the condition that it is unchanged since this request
+        read it; a record that this request has not read must not exist. Drop it from the cache. `expires_at` is in
+        seconds since 1970.
+
+        Raise RecordMoved if the condition does not hold, and DavRefused if the caller may no longer write in the space
+        or the store does not answer.
         """
         over = self._held.pop((space.id, name), NOTHING)
 

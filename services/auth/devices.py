@@ -41,8 +41,8 @@ def device_standing(device: DeviceRecord | None, *, user: UserId, now_ms: int) -
 
 
 def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceRecord:
-    """Return the device if it is signed in. Raise TokenExpired if it has expired, and DeviceRevoked if it was revoked
-    or does not exist.
+    """Return the device if it is signed in. Raise TokenExpired if it has expired, and DeviceRevoked if it was revoked,
+    does not exist, or belongs to another user than `user`.
     """
     standing = device_standing(device, user=user, now_ms=now_ms)
     if standing is DeviceStanding.EXPIRED:
@@ -122,13 +122,13 @@ class Devices:
         self._clock = clock
 
     async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
-        """Return the device that holds the presented access token. Raise DeviceRevoked if it was revoked, and
-        TokenExpired if it has expired, since the token was issued.
+        """Return the device that holds the presented access token. Raise DeviceRevoked or TokenExpired if the device
+        was revoked or has expired since the token was issued.
         """
         return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
 
     async def of_user(self, user: UserId, *, calling: DeviceId) -> list[DeviceRecord]:
-        """Return all devices of a user that have not expired, newest first."""
+        """Return the devices of a user that have not expired, revoked or not, newest first."""
         now = self._clock()
         found = await self._store.devices(user, including=calling)
         kept = [device for device in found if device.user == user and device.expires_at_ms > now]

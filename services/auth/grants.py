@@ -40,8 +40,8 @@ class CheckedAccess:
 
 @dataclass(frozen=True, slots=True)
 class CheckedMany:
-    """The answer of `check_many`: the spaces, among those in the question, in which a user has a role, and the states
-    of the devices in the question.
+    """The answer of `Grants.check_many`: the spaces in which the user has a role, and the state of each device, among
+    the spaces and devices in the question.
     """
 
     spaces: Sequence[SpaceId]
@@ -51,9 +51,11 @@ class CheckedMany:
 def decide_role(
     space: SpaceRecord, *, caller: GrantRecord | None, target: GrantRecord | None, to: Role | None, oneself: bool
 ) -> None:
-    """Return if the caller may change the target's role to `to` (None removes it). Otherwise raise NoSuchSpace if the
-    caller has no grant, PermissionDenied if the caller's role does not allow the change or the space is personal, or
-    LastOwner if no owner would remain.
+    """Return if the caller may change the target's role to `to` (None removes the grant). `oneself` is True if the
+    target is the caller: anybody may leave a space.
+
+    Otherwise raise NoSuchSpace if the caller has no grant, PermissionDenied if the caller's role does not allow the
+    change or the space is personal, or LastOwner if no owner would remain.
     """
     if caller is None:
         raise NoSuchSpace(space_id=space.space)
@@ -70,8 +72,8 @@ async def require(
 ) -> tuple[GrantRecord, DeviceRecord]:
     """Return the grant and the device, if the device is signed in and its user has this access to the space.
 
-    Otherwise raise DeviceRevoked or TokenExpired for a device that was revoked or has expired, NoSuchSpace without a
-    grant, or PermissionDenied if the role does not include the access.
+    Otherwise raise DeviceRevoked or TokenExpired if the device was revoked or has expired, NoSuchSpace if the user has
+    no grant, or PermissionDenied if the user's role does not allow the access.
     """
     grant, found = await store.access(space, user=user, device=device)
     signed_in = check_signed_in(found, user=user, now_ms=now_ms)
@@ -116,7 +118,7 @@ class Grants:
     async def check_many(
         self, spaces: Collection[SpaceId], *, user: UserId, devices: Collection[DeviceId]
     ) -> CheckedMany:
-        """Return the answers to the question of `check` for many spaces, and many devices, of one user."""
+        """Return the spaces, among `spaces`, in which the user has a role, and the state of each of `devices`."""
         grants, found = await self._access.accesses([(space, user) for space in spaces], devices)
         now = self._clock()
         return CheckedMany(
@@ -154,17 +156,21 @@ class Grants:
         return found[0], sorted(found[1], key=lambda grant: grant.place)
 
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
-        """Set the role of the account with this address. A repeated request has no further effect. Raise the errors of
-        `decide_role`. Raise NoSuchAccount for an unknown address, LimitReached if the space or the member has no room
-        for a further grant, RequestIdReused if the request id was used for another change, and Contended if concurrent
-        changes come first too often.
+        """Set the role of the account with this address, and return the new grant. A repeated request has no further
+        effect.
+
+        Raise the errors of `decide_role`. Raise NoSuchAccount for an unknown address, LimitReached if a new grant
+        exceeds a limit of the space, the member or the caller, RequestIdReused if the caller has used the request id
+        for another change, and Contended if concurrent changes come first too often.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
         # The alias is visible to the member alone.
         return GrantRecord(space, member.user, member.email, role, alias=None)
 
     async def remove(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str) -> None:
-        """Remove the grant of the account with this address; do nothing if there is none. Raise the errors of `set`."""
+        """Remove the grant of the account with this address; do nothing if the account has none. Raise the errors of
+        `set`, except LimitReached.
+        """
         await self._change(space, request=request, caller=caller, email=email, to=None)
 
     async def _change(
@@ -235,7 +241,7 @@ class Grants:
 
     async def _room(self, space: SpaceRecord, member: Account, *, by: UserId) -> list[Gate]:
         """Return the gates that a new grant has to pass (`GateStore`). Raise LimitReached if the list of the space's
-        members, or of the member's spaces, is full.
+        members is full, or if the giver of the grant, `by`, may add nothing to the list of the member's spaces.
         """
         gates = await self._gates.gates(f"members {space.space}", f"memberships {member.user}")
         found = await self._spaces.members(space.space)

@@ -112,11 +112,11 @@ class Keys:
     ) -> tuple[DeviceRecord, str]:
         """Make a program's device and its key, or return the device and key that the same request made before.
 
-        Raise RequestIdReused if the request id was used for a different key, or under an earlier secret of the
-        services. Raise DeviceRevoked or TokenExpired if the calling device is not signed in, PermissionDenied if it is
-        a program itself (otherwise a stolen key could be made permanent), InvalidArgument for an expiry that is not
-        within a year, LimitReached if the user has too many keys, and Contended if concurrent additions come first too
-        often.
+        Raise InvalidArgument for an expiry that has passed or is more than PROGRAM_KEY_DAYS away. Raise DeviceRevoked
+        or TokenExpired if the calling device was revoked or has expired, and PermissionDenied if it is a program itself
+        (otherwise a stolen key could be made permanent). Raise RequestIdReused if the user has used the request id for
+        a different key, if that key was dropped since, or if the secret of the services has changed since. Raise
+        LimitReached if the user has too many keys, and Contended if concurrent additions come first too often.
         """
         now = self._clock()
         if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY_MS:
@@ -144,7 +144,8 @@ class Keys:
 
     async def _try_to_add(self, program: DeviceRecord) -> bool:
         """Add the program's device and return True; return False if it exists already. Raise LimitReached if the user
-        has too many keys, and DeviceRevoked if the calling device was revoked.
+        has too many keys, DeviceRevoked if the calling device was revoked, and GateMoved if a concurrent addition came
+        first.
         """
         gates = await self._gates.gates(f"keys {program.user}")
         if await self._lists.keys(program.user) < (most := self._holdings.keys):
@@ -159,8 +160,8 @@ class Keys:
     async def exchange(self, text: str) -> Tokens:
         """Return an access token of the key's device; a program's token never outlives its key.
 
-        Raise TokenMalformed for a text that is no key, TokenInvalid for a key that was never issued, TokenExpired for
-        an expired key, and DeviceRevoked if its device was revoked.
+        Raise TokenMalformed for a text that is no key, TokenInvalid for a key that was never issued or was dropped long
+        after its end, DeviceRevoked if its device was revoked, and TokenExpired for an expired key.
         """
         device = await self._devices.device(parse_key(text))
         now = self._clock()

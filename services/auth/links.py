@@ -121,7 +121,7 @@ class Links:
         self._secrets = derived
         self._clock = clock
 
-    # ---- for those who may write in the space; all raise DeviceRevoked, NoSuchSpace and PermissionDenied
+    # ---- for those who may write in the space; all raise the errors of `require` (grants.py)
 
     async def create(
         self,
@@ -136,11 +136,14 @@ class Links:
         expires_at_ms: int | None,
         max_downloads: int,
     ) -> tuple[Link, str]:
-        """Make a link and its token, or return the link and token that the same request made before.
+        """Make a link and its token, or return the link and token that the same request made before. `peer` is the
+        network of the caller.
 
-        Raise InvalidArgument if the link would have expired already. Raise RequestIdReused if the request id was used
-        for a different link, or under an earlier secret of the services. Raise LimitReached if the space or the user
-        has too many links, and Contended if concurrent additions come first too often.
+        Raise InvalidArgument if the link would have expired already. Raise RequestIdReused if the user has used the
+        request id for a different link, if that link was dropped since, or if the secret of the services has changed
+        since. Raise LimitReached if the space has too many links, or the user has made too many, in this space or in
+        all. Raise TooMuchAtOnce if too many passwords are being hashed, and Contended if concurrent additions come
+        first too often.
         """
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
@@ -173,7 +176,8 @@ class Links:
 
     async def _try_to_add(self, link: Link) -> bool:
         """Add the link and return True; return False if it exists already. Raise LimitReached if the space or the maker
-        has too many links even after ended links were dropped. Raise DeviceRevoked if the calling device was revoked.
+        has too many links even after ended links were dropped, DeviceRevoked if the calling device was revoked, and
+        GateMoved if a concurrent addition came first.
         """
         gates = await self._gates.gates(f"links {link.space}", f"links of {link.user}")
         here, made = await asyncio.gather(self._links.links(link.space), self._links.links_of(link.user))
@@ -193,8 +197,8 @@ class Links:
             raise DeviceRevoked from None
 
     def _full(self, link: Link, here: Sequence[Link], made: Sequence[Link]) -> Callable[[], LimitReached] | None:
-        """Return None if a further link is within the limits of its space and of its maker; otherwise a function
-        without arguments that returns the LimitReached to raise.
+        """Return None if `link` may be added to the links `here` in its space and to the links `made` by its maker;
+        otherwise a function without arguments that returns the LimitReached to raise.
         """
         most, held = self._holdings.links, sum(one.user == link.user for one in here)
         hint = "End some first; a link counts for a day after its end"
@@ -238,7 +242,7 @@ class Links:
         return await self._passwords.verify(password, made.password_hash, share) is not Verdict.WRONG
 
     async def of_space(self, space: SpaceId, *, user: UserId, device: DeviceId) -> list[Link]:
-        """Return the valid links, newest first."""
+        """Return the valid links of a space, newest first."""
         await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.links(space)
         makers, now = await self._makers(found), self._clock()
@@ -246,7 +250,7 @@ class Links:
         return sorted(kept, key=lambda link: link.place)
 
     async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
-        """Revoke a link. Idempotent. Raise NoSuchLink if the space has no such link."""
+        """Revoke a link; do nothing if it is revoked already. Raise NoSuchLink if the space has no such link."""
         await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.link(space, link)
         if found is None:
@@ -260,8 +264,8 @@ class Links:
         """Return the link of a token, and an access token for its node, which does not outlive the link.
 
         Raise NoSuchLink if no valid link has this token. For a link with a password, raise LinkPasswordNeeded if none
-        is given, WrongPassword for a wrong one, TooManyAttempts after too many attempts, and TooMuchAtOnce if too many
-        passwords are being hashed.
+        is given, WrongPassword for a wrong one, TooManyAttempts above a limit of `AttemptLimits`, and TooMuchAtOnce if
+        too many passwords are being hashed.
         """
         link = await self._links.link_with_token(token_digest(token)) if is_link_token(token) else None
         if link is None or not await self._opens(link):
@@ -286,7 +290,7 @@ class Links:
             raise WrongPassword("the password of this link is wrong")
         await self._attempts.succeeded(subject=subject, peer=peer)
 
-    # ---- for who has opened it
+    # ---- for visitors who have opened the link
 
     async def role(self, opened: LinkScope, space: SpaceId) -> Role | None:
         """Return the role that an opened link gives in `space`: Role.VIEWER if the link is valid and belongs to that
@@ -298,9 +302,10 @@ class Links:
         return Role.VIEWER if link is not None and await self._opens(link) else None
 
     async def count_download(self, opened: LinkScope, request: RequestId) -> bool:
-        """Count one download if the link limits them, once for each request; return True if the link limits them.
+        """Return True if the link limits its downloads; then count one download, once for each request.
 
-        Raise NoSuchLink if the link is no longer valid, and LinkExhausted if its downloads are used up.
+        Raise NoSuchLink if the link is no longer valid, LinkExhausted if its downloads are used up, and Unavailable if
+        too many downloads of the link begin at once.
         """
         link = await self._links.link(opened.space, opened.link)
         if link is None or not await self._opens(link):

@@ -34,7 +34,7 @@ hash was made with other parameters than new hashes.
 
 
 def check_password(text: str) -> str:
-    """Return a new password in normal form. Raise InvalidArgument if it is no valid password."""
+    """Return the text of a new password. Raise InvalidArgument if it is too short or too long."""
     if not MIN_PASSWORD_CHARACTERS <= len(text) <= MAX_PASSWORD_CHARACTERS:
         raise InvalidArgument(f"a password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters")
     return text
@@ -65,7 +65,7 @@ class Passwords:
         self._threads.shutdown(cancel_futures=True)
 
     async def hash(self, password: str, share: Share) -> str:
-        """Return the stored form of a password: the hash with its salt and parameters."""
+        """Return the stored form of a password: the hash with its salt and parameters. Raise TooMuchAtOnce."""
         return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
 
     async def verify(self, password: str, stored: str | None, share: Share) -> Verdict:

@@ -2,7 +2,8 @@
 them.
 
 All reads are consistent: they include every write that was acknowledged before they began. All methods raise
-Unavailable if the backend does not answer or throttles; a write may then have been carried out or not.
+Unavailable if the backend does not answer or throttles, and writes also if concurrent writers change the same items; a
+write may then have been carried out or not.
 """
 
 from __future__ import annotations
@@ -169,13 +170,12 @@ class SpaceStore(Protocol):
 
         At least one of `before` and `after` is a role; None means no grant.
 
-        `done`, the mutation request, is recorded in the same transaction; if it was recorded before, the role is
-        unchanged.
+        `done`, the mutation request, is recorded in the same transaction. `alias` is for a new grant (`before` is
+        None); an existing grant keeps its alias. `writes_since_ms` is the value after the change. GateStore describes
+        `gates`, which are for a new grant.
 
-        `alias` is for a new grant (`before` is None); an existing grant keeps its alias. `writes_since_ms` is the value
-        after the change. GateStore describes `gates`, which are for a new grant. Raise GrantMoved if a condition does
-        not hold, or a concurrent writer is changing one of the items. Raise AliasTaken if `alias` is reserved for
-        another space of the member.
+        Raise GrantMoved and change nothing if a condition does not hold, `done` was recorded before, or a concurrent
+        writer is changing one of the items. Raise AliasTaken if `alias` is reserved for another space of the member.
         """
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
@@ -196,8 +196,8 @@ class AccessStore(Protocol):
     async def accesses(
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
-        """Return the grants of the user in `spaces`, and the devices of `devices`, that exist, in one round trip for
-        each hundred of them.
+        """Return the grants with these pairs of a space and a user, and the devices with these ids, as far as they
+        exist, in one round trip for each hundred of both.
         """
 
 

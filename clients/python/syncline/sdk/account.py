@@ -1,4 +1,4 @@
-"""Accounts, devices, spaces and members, and how a person is mailed."""
+"""Accounts, devices, spaces and their members, and the settings for mail about changes."""
 
 from __future__ import annotations
 
@@ -113,8 +113,10 @@ def sign_up(
 ) -> Session:
     """Make an account and sign in this device.
 
-    Raise AlreadySignedIn if the device is signed in, AccountExists if the address is taken, InvalidArgument for an
-    invalid address or password, and the errors of `discover`.
+    Raise AccountExists if the address is taken, InvalidArgument for an invalid address, password or device name, and
+    TooManyAttempts if too many accounts were made from this network. Raise AlreadySignedIn if the device is signed in,
+    or is signed in at a service that does not answer. Raise Unavailable if the service does not answer, and the errors
+    of `AccountFile.locked` and of `discover`.
     """
     request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignUp(request))
@@ -123,8 +125,10 @@ def sign_up(
 def sign_in(
     home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
 ) -> Session:
-    """Sign in this device. Raise AlreadySignedIn if the device is signed in, WrongPassword for a wrong address or
-    password, TooManyAttempts after too many attempts, and the errors of `discover`.
+    """Sign in this device.
+
+    Raise WrongPassword for a wrong address or password, InvalidArgument for an invalid address or device name, and
+    TooManyAttempts after too many attempts. Raise AlreadySignedIn, Unavailable and other errors as `sign_up` does.
     """
     request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignIn(request))
@@ -168,7 +172,9 @@ def _enter(
 
 
 def _signed_in(file: AccountFile) -> bool:
-    """Return True if the file holds an account that the service still accepts. A revoked device may sign in again."""
+    """Return True if the file holds an account, unless the service answers that it no longer accepts the device. A
+    revoked device may sign in again.
+    """
     account = file.load()
     if account is None:
         return False
@@ -199,7 +205,7 @@ class Accounts:
     def sign_out(self) -> None:
         """Revoke this device and remove the account file, also if the service had revoked the device already.
 
-        Raise Unavailable, and change nothing, if the service does not answer.
+        Raise Unavailable, and keep the account file, if the service does not answer.
         """
         try:
             self._session.call(lambda stubs: stubs.auth.SignOut, auth_pb2.SignOutRequest())
@@ -267,7 +273,9 @@ class Accounts:
     def _listed(
         self, method: Callable[[Stubs], Any], request: Any, items: Callable[[Any], Iterable[Item]]
     ) -> list[Item]:
-        """Return the items of all pages of a listing. Raise UnexpectedAnswer for a listing that makes no progress."""
+        """Return the items of all pages of a listing. Raise UnexpectedAnswer for a listing that makes no progress, and
+        for an item that this client does not understand.
+        """
 
         def page(token: str) -> tuple[list[Item], str]:
             request.page_token = token
@@ -278,8 +286,11 @@ class Accounts:
         return list(paged(page))
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
-        """Set a member's role. Raise NoSuchSpace if the caller is no member, NoSuchAccount if nobody has the address,
-        PermissionDenied if the caller is no owner, and LastOwner if no owner would remain.
+        """Set the role of the account with this address, which becomes a member if it is none.
+
+        Raise NoSuchSpace if the caller is no member, PermissionDenied if the caller is no owner or the space is
+        personal, and LastOwner if no owner would remain. Raise NoSuchAccount if nobody has the address, InvalidArgument
+        for an invalid address, and LimitReached if a new grant exceeds a limit of the space, the member or the caller.
         """
         request = auth_pb2.SetMemberRequest(
             request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)
@@ -289,7 +300,9 @@ class Accounts:
             return _member(answer.member)
 
     def remove_member(self, space: SpaceId, email: str) -> None:
-        """Remove a member. Raise the errors of `set_member`."""
+        """Remove a member; do nothing if the account with this address is no member. Members may remove themselves.
+        Raise the errors of `set_member`, except LimitReached.
+        """
         request = auth_pb2.RemoveMemberRequest(request_id=new_request_id(), space_id=space, email=email)
         self._session.call(lambda stubs: stubs.auth.RemoveMember, request)
 
@@ -297,9 +310,9 @@ class Accounts:
         """Return the space with this id or alias. The personal space and ids need no call.
 
         A name that is no alias is not accepted, even if only one space has it: it may have meant another space before.
-        If no alias equals the text, raise AmbiguousSpace if several spaces have a similar alias or name, and
-        NoSuchSpace otherwise; the text of the error lists the similar spaces. Raise InvalidArgument for an empty name,
-        as a shell makes of an unset variable.
+        If no alias equals the text, or several do, raise AmbiguousSpace if several spaces have a similar alias or name,
+        which differs at most in case, and NoSuchSpace otherwise; the text of the error lists the similar spaces. Raise
+        InvalidArgument for an empty text, which a shell makes of an unset variable.
         """
         if not space:
             raise InvalidArgument("the name of the space is empty; see `syncline spaces`")

@@ -1,7 +1,7 @@
 """`account.json`: the account that this device is signed in to, and its tokens.
 
 The file is replaced atomically, so that a crash leaves the old or the new one. A refresh token is invalid after its
-use: a process that is about to use it holds `locked()` until its successor is in the file.
+use: a process that is about to use it holds `locked()` until the next refresh token is in the file.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class AccountFile:
         self.path = home / "account.json"
 
     def load(self) -> StoredAccount | None:
-        """Return the account; None if the device is not signed in. Raise HomeNotPrivate if other users can change the
-        directory, and AccountUnreadable, leaving the file as it is, if the file cannot be read.
+        """Return the account; None if there is no file, because the device is not signed in. Raise HomeNotPrivate as
+        `check_private` does, and AccountUnreadable, leaving the file as it is, if the file cannot be read or is
+        damaged.
         """
         check_private(self.path.parent)
         try:
@@ -66,8 +67,8 @@ class AccountFile:
             ) from None
 
     def save(self, account: StoredAccount) -> None:
-        """Replace the file durably; only the user can read it. The caller holds `locked()`. Raise HomeNotPrivate if
-        other users can change the directory.
+        """Replace the file durably; only the user can read it. The caller holds `locked()`. Raise HomeNotPrivate as
+        `check_private` does, and OSError if the file cannot be written.
         """
         self._make_home()
         temporary = self.path.with_name("account.json.tmp")
@@ -93,8 +94,8 @@ class AccountFile:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the file's lock against other processes within the context. Raise AccountUnreadable if another process
-        does not release the lock within LOCK_TIMEOUT_SECONDS, and HomeNotPrivate if other users can change the
-        directory.
+        does not release the lock within LOCK_TIMEOUT_SECONDS, HomeNotPrivate as `check_private` does, and OSError if
+        the directory or the lock file cannot be created.
         """
         self._make_home()
         path = self.path.with_name("account.lock")
