@@ -66,7 +66,7 @@ http {{
 
 @dataclass
 class Server:
-    """One of the compared servers of the file, and the rates measured with it."""
+    """A server from which the file is downloaded, and the rates measured with this server."""
 
     processes: list[psutil.Process]
     fetch: Callable[[], None]

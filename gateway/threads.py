@@ -19,7 +19,7 @@ class LoopStopped(Exception):
 
 def wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
     """Run the coroutine `work` on the event loop `loop`, and return its result to the calling thread. Raise the errors
-    of `outcome`.
+    of `work`, and LoopStopped as `outcome` does.
     """
     return outcome(asyncio.run_coroutine_threadsafe(work, loop), loop)
 
@@ -27,8 +27,8 @@ def wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
 def outcome(work: Future[T], loop: asyncio.AbstractEventLoop) -> T:
     """Return the result of `work`, which runs on the event loop `loop`, to the calling thread, which waits for it.
 
-    Raise LoopStopped if the loop does not run any more: a process cannot exit while a thread waits. All work has to end
-    by itself.
+    Raise the errors of `work`, and LoopStopped if the loop does not run any more: a process cannot exit while a thread
+    waits. There is no other time limit, so all work has to end by itself.
     """
     while True:
         try:

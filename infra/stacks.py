@@ -53,8 +53,8 @@ class Stacks:
     ) -> Mapping[str, str]:
         """Show the changes, ask `confirm`, and apply them; return the outputs.
 
-        `template` is TemplateBody or TemplateURL. Raise DeployError if `confirm` returns False, or, with
-        CloudFormation's reasons, if a resource failed.
+        `template` is TemplateBody or TemplateURL. Raise DeployError if the stack's state allows no deployment, if
+        `confirm` returns False, or, with CloudFormation's reasons, if the changes were refused or a resource failed.
         """
         new = self.find(name) is None
         change_set = f"deploy-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"

@@ -88,7 +88,8 @@ class Pool:
 
     def __init__(self, name: str, total: int, *, counted: bool = False) -> None:
         """`total` is the whole amount, and `name` the label in the metric. `counted` is True if the unit is a thing,
-        such as a connection, rather than a byte; then no request counts as tiny, however much is free.
+        such as a connection, rather than a byte: the rule of the module for requests of at most 1/1024 of the free
+        amount does not apply then.
         """
         self._name = name
         self._counted = counted

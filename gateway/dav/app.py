@@ -334,7 +334,9 @@ class _WithoutTurn(CallPatience):
         super().__init__(begun=True)
         self._slot = slot
         self.over = False
-        """True once the worker resumes, even if some calls are still in progress."""
+        """True once the worker no longer waits, even if some of its calls are still in progress: a call that a limit
+        refuses then fails instead of waiting.
+        """
 
     @override
     async def pause(self, seconds: float, error: SynclineError) -> None:

@@ -1,4 +1,4 @@
-"""One request's view of the spaces, which caches every answer until the end of the request. For a worker thread.
+"""One request's view of the spaces, used in a worker thread. Every answer is cached until the end of the request.
 
 The services are called only on behalf of the caller; their refusals become `DavRefused`, with WebDAV's status.
 """

@@ -96,7 +96,7 @@ class Storing(Protocol):
 
 
 class SpaceStorage:
-    """Finds, stores and seals objects of a space on behalf of one caller. For the event loop."""
+    """Finds, stores and seals objects of a space on behalf of one caller. Used on the event loop."""
 
     def __init__(
         self, services: Services, sink: ObjectSink, held: UploadCredentials, *, space: SpaceId, caller: Caller

@@ -67,7 +67,7 @@ proxies add are not among them, since the last value is used there (`identity/ad
 
 
 _OWN_COOKIE: Final = re.compile(rb"__Host-(?:syncline|link-[a-z0-9]+)=[A-Za-z0-9._~+/-]{1,4096}={0,2}")
-"""A cookie of ours with a possible value (see `api/caller.py` and `api/links.py`)."""
+"""A cookie of ours with a possible value (see `identity/caller.py` and `api/links.py`)."""
 
 
 class ReadHeaders:

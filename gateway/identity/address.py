@@ -107,7 +107,7 @@ class OwnAddress:
         self, *, public_url: str, trusted_networks: Sequence[IPv4Network | IPv6Network], trusted_proxies: int = 0
     ) -> None:
         """`public_url` is the configured URL of the gateway, empty if there is none. `trusted_networks` and
-        `trusted_proxies` are those of `runtime.network.network_of`.
+        `trusted_proxies` are those of `runtime.network.network_of`. Raise ValueError if `public_url` has no host.
         """
         self._public: list[Authority] = []
         if public_url:

@@ -103,7 +103,7 @@ class KeyTokens:
         return Caller(await self.token(key), key, browser=browser, keys=self)
 
     async def token(self, key: str) -> str:
-        """Return the access token of a key. Raise the errors of `caller`."""
+        """Return an access token of the device that a key belongs to. Raise the errors of the method `caller`."""
         name = hashlib.sha256(key.encode()).digest()
         asking = self._tokens.get(name)
         if asking is None or (asking.done() and self._stale(asking)):

@@ -249,7 +249,8 @@ class LinkStore(Protocol):
         """Return the links of a space in no order, including expired and revoked ones."""
 
     async def links_of(self, user: UserId) -> list[Link]:
-        """Return the links that a user made in all spaces, as they were made, except revoked ones.
+        """Return the links that a user made in all spaces, except revoked ones, in the form in which they were made:
+        without later changes, such as counted downloads.
 
         Links from before the store kept this list are missing.
         """

@@ -60,7 +60,7 @@ _SIGNS_IN: Final = MappingProxyType(
 
 
 def role_from_wire(pb: auth_pb2.Role.ValueType) -> Role:
-    """Return a role to be granted. Raise InvalidArgument if `value` is no role of the contract."""
+    """Return a role to be granted. Raise InvalidArgument if the value is no role of the contract."""
     try:
         return _ROLES_FROM_WIRE[pb]
     except KeyError:

@@ -46,12 +46,12 @@ class Journal(Protocol):
         """
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """Return up to `limit` entries after `after`, in order, without a gap. Consistent: the result includes every
-        entry that was appended before the call.
+        """Return up to `limit` entries after `after`, in order, without a gap. The read is consistent: the result
+        includes every entry that was appended before the call.
         """
 
     async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """Return up to `limit` entries before `seq`, newest first, without a gap. Consistent, as `read` is.
+        """Return up to `limit` entries before `seq`, newest first, without a gap. The read is consistent, as `read` is.
 
         The result may end early: with the entry at which the total reaches MAX_READ_BACK_BYTES.
         """
@@ -240,13 +240,13 @@ class ObjectIndex(Protocol):
     """
 
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
-        """Return the records about `objects`. Consistent."""
+        """Return the records about `objects`. The read is consistent."""
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
-        """Return the proven facts about each of `objects` that is sealed, by digest. Consistent."""
+        """Return the proven facts about each of `objects` that is sealed, by digest. The read is consistent."""
 
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
-        """Return those of `objects` that are sealed, without the facts proven of them. Consistent."""
+        """Return those of `objects` that are sealed, without the facts proven of them. The read is consistent."""
 
     async def seal(
         self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
@@ -333,7 +333,7 @@ class ObjectStorage(Protocol):
     """The stored objects: they are read to be proven, and removed if their bytes do not match their key."""
 
     async def list(self, space: SpaceId, *, after: str = "") -> Listing:
-        """Return up to 1,000 objects of the space in the order of their names. Consistent."""
+        """Return up to 1,000 objects of the space in the order of their names. The listing is consistent."""
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         """Return the metadata of an object; None if the object is not in this space."""

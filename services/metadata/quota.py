@@ -114,8 +114,8 @@ class Measuring:
         self._unsealed_bytes: TTLCache[SpaceId, int] = TTLCache(_MAX_REMEMBERED_SPACES, _REMEMBERED_SECONDS)
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Measure periodically within the context. A space that takes long to measure occupies one of HANDS workers, so
-        that the others measure other spaces.
+        """Measure periodically within the context. A space that takes long to measure occupies one of
+        MEASURES_AT_ONCE workers, so that the others measure other spaces.
         """
         return rounds(self.schedule, *[self.measure] * MEASURES_AT_ONCE, interval_seconds=self._interval_seconds)
 

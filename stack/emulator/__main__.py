@@ -1,21 +1,23 @@
 """The process that emulates AWS: `python -m stack.emulator DESCRIPTOR`, serving on an inherited listening socket.
 
-It is ministack, which enforces signatures, roles, session and resource policies, with six additions without
-which our guarantees would not hold here as they do on AWS:
+It is ministack, which enforces signatures, roles, session and resource policies, with additions without which our
+guarantees would not hold here as they do on AWS:
 
-- What is acknowledged is on disk (`durability`, `storage`, `writethrough`). A change for which there is no room is
-  refused.
-- S3 knows the condition keys by which the bucket's policy refuses to overwrite objects, to upload them in parts and to
-  store what others could not read, and by which metadata's role removes nothing but the bytes that it names.
-- S3 denies a missing object to who may not list the bucket, as devices and the gateway may not: whether there is one
-  is none of their business.
-- Bodies share a bound, and one that no valid signature covers is refused before it is read, unless it is small.
-- Connections are counted, heads of requests have to arrive in time, and input takes turns, as at the gateway.
-- Only the configured root credentials are root, and their signature is checked like any other. (Out of the box
-  `test` and every number of twelve digits are root with any secret.)
-- Of its own HTTP interface only what reads is left, and only for programs, not for pages in a browser: a page
-  could otherwise reset everything by one request to this port. Mails and messages are read with the root credentials
-  (basic authentication): other users of this machine reach the port too.
+- Every acknowledged change is on disk (`durability`, `storage`, `writethrough`). A change for which the disk has no
+  room is refused.
+- S3 supports the condition keys in the bucket's policy, which forbid to overwrite objects, to upload them in parts, and
+  to store them in a form that other roles cannot read; and the condition key by which metadata's role may remove an
+  object only if it has the given etag.
+- S3 answers a request for a missing object with 403 if the role may not list the bucket, as S3 on AWS does. Devices and
+  the gateway may not list it.
+- All request bodies together have a memory limit. A large body without a valid signature is refused before it is read.
+- Connections are counted, the headers of a request have to arrive within a time limit, and input is read in turns, as
+  by the gateway.
+- Only the configured root credentials are root, and their signature is checked like any other. (Without this addition,
+  the access key ids `test` and every number of twelve digits are root with any secret.)
+- The emulator's own HTTP interface answers only requests that read, and only those of programs: a page in a browser
+  could otherwise reset the emulator by one request to this port. Mails and messages are returned only to the root
+  credentials (basic authentication), since other users of this machine can connect to the port, too.
 """
 
 from __future__ import annotations

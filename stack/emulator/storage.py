@@ -102,7 +102,7 @@ class Storage:
         self._objects = directory / OBJECTS
         self._objects.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database, self.log_bytes = _open(directory / DATABASE)
-        """Size in bytes of the log found at the start; 0 after a clean stop."""
+        """Size in bytes of the write-ahead log that was found at the start; 0 after a clean stop."""
         sync_directory(directory)
         self._lock = threading.Lock()
         self._pending = _Batch()

@@ -190,12 +190,13 @@ class Session:
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 
     def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
-        """Return the result of `begin`, which is called with the stubs of the services. It is called once more if the
-        token was refused, and once more if the services have moved.
+        """Return the result of `begin`, which is called with the stubs of the services. Raise the SynclineError with
+        which it fails.
 
-        For streams, `begin` opens the stream and reads its first message. A limit that states a pause is waited for, up
-        to PATIENCE_SECONDS in total, a rate limit up to RATE_PATIENCE_SECONDS; no further wait begins once `until` is
-        set.
+        For streams, `begin` opens the stream and reads its first message. It is called once more, with a new token, if
+        the token was refused, and again with other stubs if the services have moved. It is also called again after a
+        limit of the service, once the pause that the limit states is over: the pauses of one call last PATIENCE_SECONDS
+        at most in total, those for rate limits RATE_PATIENCE_SECONDS, and none begins once `until` is set.
         """
         refreshed = False
         refused: str | None = None

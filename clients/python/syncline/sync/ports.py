@@ -57,7 +57,7 @@ class SpacePort(Protocol):
         """
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> CommitAnswer:
-        """Apply mutations in order, each with its own verdict. A call may be repeated with the same `request` and
+        """Apply mutations in order, each with its own verdict. A call may be repeated with the same `request_id` and
         `right`.
 
         Raise RightChanged, and apply nothing, if the device's right is no longer `right`.

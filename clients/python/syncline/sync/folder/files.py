@@ -29,7 +29,7 @@ from syncline.transfer.jobs import Signature
 PRIVATE = ".syncline"
 """The client's own directory in a synced folder."""
 PRIVATE_MODE = 0o755
-"""Maximum permissions of the private directory: other users see only the owner of the folder."""
+"""Maximum permissions of the private directory: only the owner of the folder may change it."""
 TEMPORARY = f"{PRIVATE}/tmp"  # noqa: S108 - in the folder, not the system's
 _INCOMING = "new-"
 _OUTGOING = "old-"

@@ -170,7 +170,9 @@ class _Merge:
         return self._place_there(there) != before.place or self._is_moved_above(there.parent, here=False)
 
     def _is_moved_above(self, directory: NodeId, *, here: bool) -> bool:
-        """Return True if a directory that exists on this side only, or any such directory above it, was moved."""
+        """Return True if a directory that exists on one side only (in the folder if `here`, otherwise in the space), or
+        any such directory above it, was moved there since the base.
+        """
         trail = []
         moved = False
         while directory in self._base and directory not in (self._remote if here else self._local):
@@ -269,7 +271,7 @@ class _Merge:
     # ---- no name twice ----
 
     def _settle_names(self) -> None:
-        """Give each place to one node. The time is that of sorting the places that several nodes have."""
+        """Give each place to one node. The running time is that of sorting the places that several nodes have."""
         holders = _Holders(self._target)
         while clashes := holders.clashes():
             for place, nodes in clashes:

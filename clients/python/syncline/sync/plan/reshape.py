@@ -56,8 +56,8 @@ class _Reshaping:
         self._for_parent: dict[NodeId, list[NodeId]] = {}
         self._for_name: dict[Place, NodeId] = {}
         self._for_way_out: dict[NodeId, dict[NodeId, None]] = {}
-        """Directories that wait because their new place is still below themselves, by each node on the path between the
-        two places.
+        """The directories that wait because their new place is below themselves at present, by each node that lies
+        between a directory and its new place: a directory is tried again when one of these nodes has moved.
         """
 
     def run(self, pending: list[NodeId]) -> list[ShapeOperation | Write]:
