@@ -178,7 +178,9 @@ def _item(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `check`, `show`, `write` (which writes CHANGELOG.md) or `release VERSION`."""
+    """Run `check`, `show`, `write` (which writes CHANGELOG.md) or `release VERSION`. Return the exit status: 0, 1 for
+    an invalid changelog, or 2 for other arguments.
+    """
     try:
         match arguments:
             case ["check"]:

@@ -116,7 +116,9 @@ def _installed(environment: Path, *requirements: str) -> Path:
 
 
 def _check_types(environment: Path, directory: Path) -> None:
-    """Check that mypy, run in `directory`, finds the types of the packages installed in `environment`."""
+    """Check that mypy, run in `directory`, finds the types of the packages installed in `environment`. Raise
+    DeployError if it does not.
+    """
     for text, right in ((PROGRAM, True), (WRONG, False)):
         program = directory / "program.py"
         program.write_text(text)
@@ -135,7 +137,9 @@ def _check_types(environment: Path, directory: Path) -> None:
 
 
 def _run(environment: Path, directory: Path, program: str, *arguments: str) -> str:
-    """Return the output of an installed program, run in `directory` without access to the work tree."""
+    """Return the output of an installed program, run in `directory` without access to the work tree. Raise DeployError
+    if the program fails.
+    """
     done = subprocess.run(
         [environment / "bin" / program, *arguments],
         cwd=directory,

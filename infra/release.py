@@ -39,7 +39,7 @@ class Release:
 
     file: Path
     key: str
-    """The key of the wheel in the artefact bucket."""
+    """The key of the release in the artefact bucket: `releases/VERSION-DIGEST.tar.gz`."""
 
 
 @dataclass(frozen=True, slots=True)

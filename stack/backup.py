@@ -117,6 +117,8 @@ def _settled(
     copy names. In that case another copy is made, and the files that it names in addition are added; each pass adds
     fewer files than the one before. The system removes a file only after no row names it. A file that is missing
     although the next copy names it is therefore lost.
+
+    Raise BackupFailed if a file is lost, or if the system removes files faster than they can be copied.
     """
     missing: list[str] = []
     for _ in range(_MAX_PASSES):
@@ -141,7 +143,9 @@ def _settled(
 
 @contextmanager
 def _snapshot(directory: Path, scratch: Path | None) -> Iterator[tuple[Path, int, list[Body]]]:
-    """Provide a copy of the database at one moment, its number of rows, and the bytes that it names."""
+    """Provide a copy of the database at one moment, its number of rows, and the bytes that it names. Raise BackupFailed
+    if the database cannot be copied.
+    """
     place = (directory / STATE).absolute()
     with tempfile.TemporaryDirectory(prefix=".syncline-backup-", dir=scratch) as own:
         copy = Path(own) / DATABASE

@@ -182,7 +182,7 @@ def _hosts(admin: int) -> Iterator[Host]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` ports on which nobody listens."""
+    """Return `count` ports on which nobody listens. Raise StackError if there are not so many."""
     ports: list[int] = []
     with ExitStack() as taken:
         for port in random.sample(FREE_PORTS, 50):

@@ -113,7 +113,9 @@ class Aws:
         return variables if key.session_token is None else variables | {"AWS_SESSION_TOKEN": key.session_token}
 
     def mails(self) -> list[dict[str, Any]]:
-        """Return all mails, oldest first, each with `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
+        """Return all mails, oldest first, each with `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`. Raise StackError
+        if the embedded AWS does not accept the root credentials.
+        """
         address = urllib.parse.urlsplit(self.endpoint)
         root = base64.b64encode(f"{self.root.access_key_id}:{self.root.secret_access_key}".encode()).decode()
         connection = HTTPConnection(address.hostname or HOST, address.port, timeout=5)

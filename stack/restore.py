@@ -115,7 +115,9 @@ class _Head(tarfile.TarInfo):
 def _extracted(
     source: IO[bytes], directory: Path, progress: ArchiveProgress
 ) -> tuple[dict[str, ArchiveMember], ArchiveManifest]:
-    """Write the members to the directory; return their sizes and digests, and the manifest."""
+    """Write the members to the directory; return their sizes and digests, and the manifest. Raise BackupFailed if the
+    backup is incomplete, or has members that no backup contains.
+    """
     found: dict[str, ArchiveMember] = {}
     manifest = None
     try:
@@ -143,7 +145,9 @@ def _extracted(
 
 
 def _extract(content: IO[bytes], directory: Path, name: str) -> str:
-    """Write a member; return the SHA-256 of its bytes, in hex."""
+    """Write a member; return the SHA-256 of its bytes, in hex. Raise BackupFailed if no backup has a member of this
+    name, or if another member has taken its place.
+    """
     if not is_member(name):
         raise BackupFailed(f"{_NO_BACKUP}: it has a file {name!r}")
     path = directory / name

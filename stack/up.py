@@ -165,7 +165,8 @@ def _data(data: Path | None) -> Iterator[Path]:
 
 def _reserved(port: int) -> tuple[Ports, socket.socket]:
     """Return the five ports of the stack, `port` and the following ones or free ones for 0, and the listening socket of
-    the embedded AWS.
+    the embedded AWS. Raise PortInUse if one of them is taken, and StackError if no five free ports are found or `port`
+    is too high.
     """
     if port:
         return _checked(port)

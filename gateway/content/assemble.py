@@ -249,7 +249,9 @@ class _Fetching:
 
 
 def _parsed(raw: bytes, digest: Digest, content: Content) -> Manifest:
-    """Parse a manifest from its object into packed columns; tuples of numbers would take several times the memory."""
+    """Parse a manifest from its object into packed columns; tuples of numbers would take several times the memory.
+    Raise ObjectUnreadable if the object has other bytes, or is no manifest.
+    """
     if hashlib.sha256(raw).digest() != digest:
         raise ObjectUnreadable(f"manifest {digest.hex()} holds other bytes")
     try:

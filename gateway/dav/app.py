@@ -156,7 +156,7 @@ class Dav:
         return await self._callers.person(authorization, method=request.method, space=space)
 
     async def _read(self, request: Request, person: Person, names: tuple[str, ...]) -> Response:
-        """Return the answer to a GET or HEAD."""
+        """Return the answer to a GET or HEAD. Raise NoSuchNode if there is no such file or directory."""
         space = person.spaces.get(names[0]) if names else None
         if names and space is None:
             raise NoSuchNode
@@ -449,7 +449,9 @@ def _length(request: Request) -> int | None:
 
 
 async def _xml(request: Request) -> bytes:
-    """Return the body of a request other than PUT, which is small and XML."""
+    """Return the body of a request other than PUT, which is small and XML. Raise DavRefused if the body exceeds
+    _MAX_XML_BYTES, and ClientGone if the client disconnects.
+    """
     parts, size = [], 0
     while True:
         message = await request.receive()

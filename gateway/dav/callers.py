@@ -76,7 +76,9 @@ class Callers:
             raise refused_by(error) from error
 
     async def _caller(self, authorization: str) -> Caller:
-        """Return the caller on whose behalf the services are called."""
+        """Return the caller on whose behalf the services are called. Raise DavRefused with 401 if the header is
+        invalid, or if the key belongs to another account than the name in the header.
+        """
         if authorization[:6].lower() != "basic ":
             token = bearer(authorization)
             return await self._keys.caller(token) if token.startswith(KEY_PREFIX) else Caller(token)

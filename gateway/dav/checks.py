@@ -170,7 +170,9 @@ class CheckedBody:
 
 
 def _told(headers: Mapping[str, str]) -> list[tuple[str, str, bytes]]:
-    """Return the checksums of a PUT: for each, the header, the kind, and the digest."""
+    """Return the checksums of a PUT: for each, the header, the kind, and the digest. Raise DavRefused for a checksum of
+    an unknown kind, a malformed one, or more than _MAX_CHECKSUMS.
+    """
     told: list[tuple[str, str, bytes]] = []
     for word in headers.get("oc-checksum", "").split():
         kind, _, digits = word.partition(":")

@@ -86,7 +86,9 @@ def forget_properties(session: DavSession, space: DavSpace, nodes: Sequence[Node
 
 
 def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
-    """Set properties of a node, or remove those whose value is None, in order and atomically."""
+    """Set properties of a node, or remove those whose value is None, in order and atomically. Raise DavRefused if the
+    properties exceed MAX_PROPERTIES_BYTES, or if concurrent requests change them too often.
+    """
     for _ in range(_MAX_ATTEMPTS):
         known = dict(read_properties(session, space, node))
         changed = _changed(known, changes)

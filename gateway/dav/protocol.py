@@ -214,6 +214,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     ) -> Iterator[bytes | Step]:
         """Store the body of the request as a file. Besides the parts of the answer, this method yields each `Step` that
         the event loop has to finish before the next one, since no worker may wait for a client that sends slowly.
+
+        Raise DavRefused if the request is refused, and ClientGone if the body is incomplete.
         """
         if "HTTP_CONTENT_ENCODING" in environ:
             raise DavRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")
@@ -286,7 +288,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return answer
 
     def do_DELETE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """Move a node to the trash, with everything below it."""
+        """Move a node to the trash, with everything below it. Raise DavRefused if the request is refused."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
@@ -317,7 +319,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return _done(start_response, HTTPStatus.NO_CONTENT)
 
     def do_MOVE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """Move a node by one change, however many nodes are below it."""
+        """Move a node by one change, however many nodes are below it. Raise DavRefused if the request is refused."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
@@ -353,7 +355,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self, environ: Environ, start_response: StartResponse
     ) -> Iterator[bytes | Step]:
         """Copy a node: new nodes refer to the same contents, and no bytes are transferred. The event loop copies
-        everything below a directory, so that no worker is occupied during the copy.
+        everything below a directory, so that no worker is occupied during the copy. Raise DavRefused if the request is
+        refused. If an error ends the copy, the copy is undone first.
         """
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
@@ -423,7 +426,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return found
 
     def _parent(self, path: str, environ: Environ) -> tuple[DirectoryResource, str]:
-        """Return the directory of a path, and the name in it."""
+        """Return the directory of a path, and the name in it. Raise DavRefused if the path is that of a space, or if
+        there is no such directory.
+        """
         names = _names(path)
         if len(names) < 2:
             raise DavRefused(
@@ -511,7 +516,9 @@ def segments(raw: str, *, prefix: str = "") -> str:
 
 
 def _destination(environ: Environ) -> tuple[str, ...]:
-    """Return the names of the path in the Destination header."""
+    """Return the names of the path in the Destination header. Raise DavRefused if the header is missing, invalid, or
+    names another server.
+    """
     raw, here = environ.get("HTTP_DESTINATION"), environ["syncline.here"]
     if raw is None:
         raise DavRefused(HTTPStatus.BAD_REQUEST, "the header Destination is missing")
@@ -528,8 +535,8 @@ def _destination(environ: Environ) -> tuple[str, ...]:
 
 
 def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
-    """Return the kind of a PROPFIND in WsgiDAV's terms, and the requested properties; None if the request names
-    none.
+    """Return the kind of a PROPFIND in WsgiDAV's terms, and the requested properties; None if the request names none.
+    Raise DavRefused for an invalid request, and for more than _MAX_NAMED_PROPERTIES properties.
     """
     if request is None:
         return "allprop", None
@@ -565,7 +572,9 @@ def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> 
 
 
 def _mtime_ns(environ: Environ) -> int | None:
-    """Return the modification time in the header of ownCloud clients, in ns; None if there is none."""
+    """Return the modification time in the header of ownCloud clients, in ns; None if there is none. Raise DavRefused
+    for a value that is no number of seconds.
+    """
     raw = environ.get("HTTP_X_OC_MTIME")
     if raw is None:
         return None

@@ -193,7 +193,9 @@ class Resource:
         return StoredProperty(value)
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool = False) -> None:
-        """Check a property, and record it; the request writes all properties together at its end."""
+        """Check a property, and record it; the request writes all properties together at its end. Raise DavRefused for
+        a property that cannot be set.
+        """
         if name in _MTIMES and isinstance(self, File):
             if value is None:
                 raise DavRefused(HTTPStatus.FORBIDDEN, "the modification time cannot be removed; set another one")
@@ -305,7 +307,9 @@ class DirectoryResource(Collection):
             self.provider.session.commit_one(self.space, CreateNode(self.node.id, name, NodeKind.DIRECTORY))
 
     def create_empty_resource(self, name: str) -> Resource:
-        """Make an empty file, for a LOCK of a name that is free."""
+        """Make an empty file, for a LOCK of a name that is free. A file that the client has just removed from this name
+        is restored, with an empty version.
+        """
         name, session = checked_name(name), self.provider.session
         content = replace(_EMPTY, mtime_ns=time.time_ns())
         over = saving.bring_back(session, self.space, self.node.id, self._names(name), NodeKind.FILE, written=False)

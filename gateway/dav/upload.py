@@ -179,7 +179,8 @@ def upload(
     """Store the content of `body`. Called in workers: each yielded `Step` is awaited on the event loop before a worker
     resumes the generator.
 
-    `seen` is called with all bytes in order. A manifest of more than `inline` blocks is a separate object.
+    `seen` is called with all bytes in order. A manifest of more than `inline` blocks is a separate object. Raise
+    TooLarge if the manifest exceeds the maximum size of an object.
     """
     refs: list[BlockRef] = []
     known: set[Digest] = set()

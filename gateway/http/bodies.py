@@ -98,7 +98,9 @@ class Bodies:
         """Return the whole body, whose memory is released with `taken`, and its account, which is the network before
         the sender is authenticated.
 
-        Return None if the client has disconnected. `length` is the Content-Length, if there is one.
+        Return None if the client has disconnected. `length` is the Content-Length, if there is one. Raise _TooLarge if
+        the body exceeds MAX_BODY_BYTES, and the errors of `identified` for a large body without an authenticated
+        sender.
         """
         if length is not None and length > MAX_BODY_BYTES:
             raise _TooLarge

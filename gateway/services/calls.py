@@ -183,7 +183,7 @@ async def ask_pages(method: Callable[..., Awaitable[T]], request: Any, *, token:
 
 async def stream(method: Callable[..., Any], request: Any, *, token: str) -> AsyncGenerator[Any, None]:
     """Yield the answers of an rpc whose stream never ends normally, so that its end is an error. Closing the generator
-    ends the call.
+    ends the call. Raise the SynclineError that the service reports, and Unavailable at the end of the stream.
     """
     call = method(request, metadata=_metadata(token), timeout=None)
     try:
@@ -213,7 +213,9 @@ async def in_turns(items: Sequence[T], token: str) -> AsyncIterator[Sequence[T]]
 
 
 def known_node(pb: journal_pb2.Node) -> Node:
-    """Convert a node that metadata sent. A malformed one is our defect, and must not become InvalidArgument."""
+    """Convert a node that metadata sent. Raise ValueError if it is malformed: that is our defect, and must not become
+    InvalidArgument.
+    """
     try:
         return node_from_wire(pb)
     except InvalidArgument as error:

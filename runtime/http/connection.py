@@ -222,7 +222,7 @@ class Connection(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Callback of the parser for a part of the request target. A fragment is invalid here; cutting it off would
-        change the address.
+        change the address. Raise ValueError for a fragment.
         """
         self._calls += 1
         if b"#" in url:
@@ -344,7 +344,9 @@ class Connection(HttpToolsProtocol):
             self._reception.large_heads.give(heads * _MAX_LINES_BYTES, self.share)
 
     def _stop_at(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None = None) -> None:
-        """Refuse the request from within a callback of the parser, and stop the parser."""
+        """Refuse the request from within a callback of the parser, and stop the parser. Always raise ValueError, which
+        stops the parser.
+        """
         self._refusal = status, detail, error
         raise ValueError(detail)
 

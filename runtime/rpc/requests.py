@@ -121,7 +121,9 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _unary(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
-        """Yield the one message of a unary request."""
+        """Yield the one message of a unary request. Raise InvalidArgument if there is none, and the errors of
+        `_message`.
+        """
         share = _share()
         if share is None:
             yield await _next(arriving, self._seconds)
@@ -136,7 +138,9 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _small(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
-        """Yield the one message of a call of the health service, which is not charged to the pool."""
+        """Yield the one message of a call of the health service, which is not charged to the pool. Raise
+        InvalidArgument if the message exceeds MAX_HEALTH_REQUEST_BYTES.
+        """
         request = await _next(arriving, HEALTH_SECONDS)
         if len(request) > MAX_HEALTH_REQUEST_BYTES:
             raise InvalidArgument(f"a request of the health service has at most {MAX_HEALTH_REQUEST_BYTES} bytes")

@@ -137,8 +137,9 @@ class Sessions:
         """Exchange a refresh token for new tokens.
 
         Raise RefreshTokenReused for a copy, DeviceRevoked if the device was revoked, TokenInvalid for a token that was
-        never issued, and TokenExpired if the device has expired. Raise Unavailable, after which the call may be
-        repeated, if a concurrent refresh of the device succeeded, or if not all keys of a copied device could be ended.
+        never issued or whose device was dropped long after its end, and TokenExpired if the device has expired. Raise
+        Unavailable, after which the call may be repeated, if a concurrent refresh of the device succeeded, or if not
+        all keys of a copied device could be ended.
         """
         device = await self._devices.device(token.device)
         now = self._clock()

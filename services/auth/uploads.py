@@ -65,7 +65,8 @@ class Uploads:
         """Return up to `limit` spaces that were recently written to, and the token after which to continue, empty at
         the end.
 
-        `after` is empty, or the token of an earlier call. A space can occur more than once.
+        `after` is empty, or the token of an earlier call. A space can occur more than once. Raise InvalidPageToken if
+        `after` is no such token.
         """
         now = self._hour()
         begin, _, last = (after or f"{now - WRITTEN_HOURS + 1} ").partition(" ")

@@ -107,7 +107,8 @@ class _Way:
 
     def enter(self, start: NodeId, names: Sequence[str], *, asked: bool = False) -> None:
         """Descend along `names`. If a file holds the name of a directory, the new directory gets a free name, unless
-        the caller requested the names of the path (`asked` is True).
+        the caller requested the names of the path (`asked` is True). Raise InvalidArgument if more directories are
+        missing than one request can create.
         """
         self.at = start
         for name in names:

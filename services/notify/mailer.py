@@ -144,7 +144,9 @@ class Mailer:
         roster: Roster,
         asked_at: int,
     ) -> None:
-        """Mail one member of the roster. The roster is from a request to the directory at `asked_at`."""
+        """Mail one member of the roster. The roster is from a request to the directory at `asked_at`. Raise
+        HeldElsewhere if another attempt holds a claim, and Postponed if changes wait for the member's next mail.
+        """
         async with self._places.lent(1, Share.alone(event.sender), patience=None):
             if not await self._is_member_still(event.space, member.user, asked_at=asked_at):
                 return

@@ -14,7 +14,9 @@ from syncline.wire.identifiers import space_id_from_wire
 
 
 def space_ids_from_wire(texts: Sequence[str]) -> tuple[SpaceId, ...]:
-    """Return the distinct spaces of a watch."""
+    """Return the distinct spaces of a watch. Raise InvalidArgument for none, for more than MAX_WATCHED_SPACES, and for
+    a text that is no id.
+    """
     if not 1 <= len(texts) <= MAX_WATCHED_SPACES:
         raise InvalidArgument(f"space_ids must name 1 to {MAX_WATCHED_SPACES} spaces, not {len(texts)}")
     named = (space_id_from_wire(text, what=f"space_ids[{position}]") for position, text in enumerate(texts))

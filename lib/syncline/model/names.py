@@ -129,7 +129,8 @@ def normalized_path(path: str) -> tuple[str, ...]:
     """Return the names of a path that some systems send decomposed: as `split_path`, after Unicode normalisation to
     NFC.
 
-    Normalisation takes quadratic time on a run of combining marks, so the length of each name is checked first.
+    Normalisation takes quadratic time on a run of combining marks, so the length of each name is checked first. Raise
+    InvalidArgument if the path breaks a rule.
     """
     names = path.strip("/").split("/")
     most = _MAX_DECOMPOSED_CHARACTERS

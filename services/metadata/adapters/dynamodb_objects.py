@@ -81,7 +81,8 @@ class DynamoObjectIndex:
         """Add facts to an existing record. If a concurrent write changes the record first, the facts are added to the
         changed record.
 
-        Return False if the object is not sealed and its recorded number of removals is not `removals`.
+        Return False if the object is not sealed and its recorded number of removals is not `removals`. Raise
+        Unavailable if concurrent writers come first too often.
         """
         found: Mapping[str, Any] | None = await self._items.get(record_key(space, digest))
         for pause in RETRIES.pauses():

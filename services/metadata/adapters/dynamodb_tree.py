@@ -266,7 +266,8 @@ class DynamoTable:
         self, space: SpaceId, change: Callable[[ProjectionState], ProjectionState], **usual: Unpack[_Update]
     ) -> None:
         """Apply the update `usual` if its condition holds. Otherwise read the state, and replace it by the state that
-        `change` returns for it; repeat this if a concurrent writer comes first.
+        `change` returns for it; repeat this if a concurrent writer comes first. Raise Unavailable if that happens too
+        often.
         """
         update = usual
         for pause in RETRIES.pauses():

@@ -453,7 +453,7 @@ class Committer:
 
     async def _recorded(self, request: RequestId, seq: int, *, account: str) -> tuple[Commit, int]:
         """Return the commit of `request` in entry `seq`, and the size of the entry in bytes. `account` is charged for
-        the work.
+        the work. Raise RuntimeError if the entry does not have the request, which is a defect.
         """
         for _, blob in await self._journal.read(self._view.space, seq - 1, 1):
             for commit in (await entry_from_bytes(seq, blob, account=account)).commits:
@@ -605,7 +605,9 @@ class Committer:
         del batch[half:]
 
     async def _wait_for_projection(self) -> None:
-        """Apply back-pressure: writers wait while the projection lags too far behind the journal."""
+        """Apply back-pressure: writers wait while the projection lags too far behind the journal. Raise Unavailable
+        after LAG_PATIENCE_SECONDS.
+        """
         if self._view.seq - self._view.floor >= MAX_LAG_ENTRIES:
             try:
                 async with asyncio.timeout(LAG_PATIENCE_SECONDS):

@@ -50,7 +50,9 @@ async def list_activity(
 
 
 async def _rest_of_entry(journal: Journal, space: SpaceId, after: ChangePlace, *, account: str) -> list[Activity]:
-    """Return the changes that are in the same entry as the change at `after`, and are older."""
+    """Return the changes that are in the same entry as the change at `after`, and are older. Raise InvalidPageToken if
+    there is no such change.
+    """
     for seq, blob in await journal.read(space, after.seq - 1, 1):
         charge(len(blob) // BYTES_PER_CALL)
         entry = await entry_from_bytes(seq, blob, account=account)

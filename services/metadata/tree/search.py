@@ -208,8 +208,7 @@ class NameIndex:
         return Candidates(self.position.seq, nodes, above, None)
 
     def _by_path(self, after: str) -> Iterator[tuple[str, _Name | None]]:
-        """Yield the live nodes whose path is greater than `after`, in the order of paths; None for a path that is too
-        long.
+        """Yield the paths greater than `after`, in order, each with its live node, or None if the path is too long.
 
         In this order, "a.txt" comes between "a" and "a/b", so a directory and its contents are separate entries.
         """

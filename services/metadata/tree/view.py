@@ -199,7 +199,9 @@ class SpaceView:
             self._forget()
 
     def apply(self, entry: JournalEntry) -> None:
-        """Advance the view by one entry; an entry that was applied before is ignored."""
+        """Advance the view by one entry; an entry that was applied before is ignored. Raise JournalBroken for an entry
+        that does not follow directly.
+        """
         if entry.seq <= self.seq:
             return
         if entry.seq != self.seq + 1:
@@ -275,7 +277,7 @@ class SpaceView:
 
     async def _made_after(self, after: int, seq: int) -> int:
         """Return the number of nodes that entries (after, seq] created, or the difference between the count in the
-        newest of them and the last count.
+        newest of them and the last count. Raise JournalBroken if one of these entries is missing.
         """
         nodes, before = 0, seq + 1
         while before > after + 1:

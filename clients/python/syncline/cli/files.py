@@ -155,7 +155,7 @@ def _print_file(path: Path) -> None:
 
 def _move_new(temporary: Path, target: Path) -> None:
     """Rename a downloaded file to its final name, but never over a file that another program has created since the
-    command began.
+    command began. Raise InvalidArgument if such a file exists.
     """
     try:
         os.link(temporary, target, follow_symlinks=False)
@@ -168,7 +168,9 @@ def _move_new(temporary: Path, target: Path) -> None:
 
 
 def _downloaded(where: SpacePath, node: Node, directory: Path) -> Path:
-    """Download the content to a temporary file in `directory`, with its time and mode, and return its path."""
+    """Download the content to a temporary file in `directory`, with its time and mode, and return its path. Raise
+    InvalidArgument if this system cannot store the target of a symlink, and SynclineError if the download fails.
+    """
     from syncline.cli.progress import progress  # noqa: PLC0415 - `ls` does without a transfer
     from syncline.transfer.download import Downloader  # noqa: PLC0415
     from syncline.transfer.jobs import DownloadJob, Failed  # noqa: PLC0415

@@ -115,6 +115,7 @@ def place_or_file(text: str) -> Iterator[SpacePath]:
     """Provide the place of a `SPACE:PATH`, or of a path in a synced folder.
 
     `a:b` is always a place in a space, whatever files exist here, as for scp and rsync; a file of that name is `./a:b`.
+    Raise NoSuchSpace if there is no such space; the text hints at a local file of that name.
     """
     if _space_in(text):
         try:

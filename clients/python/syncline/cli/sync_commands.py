@@ -71,7 +71,9 @@ directory = click.argument("directory", metavar="DIR", type=LOCAL)
 
 
 def _open(session: Session, path: Path, space: str | None) -> Folder:
-    """Return the synced folder in a directory, after linking the directory to its space if it is not linked."""
+    """Return the synced folder in a directory, after linking the directory to its space if it is not linked. Raise
+    InvalidArgument if the directory is linked to another space than `space`.
+    """
     folder = open_folder(default_home(), path)
     accounts = Accounts(session)
     if folder is None:
@@ -265,7 +267,7 @@ def _sync_for_ever(
     as_json: bool,
 ) -> NoReturn:
     """Sync at each doorbell and each change in the folder, until a signal interrupts the command, which is the usual
-    end.
+    end. Raise Interrupted then, and any error that ends the watch.
     """
     from syncline.sync.watch import keep_syncing, patiently  # noqa: PLC0415 - `sync` does without otherwise
 

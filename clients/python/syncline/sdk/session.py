@@ -233,7 +233,7 @@ class Session:
 
     def _refresh(self, *, refused: str) -> str:
         """Return an access token other than `refused`: the one in the account file if another process has refreshed it,
-        otherwise a new one from the service.
+        otherwise a new one from the service. Raise NotSignedIn if the file has no account, or that of another user.
         """
         with self._tokens:
             if self._account.access_token != refused and _good(self._account):

@@ -428,7 +428,9 @@ class _CheckStream:
             self._requests.put(batch.message())
 
     def answer(self) -> Checked:
-        """Return the answer to the first unanswered batch."""
+        """Return the answer to the first unanswered batch. Raise the error that ended the stream after _MAX_RESUMES
+        attempts without progress.
+        """
         breaks = 0
         while True:
             if self._stream is None:

@@ -327,7 +327,9 @@ class Rounds:
             )
 
     def _note_right(self, right: Right | None, *, refused: bool) -> None:
-        """Record the right with which changes are made here from now on, if the service reported one."""
+        """Record the right with which changes are made here from now on, if the service reported one; `refused` is True
+        if the space has refused a change because this device lacked the right.
+        """
         if right is not None and (self._state.right, self._state.refused) != (right, refused):
             self._state.right, self._state.refused = right, refused
             self._state.commit()

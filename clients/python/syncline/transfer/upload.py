@@ -311,7 +311,7 @@ class _Upload(Run[Uploaded | Failed]):
 
     def _place_again(self, file: _File, block: Block) -> bool:
         """Use the place at which this run has already stored the same block, and return True; return False if this run
-        has not stored it.
+        has not stored it. Raise GivenUp if the run has ended.
         """
         with self.lock:
             if self.stopping:

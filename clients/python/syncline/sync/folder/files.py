@@ -492,7 +492,9 @@ _syncfs = _library_function("syncfs") if sys.platform == "linux" else None
 
 
 def _rename(source: int, name: str, target: int, new_name: str, flag: int) -> bool:
-    """Rename with the flag `flag`; return False if the system or the filesystem does not support the flag."""
+    """Rename with the flag `flag`; return False if the system or the filesystem does not support the flag. Raise
+    OSError if the rename fails.
+    """
     if _renameat2 is None:
         return False
     if _renameat2(source, os.fsencode(name), target, os.fsencode(new_name), flag) == 0:

@@ -330,7 +330,9 @@ def _save(folder: Folder) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file durably and atomically: after a crash, it has either its old or its new content."""
+    """Write a file durably and atomically: after a crash, it has either its old or its new content. Raise OSError if
+    the file cannot be written.
+    """
     temporary = path.with_name(f"{path.name}{_UNFINISHED}")
     try:
         temporary.unlink(missing_ok=True)

@@ -156,7 +156,9 @@ def _between_stars(glob: str) -> list[str]:
 
 
 def _atoms(glob: str) -> Iterator[str]:
-    """Yield regular expressions that match one character each, and `*` for a star."""
+    """Yield regular expressions that match one character each, and `*` for a star. Raise ValueError if the pattern ends
+    with a backslash that escapes nothing, and the errors of `_bracket`.
+    """
     at = 0
     while at < len(glob):
         char = glob[at]
@@ -179,7 +181,7 @@ def _atoms(glob: str) -> Iterator[str]:
 
 def _bracket(glob: str, at: int) -> tuple[str, int]:
     """Return the regular expression of the character set that begins at `at`, after its `[`, and the position after its
-    `]`. The set never matches `/`.
+    `]`. The set never matches `/`. Raise _NeverClosed if there is no `]`.
     """
     negated = glob[at : at + 1] in {"!", "^"}
     at += negated
