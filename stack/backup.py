@@ -41,7 +41,8 @@ def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) ->
     """Copy the data directory of a running or stopped system to a new file, or to a stream.
 
     The backup includes every change that was acknowledged before this call. Raise BackupFailed, and leave no file, if
-    the directory holds no usable data, the file exists already, or reading or writing fails.
+    the directory holds no usable data, the file exists already, or reading or writing fails. Raise StackError if the
+    restore of a backup into the directory is incomplete.
     """
     if not (directory / STATE).is_file():
         raise BackupFailed(
