@@ -129,7 +129,9 @@ def said(*arguments: str) -> str:
 
 
 def configure_notify(home: Path, folder: Path, ids: list[str], ports: list[int], at: int) -> None:
-    """Rewrite the configuration: two devices with loopback addresses, one folder, and nothing else."""
+    """Rewrite the configuration: two devices with loopback addresses, one folder, and nothing else. `at` is the index
+    of this device in `ids` and `ports`.
+    """
     file = home / "config.xml"
     tree = ElementTree.parse(file)
     root = tree.getroot()

@@ -118,7 +118,8 @@ async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
 
 async def _settled(cloudformation: Any, name: str, deadline: float) -> Mapping[str, Any] | None:
     """Return CloudFormation's description of the stack once no operation is in progress on it; None if there is no such
-    stack. Raise DeployFailed if an operation is still in progress at the deadline.
+    stack. Raise DeployFailed if an operation is still in progress at the deadline. `deadline` is a time of
+    `time.monotonic`, in seconds.
     """
     while True:
         try:

@@ -107,7 +107,9 @@ class Beginnings:
         self._begun[network] = call, self._clock()
 
     def _forget(self, until: float) -> None:
-        """Stop counting the calls that started at or before the time `until`."""
+        """Stop counting the calls that started at or before the time `until`. `until` is a time of the clock, in
+        seconds.
+        """
         self._begun = {network: begun for network, begun in self._begun.items() if begun[1] > until}
 
     async def _turn(self, network: str, turn: asyncio.Future[None]) -> None:

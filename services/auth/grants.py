@@ -35,7 +35,7 @@ class CheckedAccess:
     device: DeviceStanding = DeviceStanding.SIGNED_IN
     """The state of the device that the question names; SIGNED_IN if it names none."""
     writes_since_ms: int = 0
-    """The time since which the member may write, as in GrantRecord; 0 if that is unknown."""
+    """The time since which the member may write, in milliseconds since 1970, as in GrantRecord; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

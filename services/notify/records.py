@@ -98,4 +98,6 @@ class QueueMessage:
     receives: int
     """The number of deliveries including this one, plus the attempts at the messages that it replaces."""
     first_ms: int
-    """Time at which the message, or the first of the messages that it replaces, was sent to the queue."""
+    """The time at which the message, or the first of the messages that it replaces, was sent to the queue, in
+    milliseconds since 1970.
+    """

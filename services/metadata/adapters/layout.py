@@ -30,8 +30,8 @@ _SPACE: Final = "S#"
 
 DAY_SECONDS: Final = 86_400
 TOMBSTONE_SECONDS: Final = 7 * DAY_SECONDS
-"""A tombstone lives much longer than a projector can stall. A late write under the old name therefore meets the
-tombstone's newer seq and is refused.
+"""Seconds after which a tombstone expires: much longer than a projector can stall. A late write under the old name
+therefore meets the tombstone's newer seq and is refused.
 """
 
 
