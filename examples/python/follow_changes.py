@@ -41,7 +41,10 @@ def catch_up(space: Space, file: Path) -> None:
             if node.kind is NodeKind.FILE:
                 react(space, node)
         if page.cursor:
-            file.write_bytes(page.cursor)
+            # Renamed when it is whole, so that an interruption leaves the cursor before or this one.
+            stored = file.with_name(f"{file.name}.new")
+            stored.write_bytes(page.cursor)
+            stored.replace(file)
 
 
 def main() -> None:

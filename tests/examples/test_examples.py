@@ -18,6 +18,7 @@ import pytest
 
 from stack.up import Stack
 from syncline.model.blocks import MIB
+from syncline.sdk import Accounts, Session, Space
 from syncline.sdk.account import sign_in
 from tests.e2e.dav import PASSWORD, Person
 from tests.support.http import serving
@@ -74,6 +75,8 @@ def test_upload_and_download(device: Mapping[str, str], tmp_path: Path) -> None:
 
 def test_follow_changes(device: Mapping[str, str], person: Person, tmp_path: Path) -> None:
     cursor, told = tmp_path / "cursor", tmp_path / "told"
+    session = Session.open(Path(device["SYNCLINE_HOME"]))
+    space = Space(session, Accounts(session).resolve("personal"))
     assert person.dav("PUT", "personal/there before", b"1").status == 201
 
     def follow() -> subprocess.Popen[bytes]:
@@ -89,6 +92,11 @@ def test_follow_changes(device: Mapping[str, str], person: Person, tmp_path: Pat
             time.sleep(0.05)
 
     def end() -> None:
+        # The cursor is stored after a change is told, and what is told between the two is told again.
+        deadline = time.monotonic() + WITHIN_SECONDS
+        while not cursor.exists() or any(page.nodes for page in space.changes(cursor.read_bytes())):
+            assert time.monotonic() < deadline, "the cursor is not stored"
+            time.sleep(0.05)
         following.send_signal(signal.SIGINT)
         assert following.wait(WITHIN_SECONDS) == 0, told.read_text()
 
@@ -109,6 +117,7 @@ def test_follow_changes(device: Mapping[str, str], person: Person, tmp_path: Pat
     finally:
         following.kill()
         following.wait()
+        session.close()
 
 
 def test_read_with_boto3(device: Mapping[str, str], person: Person) -> None:

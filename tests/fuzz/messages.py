@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -15,6 +15,10 @@ ID: Final = 16
 MAX_BYTES: Final = 3_900_000
 """A server takes 4 MiB; gRPC itself refuses what is larger."""
 DEEPEST: Final = 6
+SHORT: Final = 16
+"""The length of values, in characters or bytes, of a message that is large enough."""
+
+Text = TypeVar("Text", str, bytes)
 
 INTEGERS: Final = {
     FieldDescriptor.TYPE_INT32: (-(1 << 31), (1 << 31) - 1),
@@ -70,9 +74,12 @@ class Generator:
     def __init__(self, rng: random.Random, known: dict[str, list[Any]]) -> None:
         self.rng = rng
         self.known = known
+        self._room = MAX_BYTES
 
     def message(self, kind: Descriptor, *, hostile: float = 0.0, depth: int = 0) -> Message:
         """A message of this kind, of which each value is hostile with this chance."""
+        if depth == 0:
+            self._room = MAX_BYTES
         made = GetMessageClass(kind)()
         for oneof in kind.oneofs:
             if self.rng.random() >= hostile / 2:
@@ -84,6 +91,7 @@ class Generator:
 
     def mutated(self, message: Message) -> Message:
         """A copy in which a few values are others."""
+        self._room = MAX_BYTES
         copy = type(message)()
         copy.CopyFrom(message)
         for _ in range(self.rng.choice((1, 1, 1, 2, 3))):
@@ -101,7 +109,9 @@ class Generator:
                 at.ClearField(field.name)
             elif field.is_repeated and self.rng.random() < 0.3:
                 values = getattr(at, field.name)
-                values.extend(list(values) * self.rng.choice((1, 2, 50)))
+                times = self.rng.choice((1, 2, 50))
+                if at.ByteSize() * times <= MAX_BYTES:
+                    values.extend(list(values) * times)
             else:
                 if field.is_repeated and self.rng.random() < 0.5:
                     at.ClearField(field.name)
@@ -153,9 +163,9 @@ class Generator:
             case FieldDescriptor.TYPE_BOOL:
                 return self.rng.random() < 0.5
             case FieldDescriptor.TYPE_STRING:
-                return self._string()
+                return self._fitting_in(self._string())
             case FieldDescriptor.TYPE_BYTES:
-                return self._bytes()
+                return self._fitting_in(self._bytes())
             case FieldDescriptor.TYPE_ENUM:
                 assert field.enum_type is not None
                 numbers = [value.number for value in field.enum_type.values]
@@ -165,6 +175,15 @@ class Generator:
                 middle = [1, 2, 10, 1000, 1001, 1 << 31, 1 << 53, self.rng.getrandbits(62)]
                 edges = [low, high, 0, -1, low + 1, high - 1]
                 return self.rng.choice([value for value in (*middle, *edges) if low <= value <= high])
+
+    def _fitting_in(self, value: Text) -> Text:
+        """Return the value, or its beginning once a message has as much as any may have.
+
+        Thousands of values of a megabyte in one message would be gigabytes, which protobuf cannot encode.
+        """
+        fitting = value if len(value) <= self._room else value[:SHORT]
+        self._room -= len(fitting)
+        return fitting
 
     def _string(self) -> str:
         match self.rng.randrange(8):
