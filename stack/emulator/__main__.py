@@ -44,6 +44,7 @@ from stack.emulator.durability import durable
 from stack.emulator.earlier import earlier_state
 from stack.emulator.enforcement import enforce_as_aws
 from stack.emulator.interface import guard_interface
+from stack.emulator.partitions import answer_queries_in_order
 from stack.emulator.reception import MAX_CONNECTIONS, AwsReception
 from stack.emulator.storage import DAMAGED, STORAGE, Storage, StorageDamaged, StorageFailed
 from stack.emulator.writethrough import WriteThrough
@@ -65,6 +66,7 @@ def main() -> int:
         # The emulator is untyped, and parts of it are replaced, so its modules are Any.
         emulator: Any = importlib.import_module("ministack.app")
         _configure_logs()  # again, because importing ministack replaces the configuration
+        answer_queries_in_order()
         enforce_as_aws(emulator, root_key_id=os.environ["AWS_ACCESS_KEY_ID"])
         app = guard_interface(emulator.app, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
         if storage is not None:
