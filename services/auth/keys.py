@@ -115,8 +115,8 @@ class Keys:
         Raise InvalidArgument for an expiry that has passed or is more than PROGRAM_KEY_DAYS away. Raise DeviceRevoked
         or TokenExpired if the calling device was revoked or has expired, and PermissionDenied if it is a program itself
         (otherwise a stolen key could be made permanent). Raise RequestIdReused if the user has used the request id for
-        a different key, if that key was dropped since, or if the secret of the services has changed since. Raise
-        LimitReached if the user has too many keys, and Contended if concurrent additions come first too often.
+        a different key, or if the secret of the services has changed since. Raise LimitReached if the user has too many
+        keys, and Contended if concurrent additions come first too often.
         """
         now = self._clock()
         if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY_MS:

@@ -140,10 +140,9 @@ class Links:
         network of the caller.
 
         Raise InvalidArgument if the link would have expired already. Raise RequestIdReused if the user has used the
-        request id for a different link, if that link was dropped since, or if the secret of the services has changed
-        since. Raise LimitReached if the space has too many links, or the user has made too many, in this space or in
-        all. Raise TooMuchAtOnce if too many passwords are being hashed, and Contended if concurrent additions come
-        first too often.
+        request id for a different link, or if the secret of the services has changed since. Raise LimitReached if the
+        space has too many links, or the user has made too many, in this space or in all. Raise TooMuchAtOnce if too
+        many passwords are being hashed, and Contended if concurrent additions come first too often.
         """
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
