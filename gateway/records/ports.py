@@ -1,4 +1,6 @@
-"""Records that WebDAV keeps between requests, across all processes: locks and dead properties."""
+"""Records: small values that requests store for later requests, across all processes. WebDAV stores locks, dead
+properties and the recent steps of clients; downloads by links store their unspent bytes.
+"""
 
 from __future__ import annotations
 

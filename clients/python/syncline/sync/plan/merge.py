@@ -213,7 +213,9 @@ class _Merge:
                     self._ground(cycle)
 
     def _follow_space(self, cycle: list[NodeId]) -> bool:
-        """Put nodes at their places in the space; return True if that changed anything."""
+        """Put those nodes of a cycle that are in the space at their places there, to break the cycle. Return True if
+        that changed anything.
+        """
         places = {
             node: self._place_there(there)
             for node in cycle
