@@ -41,7 +41,6 @@ T = TypeVar("T")
 
 AUTH: Final = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
 METADATA: Final = metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"].full_name
-NOTIFY: Final = notify_pb2.DESCRIPTOR.services_by_name["NotifyService"].full_name
 
 _MAKES_ANEW: Final = (
     auth_pb2.SignUpRequest,

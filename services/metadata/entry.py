@@ -126,7 +126,6 @@ class Projection:
     seq. Each item is therefore written once, however often the entries change it.
     """
 
-    last_seq: int
     used_bytes: int = 0
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
@@ -160,7 +159,7 @@ async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
     """Return the projection of consecutive entries. The entries are added in slices of work, which are charged to
     `account`.
     """
-    projection = Projection(entries[-1].seq, entries[-1].used_bytes)
+    projection = Projection(entries[-1].used_bytes)
     for entry in entries:
         for commit in entry.commits:
             projection.requests[commit.request] = entry.seq

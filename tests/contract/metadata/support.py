@@ -44,7 +44,6 @@ def creation(*nodes: Node) -> Projection:
     """Return the projection of an entry that creates these nodes."""
     seq = nodes[0].seq
     return Projection(
-        seq,
         nodes={node.id: node for node in nodes},
         names={(node.parent, node.name): (node.id, seq) for node in nodes},
         requests={new_request_id(): seq},

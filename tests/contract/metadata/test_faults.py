@@ -69,9 +69,9 @@ async def test_a_conflicting_transaction_is_tried_again(table, faults, space):
 async def test_what_is_newer_in_the_table_is_left_out_of_the_next_attempt(table, faults, space):
     nodes = [file_node(f"file {i}", seq=1) for i in range(10)]
     newer = [replace(node, seq=9) for node in nodes[:3]]
-    await table.project(space, Projection(9, nodes={node.id: node for node in newer}))
+    await table.project(space, Projection(nodes={node.id: node for node in newer}))
     faults.calls.clear()
-    await table.project(space, Projection(1, nodes={node.id: node for node in nodes}))
+    await table.project(space, Projection(nodes={node.id: node for node in nodes}))
     assert [len(call["TransactItems"]) for call in faults.of("transact_write_items")] == [10, 7]
     stored = (await table.rows(space, nodes=[node.id for node in nodes])).nodes
     assert stored == {node.id: node for node in [*newer, *nodes[3:]]}
@@ -112,7 +112,7 @@ async def test_a_projection_needs_no_token_since_its_repetition_does_no_harm(rep
     nodes = [file_node(f"file {i}", seq=1) for i in range(10)]
     newer = [replace(node, seq=9) for node in nodes[:7]]
     await table.project(space, creation(*nodes))
-    await table.project(space, Projection(9, nodes={node.id: node for node in newer}))
+    await table.project(space, Projection(nodes={node.id: node for node in newer}))
     assert len(bodies) >= 4
     assert all("ClientRequestToken" not in body for body in bodies)
     stored = (await table.rows(space, nodes=[node.id for node in nodes])).nodes
@@ -175,7 +175,7 @@ async def test_unprocessed_keys_and_items_are_asked_for_again(client, embedded, 
 
     table = DynamoTable(interposed(client, halves), table=embedded.table)
     answered = {new_request_id(): i for i in range(8)}
-    await table.project(space, Projection(1, requests=answered))
+    await table.project(space, Projection(requests=answered))
     assert (await table.rows(space, requests=answered)).requests == answered
     assert calls > 8
 
@@ -192,7 +192,7 @@ async def test_a_batch_of_which_nothing_is_ever_done_is_unavailable(client, embe
         await (
             table.rows(space, requests=[request])
             if field == "UnprocessedKeys"
-            else table.project(space, Projection(1, requests={request: 1}))
+            else table.project(space, Projection(requests={request: 1}))
         )
 
 
@@ -242,7 +242,7 @@ async def test_no_node_is_written_before_the_version_that_it_replaces(table, fau
     first = file_node("a", seq=1)
     await table.project(space, creation(first))
     faults.waiting["batch_write_item"] = [refusal("InternalServerError", ResponseMetadata={"HTTPStatusCode": 500})]
-    later = Projection(2, nodes={first.id: updated(first, 2)}, updated={first.id})
+    later = Projection(nodes={first.id: updated(first, 2)}, updated={first.id})
     with pytest.raises(Unavailable):
         await table.project(space, later)
     assert (await table.rows(space, nodes=[first.id])).nodes == {first.id: first}

@@ -114,8 +114,8 @@ async def test_names_are_listed_in_pages_with_tombstones(table, space):
     names: dict[NameKey, tuple[NodeId | None, int]] = {
         (directory, f"{i:03}"): (new_node_id() if i % 3 else None, i + 1) for i in range(25)
     }
-    await table.project(space, Projection(25, names=names))
-    await table.project(space, Projection(1, names={(ROOT, "000"): (new_node_id(), 1)}))
+    await table.project(space, Projection(names=names))
+    await table.project(space, Projection(names={(ROOT, "000"): (new_node_id(), 1)}))
     first = await table.list_names(space, directory, after="", limit=10)
     assert (list(first.names), first.more) == ([(directory, f"{i:03}") for i in range(10)], True)
     second = await table.list_names(space, directory, after="009", limit=15)
@@ -138,7 +138,7 @@ async def test_any_name_is_stored_and_listed_in_utf8_order(table, names):
         "x" * 255,
     }  # UTF-16 would swap the first two
     held: dict[NameKey, tuple[NodeId | None, int]] = {(directory, name): (new_node_id(), 1) for name in ours}
-    await table.project(space, Projection(1, names=held))
+    await table.project(space, Projection(names=held))
     ordered = sorted(ours, key=str.encode)
     rows = await table.list_names(space, directory, after="", limit=100)
     assert [name for _, name in rows.names] == ordered
@@ -151,7 +151,7 @@ async def test_any_name_is_stored_and_listed_in_utf8_order(table, names):
 
 async def test_the_trash_is_listed_by_id(table, space):
     marked = sorted((new_node_id(), i % 4 != 0, i + 1) for i in range(12))
-    await table.project(space, Projection(12, trash={node: (deleted, seq) for node, deleted, seq in marked}))
+    await table.project(space, Projection(trash={node: (deleted, seq) for node, deleted, seq in marked}))
     assert list(await table.trash(space, after=None, limit=5)) == marked[:5]
     assert list(await table.trash(space, after=marked[4][0], limit=100)) == marked[5:]
     assert list(await table.trash(space, after=marked[-1][0], limit=5)) == []
@@ -162,7 +162,7 @@ async def test_versions_are_listed_newest_first(table, space):
     for seq in range(2, 13):
         states.append(updated(states[-1], seq))
     last = states.pop()
-    await table.project(space, Projection(12, nodes={last.id: last}, superseded=states))
+    await table.project(space, Projection(nodes={last.id: last}, superseded=states))
     expected = [version_of(state) for state in reversed(states)]
     assert list(await table.versions(space, last.id, before=13, limit=100)) == expected
     assert list(await table.versions(space, last.id, before=10, limit=3)) == expected[2:5]
@@ -176,7 +176,7 @@ async def test_the_version_that_the_table_holds_is_kept_when_it_is_replaced(tabl
     first = file_node("a", seq=1)
     await table.project(space, creation(first))
     second, third = updated(first, 2), updated(updated(first, 2), 3)
-    later = Projection(3, nodes={first.id: third}, superseded=[second], updated={first.id})
+    later = Projection(nodes={first.id: third}, superseded=[second], updated={first.id})
     for _ in range(2):  # the second time the table is ahead of what the projection starts from
         await table.project(space, later)
         assert (await table.rows(space, nodes=[first.id])).nodes == {first.id: third}
@@ -188,8 +188,8 @@ async def test_a_state_that_the_projection_supersedes_itself_may_be_stored_alrea
     first = file_node("a", seq=1)
     second, third = updated(first, 2), updated(updated(first, 2), 3)
     await table.project(space, creation(first))
-    await table.project(space, Projection(2, nodes={first.id: second}, updated={first.id}))
-    await table.project(space, Projection(3, nodes={first.id: third}, superseded=[second], updated={first.id}))
+    await table.project(space, Projection(nodes={first.id: second}, updated={first.id}))
+    await table.project(space, Projection(nodes={first.id: third}, superseded=[second], updated={first.id}))
     versions = await table.versions(space, first.id, before=9, limit=9)
     assert list(versions) == [version_of(second), version_of(first)]
 
@@ -198,12 +198,11 @@ async def test_an_older_projection_changes_nothing(table, space):
     old = file_node("a", seq=4)
     new = replace(old, name="b", seq=7)
     now = Projection(
-        7,
         nodes={old.id: new},
         names={(ROOT, "a"): (None, 7), (ROOT, "b"): (old.id, 7)},
         trash={old.id: (False, 7)},
     )
-    then = Projection(4, nodes={old.id: old}, names={(ROOT, "a"): (old.id, 4)}, trash={old.id: (True, 4)})
+    then = Projection(nodes={old.id: old}, names={(ROOT, "a"): (old.id, 4)}, trash={old.id: (True, 4)})
     await table.project(space, now)
     await table.project(space, then)
     rows = await table.rows(space, nodes=[old.id], names=[(ROOT, "a"), (ROOT, "b")])
@@ -216,7 +215,7 @@ async def test_of_many_items_only_the_older_ones_are_replaced(table, space):
     nodes = [file_node(f"file {i}", seq=5) for i in range(150)]
     await table.project(space, creation(*nodes[:40], *nodes[100:]))
     moved = [replace(node, name=f"{node.name} moved", seq=3 if i % 2 else 8) for i, node in enumerate(nodes)]
-    await table.project(space, Projection(8, nodes={node.id: node for node in moved}))
+    await table.project(space, Projection(nodes={node.id: node for node in moved}))
     stored = set(range(40)) | set(range(100, 150))
     expected = [nodes[i] if i in stored and moved[i].seq < nodes[i].seq else moved[i] for i in range(len(nodes))]
     assert (await table.rows(space, nodes=[node.id for node in nodes])).nodes == {node.id: node for node in expected}
@@ -225,15 +224,15 @@ async def test_of_many_items_only_the_older_ones_are_replaced(table, space):
 async def test_a_name_that_was_free_can_be_held_again(table, space):
     node = file_node("a", seq=1)
     await table.project(space, creation(node))
-    await table.project(space, Projection(2, names={(ROOT, "a"): (None, 2)}))
+    await table.project(space, Projection(names={(ROOT, "a"): (None, 2)}))
     assert (await table.rows(space, names=[(ROOT, "a")])).names == {(ROOT, "a"): (None, 2)}
-    await table.project(space, Projection(3, names={(ROOT, "a"): (node.id, 3)}))
+    await table.project(space, Projection(names={(ROOT, "a"): (node.id, 3)}))
     assert (await table.rows(space, names=[(ROOT, "a")])).names == {(ROOT, "a"): (node.id, 3)}
 
 
 async def test_an_empty_projection_is_nothing(table, space):
-    await table.project(space, Projection(1))
-    await table.project(space, Projection(1, requests={RequestId(bytes(16)): 1}))
+    await table.project(space, Projection())
+    await table.project(space, Projection(requests={RequestId(bytes(16)): 1}))
     assert (await table.rows(space, requests=[RequestId(bytes(16))])).newest == 1
 
 
