@@ -1938,7 +1938,7 @@ MUTANTS = (
     Mutant(
         "redirects are followed wherever they lead",
         "clients/python/syncline/sdk/discovery.py",
-        '            check_place("it", host, url, tls=newurl.startswith("https:"), trust=trust)\n',
+        '    check_place("it", host, endpoint, tls=target.startswith("https:"), trust=trust)\n',
         "",
         ("tests/clients/sdk/test_trust.py::test_a_redirect_to_somewhere_else_is_not_followed",),
     ),
@@ -1949,6 +1949,33 @@ MUTANTS = (
         'tls=storage.startswith("https:"), trust=trust)\n',
         "        pass\n",
         ("tests/clients/sdk/test_trust.py::test_what_an_endpoint_says_is_checked_before_anything_is_sent",),
+    ),
+    Mutant(
+        "an answer over HTTP takes as long as it likes",
+        "clients/python/syncline/sdk/bounded_http.py",
+        "        left = self._end - time.monotonic()\n",
+        "        left = self._silence\n",
+        (
+            "tests/clients/sdk/test_bounded_http.py::test_what_comes_byte_by_byte_has_a_deadline",
+            "tests/clients/sdk/test_discovery.py::test_an_endpoint_that_sends_one_byte_after_the_other_is_not_waited_for",
+        ),
+    ),
+    Mutant(
+        "headers of an answer over HTTP have no end",
+        "clients/python/syncline/sdk/bounded_http.py",
+        "        budget.bytes_left -= size or 0\n",
+        "",
+        (
+            "tests/clients/sdk/test_bounded_http.py::test_what_is_not_body_and_has_no_end_is_given_up",
+            "tests/clients/sdk/test_bounded_http.py::test_the_answer_of_a_proxy_has_a_bound_as_well",
+        ),
+    ),
+    Mutant(
+        "an error of storage is read to its end",
+        "clients/python/syncline/sdk/bounded_http.py",
+        "max_bytes if _is_success(response.status) else MAX_ERROR_BYTES",
+        "max_bytes if _is_success(response.status) else 1 << 40",
+        ("tests/clients/transfer/test_hostile_storage.py::test_an_error_without_an_end_is_cut",),
     ),
     Mutant(
         "a directory that became a link is followed",

@@ -1,7 +1,7 @@
 """Signs requests for objects in S3 with AWS's signature version 4.
 
-The SDK can sign any request, which takes longer than transferring the bytes; the library that devices use signs by the
-system's clock, which may be wrong. A test compares these signatures with the SDK's.
+The SDK can sign any request, which takes longer than transferring the bytes. A test compares these signatures with the
+SDK's.
 """
 
 from __future__ import annotations

@@ -59,8 +59,10 @@ def test_what_the_service_gives_lasts_by_the_clock_of_the_device(services: Runni
 
 def test_refused_credentials_are_asked_for_anew(services: Running, session: Session) -> None:
     credentials = SpaceCredentials(session, SPACE, Access.READ)
-    credentials.get()
-    credentials.forget()
+    first = credentials.get()
+    assert credentials.forget(first)
+    assert credentials.get().access_key_id == "key 2"
+    assert not credentials.forget(first), "those that came after them are kept"
     assert credentials.get().access_key_id == "key 2"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from syncline.sdk.discovery import Deployment, Service, StorageAddress, deployment_to_json, discover
 from syncline.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
+from tests.clients.hostile_server import MAX_TAKEN_BYTES, HostileConnection, hostile
 from tests.support.http import serving
 
 DOCUMENT: dict[str, Any] = {
@@ -96,6 +97,60 @@ def test_a_name_that_does_not_exist_does_not_answer() -> None:
 def test_silence_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(EndpointUnreachable, match="timed out"):
         discover(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        HEAD + b"content-length: 60000\r\n\r\n" + b" " * 60_000,
+        HEAD + b"x-slow: " + b"x" * 60_000 + b"\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+        b"HTTP/1.1 503 Wait\r\nx-slow: " + b"x" * 60_000 + b"\r\n\r\n",
+    ],
+    ids=["body", "header", "interim answers", "error"],
+)
+def test_an_endpoint_that_sends_one_byte_after_the_other_is_not_waited_for(slow: bytes) -> None:
+    """The socket is never silent for as long as the timeout, and the answer takes twenty minutes."""
+    with (
+        hostile(lambda to: to.drip(slow)) as server,
+        pytest.raises(EndpointUnreachable, match="timed out"),
+    ):
+        discover(server.endpoint, timeout=1.0)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "repeated"),
+    [
+        (CHUNKED + b"0\r\n", b"x-more: trailers\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (HEAD, b"x-more: headers\r\n"),
+        (HEAD + b"connection: close\r\n\r\n", b"    "),
+    ],
+    ids=["trailers", "interim answers", "headers", "body"],
+)
+def test_an_endpoint_without_an_end_is_not_syncline(beginning: bytes, repeated: bytes) -> None:
+    def send(to: HostileConnection) -> None:
+        to.send(beginning)
+        to.flood(repeated)
+
+    with hostile(send) as server:
+        with pytest.raises(NotSyncline):
+            discover(server.endpoint, timeout=600.0)
+        assert server.sent < MAX_TAKEN_BYTES
+
+
+def test_redirects_have_an_end() -> None:
+    def redirect(to: HostileConnection) -> None:
+        to.send(b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n")
+
+    with hostile(redirect) as server:
+        with pytest.raises(NotSyncline, match="redirects again and again"):
+            discover(server.endpoint, timeout=600.0)
+        assert len(server.requests) == 6
 
 
 def test_what_does_not_speak_http_is_not_syncline() -> None:

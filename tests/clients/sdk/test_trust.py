@@ -146,7 +146,7 @@ def test_a_part_of_an_address_cannot_make_another_address(path: str, value: str)
 @pytest.mark.parametrize(
     "place",
     [
-        # A parser of addresses as browsers have it, which obstore has too, ends the host at the backslash.
+        # A parser of addresses as browsers have it ends the host at the backslash.
         "https://evil.org\\.files.example.com",
         "https://evil.org\\@files.example.com",
         "https://files.example.com@evil.org",

@@ -31,8 +31,11 @@ class HeldCredentials:
             self.held = self.issue()
         return self.held
 
-    def forget(self) -> None:
+    def forget(self, refused: S3Credentials) -> bool:
+        if self.held is not refused:
+            return False
         self.held = None
+        return True
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,14 +15,18 @@ import pytest
 
 from syncline.model.blocks import MAX_BLOCK_BYTES, MAX_OBJECT_BYTES, MIB, BlockRef, Digest, MalformedManifest, Manifest
 from syncline.model.chunking import digest_of
+from syncline.model.errors import PermissionDenied, Unavailable
 from syncline.model.tree import Content
 from syncline.sdk.credentials import S3Credentials
 from syncline.sdk.discovery import StorageAddress
+from syncline.sdk.errors import UnexpectedAnswer
 from syncline.sdk.requests import RequestCounts
+from syncline.transfer import objects, signed_requests
 from syncline.transfer.download import Downloader
 from syncline.transfer.jobs import DownloadJob, Failed, Trouble
-from syncline.transfer.objects import S3Objects
+from syncline.transfer.objects import RETRIES, ObjectMissing, S3Objects, StorageRedirects
 from syncline.wire.tree import manifest_from_bytes, manifest_to_wire
+from tests.clients.hostile_server import MAX_TAKEN_BYTES, HostileConnection, hostile
 from tests.clients.transfer.bucket import HeldCredentials
 from tests.clients.transfer.fakes import MemoryStore
 
@@ -127,16 +132,23 @@ def endless() -> Iterator[_Server]:
         server.server_close()
 
 
-@pytest.mark.parametrize("corrected", [False, True], ids=["obstore", "signed here"])
-def test_storage_that_does_not_stop_is_not_listened_to(corrected: bool) -> None:
-    held = HeldCredentials(
+def credentials() -> HeldCredentials:
+    return HeldCredentials(
         lambda: S3Credentials(
             "AKIA", "secret", "token", int((time.time() + 3600) * 1000), "bucket", "spaces/x/objects/"
         )
     )
+
+
+def objects_of(endpoint: str) -> S3Objects:
+    storage = StorageAddress(endpoint, "us-east-1", "bucket", path_style=True)
+    return S3Objects(storage, credentials(), RequestCounts(), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("corrected", [False, True], ids=["", "with a wrong clock"])
+def test_storage_that_does_not_stop_is_not_listened_to(corrected: bool) -> None:
     with endless() as server:
-        storage = StorageAddress(f"http://127.0.0.1:{server.server_port}", "us-east-1", "bucket", path_style=True)
-        store = S3Objects(storage, held, RequestCounts(), None)  # type: ignore[arg-type]
+        store = objects_of(f"http://127.0.0.1:{server.server_port}")
         if corrected:
             assert store._clock.hear("Sat, 28 Nov 2020 00:00:00 GMT")
         part = store.get_range(digest(1), 0, MIB)
@@ -145,3 +157,95 @@ def test_storage_that_does_not_stop_is_not_listened_to(corrected: bool) -> None:
         server.sent = 0
         assert MAX_OBJECT_BYTES < len(store.get(digest(1))) < 2 * MAX_OBJECT_BYTES
         assert server.sent < 128 * MIB
+
+
+# ---- storage that answers what nobody should follow, or wait for
+
+REQUESTS: dict[str, Callable[[S3Objects], object]] = {
+    "get": lambda store: store.get(digest(1)),
+    "range": lambda store: store.get_range(digest(1), 0, MIB),
+    "tag": lambda store: store.tag(digest(1)),
+    "put": lambda store: store.put(digest_of(b"content"), b"content"),
+}
+each_request = pytest.mark.parametrize("request_of", REQUESTS.values(), ids=REQUESTS.keys())
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "RETRIES", replace(RETRIES, max_attempts=2, first_pause_seconds=0.01))
+
+
+@each_request
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (400, "Nonsense"), (503, "SlowDown")])
+@pytest.mark.parametrize("framing", [b"content-length: 1000000000000", b"connection: close"], ids=["length", "close"])
+def test_an_error_without_an_end_is_cut(
+    hasty: None, request_of: Callable[[S3Objects], object], status: int, code: str, framing: bytes
+) -> None:
+    """An error of 400 MB cost a device more than a gigabyte of memory."""
+
+    def send(to: HostileConnection) -> None:
+        to.send(b"HTTP/1.1 %d Error\r\n%s\r\n\r\n<Error><Code>%s</Code>" % (status, framing, code.encode()))
+        to.flood(b" ")
+
+    with hostile(send) as server:
+        with pytest.raises((ObjectMissing, PermissionDenied, UnexpectedAnswer, Unavailable), match=r"denies|\(.*\)"):
+            request_of(objects_of(server.endpoint))
+        assert server.sent < len(server.requests) * MAX_TAKEN_BYTES
+
+
+@each_request
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_of_storage_is_not_followed(request_of: Callable[[S3Objects], object], status: int) -> None:
+    """Another address would see the session token of the credentials."""
+    with hostile(lambda to: to.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\netag: x\r\n\r\nx")) as other:
+
+        def redirect(to: HostileConnection) -> None:
+            body = b"<Error><Code>PermanentRedirect</Code></Error>"
+            to.send(
+                b"HTTP/1.1 %d Moved\r\nlocation: %s/\r\nx-amz-bucket-region: eu-west-1\r\ncontent-length: %d\r\n\r\n%s"
+                % (status, other.endpoint.encode(), len(body), body)
+            )
+
+        with hostile(redirect) as server:
+            with pytest.raises(StorageRedirects, match="the bucket is in the region eu-west-1"):
+                request_of(objects_of(server.endpoint))
+            assert len(server.requests) == 1
+        assert other.requests == []
+
+
+@each_request
+def test_storage_that_sends_one_byte_after_the_other_is_not_waited_for(
+    hasty: None, monkeypatch: pytest.MonkeyPatch, request_of: Callable[[S3Objects], object]
+) -> None:
+    monkeypatch.setattr(signed_requests, "MAX_GET_SECONDS", 0.5)
+    monkeypatch.setattr(objects, "PUT_SECONDS", 0.5)
+    monkeypatch.setattr(objects, "MAX_PUT_SECONDS", 0.5)
+    slow = b"HTTP/1.1 200 OK\r\nx-slow: " + b"x" * 10_000
+    with (
+        hostile(lambda to: to.drip(slow)) as server,
+        pytest.raises(Unavailable, match=r"storage does not answer \(timed out\)"),
+    ):
+        request_of(objects_of(server.endpoint))
+
+
+@each_request
+def test_headers_of_storage_have_an_end(hasty: None, request_of: Callable[[S3Objects], object]) -> None:
+    def send(to: HostileConnection) -> None:
+        to.send(b"HTTP/1.1 200 OK\r\nx-long: ")
+        to.flood(b"x")
+
+    with hostile(send) as server:
+        with pytest.raises(Unavailable, match="has no end"):
+            request_of(objects_of(server.endpoint))
+        assert server.sent < len(server.requests) * MAX_TAKEN_BYTES
+
+
+def test_a_text_of_storage_is_shown_in_part() -> None:
+    code = b"X" * 10_000
+    refusal = b"<Error><Code>%s</Code></Error>" % code
+    answer = b"HTTP/1.1 400 Error\r\ncontent-length: %d\r\n\r\n%s" % (len(refusal), refusal)
+    with (
+        hostile(lambda to: to.send(answer)) as server,
+        pytest.raises(UnexpectedAnswer, match=r"^storage failed \(400\); report it if it persists$"),
+    ):
+        objects_of(server.endpoint).get(digest(1))

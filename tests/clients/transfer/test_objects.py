@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from syncline.sdk.credentials import S3Credentials
 from syncline.sdk.discovery import StorageAddress
 from syncline.sdk.errors import UnexpectedAnswer
 from syncline.sdk.requests import Counts, RequestCounts
-from syncline.transfer import objects
+from syncline.transfer import objects, signed_requests
 from syncline.transfer.download import Downloader
 from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
 from syncline.transfer.objects import (
@@ -36,6 +34,7 @@ from syncline.transfer.objects import (
 )
 from syncline.transfer.rate_limit import Limit
 from syncline.transfer.upload import Uploader
+from tests.clients.hostile_server import hostile
 from tests.clients.transfer.bucket import Bucket, HeldCredentials
 from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, sha256
 from tests.clients.transfer.proxy import Fault, Proxy
@@ -315,7 +314,8 @@ def test_an_answer_that_ends_early_is_asked_for_again(bucket: Bucket, proxy: Pro
 
 def test_a_slow_line_is_given_more_time(bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A PUT that takes long is tried with more patience, and so are those after it."""
-    monkeypatch.setattr(objects, "PUT_TIMEOUT", timedelta(milliseconds=200))
+    monkeypatch.setattr(objects, "PUT_SECONDS", 0.5)
+    proxy.slowness = 1.2
     store = bucket.objects(endpoint=proxy.endpoint)
     proxy.always = Fault.SLOW
     store.put(sha256(b"content"), b"content")
@@ -327,7 +327,8 @@ def test_a_slow_line_is_given_more_time(bucket: Bucket, proxy: Proxy, monkeypatc
 
 def test_a_silent_line_is_not_waited_for(bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.objects().put(sha256(b"content"), b"content")
-    monkeypatch.setattr(objects, "SILENCE_TIMEOUT", timedelta(milliseconds=100))
+    monkeypatch.setattr(signed_requests, "SILENCE_SECONDS", 1.0)
+    proxy.slowness = 10.0
     proxy.faults.append(Fault.SLOW)
     assert bytes(bucket.objects(endpoint=proxy.endpoint).get(sha256(b"content"))) == b"content"
     assert len(proxy.requests) == 2
@@ -478,9 +479,12 @@ def test_where_requests_go(storage: StorageAddress, endpoint: str) -> None:
     assert objects._endpoint(storage) == endpoint
 
 
-def test_no_plain_http_to_an_endpoint_with_tls(bucket: Bucket) -> None:
-    """A store for https does not fall back to http."""
-    assert os.environ.get("AWS_ALLOW_HTTP") is None
-    store = objects._open(StorageAddress("https://127.0.0.1:9", "us-east-1", "b", path_style=True), lambda: None, {})  # type: ignore[arg-type,return-value]
-    assert store.client_options is not None
-    assert store.client_options.get("allow_http") in {False, "false"}
+def test_no_plain_http_to_an_endpoint_with_tls() -> None:
+    """Requests to an https address do not fall back to http."""
+    with hostile(lambda to: to.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")) as plain:
+        storage = StorageAddress(f"https://{plain.address}", "us-east-1", "b", path_style=True)
+        held = HeldCredentials(lambda: S3Credentials("AKIA", "secret", "token", 1 << 50, "b", "spaces/x/objects/"))
+        store = S3Objects(storage, held, RequestCounts())  # type: ignore[arg-type]
+        with pytest.raises(Unavailable, match="storage does not answer"):
+            store.get(sha256(b"x"))
+        assert plain.requests == []

@@ -57,10 +57,15 @@ class SpaceCredentials:
                 held = self._held = issue(self._session, self._space, self._access)
             return held
 
-    def forget(self) -> None:
-        """Drop the credentials, since storage refused them; the next call requests new ones."""
+    def forget(self, refused: S3Credentials) -> bool:
+        """Drop credentials that storage refused, so that the next call of `get` requests new ones. Return False if
+        another thread has done so already.
+        """
         with self._lock:
+            if self._held is not refused:
+                return False
             self._held = None
+            return True
 
 
 def issue(session: Session, space: SpaceId, access: Access) -> S3Credentials:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import re
+import time
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from typing_extensions import override
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
 
 from syncline.rpc import traces
 from syncline.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
-from syncline.sdk.network import proxy_for, trusted
 from syncline.sdk.trust import NO_FURTHER, Trust, check_endpoint, check_place, host_of_target, host_of_url
+
+if TYPE_CHECKING:
+    from syncline.sdk.bounded_http import HttpAnswer
 
 VERSION = 1
 """The version of the protocol that this client implements."""
 
 WELL_KNOWN = "/.well-known/syncline"
 TIMEOUT_SECONDS = 10.0
+"""Maximum time in seconds until the whole answer of an endpoint has arrived, redirects included."""
 _MAX_DOCUMENT_BYTES = 64 * 1024
+_MAX_REDIRECTS: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PASSING: Final = frozenset({408, 429})
+"""Statuses below 500 of answers that may be other ones later."""
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -83,59 +91,62 @@ def normalize_endpoint(endpoint: str) -> str:
 
 def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
     # Only sign-in needs this, and importing the standard library's HTTP client takes longer than a call.
-    import http.client  # noqa: PLC0415
-    import urllib.error  # noqa: PLC0415
-    import urllib.request  # noqa: PLC0415
+    from syncline.sdk.bounded_http import AnswerTooLong, NotHttp  # noqa: PLC0415
 
-    url = endpoint + WELL_KNOWN
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - checked by the caller
     try:
-        with traces.span("http syncline", kind=traces.Kind.CLIENT) as span:
-            if parent := span.header():
-                request.add_header(traces.HEADER, parent)
-            with _opener(url, trust).open(request, timeout=timeout) as answer:
-                body: bytes = answer.read(_MAX_DOCUMENT_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code >= 500 or error.code in {408, 429}:
-                raise EndpointUnreachable(f"{endpoint} answers with an error ({error.code}); try again later") from None
-            raise NotSyncline(
-                f"{endpoint} answers but is not Syncline ({WELL_KNOWN}: {error.code}); check the address"
-            ) from None
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, http.client.HTTPException):
-            raise NotSyncline(f"{endpoint} answers but does not speak HTTP; check the address") from None
-        why = getattr(error, "reason", None) or error
+        answer = _answer(endpoint, timeout, trust)
+    except AnswerTooLong:
+        raise _too_long(endpoint) from None
+    except NotHttp:
+        raise NotSyncline(f"{endpoint} answers but does not speak HTTP; check the address") from None
+    except OSError as error:
         raise EndpointUnreachable(
-            f"{endpoint} does not answer ({why}); check the address and your connection"
+            f"{endpoint} does not answer ({error}); check the address and your connection"
         ) from None
-    if len(body) > _MAX_DOCUMENT_BYTES:
-        raise NotSyncline(f"{endpoint} answers but is not Syncline (too long an answer); check the address")
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status in _PASSING:
+        raise EndpointUnreachable(f"{endpoint} answers with an error ({answer.status}); try again later")
+    if not answer.is_success:
+        raise NotSyncline(f"{endpoint} answers but is not Syncline ({WELL_KNOWN}: {answer.status}); check the address")
+    if len(answer.body) > _MAX_DOCUMENT_BYTES:
+        raise _too_long(endpoint)
     try:
-        return json.loads(body)
+        return json.loads(answer.body)
     except (ValueError, RecursionError):  # the latter for deeply nested arrays
         raise NotSyncline(f"{endpoint} answers but is not Syncline (no JSON); check the address") from None
 
 
-def _opener(url: str, trust: Trust) -> Any:
-    """Return an opener for `url`, with the configured proxy and this device's trusted certificates."""
-    import urllib.request  # noqa: PLC0415 - as above
+def _answer(endpoint: str, timeout: float, trust: Trust) -> HttpAnswer:
+    """Return the answer of an endpoint. All redirects together have `timeout` seconds."""
+    from syncline.sdk.bounded_http import fetch  # noqa: PLC0415 - see _document
 
-    class Redirected(urllib.request.HTTPRedirectHandler):
-        """Handler of redirects, which follows a redirect only to hosts from which the answer may come."""
+    end = time.monotonic() + timeout
+    url = endpoint + WELL_KNOWN
+    with traces.span("http syncline", kind=traces.Kind.CLIENT) as span:
+        headers = {"accept": "application/json"}
+        if parent := span.header():
+            headers[traces.HEADER] = parent
+        for _ in range(_MAX_REDIRECTS + 1):
+            answer = fetch(url, headers, max_bytes=_MAX_DOCUMENT_BYTES, seconds=end - time.monotonic())
+            place = answer.headers.get("location")
+            if answer.status not in _REDIRECTS or place is None:
+                return answer
+            url = _redirected(endpoint, url, place, trust)
+    raise NotSyncline(f"{endpoint} redirects again and again; check the address")
 
-        @override
-        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            try:
-                host = host_of_url(newurl)
-            except ValueError:
-                raise NotSyncline(f"{url} redirects to something that is no address; check the address") from None
-            check_place("it", host, url, tls=newurl.startswith("https:"), trust=trust)
-            return super().redirect_request(req, fp, code, msg, headers, newurl)
 
-    proxy = proxy_for(url)
-    through = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
-    return urllib.request.build_opener(through, Redirected, urllib.request.HTTPSHandler(context=trusted()))
+def _redirected(endpoint: str, url: str, place: str, trust: Trust) -> str:
+    """Return the URL to which `url` redirects. Raise NotTrusted if the answer must not come from its host."""
+    try:
+        target = urllib.parse.urljoin(url, place)
+        host = host_of_url(target)
+    except ValueError:
+        raise NotSyncline(f"{url} redirects to something that is no address; check the address") from None
+    check_place("it", host, endpoint, tls=target.startswith("https:"), trust=trust)
+    return target
+
+
+def _too_long(endpoint: str) -> NotSyncline:
+    return NotSyncline(f"{endpoint} answers but is not Syncline (too long an answer); check the address")
 
 
 def deployment_from_json(document: Any, endpoint: str) -> Deployment:

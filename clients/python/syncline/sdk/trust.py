@@ -41,8 +41,9 @@ NO_FURTHER: Final = Trust()
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?"
 _TARGET = re.compile(rf"(?P<host>{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\]):(?P<port>[0-9]{{1,5}})")
 _HOST = re.compile(rf"{_NAME}|[0-9A-Fa-f:.]{{2,45}}")
-"""Names and addresses that every parser reads as the same host. If another parser read a different host, as obstore's
-does for a name with a backslash, one host would be checked and another one called. Non-ASCII letters are written xn--.
+"""Names and addresses that every parser reads as the same host. If another parser read a different host, as those of
+browsers do for a name with a backslash, one host would be checked and another one called. Non-ASCII letters are written
+xn--.
 """
 
 
