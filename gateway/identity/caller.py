@@ -20,6 +20,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Final
 
 from cachetools import LRUCache
@@ -108,6 +109,7 @@ class KeyTokens:
         asking = self._tokens.get(name)
         if asking is None or (asking.done() and self._stale(asking)):
             asking = self._tokens[name] = asyncio.create_task(self._exchange(key))
+            asking.add_done_callback(partial(self._drop_failed, name))
         # Several requests may wait for one exchange; cancelling one of them does not affect the others.
         token, _ = await asyncio.shield(asking)
         return token
@@ -116,7 +118,15 @@ class KeyTokens:
         """Drop the cached token of a key that was signed out."""
         self._tokens.pop(hashlib.sha256(key.encode()).digest(), None)
 
+    def _drop_failed(self, name: bytes, asked: asyncio.Task[tuple[str, float]]) -> None:
+        """Forget an exchange that has failed. Its exception holds the frames of the call, and keys that were made up
+        would take the places of valid ones.
+        """
+        if (asked.cancelled() or asked.exception() is not None) and self._tokens.get(name) is asked:
+            del self._tokens[name]
+
     def _stale(self, asked: asyncio.Task[tuple[str, float]]) -> bool:
+        # The callback that drops a failed exchange may not have run yet.
         return asked.cancelled() or asked.exception() is not None or asked.result()[1] <= self._now()
 
     async def _exchange(self, key: str) -> tuple[str, float]:
