@@ -3,9 +3,11 @@
 import base64
 import calendar
 import hashlib
+import sys
 import time
+from urllib.parse import parse_qsl, urlsplit
 
-from botocore.auth import S3SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from hypothesis import given
@@ -67,3 +69,58 @@ def test_a_put_with_its_checksum_is_too(*, key, secret, token, data):
     )
     assert theirs.headers["X-Amz-Content-SHA256"] == digest.hexdigest()
     assert ours["authorization"] == theirs.headers["Authorization"]
+
+
+@given(
+    base=st.sampled_from(
+        [
+            "http://127.0.0.1:4566/bucket/",
+            "http://s3.example.com:80/bucket/",
+            "https://s3.example.com:443/bucket/",
+            "https://bucket.s3.eu-west-1.amazonaws.com/",
+        ]
+    ),
+    key=WORDS,
+    secret=st.text(min_size=1, max_size=40, alphabet=st.characters(min_codepoint=33, max_codepoint=126)),
+    token=st.none() | st.text(min_size=1, max_size=80, alphabet=st.characters(min_codepoint=33, max_codepoint=126)),
+    size=st.integers(0, 2**24),
+    seconds=st.integers(1, 3600),
+)
+def test_an_address_is_too(*, base, key, secret, token, size, seconds):
+    signed = {"if-none-match": "*", "x-amz-checksum-sha256": "c29tZQ==", "content-length": str(size)}
+    theirs = AWSRequest("PUT", f"{base}spaces/x/objects/y", dict(signed))
+    S3SigV4QueryAuth(Credentials(key, secret, token), "s3", "eu-west-1", expires=seconds).add_auth(theirs)
+    ours = Signer(base, region="eu-west-1").address(
+        "spaces/x/objects/y",
+        signed,
+        credentials=ReadOnlyCredentials(key, secret, token),
+        method="PUT",
+        seconds=seconds,
+        now=calendar.timegm(time.strptime(theirs.context["timestamp"], "%Y%m%dT%H%M%SZ")),
+    )
+    wanted, made = urlsplit(str(theirs.url)), urlsplit(ours)
+    assert (made.scheme, made.netloc, made.path) == (wanted.scheme, wanted.netloc, wanted.path)
+    assert sorted(parse_qsl(made.query, strict_parsing=True)) == sorted(parse_qsl(wanted.query))
+
+
+def test_further_addresses_with_the_same_credentials_take_few_calls_of_functions():
+    """A browser asks for hundreds of them at once, and meanwhile nobody else is answered."""
+    signer, calls = Signer("https://bucket.s3.eu-west-1.amazonaws.com/", region="eu-west-1"), 0
+
+    def sign(number):
+        signed = {"if-none-match": "*", "content-length": "1"}
+        credentials = ReadOnlyCredentials("key", "secret", "t" * 1000)
+        return signer.address(f"{number}", signed, credentials=credentials, method="PUT", seconds=900, now=0.0)
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    sign(0)
+    sys.setprofile(count)
+    try:
+        addresses = {sign(number) for number in range(100)}
+    finally:
+        sys.setprofile(None)
+    assert len(addresses) == 100
+    assert calls < 100 * 100, "the SDK takes some 700 for each"

@@ -11,9 +11,10 @@ import hmac
 import time
 from collections.abc import Mapping
 from typing import Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 NO_BODY: Final = hashlib.sha256(b"").hexdigest()
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class SigningCredentials(Protocol):
@@ -38,10 +39,16 @@ class Signer:
     def __init__(self, base: str, *, region: str) -> None:
         """`base` is the common prefix of the URLs: `https://bucket.s3.eu-west-1.amazonaws.com/`."""
         parts = urlsplit(base)
+        self._base = base
         self._host = parts.netloc
+        port = _DEFAULT_PORTS.get(parts.scheme, "")
+        self._sent_host = parts.netloc.removesuffix(port) if port else parts.netloc
+        """The host as browsers send it: without the default port."""
         self._path = parts.path
         self._region = region
         self._key: tuple[str, str, bytes] = ("", "", b"")
+        self._token: tuple[str, str] = ("", "")
+        """The last session token that was percent-encoded, and its encoded form."""
 
     def headers(
         self,
@@ -62,19 +69,58 @@ class Signer:
         headers = {**signed, "x-amz-content-sha256": body_sha256, "x-amz-date": moment}
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
-        lines = sorted([("host", self._host), *headers.items()])
-        names = ";".join([name for name, _ in lines])
-        listed = "".join([f"{name}:{value}\n" for name, value in lines])
+        names, listed = _canonical({"host": self._host, **headers})
         request = f"{method}\n{self._path}{key}\n\n{listed}\n{names}\n{body_sha256}"
-        scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        signing_key = self._signing_key(credentials.secret_key or "", moment[:8])
-        signature = hmac.digest(signing_key, text.encode(), "sha256").hex()
+        scope = self._scope(moment)
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
-            f"SignedHeaders={names}, Signature={signature}"
+            f"SignedHeaders={names}, Signature={self._signature(request, credentials, moment)}"
         )
         return headers
+
+    def address(
+        self,
+        key: str,
+        signed: Mapping[str, str],
+        *,
+        credentials: SigningCredentials,
+        method: str,
+        seconds: int,
+        now: float | None = None,
+    ) -> str:
+        """Return a URL for `key` (percent-encoded) whose query has the signature: whoever has the URL may send the
+        request for `seconds`, with any body and with the headers `signed`, which are in lower case.
+
+        `now` is in seconds since 1970, by default those of the system's clock.
+        """
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        names, listed = _canonical({"host": self._sent_host, **signed})
+        parameters = {
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": quote(f"{credentials.access_key}/{self._scope(moment)}", safe=""),
+            "X-Amz-Date": moment,
+            "X-Amz-Expires": f"{seconds}",
+            **({"X-Amz-Security-Token": self._encoded(credentials.token)} if credentials.token else {}),
+            "X-Amz-SignedHeaders": names.replace(";", "%3B"),
+        }
+        query = "&".join([f"{name}={value}" for name, value in parameters.items()])
+        request = f"{method}\n{self._path}{key}\n{query}\n{listed}\n{names}\nUNSIGNED-PAYLOAD"
+        return f"{self._base}{key}?{query}&X-Amz-Signature={self._signature(request, credentials, moment)}"
+
+    def _scope(self, moment: str) -> str:
+        return f"{moment[:8]}/{self._region}/s3/aws4_request"
+
+    def _signature(self, request: str, credentials: SigningCredentials, moment: str) -> str:
+        """Return the signature of a canonical request."""
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        text = f"AWS4-HMAC-SHA256\n{moment}\n{self._scope(moment)}\n{digest}"
+        return hmac.digest(self._signing_key(credentials.secret_key or "", moment[:8]), text.encode(), "sha256").hex()
+
+    def _encoded(self, token: str) -> str:
+        """Return a session token percent-encoded; encoding its thousand characters takes longer than signing."""
+        if self._token[0] != token:
+            self._token = token, quote(token, safe="")
+        return self._token[1]
 
     def _signing_key(self, secret: str, day: str) -> bytes:
         known_secret, known_day, key = self._key
@@ -84,3 +130,9 @@ class Signer:
                 key = hmac.digest(key, step.encode(), "sha256")
             self._key = (secret, day, key)
         return key
+
+
+def _canonical(headers: Mapping[str, str]) -> tuple[str, str]:
+    """Return the names of the signed headers, and the headers as lines, in the form that is signed."""
+    lines = sorted(headers.items())
+    return ";".join([name for name, _ in lines]), "".join([f"{name}:{value}\n" for name, value in lines])
