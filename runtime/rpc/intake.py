@@ -77,7 +77,7 @@ _STUCK_SECONDS: Final = 0.25
 """Seconds without progress after which forwarded calls no longer count: grpc has refused them by itself."""
 _FEW_BYTES: Final = 4_096
 """Maximum size of one read, in bytes, while connections of the same network are parked (wait to forward a further call)
-or rest (are not read after too many small frames).
+or rest (are not read after too many small frames or refused calls).
 """
 NETWORK_FRAMES_PER_SECOND: Final = 20_000.0
 """Maximum rate of small frames on all connections of one network, beyond the allowance for calls with valid tokens, and
@@ -268,6 +268,14 @@ class Intake:
             HUNG_UP.labels(why).inc()
             log.info("connection ended", why=why)
             connection.abort()
+
+    def rest(self, peer: str, seconds: float) -> None:
+        """Read nothing from the connection of `peer` for `seconds`, or until the end of an earlier pause. Connections
+        of trusted networks do not pause.
+        """
+        connection = self._by_peer.get(peer)
+        if connection is not None:
+            connection.rest(seconds)
 
     def proven(self, peer: str) -> None:
         """Record a call that is proven to come from the gateway. The limit of forwarded calls does not apply to its
@@ -496,7 +504,7 @@ class _Network:
         self.looks = False
         """True if a check for progress of grpc is scheduled."""
         self.resting = 0
-        """Number of connections that are not read for a while, after too many small frames."""
+        """Number of connections that are not read for a while, after too many small frames or refused calls."""
         self.is_stuck = False
         """True if grpc has accepted no call since the check for progress was scheduled."""
 
@@ -541,7 +549,7 @@ class CallerConnection(asyncio.BufferedProtocol):
         self._is_full = False
         """True while grpc does not read."""
         self._resting: asyncio.TimerHandle | None = None
-        """Timer that ends a pause in reading after too many small frames."""
+        """Timer that ends a pause in reading after too many small frames or refused calls."""
         self._at_end = False
         self._limit = self._loop.call_later(HANDSHAKE_SECONDS, self.abort)
 
@@ -568,7 +576,9 @@ class CallerConnection(asyncio.BufferedProtocol):
         self._read(self.shared, self._rest + data if self._rest else data)
 
     def go_on(self) -> None:
-        """Forward the waiting bytes, as far as limits allow."""
+        """Forward the waiting bytes, as far as limits allow. A connection that pauses is parked again afterwards."""
+        if self._resting is not None:
+            return
         self._is_parked = False
         if self._cut or self.shared is None:
             return
@@ -682,11 +692,19 @@ class CallerConnection(asyncio.BufferedProtocol):
                 self._outer.pause_reading()
 
     def _rested(self) -> None:
-        self._resting = None
-        assert self.shared is not None
-        self.shared.resting -= 1
-        if self._inner is not None:
+        network = self._end_rest()
+        if self._is_parked:
+            self._intake.park(self)
+            self._intake.begun(network.name)
+        elif self._inner is not None:
             self._read_on()
+
+    def _end_rest(self) -> _Network:
+        """Return the network, of which one connection less pauses."""
+        assert self.shared is not None
+        self._resting = None
+        self.shared.resting -= 1
+        return self.shared
 
     def eof_received(self) -> bool:
         """Forward the end of the caller's stream to grpc; the caller may still read."""
@@ -728,7 +746,7 @@ class CallerConnection(asyncio.BufferedProtocol):
             self._proof.cancel()
         if self._resting is not None:
             self._resting.cancel()
-            self._rested()
+            self._end_rest()
         if self._share is not None:
             share, self._share = self._share, None
             self._intake.forget(self, share)

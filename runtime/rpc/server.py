@@ -36,6 +36,7 @@ from runtime.network_tokens import NetworkTokenVerifier
 from runtime.permissions import RPCS, WORK
 from runtime.pool import Pool, Share
 from runtime.rates import Rates
+from runtime.refusals import RefusalRate
 from runtime.rpc.answers import Answers
 from runtime.rpc.beginning import Beginning, Beginnings
 from runtime.rpc.call_network import CallNetwork
@@ -52,6 +53,7 @@ from runtime.rpc.interceptors import (
 )
 from runtime.rpc.pacing import Pacing
 from runtime.rpc.reflection import Reflection
+from runtime.rpc.refusals import Refusals
 from runtime.rpc.requests import WINDOW_BYTES, Arriving, Taking
 from runtime.rpc.strangers import Strangers
 from runtime.settings import ServiceSettings
@@ -184,6 +186,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         *([Metrics()] if settings.metrics_listen else ()),
         DefaultDeadline(settings.default_deadline_seconds),
         Errors(),
+        Refusals(intake, RefusalRate()),
     ]
     strangers = Strangers(intake)
     taking = Taking(

@@ -384,6 +384,25 @@ async def test_no_call_is_handed_on_while_many_of_its_network_wait_for_their_tur
         await said_back(reader, said(5)[len(said(0)) :])
 
 
+@pytest.mark.parametrize("parked", [False, True])
+async def test_a_connection_that_rests_is_read_again_afterwards(*, parked: bool) -> None:
+    waiting = {MALLORY: CALLS_WAITING if parked else 0}
+    async with bare_intake(time.monotonic) as (intake, target), connected(target) as (reader, writer):
+        intake.count_waiting(lambda network: waiting.get(network, 0))
+        first, rest = said(0), said(5)[len(said(0)) :]
+        writer.write(said(5) if parked else first)
+        await said_back(reader, first)
+        began = time.monotonic()
+        intake.rest(f"ipv4:{MALLORY}:{writer.get_extra_info('sockname')[1]}", 0.2)
+        if parked:
+            waiting[MALLORY] = 0
+            intake.begun(MALLORY)
+        else:
+            writer.write(rest)
+        await said_back(reader, rest)
+        assert time.monotonic() - began > 0.18
+
+
 async def test_calls_that_grpc_never_hands_in_stop_nobody_for_long() -> None:
     async with bare_intake(time.monotonic) as (_, target), connected(target) as (reader, writer):
         writer.write(said(3 * CALLS_AHEAD))

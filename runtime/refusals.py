@@ -1,0 +1,33 @@
+"""The rate of refusals by limits.
+
+A refusal costs a process nearly as much as a cheap call. A client that is refused, and asks again at once instead of
+waiting as it is told, would therefore take more of the process by its refused calls than its limit grants. Above a rate
+of refusals, those of a network have to be slowed down.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from runtime.permissions import Work
+from runtime.rates import Rate, Rates
+
+REFUSALS_PER_SECOND: Final = 50.0
+"""Maximum rate at which limits refuse calls of one network without a pause."""
+REFUSALS_AT_ONCE: Final = 256
+MAX_PAUSE_SECONDS: Final = 5.0
+"""Maximum seconds of one pause, however far a network is above the rate."""
+
+
+class RefusalRate:
+    """Counts refusals by network, for one event loop (not thread-safe)."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` returns seconds."""
+        self._rates = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)}, clock=clock)
+
+    def pause(self, network: str) -> float:
+        """Count a refusal. Return the seconds for which the sender has to pause; 0 below the rate."""
+        return min(self._rates.owe(Work.ANONYMOUS, network, 1), MAX_PAUSE_SECONDS)

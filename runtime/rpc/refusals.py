@@ -1,0 +1,73 @@
+"""Delay of refusals by limits: at a high rate of refusals (runtime/refusals.py), a call that a limit refuses is
+answered after a pause, since a client that calls again at once would take more of the process than its limit grants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from typing_extensions import override
+
+from runtime.identity import find_identity
+from runtime.network import current_share, own_connection
+from runtime.permissions import CallerKind
+from runtime.pool import Pool
+from runtime.refusals import RefusalRate
+from runtime.rpc.intake import Intake
+from runtime.rpc.interceptors import Around, Rpc
+from syncline.model.errors import SynclineError
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+MAX_DELAYED_CALLS: Final = 512
+"""Maximum number of refused calls that are delayed at the same time. A further one is answered at once, and its
+connection is not read for as long, if the connection is the caller's own.
+"""
+
+
+class Refusals(Around):
+    """Delays the answers to calls that limits refuse while their network is above the rate of refusals.
+
+    This interceptor is around those that hold resources for a call, so that a delayed call holds nothing but its
+    error. Calls of other services are not delayed.
+    """
+
+    def __init__(self, intake: Intake | None, rate: RefusalRate) -> None:
+        super().__init__()
+        self._intake = intake
+        self._rate = rate
+        self._delayed = Pool("delayed_refusals", MAX_DELAYED_CALLS, counted=True)
+
+    @override
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        try:
+            yield
+        except SynclineError as error:
+            if error.slow_down_seconds is not None:
+                # The frames that the error has passed keep the request, which may be large.
+                traceback.clear_frames(error.__traceback__)
+                await self._delay()
+            raise
+
+    async def _delay(self) -> None:
+        identity, share = find_identity(), current_share()
+        if identity is not None and identity.kind is CallerKind.SERVICE:
+            return
+        pause = self._rate.pause(share.network)
+        if not pause:
+            return
+        if self._delayed.try_take(1, share):
+            try:
+                await asyncio.sleep(pause)
+            finally:
+                self._delayed.give(1, share)
+        elif self._intake is not None and (connection := own_connection()) is not None:
+            self._intake.rest(connection, pause)
