@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from gateway.api import conversions, models
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import TextId
-from gateway.api.paging import PageSize, PageToken
+from gateway.api.paging import LongPage, PageToken
 from gateway.identity.caller import COOKIE, GatewayServices, Signed, check_origin, csrf_token
 from gateway.services.calls import ask
 from syncline.auth.v1 import auth_pb2
@@ -83,7 +83,7 @@ async def sign_out(response: Response, caller: Signed, services: GatewayServices
 
 @router.get("/devices")
 async def list_devices(
-    caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
+    caller: Signed, services: GatewayServices, page_size: LongPage, page_token: PageToken = ""
 ) -> models.Devices:
     """List the caller's devices, browsers and programs, newest first."""
     here = caller.claims.device
@@ -113,7 +113,7 @@ async def revoke_device(
 
 @router.get("/keys")
 async def list_keys(
-    caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
+    caller: Signed, services: GatewayServices, page_size: LongPage, page_token: PageToken = ""
 ) -> models.Devices:
     """List the caller's keys for programs that are not revoked, newest first."""
     asked = auth_pb2.ListDevicesRequest(page_size=page_size, page_token=page_token)

@@ -12,7 +12,7 @@ from gateway.api.commits import answered, check_etag
 from gateway.api.idempotency import Named, RequestName
 from gateway.api.identifiers import Node, Space, node_id_of
 from gateway.api.nodes import IfMatch, read_node
-from gateway.api.paging import PageSize, PageToken
+from gateway.api.paging import PageToken, ShortPage
 from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import accepted, derived
@@ -32,7 +32,7 @@ async def list_versions(
     node: Node,
     caller: Signed,
     services: GatewayServices,
-    page_size: PageSize = 100,
+    page_size: ShortPage,
     page_token: PageToken = "",
 ) -> models.Versions:
     """List the versions of a file, newest first; also of a deleted file."""
@@ -111,8 +111,8 @@ async def list_trash(
     space: Space,
     caller: Signed,
     services: GatewayServices,
+    page_size: ShortPage,
     path: Annotated[models.Path, Query(description=_AT)] = "",
-    page_size: PageSize = 100,
     page_token: PageToken = "",
 ) -> models.FoundNodes:
     """List the nodes that were deleted and can be restored, with their former paths."""
@@ -163,7 +163,7 @@ async def restore_node(
 
 @router.get("/spaces/{space}/activity")
 async def list_activity(
-    space: Space, caller: Signed, services: GatewayServices, page_size: PageSize = 100, page_token: PageToken = ""
+    space: Space, caller: Signed, services: GatewayServices, page_size: ShortPage, page_token: PageToken = ""
 ) -> models.Activities:
     """List the activity in a space, newest first."""
     request = metadata_pb2.ListActivityRequest(space_id=space, page_size=page_size, page_token=page_token)

@@ -17,7 +17,7 @@ from gateway.api.contents import RESPONSES, Disposition
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, TextId, node_id_of, node_text
 from gateway.api.nodes import children_page, look_at_node
-from gateway.api.paging import PageSize, PageToken
+from gateway.api.paging import LongPage, PageToken
 from gateway.api.trees import ZIP, answer, below
 from gateway.content.allowance import Allowance, LinkDownload
 from gateway.content.assemble import Contents
@@ -39,7 +39,7 @@ _COOKIE: Final = "__Host-link-"
 
 @router.get("/spaces/{space}/links")
 async def list_links(
-    space: Space, caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
+    space: Space, caller: Signed, services: GatewayServices, page_size: LongPage, page_token: PageToken = ""
 ) -> models.Links:
     """List the public links of a space, newest first."""
     asked = auth_pb2.ListLinksRequest(space_id=space, page_size=page_size, page_token=page_token)
@@ -157,7 +157,7 @@ async def list_linked_children(
     node: Node,
     visitor: Visiting,
     services: GatewayServices,
-    page_size: PageSize = 1000,
+    page_size: LongPage,
     page_token: PageToken = "",
 ) -> models.Nodes:
     """List the nodes in a directory of a link, by name."""

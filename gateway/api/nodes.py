@@ -11,7 +11,7 @@ from gateway.api import conversions, models
 from gateway.api.commits import answered, check_etag, commit_one
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, node_id_of
-from gateway.api.paging import PageSize, PageToken
+from gateway.api.paging import LongPage, PageToken, ShortPage
 from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import accepted
@@ -67,7 +67,7 @@ async def list_children(
     node: Node,
     caller: Signed,
     services: GatewayServices,
-    page_size: PageSize = 1000,
+    page_size: LongPage,
     page_token: PageToken = "",
 ) -> models.Nodes:
     """List the nodes in a directory, by name."""
@@ -80,7 +80,7 @@ async def search(
     caller: Signed,
     services: GatewayServices,
     q: Annotated[str, Query(min_length=1, max_length=255, description="Words that the name must contain.")],
-    page_size: PageSize = 100,
+    page_size: ShortPage,
     page_token: PageToken = "",
 ) -> models.FoundNodes:
     """Search nodes by name. An empty page may be followed by others."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from gateway.api import conversions, models
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Space
-from gateway.api.paging import PageSize, PageToken
+from gateway.api.paging import LongPage, PageToken
 from gateway.identity.caller import GatewayServices, Signed
 from gateway.services.calls import ask, ask_pages
 from syncline.auth.v1 import auth_pb2
@@ -24,7 +24,7 @@ Email = Annotated[models.Email, Path(description="The person's address.")]
 
 @router.get("/spaces")
 async def list_spaces(
-    caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
+    caller: Signed, services: GatewayServices, page_size: LongPage, page_token: PageToken = ""
 ) -> models.Spaces:
     """List the spaces that the caller is a member of."""
     asked = auth_pb2.ListSpacesRequest(page_size=page_size, page_token=page_token)
@@ -76,7 +76,7 @@ async def get_usage(space: Space, caller: Signed, services: GatewayServices) -> 
 
 @router.get("/spaces/{space}/members")
 async def list_members(
-    space: Space, caller: Signed, services: GatewayServices, page_size: PageSize = 1000, page_token: PageToken = ""
+    space: Space, caller: Signed, services: GatewayServices, page_size: LongPage, page_token: PageToken = ""
 ) -> models.Members:
     """List the members of a space."""
     asked = auth_pb2.ListMembersRequest(space_id=space, page_size=page_size, page_token=page_token)

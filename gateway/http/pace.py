@@ -4,8 +4,9 @@ The body of a request, and the body of its answer, each have a credit of seconds
 up, and transferred bytes earn credit: a body at the minimum rate continues for ever, and a slower one is aborted when
 its credit is used up. The time of our own processing does not count.
 
-A part of an answer stays in memory until the connection has taken it; large answers are charged to their network.
-Contents have a pool of their own (`content/assemble.py`).
+A part of an answer stays in memory until the connection has taken it; large answers are charged to their sender.
+A handler whose answer is known to become large reserves memory before it makes the answer, since the parts of which the
+answer is made take memory as well. Contents have a pool of their own (`content/assemble.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.http.reception import SENDER
 from gateway.identity.address import OwnAddress
 from runtime.http.connection import ABORT
 from runtime.pool import Pool, Share
@@ -26,6 +28,8 @@ ACCOUNTED: Final = "syncline.accounted"
 """Key in an ASGI message with a part of a body; the value is True if the memory of the part is already charged to a
 pool.
 """
+MEMORY: Final = "syncline.answer_memory"
+"""Key in the scope of a request; the value is the AnswerMemory of its answer."""
 _SLICE_BYTES: Final = 64 * KIB
 """Maximum number of bytes that a connection may buffer besides its answer: the server's own queue before it signals
 back-pressure.
@@ -59,6 +63,7 @@ class Paced:
             await self._app(scope, receive, send)
             return
         incoming, outgoing = Credit(self._grace, self._rate), Credit(self._grace, self._rate)
+        memory = scope[MEMORY] = AnswerMemory(self._answers, self._own, scope)
         ended = False
         start: Message | None = None
 
@@ -80,11 +85,13 @@ class Paced:
             if len(message.get("body", b"")) <= _SLICE_BYTES or message.get(ACCOUNTED, False):
                 await forward(message)
                 return
-            share = Share.alone(self._own.network(Request(scope)))
-            async with self._answers.lent(len(message["body"]), share):
+            await memory.fit(len(message["body"]))
+            try:
                 view = memoryview(message["body"])
                 for at in range(0, len(view), _SLICE_BYTES):
                     await forward({"type": message["type"], "body": view[at : at + _SLICE_BYTES], "more_body": True})
+            finally:
+                memory.release()
             if not message.get("more_body", False):
                 await forward({"type": message["type"], "body": b"", "more_body": False})
 
@@ -105,7 +112,58 @@ class Paced:
                 raise
             outgoing.earn(size)
 
-        await self._app(scope, receiving, sending)
+        try:
+            await self._app(scope, receiving, sending)
+        finally:
+            memory.release()
+
+
+class AnswerMemory:
+    """The memory for one answer, charged to the sender of the request if a service has accepted the sender before, and
+    otherwise to the network.
+    """
+
+    def __init__(self, pool: Pool, own: OwnAddress, scope: Scope) -> None:
+        self._pool = pool
+        self._own = own
+        self._scope = scope
+        self._size = 0
+        """The number of bytes that are taken from the pool."""
+        self._share: Share | None = None
+
+    async def reserve(self, size: int) -> None:
+        """Take memory for an answer that will be made, in place of what was taken before. Raise TooMuchAtOnce if there
+        is none for too long.
+        """
+        self.release()
+        if self._share is None:
+            network = self._own.network(Request(self._scope))
+            sender: str = self._scope.get(SENDER, _nobody)(self._scope)
+            self._share = Share(sender or network, network)
+        await self._pool.take(size, self._share)
+        self._size = size
+
+    async def fit(self, size: int) -> None:
+        """Return the part of the reserved memory that an answer of `size` bytes does not need, or take memory if less
+        was reserved. Raise the errors of `reserve`.
+        """
+        if size > self._size:
+            await self.reserve(size)
+        else:
+            self._give(self._size - size)
+
+    def release(self) -> None:
+        """Return all memory to the pool."""
+        self._give(self._size)
+
+    def _give(self, size: int) -> None:
+        if size and self._share is not None:
+            self._size -= size
+            self._pool.give(size, self._share)
+
+
+def _nobody(_scope: Scope) -> str:
+    return ""
 
 
 class Credit:

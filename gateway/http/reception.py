@@ -33,6 +33,11 @@ ACCEPTED: Final = "syncline.accepted"
 sender of the request.
 """
 
+SENDER: Final = "syncline.sender"
+"""Key in the scope of a request; the value is a function that takes the scope, and returns a name for the sender of the
+request if a service has accepted its credentials before, and otherwise an empty text.
+"""
+
 
 class GatewayReception(Reception):
     """The limits that the gateway's connections share, the order in which their requests start, and the texts of
@@ -77,6 +82,7 @@ class GatewayReception(Reception):
     @override
     def prepare(self, scope: Scope) -> None:
         scope[ACCEPTED] = self.accept
+        scope[SENDER] = self.member
 
     def accept(self, scope: Scope) -> None:
         """Record that a service has accepted the credentials of this request."""
