@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Final
 
 import grpc
@@ -40,12 +41,6 @@ class Samples:
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     errors: list[str] = field(default_factory=list)
 
-    def add(self, other: Samples) -> None:
-        """Take those of another time as well."""
-        for kind, seconds in other.seconds.items():
-            self.seconds[kind] += seconds
-        self.errors += other.errors
-
 
 def p99(seconds: Sequence[float], *, pause: float) -> float:
     """The seconds that 99 of 100 moments at which the person might have begun would have had to wait at most.
@@ -62,6 +57,15 @@ def _moments(seconds: float, pause: float) -> Iterator[float]:
     yield seconds
     for number in range(1, int(seconds / pause)):
         yield seconds - number * pause
+
+
+def usual_p99(times: Sequence[Samples], kind: str) -> float:
+    """The p99 of one kind of work in the median of these quiet times.
+
+    All their samples together would measure the worst of them: the work that an attack has left behind lasts into a
+    quiet time, and each later attack would be compared with that time.
+    """
+    return median(p99(samples.seconds[kind], pause=pause_of(kind)) for samples in times)
 
 
 def pause_of(kind: str) -> float:

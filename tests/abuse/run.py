@@ -14,11 +14,11 @@ from typing import Any, Final
 import psutil
 
 from stack.up import Stack
-from tests.abuse.innocent import Innocent, Samples, p99, pause_of
+from tests.abuse.innocent import Innocent, Samples, p99, pause_of, usual_p99
 from tests.abuse.target import Scene, build
 
 MOST_RATIO: Final = 5.0
-"""The innocent person's p99 under an attack, to that of all quiet times."""
+"""The innocent person's p99 under an attack, to that of the median of the quiet times."""
 MOST_GROWTH: Final = 150_000_000
 """Bytes by which a process may have grown when an attack has been over for a while."""
 MOST_TOTAL_GROWTH: Final = 2 * MOST_GROWTH
@@ -123,9 +123,9 @@ class Siege:
         self._seconds = seconds
         self.scene: Scene = build(stack)
         self._innocent = Innocent(self.scene)
-        self._quiet = Samples()
+        self._quiet: list[Samples] = []
         self.quiet()  # the first calls load modules, and are no measure
-        self._quiet = Samples()
+        self._quiet.clear()
         self._first = self._memory()
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class Siege:
             with self._innocent.at_work() as samples:
                 time.sleep(self._seconds)
             if not samples.errors:
-                self._quiet.add(samples)
+                self._quiet.append(samples)
                 return
             if time.monotonic() > deadline:
                 raise NoCalm(samples.errors[0])
@@ -183,7 +183,7 @@ class Siege:
         result.errors = samples.errors
         result.samples = {kind: len(seconds) for kind, seconds in samples.seconds.items()}
         result.ratios = {
-            kind: p99(seconds, pause=pause_of(kind)) / p99(self._quiet.seconds[kind], pause=pause_of(kind))
+            kind: p99(seconds, pause=pause_of(kind)) / usual_p99(self._quiet, kind)
             for kind, seconds in samples.seconds.items()
         }
         self._calm(before, result)

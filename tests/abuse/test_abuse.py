@@ -16,7 +16,7 @@ from stack.running import running_stack
 from stack.up import Stack
 from tests.abuse.__main__ import main
 from tests.abuse.attacks import ATTACKS
-from tests.abuse.innocent import p99
+from tests.abuse.innocent import Samples, p99, usual_p99
 from tests.abuse.run import ATTEMPTS, MOST_RATIO, MOST_TOTAL_GROWTH, VARIABLES, Result, Siege
 
 SECONDS = 2.0
@@ -72,6 +72,11 @@ def test_one_stop_among_many_short_waits_is_seen(samples: int) -> None:
     quiet = p99([0.01] * samples, pause=pause)
     assert quiet == 0.01
     assert p99([*[0.01] * samples, 3.0], pause=pause) > MOST_RATIO * quiet
+
+
+def test_a_quiet_time_in_which_an_attack_lasts_is_no_measure() -> None:
+    quiet, disturbed = Samples({"check": [0.01] * 100}), Samples({"check": [0.5] * 100})
+    assert usual_p99([quiet, disturbed, quiet, quiet, disturbed], "check") == 0.01
 
 
 def test_waits_that_are_a_little_longer_weigh_what_they_are() -> None:
