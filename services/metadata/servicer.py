@@ -32,8 +32,8 @@ from services.metadata.sealing import (
 from services.metadata.tree import reads
 from services.metadata.tree.activity import list_activity
 from services.metadata.tree.link_view import scope, shown
-from services.metadata.tree.search import NameSearch, TreeSize, words_of
-from services.metadata.tree.sizes import MeasuredTop, TreeSizes
+from services.metadata.tree.search import MeasuredTop, NameSearch, TreeSize, words_of
+from services.metadata.tree.sizes import TreeSizes
 from services.metadata.wire import (
     activity_to_wire,
     cursor_from_wire,

@@ -96,6 +96,14 @@ class TreeSize:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredTop:
+    """A directory whose contents are measured, and the size in bytes of its path with a '/' at its end."""
+
+    directory: NodeId
+    prefix_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Name:
     """The values of a node that decide whether it matches and where it is."""
 
@@ -262,12 +270,12 @@ class NameIndex:
         least = PathLength(1, MAX_NAME_BYTES + 1) if self._only else _NOTHING
         return {one: depths.get(one, _NOTHING) + least for one in directories}
 
-    async def size_below(self, directory: NodeId, prefix_bytes: int, *, most: TreeSize, account: str) -> TreeSize:
-        """Return the size of the tree that the index has below a directory, whose path with a '/' at its end has
-        `prefix_bytes` bytes. Stop once the size exceeds `most`. The index must not change during the call.
+    async def size_below(self, tops: Iterable[MeasuredTop], *, most: TreeSize, account: str) -> TreeSize:
+        """Return the size of the trees that the index has below directories. Stop once the size exceeds `most`. The
+        index must not change during the call.
         """
         size, steps = TreeSize(), 0
-        pending = [(directory, prefix_bytes)]
+        pending = [(top.directory, top.prefix_bytes) for top in tops]
         while pending and size.fits_in(most):
             at, above = pending.pop()
             paths = path_bytes = 0
@@ -284,11 +292,11 @@ class NameIndex:
             size += TreeSize(paths, path_bytes)
         return size
 
-    def directories_below(self, directory: NodeId, prefix_bytes: int) -> Iterator[tuple[NodeId, int]]:
+    def directories_below(self, top: MeasuredTop) -> Iterator[tuple[NodeId, int]]:
         """Yield a directory and all directories below it, each with the size of its path in bytes, including a '/' at
         its end. The index must not change during the iteration.
         """
-        pending = [(directory, prefix_bytes)]
+        pending = [(top.directory, top.prefix_bytes)]
         while pending:
             at, above = pending.pop()
             yield at, above
@@ -364,18 +372,19 @@ class NameSearch:
             return index.position.seq, await index.depths_below(directories, account=account)
 
     async def size_below(
-        self, view: SpaceView, directory: NodeId, prefix_bytes: int, *, most: TreeSize, account: str
+        self, view: SpaceView, tops: Sequence[MeasuredTop], *, most: TreeSize, account: str
     ) -> TreeSize:
-        """Return the size of the tree below a directory, whose path with a '/' at its end has `prefix_bytes` bytes.
-        Stop once the size exceeds `most`. The turns are charged to the person `account`.
+        """Return the size of the trees below directories. Stop once the size exceeds `most`. The turns are charged to
+        the person `account`.
+
+        The journal is read once for all directories: a space whose index is not kept is read from the beginning.
         """
         with contextlib.suppress(_NotKept):
             async with self._up_to_date(view, account) as index:
-                return await index.size_below(directory, prefix_bytes, most=most, account=account)
+                return await index.size_below(tops, most=most, account=account)
         async with self._streams:
             index = await self._caught_up(NameIndex(only=_DIRECTORIES), view, account)
-            directories = index.directories_below(directory, prefix_bytes)
-            return await _listed_size(view, directories, most=most, account=account)
+            return await _listed_size(view, index, tops, most=most, account=account)
 
     def keeps(self, space: SpaceId) -> bool:
         """Return True if an index of this space is in memory."""
@@ -512,21 +521,23 @@ class NameSearch:
 
 
 async def _listed_size(
-    view: SpaceView, directories: Iterator[tuple[NodeId, int]], *, most: TreeSize, account: str
+    view: SpaceView, index: NameIndex, tops: Sequence[MeasuredTop], *, most: TreeSize, account: str
 ) -> TreeSize:
-    """Return the size of the contents of these directories, which is computed from the names in each. Stop once the
-    size exceeds `most`.
+    """Return the size of the trees below directories, computed from the names in each directory of which `index`
+    knows. Stop once the size exceeds `most`.
     """
     size = TreeSize()
-    for number, (directory, above) in enumerate(directories):
-        after: str | None = ""
-        size += TreeSize(0, min(number, 1))  # the '/' after the name of a directory, which was listed without it
-        while after is not None and size.fits_in(most):
-            await turn(account)
-            page, after = await view.list_names(directory, after=after, limit=NODES_PER_TURN)
-            size += TreeSize(len(page), sum(above + most_archived_bytes(name) for name, _ in page))
-        if not size.fits_in(most):
-            break
+    for top in tops:
+        for directory, above in index.directories_below(top):
+            if directory != top.directory:
+                size += TreeSize(0, 1)  # the '/' after the name of a directory, which was listed without it
+            after: str | None = ""
+            while after is not None and size.fits_in(most):
+                await turn(account)
+                page, after = await view.list_names(directory, after=after, limit=NODES_PER_TURN)
+                size += TreeSize(len(page), sum(above + most_archived_bytes(name) for name, _ in page))
+            if not size.fits_in(most):
+                return size
     return size
 
 

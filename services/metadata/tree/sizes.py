@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from runtime.turns import turn
-from services.metadata.tree.search import NameSearch, TreeSize
+from services.metadata.tree.search import MeasuredTop, NameSearch, TreeSize
 from services.metadata.tree.view import Missing, SpaceView
-from syncline.model.identifiers import NodeId
 from syncline.model.names import most_archived_bytes
 from syncline.model.tree import NodeKind
 
@@ -19,14 +17,6 @@ one.
 """
 _NAMES_PER_LISTING: Final = 500
 """Maximum number of names in one read of a directory."""
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredTop:
-    """A directory whose contents are measured, and the size in bytes of its path with a '/' at its end."""
-
-    directory: NodeId
-    prefix_bytes: int
 
 
 class TreeSizes:
@@ -46,13 +36,7 @@ class TreeSizes:
         size = await self._walked(view, tops, account)
         if size is not None:
             return size
-        size = TreeSize()
-        for top in tops:
-            left = replace(most, paths=most.paths - size.paths, path_bytes=most.path_bytes - size.path_bytes)
-            size += await self._search.size_below(view, top.directory, top.prefix_bytes, most=left, account=account)
-            if not size.fits_in(most):
-                break
-        return size
+        return await self._search.size_below(view, tops, most=most, account=account)
 
     @staticmethod
     async def _walked(view: SpaceView, tops: Sequence[MeasuredTop], account: str) -> TreeSize | None:

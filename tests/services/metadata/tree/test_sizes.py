@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
+from typing_extensions import override
 
 from services.metadata.journal.commit import Request
 from services.metadata.tree import sizes
-from services.metadata.tree.search import MAX_INDEXED_NAMES, TreeSize
-from services.metadata.tree.sizes import MeasuredTop, TreeSizes
+from services.metadata.tree.search import MAX_INDEXED_NAMES, MeasuredTop, NameSearch, TreeSize
+from services.metadata.tree.sizes import TreeSizes
 from syncline.metadata.v1 import metadata_pb2
-from syncline.model.identifiers import ROOT, NodeId, created_node_id, new_request_id
+from syncline.model.identifiers import ROOT, NodeId, SpaceId, created_node_id, new_request_id
 from syncline.model.tree import CreateNode, DeleteNode, Mutation, NodeKind
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import creating, reason_of, service
-from tests.support.metadata import still_allowed
+from tests.support.metadata import MemoryJournal, still_allowed
 
 M = metadata_pb2
 PLENTY = TreeSize(10**9, 10**9)
@@ -70,14 +72,57 @@ def test_a_tree_has_one_size_however_it_is_measured(seed: int, most_names: int) 
             lengths = list(paths_below(top, places, 7))
             expected = TreeSize(len(lengths), sum(lengths))
             assert await TreeSizes._walked(live.view, [MeasuredTop(top, 7)], "ann") == expected
-            assert await process.search.size_below(live.view, top, 7, most=PLENTY, account="ann") == expected
-            few = await process.search.size_below(live.view, ROOT, 0, most=TreeSize(3, 10**9), account="ann")
+            tops = [MeasuredTop(top, 7)]
+            assert await process.search.size_below(live.view, tops, most=PLENTY, account="ann") == expected
+            twice = await process.search.size_below(live.view, 2 * tops, most=PLENTY, account="ann")
+            assert twice == expected + expected
+            everything = [MeasuredTop(ROOT, 0)]
+            few = await process.search.size_below(live.view, everything, most=TreeSize(3, 10**9), account="ann")
             assert few.paths > 3 or len(list(paths_below(ROOT, places, 0))) <= 3
 
     run_virtually(main())
 
 
 async def test_what_is_measured_is_what_may_be_read() -> None:
+class CountedReads(MemoryJournal):
+    """A journal that counts how often it is read from its beginning."""
+
+    from_the_beginning = 0
+
+    @override
+    async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        self.from_the_beginning += after == 0
+        return await super().read(space, after, limit)
+
+
+@pytest.mark.parametrize("directories", [1, 20])
+def test_a_very_large_space_is_read_once_for_many_directories(directories: int) -> None:
+    """The index of such a space is not kept, so that each read of the journal begins at the first entry."""
+
+    async def main() -> None:
+        world = World(random.Random(1))
+        process = Process(world, most_names=0)
+        async with process.spaces.use(SPACE) as live:
+            request = new_request_id()
+            mutations = tuple(CreateNode(ROOT, f"{number}", NodeKind.DIRECTORY) for number in range(directories))
+            await live.committer.commit(Request(request, b"", "ann", "laptop", mutations, 100), ask=still_allowed)
+            while live.view.floor < live.view.seq:  # entries that are not projected are in memory
+                await asyncio.sleep(0.01)
+            journal = CountedReads()
+            journal.entries = world.journal.entries
+            search = NameSearch(journal=journal, most_names=0)
+            tops = [MeasuredTop(created_node_id(SPACE, request, number), 2) for number in range(directories)]
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(sizes, "MAX_WALKED_NODES", 0)
+                assert await TreeSizes(search).below(live.view, tops, most=PLENTY, account="ann") == TreeSize()
+            assert journal.from_the_beginning == 2  # once to find out that the index is too large, and once to measure
+            await TreeSizes(search)._search.size_below(live.view, tops, most=PLENTY, account="ann")
+            assert journal.from_the_beginning == 3
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
     async with service() as metadata, metadata.caller() as editor:
         top = await editor.create("top")
         inner = await editor.create("inner", parent=top.id)
