@@ -12,7 +12,7 @@ from gateway.api.commits import answered, commit_one
 from gateway.api.idempotency import Named, RequestName
 from gateway.api.identifiers import Node, NodeText, Space, node_id_of
 from gateway.api.nodes import children_page, look_at_node, read_node
-from gateway.content.archive import Archives, ArchiveSize, distinct, walk
+from gateway.content.archive import Archives, ArchiveSize, walk
 from gateway.content.download import Begin, Streamed, first_of
 from gateway.content.file_headers import attachment
 from gateway.identity.caller import Caller, GatewayServices, Signed
@@ -47,6 +47,9 @@ async def node_archive(
 ) -> Response:
     """Download a directory with everything in it, as a ZIP file; `root` is the whole space. A directory of more paths
     than one ZIP file can list is refused before anything is sent.
+
+    What Windows cannot hold in a name is percent-encoded: `a:b` becomes `a%3Ab`, `NUL.txt` becomes `NU%4C.txt`. Of
+    names that differ only in case, all but the first get a number.
     """
     top = node_id_of(node)
     tops, name = await below(services, caller, space, top)
@@ -69,11 +72,11 @@ async def archive(
     ],
 ) -> Response:
     """Download several files and directories as one ZIP file. If several have the same name, all but the first get a
-    number.
+    number. Names are as in the archive of one directory.
     """
     found = [(await read_node(services, caller, space, node_id_of(one)))[0] for one in dict.fromkeys(node)]
     measured = [one.id for one in found]
-    return await answer(request, space, _these(distinct(found)), services, caller, measured=measured, name="files")
+    return await answer(request, space, _these(found), services, caller, measured=measured, name="files")
 
 
 @router.post("/spaces/{space}/nodes/{node}/copy", status_code=201)

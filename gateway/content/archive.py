@@ -3,6 +3,9 @@ file ends with a list of its entries, which grows with each path; the memory for
 
 Each directory is listed when the archive reaches it. A tree that changes while its archive is sent still gives a valid
 archive: a content stays readable once it was opened, since versions never change.
+
+An archive can be extracted safely on every system: names are in a form that Windows can hold as well, and no two
+entries have names that a system takes for the same.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ import asyncio
 import contextvars
 import stat
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -27,7 +30,7 @@ from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB, MIB
 from syncline.model.errors import Kind, SynclineError
 from syncline.model.identifiers import SpaceId
-from syncline.model.names import ARCHIVED_BACKSLASH, with_mark
+from syncline.model.names import ARCHIVED_NUMBER_BYTES, MAX_NAME_BYTES, archived_name, clipped, normalize, with_mark
 from syncline.model.tree import Content, Node, NodeKind
 
 T = TypeVar("T")
@@ -43,11 +46,11 @@ group is twice as large, so that the first bytes are sent soon. Files of one dir
 _EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
 """The latest time that the extended timestamp, with 32-bit seconds, can represent."""
-DIRECTORY_BYTES: Final = 256 * MIB
+DIRECTORY_BYTES: Final = 384 * MIB
 """Memory in bytes for the final lists of all archives in progress."""
 _DIRECTORY_STEP_BYTES: Final = MIB
-_ENTRY_BYTES: Final = 256
-"""Memory in bytes of a list entry besides its path."""
+_ENTRY_BYTES: Final = 512
+"""Memory in bytes of a list entry besides its path, and of the hash of its name."""
 _PATH_COPIES: Final = 2
 """Number of times that the path of a list entry may be stored."""
 
@@ -108,46 +111,43 @@ async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[
         yield ArchiveEntry(path, node)
 
 
-def distinct(nodes: Iterable[Node]) -> list[Node]:
-    """Return nodes of several directories under names that are distinct in one common directory: a node whose name is
-    taken by an earlier node gets another name.
-
-    Names that differ only in case are equal on many systems. A directory with the name of a symlink would be unpacked
-    to the target of the symlink.
-    """
-    taken: set[str] = set()
-    found = []
-    for node in nodes:
-        name, number = node.name, 1
-        while name.casefold() in taken:
-            number += 1
-            name = with_mark(node.name, f"({number})")
-        taken.add(name.casefold())
-        found.append(replace(node, name=name))
-    return found
-
-
 class _Names:
-    """Gives each entry of one directory a name that is safe in archives and that no other entry has."""
+    """Gives each entry of one directory a name that every system can hold and that no other entry has.
+
+    Names that differ only in case are equal on many systems. A file would be replaced by another one, and a directory
+    with the name of a symlink would be unpacked to the target of the symlink.
+    """
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._numbers: dict[str, int] = {}
-        """The number that was last appended to make a name free, by the name without a number."""
+        # Hashes take less memory than the names. Two names with one hash would only make a number more.
+        self._taken: set[int] = set()
+        self._numbers: dict[int, int] = {}
+        """The number that was last given, by the name that is numbered."""
 
     def free(self, name: str) -> str:
-        """Return a free name. Backslashes are replaced: Windows treats them as separators, so that a name could lead
-        out of the target directory.
+        """Return a free name: the archived form of `name`, with a number if the form is too long for a name or is
+        taken.
         """
-        safe = name.replace("\\", ARCHIVED_BACKSLASH)
-        if ARCHIVED_BACKSLASH not in safe:
-            return name
-        number = self._numbers.get(safe, 0) + 1
-        while (unique := safe if number == 1 else f"{safe} ({number})") in self._taken:
+        form = archived_name(name)
+        if len(form.encode()) <= MAX_NAME_BYTES and self._take(form):
+            return form
+        numbered = clipped(form, MAX_NAME_BYTES - ARCHIVED_NUMBER_BYTES)
+        key = _hash(numbered)
+        number = self._numbers.get(key, 1) + 1
+        while not self._take(unique := with_mark(numbered, f"({number})")):
             number += 1
-        self._numbers[safe] = number
-        self._taken.add(unique)
+        self._numbers[key] = number
         return unique
+
+    def _take(self, name: str) -> bool:
+        """Take a name; return False if it is taken."""
+        taken = len(self._taken)
+        self._taken.add(_hash(name))
+        return len(self._taken) > taken
+
+
+def _hash(name: str) -> int:
+    return hash(normalize(name.casefold()))
 
 
 class _Directory:

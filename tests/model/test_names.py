@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline.model.errors import InvalidArgument
-from syncline.model.names import MAX_NAME_BYTES, name_problem, normalize, normalized_path, split_path
+from syncline.model.names import (
+    MAX_NAME_BYTES,
+    archived_name,
+    clipped,
+    most_archived_bytes,
+    name_problem,
+    normalize,
+    normalized_path,
+    split_path,
+    with_mark,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "...", "a b", ".hidden", "é" * 127, "x" * 255, "名前", "-rf", "a\nb", "con"])
@@ -64,3 +76,73 @@ def test_a_path_of_decomposed_names_is_composed() -> None:
         finally:
             sys.setprofile(None)
         assert not normalised, "which takes the square of the length"
+
+
+DEVICES = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"] + [
+    f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"
+]
+ODD_NAMES = (
+    st.one_of(
+        st.text(alphabet='aA:?*\\|<>". %5Cé\x01\x1f~', min_size=1, max_size=300),
+        st.builds(
+            "".join,
+            st.tuples(st.sampled_from(["", " ", "x"]), st.sampled_from([*DEVICES, *map(str.lower, DEVICES)]))
+            .map("".join)
+            .flatmap(
+                lambda name: st.tuples(st.just(name), st.sampled_from(["", ".", " ", ".txt", " .a", ":", "x", "..."]))
+            ),
+        ),
+        st.text(min_size=1),
+    )
+    .map(normalize)
+    .filter(lambda name: not name_problem(name))
+)
+
+
+def held_by_windows(name: str) -> bool:
+    """Return True if Windows holds a file of this name under exactly this name."""
+    base = name.partition(".")[0].rstrip(" ").upper()
+    return not re.search(r'[\x00-\x1f"*:<>?\\|/]', name) and not name.endswith((".", " ")) and base not in DEVICES
+
+
+@given(ODD_NAMES)
+def test_the_form_of_a_name_in_an_archive_is_held_everywhere_and_tells_the_name(name: str) -> None:
+    form = archived_name(name)
+    assert held_by_windows(form)
+    assert form == name or unquote(form) == unquote(name)
+    assert (form == name) is held_by_windows(name)
+    assert archived_name(form) == form
+    assert min(len(form.encode()), MAX_NAME_BYTES) <= most_archived_bytes(name) <= MAX_NAME_BYTES
+
+
+@given(ODD_NAMES)
+def test_a_clipped_name_leaves_room_for_a_number(name: str) -> None:
+    short = clipped(archived_name(name), MAX_NAME_BYTES - 10)
+    assert len(short.encode()) <= MAX_NAME_BYTES - 10
+    numbered = with_mark(short, "(1234567)")
+    assert held_by_windows(numbered)
+    assert len(numbered.encode()) == len(short.encode()) + 10
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("C:", "C%3A"),
+        ("a:b", "a%3Ab"),
+        ("..\\evil", "..%5Cevil"),
+        ("con", "co%6E"),
+        ("NUL.txt", "NU%4C.txt"),
+        ("NUL .txt", "NU%4C .txt"),
+        ("COM¹", "COM%C2%B9"),
+        ("a.", "a%2E"),
+        ("a ", "a%20"),
+        ("a. .", "a. %2E"),
+        ("tab\t", "tab%09"),
+        ("console.txt", "console.txt"),
+        (" con", " con"),
+        ("100%", "100%"),
+        ("...a", "...a"),
+    ],
+)
+def test_names_that_windows_cannot_hold_have_another_form_in_archives(name: str, form: str) -> None:
+    assert archived_name(name) == form

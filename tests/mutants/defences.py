@@ -2085,4 +2085,12 @@ MUTANTS = (
         '    by_root = scope["path"] in _READABLE_BY_ROOT\n',
         ("tests/stack/test_up.py::test_other_users_of_this_machine_read_no_mails",),
     ),
+    # ---- copies and archives ----
+    Mutant(
+        "names of an archive may differ only in case",
+        "gateway/content/archive.py",
+        "    return hash(normalize(name.casefold()))\n",
+        "    return hash(name)\n",
+        ("tests/gateway/content/test_archive.py::test_names_that_differ_only_in_case_are_different_everywhere",),
+    ),
 )

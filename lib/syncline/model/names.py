@@ -28,9 +28,15 @@ SCRATCH_PREFIX = ".syncline-tmp-"
 """Prefix of the names of temporary directories of commands; never synced."""
 
 
-ARCHIVED_BACKSLASH = "%5C"
-"""The form of a backslash in archives, since Windows takes a backslash for a separator."""
-_ARCHIVED_NUMBER_BYTES = 10
+_UNARCHIVABLE = re.compile(
+    r"""[\x01-\x1f"*:<>?\\|]"""  # characters that Windows refuses, or takes for a separator or a stream of a file
+    r"""|[ .]\Z"""  # Windows drops them at the end of a name
+    r"""|\A(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$|clock\$)(?=[ ]*(?:[.:]|\Z))""",  # devices
+    re.IGNORECASE | re.ASCII,
+)
+"""Pattern of the parts of a name that an archive cannot have, since an archive is extracted on every system."""
+_PERCENT_ENCODED = re.compile("%[0-9A-F]{2}")
+ARCHIVED_NUMBER_BYTES = 10
 """Maximum size in bytes of the number that distinguishes names which become the same in an archive."""
 
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
@@ -98,11 +104,25 @@ def with_mark(name: str, mark: str) -> str:
     """Return the name of a copy: `name` with a mark before its extension, shortened so that the rules for names
     hold.
     """
+    stem, suffix = _parted(name)
+    tail = f" {mark}{suffix}"
+    return normalize(shortened(stem, MAX_NAME_BYTES - len(tail.encode())) + tail)
+
+
+def clipped(name: str, size: int) -> str:
+    """Return a name of at most `size` bytes: `name`, shortened before its extension, and without dots and spaces at its
+    end. `size` is greater than the maximum size of an extension.
+    """
+    stem, suffix = _parted(name)
+    return normalize((shortened(stem, size - len(suffix.encode())) + suffix).rstrip(" ."))
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Return a name without its extension, and the extension with the dot before it; it is empty if there is none."""
     stem, dot, suffix = name.rpartition(".")
     if not stem or len(suffix.encode()) > _MAX_SUFFIX_BYTES:
-        stem, dot, suffix = name, "", ""
-    tail = f" {mark}{dot}{suffix}"
-    return normalize(shortened(stem, MAX_NAME_BYTES - len(tail.encode())) + tail)
+        return name, ""
+    return stem, dot + suffix
 
 
 def shortened(text: str, size: int) -> str:
@@ -110,12 +130,29 @@ def shortened(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore")
 
 
+def archived_name(name: str) -> str:
+    """Return the form of a name in archives, in which every system can hold it: what Windows cannot hold is
+    percent-encoded, such as `a%3Ab` for `a:b`, `NU%4C.txt` for `NUL.txt` and `a%2E` for `a.`.
+
+    Decoding gives the name again. The form may have more than MAX_NAME_BYTES, and may be the name of another node.
+    """
+    return _UNARCHIVABLE.sub(_with_last_encoded, name)
+
+
+def _with_last_encoded(found: re.Match[str]) -> str:
+    text = found[0]
+    return text[:-1] + "".join(f"%{byte:02X}" for byte in text[-1].encode())
+
+
 def most_archived_bytes(name: str) -> int:
-    """Return the greatest number of bytes that a name may have in an archive."""
-    size = len(name.encode())
-    if "\\" not in name and ARCHIVED_BACKSLASH not in name:
+    """Return the greatest number of bytes that a name may have in an archive, unless another name in its directory
+    differs from it in case only.
+    """
+    form = archived_name(name)
+    size = len(form.encode())
+    if form == name and not _PERCENT_ENCODED.search(name):
         return size
-    return size + name.count("\\") * (len(ARCHIVED_BACKSLASH) - 1) + _ARCHIVED_NUMBER_BYTES
+    return min(size + ARCHIVED_NUMBER_BYTES, MAX_NAME_BYTES)
 
 
 def split_path(path: str) -> tuple[str, ...]:

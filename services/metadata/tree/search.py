@@ -285,7 +285,7 @@ class NameIndex:
                     await turn(account)
                 if key.endswith("/"):  # a directory, whose name without '/' was counted as a path
                     path_bytes += 1
-                    pending.append((node, above + most_archived_bytes(key)))
+                    pending.append((node, above + most_archived_bytes(key[:-1]) + 1))
                 else:
                     paths += 1
                     path_bytes += above + most_archived_bytes(key)
@@ -302,7 +302,7 @@ class NameIndex:
             yield at, above
             for key, node in self._children.get(at, ()):
                 if key.endswith("/"):
-                    pending.append((node, above + most_archived_bytes(key)))
+                    pending.append((node, above + most_archived_bytes(key[:-1]) + 1))
 
     def _above(self, node: NodeId, known: set[NodeId]) -> Iterator[NodeId]:
         while (node := self._names[node].parent) != ROOT and node not in known:

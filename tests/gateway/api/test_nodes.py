@@ -11,6 +11,7 @@ from stack.up import Stack
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 from syncline.model.identifiers import ROOT, new_request_id
+from syncline.model.names import archived_name
 from tests.gateway.client import Person, browser
 
 
@@ -292,7 +293,9 @@ def test_no_name_gets_out_of_its_header(ann: Person, stack: Stack, name):
         assert answer.headers["content-disposition"].isascii()
         assert answer.headers["content-disposition"].isprintable()
     with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
-        assert [(member.filename, archive.read(member)) for member in archive.infolist()] == [(name, b"x")]
+        assert [(member.filename, archive.read(member)) for member in archive.infolist()] == [
+            (archived_name(name), b"x")
+        ]
 
 
 def renamed(ann: Person, stack: Stack, node: dict[str, Any], name: str) -> None:

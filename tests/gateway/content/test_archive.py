@@ -14,13 +14,16 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gateway.content.archive import Archives, ArchiveSize, ArchiveTooLarge, CutShort, distinct, walk
+from gateway.content.archive import Archives, ArchiveSize, ArchiveTooLarge, CutShort, walk
 from gateway.content.assemble import Contents, Memory
 from gateway.ports import ObjectUnreadable
 from runtime.pool import Pool, Share, TooMuchAtOnce
 from syncline.model.blocks import MIB, Digest, Manifest
 from syncline.model.identifiers import ROOT, NodeId, new_request_id
+from syncline.model.names import archived_name, name_problem, normalize
 from syncline.model.tree import Content, Node, NodeKind
 from tests.gateway.fakes import SPACE, stored
 from tests.support.storage import InMemoryObjectSource
@@ -236,7 +239,51 @@ async def test_names_that_windows_would_take_for_paths():
     made = await archive(tree)
     assert len(set(made.namelist())) == 5
     assert not any("\\" in name for name in made.namelist())
-    assert made.read("..%5C..%5Cevil (2)") == b"..%5C..%5Cevil"
+    assert made.read("..%5C. (2).%5Cevil") == b"..%5C..%5Cevil"
+
+
+ODD = st.text(alphabet="aAbBßſ:\\.% 5Cx\x01ÉéI", min_size=1, max_size=12)
+LONG = st.builds(
+    lambda head, fill, tail: head + fill * 240 + tail, ODD, st.sampled_from(["a", "A", ":", ".", " "]), ODD
+)
+DEVICES = st.sampled_from(["CON", "con", "NUL.txt", "nul.TXT", "NU%4C.txt", "COM1", "C:", "a", "A", "a (2)", "A (2)"])
+NAMES = st.one_of(DEVICES, ODD, LONG).map(normalize).filter(lambda name: not name_problem(name))
+
+
+@given(st.lists(NAMES, unique=True, max_size=30))
+@settings(deadline=None)
+def test_every_name_is_held_everywhere_and_no_two_are_the_same_anywhere(names: list[str]) -> None:
+    """Neither a system that ignores case nor one that refuses characters and devices loses a file."""
+
+    async def paths() -> dict[str, str]:
+        tree = Tree()
+        for name in names:
+            tree.add(ROOT, name, NodeKind.DIRECTORY)
+        return {entry.path: entry.node.name async for entry in tree.entries()}
+
+    found = asyncio.run(paths())
+    assert sorted(found.values()) == sorted(names)
+    assert len({normalize(path.casefold()) for path in found}) == len(names)
+    for path, name in found.items():
+        assert archived_name(path) == path
+        assert not name_problem(path)
+        # A name that needs no other form, and that no other entry may take, is kept.
+        others = {normalize(archived_name(other).casefold()) for other in names if other != name}
+        if archived_name(name) == name and normalize(name.casefold()) not in others and "(" not in name:
+            assert path == name
+
+
+async def test_names_that_differ_only_in_case_are_different_everywhere():
+    """Otherwise a file would be lost, or one below a directory would be unpacked to where a link leads."""
+    tree = Tree()
+    link = Content(Digest(hashlib.sha256(b"/etc").digest()), 4, 0, target="/etc")
+    tree.add(ROOT, "Etc", NodeKind.SYMLINK, link)
+    tree.file("passwd", b"evil", parent=tree.folder("etc"))
+    tree.file("photo.JPG", b"1")
+    tree.file("photo.jpg", b"2")
+    made = await archive(tree)
+    assert made.namelist() == ["Etc", "etc (2)/", "etc (2)/passwd", "photo.JPG", "photo (2).jpg"]
+    assert made.read("photo (2).jpg") == b"2"
 
 
 def long_paths(count: int) -> Tree:
@@ -257,7 +304,7 @@ async def test_lists_of_entries_take_memory_of_a_pool():
         async with aclosing(archives.stream(SPACE, tree.entries(), measure=tree.measure, share=ANN)) as chunks:
             first = await anext(chunks)
             reserved = held.taken()
-            assert 8_000 * (256 + 2 * 450) < reserved <= 32 * MIB
+            assert 8_000 * (512 + 2 * 450) < reserved <= 32 * MIB
             parts, taken = [first], set()
             async for chunk in chunks:
                 parts.append(chunk)
@@ -341,7 +388,7 @@ async def test_nodes_of_several_directories_never_share_a_path():
         tree.file("a.txt", name.encode(), parent=parent) for name, parent in (("1", one), ("2", two), ("3", three))
     ]
     nodes.append(tree.file("a (2).txt", b"4", parent=one))
-    tree.children[ROOT] = distinct(nodes)
+    tree.children[ROOT] = nodes
     made = await archive(tree)
     names = ["x", "X (2)/", "X (2)/passwd", "a.txt", "a (2).txt", "a (3).txt", "a (2) (2).txt"]
     assert made.namelist() == names

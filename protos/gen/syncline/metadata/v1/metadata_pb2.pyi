@@ -1494,7 +1494,7 @@ class MeasureTreeResponse(_message.Message):
     """The number of paths; if it is more than max_paths, there may be still more."""
     path_bytes: _builtins.int
     """The bytes of all paths together, each from its node of the request on, and '/' at the end of those of directories; if it is more
-    than max_path_bytes, there may be still more. A name with a backslash, or "%5C", counts with what it may have in an archive.
+    than max_path_bytes, there may be still more. A name that has another form in an archive, or may get a number there, counts with that.
     """
     def __init__(
         self,
