@@ -20,6 +20,8 @@ from syncline.model.errors import NoSuchSpace, PermissionDenied, Unavailable
 from syncline.model.identifiers import ROOT, NodeId, RequestId
 from syncline.model.names import MAX_PATH_NAMES
 from syncline.model.tree import Mutation, Node, NodeKind
+from syncline.sdk import pages
+from syncline.sdk.errors import ListingTooLarge
 from syncline.sdk.right import Right
 from syncline.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooManyDeletions
 from syncline.sync.folder.files import Files
@@ -313,6 +315,19 @@ def test_file_edited_in_the_moment_before_it_is_deleted(one: Device, two: Device
         two.sync(point)
     assert "moved" in passed
     assert contents(settled(one, two)) == {b"edited just now", b"b"}
+
+
+def test_a_space_whose_changes_take_too_much_memory_is_said_and_nothing_is_lost(
+    one: Device, two: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one.root / "a").write_bytes(b"a")
+    (one.root / "b").write_bytes(b"b")
+    sync(one)
+    with monkeypatch.context() as patched:
+        patched.setattr(pages, "MAX_HELD_BYTES", 600)
+        with pytest.raises(ListingTooLarge, match="to another space"):
+            two.sync()
+    assert settled(one, two) == {"a": b"a", "b": b"b"}
 
 
 def sync_while(device: Device, change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from syncline.model.accounts import Access
 from syncline.model.errors import InvalidArgument, NoSuchNode, SynclineError
 from syncline.model.identifiers import new_request_id
 from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
+from syncline.sdk.pages import gathered
 
 
 @click.command()
@@ -56,7 +57,8 @@ def ls(where: str, long: bool, as_json: bool) -> None:
 
 
 def _children(where: SpacePath, node: Node | None) -> list[Node]:
-    return list(where.space.list_nodes(node.id) if node else where.space.list_nodes())
+    children = where.space.list_nodes(node.id) if node else where.space.list_nodes()
+    return gathered(children, "the listing of this directory", "name a file or a directory in it, or sync the space")
 
 
 def _shown(node: Node) -> str:

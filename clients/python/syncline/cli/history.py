@@ -18,6 +18,7 @@ from syncline.model.names import normalized_path
 from syncline.model.tree import Node
 from syncline.sdk.account import PERSONAL, Accounts
 from syncline.sdk.errors import MAX_CANDIDATES
+from syncline.sdk.pages import gathered
 from syncline.sdk.space import Space, Trashed
 
 
@@ -172,7 +173,8 @@ def list_trash(space: str, as_json: bool) -> None:
 
 def _list_trash(space: str, as_json: bool) -> None:
     with signed_in() as session:
-        found = list(Space(session, Accounts(session).resolve(space)).trash())
+        trashed = Space(session, Accounts(session).resolve(space)).trash()
+        found = gathered(trashed, "the trash", "restore by path: `syncline trash restore PATH`")
     found.sort(key=lambda one: one.node.deleted_at_ms, reverse=True)
     if as_json:
         print_json(

@@ -18,7 +18,7 @@ from syncline.notify.v1 import notify_pb2
 from syncline.sdk import account_file, discovery
 from syncline.sdk.account_file import AccountFile
 from syncline.sdk.errors import MAX_CANDIDATES, AlreadySignedIn, AmbiguousSpace, understood
-from syncline.sdk.pages import paged
+from syncline.sdk.pages import gathered, paged
 from syncline.sdk.session import Session, Stubs, by_our_clock, error_of_call
 from syncline.sdk.trust import NO_FURTHER, Trust
 
@@ -274,7 +274,7 @@ class Accounts:
         self, method: Callable[[Stubs], Any], request: Any, items: Callable[[Any], Iterable[Item]]
     ) -> list[Item]:
         """Return the items of all pages of a listing. Raise UnexpectedAnswer for a listing that makes no progress, and
-        for an item that this client does not understand.
+        for an item that this client does not understand. Raise ListingTooLarge for one that takes too much memory.
         """
 
         def page(token: str) -> tuple[list[Item], str]:
@@ -283,7 +283,7 @@ class Accounts:
             with understood():
                 return list(items(answer)), answer.next_page_token
 
-        return list(paged(page))
+        return gathered(paged(page), "the listing", "report this to whoever runs the service")
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
         """Set the role of the account with this address, which becomes a member if it is none.

@@ -77,6 +77,13 @@ class UnexpectedAnswer(SynclineError):
     kind = Kind.INTERNAL
 
 
+class ListingTooLarge(SynclineError):
+    """The listing takes too much memory; list a part of it."""
+
+    reason = "LISTING_TOO_LARGE"
+    kind = Kind.EXHAUSTED
+
+
 @contextmanager
 def understood() -> Iterator[None]:
     """Convert an error of the code in the block, which reads an answer, to UnexpectedAnswer if the answer breaks the

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from syncline.model.errors import InvalidCursor
 from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.tree import Node
+from syncline.sdk.pages import HeldMemory
 from syncline.sdk.right import Right
 from syncline.sync.ports import SpacePort
 from syncline.sync.state.database import State
@@ -33,7 +34,8 @@ class Mirror:
 
     def pull(self, space: SpacePort) -> bool:
         """Pull the changes of the space since the last call and store them durably; return True if there were any
-        changes. Also set `right`, the right of this device in the space.
+        changes. Also set `right`, the right of this device in the space. Raise ListingTooLarge if the new states of
+        nodes take too much memory.
         """
         try:
             return self._pull(space, self._state.cursor)
@@ -51,18 +53,22 @@ class Mirror:
             if node.seq > told:
                 self._ahead[node.id] = self.nodes[node.id]
 
-    def _absorb(self, nodes: Iterable[Node]) -> None:
+    def _absorb(self, nodes: Iterable[Node], held: HeldMemory | None = None) -> None:
+        """Apply states of nodes, unless newer ones are known, and count their memory in `held`."""
         for node in nodes:
             known = self.nodes.get(node.id)
             if known is not None and known.seq > node.seq:
                 continue
             new = RemoteNode.of(node)
             if known != new:
+                if held is not None:
+                    held.add(new)
                 self.nodes[node.id] = new
                 self._state.put_node(node)
 
     def _pull(self, space: SpacePort, cursor: bytes, *, agreed_elsewhere: bool = False) -> bool:
         before: dict[NodeId, RemoteNode | None] = {}
+        held = HeldMemory("the list of changes of this space", "move a part of its files to another space")
         for page in space.changes(cursor, fresh_right=True):
             self.right = page.right
             if page.reset:
@@ -72,7 +78,7 @@ class Mirror:
                 self._clear()
             for node in page.nodes:
                 before.setdefault(node.id, self.nodes.get(node.id))
-            self._absorb(page.nodes)
+            self._absorb(page.nodes, held)
             for node in page.nodes if self._ahead else ():
                 if self._ahead.get(node.id) == RemoteNode.of(node):
                     del self._ahead[node.id]
