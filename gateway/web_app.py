@@ -29,7 +29,8 @@ _PAGES: Final = {
     "/s/{rest:any_path}": "app.html",
     "/settings": "app.html",
     "/settings/{rest:any_path}": "app.html",
-    "/l/{token}": "link.html",
+    "/l": "link.html",
+    "/l/{token}": "link.html",  # links of earlier versions
     "/docs": "reference.html",
 }
 """The file that is served as the page, by path; the app itself shows the view that belongs to the path."""

@@ -73,7 +73,8 @@ async def create_link(
     )
     base = request.app.state.own.of(request).url
     link = conversions.link(made.link)
-    return models.CreatedLink(**link.model_dump(), token=made.token, url=f"{base}/l/{made.token}")
+    # Browsers send the fragment of an address to nobody, so that no log of a proxy or balancer has the token.
+    return models.CreatedLink(**link.model_dump(), token=made.token, url=f"{base}/l#{made.token}")
 
 
 @router.delete("/spaces/{space}/links/{link_id}", status_code=204)

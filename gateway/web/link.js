@@ -21,8 +21,11 @@ import { words } from "./words.js";
 const PAUSE_MS = 600;
 
 const app = byId("app");
-const visit = new Visit(location.pathname.split("/")[2] ?? "");
-const here = location.pathname;
+// Links of earlier versions have their token in the path. Requests, and so the logs of proxies, do not have the fragment.
+const [, , old] = location.pathname.split("/");
+if (old) history.replaceState(history.state, "", `/l${location.search}#${old}`);
+const token = location.hash.slice(1);
+const visit = new Visit(token);
 /** @type {FileList | null} */
 let list = null;
 /** @type {Preview | null} */
@@ -30,12 +33,18 @@ let preview = null;
 let shown = "";
 let order = { by: "name", down: false };
 
-router.on("/l/:token", () => ({ title: "", element: app }));
+router.on("/l", () => ({ title: "", element: app }));
 router.addEventListener("change", () => void show().catch(failed));
+addEventListener("hashchange", () => location.reload()); // another link, which differs in nothing else
 addEventListener("unhandledrejection", (event) => complain(event.reason));
 
 fill(app, loading());
 await open();
+
+/** @param {string} [query] @returns {string} the address of a view of this link */
+function at(query = "") {
+  return `/l${query}#${token}`;
+}
 
 /** @param {string} [password] */
 async function open(password) {
@@ -216,7 +225,7 @@ async function showFolder(id) {
       { class: i === all.length - 1 ? "crumb here" : "crumb" },
       i === all.length - 1
         ? h("h1", { "aria-current": "page" }, crumb.name)
-        : h("a", { href: i ? `${here}?node=${crumb.id}` : here }, crumb.name),
+        : h("a", { href: at(i ? `?node=${crumb.id}` : "") }, crumb.name),
     ),
   );
   page(
@@ -256,8 +265,8 @@ async function wayTo(id) {
 
 /** @param {string} folder @param {Node} child */
 function addressOf(folder, child) {
-  if (child.kind === "directory") return `${here}?node=${child.id}`;
-  return child.kind === "file" && !visit.counted ? `${here}?node=${folder}&preview=${child.id}` : null;
+  if (child.kind === "directory") return at(`?node=${child.id}`);
+  return child.kind === "file" && !visit.counted ? at(`?node=${folder}&preview=${child.id}`) : null;
 }
 
 /** One after the other: a browser does not take all at once. @param {Node[]} nodes */
@@ -278,10 +287,10 @@ function showPreview(id) {
   openPreview(
     files,
     id,
-    (to) => router.go(`${here}?node=${folder}&preview=${to}`, { replace: true }),
+    (to) => router.go(at(`?node=${folder}&preview=${to}`), { replace: true }),
     () => {
       preview = null;
-      if (new URLSearchParams(location.search).has("preview")) router.back(`${here}?node=${folder}`);
+      if (new URLSearchParams(location.search).has("preview")) router.back(at(`?node=${folder}`));
     },
   );
   return undefined;

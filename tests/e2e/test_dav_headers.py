@@ -414,4 +414,4 @@ def test_what_is_given_out_is_the_address_that_the_client_knows(ann: Person) -> 
     headers |= {"authorization": f"Bearer {ann.token}", "content-type": "application/json"}
     made = send(ann.endpoint, "POST", f"/v1/spaces/{space}/links", body, headers)
     # The public address is given out where it is configured.
-    assert f'"url":"{ann.endpoint}/l/'.encode() in made.body
+    assert f'"url":"{ann.endpoint}/l#'.encode() in made.body

@@ -344,11 +344,13 @@ async def test_each_request_is_logged_once_without_its_path(world):
     with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as events:
         await world.get("diary.txt", x_request_id="abc")
         await world.ask("/nothing", x_request_id="def")
-    # By the ids of these two: a request that an earlier test broke off may end, and be logged, only now.
-    found = [event for event in events if event["event"] == "http" and event["request_id"] in {"abc", "def"}]
-    assert [(event["route"], event["status"]) for event in found] == [("content", 200), ("none", 404)]
+        await world.ask("/l/sesame?token=sesame", x_request_id="ghi")
+    # By the ids of these three: a request that an earlier test broke off may end, and be logged, only now.
+    found = [event for event in events if event["event"] == "http" and event["request_id"] in {"abc", "def", "ghi"}]
+    assert [(event["route"], event["status"]) for event in found] == [("content", 200), ("none", 404), ("page", 200)]
     assert [found[0][name] for name in ("request_id", "bytes", "complete")] == ["abc", 3, True]
     assert "diary" not in str(found)
+    assert "sesame" not in str(events)  # the token of a public link of an earlier version
 
 
 # -- what is public

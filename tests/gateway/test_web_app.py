@@ -69,7 +69,7 @@ async def test_the_tools_that_check_the_app_are_not_served():
 
 
 async def test_everything_that_a_page_loads_is_ours():
-    for address in ("/", "/settings/keys", "/l/token", "/docs"):
+    for address in ("/", "/settings/keys", "/l", "/l/token", "/docs"):
         page = await get(address)
         loaded = set(re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())) - {"/openapi.json"}
         assert loaded

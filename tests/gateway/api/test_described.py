@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.gateway.client import Api
@@ -21,6 +23,21 @@ def test_it_is_openapi_31_and_says_who_may_ask(description):
         if "security" not in operation
     }
     assert public == {"sign_up", "sign_in", "refresh", "open_link", *(n for n in public if n.startswith(LINKED))}
+
+
+def test_no_secret_stands_in_an_address(description):
+    """Balancers and proxies keep addresses in their logs, and browsers in their histories."""
+    names = {
+        parameter["name"]
+        for operations in description["paths"].values()
+        for operation in operations.values()
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] in {"path", "query"}
+    }
+    assert {"page_token", "space"} <= names  # the token of a page opens nothing
+    assert not [
+        name for name in names - {"page_token"} if re.search("token|password|secret|signature|credential", name)
+    ]
 
 
 LINKED = ("get_linked_node", "list_linked_children", "linked_content", "linked_archive")

@@ -29,7 +29,13 @@ def test_a_link_to_a_file(ann: Person):
     node = ann.file("a.txt", b"hello", docs["id"])
     ann.file("secret", b"secret", docs["id"])
     link = ann.done("POST", f"{ann.top}/links", {"node": node["id"]}, status=201)
-    assert link["url"] == f"{ann.endpoint}/l/{link['token']}"
+    assert link["url"] == f"{ann.endpoint}/l#{link['token']}"
+    # A browser asks for what is before the fragment, so that no log on its way has the token.
+    address = urlsplit(link["url"])
+    assert (address.path, address.query, address.fragment) == ("/l", "", link["token"])
+    page = Api(ann.endpoint).ask("GET", address.path)
+    assert page.status == 200
+    assert page.headers["referrer-policy"] == "no-referrer"
     guest, told = opened(ann.endpoint, link)
     at = f"/v1/links/{link['link_id']}/nodes"
     assert (told["node"]["name"], told["top"]) == ("a.txt", node["id"])
