@@ -92,6 +92,7 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         MeasureTree=READERS,
         ListActivity=PEOPLE,
         GetAnswer=PEOPLE,
+        UndoCopy=PEOPLE,
         ListTrash=PEOPLE,
     )
     | _rpcs("syncline.notify.v1.NotifyService", Watch=PEOPLE, GetPreference=PEOPLE, SetPreference=PEOPLE)
@@ -128,7 +129,7 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
             Work.READ: "GetSpace GetNode GetVersion GetAnswer FindMissingObjects",
             Work.LIST: "ListNodes ListChanges ListVersions ListActivity ListTrash",
             Work.SEARCH: "SearchNodes MeasureTree",
-            Work.COMMIT: "CommitChanges RestoreVersion RestoreNode",
+            Work.COMMIT: "CommitChanges RestoreVersion RestoreNode UndoCopy",
             Work.SEAL: "SealObjects",
             Work.STREAM: "CheckVersions",
         },

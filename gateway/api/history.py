@@ -15,10 +15,10 @@ from gateway.api.nodes import IfMatch, read_node
 from gateway.api.paging import PageToken, ShortPage
 from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.services.calls import Services, ask, known_node
-from gateway.services.changes import accepted, derived
+from gateway.services.changes import accepted
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import NoSuchNode
-from syncline.model.identifiers import NodeId
+from syncline.model.identifiers import NodeId, derived_request_id
 from syncline.model.names import normalized_path
 
 router: Final = APIRouter(tags=["history"])
@@ -94,7 +94,7 @@ async def _out_of_the_trash(
         found = known_node((await ask(services.metadata.GetVersion, wanted, token=caller.token)).node)
         check_etag(found, if_match)
         request = metadata_pb2.RestoreNodeRequest(
-            space_id=space, request_id=derived(name.id, 0), node=node, make_way=True
+            space_id=space, request_id=derived_request_id(name.id, 0), node=node, make_way=True
         )
         return accepted((await ask(services.metadata.RestoreNode, request, token=caller.token)).result)
     check_etag(found, if_match)

@@ -19,11 +19,11 @@ from gateway.identity.caller import Caller, GatewayServices, Signed
 from gateway.identity.rights import right_check
 from gateway.identity.shares import share_of
 from gateway.services.calls import Services, ask
-from gateway.services.changes import derived, refused
+from gateway.services.changes import refused
 from gateway.services.copies import Copies, copy_tree, undo_of
 from gateway.services.trees import children_of
 from syncline.metadata.v1 import metadata_pb2
-from syncline.model.identifiers import ROOT, NodeId, SpaceId
+from syncline.model.identifiers import ROOT, NodeId, SpaceId, derived_request_id
 from syncline.model.tree import CreateNode, NodeKind
 from syncline.model.tree import Node as CoreNode
 from syncline.model.verdicts import Verdict
@@ -109,7 +109,7 @@ async def copy_node(
         ident = name.id
         # A copy that was undone is made anew when the request is repeated.
         while await _was_undone(services, caller, space, RequestName(ident, given=name.given)):
-            ident = derived(ident, _AGAIN)
+            ident = derived_request_id(ident, _AGAIN)
         made = await copy_tree(services, copy, space=SpaceId(space), request=ident, source=source, to=to)
     return conversions.with_etag(response, made)
 

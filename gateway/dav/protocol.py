@@ -38,7 +38,7 @@ from gateway.dav.upload import SpaceStorage, upload
 from gateway.services.copies import RunningCopy
 from runtime.interruption import ClientGone
 from syncline.model.errors import InvalidArgument
-from syncline.model.identifiers import NodeId
+from syncline.model.identifiers import NodeId, RequestId, new_request_id
 from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from syncline.model.verdicts import Verdict
 
@@ -380,12 +380,14 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             saving.remember_holders(self._session, space, over.content, over.id)
             saving.remember_holders(self._session, space, found.content, over.id, node.id)
         else:
-            made = self._replacing(space, over, CreateNode(target.parent.node.id, target.name, node.kind, node.content))
+            request = new_request_id()
+            create = CreateNode(target.parent.node.id, target.name, node.kind, node.content)
+            made = self._replacing(space, over, create, request=request)
             saving.remember_holders(self._session, space, node.content, made.id, node.id)
             try:
                 properties.copy(self._session, space, [(node.id, made.id)])
                 if tree is not None:
-                    every = self._session.copy_below(space, node.id, made.id, tree.running.token)
+                    every = self._session.copy_below(space, node.id, made.id, tree.running.token, request=request)
                     tree.every = every
                     yield tree.advance
                     while tree.copied:
@@ -395,7 +397,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
                 # A partial copy is undone: its nodes go to the trash, and the earlier state remains.
                 if tree is not None:
                     self._session.wait(tree.close())
-                self._session.undo_copy(space, made, there.node if there is not None else None)
+                replaced = there.node if there is not None else None
+                token = tree.running.valid_token if tree is not None else ""
+                self._session.undo_copy(space, made, replaced, request=request, token=token)
                 raise
         yield from _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
 
@@ -405,13 +409,16 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         """Restore the former node of a path, as `saving.bring_back` does; `names` are the names of the whole path."""
         return saving.bring_back(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
 
-    def _replacing(self, space: DavSpace, there: Node | None, change: Mutation) -> Node:
+    def _replacing(
+        self, space: DavSpace, there: Node | None, change: Mutation, *, request: RequestId | None = None
+    ) -> Node:
         """Commit a change that gives the name of the node `there` to another node. The node `there` goes to the trash
-        in the same commit, or stays if the change is refused.
+        in the same commit, or stays if the change is refused. `request` is as for `DavSession.commit`.
         """
         if there is None:
-            return self._session.commit_one(space, change)
-        deleted, changed = self._session.commit(space, [DeleteNode(there.id, there.version), change])
+            return self._session.commit_one(space, change, request=request)
+        deletion = DeleteNode(there.id, there.version)
+        deleted, changed = self._session.commit(space, [deletion, change], request=request)
         accepted_or_raise(deleted)
         if isinstance(changed, DavRefused):
             self._session.restore(space, there.id)

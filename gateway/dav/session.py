@@ -29,14 +29,14 @@ from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_READ_BYTES, NOTHING, Record, Records
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import commit_mutations, refusal
-from gateway.services.copies import undone
+from gateway.services.copies import RIGHT_LOST, undo_without_right, undone
 from gateway.services.trees import Token, copy_below, pages_of
 from gateway.threads import wait
 from runtime.interruption import ASK_SECONDS
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import NoSuchNode, SynclineError
-from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
+from syncline.model.identifiers import ROOT, DeviceId, NodeId, RequestId, SpaceId, UserId, new_request_id
 from syncline.model.limits import MAX_CHECKED_RIGHTS
 from syncline.model.tree import Content, DeleteNode, Mutation, Node, NodeKind, Result
 from syncline.model.verdicts import Verdict
@@ -292,49 +292,64 @@ class DavSession:
 
         return self.wait(found())
 
-    def commit(self, space: DavSpace, mutations: Sequence[Mutation]) -> list[Result | DavRefused]:
-        """Apply mutations in one request; return the result, or the refusal, of each. Raise DavRefused if the request
-        as a whole is refused.
+    def commit(
+        self, space: DavSpace, mutations: Sequence[Mutation], *, request: RequestId | None = None
+    ) -> list[Result | DavRefused]:
+        """Apply mutations in one request (`request`, or a new one); return the result, or the refusal, of each. Raise
+        DavRefused if the request as a whole is refused.
         """
         self._nodes.clear()
-        answer = self.wait(self._committed(space, mutations))
+        answer = self.wait(self._committed(space, mutations, request=request))
         results: list[Result | DavRefused] = []
         for pb in answer.results:
             error = refusal(pb)
             results.append(result_from_wire(pb) if error is None else refused_by(error))
         return results
 
-    async def _committed(self, space: DavSpace, mutations: Sequence[Mutation]) -> metadata_pb2.CommitChangesResponse:
+    async def _committed(
+        self, space: DavSpace, mutations: Sequence[Mutation], *, request: RequestId | None = None
+    ) -> metadata_pb2.CommitChangesResponse:
         token = await self.person.caller.fresh()
         answer = await commit_mutations(
-            self._services, token, space=space.id, request=new_request_id(), mutations=mutations
+            self._services, token, space=space.id, request=request or new_request_id(), mutations=mutations
         )
         self._note_right(space, writes=True)  # metadata has just checked it
         return answer
 
-    def commit_one(self, space: DavSpace, mutation: Mutation) -> Node:
-        """Apply one mutation, and return the node's new state. Raise DavRefused if it is refused."""
-        return accepted_or_raise(self.commit(space, [mutation])[0])
+    def commit_one(self, space: DavSpace, mutation: Mutation, *, request: RequestId | None = None) -> Node:
+        """Apply one mutation, and return the node's new state. Raise DavRefused if it is refused. `request` is as for
+        `commit`.
+        """
+        return accepted_or_raise(self.commit(space, [mutation], request=request)[0])
 
     def copy_below(
-        self, space: DavSpace, source: NodeId, target: NodeId, token: Token
+        self, space: DavSpace, source: NodeId, target: NodeId, token: Token, *, request: RequestId
     ) -> AsyncGenerator[list[tuple[NodeId, NodeId]], None]:
         """Copy everything below a directory, as `trees.copy_below` does. Called on the event loop, not in a worker
         thread.
         """
         self._nodes.clear()
-        return copy_below(self._services, token, space=space.id, request=new_request_id(), source=source, target=target)
+        return copy_below(self._services, token, space=space.id, request=request, source=source, target=target)
 
-    def undo_copy(self, space: DavSpace, made: Node, replaced: Node | None) -> None:
+    def undo_copy(
+        self, space: DavSpace, made: Node, replaced: Node | None, *, request: RequestId, token: str = ""
+    ) -> None:
         """Move a partial copy to the trash, and restore the node that the copy has replaced, if there is one. An error
         is logged and not raised.
+
+        `request` has made the copy, and `token` is the last access token of the copy (empty: a new one); both are for a
+        caller who may not write any more.
         """
         self._nodes.clear()
 
         async def undo() -> None:
-            await self._committed(space, [DeleteNode(made.id, made.version)])
-            if replaced is not None:
-                await self._restored(space, replaced.id)
+            try:
+                await self._committed(space, [DeleteNode(made.id, made.version)])
+                if replaced is not None:
+                    await self._restored(space, replaced.id)
+            except RIGHT_LOST:
+                valid = token or await self.person.caller.fresh()
+                await undo_without_right(self._services, valid, space=space.id, copy=request)
 
         self.wait(undone(undo))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -85,8 +84,3 @@ def accepted(result: journal_pb2.MutationResult) -> Node:
     if (error := refusal(result)) is not None:
         raise error
     return known_node(result.node)
-
-
-def derived(request: RequestId, index: int) -> RequestId:
-    """Return the id of one of several requests that together carry out `request`."""
-    return RequestId(hashlib.sha256(request + index.to_bytes(4, "big")).digest()[:16])

@@ -3,6 +3,9 @@
 A copy ends when its caller disconnects, after COPY_SECONDS, or shortly before its access token expires if there is no
 next one. The nodes that it has created until then go to the trash, by a call with a token that is still valid for
 UNDO_SECONDS.
+
+If the caller has lost the right to write meanwhile, metadata undoes the copy without it, unless somebody has changed
+something in the copy.
 """
 
 from __future__ import annotations
@@ -10,20 +13,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 from anyio import CancelScope
 
-from gateway.services.calls import Services
-from gateway.services.changes import accepted, commit_mutations, derived
+from gateway.services.calls import Services, ask
+from gateway.services.changes import accepted, commit_mutations
 from gateway.services.trees import Token, copy_below
 from runtime.claims import read_claims
-from runtime.interruption import ClientGone, Interruption
+from runtime.interruption import ASK_SECONDS, ClientGone, Interruption
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
-from syncline.model.errors import Kind, SynclineError, TokenExpired, Unavailable
-from syncline.model.identifiers import RequestId, SpaceId
+from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import (
+    DeviceRevoked,
+    Kind,
+    NoSuchRequest,
+    NoSuchSpace,
+    PermissionDenied,
+    RequestIdReused,
+    SynclineError,
+    TokenExpired,
+    Unavailable,
+)
+from syncline.model.identifiers import RequestId, SpaceId, derived_request_id
 from syncline.model.tree import CreateNode, DeleteNode, Node
 
 COPIES_AT_ONCE: Final = 16
@@ -35,6 +49,8 @@ UNDO_SECONDS: Final = 45.0
 of a caller with a key is replaced earlier before its expiry.
 """
 _UNDO_PAUSE_SECONDS: Final = 1.0
+RIGHT_LOST: Final = (PermissionDenied, NoSuchSpace, DeviceRevoked)
+"""Errors of a commit whose caller may not write in the space any more."""
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 """ASGI's function that returns the next message of the client."""
@@ -133,10 +149,13 @@ async def copy_tree(
     async def undo() -> None:
         # The first commit may have been interrupted in progress. Its repetition tells what became of it.
         token = copy.valid_token
-        answer = await commit_mutations(services, token, space=space, request=request, mutations=[to])
-        top = accepted(answer.results[0])
-        delete = DeleteNode(top.id, top.version)
-        await commit_mutations(services, token, space=space, request=undo_of(request), mutations=[delete])
+        try:
+            answer = await commit_mutations(services, token, space=space, request=request, mutations=[to])
+            top = accepted(answer.results[0])
+            delete = DeleteNode(top.id, top.version)
+            await commit_mutations(services, token, space=space, request=undo_of(request), mutations=[delete])
+        except RIGHT_LOST:
+            await undo_without_right(services, token, space=space, copy=request)
 
     try:
         with copy.interrupting():
@@ -160,7 +179,27 @@ async def copy_tree(
 
 def undo_of(request: RequestId) -> RequestId:
     """Return the id of the request that undoes the copy that `request` names."""
-    return derived(request, 2**32 - 1)
+    return derived_request_id(request, 2**32 - 1)
+
+
+async def undo_without_right(services: Services, token: str, *, space: SpaceId, copy: RequestId) -> None:
+    """Have metadata undo the copy whose directory the request `copy` has made, and whose caller may not write any more.
+    Return without doing anything if there is no such copy.
+    """
+    asked = metadata_pb2.UndoCopyRequest(space_id=space, request_id=undo_of(copy), copy_request_id=copy)
+    # A commit that was sent while the right lasted may take effect for ASK_SECONDS more.
+    last = time.monotonic() + 2 * ASK_SECONDS
+    while True:
+        try:
+            # The id names nothing but this undo, so another request under it has undone the copy.
+            with suppress(RequestIdReused):
+                await ask(services.metadata.UndoCopy, asked, token=token)
+        except NoSuchRequest:
+            if time.monotonic() > last:
+                return
+            await asyncio.sleep(_UNDO_PAUSE_SECONDS)
+        else:
+            return
 
 
 async def undone(undo: Callable[[], Awaitable[object]]) -> None:

@@ -9,10 +9,10 @@ from contextlib import aclosing
 from typing import Final, TypeAlias
 
 from gateway.services.calls import Services, ask, in_turns, known_node
-from gateway.services.changes import commit_mutations, derived, refusal
+from gateway.services.changes import commit_mutations, refusal
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import NoSuchNode
-from syncline.model.identifiers import NodeId, RequestId, SpaceId, created_node_id
+from syncline.model.identifiers import NodeId, RequestId, SpaceId, created_node_id, derived_request_id
 from syncline.model.tree import MAX_MUTATIONS, CreateNode, Node, NodeKind
 from syncline.wire.tree import mutation_to_wire
 
@@ -77,11 +77,12 @@ async def copy_below(
     """Copy everything below one directory to below another; yield the pairs of source and copy of each commit.
 
     Copies level by level, so that parents precede their children, with as many nodes per commit as possible. The ids of
-    the commits are derived from `request`, so that a repetition over the same tree has no further effect. Raise
+    the commits are derived from `request`, so that a repetition over the same tree has no further effect, and so that
+    metadata can tell what belongs to the copy. Raise
     MutationRefused if a node cannot be created.
     """
     number = 0
-    batch = _Batch(space, derived(request, number))
+    batch = _Batch(space, derived_request_id(request, number))
 
     async def send() -> list[tuple[NodeId, NodeId]]:
         nonlocal batch, number
@@ -94,7 +95,7 @@ async def copy_below(
                 if (error := refusal(result)) is not None:
                     raise error
         number, copied = number + 1, batch.copied
-        batch = _Batch(space, derived(request, number))
+        batch = _Batch(space, derived_request_id(request, number))
         return copied
 
     level = [(source, target)]

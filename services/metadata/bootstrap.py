@@ -142,6 +142,7 @@ async def bootstrap(
         quota_bytes=settings.quota_bytes,
         max_nodes=settings.max_nodes,
         ask_seconds=ask_seconds,
+        now_ms=system_clock,
     )
     yield App(
         name="metadata",

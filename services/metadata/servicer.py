@@ -34,6 +34,7 @@ from services.metadata.tree.activity import list_activity
 from services.metadata.tree.link_view import scope, shown
 from services.metadata.tree.search import MeasuredTop, NameSearch, TreeSize, words_of
 from services.metadata.tree.sizes import TreeSizes
+from services.metadata.undo import undo_copy
 from services.metadata.wire import (
     activity_to_wire,
     cursor_from_wire,
@@ -95,8 +96,12 @@ class MetadataServicer(MetadataServiceServicer):
         quota_bytes: int,
         max_nodes: int,
         ask_seconds: float,
+        now_ms: Callable[[], int],
     ) -> None:
-        """`ask_seconds` is the interval at which a stream or a long call checks the right of its caller."""
+        """`ask_seconds` is the interval at which a stream or a long call checks the right of its caller. `now_ms`
+        returns milliseconds since 1970.
+        """
+        self._now_ms = now_ms
         self._ask_seconds = ask_seconds
         self._access = access
         self._spaces = spaces
@@ -480,6 +485,22 @@ class MetadataServicer(MetadataServiceServicer):
         async with self._open(request.space_id, Role.VIEWER) as live:
             answer = await live.committer.answer(request_id, user=current_user().user)
         return metadata_pb2.GetAnswerResponse(seq=answer.seq, results=await _results_to_wire(answer.results))
+
+    @override
+    async def UndoCopy(self, request: metadata_pb2.UndoCopyRequest, context: Context) -> metadata_pb2.UndoCopyResponse:
+        caller = current_user()
+        wanted = Request(
+            id=request_id_from_wire(request.request_id),
+            fingerprint=hashlib.sha256(request.SerializeToString(deterministic=True)).digest(),
+            user=caller.user,
+            device=caller.device,
+            mutations=(),
+            size=request.ByteSize(),
+        )
+        copy = request_id_from_wire(request.copy_request_id, what="copy_request_id")
+        async with self._spaces.use(space_id_from_wire(request.space_id)) as live:
+            answer = await undo_copy(live, wanted, copy, now_ms=self._now_ms())
+        return metadata_pb2.UndoCopyResponse(seq=answer.seq)
 
     @override
     async def ListTrash(

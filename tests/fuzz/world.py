@@ -92,6 +92,7 @@ async def build(stack: Stack, target: str) -> World:
         key = owner.done("POST", "/v1/keys", {"name": "key", "expires_at_ms": _soon()}, status=201)
     nodes = [bytes.fromhex(one["id"]) for one in (docs, deep, node, below, gone)]
     digests = [_digest(data) for data in (first, second, b"")]
+    requests = [new_request_id() for _ in range(40)]
     known: dict[str, list[Any]] = {
         "space_id": [owner.space, owner.space, owner.space, shared, viewer.space],
         "space_ids": [owner.space, shared, viewer.space],
@@ -112,7 +113,8 @@ async def build(stack: Stack, target: str) -> World:
         "lengths": [len(first), len(second)],
         "offsets": [0],
         "object_index": [0, 1],
-        "request_id": [new_request_id() for _ in range(40)],
+        "request_id": requests,
+        "copy_request_id": requests,
         "kind": [1, 2, 3],
         "version": [1, 2],
         "base_version": [0, 1, 2],

@@ -20,7 +20,15 @@ from runtime.identity import Identity
 from runtime.pool import Pool, Share
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from syncline.model.errors import NoSuchNode, NoSuchRequest, Unavailable
+from syncline.model.errors import (
+    DeviceRevoked,
+    NoSuchNode,
+    NoSuchRequest,
+    NoSuchSpace,
+    PermissionDenied,
+    SynclineError,
+    Unavailable,
+)
 from syncline.model.identifiers import (
     ROOT,
     DeviceId,
@@ -28,6 +36,7 @@ from syncline.model.identifiers import (
     RequestId,
     UserId,
     created_node_id,
+    derived_request_id,
     new_request_id,
 )
 from syncline.model.tree import CreateNode, Node, NodeKind
@@ -61,6 +70,8 @@ class Tree(FakeMetadata):
         super().__init__()
         self.tree: dict[NodeId, Node] = {}
         self.deleted: set[NodeId] = set()
+        self.made: set[NodeId] = set()
+        """The nodes that commits have made."""
         self.answers: dict[bytes, Any] = {}
         """The answers of commits by the ids of their requests."""
         self.open = asyncio.Event()
@@ -68,6 +79,12 @@ class Tree(FakeMetadata):
         """The listings under way, the most at the same time, and all."""
         self.fails = 0
         """The number of further deletions that are refused since the service is unavailable."""
+        self.allowed = 1_000_000
+        """The number of further commits until the caller loses the right to write."""
+        self.lost: SynclineError = PermissionDenied()
+        """The error with which commits are refused after that."""
+        self.undone: list[RequestId] = []
+        """The copies that were undone without the right."""
 
     def directory(self, name: str, parent: NodeId = ROOT) -> NodeId:
         node = NodeId(new_request_id())
@@ -106,10 +123,32 @@ class Tree(FakeMetadata):
         return metadata_pb2.GetAnswerResponse()
 
     async def CommitChanges(self, request: Any, _context: Any) -> Any:
+        if self.allowed == 0:
+            raise self.lost
         if request.request_id not in self.answers:
+            self.allowed -= 1
             results = [self._apply(request, index) for index in range(len(request.mutations))]
             self.answers[request.request_id] = metadata_pb2.CommitChangesResponse(results=results)
         return self.answers[request.request_id]
+
+    async def UndoCopy(self, request: Any, _context: Any) -> Any:
+        """Move the nodes that the requests of the copy have made to the trash, as metadata does."""
+        if self.fails:
+            self.fails -= 1
+            raise Unavailable
+        copy = RequestId(request.copy_request_id)
+        if copy not in self.answers:
+            raise NoSuchRequest
+        made = {created_node_id(SPACE, copy, index) for index in range(2)} & self.tree.keys()
+        number = 0
+        while (below := derived_request_id(copy, number)) in self.answers:
+            made |= {created_node_id(SPACE, below, index) for index in range(len(self.answers[below].results))}
+            number += 1
+        assert made == self.made, "all that was made is of the copy"
+        self.deleted |= made
+        self.undone.append(copy)
+        self.answers[request.request_id] = metadata_pb2.CommitChangesResponse()
+        return metadata_pb2.UndoCopyResponse()
 
     def _apply(self, request: Any, index: int) -> Any:
         mutation = request.mutations[index]
@@ -123,6 +162,7 @@ class Tree(FakeMetadata):
             made = created_node_id(SPACE, RequestId(request.request_id), index)
             node = Node(made, NodeId(mutation.create.parent), mutation.create.name, NodeKind.DIRECTORY)
             self.tree[made] = node
+            self.made.add(made)
         return journal_pb2.MutationResult(verdict=journal_pb2.VERDICT_ACCEPTED, node=node_to_wire(node))
 
 
@@ -192,6 +232,47 @@ async def test_a_copy_ends_with_its_caller_and_is_undone(dav: bool) -> None:
         tree.open.set()
         answer = await asking.answer(await asyncio.to_thread(asking.send))
         assert answer.status == 201, answer.body
+        assert tree.names() == ["copy", "source"]
+
+
+DEEP = 3
+"""The levels of a tree; each is one commit of its copy."""
+
+
+@DAV
+@pytest.mark.parametrize("lost", [PermissionDenied(), NoSuchSpace(), DeviceRevoked()], ids=lambda lost: lost.reason)
+@pytest.mark.parametrize("commits", range(1, DEEP + 2))
+async def test_a_copy_whose_caller_loses_the_right_to_write_at_any_of_its_writes_is_undone(
+    dav: bool, lost: SynclineError, commits: int
+) -> None:
+    tree, parent = made(width=0)
+    for level in range(DEEP):
+        parent = tree.directory(f"level {level}", parent)
+    tree.open.set()
+    tree.allowed, tree.lost, tree.fails = commits, lost, 1
+    (source,) = [node.id for node in tree.children(ROOT)]
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=dav)
+        answer = await asking.answer(await asyncio.to_thread(asking.send))
+        complete = commits > DEEP
+        assert (answer.status == 201) is complete, answer.body
+        assert tree.names() == (["copy", "source"] if complete else ["source"])
+        assert len(tree.undone) == (not complete)
+        assert len(tree.made) == min(commits, DEEP + 1)
+
+
+async def test_a_copy_that_was_undone_without_the_right_is_made_anew_once_the_right_is_back() -> None:
+    tree, source = made()
+    tree.open.set()
+    tree.allowed = 1
+    async with gateway(World(metadata=tree)) as world:
+        asking = Asking(world, source, dav=False)
+        refused = await asking.answer(await asyncio.to_thread(asking.send, key="once"))
+        assert refused.status == 403
+        assert tree.names() == ["source"]
+        tree.allowed = 10
+        first, again = [await asking.answer(await asyncio.to_thread(asking.send, key="once")) for _ in range(2)]
+        assert first.status == again.status == 201
         assert tree.names() == ["copy", "source"]
 
 

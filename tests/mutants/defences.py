@@ -2087,6 +2087,20 @@ MUTANTS = (
     ),
     # ---- copies and archives ----
     Mutant(
+        "a copy is undone whatever others have changed in it",
+        "services/metadata/undo.py",
+        "        if node is None or node.seq != nodes.get(one):\n",
+        "        if node is None:\n",
+        ("tests/services/metadata/test_undo.py::test_a_copy_that_somebody_has_changed_stays_whole",),
+    ),
+    Mutant(
+        "a copy is undone whatever others have changed since its proof",
+        "services/metadata/journal/commit.py",
+        "                if condition.is_broken_by(entry.accepted()):\n",
+        "                if False:\n",
+        ("tests/services/metadata/test_undo.py::test_no_change_at_any_moment_of_an_undo_is_lost",),
+    ),
+    Mutant(
         "names of an archive may differ only in case",
         "gateway/content/archive.py",
         "    return hash(normalize(name.casefold()))\n",

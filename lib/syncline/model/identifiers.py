@@ -51,6 +51,11 @@ def created_node_id(space: SpaceId, request: RequestId, index: int) -> NodeId:
     return NodeId(hashlib.sha256(seed).digest()[:ID_BYTES])
 
 
+def derived_request_id(request: RequestId, index: int) -> RequestId:
+    """Return the id of one of several requests that together carry out `request`."""
+    return RequestId(hashlib.sha256(request + index.to_bytes(4, "big")).digest()[:ID_BYTES])
+
+
 def parse_text_id(text: str, *, what: str) -> str:
     """Return `text` if it has the form of a space, user, device or link id. Otherwise raise InvalidArgument naming
     `what`.

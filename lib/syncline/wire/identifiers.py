@@ -31,5 +31,5 @@ def node_id_from_wire(raw: bytes, *, what: str = "node") -> NodeId:
     return NodeId(parse_id(raw, what=what))
 
 
-def request_id_from_wire(raw: bytes) -> RequestId:
-    return RequestId(parse_id(raw, what="request_id"))
+def request_id_from_wire(raw: bytes, *, what: str = "request_id") -> RequestId:
+    return RequestId(parse_id(raw, what=what))

@@ -10,7 +10,7 @@ import asyncio
 import random
 import secrets
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, islice
@@ -65,6 +65,25 @@ _TOO_MANY_NAMES: Final = 1 << 30
 """A count larger than the number of names that one batch can remove."""
 
 
+class Overtaken(Exception):
+    """A change that came before the request breaks its condition; nothing of the request was committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Untouched:
+    """The condition of a request that no change after entry `seq` is one of `nodes`, or of what is directly in one."""
+
+    seq: int
+    nodes: Collection[NodeId]
+
+    def is_broken_by(self, changes: Iterable[Result]) -> bool:
+        """Return True if one of these accepted results breaks the condition."""
+        return any(
+            result.node is not None and (result.node.id in self.nodes or result.node.parent in self.nodes)
+            for result in changes
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """The mutations that one caller requests in one space. `size` is the serialised size of the mutations in bytes."""
@@ -75,6 +94,7 @@ class Request:
     device: str
     mutations: tuple[Mutation, ...]
     size: int
+    condition: Untouched | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +129,8 @@ class _Pending:
     cause: traces.Cause
     ask: AskAnew
     asked_at_ms: int
+    unbroken_to: int = 0
+    """The last entry of which it is known that it does not break the condition of the request."""
 
 
 class _Waiting:
@@ -295,8 +317,9 @@ class Committer:
         checks the right again before the commit takes effect, and its errors are raised.
 
         Raise RequestTooLarge if the request fits into no entry, RequestIdReused if its id was used for another request,
-        Contended after MAX_ATTEMPTS lost races for the next entry, and Unavailable if the journal does not answer.
-        After Contended and Unavailable, the request may have been recorded; repeating it returns the recorded answer.
+        Contended after MAX_ATTEMPTS lost races for the next entry, Overtaken if the condition of the request does not
+        hold, and Unavailable if the journal does not answer. After Contended and Unavailable, the request may have been
+        recorded; repeating it returns the recorded answer.
         """
         check_size(len(request.mutations), request.size)
         pending = self._in_flight.get(request.id)
@@ -385,10 +408,13 @@ class Committer:
                 for pending in reused:
                     _fail(pending, RequestIdReused())
                     batch.remove(pending)
+            await self._refuse_overtaken(batch)
             if not batch:
                 return
             decided = await self._decide(batch)
             if decided is None:
+                continue
+            if not self._refuse_broken(batch, decided):
                 continue
             recorded = [one for one in decided if one.accepted]
             if not recorded:
@@ -487,6 +513,45 @@ class Committer:
             if tries > 0:
                 tries -= await decisions.try_rest()
             await self._look(decisions, looked)
+
+    async def _refuse_overtaken(self, batch: list[_Pending]) -> None:
+        """Refuse the requests whose condition an entry up to the view's seq breaks, and take them out of the batch."""
+        for pending in list(batch):
+            condition = pending.request.condition
+            if condition is None:
+                continue
+            pending.unbroken_to = max(pending.unbroken_to, condition.seq)
+            while pending.unbroken_to < self._view.seq:
+                entry = await self._entry(pending.unbroken_to + 1)
+                if condition.is_broken_by(entry.accepted()):
+                    _fail(pending, Overtaken())
+                    batch.remove(pending)
+                    break
+                pending.unbroken_to += 1
+
+    async def _entry(self, seq: int) -> JournalEntry:
+        """Return entry `seq`, at most the view's own seq."""
+        if (entry := self._view.tail_entry(seq)) is not None:
+            return entry
+        ((_, blob),) = await self._journal.read(self._view.space, seq - 1, 1)
+        return await entry_from_bytes(seq, blob, account=self._view.space)
+
+    def _refuse_broken(self, batch: list[_Pending], decided: Sequence[_Decided]) -> bool:
+        """Refuse the requests whose condition another request of the batch breaks, and take them out of the batch.
+        Return False if the batch has to be decided again, for this reason or since the view has advanced.
+        """
+        holds = True
+        for one in decided:
+            pending, condition = one.pending, one.pending.request.condition
+            if condition is None:
+                continue
+            others = [other.commit for other in decided if other is not one]
+            if any(condition.is_broken_by(other.accepted()) for other in others):
+                _fail(pending, Overtaken())
+                batch.remove(pending)
+                holds = False
+            holds = holds and pending.unbroken_to == self._view.seq
+        return holds
 
     def _begin(self, batch: Sequence[_Pending], looked: Looked) -> _Decisions:
         alone = sum(len(pending.request.mutations) for pending in batch) == 1

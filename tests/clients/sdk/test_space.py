@@ -114,6 +114,7 @@ UNARY = (
     "SearchNodes",
     "ListActivity",
     "GetAnswer",
+    "UndoCopy",
 )
 for rpc in UNARY:
     setattr(Metadata, rpc, lambda self, request, context, rpc=rpc: self._unary(rpc, request, context))

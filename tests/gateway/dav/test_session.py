@@ -19,7 +19,7 @@ from gateway.services.changes import refusal
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.chunking import Block, digest_of
-from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId
+from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
 from syncline.model.limits import MAX_CHECKED_RIGHTS
 from syncline.model.tree import DeleteNode, Node, NodeKind
 from syncline.model.verdicts import Verdict
@@ -314,7 +314,8 @@ async def test_a_tree_whose_copy_takes_longer_than_a_token_lasts_is_copied():
     clocked = Clocked()
     person = Person(UserId("ann"), DeviceId("device"), await holder(clocked), {SPACE.name: SPACE})
     one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop(), ask_right=Rights())
-    below = one.copy_below(SPACE, NodeId(bytes(15) + b"a"), NodeId(b"b" * 16), person.caller.fresh)
+    source, target = NodeId(bytes(15) + b"a"), NodeId(b"b" * 16)
+    below = one.copy_below(SPACE, source, target, person.caller.fresh, request=new_request_id())
     copied = [pairs async for pairs in below]
     assert [len(pairs) for pairs in copied] == [1, 1, 1, 1]
     assert len(clocked.issued) == 3

@@ -237,6 +237,7 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tree: Tree) -> None:
         "SearchNodes": M.SearchNodesRequest(space_id=space, query="a"),
         "ListActivity": M.ListActivityRequest(space_id=space),
         "GetAnswer": M.GetAnswerRequest(space_id=space, request_id=request),
+        "UndoCopy": M.UndoCopyRequest(space_id=space, request_id=request, copy_request_id=request),
     }
     everything = dict.fromkeys((f"{SERVICE.full_name}/{method.name}" for method in SERVICE.methods), READERS)
     backend = tree.metadata.backend

@@ -1227,6 +1227,60 @@ class ListVersionsResponse(_message.Message):
 Global___ListVersionsResponse: _TypeAlias = ListVersionsResponse  # noqa: Y015
 
 @_typing.final
+class UndoCopyRequest(_message.Message):
+    """Request of UndoCopy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COPY_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """The space."""
+    request_id: _builtins.bytes
+    """16 bytes that name this request; a repetition has the same answer."""
+    copy_request_id: _builtins.bytes
+    """The request that has made the node, and has perhaps deleted one that had its name, which is restored. Of the requests that have
+    made what is below the node, number n, from 0, has the first 16 bytes of the SHA-256 of this id and n (4 bytes, big-endian).
+    """
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+        request_id: _builtins.bytes = ...,
+        copy_request_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy_request_id", b"copy_request_id", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoCopyRequest: _TypeAlias = UndoCopyRequest  # noqa: Y015
+
+@_typing.final
+class UndoCopyResponse(_message.Message):
+    """Response of UndoCopy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """The entry that undoes the copy."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoCopyResponse: _TypeAlias = UndoCopyResponse  # noqa: Y015
+
+@_typing.final
 class ListTrashRequest(_message.Message):
     """Request of ListTrash."""
 

@@ -132,6 +132,11 @@ class MetadataServiceStub:
                 request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerRequest.SerializeToString,
                 response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerResponse.FromString,
                 _registered_method=True)
+        self.UndoCopy = channel.unary_unary(
+                '/syncline.metadata.v1.MetadataService/UndoCopy',
+                request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.UndoCopyRequest.SerializeToString,
+                response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.UndoCopyResponse.FromString,
+                _registered_method=True)
         self.ListTrash = channel.unary_unary(
                 '/syncline.metadata.v1.MetadataService/ListTrash',
                 request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListTrashRequest.SerializeToString,
@@ -296,6 +301,15 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UndoCopy(self, request, context):
+        """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
+        has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
+        more than 15 minutes ago; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTrash(self, request, context):
         """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
@@ -385,6 +399,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.GetAnswer,
                     request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerRequest.FromString,
                     response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerResponse.SerializeToString,
+            ),
+            'UndoCopy': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoCopy,
+                    request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.UndoCopyRequest.FromString,
+                    response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.UndoCopyResponse.SerializeToString,
             ),
             'ListTrash': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTrash,
@@ -842,6 +861,33 @@ class MetadataService:
             '/syncline.metadata.v1.MetadataService/GetAnswer',
             syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerRequest.SerializeToString,
             syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoCopy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.metadata.v1.MetadataService/UndoCopy',
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.UndoCopyRequest.SerializeToString,
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.UndoCopyResponse.FromString,
             options,
             channel_credentials,
             insecure,

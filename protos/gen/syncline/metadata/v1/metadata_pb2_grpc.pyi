@@ -117,6 +117,11 @@ class MetadataServiceStub:
     """The answer to an earlier request of the caller, for a client that repeats a request and does not have its mutations any more.
     NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
     """
+    UndoCopy: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.UndoCopyRequest, _metadata_pb2.UndoCopyResponse]
+    """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
+    has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
+    more than 15 minutes ago; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+    """
     ListTrash: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]
     """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
 
@@ -208,6 +213,11 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     GetAnswer: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]  # type: ignore[assignment]
     """The answer to an earlier request of the caller, for a client that repeats a request and does not have its mutations any more.
     NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
+    """
+    UndoCopy: _aio.UnaryUnaryMultiCallable[_metadata_pb2.UndoCopyRequest, _metadata_pb2.UndoCopyResponse]  # type: ignore[assignment]
+    """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
+    has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
+    more than 15 minutes ago; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
     """
     ListTrash: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]  # type: ignore[assignment]
     """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -393,6 +403,17 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_metadata_pb2.GetAnswerResponse, _abc.Awaitable[_metadata_pb2.GetAnswerResponse]]:
         """The answer to an earlier request of the caller, for a client that repeats a request and does not have its mutations any more.
         NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
+        """
+
+    @_abc_1.abstractmethod
+    def UndoCopy(
+        self,
+        request: _metadata_pb2.UndoCopyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.UndoCopyResponse, _abc.Awaitable[_metadata_pb2.UndoCopyResponse]]:
+        """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
+        has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
+        more than 15 minutes ago; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,292 @@
+"""A copy whose caller may not write any more is undone by metadata itself, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from typing_extensions import override
+
+from services.metadata.entry import replay
+from services.metadata.journal.commit import CommitOutcome, Request
+from services.metadata.undo import MAX_UNDO_SECONDS, CopyChanged, undo_copy
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.errors import InvalidArgument, NoSuchRequest, PermissionDenied
+from syncline.model.identifiers import ROOT, NodeId, RequestId, created_node_id, derived_request_id, new_request_id
+from syncline.model.tree import Change, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
+from syncline.model.verdicts import Verdict
+from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
+from tests.services.metadata.support import Caller, Service, creating, reason_of
+from tests.support.journal import small_entry
+from tests.support.metadata import still_allowed
+
+J, M = journal_pb2, metadata_pb2
+
+
+def directory(name: str, parent: NodeId) -> CreateNode:
+    return CreateNode(parent, name, NodeKind.DIRECTORY)
+
+
+class Copy:
+    """A copy by ben: a directory, two directories in it, and one in each of these."""
+
+    def __init__(self) -> None:
+        self.id = new_request_id()
+        self.top = created_node_id(SPACE, self.id, 0)
+        self.undo = new_request_id()
+        first, second = (derived_request_id(self.id, number) for number in range(2))
+        self.inner = [created_node_id(SPACE, first, index) for index in range(2)]
+        self.commits: list[tuple[RequestId, tuple[Mutation, ...]]] = [
+            (self.id, (directory("copy", ROOT),)),
+            (first, tuple(directory(name, self.top) for name in "ab")),
+            (second, tuple(directory("deep", parent) for parent in self.inner)),
+        ]
+
+    async def make(self, process: Process, commits: int = 3) -> None:
+        for request, mutations in self.commits[:commits]:
+            outcome = await commit(process, "ben", *mutations, request=request)
+            assert {result.verdict for result in outcome.results} == {Verdict.ACCEPTED}
+
+    async def undone(self, process: Process, *, device: str = "laptop", later_ms: int = 0) -> CommitOutcome:
+        want = Request(self.undo, b"undo", "ben", device, (), 100)
+        async with process.spaces.use(SPACE) as live:
+            return await undo_copy(live, want, self.id, now_ms=process.world.clock_ms + later_ms)
+
+
+async def commit(process: Process, user: str, *mutations: Mutation, request: RequestId | None = None) -> CommitOutcome:
+    wanted = Request(request or new_request_id(), b"fingerprint", user, "laptop", mutations, 100)
+    async with process.spaces.use(SPACE) as live:
+        return await live.committer.commit(wanted, ask=still_allowed)
+
+
+def state(world: World) -> dict[NodeId, Node]:
+    return replay(small_entry(seq, blob) for seq, blob in enumerate(world.journal.entries[SPACE], 1))
+
+
+def live_names(world: World) -> set[str]:
+    """The paths of the live nodes, by the journal."""
+    nodes = state(world)
+
+    def path(node: Node) -> str | None:
+        if node.deleted_at_ms:
+            return None
+        above = "" if node.parent == ROOT else path(nodes[node.parent])
+        return None if above is None else f"{above}/{node.name}"
+
+    return {found for node in nodes.values() if (found := path(node)) is not None}
+
+
+WHOLE = {"/copy", "/copy/a", "/copy/b", "/copy/a/deep", "/copy/b/deep"}
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3])
+def test_a_copy_is_undone_after_whichever_of_its_commits(commits: int) -> None:
+    async def main() -> None:
+        process, copy = Process(World(random.Random(1))), Copy()
+        await commit(process, "ann", directory("other", ROOT))
+        await copy.make(process, commits)
+        outcome = await copy.undone(process)
+        assert [result.change for result in outcome.results] == [Change.DELETED]
+        assert live_names(process.world) == {"/other"}
+        assert await copy.undone(process) == outcome
+        # A request of the copy that is still on its way comes too late.
+        for request, mutations in copy.commits[commits:]:
+            late = await commit(process, "ben", *mutations, request=request)
+            assert Verdict.ACCEPTED not in {result.verdict for result in late.results}
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+def test_a_node_that_made_way_for_the_copy_is_back() -> None:
+    async def main() -> None:
+        process, copy = Process(World(random.Random(1))), Copy()
+        before = await commit(process, "ann", directory("copy", ROOT))
+        replaced = before.results[0].node
+        assert replaced is not None
+        copy.top = created_node_id(SPACE, copy.id, 1)
+        await commit(process, "ben", DeleteNode(replaced.id, 0), directory("copy", ROOT), request=copy.id)
+        await commit(process, "ben", directory("a", copy.top), request=derived_request_id(copy.id, 0))
+        await copy.undone(process)
+        assert live_names(process.world) == {"/copy"}
+        assert not state(process.world)[replaced.id].deleted_at_ms
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+def changes_of_others(copy: Copy) -> dict[str, tuple[Mutation, ...]]:
+    top, (one, _) = copy.top, copy.inner
+    return {
+        "a node at the top": (directory("mine", top),),
+        "a node below": (directory("mine", one),),
+        "a new name": (MoveNode(one, top, "a", top, "renamed"),),
+        "a new name of the copy": (MoveNode(top, ROOT, "copy", ROOT, "renamed"),),
+        "a node that is moved in": (
+            directory("elsewhere", ROOT),
+            MoveNode(NodeId(b""), ROOT, "elsewhere", top, "mine"),
+        ),
+    }
+
+
+@pytest.mark.parametrize("what", list(changes_of_others(Copy())))
+def test_a_copy_that_somebody_has_changed_stays_whole(what: str) -> None:
+    async def main() -> None:
+        process, copy = Process(World(random.Random(1))), Copy()
+        await copy.make(process)
+        await change(process, copy, what)
+        before = live_names(process.world)
+        with pytest.raises(CopyChanged):
+            await copy.undone(process)
+        assert live_names(process.world) == before
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+async def change(process: Process, copy: Copy, what: str) -> bool:
+    """Make a change in the copy; return False if it is refused since the copy is in the trash."""
+    accepted = True
+    made: NodeId | None = None
+    for planned in changes_of_others(copy)[what]:
+        mutation = planned
+        if isinstance(mutation, MoveNode) and not mutation.node:
+            assert made is not None
+            mutation = replace(mutation, node=made)
+        (result,) = (await commit(process, "ann", mutation)).results
+        accepted = result.verdict is Verdict.ACCEPTED
+        made = result.node.id if result.node is not None else None
+    return accepted
+
+
+def test_what_was_taken_out_of_the_copy_is_kept() -> None:
+    async def main() -> None:
+        process, copy = Process(World(random.Random(1))), Copy()
+        await copy.make(process)
+        await commit(process, "ann", MoveNode(copy.inner[0], copy.top, "a", ROOT, "kept"))
+        await copy.undone(process)
+        assert live_names(process.world) == {"/kept", "/kept/deep"}
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+class Interrupted(Process):
+    """A process in which something happens at one of its reads and writes."""
+
+    act: Callable[[], Awaitable[object]] | None = None
+    pauses = 0
+
+    @override
+    async def _pause(self) -> None:
+        self.pauses -= 1
+        if self.pauses == 0 and self.act is not None:
+            await self.act()
+
+
+@pytest.mark.parametrize("what", list(changes_of_others(Copy())))
+def test_no_change_at_any_moment_of_an_undo_is_lost(what: str) -> None:
+    """Either the change is accepted and the whole copy stays, or the copy is in the trash and the change is refused."""
+
+    async def once(pauses: int) -> bool:
+        """Return True if the undo took as many reads and writes."""
+        world = World(random.Random(1))
+        process, other, copy = Interrupted(world), Process(world), Copy()
+        await copy.make(process)
+        accepted: bool | None = None
+
+        async def act() -> None:
+            nonlocal accepted
+            accepted = await change(other, copy, what)
+
+        process.act, process.pauses = act, pauses
+        try:
+            await copy.undone(process)
+            undone = True
+        except CopyChanged:
+            undone = False
+        process.pauses = 0
+        assert accepted is None or undone is not accepted
+        assert ("/copy/b/deep" in live_names(world) or "/renamed/b/deep" in live_names(world)) is not undone
+        for one in (process, other):
+            await one.spaces.stop()
+        return accepted is not None
+
+    async def main() -> None:
+        pauses = 1
+        while await once(pauses):
+            pauses += 1
+        assert pauses > 10
+
+    run_virtually(main())
+
+
+def test_at_whatever_write_a_process_is_killed_the_next_one_goes_on() -> None:
+    async def once(pauses: int) -> bool:
+        """Return True if the process was killed before the undo was complete."""
+        world = World(random.Random(pauses))
+        process, copy = Process(world), Copy()
+        await copy.make(process)
+        process.crash_after(pauses)
+        undoing = asyncio.create_task(copy.undone(process))
+        done, _ = await asyncio.wait([undoing], timeout=60)
+        other = Process(world)
+        outcome = await copy.undone(other)
+        assert [result.change for result in outcome.results] == [Change.DELETED]
+        assert live_names(world) == set()
+        entries = [small_entry(seq, blob) for seq, blob in enumerate(world.journal.entries[SPACE], 1)]
+        assert sum(one.request == copy.undo for entry in entries for one in entry.commits) == 1
+        await other.spaces.stop()
+        return not done
+
+    async def main() -> None:
+        pauses = 1
+        while await once(pauses):
+            pauses += 1
+        assert pauses > 10
+
+    run_virtually(main())
+
+
+def test_nothing_but_a_new_copy_of_the_same_device_is_undone() -> None:
+    async def main() -> None:
+        process, copy = Process(World(random.Random(1))), Copy()
+        with pytest.raises(NoSuchRequest):
+            await copy.undone(process)
+        await copy.make(process)
+        with pytest.raises(PermissionDenied):
+            await copy.undone(process, device="phone")
+        with pytest.raises(PermissionDenied):
+            await copy.undone(process, later_ms=MAX_UNDO_SECONDS * 1000 + 1)
+        copy.id = new_request_id()
+        await commit(process, "ben", directory("one", ROOT), directory("two", ROOT), request=copy.id)
+        with pytest.raises(InvalidArgument):
+            await copy.undone(process)
+        assert live_names(process.world) == {*WHOLE, "/one", "/two"}
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+async def test_who_lost_the_right_to_write_has_a_copy_undone_and_nobody_else_has(
+    editor: Caller, metadata: Service
+) -> None:
+    copy, undo = new_request_id(), new_request_id()
+    made = (await editor.commit(creating("copy"), request_id=copy)).results[0].node
+    await editor.commit(creating("a.txt", parent=made.id), request_id=derived_request_id(copy, 0))
+    wanted = M.UndoCopyRequest(space_id=editor.space, request_id=undo, copy_request_id=copy)
+    async with metadata.caller(space=editor.space) as other:
+        assert await reason_of(other.stub.UndoCopy(wanted)) == "NO_SUCH_REQUEST"
+    metadata.backend.auth.roles[editor.space, editor.user] = None
+    assert await reason_of(editor.commit(M.Mutation(delete=M.DeleteNode(node=made.id)))) == "NO_SUCH_SPACE"
+    answer = await editor.stub.UndoCopy(wanted)
+    assert answer.seq == 3
+    assert (await editor.stub.UndoCopy(wanted)).seq == 3
+    async with metadata.caller(space=editor.space) as member:
+        listed = await member.stub.ListNodes(M.ListNodesRequest(space_id=member.space, parent=ROOT))
+        trash = await member.stub.ListTrash(M.ListTrashRequest(space_id=member.space))
+    assert not listed.nodes
+    assert [node.name for node in trash.nodes] == ["copy"]
