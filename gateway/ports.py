@@ -11,11 +11,11 @@ from syncline.model.identifiers import SpaceId
 
 
 class ObjectUnreadable(Exception):
-    """An object that a manifest names is missing, too short, or has other bytes, which is a defect."""
+    """An object that a manifest names is missing, too short, or has bytes with another SHA-256, which is a defect."""
 
 
 class ObjectTooLarge(ObjectUnreadable):
-    """An object has more bytes than expected."""
+    """An object in S3 has more bytes than the reader allows."""
 
 
 class VerificationKeys(Protocol):
@@ -26,29 +26,29 @@ class VerificationKeys(Protocol):
 
 
 class RequiredPeer(Protocol):
-    """A service that the gateway needs in order to serve."""
+    """A service without which the gateway cannot serve."""
 
     async def serves(self) -> bool:
         """Return True if the peer reports within a second that it serves. Never raises."""
 
 
 class ObjectSource(Protocol):
-    """Source of the objects of spaces."""
+    """Source of the bytes of objects in S3."""
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        """Return exactly the requested bytes of the object, in parts of at most SEGMENT_BYTES. Raise ObjectUnreadable
-        if the object is missing or too short.
+        """Return exactly `length` bytes of the object from the byte `offset` on, in parts of at most SEGMENT_BYTES.
+        Raise ObjectUnreadable if the object is missing or too short.
         """
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
-        """Return the whole object, unverified. Raise ObjectTooLarge if it has more than `most` bytes, and
-        ObjectUnreadable if it is missing.
+        """Return all bytes of the object, without checking their SHA-256. Raise ObjectTooLarge if there are more than
+        `most` bytes, and ObjectUnreadable if the object is missing.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class WriteCredentials:
-    """Temporary credentials that may put objects into one space."""
+    """Temporary S3 credentials that may put objects into one space."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -58,7 +58,9 @@ class WriteCredentials:
 
 @dataclass(frozen=True, slots=True)
 class UploadAddress:
-    """The address for uploading one object, with exactly these headers, valid until `expires_at_ms`."""
+    """The URL for uploading one object to S3 by a PUT with exactly these headers. It is valid until `expires_at_ms`, in
+    milliseconds since 1970.
+    """
 
     url: str = field(repr=False)
     headers: Mapping[str, str]
@@ -66,22 +68,24 @@ class UploadAddress:
 
 
 class ObjectSink(Protocol):
-    """Stores objects of spaces, with the credentials of a caller."""
+    """Stores objects of spaces in S3, with the credentials of a caller."""
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
-        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Raise PermissionDenied if the
+        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Raise PermissionDenied if the S3
         credentials do not allow that.
         """
 
 
 class UploadAddresses(Protocol):
-    """Makes addresses for uploads by browsers. Signing is local, without I/O."""
+    """Makes signed URLs for uploads by browsers. Signing takes no request."""
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of all addresses."""
+        """Scheme, host and port of all URLs that `sign` returns."""
 
     def sign(
         self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, size: int, seconds: int
     ) -> UploadAddress:
-        """Return an address that accepts only `size` bytes with this SHA-256, and never overwrites an object."""
+        """Return a URL that accepts a PUT of exactly `size` bytes with the SHA-256 `digest` within `seconds`, and never
+        overwrites an object.
+        """

@@ -1,5 +1,8 @@
-"""Records: small values that requests store for later requests, across all processes. WebDAV stores locks, dead
-properties and the recent steps of clients; downloads by links store their unspent bytes.
+"""Records: small values that one request stores for later requests, in whatever process these run.
+
+- WebDAV stores its locks, the properties that clients set and the server only keeps ("dead" properties in RFC 4918),
+  and the recent requests that have changed nodes (`gateway.dav.steps`).
+- Downloads by links store the bytes that were counted for a link and were not sent yet.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ class RecordMoved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A value, and the tag of the write that made it. For a missing record, `data` and `tag` are empty."""
+    """The value of a record, and `tag`, which is different after each write of the record. For a missing record, `data`
+    and `tag` are empty.
+    """
 
     data: bytes = b""
     tag: str = ""
@@ -42,13 +47,17 @@ class Records(Protocol):
         """Return those of the named records that exist, by name."""
 
     async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
-        """Return all records whose names begin with `prefix`; None if they exceed MAX_READ_BYTES."""
+        """Return all records of a space whose names begin with `prefix`, by name; None if they have more than
+        MAX_READ_BYTES together.
+        """
 
     async def write(
         self, space: SpaceId, name: str, data: bytes, *, over: Record, expires_at: float | None = None
     ) -> None:
-        """Write at most MAX_RECORD_BYTES, or remove the record if `data` is empty, on the condition that the stored
-        record is still `over`; otherwise raise RecordMoved.
+        """Write `data`, of at most MAX_RECORD_BYTES, as the record `name` of a space, or remove the record if `data` is
+        empty.
 
-        `expires_at`, in seconds since 1970, is the time from which on the record may be dropped.
+        `over` is the record as the caller has read it. Raise RecordMoved and change nothing if another request has
+        written the record since. `expires_at`, in seconds since 1970, is the time from which on the record may be
+        dropped; None keeps it.
         """

@@ -1,11 +1,11 @@
-"""Fair admission of calls: many calls of one person do not start before those of others.
+"""Fair order in which calls start: many calls of one person do not start before those of others.
 
-gRPC accepts calls in the order of arrival, one in some rounds of the event loop. Without this module, all calls of a
-person with hundreds of calls would start before the next call of another person. Therefore one call per network starts
-at a time, and the others wait here, once their callers are known and their requests have arrived. A call whose token
-has expired by its turn is refused.
+gRPC hands calls to this process in the order of arrival, a few at a time. Without this module, all calls of a person
+with hundreds of calls would start before the next call of another person. Therefore one call per network starts at a
+time, and the others wait here. A call waits after its token was verified and its request has arrived; it is refused if
+the token has expired when its turn comes.
 
-The queue is work-conserving: while the event loop is idle, the next call starts, whatever started before.
+No call waits while the event loop is idle: the next one then starts, even if started calls have not ended.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ MAX_BEGUN_CALLS: Final = 8
 ended.
 """
 BEGUN_SECONDS: Final = 0.003
-"""Seconds for which a call counts as recently started. A call that takes longer is waiting for I/O, or takes turns
-itself.
+"""Seconds for which a call counts as recently started. A call that takes longer is waiting for I/O, or lets other calls
+run in between by taking turns (`runtime.turns`).
 """
 LOOK_SECONDS: Final = 0.001
 """Seconds between two measurements of the load of the event loop, while calls wait."""
 IDLE_ROUNDS: Final = 10
-"""Number of rounds of the event loop that one measurement takes."""
+"""Number of iterations of the event loop that one measurement of its load takes."""
 IDLE_SECONDS: Final = 0.000_25
-"""Maximum seconds that IDLE_ROUNDS rounds take on an idle event loop. All started calls are then waiting for I/O, and
-no call has to wait for them.
+"""Maximum seconds that IDLE_ROUNDS iterations take on an idle event loop. All started calls are then waiting for I/O,
+and no call has to wait for them.
 """
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
@@ -85,8 +85,9 @@ class Beginnings:
         return self._waiting.count(network)
 
     async def begin(self, share: Share) -> Callable[[], None]:
-        """Wait until a call of `share` may start, and count the call as recently started. Return the function with
-        which the caller reports the end of the call, after which it does not count any more.
+        """Wait until a call of `share` may start, and count the call as recently started. Return the function that the
+        caller must call when the call ends; the call then no longer counts. If the waiting task is cancelled, the call
+        does not count.
         """
         if not self._may(share.network):
             self._forget(self._clock() - BEGUN_SECONDS)
@@ -101,20 +102,21 @@ class Beginnings:
         return partial(self._end, share.network, turn)
 
     def _may(self, network: str) -> bool:
+        """Return True if a call of `network` may start now: fewer than MAX_BEGUN_CALLS calls count as recently started,
+        and none of them is of this network.
+        """
         return len(self._begun) < MAX_BEGUN_CALLS and network not in self._begun
 
     def _count(self, network: str, call: object) -> None:
         self._begun[network] = call, self._clock()
 
     def _forget(self, until: float) -> None:
-        """Stop counting the calls that started at or before the time `until`. `until` is a time of the clock, in
-        seconds.
-        """
+        """Stop counting the calls that started at `until` or before, a time of the clock in seconds."""
         self._begun = {network: begun for network, begun in self._begun.items() if begun[1] > until}
 
     async def _turn(self, network: str, turn: asyncio.Future[None]) -> None:
-        """Wait until a call of `network` may start, which `_serve` reports by the result of `turn` after it has counted
-        the call.
+        """Wait for the future `turn` of a waiting call of `network`. `_serve` counts the call as started, then sets the
+        result of the future. If the task is cancelled, the call stops counting and the cancellation is raised.
         """
         try:
             await turn
@@ -123,12 +125,15 @@ class Beginnings:
             raise
 
     def _end(self, network: str, call: object) -> None:
-        """Stop counting a call; has no effect after the first time."""
+        """Stop counting a call as recently started, and start waiting calls that may start now. Has no effect after the
+        first time.
+        """
         if network in self._begun and self._begun[network][0] is call:
             del self._begun[network]
             self._serve()
 
     def _serve(self) -> None:
+        """Start the waiting calls that may start now, in the order of the queue, and report each to `begun`."""
         while (following := self._waiting.take(self._may)) is not None:
             network, turn = following
             self._count(network, turn)
@@ -136,13 +141,19 @@ class Beginnings:
             self._on_begun(network)
 
     def _look_later(self) -> None:
+        """Schedule a measurement of the load of the event loop in LOOK_SECONDS, unless one is scheduled."""
         if not self._looks:
             self._looks = True
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def _look(self, rounds: int = IDLE_ROUNDS, since: float | None = None) -> None:
-        """Measure the time of IDLE_ROUNDS rounds of the event loop. If the loop is idle, stop counting all started
-        calls, otherwise only the calls that have counted for BEGUN_SECONDS.
+        """Measure the load of the event loop, then start waiting calls. The method schedules itself once per iteration
+        of the event loop; `rounds` is the number of iterations that are left, and `since` the clock's time, in seconds,
+        at which the measurement began.
+
+        If the iterations took less than IDLE_SECONDS, the loop is idle and no started call counts any more; otherwise
+        those calls stop counting that started BEGUN_SECONDS ago or earlier. While calls wait, the next measurement is
+        scheduled.
         """
         now = self._clock()
         since = now if since is None else since
@@ -157,7 +168,7 @@ class Beginnings:
 
 
 class Beginning(Wrapping):
-    """Makes the calls of people start in turn.
+    """Interceptor that lets the calls of people wait until they may start.
 
     Calls of other services do not wait, since they are made for calls of people that have waited in the calling
     service. Health checks do not wait either, since a busy process has to answer them.
@@ -200,6 +211,7 @@ class Beginning(Wrapping):
         return wrapped
 
     async def _begin(self) -> Callable[[], None]:
+        """Wait until the call of this task may start. Return the function to call when the call ends."""
         identity = find_identity()
         if identity is not None and identity.kind is CallerKind.SERVICE:
             return _nothing

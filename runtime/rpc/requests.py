@@ -2,9 +2,9 @@
 limit.
 
 gRPC reads a message when the server asks for it, and buffers the received part until the message is complete. By
-default it reads the request of a unary call before any code of ours runs, without a time limit. `Arriving`, the
-outermost interceptor, therefore passes the request on as an iterator, and `Taking`, directly behind authentication,
-reads it. Until then the connection buffers no more of a call than its first flow-control window, of WINDOW_BYTES.
+default it reads the request of a unary call before any code of ours runs, without a time limit. Two interceptors change
+that: `Arriving`, the outermost one, passes the request on as an iterator that has not read it yet, and `Taking`,
+directly after authentication, reads it. Until then the connection buffers no more of a call than WINDOW_BYTES.
 """
 
 from __future__ import annotations
@@ -35,26 +35,30 @@ if TYPE_CHECKING:
 WINDOW_BYTES: Final = 65_535
 """Number of bytes of a message that arrive before the server reads it: the initial flow-control window of HTTP/2."""
 ARRIVING_SECONDS: Final = 1.0
-"""Seconds after which a message that is still arriving counts as possibly large. Until then, the bytes that can arrive
-in that time bound its size.
+"""Seconds after which a message that is not complete counts as possibly large. Until then, the bytes that the network
+can transmit in that time bound its size.
 """
 MAX_ARRIVING_MESSAGES: Final = 64
 """Maximum number of messages that the process reads at the same time within their first ARRIVING_SECONDS."""
 MAX_SILENT_STREAMS: Final = 64
 """Maximum number of streams of which the process has been reading the next message for longer than ARRIVING_SECONDS."""
 HEALTH_SECONDS: Final = 1.0
-"""Seconds in which a request of the health service has to arrive. Such a request takes nothing from the pool, so that a
-caller who exhausts the pool does not make the process look unhealthy. Until it arrives, the bytes that can arrive in
-that time bound its size.
+"""Seconds in which a request of the health service has to arrive. Such a request is not charged to a pool of memory, so
+that a caller who exhausts the pool does not make the process look unhealthy. Until it is complete, the bytes that the
+network can transmit in that time bound its size.
 """
 MAX_HEALTH_REQUEST_BYTES: Final = 1_024
-"""Maximum size of a request of the health service, in bytes. A request names one service, and a watch keeps it."""
+"""Maximum size of a request of the health service, in bytes. A request names one service, and a call of Watch keeps its
+request in memory.
+"""
 _HEALTH: Final = "/grpc.health.v1.Health/"
 _NO_REQUEST: Final = "the call ended without a request"
 
 
 class Arriving(Wrapping):
-    """Calls handlers of unary requests before the request has arrived; they get an iterator that yields it."""
+    """Interceptor that calls handlers of unary requests before the request has arrived; they get an iterator that
+    yields it.
+    """
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
@@ -72,23 +76,28 @@ class Arriving(Wrapping):
 
 
 class Taking(Wrapping):
-    """Reads the messages of calls, each within a time limit and charged to a pool of memory.
+    """Interceptor that reads the messages of calls, each within a time limit and charged to a pool of memory.
 
-    The received size of a message is unknown until it is complete. A message therefore first gets one of
-    MAX_ARRIVING_MESSAGES places, for ARRIVING_SECONDS only: nearly all messages are complete by then. A message that
-    takes longer may have the maximum size, and many such messages could arrive slowly. It therefore needs another
-    place. For the request of a call, there are as many places as messages of the maximum size fit into half of the
-    memory; for a stream, which may be silent, there are MAX_SILENT_STREAMS places. If no place is free, the call ends.
+    The size of a message is unknown until it is complete. Three pools with a limited number of messages therefore bound
+    the memory of incomplete messages:
+
+    - Each message first takes a place in a pool of MAX_ARRIVING_MESSAGES places, for ARRIVING_SECONDS at most. Nearly
+      all messages are complete by then.
+    - The request of a call that takes longer may have the maximum size. It moves to a pool with as many places as
+      messages of the maximum size fit into half of the memory.
+    - The next message of a stream that takes longer moves to a pool of MAX_SILENT_STREAMS places, since streams may be
+      silent for long.
+
+    If the second pool has no free place, the call ends with TooMuchAtOnce.
+
     A complete message is charged with its size to the other half of the memory: the request of a call until the call is
-    answered, the message of a stream until the next one arrives, since the handler keeps it that long. It waits if the
-    caller's share is used up.
+    answered, and the message of a stream until the next one has arrived, since the handler keeps it that long. A
+    message waits if the share of its caller and network is used up.
     """
 
     def __init__(self, total: int, *, message_bytes: int, seconds: float) -> None:
-        """`total` is the memory in bytes for all callers of this process, `message_bytes` the maximum size of a
-        message.
-
-        The request of a call may take `seconds` to arrive.
+        """`total` is the memory for the messages of all callers of this process, in bytes. `message_bytes` is the
+        maximum size of a message, in bytes. `seconds` is the time in which the request of a call has to arrive.
         """
         super().__init__()
         self._pool = Pool("requests", total - total // 2)
@@ -121,8 +130,10 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _unary(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
-        """Yield the one message of a unary request. Raise InvalidArgument if there is none, and the errors of
-        `_message`.
+        """Yield the one message of a unary request, which stays charged to the pool until the context manager exits.
+
+        Raise InvalidArgument if the call has no message, DeadlineExceeded if the message is not complete after the time
+        for requests, and TooMuchAtOnce if too many messages arrive slowly.
         """
         share = _share()
         if share is None:
@@ -138,8 +149,9 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _small(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
-        """Yield the one message of a call of the health service, which is not charged to the pool. Raise
-        InvalidArgument if the message exceeds MAX_HEALTH_REQUEST_BYTES.
+        """Yield the one message of a call of the health service, which is not charged to a pool. Raise InvalidArgument
+        if there is none or it exceeds MAX_HEALTH_REQUEST_BYTES, and DeadlineExceeded if it is not complete after
+        HEALTH_SECONDS.
         """
         request = await _next(arriving, HEALTH_SECONDS)
         if len(request) > MAX_HEALTH_REQUEST_BYTES:
@@ -148,7 +160,9 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _stream(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yield an iterator over the messages of a stream."""
+        """Yield an iterator over the messages of a stream, each charged to the pool until the next one has arrived. The
+        iterator raises TooMuchAtOnce if no place is free for the next message.
+        """
         share = _share()
         if share is None:
             yield arriving
@@ -157,6 +171,9 @@ class Taking(Wrapping):
             yield messages
 
     async def _messages(self, arriving: AsyncIterator[bytes], share: Share) -> AsyncGenerator[bytes, None]:
+        """Yield the messages of a stream. Each is charged to `share` until the next one has arrived or the iterator is
+        closed.
+        """
         held = 0
         try:
             while True:
@@ -172,9 +189,12 @@ class Taking(Wrapping):
     async def _message(
         self, arriving: AsyncIterator[bytes], share: Share, later: Pool, *, seconds: float
     ) -> bytes | None:
-        """Return the next message, after charging its size to the pool; None at the end of the stream. A message that
-        takes longer than ARRIVING_SECONDS needs a place of `later`. Raise DeadlineExceeded if the message has not
-        arrived after `seconds`, and TooMuchAtOnce if no place is free.
+        """Return the next message, after charging its size to the pool of memory; None at the end of the stream. The
+        caller releases the charge.
+
+        A message that is not complete after ARRIVING_SECONDS moves from the pool for arriving messages to the pool
+        `later`. Raise DeadlineExceeded if the message is not complete after `seconds` (infinity sets no limit), and
+        TooMuchAtOnce if a pool has no free place. Nothing is charged after an error.
         """
         at_first = min(ARRIVING_SECONDS, seconds)
         place = self._arriving
@@ -200,14 +220,18 @@ class Taking(Wrapping):
 
 
 def _share() -> Share | None:
-    """Return the share that a message is charged to; None for messages of other services, which are trusted."""
+    """Return the share that a message is charged to; None for a message of another service, which is trusted and not
+    charged.
+    """
     identity = find_identity()
     return None if identity is not None and identity.kind is CallerKind.SERVICE else current_share()
 
 
 def _moved(place: Pool, later: Pool, share: Share) -> Pool:
-    """Return a place to the pool `place`, take one of the pool `later` without waiting, and return `later`. Raise
-    TooMuchAtOnce if `later` has none.
+    """Move a message from the pool `place` to the pool `later`, and return `later`: take one unit of `later` without
+    waiting, then release one unit of `place`. Both pools count messages.
+
+    Raise TooMuchAtOnce if `later` has none free; the message then still holds its unit of `place`.
     """
     if not later.try_take(1, share):
         raise later.refused(
@@ -218,11 +242,14 @@ def _moved(place: Pool, later: Pool, share: Share) -> Pool:
 
 
 async def _or_end(arriving: AsyncIterator[bytes]) -> bytes | None:
-    """Return the next message; None at the end of the stream."""
+    """Return the next message of a call; None at the end of the stream."""
     return await anext(arriving, None)
 
 
 async def _next(arriving: AsyncIterator[bytes], seconds: float) -> bytes:
+    """Return the next message of a call. Raise InvalidArgument if there is none, and DeadlineExceeded if it is not
+    complete after `seconds`.
+    """
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
@@ -236,4 +263,5 @@ async def _next(arriving: AsyncIterator[bytes], seconds: float) -> bytes:
 
 
 def _late(seconds: float) -> DeadlineExceeded:
+    """Return the error for a message that is not complete after `seconds`."""
     return DeadlineExceeded(f"the request did not arrive within {seconds:g} seconds")

@@ -1,9 +1,14 @@
-"""Rate limits of calls without authentication: each call costs resources, although there is no caller to charge it to.
+"""Rate limits of calls without an access token: each call costs resources, although there is no caller to charge it to.
 
-A network has one rate limit for all such calls together. A secret (a device's refresh token, the key of a browser or a
-program, the token of a link) has a rate limit as well. Such calls are counted by the secret, not by the device that the
-secret names: otherwise anybody who knows the id of the device could exhaust its owner's limit. All visitors of a link
-share its token, so for links the network counts as well.
+Each call counts for two limits:
+
+- The network that the call comes from has one limit for all such calls together.
+- The secret that the call presents, if any, has a limit of its own. A secret is a device's refresh token, the key of a
+  browser or a program, or the token of a link.
+
+The call is counted for the secret, and not for the device that the secret names: otherwise anybody who knows the id of
+the device could exhaust its owner's limit. All visitors of a link present the same token, so that the limit of the
+secret alone could not tell one visitor from another.
 """
 
 from __future__ import annotations
@@ -20,8 +25,8 @@ class AnonymousCalls:
         self._secrets = Rates({Work.ANONYMOUS: per_secret})
 
     def admit(self, *, peer: str, secret: bytes | None = None) -> None:
-        """Count a call from the network `peer`; `secret` is the digest of the presented secret. Raise RateExceeded if
-        the network or the secret exceeds its rate.
+        """Count a call from the network `peer`, and for `secret`, the digest of the presented secret; None if the call
+        presents none. Raise RateExceeded if the network or the secret exceeds its rate limit.
 
         A refused call counts neither for the network nor for the secret.
         """

@@ -128,7 +128,9 @@ class Devices:
         return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
 
     async def of_user(self, user: UserId, *, calling: DeviceId) -> list[DeviceRecord]:
-        """Return the devices of a user that have not expired, revoked or not, newest first."""
+        """Return the devices of a user that have not expired, newest first. Revoked ones are included. `calling` is the
+        id of a device that is never missing, although the list may lag.
+        """
         now = self._clock()
         found = await self._store.devices(user, including=calling)
         kept = [device for device in found if device.user == user and device.expires_at_ms > now]

@@ -31,7 +31,7 @@ from syncline.model.identifiers import DeviceId, LinkId, RequestId, SpaceId, Use
 
 
 class ChainMoved(Exception):
-    """The device's chain changed after it was read: a concurrent refresh succeeded."""
+    """The device's chain of refresh tokens changed after it was read: a concurrent refresh succeeded."""
 
 
 class GrantMoved(Exception):
@@ -43,114 +43,139 @@ class AliasTaken(Exception):
 
 
 class MakerEnded(Exception):
-    """The device that makes the key or link is revoked, or does not exist."""
+    """The device from which the key of a program or the link is made is revoked, or does not exist."""
 
 
 class GateMoved(Exception):
-    """A concurrent addition has passed a gate since it was read: count again and decide anew."""
+    """A gate was passed after the caller had read its version. The caller counts again and decides anew."""
 
 
 class GateStore(Protocol):
-    """Gates, which ensure that no two additions rely on the same count.
+    """Store of gates. A gate is a named version number that every addition to a limited list increments, so that no two
+    additions rely on the same count of the list.
 
-    A method with the argument `gates` adds an item to a list and passes all gates in one transaction; the gates were
-    read before counting. It raises GateMoved and changes nothing if one gate has another version than the one read, or
-    a concurrent writer is changing it.
+    A caller reads the gate, counts the entries of the list, and then calls a method with the argument `gates`. The
+    method adds an item and increments the version of each gate in one transaction. It raises GateMoved and changes
+    nothing in two cases:
+
+    - a gate has another version than the one in `gates`;
+    - a concurrent transaction is changing a gate.
     """
 
     async def gates(self, *names: str) -> list[Gate]:
-        """Return the gates of these names; a gate that nothing has passed has version 0."""
+        """Return the gates of these names with their versions, in the order of `names`. The version is 0 if nothing was
+        added with this gate yet.
+        """
 
 
 class AccountStore(Protocol):
-    """Store of accounts, found by address and by id."""
+    """Store of accounts, which are found by e-mail address and by id."""
 
     async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
         """Store the account, its personal space with the owner's grant, and its first device, atomically.
 
         The alias of the personal space is its name.
 
-        Raise AccountExists if the address is taken. Of concurrent calls for one address, one succeeds.
+        Raise AccountExists and store nothing if another account has the e-mail address. Of concurrent calls for one
+        address, at most one succeeds; another one may raise Unavailable.
         """
 
     async def login(self, email: str) -> Login | None:
-        """Return the account with this normalised address; None if there is none."""
+        """Return the account with the e-mail address `email`, which is normalised, and its password hash; None if there
+        is none.
+        """
 
     async def account(self, user: UserId) -> Account | None:
         """Return the account with this id; None if there is none."""
 
     async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
-        """Store `new` if `old` is still the stored hash; otherwise do nothing."""
+        """Store the password hash `new` for an e-mail address if the stored hash is still `old`; otherwise do nothing."""
 
 
 class DeviceStore(Protocol):
-    """Store of devices with their refresh chains and keys."""
+    """Store of devices. Each has the chain of its refresh tokens, or the digest of its key."""
 
     async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
         """Store a new device and return True. Change nothing and return False if the id exists already. GateStore
         describes `gates`.
 
-        Raise MakerEnded if the field `made_by` of the device names a device that is revoked or does not exist.
+        Raise MakerEnded and store nothing if the field `made_by` of the device names a device that is revoked or does
+        not exist.
         """
 
     async def device(self, device: DeviceId) -> DeviceRecord | None:
-        """Return the device, revoked or not; None for a device that never existed or was dropped long after it
-        expired.
+        """Return the device with this id, even if it is revoked or expired. Return None if it never existed, or if the
+        store has dropped it, which happens some time after its expiry.
         """
 
     async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
-        """Return the devices of a user, except those that `forget_device` has removed, in no order. A device that was
-        added a moment ago may be missing, unless `including` is its id.
+        """Return the devices of a user in no particular order, without those that `forget_device` has removed from this
+        list. Revoked and expired devices are included.
+
+        The list may lag: a device that was added a moment ago may be missing, unless `including` is its id.
         """
 
     async def keys_of(self, maker: DeviceId) -> list[DeviceRecord]:
-        """Return the devices of programs that are `made_by` a device, revoked or not, in no order."""
+        """Return the programs with a key that was made from the device `maker` (their field `made_by`), in no
+        particular order. Revoked ones are included.
+        """
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
-        """Replace the chain by `to` if its current token is still that of `expected` and the device is not revoked.
+        """Replace the device's chain of refresh tokens by `to`, and record `seen_at_ms`, in milliseconds since 1970, as
+        its last use.
 
-        Otherwise raise ChainMoved. Succeeds again if the chain is already `to`.
+        Raise ChainMoved and change nothing if the current token of the stored chain is not that of `expected`, or if
+        the device is revoked. A repeated call, which finds `to` stored already, succeeds.
         """
 
     async def key_used(self, device: DeviceId, *, seen_at_ms: int, expires_at_ms: int) -> None:
-        """Record the last use of a device's key, and the new time until which the key is valid.
+        """Record the time `seen_at_ms` at which a device's key was used, and the time `expires_at_ms` until which the
+        key is valid from now on. Both are milliseconds since 1970.
 
-        Do nothing for a device that has no key, is revoked, or has a later use recorded.
+        Do nothing in these cases:
+
+        - the device does not exist or has no key;
+        - the device is revoked;
+        - a later use than `seen_at_ms` is recorded.
         """
 
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
-        """Revoke a device. A revoked device keeps the time of its first revocation. Do nothing for an unknown
-        device.
+        """Revoke a device at the time `at_ms`, in milliseconds since 1970. Do nothing if the device does not exist or
+        is revoked already: the time of the first revocation stays.
         """
 
     async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:
-        """Remove a revoked or expired device from the list of its user. `device` still finds it by its id until
-        `until_ms`, in milliseconds since 1970.
+        """Remove a device, which the caller knows to be revoked or expired, from the list that the method `devices`
+        returns. The method `device` returns it until about `until_ms`, in milliseconds since 1970; the store then drops
+        it. Do nothing if the device does not exist.
         """
 
 
 class SpaceStore(Protocol):
-    """Store of spaces and grants. A space's `owners`, its grants and its aliases change together, atomically.
+    """Store of spaces and grants. A space's number of owners, its grants and its aliases change together, atomically.
 
-    No two aliases of one user have the same folded form (`aliases.fold_alias`). An alias stays reserved for its space
-    after the grant has ended: to assign it to the same space again succeeds, and to assign it to another space raises
-    AliasTaken.
+    An alias is the name by which one user refers to a space. No two aliases of a user have the same folded form
+    (`aliases.fold_alias`). An alias stays reserved for its space after the grant has ended: to assign it to the same
+    space again succeeds, and to assign it to another space raises AliasTaken.
     """
 
     async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
-        """Store a space and its first grant, and return True. Change nothing and return False if the id exists already.
-        Raise AliasTaken if the alias is reserved for another space of the user. GateStore describes `gates`.
+        """Store a space and the grant of its first owner, who calls it `alias`, and return True. Change nothing and
+        return False if the id of the space exists already.
+
+        Raise AliasTaken and store nothing if the alias is reserved for another space of the owner. GateStore describes
+        `gates`.
         """
 
     async def memberships(self, user: UserId) -> list[Membership]:
-        """Return the spaces that a user has a grant in, in no order."""
+        """Return the spaces in which a user has a grant, in no particular order."""
 
     async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
-        """Return the space with all its grants in no order; None if there is no such space."""
+        """Return the space with all its grants, in no particular order; None if there is no such space."""
 
     async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
-        """Return the space, and by user id the grants of those of `users` that have one, in one read; None if there is
-        no such space.
+        """Return the space, and by user id the grants of those of `users` that have one. Both come from one read.
+        Return None if there is no such space.
         """
 
     async def change_grant(
@@ -166,174 +191,208 @@ class SpaceStore(Protocol):
         done: Done | None = None,
         gates: Sequence[Gate] = (),
     ) -> None:
-        """Replace a member's role if it is `before`, an owner remains, and `by` is an owner or the member.
+        """Replace a member's role `before` by `after`. None stands for no grant; at most one of the two is None.
 
-        At least one of `before` and `after` is a role; None means no grant.
+        - `by` is the user who asks for the change.
+        - `alias` is the name by which the member refers to the space. It is given if `before` is None; an existing
+          grant keeps its alias.
+        - `writes_since_ms` is the stored value of the grant's field of this name after the change.
+        - `done`, the mutation request, is recorded in the same transaction.
+        - `gates` are for a new grant; GateStore describes them.
 
-        `done`, the mutation request, is recorded in the same transaction. `alias` is for a new grant (`before` is
-        None); an existing grant keeps its alias. `writes_since_ms` is the value after the change. GateStore describes
-        `gates`, which are for a new grant.
+        Raise AliasTaken and change nothing if `alias` is reserved for another space of the member. Raise GrantMoved and
+        change nothing in these cases:
 
-        Raise GrantMoved and change nothing if a condition does not hold, `done` was recorded before, or a concurrent
-        writer is changing one of the items. Raise AliasTaken if `alias` is reserved for another space of the member.
+        - the member's role is not `before`;
+        - no owner would remain;
+        - `by` is neither an owner nor the member;
+        - `done` was recorded before;
+        - a concurrent transaction is changing one of the items.
         """
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
-        """Assign an alias to a grant from before aliases existed. Do nothing if the grant has an alias, or does not
-        exist. Raise AliasTaken if the alias is reserved for another space of the user, and Unavailable if a concurrent
-        writer is changing the grant.
+        """Assign an alias to a user's grant that has none, because it was made before aliases existed. Do nothing if
+        the grant has an alias, or does not exist.
+
+        Raise AliasTaken if the alias is reserved for another space of the user, and Unavailable if a concurrent request
+        is changing the grant. Nothing is changed in both cases.
         """
 
 
 class AccessStore(Protocol):
-    """Store from which every check of access reads the grant and the device of the caller."""
+    """Store of grants and devices, as each check of a caller's rights reads them."""
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
-        """Return the user's grant in the space and the device, in one round trip."""
+        """Return the user's grant in the space, and the device, in one round trip. Each is None if it does not exist;
+        the second is also None if `device` is None. The device may be revoked or expired.
+        """
 
     async def accesses(
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
-        """Return the grants with these pairs of a space and a user, and the devices with these ids, as far as they
-        exist, in one round trip for each hundred of both.
+        """Return the grants with these pairs of a space and a user, and the devices with these ids. Those that do not
+        exist are missing in the results; a device may be revoked or expired. One round trip reads a hundred grants and
+        devices.
         """
 
 
 class AttemptStore(Protocol):
     """Store of counters of password attempts, shared by all processes.
 
-    `subject` is the target of an attempt: the address of an account, or a name that is no address.
+    In all methods, `subject` is the target of an attempt (the e-mail address of an account, or another name that is no
+    address), `peer` is the network that the attempt comes from, and times are milliseconds since 1970.
     """
 
     async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
-        """Count one attempt at a subject in the counter of the network `peer`, or in the counter of all networks
-        together if `peer` is None.
+        """Count one attempt at a subject and return 0, or count nothing if `limit` attempts are counted already, and
+        return the milliseconds until the counter ends. The counter is that of the network `peer`, or that of all
+        networks together if `peer` is None.
 
-        A counter lasts `window_ms` from its first attempt. Return 0 if the attempt was counted. If `limit` attempts are
-        counted already, do not count it, and return the milliseconds until the counter ends. Of n concurrent attempts,
-        at most `limit` are counted.
+        A counter begins with its first attempt and lasts `window_ms`. Of concurrent attempts, at most `limit` are
+        counted.
         """
 
     async def forget_attempts(self, *, subject: str, peer: str) -> None:
         """Reset two counters of the subject to 0: that of the network `peer`, and that of all networks together."""
 
     async def take_back_attempt(self, *, subject: str, peer: str) -> None:
-        """Decrement the counter of a subject and `peer`, unless it is 0."""
+        """Decrement the counter of a subject and of the network `peer`, unless the counter is 0 or does not exist."""
 
     async def know_network(self, *, subject: str, peer: str, until_ms: int) -> None:
-        """Record, until `until_ms`, that a correct password of the subject came from `peer`."""
+        """Record that a correct password of the subject came from the network `peer`. The record is valid until
+        `until_ms`, in milliseconds since 1970, and replaces an earlier one.
+        """
 
     async def knows_network(self, *, subject: str, peer: str, now_ms: int) -> bool:
-        """Return True if `peer` is recorded for the subject until later than `now_ms`."""
+        """Return True if a correct password of the subject came from the network `peer` and its record by
+        `know_network` is valid until later than `now_ms`, the present time in milliseconds since 1970.
+        """
 
 
 class LinkStore(Protocol):
     """Store of public links."""
 
     async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
-        """Store a new link and return True. Change nothing and return False if its id in this space or its token exists
-        already.
+        """Store a new link and return True. Change nothing and return False if its id exists already in this space, or
+        its token exists already in any space.
 
-        GateStore describes `gates`. Raise MakerEnded if the device that makes the link is revoked or does not exist.
+        GateStore describes `gates`. Raise MakerEnded and store nothing if the device from which the link is made is
+        revoked or does not exist.
         """
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
-        """Return the link, revoked or not; None for a link that never existed or was dropped long after it ended."""
+        """Return the link with this id, even if it is revoked or expired. Return None if it never existed, or if the
+        store has dropped it, which happens some time after its end.
+        """
 
     async def link_with_token(self, token: bytes) -> Link | None:
-        """Return the link whose token has this digest; None if there is none or it was revoked."""
+        """Return the link whose token has the digest `token`; None if there is no such link or it is revoked. The link
+        may be expired.
+        """
 
     async def links(self, space: SpaceId) -> list[Link]:
-        """Return the links of a space in no order, including expired and revoked ones."""
+        """Return the links of a space in no particular order, including expired and revoked ones."""
 
     async def links_of(self, user: UserId) -> list[Link]:
-        """Return the links that a user made in all spaces, except revoked ones, in the form in which they were made:
-        without later changes, such as counted downloads.
+        """Return the links that a user has made in all spaces, in the form in which they were made: later changes, such
+        as counted downloads, are missing.
 
-        Links from before the store kept this list are missing.
+        Revoked links are missing, except those whose revocation was interrupted (`without_ended`). Links that were made
+        before the store kept this list are missing as well.
         """
 
     async def revoke_link(self, link: Link, *, at_ms: int) -> None:
-        """Revoke a link. A revoked link keeps the time of its first revocation. Do nothing for an unknown link.
-
-        The token of the link and its entry in the list of its maker are removed atomically.
+        """Revoke a link at the time `at_ms`, in milliseconds since 1970, and remove its token and its entry in the list
+        `links_of`, atomically. A link that is revoked already keeps the time of its first revocation. Do nothing if the
+        link does not exist.
         """
 
     async def without_ended(self, made: Sequence[Link]) -> list[Link]:
-        """Return those of the links from `links_of` that exist and are not revoked. Remove the others from that list.
+        """Return those of the links `made`, which `links_of` returned, that exist and are not revoked. Remove the
+        others from the list of their maker.
 
-        A process that died while it revoked a link in several steps may have left such entries.
+        A process that stopped while it revoked a link in several steps may have left such entries.
         """
 
     async def drop_link(self, link: Link) -> None:
-        """Remove a link and its token, as if it had never existed."""
+        """Remove a link, its token and its entry in the list of its maker, as if the link had never existed. Do nothing
+        if it does not exist.
+        """
 
     async def count_download(self, space: SpaceId, link: LinkId, request: RequestId, *, now_ms: int) -> bool:
-        """Count one download if the link is not revoked and allows one more; return True if it is counted.
+        """Count one download and return True if the link is not revoked and allows one more download; otherwise return
+        False.
 
-        A counted request is not counted again within ANSWER_DAYS from `now_ms`, in milliseconds since 1970, and returns
-        True again. Of n concurrent requests, at most as many as the link allows are counted.
+        A repeated `request` is not counted again: for ANSWER_DAYS from `now_ms`, in milliseconds since 1970, it returns
+        True. Of concurrent requests, at most as many as the link allows are counted. Raise Unavailable if too many
+        downloads of the link begin at the same time.
         """
 
 
 class EndingStore(Protocol):
-    """Store of the records of device revocations ("ends") that were begun and are not finished. A process that finds a
-    record that is due continues the revocation.
+    """Store of the revocations of devices that were begun and are not finished, one record each. To end a device means
+    to revoke it together with the keys and links that were made from it. A process that finds a record that is due
+    continues the revocation.
     """
 
     async def begin_ending(self, ending: DeviceEnding) -> None:
-        """Store the record of an end that is about to begin."""
+        """Store the record of a revocation that is about to begin."""
 
     async def endings(self) -> list[DeviceEnding]:
-        """Return all records, in no order."""
+        """Return the records of all unfinished revocations, in no particular order."""
 
     async def take_ending(self, ending: DeviceEnding, *, due_at_ms: int) -> DeviceEnding | None:
-        """Postpone a record to `due_at_ms`, count one more attempt, and return the changed record.
+        """Claim a revocation for one attempt: postpone its record to `due_at_ms`, in milliseconds since 1970, add one
+        to its attempts, and return the changed record.
 
-        Return None, and change nothing, if the record is not as it was read: another process has taken it, or it was
-        removed.
+        Return None and change nothing if the stored record is due at another time than `ending`, or was removed:
+        another process has claimed or finished the revocation.
         """
 
     async def forget_ending(self, ending: DeviceEnding) -> None:
-        """Remove a record, because the device, its keys and its links have ended. Do nothing if the record was removed
-        before.
+        """Remove the record of a finished revocation: the device, its keys and its links have ended. Do nothing if the
+        record was removed before.
         """
 
 
 class RequestStore(Protocol):
-    """Store of the mutation requests that were carried out, kept for ANSWER_DAYS."""
+    """Store of the mutation requests that were carried out, by user and request id, kept for ANSWER_DAYS."""
 
     async def done(self, user: UserId, request: RequestId) -> bytes | None:
-        """Return the fingerprint of a user's request; None if the request was not carried out, or was carried out more
-        than ANSWER_DAYS ago.
+        """Return the fingerprint, a digest of what was asked for, of a user's request that was carried out. Return None
+        if the request was not carried out, or was carried out more than ANSWER_DAYS ago.
         """
 
     async def note(self, done: Done) -> None:
-        """Record that a mutation request was carried out. Do nothing if a request of the user is recorded under this
-        id.
+        """Record that a mutation request was carried out. Do nothing if a request of the user with the same id is
+        recorded already.
         """
 
 
 class UploadStore(Protocol):
-    """Store of the spaces that are written to, hour by hour, and of the measures of their uploads."""
+    """Store of the spaces for which credentials to write were issued, by the hour, and of the last measurement of the
+    uploads of each space.
+    """
 
     async def note_writing(self, space: SpaceId, *, hour: int) -> None:
-        """Record that credentials to write to a space were issued in `hour`, the number of hours since 1970.
+        """Record that credentials to write to a space were issued in `hour`, the number of full hours since 1970.
         Idempotent.
         """
 
     async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
-        """Return up to `limit` spaces that `note_writing` has recorded for `hour`, with ids greater than `after`, in
-        the order of their ids.
+        """Return the spaces for which `note_writing` was called with this `hour`, the number of full hours since 1970:
+        up to `limit` ids that are greater than `after`, in ascending order. An empty `after` begins with the first.
         """
 
     async def uploads(self, space: SpaceId) -> SpaceUploads | None:
-        """Return the last measure of the uploads of a space; None if there is none."""
+        """Return the last stored measurement of the uploads of a space; None if there is none."""
 
     async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
-        """Replace the stored measure and return True; return False if the stored measure was taken later."""
+        """Replace the stored measurement of a space by `uploads` and return True. Change nothing and return False if
+        the stored measurement was taken later.
+        """
 
 
 class IdentityStore(
@@ -353,10 +412,11 @@ class IdentityStore(
 
 
 class CredentialSource(Protocol):
-    """Source of temporary credentials."""
+    """Source of temporary S3 credentials."""
 
     async def assume(self, *, session_name: str, policy: str, seconds: int) -> TemporaryCredentials:
-        """Return credentials of the transfer role, restricted to `policy`, for `seconds`.
+        """Return S3 credentials of the role for transfers, restricted to the IAM policy `policy` (JSON) and valid for
+        `seconds`.
 
         `session_name` has 2 to 64 characters of [A-Za-z0-9_+=,.@-] and appears in the audit log.
         """

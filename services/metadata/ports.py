@@ -29,7 +29,7 @@ assert 2 * MAX_PACK_ENTRIES <= MAX_SEALED_ENTRIES
 
 
 class EntryTaken(Exception):
-    """The journal already has an entry with that number. `blob` is the stored entry."""
+    """The journal already has an entry with this sequence number. `blob` has the bytes of the stored entry."""
 
     def __init__(self, blob: bytes) -> None:
         super().__init__("entry taken")
@@ -40,33 +40,41 @@ class Journal(Protocol):
     """The total order of a space's changes: append-only, without a gap, the source of everything else."""
 
     async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
-        """Store `blob`, of at most 390,000 bytes, as entry `seq` (head + 1 as the caller knows it); raise EntryTaken
-        with the stored bytes if that entry exists. Atomic and durable on return. After an error other than EntryTaken
-        the entry may or may not be stored; if it is, a retry finds its own bytes in EntryTaken.
+        """Store `blob`, of at most 390,000 bytes, as the entry with the sequence number `seq`, which is the head, as
+        the caller knows it, plus one. Atomic and durable on return.
+
+        Raise EntryTaken, with the stored bytes, if the entry exists already. After another error the entry may or may
+        not be stored; if it is stored, a retry finds its own bytes in EntryTaken.
         """
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """Return up to `limit` entries after `after`, in order, without a gap. The read is consistent: the result
-        includes every entry that was appended before the call.
+        """Return up to `limit` entries with their sequence numbers: those above `after`, in ascending order without a
+        gap. The result includes every entry that was appended before the call.
         """
 
     async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """Return up to `limit` entries before `seq`, newest first, without a gap. The read is consistent, as `read` is.
+        """Return up to `limit` entries with their sequence numbers: those below `seq`, in descending order without a
+        gap. The result includes every entry that was appended before the call.
 
-        The result may end early: with the entry at which the total reaches MAX_READ_BACK_BYTES.
+        The result is shorter if the entries are large: it ends with the entry at which the total reaches
+        MAX_READ_BACK_BYTES.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectionState:
-    """The progress of projection and announcement. All values are zero for a space without changes."""
+    """The sequence numbers up to which the journal of a space is projected and announced, and totals of the projection.
+    All values are zero for a space without changes.
+    """
 
     projected_seq: int = 0
     announced_seq: int = 0
     used_bytes: int = 0
     """Bytes that the versions of the space use after entry `projected_seq`."""
     marks: Mapping[str, int] = field(default_factory=dict)
-    """Dirty marks: the lease end, in milliseconds since 1970, by process."""
+    """The end of the lease of each process that may have appended entries which are not projected or announced yet, in
+    milliseconds since 1970, by the name of the process. Such a lease is called a dirty mark.
+    """
     nodes: int | None = None
     """Number of nodes after entry `projected_seq`, including deleted ones; None if the table does not hold the number.
     """
@@ -78,14 +86,16 @@ class Rows:
 
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
-    """By name, the node that holds the name (None for a tombstone), and the seq of the entry that set this value."""
+    """By the name in a directory, the node that has the name (None if the name was used and is free), and the sequence
+    number of the entry that set this value.
+    """
     requests: dict[RequestId, int] = field(default_factory=dict)
     more: bool = False
-    """True if the listing continues after its last name."""
+    """True if the directory has names after the last one of these rows."""
 
     @property
     def newest(self) -> int:
-        """The highest seq among the rows; 0 if there are no rows."""
+        """The highest sequence number of an entry that set one of these rows; 0 if there are no rows."""
         return max(
             max((node.seq for node in self.nodes.values()), default=0),
             max((seq for _, seq in self.names.values()), default=0),
@@ -94,7 +104,9 @@ class Rows:
 
 
 class TreeTable(Protocol):
-    """The table that the journal is projected to. Reads are consistent: they include every write that ended before."""
+    """The table of the projection: the tree of each space, derived from the journal. Reads are consistent: they include
+    every write that ended before.
+    """
 
     async def state(self, space: SpaceId) -> ProjectionState: ...
 
@@ -106,26 +118,35 @@ class TreeTable(Protocol):
         names: Collection[NameKey] = (),
         requests: Collection[RequestId] = (),
     ) -> Rows:
-        """Return the values that are stored under these keys, read in batches; not a snapshot."""
+        """Return the values that are stored under these ids of nodes, names in directories, and request ids. They are
+        read in batches, so that the result is not a snapshot: a concurrent `project` may show in some of the values
+        only.
+        """
 
     async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
-        """Return up to `limit` names of a directory that are greater than `after` in UTF-8 order, including
-        tombstones.
+        """Return up to `limit` names of the directory `parent` that are greater than `after`, in UTF-8 order. Names
+        that were used and are free are included.
         """
 
     async def versions(self, space: SpaceId, node: NodeId, *, before: int, limit: int) -> Sequence[Version]:
-        """Return superseded versions with a number below `before`, newest first."""
+        """Return up to `limit` superseded versions of a file with a number below `before`, in descending order of their
+        numbers.
+        """
 
     async def trash(self, space: SpaceId, *, after: NodeId | None, limit: int) -> Sequence[tuple[NodeId, bool, int]]:
-        """Return up to `limit` rows after the id `after`, in the order of ids. Each has the id of a node, True if the
-        node is in the trash, and the seq of the entry that set this value.
+        """Return up to `limit` rows about nodes that are or were in the trash, in ascending order of their ids. Each
+        row has the id of a node, True if the node is in the trash now, and the sequence number of the entry that set
+        this value.
+
+        The first row is the first after the id `after`; None begins with the first of all. The last id of a full page
+        is `after` of the next page.
         """
 
     async def project(self, space: SpaceId, projection: Projection) -> None:
-        """Write the projection's items, each only over an item with an older seq, and superseded versions before the
-        nodes that supersede them.
+        """Write the items of the projection. An item replaces only an item of an older entry, and superseded versions
+        are written before the nodes that supersede them.
 
-        Idempotent; overlapping projections in any order leave each item at its highest seq.
+        Idempotent; overlapping projections in any order leave each item as its latest entry set it.
         """
 
     async def save_progress(
@@ -138,29 +159,36 @@ class TreeTable(Protocol):
         unmark: Mapping[str, int],
         nodes: int | None = None,
     ) -> None:
-        """Advance projected_seq and announced_seq (never back) and remove the dirty marks `unmark`.
+        """Advance the sequence numbers `projected_seq` and `announced_seq`, never back, and remove the dirty marks
+        `unmark`.
 
-        `used_bytes` and `nodes` (None if not known) are the values after entry `projected_seq`. A mark is removed only
-        if its lease end is still the one in `unmark`; after the removal of the last mark, `stale` does not return the
-        space any more.
+        `used_bytes` and `nodes` (None if not known) are the totals after entry `projected_seq`. `unmark` has the end of
+        the lease of each mark by process; a mark that was renewed in the meantime stays. After the removal of the last
+        mark, `stale` does not return the space any more.
         """
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
-        """Set or renew the dirty mark of `process` on a space, with the lease end `lease_until_ms` in milliseconds
-        since 1970. Durable on return.
+        """Record that `process` is about to append entries to a space: set or renew its dirty mark, a lease until
+        `lease_until_ms`, in milliseconds since 1970. Durable on return.
         """
 
     async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:
-        """Return spaces whose latest dirty lease ended before `now_ms`. The result may lag by seconds."""
+        """Return up to `limit` spaces with dirty marks of which the last lease ended before `now_ms`, in milliseconds
+        since 1970: their processes have stopped before they projected and announced all entries. The result may lag by
+        seconds.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The proven facts about an object of `size` bytes. An object can be a block, a pack and a manifest at once. The
-    SHA-256 of the object's bytes is its name, so that the whole object is always a proven block. `offsets`, `lengths`
-    and `blocks` (packed digests) are the proven blocks within the object, ascending by offset, then by length; blocks
-    of different packs over the same bytes may overlap. `content_size` is the size in bytes of the content that the
-    object describes if it is proven to be a serialised manifest.
+    """The facts that are proven about one object in S3. An object can be a block, a pack and a manifest at once.
+
+    - `size` is the size of the object in bytes. The key of the object is the SHA-256 of its bytes, so that the whole
+      object is always a proven block.
+    - `offsets`, `lengths` and `blocks` (digests of 32 bytes each, one after the other) are the proven blocks within the
+      object, ascending by offset, then by length. Blocks of different packs over the same bytes may overlap.
+    - `content_size` is the size in bytes of the described content if the object is proven to be a serialised manifest,
+      otherwise None.
     """
 
     size: int
@@ -170,7 +198,9 @@ class Sealed:
     content_size: int | None = None
 
     def block(self, offset: int, length: int) -> bytes | None:
-        """Return the digest of the proven block at this place in the object; None if there is none."""
+        """Return the digest of the proven block at this offset with this length, both in bytes; None if no such block
+        is proven.
+        """
         first = bisect_left(self.offsets, offset)
         at = bisect_left(self.lengths, length, first, bisect_right(self.offsets, offset, first))
         if at == len(self.offsets) or (self.offsets[at], self.lengths[at]) != (offset, length):
@@ -211,7 +241,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The record of a removal of an unsealed object.
+    """The record of the last removal of an object that is not sealed.
 
     `number` counts the removals of this object, from 1. `until_ms` is the time at which the removal has certainly
     ended, in milliseconds since 1970; 0 once the removal is known to have ended.
@@ -240,7 +270,9 @@ class ObjectIndex(Protocol):
     """
 
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
-        """Return the records about `objects`. The read is consistent."""
+        """Return the records about `objects`: the facts about the sealed ones, and the last removal of the others.
+        Objects without a record are missing. The read is consistent.
+        """
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         """Return the proven facts about each of `objects` that is sealed, by digest. The read is consistent."""
@@ -251,11 +283,12 @@ class ObjectIndex(Protocol):
     async def seal(
         self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
     ) -> set[Digest]:
-        """Add proven facts to the records (`Sealed.with_all_of`). Idempotent and safe under concurrency.
+        """Record that objects are sealed, with the facts that are proven about each, in addition to the facts that are
+        recorded already (`Sealed.with_all_of`). Idempotent and safe under concurrency.
 
-        `after` has the number of the last removal of each object, as `look` returned it before the objects were proven.
-        If another removal of an object has begun since, nothing is recorded about this object, and the object is in the
-        returned set.
+        `after` has the number of the last removal of each object, as `look` returned it before the objects were proven;
+        an object without a removal is missing there. If another removal of an object has begun since, nothing is
+        recorded about this object. Return the set of these objects; it is empty if all were recorded.
         """
 
     async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
@@ -265,8 +298,8 @@ class ObjectIndex(Protocol):
         """
 
     async def end_removal(self, space: SpaceId, digest: Digest, number: int) -> None:
-        """Record that this removal has ended: no request for it is in flight. Do nothing if another removal has
-        begun.
+        """Record that the removal with this number has ended: no request for it is in flight. Do nothing if another
+        removal of the object has begun.
         """
 
 
@@ -285,11 +318,13 @@ class Barrier(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """The metadata of an object in storage: its size in bytes, and the SHA-256 that storage computed at upload.
+    """The metadata of an object in S3.
 
-    `sha256` is None if storage has no checksum of the whole object. `etag` distinguishes these bytes from any others
-    that are stored under the same key; two objects with the same bytes have different etags only if one of them has
-    Barrier.KEY. `barrier` is None if the object can be read.
+    - `size` is its size in bytes.
+    - `sha256` is the SHA-256 that S3 computed at upload; None if S3 has no checksum of the whole object.
+    - `etag` distinguishes these bytes from any others that are stored under the same key. Two objects with the same
+      bytes have different etags only if one of them has Barrier.KEY.
+    - `barrier` is the reason that the object cannot be read; None if it can be read.
     """
 
     size: int
@@ -300,8 +335,10 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object in a listing of storage, with its name within the space; `digest` is None if the name is not a
-    digest.
+    """An object in a listing of S3.
+
+    `name` is its key without the prefix of the space, and `digest` is the same as bytes; None if the name is not a
+    digest in hexadecimal. `size` is in bytes, and `modified_at_ms` in milliseconds since 1970.
     """
 
     name: str
@@ -321,8 +358,8 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The outcome of removing an object. `is_over` is True if one request was sent and storage has answered it, so that
-    no request can take effect later.
+    """The outcome of removing an object by one request. `removed` is True if the object was removed. `is_over` is True
+    if one request was sent and S3 has answered it, so that no request can take effect later.
     """
 
     removed: bool
@@ -330,16 +367,20 @@ class Deletion:
 
 
 class ObjectStorage(Protocol):
-    """The stored objects: they are read to be proven, and removed if their bytes do not match their key."""
+    """The objects of spaces in S3: they are read to be proven, and removed if their bytes do not match their key."""
 
     async def list(self, space: SpaceId, *, after: str = "") -> Listing:
-        """Return up to 1,000 objects of the space in the order of their names. The listing is consistent."""
+        """Return up to 1,000 objects of the space with names greater than `after`, in the order of their names. The
+        listing is consistent.
+        """
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         """Return the metadata of an object; None if the object is not in this space."""
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
-        """Return all bytes, at most MAX_OBJECT_BYTES; None if the object is not in this space, or archived."""
+        """Return all bytes of an object, at most MAX_OBJECT_BYTES; None if the object is not in this space, or is
+        archived.
+        """
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """Remove the object if it has this etag, and leave any other object in place. Return True if the object was
@@ -347,15 +388,22 @@ class ObjectStorage(Protocol):
         """
 
     async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
-        """Remove an object as `remove` does, by its name in a listing, with a single request."""
+        """Remove the object with this name, as a listing returned it, if it has this etag. The request is sent once and
+        never repeated, so that the caller knows from the result whether it can still take effect.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A measure of the objects of a space, taken at `at_ms`, in milliseconds since 1970.
+    """The result of one measurement of the objects in S3 of a space.
 
-    `refused` is True if further uploads were refused then. Before `next_at_ms` the space is not measured again.
-    Since `since_ms` the space has been measured without a gap of more than a day after a measure was due.
+    - `stored_bytes` is the size of all objects. `unsealed_bytes` and `unsealed_objects` count those that no version can
+      name yet.
+    - `refused` is True if further uploads were refused after this measurement.
+    - `at_ms` is the time of the measurement, and the space is not measured again before `next_at_ms`.
+    - `since_ms` is the beginning of the time in which each measurement was taken at most a day after it was due.
+
+    Times are milliseconds since 1970.
     """
 
     unsealed_bytes: int = 0
@@ -368,36 +416,39 @@ class Measure:
 
 
 class MeasureTable(Protocol):
-    """Table of the measures of spaces, and of the time at which each space is to be measured next."""
+    """Table of the last measurement of the objects of each space, and of the time at which the space is to be measured
+    next. All times are milliseconds since 1970.
+    """
 
     async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
-        """Schedule a measure of each of these spaces: now, or at the `next_at_ms` of its last measure if that is later.
-        A space that is already scheduled keeps its time.
+        """Schedule a measurement of the objects in S3 of each of these spaces: at `now_ms`, or at the `next_at_ms` of
+        the last measurement if that is later. A space that is already scheduled keeps its time.
         """
 
     async def due(self, now_ms: int, limit: int) -> Sequence[tuple[SpaceId, int]]:
-        """Return spaces whose measure is due at `now_ms`, the longest overdue first, each with the time at which it
-        became due. The result may lag by seconds.
+        """Return up to `limit` spaces that are to be measured at `now_ms` or before, each with the time for which it is
+        scheduled, the earliest first. The result may lag by seconds.
         """
 
     async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
-        """Postpone the measure of a space from `since_ms` to `until_ms`; return False if another process has done
-        so.
+        """Claim the measurement of a space that is scheduled for `since_ms`, by postponing it to `until_ms`, and return
+        True. Change nothing and return False if it is scheduled for another time, or not any more: another process has
+        claimed it.
         """
 
     async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:
-        """Save a measure of a space whose measure is postponed to `lease_ms`. Save nothing and return False if the
-        measure is not postponed to that time any more.
+        """Save a measurement of a space, which the caller has claimed until `lease_ms`, and return True. Save nothing
+        and return False if another process has claimed the space since.
 
-        The next measure is scheduled for `due_ms`; None schedules no measure.
+        The next measurement is scheduled for `due_ms`; None schedules no measurement.
         """
 
     async def measure(self, space: SpaceId) -> Measure:
-        """Return the last measure of a space; all values are zero for a space that was never measured."""
+        """Return the last measurement of a space; all values are zero for a space that was never measured."""
 
 
 class Topic(Protocol):
-    """The topic on which changes are announced."""
+    """The SNS topic on which changes are announced."""
 
     async def publish(self, space: SpaceId, event: str) -> None:
         """Deliver `event` (JSON, at most 200,000 bytes) to all subscribers at least once."""

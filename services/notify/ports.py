@@ -16,7 +16,7 @@ from syncline.model.identifiers import DeviceId, RequestId, SpaceId, UserId
 
 
 class QueueGone(Exception):
-    """The queue no longer exists, and its messages are lost."""
+    """The SQS queue no longer exists, and its messages are lost."""
 
 
 class MailRefused(Exception):
@@ -33,32 +33,36 @@ class PreferenceStore(Protocol):
         """Return the modes that were chosen for the space, by user."""
 
     async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode, *, request: RequestId, now: int) -> Choice:
-        """Set the mode; the last choice is valid. Return the choice that this request of the user has made.
+        """Set the mail mode of a user for a space, as the request with the id `request` asks, and return the resulting
+        choice.
 
-        If the request was carried out before, change nothing and return its choice. Requests are remembered for
-        ANSWER_DAYS from `now`, in milliseconds since 1970.
+        If the request was carried out before, change nothing and return the choice that it made then. Requests are
+        remembered for ANSWER_DAYS from `now`, in milliseconds since 1970.
         """
 
 
 class ClaimStore(Protocol):
-    """Store of the claims to mail a user about a sequence number, so that nobody is mailed twice and nothing is
-    forgotten.
+    """Store of claims: before a process mails a user about an entry of a journal, it claims the mail, so that nobody is
+    mailed twice and no mail is forgotten.
 
     Times are milliseconds since 1970. A claim that is not finished by its `lease_until` is free again.
     """
 
     async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
-        """Take the claim for `claimant` if it is free, and return its state; of concurrent attempts, one succeeds. An
-        attempt that holds the claim may claim it again.
+        """Claim the mail about the entry with the sequence number `seq` for `claimant` if the claim is free, and return
+        the resulting state of the claim. Of concurrent attempts, one succeeds. An attempt that holds the claim may
+        claim again, which renews the claim.
 
         Claims are remembered for at least 14 days.
         """
 
     async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
-        """Finish these claims, since the user was mailed: they can never be claimed again."""
+        """Finish the claims of these sequence numbers after the user was mailed: they can never be claimed again."""
 
     async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
-        """Release those of these claims that the attempt holds, since the user was not mailed."""
+        """Free the claims of these sequence numbers that this attempt holds, since the user was not mailed. Claims of
+        other attempts stay.
+        """
 
 
 class DigestStore(Protocol):
@@ -70,48 +74,50 @@ class DigestStore(Protocol):
     """
 
     async def begin_mail(self, claimant: Claimant, *, now: int, lease_until: int) -> int:
-        """Begin a mail unless `now` is in the quiet time after the last one; the quiet time is then until
-        `lease_until`.
+        """Begin a mail to a person about a space, and return 0. If `now` is in the quiet time after the last mail,
+        begin none and return the end of the quiet time.
 
-        Return 0 if the mail is begun, otherwise the end of the quiet time. Of concurrent attempts, one succeeds. The
-        same attempt may begin again.
+        From the beginning of a mail the quiet time lasts until `lease_until`, and from its end as `end_mail` says. Of
+        concurrent attempts, one succeeds. The same attempt may begin again.
         """
 
     async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
-        """End the mail that this attempt began, sent or not: remove the sequence numbers that the mail was about from
-        the waiting changes, and set the end of the quiet time.
+        """End the mail that this attempt began, sent or not: remove the sequence numbers `told`, which the mail was
+        about, from the waiting changes, and set the end of the quiet time to `quiet_until`.
 
         Do nothing if another attempt has begun a mail since.
         """
 
     async def postpone(self, claimant: Claimant, waiting: Mapping[int, str], *, now: int) -> None:
-        """Store changes that wait for the next mail. Idempotent."""
+        """Store the texts of changes that wait for the next mail, by sequence number. Idempotent."""
 
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
-        """Return the texts of the waiting changes by sequence number, the oldest first, at most a thousand. Includes
-        every write that was acknowledged before.
+        """Return the texts of at most a thousand waiting changes by sequence number, in ascending order. Every write
+        that was acknowledged before the call is included.
         """
 
 
 class MailCounts(Protocol):
-    """Counts of the mails to a person within the present window. Exact over all processes."""
+    """Counters of the mails to a person within a window of time. They are exact over all processes."""
 
     async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
-        """Count a mail and return 0. If there were `limit` mails in the window, count nothing and return the end of the
-        window.
+        """Count a mail to `subject` and return 0. If `limit` mails are counted in the window already, count nothing and
+        return the end of the window.
 
-        A window begins with its first mail. Times are milliseconds since 1970.
+        A window begins with its first mail and lasts `window_ms`. Times are milliseconds since 1970.
         """
 
 
 class LeaseStore(Protocol):
-    """Store of the leases of doorbell queues. Reads include every write that was acknowledged before they began."""
+    """Store of leases, which say until when a running instance uses its doorbell queue. Reads include every write that
+    was acknowledged before they began.
+    """
 
     async def hold_queue(self, name: str, *, until: int) -> None:
         """Take or renew the lease of a queue until `until`, in milliseconds since 1970."""
 
     async def drop_queue(self, name: str) -> None:
-        """End the lease of a queue. Do nothing for a queue without a lease."""
+        """End the lease of a queue; the queue itself stays. Do nothing for a queue without a lease."""
 
     async def held_queues(self, *, now: int) -> Collection[str]:
         """Return the queues with a lease that has not expired."""
@@ -122,14 +128,16 @@ class NotifyStore(PreferenceStore, ClaimStore, DigestStore, MailCounts, LeaseSto
 
 
 class MessageQueue(Protocol):
-    """Delivers each message to one consumer, and again to any consumer after its visibility timeout (`hide`), until it
-    is deleted.
+    """A queue of SQS. Each message is delivered to one consumer, and is delivered again after its visibility timeout
+    (`hide`) until it is deleted.
 
     All methods raise QueueGone if the queue does not exist.
     """
 
     async def receive(self) -> Sequence[QueueMessage]:
-        """Return up to ten messages. If the queue is empty, wait some seconds for a message, then return none."""
+        """Return up to ten messages. If the queue is empty, wait some seconds for a message, then return an empty
+        sequence.
+        """
 
     async def delete(self, messages: Collection[QueueMessage]) -> None:
         """Delete processed messages. A message whose visibility timeout has expired may be delivered again all the
@@ -137,10 +145,10 @@ class MessageQueue(Protocol):
         """
 
     async def put_back(self, message: QueueMessage, *, seconds: int) -> None:
-        """Replace the message by a new one at the end of the queue, with a delay of `seconds`, at most 900.
+        """Delete the message and add a copy at the end of the queue, with a delay of `seconds`, at most 900.
 
-        The new message carries the number of attempts before this delivery, and `first_ms`. The queue's own count of
-        deliveries starts anew. The message may exist twice if the process dies in between.
+        The copy carries the number of attempts before this delivery, and `first_ms`. The queue's own count of
+        deliveries starts anew. Both messages exist for a moment, and stay if the process stops in between.
         """
 
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
@@ -150,18 +158,20 @@ class MessageQueue(Protocol):
 
 
 class DoorbellQueues(Protocol):
-    """Queues that receive a copy of every announcement on the topic; each instance has a queue of its own."""
+    """The queues of SQS that receive a copy of every announcement on the SNS topic; each process has a queue of its
+    own.
+    """
 
     async def open(self, name: str) -> MessageQueue:
-        """Create a queue, which holds every announcement that is published after the return for at least five minutes.
-        Its name consists of `prefix` and a random part, and is never reused.
+        """Create a queue with this name and subscribe it to the topic. Every announcement after the return is kept
+        there for at least five minutes. The name consists of `prefix` and a random part, and is never used again.
         """
 
     async def close(self, name: str) -> None:
         """Remove the queue and its subscription. Idempotent, also after a partial removal."""
 
     async def names(self) -> Collection[str]:
-        """Return the names of all doorbell queues, of this and of other instances, for which a queue or a subscription
+        """Return the names of all doorbell queues, of this and of other processes, for which a queue or a subscription
         exists. A queue that was created a moment ago may be missing.
         """
 
@@ -178,14 +188,14 @@ class MailSender(Protocol):
 
 
 class MemberDirectory(Protocol):
-    """Directory of the members of spaces, as auth knows them."""
+    """The members of spaces, and the rights of people and devices, as auth knows them."""
 
     async def members(self, space: SpaceId) -> Roster:
         """Return the space's name and members. Raise NoSuchSpace if the space does not exist."""
 
     async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> PersonAccess:
-        """Return those of `spaces` in which the user has a grant, and those of `devices` that were revoked, have
-        expired, or belong to somebody else.
+        """Return the user's access: those of `spaces` in which the user has a grant, and those of `devices` that were
+        revoked, have expired, or belong to somebody else.
 
         `spaces` and `devices` have at most MAX_CHECKED_RIGHTS ids each.
         """
