@@ -10,13 +10,16 @@ from runtime.pool import Pool, Share, TooMuchAtOnce
 
 
 class ConnectionPool:
-    """Shares the connections of a process: a network may hold as many as it leaves free (runtime/pool.py).
+    """Counts the open connections of a process, and refuses a further one of a network that holds too many: a network
+    may hold as many connections as it leaves free (runtime/pool.py).
 
     Many networks are behind a trusted proxy, so each connection of a proxy counts as a network of its own.
     """
 
     def __init__(self, total: int, trusted_networks: Sequence[IPv4Network | IPv6Network]) -> None:
-        """`trusted_networks` has the address ranges of trusted proxies."""
+        """`total` is the maximum number of connections, and `trusted_networks` has the address ranges of trusted
+        proxies.
+        """
         self._pool = Pool("connections", total, counted=True)
         self._trusted = trusted_networks
 
@@ -29,12 +32,14 @@ class ConnectionPool:
         return is_within(address, self._trusted)
 
     def admit(self, address: str, port: int) -> Share | None:
-        """Count a connection from this address until `leave`; return None if the limit is reached."""
+        """Count a connection from this IP address and port until `leave`, and return the share to pass to `leave`.
+        Count nothing and return None if the limit for the network, or the total, is reached.
+        """
         share = self.share_of(address, port)
         return share if self._pool.try_take(1, share) else None
 
     def share_of(self, address: str, port: int) -> Share:
-        """Return the account to which a connection from this address is charged."""
+        """Return the share to which a connection from this IP address and port is charged."""
         return Share.alone(f"{address} {port}" if self.is_trusted(address) else network_of(address))
 
     def refused(self) -> TooMuchAtOnce:
@@ -42,5 +47,5 @@ class ConnectionPool:
         return self._pool.refused("too many connections; close some, or try again in a few seconds")
 
     def leave(self, share: Share) -> None:
-        """Stop counting a connection, which has ended."""
+        """Stop counting a connection that has ended; `share` is the one that `admit` returned."""
         self._pool.give(1, share)

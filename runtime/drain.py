@@ -25,14 +25,16 @@ class Drain(Interruption):
         return self._event.is_set()
 
     def begin(self) -> None:
-        """End all streams: a stream whose handler is waiting ends at once, and any other stream when its handler next
-        waits.
+        """End all streams with the error Draining: a stream whose handler is waiting ends at once, and any other stream
+        when its handler next waits.
         """
         self._event.set()
         self.interrupt(Draining())
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait for draining to begin, at most `seconds`; return True if it has begun."""
+        """Wait until draining begins, and return True. Return False if it has not begun after `seconds`; None waits
+        without a limit.
+        """
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()

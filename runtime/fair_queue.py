@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 
 class FairQueue:
-    """Futures that wait for a turn. Turns are round-robin over the keys, and for each key over its members (not
-    thread-safe).
+    """Futures that wait for a turn. Turns go round the keys (networks, for example), and within each key round its
+    members (the people of the network, for example). Not thread-safe.
     """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
-        """The futures by key and by member. Both mappings are in the order of service."""
+        """The futures by key and by member of the key. Both mappings are in the order in which turns go round."""
         self._counts: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
@@ -37,8 +37,8 @@ class FairQueue:
         return future
 
     def take(self, may: Callable[[str], bool] = lambda _key: True) -> tuple[str, asyncio.Future[None]] | None:
-        """Remove and return the next future, with its key, among the keys for which `may` returns True; None if there
-        is none.
+        """Remove the next future from the queue, and return it with its key; the caller sets its result. Only keys for
+        which `may` returns True are considered. Return None if no future waits for such a key.
 
         The key and the member move to the end of their queues. Futures that are done, since their caller was cancelled,
         are skipped.

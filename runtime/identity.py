@@ -13,7 +13,7 @@ from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 
 @dataclass(frozen=True, slots=True)
 class LinkScope:
-    """The scope of a public link: read access to a node of a space and everything below it."""
+    """The scope of a public link: read access to one node of a space and everything below it."""
 
     link: LinkId
     space: SpaceId
@@ -22,12 +22,15 @@ class LinkScope:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The verified caller.
+    """The verified caller of a call: a person's device, a service, or a visitor of a public link.
 
-    A person's device has `user` and `device`, and `program` if it is a program with a key. A service that acts on its
-    own behalf has `service`, and a visitor of a public link has `link`; a service and a visitor have empty `user` and
-    `device`. Visitors who opened a link from the same network have the same `visitor`. `token` is the presented token,
-    which forwards the caller's identity in further calls until `expires_at`, in seconds since 1970.
+    - A device has `user` and `device`, and `program` is True if it is a program with a key.
+    - A service that acts on its own behalf has `service`, its name; `user` and `device` are empty.
+    - A visitor has `link`; `user` and `device` are empty. Visitors who opened a link from the same network have the
+      same `visitor`.
+
+    `token` is the presented access or service token, with which the process can call other services on the caller's
+    behalf until `expires_at`, in seconds since 1970.
     """
 
     user: UserId
@@ -50,7 +53,7 @@ class Identity:
 
     @property
     def account(self) -> str:
-        """The account that requests of this caller are charged to.
+        """The name of the account that requests of this caller are charged to: limits and pools count by it.
 
         A person has one account for all devices. The visitors of a public link from one network share an account.
         """
@@ -124,6 +127,8 @@ def current_service() -> str:
 
 
 def forwarded_token() -> str | None:
-    """Return the caller's own token, for calls to other services on behalf of the caller."""
+    """Return the token that the caller presented, for calls to other services on behalf of the caller; None without a
+    verified caller.
+    """
     identity = _identity.get()
     return identity.token if identity is not None else None

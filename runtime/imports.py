@@ -1,4 +1,4 @@
-"""Keep optional parts of libraries out of a process that never uses them."""
+"""Keeping optional parts of libraries out of a process that never uses them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import ModuleType
 
 @contextmanager
 def absent(*names: str) -> Iterator[None]:
-    """Make the import of `names` fail within the context as if they were not installed.
+    """Within the context, let the import of each module in `names` fail as if it were not installed.
 
     Some libraries import a large optional dependency whenever it is installed. Within this context they do not, so that
     a server takes as much memory on a developer's machine as in production. Modules that are already loaded stay

@@ -15,8 +15,8 @@ from syncline.model.limits import REVOCATION_SECONDS
 T = TypeVar("T")
 
 ASK_SECONDS: Final = 4.0
-"""Seconds between two checks of the right with which a stream was opened. One check may fail without ending the stream;
-a right that has ended ends the stream within REVOCATION_SECONDS.
+"""Seconds between two checks of the right with which a stream was opened. A check that gets no answer does not end the
+stream; a right that has ended ends the stream within REVOCATION_SECONDS.
 """
 REMEMBERED_SECONDS: Final = REVOCATION_SECONDS - ASK_SECONDS - 1.0
 """Seconds for which a service may cache a right. A stream that is opened with a cached right just before the cache
@@ -30,31 +30,34 @@ class ClientGone(Exception):
 
 
 class Interruption:
-    """Raises an error in waiting code as soon as the error is set."""
+    """Raises an error in code that waits, as soon as the error is set by `interrupt`."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
         self._waiting: set[asyncio.Task[Any]] = set()
-        """Tasks that are inside of `interrupting`."""
+        """Tasks that are within a `with` block of `interrupting`."""
         self._interrupted: set[asyncio.Task[Any]] = set()
         """Tasks that the interruption has cancelled."""
 
     @property
     def error(self) -> Exception | None:
-        """The error to raise from now on; None before the interruption."""
+        """The error that `interrupt` has set; None before."""
         return self._error
 
     def interrupt(self, error: Exception) -> None:
-        """Raise `error` in all present and future blocks of `interrupting`."""
+        """Raise `error` in all `with` blocks of `interrupting`, those that are being executed now and those that are
+        entered later.
+        """
         self._error = error
         for task in self._waiting:
             self._interrupted.add(task)
             task.cancel()
 
     async def until(self, items: AsyncIterable[T]) -> AsyncIterator[T]:
-        """Yield `items` until they end. After the interruption, always raise the error instead of ending normally.
+        """Yield `items` until they end, or until the interruption; raise the error then.
 
-        An item being awaited at that moment is dropped; an item that was yielded is not interrupted.
+        If the next item is being awaited at that moment, it is dropped. An item that was yielded before stays with the
+        consumer, and the error is raised when the consumer asks for the next one.
         """
         source = aiter(items)
         while True:
@@ -67,8 +70,8 @@ class Interruption:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Cancel the task within this block at the interruption, and raise the error in place of the cancellation, as
-        asyncio.timeout does; no task is created.
+        """Context manager: at the interruption, cancel what the current task awaits within the `with` block, and raise
+        the error in place of the cancellation, as asyncio.timeout does. No task is created.
         """
         if self._error is not None:
             raise self._error
@@ -89,7 +92,9 @@ class Interruption:
 
 @contextmanager
 def expiring(expires_at: float) -> Iterator[Interruption]:
-    """Provide an interruption by TokenExpired at `expires_at`, in seconds since 1970, within this block."""
+    """Context manager that yields an interruption. Code that uses it is interrupted by TokenExpired at `expires_at`, in
+    seconds since 1970; an infinite time never interrupts.
+    """
     interruption = Interruption()
     if math.isinf(expires_at):
         yield interruption
@@ -106,10 +111,11 @@ def expiring(expires_at: float) -> Iterator[Interruption]:
 async def asked_again(
     ask: Callable[[], Awaitable[object]], *, seconds: float = ASK_SECONDS, patience: float = float(REVOCATION_SECONDS)
 ) -> AsyncIterator[Interruption]:
-    """Call `ask` every `seconds` seconds within this block, and interrupt the block with the error that `ask` raises.
+    """Context manager that yields an interruption, and calls `ask` every `seconds` seconds until the `with` block ends.
+    If `ask` raises an error, code that uses the interruption is interrupted by this error.
 
-    Unavailable and RateExceeded interrupt the block only if `ask` has had no other outcome for `patience` seconds,
-    since the right is then unknown.
+    Some failures of `ask` leave open if the right has ended: Unavailable, RateExceeded, and no answer in time. They
+    interrupt only if there was no other outcome for `patience` seconds.
     """
     interruption, clock = Interruption(), asyncio.get_running_loop().time
 

@@ -1,4 +1,6 @@
-"""Return of memory to the system: memory that was used at startup or at a peak, and is not needed any more."""
+"""Return of memory to the operating system: memory that was used at startup or at a peak, and is not needed any
+more.
+"""
 
 from __future__ import annotations
 
@@ -50,11 +52,12 @@ def settle() -> None:
 
 @asynccontextmanager
 async def returning(growth_bytes: int = GROWTH_BYTES, look_seconds: float = _LOOK_SECONDS) -> AsyncIterator[None]:
-    """Return memory to the system, on Linux, within this context, whenever the process has grown by `growth_bytes`.
+    """Within this context, return memory to the operating system whenever the process has grown by `growth_bytes` since
+    the context was entered. The size is checked every `look_seconds` seconds. Linux only; elsewhere nothing is done.
 
     gRPC leaves a reference cycle behind for each call that passes interceptors, and some cycles hold its buffers.
     Python collects cycles only after many allocations, which may take long after a peak. glibc by itself returns only
-    memory above the last block in use.
+    the memory above the highest address that is in use.
     """
     if not _STATM.exists():
         yield

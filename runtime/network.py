@@ -1,9 +1,9 @@
-"""The network that a call comes from: all use of a shared resource, and all attempts, by one network are counted
+"""The network that a call comes from: limits count all use of a shared resource, and all attempts, of one network
 together.
 
-Proxies in front of a process are trusted by their number or their networks, and report the client's address in
-`x-forwarded-for`. The gateway calls services for others and is recognised only by its secret: a token carries the
-network of the client, whatever the address that the gateway calls from.
+Proxies in front of a process are trusted by their number or their address ranges, and report the client's address in
+`x-forwarded-for`. The gateway calls services on behalf of clients. It proves by a token, signed with a secret that it
+shares with the services, which network its client has; the address that the gateway calls from does not matter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _V6_NETWORK_BITS = 64
 
 
 def peer_name(host: str, port: int) -> str:
-    """Return the name of a peer in grpc's form, which `peer_host` parses."""
+    """Return the name of a peer in the form of gRPC (`ipv4:192.0.2.1:5000`), which `peer_host` parses."""
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
@@ -108,8 +108,8 @@ _connection: ContextVar[str | None] = ContextVar("connection", default=None)
 def bind_network(network: str, own_connection: str | None) -> None:
     """Bind, for the rest of a call, the network that it comes from.
 
-    `own_connection` is the name of the peer whose connection carries only calls of this caller; None if a proxy or the
-    gateway is between the caller and this process.
+    `own_connection` is gRPC's name of the caller's connection, if that carries only calls of this caller; None if a
+    proxy or the gateway is between the caller and this process.
     """
     _network.set(network)
     _connection.set(own_connection)
@@ -121,23 +121,24 @@ def current_network() -> str:
 
 
 def direct_connection() -> str | None:
-    """Return the name of the peer whose connection the current call came on; None if a proxy or the gateway is between
-    the caller and this process.
+    """Return gRPC's name of the connection that the current call came on; None if a proxy or the gateway is between the
+    caller and this process.
     """
     return _connection.get()
 
 
 def own_connection() -> str | None:
-    """Return the name of the peer, as grpc writes it, whose connection carries only calls of this caller. Return None
-    for calls of services, and if a proxy or the gateway is between the caller and this process.
+    """Return gRPC's name of the connection that the current call came on, if a limit may close it because it carries
+    only calls of this caller. Return None for calls of services, and if a proxy or the gateway is between the caller
+    and this process.
     """
     identity = find_identity()
     return None if identity is not None and identity.kind is CallerKind.SERVICE else _connection.get()
 
 
 def current_share() -> Share:
-    """Return the account of the current call for shared pools; before authentication, the network stands for the
-    caller.
+    """Return the share to which the current call is charged in pools: its caller and its network. Before
+    authentication, the network stands for the caller; a service is charged without a network.
     """
     identity, network = find_identity(), _network.get()
     if identity is None:

@@ -1,4 +1,5 @@
-"""Tokens by which the gateway proves its identity, and states for which network it calls.
+"""Network tokens: with each call to a service, the gateway proves that it is the gateway, and states the network of the
+client for which it calls.
 
 A token consists of its expiry time in seconds since 1970, the network, and the HMAC-SHA256 of both under the secret
 that the gateway shares with the services, separated by spaces. Nothing of a token is parsed before the HMAC is
@@ -18,7 +19,7 @@ from cachetools import LRUCache
 from syncline.model.errors import TokenExpired, TokenInvalid
 
 NETWORK_KEY: Final = "x-syncline-network"
-"""Metadata key of the token by which the gateway states the network of its client."""
+"""Metadata key of the network token, by which the gateway states the network of its client."""
 NETWORK_TOKEN_SECONDS: Final = 300
 _RENEW_SECONDS: Final = 60
 _MAX_REMEMBERED_NETWORKS: Final = 10_000
@@ -26,7 +27,9 @@ _PURPOSE: Final = b"syncline network "
 
 
 class NetworkTokens:
-    """Creates the gateway's tokens: one per network, valid for some minutes."""
+    """Creates the gateway's network tokens, which prove to services that a call comes from the gateway and for which
+    network: one token per network, valid for some minutes.
+    """
 
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
         self._secret = secret
@@ -34,7 +37,7 @@ class NetworkTokens:
         self._minted: LRUCache[str, tuple[str, float]] = LRUCache(_MAX_REMEMBERED_NETWORKS)
 
     def mint(self, network: str) -> str:
-        """Return a token for a call on behalf of `network`, valid for at least a minute."""
+        """Return a network token for a call on behalf of `network`, valid for at least a minute."""
         known = self._minted.get(network)
         if known is not None and known[1] > self._now():
             return known[0]
@@ -46,15 +49,17 @@ class NetworkTokens:
 
 
 class NetworkTokenVerifier:
-    """Verifies the gateway's tokens in services."""
+    """Verifies, in a service, the network tokens by which the gateway proves that a call is its own and for which
+    network it calls.
+    """
 
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
         self._secret = secret
         self._now = now
 
     def network(self, token: str) -> str:
-        """Return the network in `token`. Raise TokenInvalid if the HMAC of `token` is not valid, and TokenExpired after
-        its expiry time.
+        """Return the network that `token` proves. Raise TokenInvalid if its HMAC is wrong, and TokenExpired after its
+        expiry time.
         """
         told, _, signature = token.rpartition(" ")
         if not hmac.compare_digest(signature.encode(), _signature(self._secret, told).encode()):

@@ -100,11 +100,18 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
 """The kinds of callers of each rpc, by the full name of the method."""
 
 Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE ANONYMOUS")
-"""The kind of work, and so of load, that an operation causes. Each kind of work has a rate limit, see runtime.rates.
+"""The kind of work, and so of load, that an operation causes. Each kind has a rate limit (`runtime.rates`).
 
-READ reads a few rows of a table, LIST reads a page of a list, SEARCH visits up to 100,000 names; COMMIT writes to a
-journal; SEAL asks S3 for each object; STREAM stays open; CREDENTIAL may call STS; SHARE changes rights; MAKE creates a
-permanent object: a space, a key, a link; ANONYMOUS needs no token and comes from an unknown client.
+- READ reads a few rows of a table.
+- LIST reads a page of a list.
+- SEARCH visits up to 100,000 names.
+- COMMIT writes to a journal.
+- SEAL asks S3 about each object.
+- STREAM stays open.
+- CREDENTIAL may call STS.
+- SHARE changes rights.
+- MAKE creates a permanent thing: a space, a key, a link.
+- ANONYMOUS needs no token and comes from an unknown client.
 """
 
 
@@ -171,8 +178,8 @@ DAV: Final[Mapping[str, Callers]] = MappingProxyType(
 
 
 def check_caller(kind: CallerKind, callers: Callers | None) -> None:
-    """Raise PermissionDenied unless `callers` includes this kind of caller. `callers` are the kinds of callers that an
-    operation admits, from one of the tables; None if the operation is missing there.
+    """Raise PermissionDenied unless `callers`, the kinds of callers that an operation admits, includes `kind`.
+    `callers` is None if the table has no such operation, which then admits nobody.
     """
     if callers is None:
         raise PermissionDenied("this is open to nobody")

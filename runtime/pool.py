@@ -1,11 +1,15 @@
 """A limited resource of a process, such as memory or threads, shared fairly among callers and networks.
 
-A holder may have as much as it leaves free for others (the dynamic thresholds of shared-memory switches, Choudhury and
+A caller may have as much as it leaves free for others (the dynamic thresholds of shared-memory switches, Choudhury and
 Hahne 1998): one caller alone gets half, two get a third each, and n get 1/(n+1) each, so that the next caller always
-finds some. All callers of one network together may have NETWORK_FACTOR times as much as they leave free; those of them
-who already hold something, HOLDERS_FACTOR times as much, since colleagues share a network. A request of at most 1/1024
-of the free amount is granted whatever its caller holds, unless another request waits. In a pool of counted things no
-request is that small.
+finds some. The limits are:
+
+- A caller may have as much as it leaves free.
+- All callers of one network together may have NETWORK_FACTOR times as much as they leave free.
+- Those callers of a network who already have something may have HOLDERS_FACTOR times as much together, so that their
+  colleagues in the same network find some.
+- A request of at most 1/1024 of the free amount is granted whatever its caller has, unless another request waits. In a
+  pool that counts things, such as connections, no request is that small.
 """
 
 from __future__ import annotations
@@ -54,15 +58,17 @@ class TooMuchAtOnce(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The account that a taken amount is charged to: the caller (a person or a public link) and its network."""
+    """The caller (a person or a public link) and its network, to whose account an amount that is taken from a pool is
+    charged.
+    """
 
     caller: str
     network: str
 
     @classmethod
     def alone(cls, caller: str) -> Share:
-        """Return a share of a caller whose network is unknown, or of a network whose caller is unknown: one name stands
-        for both.
+        """Return a share with one name for both the caller and its network: the network is unknown, or the
+        caller is.
         """
         return cls(caller, caller)
 
@@ -79,17 +85,17 @@ class _Waiter:
 
 
 class Pool:
-    """An amount (of bytes, places or threads) that callers take from and return to, for one event loop (not
-    thread-safe).
+    """A limited amount (of bytes, connections or threads, for example) that callers take from and return to. For one
+    event loop (not thread-safe).
 
-    The caller who holds least is served first; the amount of the caller's network counts as well, divided by
-    NETWORK_FACTOR. Callers who hold the same are served round-robin.
+    The waiting caller who holds least is served first; the amount of the caller's network counts as well, divided by
+    NETWORK_FACTOR. Callers who hold the same take turns.
     """
 
     def __init__(self, name: str, total: int, *, counted: bool = False) -> None:
-        """`total` is the whole amount, and `name` the label in the metric. `counted` is True if the unit is a thing,
-        such as a connection, rather than a byte: the rule of the module for requests of at most 1/1024 of the free
-        amount does not apply then.
+        """`total` is the whole amount, and `name` the label in the metric. `counted` is True if the pool counts things,
+        such as connections, rather than bytes: a request of at most 1/1024 of the free amount is then not granted
+        beyond the limits.
         """
         self._name = name
         self._counted = counted
@@ -104,8 +110,8 @@ class Pool:
         self._waiting_of_network: Counter[str] = Counter()
         self._came = 0
         self._round = 0
-        """The number of the round that is being served (start-time fair queueing): of one caller, each waiting request
-        belongs to another round.
+        """The number of the round in which waiting requests are served now (start-time fair queueing). A round has at
+        most one request of each caller.
         """
 
     def free(self) -> int:
@@ -117,8 +123,11 @@ class Pool:
         return self._total - self._free
 
     def try_take(self, size: int, share: Share) -> bool:
-        """Take `size` if that amount is free, `share` is entitled to it, and no waiting request could be served with
-        it; return True if it was taken.
+        """Take the amount `size` for `share` and return True. Take nothing and return False in these cases:
+
+        - less than `size` is free;
+        - `share` would exceed its limit;
+        - a waiting request is to be served before.
         """
         if not self._fits(size) or not self._may(size, share) or self._first() is not None:
             return False
@@ -126,9 +135,11 @@ class Pool:
         return True
 
     async def take(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> None:
-        """Take the amount `size`, after waiting until it is free and `share` is entitled to it. A size above the total
-        waits until nothing else is taken. Raise TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITERS
-        requests of the caller, or MAX_NETWORK_WAITERS of its network, already wait.
+        """Take the amount `size` for `share`, after waiting until it is free and within the limit of `share`. A size
+        above the total waits until nothing else is taken.
+
+        Raise TooMuchAtOnce, and take nothing, after waiting for `patience` seconds (None: without a limit), or at once
+        if MAX_WAITERS requests of the caller, or MAX_NETWORK_WAITERS of its network, already wait.
         """
         if self.try_take(size, share):
             return
@@ -155,7 +166,7 @@ class Pool:
             raise
 
     def give(self, size: int, share: Share) -> None:
-        """Return `size` to the pool: all or a part of the amount that was taken."""
+        """Return the amount `size`, which was taken for `share`, to the pool: all that was taken, or a part of it."""
         self._free += size
         for name in _names(share):
             self._held[name] -= size
@@ -176,7 +187,7 @@ class Pool:
         return size <= self._free or self._free == self._total
 
     def _may(self, size: int, share: Share) -> bool:
-        """Return True if `share` would leave enough free for others."""
+        """Return True if `share` would stay within its limits after taking `size`, which the module describes."""
         if not self._counted and size <= self._free // _TINY:
             return True
         left = self._free - size
@@ -185,8 +196,8 @@ class Pool:
         return (not caller or caller + size <= left) and (not network or network + size <= factor * left)
 
     def _first(self) -> _Waiter | None:
-        """Return the waiter to serve next among the waiters whose share is entitled to the requested amount, which may
-        not be free yet; None if there is no such waiter.
+        """Return the waiting request to serve next; None if there is none. Only requests that are within the limits of
+        their share count; the requested amount need not be free yet.
         """
         heads = [
             head
@@ -224,7 +235,9 @@ class Pool:
             self._held[name] += size
 
     def refused(self, text: str = "") -> TooMuchAtOnce:
-        """Return the error to raise after `try_take` returned False, and count it in the metric."""
+        """Return the error to raise after `try_take` has returned False, with `text` for people, and count it in the
+        metric.
+        """
         REFUSED.labels(self._name).inc()
         return TooMuchAtOnce(text)
 

@@ -104,7 +104,9 @@ def open_many() -> None:
 
 @contextmanager
 def told_to_stop() -> Iterator[asyncio.Event]:
-    """Provide an event that the first SIGTERM or SIGINT sets. A second signal ends the process at once."""
+    """Context manager that yields an event, which the first SIGTERM or SIGINT sets. A second signal ends the process at
+    once.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -1,10 +1,11 @@
-"""Rate limits for one person, or one public link, for each kind of work in this process.
+"""Rate limits of this process: the number of calls per second that one person, or one public link, may make of each
+kind of work.
 
 A rate is a number of calls per second, and a burst that an idle caller may use at once. A call above the rate is
 refused, with the time after which it will be admitted, or waits (runtime/rpc/pacing.py).
 
-Some calls cost more than their size suggests. `charge` adds the difference afterwards: it refuses nothing, but the next
-call waits until the debt is worked off.
+Some calls cost more than their size suggests. `charge` adds the difference afterwards: it refuses nothing, but the
+caller's next call is refused, or waits, until that many calls would have been admitted.
 
 The generic cell rate algorithm (ITU-T I.371), a form of the token bucket, decides: the only state per caller is the
 time at which the burst will be full again.
@@ -54,15 +55,17 @@ class Rate:
 
 
 class Rates:
-    """Counts the calls of callers, for one event loop (not thread-safe)."""
+    """Counts calls by kind of work and by caller, and says which exceed a rate. For one event loop (not
+    thread-safe).
+    """
 
     def __init__(self, rates: Mapping[Work, Rate], *, clock: Callable[[], float] = time.monotonic) -> None:
         """`rates` has the rate of each kind of work; work without a rate is not limited. `clock` returns seconds."""
         self._rates = rates
         self._clock = clock
         self._whole_at: dict[tuple[Work, str], float] = {}
-        """The time of the clock, in seconds, at which the burst is full again, by kind of work and caller. A caller who
-        is missing has a full burst.
+        """The clock's time, in seconds, at which the burst is full again, by kind of work and caller. A caller who is
+        missing has a full burst.
         """
         self._next_look = _FEW
 
@@ -71,28 +74,33 @@ class Rates:
         return len(self._whole_at)
 
     def admit(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Count `calls` calls of a caller, or raise RateExceeded with the seconds after which the calls will be
-        admitted. More calls than the burst holds are admitted when the burst is full.
+        """Count `calls` calls of a caller within their rate. Otherwise count nothing, and raise RateExceeded with the
+        seconds after which the calls will be admitted. More calls than the burst has are admitted when the burst is
+        full.
         """
         self.check(work, caller, calls)
         self.charge(work, caller, calls)
 
     def check(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Raise RateExceeded if `admit` would; count nothing."""
+        """Raise RateExceeded if `admit` would raise it now. Nothing is counted."""
         seconds = self._late(work, caller, calls)
         if seconds > 0:
             raise self.refused(work, seconds)
 
     def owe(self, work: Work, caller: str, calls: float) -> float:
-        """Charge `calls` calls even beyond the burst, and return the seconds until `admit` would have admitted them."""
+        """Count `calls` calls of a caller even above the rate, and return the seconds after which `admit` would have
+        admitted them; 0 within the rate.
+        """
         late = self._late(work, caller, calls)
         self.charge(work, caller, calls)
         return late
 
     async def take(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Count `calls` calls, after waiting until `admit` would have admitted them. A cancelled wait counts nothing.
+        """Count `calls` calls of a caller, after waiting until `admit` would have admitted them. If the wait is
+        cancelled, they are not counted.
 
-        A caller in debt by more than a burst waits before the calls are counted, so that debt is bounded.
+        A caller who is above the rate by more than a burst waits before the calls are counted, so that the excess is
+        bounded.
         """
         rate = self._rates[work]
         most = rate.burst / rate.per_second
@@ -109,14 +117,16 @@ class Rates:
                 raise
 
     def _late(self, work: Work, caller: str, calls: float) -> float:
-        """Return the seconds after which the calls may be made; 0 if they may be made now."""
+        """Return the seconds after which `calls` calls of a caller will be within the rate; 0 if they are within the
+        rate now.
+        """
         rate = self._rates[work]
         ahead = max(0.0, self._whole_at.get((work, caller), 0.0) - self._clock())
         late = ahead + (calls - max(rate.burst, calls)) / rate.per_second
         return late if late > _ROUNDING else 0
 
     def charge(self, work: Work, caller: str, calls: float) -> None:
-        """Count `calls` calls without refusing or waiting, even if less is left of the burst."""
+        """Count `calls` calls of a caller without refusing or waiting, even above the rate."""
         now = self._clock()
         whole_at = max(now, self._whole_at.get((work, caller), now))
         self._whole_at[work, caller] = whole_at + calls / self._rates[work].per_second
@@ -125,7 +135,9 @@ class Rates:
             self._next_look = max(_FEW, 2 * len(self._whole_at))
 
     def refused(self, work: Work, seconds: float, text: str = "") -> RateExceeded:
-        """Return the RateExceeded to raise, and count the refusal in the metric."""
+        """Return the RateExceeded for calls that will be admitted after `seconds`, with `text` for people, and count
+        the refusal in the metric.
+        """
         REFUSED.labels(work.name.lower()).inc()
         whole = max(1, math.ceil(seconds))
         text = text or f"you make these requests faster than one person may; try again in {whole} s"
@@ -133,12 +145,14 @@ class Rates:
 
 
 def bind_charging(count: Callable[[float], None]) -> None:
-    """Bind the function with which `charge` counts additional calls, for the rest of the call in progress."""
+    """Set the function with which `charge` counts additional calls, until the call that is being handled ends."""
     _charging.set(count)
 
 
 def charge(calls: float) -> None:
-    """Charge `calls` additional calls to the current call's account. Do nothing if the caller has no rate limit."""
+    """Count `calls` additional calls for the caller of the call that is being handled. Do nothing if the caller has no
+    rate limit.
+    """
     count = _charging.get()
     if count is not None and calls > 0:
         count(calls)

@@ -1,8 +1,8 @@
-"""The rate of refusals by limits.
+"""Rate limit for calls that limits refuse.
 
 A refusal costs a process nearly as much as a cheap call. A client that is refused, and asks again at once instead of
-waiting as it is told, would therefore take more of the process by its refused calls than its limit grants. Above a rate
-of refusals, those of a network have to be slowed down.
+waiting as the refusal says, would therefore take more of the process by its refused calls than its limit grants. Once a
+network exceeds a rate of refused calls, the answers to its refused calls are delayed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ MAX_PAUSE_SECONDS: Final = 5.0
 
 
 class RefusalRate:
-    """Counts refusals by network, for one event loop (not thread-safe)."""
+    """Counts refused calls by network, and says for how long to delay their answers. For one event loop (not
+    thread-safe).
+    """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` returns seconds."""
         self._rates = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)}, clock=clock)
 
     def pause(self, network: str) -> float:
-        """Count a refusal. Return the seconds for which the sender has to pause; 0 below the rate."""
+        """Count a refused call of `network`. Return the seconds by which its answer has to be delayed; 0 within the
+        rate.
+        """
         return min(self._rates.owe(Work.ANONYMOUS, network, 1), MAX_PAUSE_SECONDS)

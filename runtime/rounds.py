@@ -15,8 +15,9 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def rounds(*works: Callable[[], Awaitable[object]], interval_seconds: float) -> AsyncIterator[None]:
-    """Call each coroutine function in `works` every `interval_seconds` seconds, with random variation, even if an
-    earlier call has failed.
+    """Within this context, call each coroutine function in `works` again and again, with a pause of `interval_seconds`
+    seconds on average between two calls. The pause varies at random. A failure is logged, and the next call is made all
+    the same.
     """
     tasks = [asyncio.create_task(_repeat(work, interval_seconds)) for work in works]
     try:

@@ -208,25 +208,25 @@ class ServiceSettings(Observed):
 
 
 class PeerSettings(SettingsBase):
-    """Settings of services that call others."""
+    """Settings of a service that calls other services."""
 
     peer_tls: bool = Field(default=False, description="True if the other services are reached with TLS.")
 
 
 class AuthPeer(PeerSettings):
-    """Settings of services that call auth."""
+    """Settings of a process that calls the service auth."""
 
     auth_target: Target = Field(description="gRPC address of the auth service, host:port.")
 
 
 class MetadataPeer(PeerSettings):
-    """Settings of services that call metadata."""
+    """Settings of a process that calls the service metadata."""
 
     metadata_target: Target = Field(description="gRPC address of the metadata service, host:port.")
 
 
 class NotifyPeer(PeerSettings):
-    """Settings of services that call notify."""
+    """Settings of a process that calls the service notify."""
 
     notify_target: Target = Field(description="gRPC address of the notify service, host:port.")
 

@@ -1,11 +1,10 @@
-"""Verification of tokens: people's access tokens (Ed25519), and the tokens by which services authenticate to each other
-(HS256).
+"""Verification of access tokens of people and of public links (Ed25519), and of the tokens by which services
+authenticate to each other (HS256).
 
-| token | signed with | issuer | audience | subject | other |
-|---|---|---|---|---|---|
-| access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id, `knd`: "program" |
-| link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space, `nod`: node, `vis`: network |
-| service | HS256, the shared secret | syncline | syncline-internal | `service:<name>` | lives 5 minutes |
+| token | signed with | issuer | audience | subject | other | |---|---|---|---|---|---| | access | Ed25519, key named by
+`kid` | syncline | syncline | user id | `dev`: device id, `knd`: "program" | | link | Ed25519, key named by `kid` |
+syncline | syncline | link id | `spc`: space, `nod`: node, `vis`: network | | service | HS256, the shared secret |
+syncline | syncline-internal | `service:<name>` | lives 5 minutes |
 """
 
 from __future__ import annotations
@@ -50,7 +49,8 @@ class TokenVerifier(Protocol):
 
 
 class UserTokenVerifier:
-    """Verifies access tokens of people and of public links against a key set that is fetched on demand.
+    """Verifies access tokens of people and of public links against a set of public keys that is fetched when it is
+    needed.
 
     `fetch_keys` returns all current keys by `kid`. It is called for an unknown `kid`, at most every ten seconds, and
     once an hour so that a withdrawn key becomes invalid. An error of `fetch_keys` is raised to the caller of `verify`
@@ -138,8 +138,8 @@ class ServiceTokenVerifier:
 
 
 class AnyTokenVerifier:
-    """Verifies tokens of people and links, and tokens of services. The token's algorithm only selects the verifier,
-    which accepts no other algorithm.
+    """Verifies access tokens of people and of public links, and tokens of services. The algorithm in the token only
+    selects the verifier, which accepts no other algorithm.
     """
 
     def __init__(self, *, users: TokenVerifier, services: TokenVerifier) -> None:
@@ -185,7 +185,8 @@ def service_authorization(name: str, secret: str, *, now: Callable[[], float] = 
 def _prove(
     token: str, claims: Claims, key: Ed25519PublicKey | str, *, algorithm: str, audience: str, now: float
 ) -> None:
-    """Raise TokenInvalid unless `key` has signed the token for `audience`; raise TokenExpired after its expiry.
+    """Raise TokenInvalid unless `key` has signed the token for `audience`, and TokenExpired if the token has expired at
+    `now`, in seconds since 1970.
 
     `claims` are those of the token. An unproven token raises TokenInvalid even if it has expired.
     """

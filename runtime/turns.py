@@ -1,5 +1,5 @@
-"""Turns on the event loop: bulk work of one caller yields to all other callers. A turn is the permission to run one
-slice of work.
+"""Turns on the event loop: long work of one caller lets the work of other callers run in between. A turn is the
+permission to run one slice of work.
 
 Long work is done in slices of about a millisecond, and waits for a turn before each:
 
@@ -7,12 +7,11 @@ Long work is done in slices of about a millisecond, and waits for a turn before 
         await turn(user)
         ...
 
-One slice runs in every REST_ROUNDS rounds of the event loop, beside work that is not bulk. A short call takes some ten
-rounds, and so meets one slice instead of one in each round. An idle loop passes through REST_ROUNDS rounds within
-microseconds, so that bulk work waits only for other work.
+One slice runs in every REST_ROUNDS iterations of the event loop, beside work that does not wait for turns. A short call
+takes some ten iterations, and so is delayed by one slice instead of one in each iteration. An idle loop passes through
+REST_ROUNDS iterations within microseconds, so that long work waits only for other work.
 
-Turns are round-robin over the waiting callers, so that a caller with a hundred requests gets no more turns than a
-caller with one. The turns of one key are round-robin over its members.
+Turns go round the waiting callers, so that a caller with a hundred requests gets no more turns than a caller with one.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ T = TypeVar("T")
 SLICE_ITEMS: Final = 100
 """Number of mutations, or nodes, that are processed in one turn."""
 REST_ROUNDS: Final = 10
-"""Number of rounds of the event loop between two turns of bulk work."""
+"""Number of iterations of the event loop between two turns of long work."""
 
 
 async def slices(items: Sequence[T], key: str, *, size: int = SLICE_ITEMS) -> AsyncIterator[Sequence[T]]:
-    """Yield all items in order, `size` at a time, with a turn before each slice; items that fit into one slice need no
-    turn.
+    """Yield all items in order, `size` at a time, and wait for a turn before each slice. Items that fit into one slice
+    need no turn. `key` is the name of the account that the turns are charged to: a person, or a space.
     """
     for at in range(0, len(items), size):
         if len(items) > size:
@@ -43,34 +42,35 @@ async def slices(items: Sequence[T], key: str, *, size: int = SLICE_ITEMS) -> As
 
 
 async def turn_for(count: int, key: str) -> None:
-    """Wait for a turn to process `count` items at once, unless they fit into one slice."""
+    """Wait for a turn to process `count` items at once; do not wait if they fit into one slice. `key` is the name of
+    the account that the turn is charged to: a person, or a space.
+    """
     if count > SLICE_ITEMS:
         await turn(key)
 
 
 async def turn(key: str) -> None:
-    """Wait for a turn of bulk work on the running event loop. `key` is the account that the turn is charged to: a
-    person, or a space.
+    """Wait for a turn to run one slice of long work on the event loop. `key` is the name of the account that the turn
+    is charged to: a person, or a space.
     """
     await _of_loop(_bulk, REST_ROUNDS).granted(key, "")
 
 
 def granted(key: str, member: str = "") -> asyncio.Future[None]:
-    """Return a future that is done when a request of `key` (a network) and its `member` (a person) may start.
-    Cancelling the future removes the request from the queue. In each round of the running event loop one request
-    starts.
+    """Return a future that gets a result when a request of the network `key` and its person `member` may start.
+    Cancelling the future removes the request from the queue. One request starts in each iteration of the event loop.
     """
     return _of_loop(_requests, 1).granted(key, member)
 
 
 class _Turns:
-    """Turns on one event loop, at most one in each `rounds` rounds."""
+    """Turns on one event loop, at most one in `rounds` iterations."""
 
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
         self._waiting = FairQueue()
         self._rest = 0
-        """Number of rounds before the next turn."""
+        """Number of iterations of the event loop before the next turn."""
         self._is_called = False
 
     def granted(self, key: str, member: str) -> asyncio.Future[None]:
@@ -84,8 +84,8 @@ class _Turns:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Grant one turn, unless fewer than `rounds` rounds have passed since the last one. Runs in each round until no
-        request waits.
+        """Grant one turn, unless the last one was fewer than `rounds` iterations of the event loop ago. The method runs
+        in each iteration while a request waits.
         """
         self._is_called = False
         self._rest = max(self._rest - 1, 0)
@@ -102,7 +102,7 @@ _requests: Final[_OfLoops] = WeakKeyDictionary()
 
 
 def _of_loop(turns: _OfLoops, rounds: int) -> _Turns:
-    """Return the turns of the running event loop."""
+    """Return the turns of the running event loop from `turns`; add new ones, with `rounds`, if it has none."""
     loop = asyncio.get_running_loop()
     found = turns.get(loop)
     if found is None:

@@ -20,12 +20,16 @@ async def results_of(
     place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> list[T]:
     """Call each function in `calls`, at most `at_once` at the same time, and return all results in the order of
-    `calls`. After a failure no further call is started, and the error is raised when all started calls have ended.
+    `calls`. After a failure no further call is started, the calls in progress are cancelled, and the error of the
+    failed call is raised.
 
-    `place` makes a context that a worker enters before each call, for example a slot of a shared pool; entering it may
-    wait. With an `account`, a worker takes each call out of `calls` in a turn of its own, and starts the call once it
-    has entered `place`. A worker waits for its turn before it enters `place`: slots are few, and no worker holds one
-    while it waits for a turn, or without a call to make. At most one turn finds that no calls are left.
+    `at_once` workers make the calls one after the other. `place` returns a context manager that a worker enters before
+    each call, for example a slot of a shared pool; entering it may wait.
+
+    With an `account`, each worker first waits for a turn on the event loop that is charged to the account, and takes
+    the next call out of `calls` in this turn. It waits for the turn before it enters `place`: slots are few, and no
+    worker holds one while it waits for a turn, or without a call to make. At most one turn finds that no calls are
+    left.
     """
     results: dict[int, T] = {}
     waiting = enumerate(calls)

@@ -1,6 +1,9 @@
-"""HTTP/1.1 for a process that untrusted clients connect to. Bounds the number of connections, the time and the size of
-a request's header section, and the input that is read ahead, and schedules the parsing of input and the start of
-requests fairly.
+"""HTTP/1.1 for a process that untrusted clients connect to.
+
+- The number of connections is limited.
+- The header section of a request has a maximum size and has to arrive in a limited time.
+- The memory for input that was received before it is used is limited.
+- The parsing of input and the start of requests are shared fairly among networks and people.
 """
 
 from __future__ import annotations
@@ -52,8 +55,9 @@ ABORT: Final = "syncline.abort"
 """Key in the ASGI scope of a request. The value is a function that closes the connection at once and drops unsent data.
 """
 CUT: Final = "syncline.cut"
-"""Key in the ASGI scope of a request. The value is a function that closes the connection after the data that was sent,
-because the response will not be completed. The application logs the reason, so uvicorn logs no error.
+"""Key in the ASGI scope of a request. The value is a function that sends the data that was written so far and then
+closes the connection, because the response will not be completed. The application logs the reason, so uvicorn logs no
+error.
 """
 
 
@@ -74,24 +78,27 @@ class Reception(ABC):
 
     @abstractmethod
     def turn(self, scope: Scope) -> asyncio.Future[None]:
-        """Return a future that is done when the request may start. Cancelling the future removes the request from the
-        queue.
+        """Return a future that gets a result when the request with this ASGI scope may start. Cancelling the future
+        removes the request from the queue.
         """
 
     @abstractmethod
     def member(self, scope: Scope) -> str:
-        """Return the name of the person whose turns, within the network, the next input uses; empty for an unknown
-        client.
+        """Return the name of the person who sent the request with this ASGI scope. The next input of the connection is
+        parsed in this person's turns. Return an empty text for an unknown client.
         """
 
     @abstractmethod
     def refusal(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> tuple[Mapping[str, str], bytes]:
-        """Return headers and body of an answer that the connection itself sends; `error` is given if the connection is
-        above the limit.
+        """Return the headers and the body of an answer with this status, which the connection sends without the
+        application. `detail` says for people what is wrong; `error` is given if a limit of a pool is the reason,
+        otherwise None.
         """
 
     def prepare(self, scope: Scope) -> None:  # noqa: B027 # nothing has to be prepared
-        """Add values to the scope of a request before the application sees it."""
+        """Add the keys that this process needs in the ASGI scope of a request, before the application sees it. Adds
+        nothing by default.
+        """
 
     def protocol(self, *args: Any, **kwargs: Any) -> ReadInTurns:
         """Return a protocol for a new connection; the arguments are those that uvicorn passes to protocols."""
@@ -99,7 +106,9 @@ class Reception(ABC):
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol of one HTTP/1.1 connection, with limits on heads, pipelining and memory added."""
+    """uvicorn's protocol of one HTTP/1.1 connection, with additional limits on header sections, pipelined requests and
+    memory.
+    """
 
     def __init__(self, reception: Reception, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -115,9 +124,9 @@ class Connection(HttpToolsProtocol):
         self.share = Share.alone("")
         self._turn: asyncio.Future[None] | None = None
         self._working: RequestResponseCycle | None = None
-        """The request that is in progress, or was the last one."""
+        """The request that is in progress, or, if none is, the last one."""
         self._is_large = False
-        """True if memory was taken for the head, or the headers after a body, that are being parsed."""
+        """True if memory was taken from the pool for the header section, or the trailers, that are being parsed."""
         self._with_large_heads: set[RequestResponseCycle] = set()
         """The requests for whose heads memory was taken."""
 
@@ -154,21 +163,17 @@ class Connection(HttpToolsProtocol):
 
     @property
     def member(self) -> str:
-        """Return the name of the person whose turns, within the network, the input uses; empty for an unknown
-        client.
-        """
+        """The name of the person in whose turns the next input is parsed; empty for an unknown client."""
         return "" if self._working is None else self._reception.member(self._working.scope)  # type: ignore[arg-type]  # of uvicorn
 
     @property
     def is_full(self) -> bool:
-        """Return True if a pipelined request waits for an earlier answer."""
+        """True if a pipelined request waits until an earlier request is answered."""
         return bool(self.pipeline)
 
     @property
     def is_cut_short(self) -> bool:
-        """Return True if the connection was refused, or if its last request was answered before its body had
-        arrived.
-        """
+        """True if the connection was refused, or if its last request was answered before its body had arrived."""
         cycle = self.cycle
         return self._is_refused or (cycle is not None and cycle.response_complete and cycle.more_body)
 
@@ -178,7 +183,9 @@ class Connection(HttpToolsProtocol):
         return MAX_PIECE_BYTES if in_body and not self._is_chunked else _MAX_FED_BYTES
 
     def parse(self, data: memoryview) -> int:
-        """Parse `data`, and return the number of callbacks that the parser made."""
+        """Parse `data`, and return the number of callbacks that the parser made. If a limit is exceeded or `data` is no
+        HTTP, the refusal is sent and the connection is closed.
+        """
         begun, calls = self._begun, self._calls
         self._feed(data)
         # A chunk extension may follow the chunk size; the parser makes no callback for it.
@@ -270,7 +277,7 @@ class Connection(HttpToolsProtocol):
             self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, detail)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Start a request when its turn comes, if its connection is still open."""
+        """Pass the request `cycle` to the application `app` when its turn comes, if its connection is still open."""
         if self._working is not None:
             self._forget_head(self._working)
         self._working = cycle
@@ -281,7 +288,7 @@ class Connection(HttpToolsProtocol):
         self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
 
     def on_chunk_header(self) -> None:
-        """Callback of the parser for the size of a chunk. Trailers may follow the last chunk, which is empty."""
+        """Callback of the parser for the size of a chunk. Trailers may follow the last chunk, which has no bytes."""
         self._calls += 1
         self._may_have_trailer = True
         self._begun += 1
@@ -317,13 +324,16 @@ class Connection(HttpToolsProtocol):
             self.transport.resume_reading()  # a waiting request paused it, even if something else has resumed it since
 
     def _check_memory(self) -> None:
-        """Refuse a large head from within a callback of the parser if there is no memory for it."""
+        """Callbacks of the parser call this method to refuse a request whose header section is large, if the pool has
+        no memory for it.
+        """
         if (error := self._take_for_head(self._address_bytes + self._head_bytes)) is not None:
             self._stop_at(self._reception.too_many, str(error), error)
 
     def _take_for_head(self, size: int) -> TooMuchAtOnce | None:
-        """Take memory once the head that is being parsed, of which `size` bytes have come, is large. Return the error
-        to refuse the request with if there is none.
+        """Take memory from the pool for the header section that is being parsed, once `size`, the number of its bytes
+        that have arrived, exceeds SMALL_HEAD_BYTES. Return None if this succeeds, or nothing has to be taken; otherwise
+        return the error for refusing the request.
         """
         heads = self._reception.large_heads
         if size <= SMALL_HEAD_BYTES or self._is_large:
@@ -334,7 +344,7 @@ class Connection(HttpToolsProtocol):
         return None
 
     def _forget_head(self, cycle: RequestResponseCycle) -> None:
-        """Return the memory for the head of a request to which nothing refers any more."""
+        """Return the memory for the header section of a request, which is answered and will not be used any more."""
         if cycle in self._with_large_heads:
             self._with_large_heads.remove(cycle)
             self._give_back(1)
@@ -344,15 +354,13 @@ class Connection(HttpToolsProtocol):
             self._reception.large_heads.give(heads * _MAX_LINES_BYTES, self.share)
 
     def _stop_at(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None = None) -> None:
-        """Refuse the request from within a callback of the parser, and stop the parser. Always raise ValueError, which
-        stops the parser.
-        """
+        """Raise ValueError, which stops the parser, after recording the refusal that `_feed` then sends."""
         self._refusal = status, detail, error
         raise ValueError(detail)
 
     def _refuse(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:
-        """Refuse a request: send the refusal as the last answer of this connection, after which the connection is
-        closed.
+        """Refuse a request: send an answer with this status and the text `detail` as the last one of this connection,
+        and then close the connection. `error` is given if a limit of a pool is the reason.
         """
         self._stop()
         self._unset_keepalive_if_required()
@@ -367,7 +375,9 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _answer(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> None:
-        """Write the refusal, with the given status, as the last answer of this connection."""
+        """Write the refusal of a request, with this status and the text `detail`, as the last answer of this
+        connection.
+        """
         headers, body = self._reception.refusal(status, detail, error)
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())

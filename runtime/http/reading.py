@@ -23,7 +23,8 @@ from runtime.turns import granted
 MAX_PIECE_BYTES: Final = 64 * 1024
 """Maximum size of one read from a connection, in bytes."""
 SMALL_PIECE_BYTES: Final = 4 * 1024
-"""Size in bytes of one read from a connection whose network has used up its share of the memory for unconsumed input.
+"""Size in bytes of one read from a connection whose network has used up its share of the memory for unconsumed
+input.
 """
 MAX_TURN_COST_BYTES: Final = 64 * 1024
 """Maximum cost of one turn: the parsed bytes, plus PARSER_CALL_COST_BYTES for each parser callback."""
@@ -42,7 +43,7 @@ at once.
 
 
 class Parsing(Protocol):
-    """Port of a parser of input."""
+    """Parser of the input of one connection, as `ReadInTurns` uses it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Start parsing the input of `transport`. From this call on, `share` is available."""
@@ -51,7 +52,7 @@ class Parsing(Protocol):
         """Release the connection, which has ended."""
 
     def pause_writing(self) -> None:
-        """Stop writing until `resume_writing`."""
+        """Stop writing to the connection until `resume_writing`, since its client does not read fast enough."""
 
     def resume_writing(self) -> None:
         """Resume writing to the connection."""
@@ -62,35 +63,35 @@ class Parsing(Protocol):
 
     @property
     def member(self) -> str:
-        """Return the name of the person whose turns, within the network, the input uses; empty for an unknown
-        client.
-        """
+        """The name of the person in whose turns the next input is parsed; empty for an unknown client."""
 
     @property
     def is_full(self) -> bool:
-        """Return True if nothing more can be parsed before an earlier request has made progress."""
+        """True if nothing more can be parsed before an earlier request has made progress."""
 
     @property
     def is_cut_short(self) -> bool:
-        """Return True if the client may still be sending input that will be discarded."""
+        """True if the client may still be sending input that will be discarded."""
 
     def next_size(self) -> int:
-        """Return the number of bytes to parse in one step."""
+        """Return the maximum number of bytes to pass to the next call of `parse`."""
 
     def parse(self, data: memoryview) -> int:
-        """Parse `data`, and return the number of parser callbacks."""
+        """Parse `data`, and return the number of callbacks that the parser made."""
 
 
 class Unread:
-    """Memory for unconsumed input, and the count of connections that discard input (at most MAX_LINGERING_CONNECTIONS),
-    shared by all connections of one process.
+    """State that all connections of one process share: the memory for input that no request has consumed yet, and the
+    number of connections that discard input (at most MAX_LINGERING_CONNECTIONS).
     """
 
     def __init__(self, total: int) -> None:
         """`total` is the memory for unconsumed input, in bytes."""
         self.memory = Pool("unread", total)
         self.room = memoryview(bytearray(MAX_PIECE_BYTES))
-        """The buffer that all connections are read into, one at a time; each piece is copied before the next read."""
+        """The buffer that all connections are read into, one at a time; the bytes are copied out before the
+        next read.
+        """
         self.lingering = Pool("lingering", MAX_LINGERING_CONNECTIONS, counted=True)
 
 
@@ -105,7 +106,7 @@ class ReadInTurns(asyncio.BufferedProtocol):
         self._rest = memoryview(b"")
         """Bytes that were read and not parsed yet."""
         self._taken = 0
-        """Bytes that the present piece, or the pending read, has taken from the pool."""
+        """Bytes of memory that the unparsed input, or the buffer for the next read, has taken from the pool."""
         self._turn: asyncio.Future[None] | None = None
         self._is_paused = False
         """True if the parser accepts no input for now."""
@@ -153,13 +154,15 @@ class ReadInTurns(asyncio.BufferedProtocol):
         self._ask_for_turn()
 
     def pause(self) -> None:
-        """Parse no further piece until `resume`."""
+        """Parse no further input until `resume`."""
         self._is_paused = True
         if not self._rest:
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Resume parsing, unless the parser still waits for an earlier request."""
+        """Continue to parse, or to read from the connection. Has no effect while the parser waits for an earlier
+        request (`Parsing.is_full`).
+        """
         self._is_paused = not self.is_lingering and self._parsing.is_full
         if self._is_paused:
             return
@@ -171,12 +174,13 @@ class ReadInTurns(asyncio.BufferedProtocol):
 
     @property
     def is_lingering(self) -> bool:
-        """True after the last answer, while input is discarded."""
+        """True once the last answer is written and the input that still arrives is discarded."""
         return self._discarded is not None
 
     def close(self) -> None:
-        """Close the connection. If the client is still sending, and fewer than MAX_LINGERING_CONNECTIONS connections
-        discard input, the input is discarded for up to MAX_LINGERING_SECONDS before.
+        """Close the connection after its last answer. If the client is still sending, the input is first discarded for
+        up to MAX_LINGERING_SECONDS, so that the client can read the answer; this is left out if
+        MAX_LINGERING_CONNECTIONS connections discard input already.
         """
         share = self._parsing.share
         if self.is_lingering or self._transport.is_closing():
@@ -195,7 +199,9 @@ class ReadInTurns(asyncio.BufferedProtocol):
             self._turn.add_done_callback(self._parse)
 
     def _parse(self, turn: asyncio.Future[None]) -> None:
-        """Parse as much as one turn allows, and schedule the rest."""
+        """Parse as much input as one turn allows, and ask for another turn for the rest. `turn` is the future of this
+        turn.
+        """
         self._turn = None
         if turn.cancelled() or self._transport.is_closing():
             return

@@ -1,4 +1,6 @@
-"""Back-pressure for answers: unread answers are bounded for each caller and for all callers together."""
+"""Limit for answers that their callers have not read yet: their bytes are bounded for each caller, and for all
+together.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,21 @@ if TYPE_CHECKING:
 
 
 class Answers(Wrapping):
-    """Charges the bytes of each answer to its caller until the connection has taken them.
+    """Interceptor that charges the bytes of each answer to its caller until gRPC has sent them.
 
-    gRPC buffers an answer until its reader has room for it, without a time limit. If a caller's unread answers leave no
-    room for the next one, the call gets TooMuchAtOnce: a unary call instead of its answer, a stream at its end. An
-    answer of at most 1/1024 of the free memory is buffered even then. The connection of a caller who reads too slowly
-    is closed, whatever the deadlines of its calls.
+    gRPC buffers an answer until the client has room for it, without a time limit. The following therefore holds:
+
+    - If a caller's unread answers leave no room for the next one, the call ends with TooMuchAtOnce: a unary call
+      instead of its answer, a stream after its earlier answers.
+    - An answer of at most 1/1024 of the free memory is buffered even then.
+    - The connection of a caller who reads too slowly is closed, whatever the deadlines of its calls.
     """
 
     def __init__(self, total: int, intake: Intake | None, *, seconds: float, rate: float) -> None:
-        """`total` is the memory in bytes for all callers of this process.
+        """`total` is the memory for unread answers of all callers of this process, in bytes.
 
-        A connection is closed if its reading lags more than `seconds` behind a rate of `rate` bytes per second.
+        `intake` closes a connection if its client is more than `seconds` behind a rate of `rate` bytes per second with
+        reading; None closes none.
         """
         super().__init__()
         self._pool = Pool("answers", total)
@@ -81,8 +86,9 @@ class Answers(Wrapping):
         return wrapped
 
     def _kept(self, size: int, share: Share) -> Callable[[Any], None]:
-        """Charge the bytes of an answer to its caller. Return the function that ends the charge, which is called when
-        the answer was sent or is dropped.
+        """Charge the `size` bytes of an answer to `share`. Return the function to call when the answer was sent or is
+        dropped; it ends the charge, and ignores its argument. Raise TooMuchAtOnce, and charge nothing, if the pool has
+        too little memory for this share.
         """
         if not self._pool.try_take(size, share):
             raise self._pool.refused("too many answers are waiting to be read; read them, then repeat the request")

@@ -1,5 +1,5 @@
-"""The network that a call comes from: the one that the gateway's token proves, otherwise the one that follows from the
-connection and from trusted proxies.
+"""The network that a call comes from: the one that the gateway's network token proves, otherwise the one that follows
+from the connection and from trusted proxies.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ log = structlog.get_logger()
 
 
 class CallNetwork(Around):
-    """Interceptor that binds, for the rest of a call, the network that the call comes from, and the connection if no
-    proxy and no gateway shares it among callers.
+    """Interceptor that records, for the rest of a call, the network that the call comes from. It also records the
+    connection, unless a proxy or the gateway sends calls of several callers on it.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class CallNetwork(Around):
         peer: Callable[[str], str] = str,
         proven: Callable[[str], None] = lambda _peer: None,
     ) -> None:
-        """`trusted_proxies` and `trusted_networks` are those of `runtime.network.network_of`. `gateway` verifies the
-        gateway's tokens; without it, no call can be proven to come from the gateway.
-
-        `peer` maps grpc's name of a peer to the name of the connection from the caller, which differs behind an
-        `Intake`. `proven` is called with the latter name for each call that is proven to come from the gateway.
+        """- `trusted_proxies` and `trusted_networks` are those of `runtime.network.network_of`.
+        - `gateway` verifies the gateway's network tokens. Without it, no call can be proven to come from the gateway.
+        - `peer` takes gRPC's name of a connection, and returns the name of the connection from the caller. The two
+          differ if an `Intake` is in front of gRPC.
+        - `proven` is called with the latter name for each call that is proven to come from the gateway.
         """
         super().__init__()
         self._gateway = gateway
@@ -74,7 +74,9 @@ class CallNetwork(Around):
         yield
 
     def _proven(self, context: Context, transport: str) -> str | None:
-        """Return the network that the gateway states; None if the call is not proven to come from the gateway."""
+        """Return the network that the gateway states in a call; None if the call is not proven to come from the
+        gateway. `transport` is gRPC's name of the connection.
+        """
         tokens = _values(context, NETWORK_KEY)
         if self._gateway is None or not tokens:
             return None

@@ -1,6 +1,6 @@
-"""Parsing of the headers of the HTTP/2 frames that a client sends (RFC 9113); payloads are not parsed.
+"""Parsing of the headers of the HTTP/2 frames that a client sends (RFC 9113); their payloads are skipped.
 
-A HEADERS frame on a new stream begins a call.
+A HEADERS frame on a new stream begins a gRPC call.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ _PREFACE_KIND: Final = -1
 
 
 class FrameReader:
-    """Tracks the frames of one connection."""
+    """Follows the HTTP/2 frames that arrive on one connection, and counts them."""
 
     def __init__(self) -> None:
         self.acknowledged = False
-        """True once the client has acknowledged the settings, which include the maximum size of headers."""
+        """True once the client has acknowledged the server's SETTINGS frame of HTTP/2, which includes the maximum size
+        of headers.
+        """
         self.unacknowledged_bytes = 0
-        """Bytes received before the acknowledgement, without payloads of DATA frames, which flow control bounds from
-        the start.
+        """Number of bytes that arrived before the client acknowledged the server's SETTINGS. Payloads of DATA frames do
+        not count, since HTTP/2's flow control bounds them from the start.
         """
         self.small = 0
         """Number of small frames so far."""
         self.calls = 0
-        """Number of calls so far."""
+        """Number of calls that have begun on the connection."""
         self._kind = _PREFACE_KIND
         self._left = _PREFACE_BYTES
         """Bytes of the payload of the current frame that have not arrived yet."""
@@ -39,9 +41,10 @@ class FrameReader:
         """Stream identifier of the last call."""
 
     def feed(self, data: bytes, calls: float) -> int:
-        """Parse `data` up to the header of the frame that begins call number `calls` + 1, or up to an incomplete frame
-        header. Return the number of parsed bytes; the caller passes the remaining bytes again, in front of the bytes
-        that arrive next.
+        """Parse `data`, and return the number of parsed bytes. Parsing stops before the frame that begins a further
+        call once `calls` calls have begun in `data`, and before an incomplete frame header.
+
+        The caller passes the remaining bytes again, in front of the bytes that arrive next.
         """
         at, end, small = self._left, len(data), 0
         if not self.acknowledged and self._kind != _DATA:

@@ -71,9 +71,9 @@ class Rpc:
 
 
 class Wrapping(grpc.aio.ServerInterceptor):
-    """Base of interceptors that replace each handler by a function that wraps it.
+    """Base of interceptors that replace the handler of each call by a function that runs code around it.
 
-    Handlers are coroutines, or, if they stream responses, optionally async generators.
+    Handlers are coroutine functions or, if they stream responses, possibly async generator functions.
     """
 
     def __init__(self) -> None:
@@ -115,10 +115,8 @@ def parts(handler: Handler) -> tuple[Any, Any]:
 
 
 class StreamsEnd(Wrapping):
-    """Passes the responses of async generators through `until`, which raises when the server drains.
-
-    Streams end with TokenExpired when their access token expires. A stream therefore never outlives its token, nor the
-    key of a program.
+    """Interceptor that ends streams from outside: with Draining when the server is about to stop, and with TokenExpired
+    when the access token of the stream expires. A stream therefore never outlives its token, nor a program's key.
     """
 
     def __init__(self, until: Callable[[AsyncIterator[Any]], AsyncIterator[Any]]) -> None:
@@ -148,9 +146,10 @@ class StreamsEnd(Wrapping):
 
 
 class Around(Wrapping):
-    """Base of interceptors that run code around a call of any of the four kinds.
+    """Base of interceptors that run code before and after a call of any of gRPC's four kinds.
 
-    `around` is entered before the handler and left after its last response, in the task of the call.
+    The context manager `around` is entered before the handler and left after its last response, in the task of the
+    call.
     """
 
     @abstractmethod
@@ -224,7 +223,7 @@ async def _each(decode: Callable[[bytes], Any], messages: AsyncIterator[bytes]) 
 
 
 class RequestLog(Around):
-    """Adopts or creates the request id, and logs one `rpc` event per call."""
+    """Interceptor that logs one `rpc` event per call, with the request id that the caller sent, or a new one."""
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
@@ -241,7 +240,9 @@ class RequestLog(Around):
 
 
 class Trace(Around):
-    """Makes each call a span, in the caller's trace if the caller sent one. Installed only if the process traces."""
+    """Interceptor that makes each call a span, in the caller's trace if the caller sent one. It is used only if the
+    process records traces.
+    """
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
@@ -281,7 +282,9 @@ class _Figures:
 
 
 class Metrics(Around):
-    """Counts calls by code; measures the duration of unary calls and the number of open streams."""
+    """Interceptor that counts calls by status code, and measures the duration of unary calls and the number of open
+    streams.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -308,8 +311,8 @@ class Metrics(Around):
             figures.count(_code(context))
 
     def _of(self, rpc: Rpc) -> _Figures:
-        """Return the metrics of a method. Only names of existing methods are passed, so that callers cannot create
-        labels.
+        """Return the metrics of a method. Only names of existing methods may be passed, so that callers cannot make up
+        label values.
         """
         method = rpc.method.removeprefix("/")
         figures = _Figures(method, metrics.RPC_SECONDS.labels(method), metrics.OPEN_STREAMS.labels(method), {})
@@ -318,7 +321,7 @@ class Metrics(Around):
 
 
 class DefaultDeadline(Around):
-    """Sets a deadline for unary calls that have none, so that no call hangs for ever."""
+    """Interceptor that sets a deadline for unary calls that have none, so that no call hangs for ever."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -344,7 +347,9 @@ class DefaultDeadline(Around):
 
 
 class Errors(Around):
-    """Converts exceptions to statuses: a SynclineError with its reason, any other to INTERNAL with the request id."""
+    """Interceptor that converts exceptions to gRPC statuses: a SynclineError with its reason, any other to INTERNAL
+    with the request id.
+    """
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
@@ -367,12 +372,11 @@ class Errors(Around):
 
 
 class Authentication(Around):
-    """Verifies the token of each call, and refuses callers whose kind the table of operations does not allow. An
-    operation that is missing in the table is open to nobody.
+    """Interceptor that verifies the token of each call, and refuses callers whose kind the table of operations does not
+    admit. An operation that is missing in the table admits nobody.
 
-    `operations` is the table: the permitted kinds of callers by full method name
-    (`syncline.auth.v1.AuthService/SignIn`). Only operations that are open to anybody need no token. The check is an
-    interceptor because a method that forgets a check of its own must not be open to all.
+    Only operations that are open to anybody need no token. The check is an interceptor because a method that forgets a
+    check of its own must not be open to all.
     """
 
     def __init__(
@@ -383,7 +387,10 @@ class Authentication(Around):
         refused: Callable[[], None] = lambda: None,
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
-        """`refused` is called for each call without a valid token, `accepted` for each call with one."""
+        """`verifier` verifies tokens. `operations` is the table: the admitted kinds of callers by full method name
+        (`syncline.auth.v1.AuthService/SignIn`). `refused` is called for each call without a valid token, `accepted` for
+        each call with one.
+        """
         super().__init__()
         self._verifier = verifier
         self._operations = operations
@@ -423,8 +430,8 @@ async def _fail(context: Context, error: SynclineError) -> Never:
 
 
 def _code(context: Context) -> grpc.StatusCode:
-    """Return the status with which a call ends, for use in a `finally`. The context has no code after success, nor
-    after a cancellation.
+    """Return the status code with which a call ends, for use in a `finally` clause: OK after success and CANCELLED
+    after a cancellation, for which the context has no code.
     """
     if isinstance(sys.exception(), asyncio.CancelledError):
         return grpc.StatusCode.CANCELLED

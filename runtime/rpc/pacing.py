@@ -1,4 +1,4 @@
-"""Application of rate limits (runtime/rates.py) to calls.
+"""Rate limits (runtime/rates.py) of gRPC calls.
 
 A call costs one, plus one for each BYTES_PER_CALL of its request, so that a commit of 2,000 changes costs more than one
 of a single change. A call above the rate is refused before it is decoded, with the time after which it will be
@@ -35,15 +35,15 @@ STREAM_PAUSE_SECONDS: Final = 5.0
 
 
 class Pacing(Wrapping):
-    """Applies the rate limits to callers, by the work of each method; other services are not limited.
+    """Interceptor that applies the rate limits to callers, by the kind of work of each method. Calls of other services
+    are not limited.
 
-    This interceptor runs after authentication and before decoding.
+    It runs after authentication and before decoding.
     """
 
     def __init__(self, rates: Rates, work: Mapping[str, Work], *, streams: int) -> None:
-        """`work` is by full method name; a method that is missing has no rate limit.
-
-        One caller may have `streams` open streams of one method.
+        """`work` has the kind of work by full method name; a method that is missing has no rate limit. `streams` is the
+        maximum number of open streams of one method for one caller.
         """
         super().__init__()
         self._rates = rates
@@ -115,6 +115,8 @@ def _calls(request: bytes) -> float:
 
 
 def _caller() -> str | None:
-    """Return the account that a call is charged to; None for a service, and for calls that need no identity."""
+    """Return the name of the account that the current call is charged to; None for a call of a service, and for a call
+    that needs no identity.
+    """
     identity = find_identity()
     return None if identity is None or identity.kind is CallerKind.SERVICE else identity.account

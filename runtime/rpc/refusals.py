@@ -1,5 +1,6 @@
-"""Delay of refusals by limits: at a high rate of refusals (runtime/refusals.py), a call that a limit refuses is
-answered after a pause, since a client that calls again at once would take more of the process than its limit grants.
+"""Delay of refusals by limits: if a network exceeds a rate of refused calls (runtime/refusals.py), a call that a limit
+refuses is answered after a pause. Otherwise a client that calls again at once would take more of the process than its
+limit grants.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 MAX_DELAYED_CALLS: Final = 512
-"""Maximum number of refused calls that are delayed at the same time. A further one is answered at once, and its
-connection is not read for as long, if the connection is the caller's own.
+"""Maximum number of refused calls that are delayed at the same time. A further one is answered at once; instead, its
+connection is not read for the time of the delay, if the connection carries only calls of this caller.
 """
 
 
 class Refusals(Around):
-    """Delays the answers to calls that limits refuse while their network is above the rate of refusals.
+    """Interceptor that delays the answers to calls that limits refuse while their network exceeds the rate of refused
+    calls.
 
-    This interceptor is around those that hold resources for a call, so that a delayed call holds nothing but its
-    error. Calls of other services are not delayed.
+    This interceptor is around those that hold resources for a call, so that a delayed call holds nothing but its error.
+    Calls of other services are not delayed.
     """
 
     def __init__(self, intake: Intake | None, rate: RefusalRate) -> None:

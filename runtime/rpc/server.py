@@ -1,4 +1,4 @@
-"""Serve: from a composed application to a process that starts, serves, drains and ends.
+"""The life of a gRPC service's process: from a composed application to a process that starts, serves, drains and ends.
 
     # bootstrap.py: the one place where constructors meet
     @asynccontextmanager
@@ -86,7 +86,8 @@ log = structlog.get_logger()
 
 
 def _concerns_the_service(record: logging.LogRecord) -> bool:
-    """Return False for a record of gRPC that says only that a call ended before its answer could be sent.
+    """Return True if a log record of gRPC is worth logging. Return False for one that says only that a call ended
+    before its answer could be sent.
 
     gRPC itself ends the call of a client that sends a message which is too large when it is decompressed. It then logs
     an error with two tracebacks for the answer of the handler. Anybody could fill the log so.
@@ -101,10 +102,13 @@ logging.getLogger("grpc._cython.cygrpc").addFilter(_concerns_the_service)
 class App:
     """A composed service, ready to be served.
 
-    Without a `verifier`, callers are not authenticated. `operations` has the kinds of callers that each method admits,
-    by the full name of the method (`pkg.Service/Method`); a missing method admits nobody. `work` has the kind of work
-    of each method, which decides its rate limit. `background` is entered in order before serving and left in reverse
-    order after the last call has ended. `drain` ends the streams.
+    - `verifier` verifies tokens; without it, callers are not authenticated.
+    - `operations` has the kinds of callers that each method admits, by the full name of the method
+      (`pkg.Service/Method`). A missing method admits nobody.
+    - `work` has the kind of work of each method, which decides its rate limit.
+    - `background` has context managers, which are entered in order before serving and left in reverse order after the
+      last call has ended.
+    - `drain` ends the streams when the process is about to stop.
     """
 
     name: str
@@ -155,7 +159,7 @@ class Health(health.aio.HealthServicer):
 
 @dataclass(frozen=True, slots=True)
 class BoundServer:
-    """A server that is bound but not started."""
+    """A server whose listening address is bound, and which does not accept calls yet."""
 
     server: grpc.aio.Server
     port: int
@@ -163,11 +167,15 @@ class BoundServer:
     services: Sequence[str]
     """Full names of the mounted services."""
     intake: Intake | None
-    """The intake accepts connections; None behind a balancer, whose connections grpc accepts itself."""
+    """The listener that accepts connections in front of gRPC; None behind a load balancer, whose connections gRPC
+    accepts itself.
+    """
 
 
 def build(app: App, settings: ServiceSettings) -> BoundServer:
-    """Bind a server for `app`: interceptors, health, reflection, limits. Raise OSError if the address is taken."""
+    """Return a server for `app` whose address is bound, with the interceptors, the health service, reflection and all
+    limits. Raise OSError if the address is taken.
+    """
     is_direct = not settings.trusted_proxies
     most = process.most_connections(settings.connections, files=FILES_PER_CONNECTION if is_direct else 1)
     intake = Intake(ConnectionPool(most, settings.trusted_networks)) if is_direct else None
@@ -335,7 +343,7 @@ async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[BoundSe
 
 
 class _Registrar:
-    """Stand-in for the server while servicers are added, which records the names of the services."""
+    """Stand-in for the server while servicers are added, which records the names of their services."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
@@ -352,4 +360,4 @@ class _Registrar:
 
 
 def _nothing(_name: str) -> None:
-    """Do nothing with an event of a connection or a call, for a service behind a balancer, which has no intake."""
+    """Ignore an event of a connection or a call: a service behind a load balancer has no intake to notify."""

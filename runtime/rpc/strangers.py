@@ -1,4 +1,4 @@
-"""Closing of connections whose calls carry invalid tokens: above a rate of such calls, the connection is closed."""
+"""Closing of connections whose calls carry invalid tokens, once such calls exceed a rate."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ REFUSALS_AT_ONCE: Final = 64
 
 
 class Strangers:
-    """Counts calls that were refused because of their token, by connection, and closes a connection above
-    REFUSALS_PER_SECOND.
+    """Counts the calls of each connection that were refused because of their token, and closes a connection whose calls
+    exceed REFUSALS_PER_SECOND.
     """
 
     def __init__(self, intake: Intake | None) -> None:
@@ -27,13 +27,18 @@ class Strangers:
         self._refusals = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)})
 
     def accepted(self) -> None:
-        """Record that the token of the current call is valid."""
+        """Report to the intake, if there is one, that the current call carries a valid token: its connection counts as
+        known.
+        """
         connection = direct_connection()
         if connection is not None and self._intake is not None:
             self._intake.accepted(connection)
 
     def refused(self) -> None:
-        """Record that the token of the current call is invalid, and close its connection above the limit."""
+        """Count the current call, whose token is missing or invalid, for its connection and its network, and close the
+        connection if it exceeds REFUSALS_PER_SECOND. Do nothing for a connection that a proxy or the gateway shares
+        among callers, and without an intake.
+        """
         connection = own_connection()
         if connection is None or self._intake is None:
             return

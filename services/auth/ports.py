@@ -89,7 +89,9 @@ class AccountStore(Protocol):
         """Return the account with this id; None if there is none."""
 
     async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
-        """Store the password hash `new` for an e-mail address if the stored hash is still `old`; otherwise do nothing."""
+        """Store the password hash `new` for the e-mail address if the stored hash is still `old`; otherwise do
+        nothing.
+        """
 
 
 class DeviceStore(Protocol):
