@@ -2,10 +2,10 @@
 reach S3.
 """
 
-from runtime.imports import absent
+from runtime.imports import absent, uncollected
 
 # FastAPI imports these if they are installed: restarts for development, another kind of threads, and checks of e-mail
 # addresses, which are left to auth.
-with absent("watchfiles", "greenlet", "email_validator"):
+with uncollected(), absent("watchfiles", "greenlet", "email_validator"):
     import fastapi as fastapi
     import uvicorn as uvicorn

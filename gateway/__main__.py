@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.bootstrap import bootstrap, on_aws
-from gateway.serving import run_gateway
-from gateway.settings import GatewaySettings
-from runtime.process import serve
+from runtime.imports import uncollected
+
+with uncollected():
+    from gateway.bootstrap import bootstrap, on_aws
+    from gateway.serving import run_gateway
+    from gateway.settings import GatewaySettings
+    from runtime.process import serve
 
 
 def main() -> None:

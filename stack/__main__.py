@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stack.up import DEFAULT_PORT, main
+from runtime.imports import uncollected
+
+with uncollected():
+    from stack.up import DEFAULT_PORT, main
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stack", description="The whole system on one machine.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from runtime.process import serve
-from runtime.rpc.server import run
-from services.metadata.bootstrap import bootstrap, on_aws
-from services.metadata.settings import MetadataSettings
+from runtime.imports import uncollected
+
+with uncollected():
+    from runtime.process import serve
+    from runtime.rpc.server import run
+    from services.metadata.bootstrap import bootstrap, on_aws
+    from services.metadata.settings import MetadataSettings
 
 
 def main() -> None:

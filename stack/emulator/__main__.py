@@ -35,19 +35,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import uvicorn
+from runtime.imports import uncollected
 
-from runtime import logs, process
-from runtime.logs import structlog
-from stack.emulator.bodies import bounded
-from stack.emulator.durability import durable
-from stack.emulator.earlier import earlier_state
-from stack.emulator.enforcement import enforce_as_aws
-from stack.emulator.interface import guard_interface
-from stack.emulator.partitions import answer_queries_in_order
-from stack.emulator.reception import MAX_CONNECTIONS, AwsReception
-from stack.emulator.storage import DAMAGED, STORAGE, Storage, StorageDamaged, StorageFailed
-from stack.emulator.writethrough import WriteThrough
+with uncollected():
+    import uvicorn
+
+    from runtime import logs, process
+    from runtime.logs import structlog
+    from stack.emulator.bodies import bounded
+    from stack.emulator.durability import durable
+    from stack.emulator.earlier import earlier_state
+    from stack.emulator.enforcement import enforce_as_aws
+    from stack.emulator.interface import guard_interface
+    from stack.emulator.partitions import answer_queries_in_order
+    from stack.emulator.reception import MAX_CONNECTIONS, AwsReception
+    from stack.emulator.storage import DAMAGED, STORAGE, Storage, StorageDamaged, StorageFailed
+    from stack.emulator.writethrough import WriteThrough
 
 log = structlog.get_logger()
 
@@ -64,7 +67,8 @@ def main() -> int:
         storage = Storage(Path(directory)) if directory else None
         earlier = earlier_state(storage) if storage else None
         # The emulator is untyped, and parts of it are replaced, so its modules are Any.
-        emulator: Any = importlib.import_module("ministack.app")
+        with uncollected():
+            emulator: Any = importlib.import_module("ministack.app")
         _configure_logs()  # again, because importing ministack replaces the configuration
         answer_queries_in_order()
         enforce_as_aws(emulator, root_key_id=os.environ["AWS_ACCESS_KEY_ID"])

@@ -1,4 +1,6 @@
-"""A process gives back what a peak took, although nothing happens any more that would make it do so."""
+"""A process gives back what a peak took, although nothing happens any more that would make it do so; and collects no
+garbage before there is any.
+"""
 
 from __future__ import annotations
 
@@ -39,4 +41,48 @@ asyncio.run(main())
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux alone")
 def test_what_hangs_on_cycles_is_given_back_without_further_work() -> None:
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+STARTING = """
+import gc, importlib, sys
+begun = []
+gc.callbacks.append(lambda phase, _: begun.append(phase))
+importlib.import_module(sys.argv[1])
+print(begun.count("start"), gc.isenabled(), gc.get_freeze_count())
+"""
+SERVERS = [*(f"services.{name}.__main__" for name in ("auth", "metadata", "notify")), "gateway.__main__"]
+
+
+@pytest.mark.parametrize("module", [*SERVERS, "stack.emulator.__main__", "stack.__main__"])
+def test_a_server_collects_no_garbage_while_it_imports(module: str) -> None:
+    command = [sys.executable, "-c", STARTING, module]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    collections, is_enabled, frozen = done.stdout.split()
+    assert int(collections) < 20, "those before the first module of ours"
+    assert is_enabled == "True"
+    assert int(frozen) > 20_000
+
+
+IMPORTING = """
+import gc, weakref
+from runtime.imports import uncollected
+
+class Circle:
+    def __init__(self):
+        self.me = self
+
+with uncollected():
+    garbage = weakref.ref(Circle())
+assert gc.isenabled()
+assert garbage() is None
+gc.disable()
+with uncollected():
+    pass
+assert not gc.isenabled(), "collections stay off where they were off"
+"""
+
+
+def test_garbage_of_imports_is_collected_once_at_their_end() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

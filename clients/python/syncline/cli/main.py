@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not signed in or no permission, 4 some 
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import sys
@@ -158,8 +157,6 @@ def exit_code(error: SynclineError) -> int:
 def main() -> NoReturn:
     """Run the command line. Every error is one line on stderr and an exit code, never a traceback."""
     _read_names_as_bytes()
-    # A command makes many objects and few cycles, and is short-lived: frequent collections take a tenth of its time.
-    gc.set_threshold(100_000, 20, 100)
     status = _run()
     traces.stop()
     _end(status)
