@@ -149,6 +149,24 @@ def listen(port: int, what: str, *, host: str = HOST) -> socket.socket:
         raise _unusable(error, port, what) from None
 
 
+def bound(port: int, what: str, *, alone: bool) -> socket.socket:
+    """Return a socket that is bound to `port` of the loopback interface and does not listen, so that a child can listen
+    there and nothing takes the port for free. With `alone`, nothing else may be bound to the port, even without
+    listening.
+
+    Raise PortInUse, whose text names the purpose `what`, if the port is taken.
+    """
+    found = socket.socket()
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, not alone)
+        found.bind((HOST, port))
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+    except OSError as error:
+        found.close()
+        raise _unusable(error, port, what) from None
+    return found
+
+
 def emulator(
     listener: socket.socket,
     directory: Path,

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -19,11 +19,11 @@ from typing import Final, TextIO
 from stack.credentials import role_credentials
 from stack.data_directory import data_directory
 from stack.deploy import Resources, deploy_embedded
-from stack.embedded_aws import HOST, READY_SECONDS, Aws, emulator, listen
+from stack.embedded_aws import HOST, READY_SECONDS, Aws, bound, emulator, listen
 from stack.errors import PortInUse, StackError
 from stack.output import Output, complain
 from stack.services import Ports, Wiring, service_children
-from stack.supervisor import Child, Supervisor
+from stack.supervisor import MAX_DELAY_SECONDS, Child, Supervisor
 
 DEFAULT_PORT: Final = 8080
 
@@ -116,20 +116,20 @@ async def stack(
     variables: Mapping[str, str] | None = None,
     proxies: Sequence[IPv4Network | IPv6Network] = (),
     durable: bool = True,
+    longest_delay: float = MAX_DELAY_SECONDS,
 ) -> AsyncIterator[Stack]:
     """Provide the whole stack, ready; stop it cleanly at the end.
 
     `terminal` receives the children's output, `variables` are added to the environment of every service, and `children`
-    makes the children. `proxies` are those of `Wiring`, and `durable` is that of `emulator`. Raise StackError if the
-    stack cannot start.
+    makes the children. `proxies` are those of `Wiring`, `durable` is that of `emulator`, and `longest_delay` that of
+    `Supervisor`. Raise StackError if the stack cannot start.
     """
     async with AsyncExitStack() as opened:
         path = opened.enter_context(_data(data))
         directory = opened.enter_context(data_directory(path))
-        ports, listener = _reserved(port)
-        opened.enter_context(listener)
+        ports, listener = opened.enter_context(reserved_ports(port))
         output = opened.enter_context(Output(directory.logs, terminal=terminal))
-        supervisor = await opened.enter_async_context(Supervisor(output))
+        supervisor = await opened.enter_async_context(Supervisor(output, longest_delay=longest_delay))
         began = time.monotonic()
         aws = Aws(endpoint=f"http://{HOST}:{ports.aws}", root=directory.root_credentials())
         child = emulator(listener, directory.aws, aws.root, inherited=(directory.lock,), durable=durable)
@@ -163,22 +163,31 @@ def _data(data: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _reserved(port: int) -> tuple[Ports, socket.socket]:
-    """Return the five ports of the stack, `port` and the following ones or free ones for 0, and the listening socket of
-    the embedded AWS. Raise PortInUse if one of them is taken, and StackError if no five free ports are found or `port`
-    is too high.
+@contextmanager
+def reserved_ports(port: int) -> Iterator[tuple[Ports, socket.socket]]:
+    """Provide the five ports of the stack, and the listening socket of the embedded AWS. The ports are `port` and the
+    following ones, or free ones for 0.
+
+    On Linux, no other stack takes one of these ports for free within the context: not before the children listen, and
+    not while one of them is restarted. Raise PortInUse if one of them is in use, and StackError if no five free ports
+    are found or `port` is too high.
     """
     if port:
-        return _checked(port)
+        with ExitStack() as held:
+            yield _checked(port, held)
+        return
     for candidate in random.sample(FREE_PORTS, 50):
-        try:
-            return _checked(candidate)
-        except PortInUse:
-            continue
+        with ExitStack() as held:
+            try:
+                reserved = _checked(candidate, held, alone=True)
+            except PortInUse:
+                continue
+            yield reserved
+            return
     raise StackError("no five free ports in a row found; choose them with --port")
 
 
-def _checked(port: int) -> tuple[Ports, socket.socket]:
+def _checked(port: int, held: ExitStack, *, alone: bool = False) -> tuple[Ports, socket.socket]:
     ports = Ports(port)
     if not 0 < port <= ports.aws <= _LAST_PORT:
         raise StackError(f"port {port} leaves no room for the four that follow it; choose another with --port")
@@ -187,6 +196,9 @@ def _checked(port: int) -> tuple[Ports, socket.socket]:
         (ports.auth, "auth"),
         (ports.metadata, "metadata"),
         (ports.notify, "notify"),
+        (ports.aws, "embedded AWS"),
     ):
+        if sys.platform == "linux":  # elsewhere a child could not listen beside it
+            held.enter_context(bound(number, what, alone=alone))
         listen(number, what).close()
-    return ports, listen(ports.aws, "embedded AWS")
+    return ports, held.enter_context(listen(ports.aws, "embedded AWS"))

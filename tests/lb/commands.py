@@ -48,6 +48,8 @@ FILES = 150
 LARGE_BYTES = 6 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
 PATIENCE_SECONDS = 60.0
+HEARD_SECONDS = 180.0
+"""A watch that has failed a few times comes back after half a minute, as a doorbell does that was taken and lost."""
 COMMAND_SECONDS = 300.0
 """A command that takes longer hangs: it gives up a silent service after 120 s."""
 
@@ -171,7 +173,7 @@ class Commands:
     def heard(self) -> None:
         """Return when the watch has pulled all that is committed by now."""
         committed = self._committed
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + HEARD_SECONDS
         while self._rung < committed:
             assert time.monotonic() < deadline, f"the watch knows of {self._rung}, committed was {committed}"
             time.sleep(0.05)

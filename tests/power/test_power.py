@@ -14,14 +14,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from benchmarks.durability import cut_power
-from stack.up import _reserved
+from stack.up import reserved_ports
 from syncline.model.errors import Unavailable
 from syncline.sdk.account import Accounts, sign_in
 from syncline.sdk.session import Session
@@ -40,11 +40,16 @@ class Machine:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        ports, listener = _reserved(0)
+        self._held = ExitStack()  # No other system takes the ports while this one is off.
+        ports, listener = self._held.enter_context(reserved_ports(0))
         listener.close()
         self.port = ports.gateway
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[str] | None = None
+
+    def close(self) -> None:
+        """Let others have its ports."""
+        self._held.close()
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -102,6 +107,7 @@ def machine_on(data: Path) -> Iterator[Machine]:
     finally:
         if machine.process is not None:
             machine.cut()
+        machine.close()
 
 
 @contextmanager

@@ -22,13 +22,13 @@ import pytest
 from aiobotocore.session import AioSession
 
 from stack.data_directory import data_directory
-from stack.embedded_aws import HOST, Aws, AwsCredentials
+from stack.embedded_aws import HOST, Aws, AwsCredentials, bound
 from stack.errors import DataDirectoryInUse, PortInUse, StackError
 from stack.probe import http_ok
 from stack.running import running_stack
 from stack.services import Wiring, service_children
 from stack.supervisor import Child
-from stack.up import Stack, _reserved, stack
+from stack.up import Stack, reserved_ports, stack
 
 DEADLINE = 120.0
 
@@ -87,11 +87,12 @@ def up(port: int, data: Path | None = None) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def free_port() -> int:
-    """The first of five free ports."""
-    ports, listener = _reserved(0)
-    listener.close()
-    return ports.gateway
+@contextmanager
+def free_port() -> Iterator[int]:
+    """The first of five ports that nobody else takes for free."""
+    with reserved_ports(0) as (ports, listener):
+        listener.close()
+        yield ports.gateway
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:
@@ -105,13 +106,13 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 
 def test_it_tells_when_it_serves_and_stops_without_a_trace_and_comes_back(tmp_path: Path) -> None:
-    port, data = free_port(), tmp_path / "data"
-    with up(port, data) as process:
+    data = tmp_path / "data"
+    with free_port() as port, free_port() as other, up(port, data) as process:
         assert first_line(process) == f"syncline is up: http://127.0.0.1:{port}\n"
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) == 5
 
-        with up(free_port(), data) as second, up(port - 2) as third:
+        with up(other, data) as second, up(port - 2) as third:
             out, err = second.communicate(timeout=DEADLINE)
             assert (second.returncode, out) == (1, "")
             assert f"{data} is in use by another `syncline up` (process {process.pid})" in err
@@ -166,7 +167,7 @@ async def find(aws: Aws, table: str, bucket: str) -> None:
 
 
 def test_interrupting_the_start_leaves_nothing(tmp_path: Path) -> None:
-    with up(free_port(), tmp_path) as process:
+    with free_port() as port, up(port, tmp_path) as process:
         deadline = time.monotonic() + DEADLINE
         while not (children := psutil.Process(process.pid).children()):
             assert time.monotonic() < deadline
@@ -316,6 +317,19 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         with pytest.raises(PortInUse, match=rf"port {port} \(gateway\) is in use"):
             async with stack(port=port, data=tmp_path):
                 pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is bound beside a socket that listens")
+def test_ports_of_one_stack_are_not_free_for_another_before_its_children_listen() -> None:
+    with reserved_ports(0) as (ports, _):
+        for port in range(ports.gateway, ports.aws + 1):
+            with pytest.raises(PortInUse), bound(port, "another stack", alone=True):
+                pass
+        for _again in range(2):  # a child may be restarted
+            with socket.create_server((HOST, ports.auth)):
+                pass
+        with bound(ports.auth, "a stack whose port was named", alone=False):
+            pass
 
 
 async def test_ports_that_do_not_exist_are_refused(tmp_path: Path) -> None:
