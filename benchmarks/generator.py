@@ -35,7 +35,7 @@ WATCH: Final = "/syncline.notify.v1.NotifyService/Watch"
 _WARM_UP: Final = 5
 """Number of uncounted operations of each worker, which establish connections, caches and grants."""
 _QUIET_SECONDS: Final = sized(0.5, short=0.2)
-_PATIENCE_SECONDS: Final = 30.0
+_PATIENCE_SECONDS: Final = 120.0
 _OPENING_AT_ONCE: Final = 50
 _FIRST_STREAMS: Final = 200
 """Number of watches that are opened before memory is measured: the first ones cost more than each further one."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 PACKAGES = re.compile(r"syncline\.\w+\.v1\.")
 
 

@@ -48,7 +48,6 @@ SECONDS: Final[Mapping[str, int]] = {
     "tests/clients/sync/test_filesystem_events.py": 45,
     "tests/clients/sdk/test_space.py": 45,
     "tests/benchmarks/test_short.py::test_a_benchmark_runs[load]": 45,
-    "tests/power/test_benchmark.py": 35,
     "tests/e2e/test_kill.py": 30,
     "tests/e2e/test_limited_links.py": 30,
 }

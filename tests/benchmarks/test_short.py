@@ -6,13 +6,19 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS
 
 REPOSITORY = Path(__file__).parents[2]
+SAID: Final[Mapping[str, Sequence[str]]] = {
+    "durability": ("ratio", "with 200 files; the embedded AWS read back"),
+}
+"""Words that a benchmark prints beside its figures."""
 
 
 def benchmarks(*arguments: str, within: float = 600) -> subprocess.CompletedProcess[str]:
@@ -34,6 +40,7 @@ def test_a_benchmark_runs(name: str) -> None:
     assert done.returncode == 0, done.stderr[-5000:]
     assert re.search(r"^  .*\d", done.stdout, re.MULTILINE), done.stdout
     assert "Traceback" not in done.stderr, done.stderr[-5000:]
+    assert all(words in done.stdout for words in SAID.get(name, ())), done.stdout
 
 
 def test_a_benchmark_that_does_not_exist_is_named() -> None:
