@@ -31,7 +31,8 @@ from syncline.model.identifiers import new_text_id
 
 MIB: Final = 1 << 20
 BIG_FILE_BYTES: Final = 64 * MIB
-MAIL_PATIENCE_SECONDS: Final = 20
+MAIL_PATIENCE_SECONDS: Final = 180
+"""Seconds in which a mail must come: notify tries a mail that could not be sent again after a minute."""
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 # Files of a work tree that are not part of its sources: environments, caches and the history.
 NOT_COPIED: Final = shutil.ignore_patterns(

@@ -127,7 +127,7 @@ class Slowly:
 
     def __init__(self, person: Person, path: str, framing: str) -> None:
         host, _, port = urlsplit(person.endpoint).netloc.partition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=30)
+        self.socket = socket.create_connection((host, int(port)), timeout=60)
         self.socket.sendall(
             f"PUT {address(path)} HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: {person.basic}\r\n"
             f"expect: 100-continue\r\n{framing}\r\n\r\n".encode()

@@ -207,7 +207,7 @@ def test_beside_the_spaces_nothing_can_be(ann: Person) -> None:
     ],
 )
 def test_hostile_names_are_refused(ann: Person, path: str, status: int) -> None:
-    connection = http.client.HTTPConnection(urlsplit(ann.endpoint).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(ann.endpoint).netloc, timeout=60)
     connection.request("PUT", path, b"x", {"authorization": ann.basic})
     assert connection.getresponse().status == status
     connection.close()
@@ -469,8 +469,10 @@ def test_a_lock_lasts_a_day_at_most(ann: Person, folder: str, asked: str) -> Non
 
 
 def test_a_lock_ends_with_its_time(ann: Person, folder: str) -> None:
+    began = time.monotonic()
     assert ann.dav("LOCK", f"{folder}/new", LOCK, timeout="Second-5", depth="0").status == 201
-    assert ann.put(f"{folder}/new", b"x").status == 423
+    status = ann.put(f"{folder}/new", b"x").status
+    assert status == 423 or time.monotonic() > began + 5, status
     deadline = time.monotonic() + 60
     while ann.put(f"{folder}/new", b"x").status != 204:
         assert time.monotonic() < deadline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,18 +182,30 @@ def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arg
 
 
 @pytest.fixture
-def slow(new_device: NewDevice, stack: Stack) -> Iterator[DemoDevice]:
-    """A device whose downloads take a while. The space has `large` and `small`."""
+def goes_on() -> threading.Event:
+    """Until this event is set, storage answers the slow device nothing after its first request."""
+    return threading.Event()
+
+
+@pytest.fixture
+def slow(new_device: NewDevice, stack: Stack, goes_on: threading.Event) -> Iterator[DemoDevice]:
+    """A device whose downloads do not end before `goes_on`, however busy the machine is. The space has `large` and
+    `small`.
+    """
     device = new_device("one")
     (device.folder / "large").write_bytes(random.Random(1).randbytes(24 << 20))
     (device.folder / "small").write_bytes(b"small")
     device.sync()
 
+    asked = itertools.count()
+
     def wait() -> None:
-        time.sleep(0.3)
+        if next(asked):
+            goes_on.wait()
 
     with behind_proxies(stack.endpoint, wait) as (endpoint, _):
         yield new_device("slow", device.owner, endpoint=endpoint)
+        goes_on.set()
 
 
 def getting(device: DemoDevice, place: Path, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
@@ -223,7 +237,9 @@ def test_an_interrupted_get_leaves_nothing(
     assert not list(place.iterdir())
 
 
-def test_what_a_killed_get_left_is_removed_by_the_next_and_nothing_else(slow: DemoDevice, tmp_path: Path) -> None:
+def test_what_a_killed_get_left_is_removed_by_the_next_and_nothing_else(
+    slow: DemoDevice, goes_on: threading.Event, tmp_path: Path
+) -> None:
     place = tmp_path / "place"
     place.mkdir()
     killed, left = getting(slow, place, str(place / "large"))
@@ -232,6 +248,7 @@ def test_what_a_killed_get_left_is_removed_by_the_next_and_nothing_else(slow: De
     living, own = getting(slow, place, str(place / "other"))
     living.send_signal(signal.SIGSTOP)
     assert not left.exists(), "the next one removes it"
+    goes_on.set()
     slow.run("get", "small", str(place / "small"))
     assert own.exists(), "what belongs to a living process stays"
     living.send_signal(signal.SIGCONT)

@@ -108,7 +108,7 @@ def test_a_watch_goes_on_in_another_locale(new_device: NewDevice, locale: str) -
             assert (one.folder / name).read_text(encoding="utf-8") == name
     finally:
         watching.send_signal(signal.SIGTERM)
-        watching.communicate(timeout=30)
+        watching.communicate(timeout=60)
     assert watching.returncode == 0
     assert contents(one.folder).keys() == {f"später {number} ß" for number in range(3)}
 

@@ -93,7 +93,7 @@ class Writers:
             nonlocal at
             while True:
                 try:
-                    return await stubs[at % len(stubs)].CommitChanges(request, timeout=20)
+                    return await stubs[at % len(stubs)].CommitChanges(request, timeout=PATIENCE_SECONDS)
                 except grpc.aio.AioRpcError as error:
                     if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
                         raise

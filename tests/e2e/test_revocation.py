@@ -70,7 +70,7 @@ class Room:
 
     def cut(self, request: str) -> Ended:
         """When and why the gateway has cut the response with this request id, as its log says."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (found := self._ended(request)):  # a line reaches the file a little later than what it tells
             assert time.monotonic() < deadline, f"nothing is logged of {request}"
             time.sleep(0.1)

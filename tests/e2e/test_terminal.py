@@ -61,7 +61,7 @@ class Terminal:
         )
         os.close(theirs)
         status = child.wait(60)
-        reader.join(10)
+        reader.join(60)
         os.close(ours)
         text = got.decode().replace("\r\n", "\n")
         assert bool(status) == fails, (status, text)

@@ -35,7 +35,7 @@ def test_what_is_under_way_is_given_up_by_signing_out(ann: Person):
         asked.append(route)  # goes on when the session has ended
 
     ann.page.route("**/usage", hold)
-    with ann.page.expect_request("**/usage", timeout=60_000):
+    with ann.page.expect_request("**/usage"):
         ann.make_folder("Plans")
     ann.sign_out()
 

@@ -113,7 +113,7 @@ def test_what_happened_while_the_connection_was_gone_shows_when_it_is_back(ann: 
 
     elsewhere.make_folder("Made meanwhile")
     ann.context.set_offline(False)
-    ann.see(ann.row("Made meanwhile"), timeout=30_000)
+    ann.see(ann.row("Made meanwhile"))
 
 
 def test_people_are_added_to_a_space_and_see_each_other_work(ann: Person, new_person: NewPerson):

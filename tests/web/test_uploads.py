@@ -79,7 +79,7 @@ def test_a_large_file_goes_on_after_a_reload(ann: Person, tmp_path: Path):
     large.write_bytes(os.urandom(100 * MIB))
     ann.expect(r"^412 PUT ")  # an object that was stored already, before a pause or a reload, is not stored again
     ann.choose(large)
-    expect(ann.uploads).to_contain_text(re.compile(r"[1-9]\d(\.\d)? MB of 100 MB"), timeout=30_000)
+    expect(ann.uploads).to_contain_text(re.compile(r"[1-9]\d(\.\d)? MB of 100 MB"))
     ann.uploads.get_by_role("button", name="Pause all").click()
     ann.shot("uploads-large")
     expect(ann.uploads.get_by_role("heading", name="Paused: 0 of 1 file")).to_be_visible()
@@ -87,7 +87,7 @@ def test_a_large_file_goes_on_after_a_reload(ann: Person, tmp_path: Path):
 
     ann.page.on("dialog", lambda dialog: dialog.accept())
     ann.page.reload()
-    ann.see_uploaded(1, timeout=60_000)
+    ann.see_uploaded(1)
     ann.see(ann.row("large.bin"))
     found = ann.api("GET", f"/v1/spaces/{ann.space}/nodes?path=large.bin")
     assert found["size"] == 100 * MIB

@@ -172,7 +172,7 @@ async def reason_of(call) -> str:
 
 async def projected(backend: Backend, space: SpaceId) -> None:
     """Wait until the table holds all entries."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await backend.table.state(space)).projected_seq < len(backend.journal.entries[space]):
             await asyncio.sleep(0.001)
 
@@ -212,6 +212,8 @@ class Service:
             yield LinkReader(MetadataServiceStub(channel), scope, channel)
 
 
+UNPROJECTED_SECONDS = 600.0
+"""Commits are coalesced for longer than any test takes on a busy machine, so that none is projected meanwhile."""
 REMEMBERED_SECONDS = 600.0
 """A grant is remembered for longer than any test takes on a busy machine, so that what is asked for can be counted."""
 
@@ -222,11 +224,13 @@ async def service(
     *,
     operations: Mapping[str, Callers] | None = None,
     ask_seconds: float = ASK_SECONDS,
+    coalesce_seconds: float = 0.0,
     **overrides,
 ) -> AsyncIterator[Service]:
     """Served over `backend`, which several may share as processes share AWS.
 
-    `operations` is the table of who gets where, if another one.
+    `operations` is the table of who gets where, if another one. With `UNPROJECTED_SECONDS` as `coalesce_seconds` the
+    table stays empty until something waits for it.
     """
     backend = backend or Backend()
     given: dict[str, Any] = {
@@ -237,9 +241,10 @@ async def service(
         "service_secret": SecretStr(SECRET),
         "drain_seconds": 0,
         "grace_seconds": 2,
-        "coalesce_seconds": 0,
     }
     settings = MetadataSettings(**(given | overrides))
+    # A copy, since a copy may have seconds that the settings do not allow.
+    settings = settings.model_copy(update={"coalesce_seconds": coalesce_seconds})
     adapters = MetadataAdapters(
         journal=backend.journal,
         table=backend.table,

@@ -43,7 +43,7 @@ def requiring(access: RoleCache) -> asyncio.Task[Standing]:
 
 
 async def until_asked(auth: SlowAuth, times: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while auth.asked < times:
             await asyncio.sleep(0)
 

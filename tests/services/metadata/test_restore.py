@@ -9,12 +9,12 @@ import pytest
 
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, new_request_id
-from tests.services.metadata.support import Caller, Service, reason_of, service
+from tests.services.metadata.support import UNPROJECTED_SECONDS, Caller, Service, reason_of, service
 
 J, M = journal_pb2, metadata_pb2
 
 
-@pytest.fixture(params=[0, 10], ids=["the table holds all", "the table lags"])
+@pytest.fixture(params=[0, UNPROJECTED_SECONDS], ids=["the table holds all", "the table lags"])
 async def metadata(request) -> AsyncIterator[Service]:
     async with service(coalesce_seconds=request.param) as running:
         yield running

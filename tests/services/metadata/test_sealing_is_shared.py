@@ -130,7 +130,7 @@ def a_lie(data: bytes, n: int = 0) -> DeclaredObject:
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -283,7 +283,7 @@ async def test_calls_that_wait_are_bounded(objects: Objects, backend: Counting) 
     calls = [asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], share=MALLORY)) for _ in range(most)]
     await until(lambda: backend.reading)
     before = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "seals"}) or 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(TooMuchAtOnce) as refused:
             await objects.seal(SPACE, [a_pack(b"x")], share=MALLORY)
     assert refused.value.retry_after_seconds

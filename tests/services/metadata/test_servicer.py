@@ -28,7 +28,16 @@ from syncline.model.identifiers import ROOT, SpaceId, created_node_id, new_reque
 from syncline.model.limits import MAX_FIND_DIGESTS, MAX_PAGE_ITEMS, MAX_SEAL_DECLARATIONS
 from syncline.model.tree import MAX_CHECK_FILES
 from syncline.rpc.errors import error_from_rpc
-from tests.services.metadata.support import EMPTY_DIGEST, Backend, Caller, Service, creating, projected, service
+from tests.services.metadata.support import (
+    EMPTY_DIGEST,
+    UNPROJECTED_SECONDS,
+    Backend,
+    Caller,
+    Service,
+    creating,
+    projected,
+    service,
+)
 from tests.support.metadata import MemoryJournal, MemoryObjects
 
 J, M = journal_pb2, metadata_pb2
@@ -88,7 +97,7 @@ async def test_a_repeated_request_gets_the_first_answer(editor: Caller) -> None:
 @pytest.mark.parametrize("forgotten", [True, False], ids=["projected", "in the journal only"])
 async def test_a_request_id_makes_each_node_once(forgotten: bool) -> None:
     """The ids of new nodes follow from the request's, whose answer is kept for a time; nodes are kept for ever."""
-    async with service(coalesce_seconds=0 if forgotten else 10) as here, here.caller() as editor:
+    async with service(coalesce_seconds=0 if forgotten else UNPROJECTED_SECONDS) as here, here.caller() as editor:
         request = new_request_id()
         first = await editor.commit(creating("docs"), creating("docs"), creating("a.txt"), request_id=request)
         docs, _, file = (one.node for one in first.results)
@@ -149,7 +158,7 @@ def _held(kinds: tuple[type[Message], ...]) -> int:
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.05)
 
@@ -466,7 +475,7 @@ async def _large_files(metadata: Service, editor: Caller, count: int) -> list[J.
     return made
 
 
-@pytest.mark.parametrize("lag", [0, 10])
+@pytest.mark.parametrize("lag", [0, UNPROJECTED_SECONDS])
 async def test_pages_are_bounded_by_bytes_and_by_count(lag: float) -> None:
     """The table may hold the entries already or not."""
     async with service(coalesce_seconds=lag) as metadata, metadata.caller() as editor:
@@ -698,11 +707,11 @@ async def test_who_is_removed_is_answered_no_more_in_an_open_check() -> None:
         answers = aiter(checking)
         assert list((await anext(answers)).differences) == [M.DIFFERENCE_UNKNOWN]
         asked = metadata.backend.auth.asked
-        async with asyncio.timeout(30):  # the remembered part would do for half of it
+        async with asyncio.timeout(60):  # the remembered part would do for half of it
             while metadata.backend.auth.asked < asked + 5:
                 await asyncio.sleep(0.01)
         metadata.backend.auth.roles.clear()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await reason(anext(answers)) == "NO_SUCH_SPACE"
 
 
@@ -730,7 +739,7 @@ async def test_who_is_removed_is_told_no_more_of_changes_under_way() -> None:
             await editor.create(f"{number}.txt")
         await projected(backend, editor.space)
         told = asyncio.create_task(reason(editor.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not journal.waiting:
                 await asyncio.sleep(0.001)
             metadata.backend.auth.roles.clear()
@@ -745,7 +754,7 @@ async def test_who_is_removed_is_not_answered_after_a_wait() -> None:
             await editor.create(f"{number}.txt")
         wanted = M.SearchNodesRequest(space_id=editor.space, query="txt")
         asked = asyncio.create_task(reason(editor.stub.SearchNodes(wanted)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not journal.waiting:
                 await asyncio.sleep(0.001)
         began = time.monotonic()
@@ -776,6 +785,6 @@ async def test_a_seal_under_way_ends_with_the_right_to_write(role: Role | None, 
     async with service(Backend(objects=objects), ask_seconds=0.01) as metadata, metadata.caller() as editor:
         wanted = M.SealObjectsRequest(space_id=editor.space, objects=[M.ObjectDeclaration(sha256=bytes(32), size=1)])
         sealing = asyncio.create_task(reason(editor.stub.SealObjects(wanted)))
-        await asyncio.wait_for(objects.asked.wait(), 30)
+        await asyncio.wait_for(objects.asked.wait(), 60)
         metadata.backend.auth.roles[editor.space, editor.user] = role
-        assert await asyncio.wait_for(sealing, 30) == why
+        assert await asyncio.wait_for(sealing, 60) == why

@@ -56,7 +56,7 @@ class Panel:
     def item(self, path: str) -> dict[str, Any]:
         return next(item for item in self.items() if item["path"] == path)
 
-    def wait(self, condition: str, argument: Any = None, seconds: float = 40) -> None:
+    def wait(self, condition: str, argument: Any = None, seconds: float = 60) -> None:
         """Wait until the expression over `items` and `batches` holds."""
         script = f"""(argument) => {{
             const batches = uploads.batches();
@@ -69,10 +69,10 @@ class Panel:
             states = [(i["path"], i["state"], i["done"], i["reason"]) for i in self.items()[:10]]
             raise AssertionError(f"waited in vain for {condition}: {states}") from error
 
-    def wait_for_end(self, seconds: float = 40) -> None:
+    def wait_for_end(self, seconds: float = 60) -> None:
         self.wait("batches.length && !uploads.busy", seconds=seconds)
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 40) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait until the condition holds on this side; the page goes on meanwhile."""
         for _ in range(int(seconds / 0.02)):
             if condition():

@@ -20,7 +20,7 @@ from syncline.model.verdicts import Verdict
 from syncline.rpc.errors import error_from_rpc
 from syncline.wire.tree import content_to_wire
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
-from tests.services.metadata.support import Service, creating, service
+from tests.services.metadata.support import UNPROJECTED_SECONDS, Service, creating, service
 from tests.support.journal import small_entry
 from tests.support.metadata import still_allowed
 
@@ -99,7 +99,7 @@ async def calls_until_refused(call: Callable[[], Awaitable[Any]], *, most: int =
 def rated(*rates: str) -> Any:
     """A service with rates of one call in a hundred seconds, and thirty at once."""
     slow: dict[str, Any] = dict.fromkeys(rates, 0.01)
-    return service(coalesce_seconds=10, rate_burst_seconds=3_000, **slow)
+    return service(coalesce_seconds=UNPROJECTED_SECONDS, rate_burst_seconds=3_000, **slow)
 
 
 def long_content(metadata: Service, space: SpaceId, blocks: int) -> Content:

@@ -22,7 +22,16 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id
 from syncline.model.tree import CreateNode, Node, NodeKind
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
-from tests.services.metadata.support import EMPTY_DIGEST, Backend, Caller, Service, creating, projected, service
+from tests.services.metadata.support import (
+    EMPTY_DIGEST,
+    UNPROJECTED_SECONDS,
+    Backend,
+    Caller,
+    Service,
+    creating,
+    projected,
+    service,
+)
 from tests.support.metadata import MemoryTable, still_allowed
 
 T = TypeVar("T")
@@ -72,7 +81,7 @@ async def counted() -> AsyncIterator[Rounds]:
 
 @pytest.fixture
 async def metadata() -> AsyncIterator[Service]:
-    async with service(coalesce_seconds=10) as running:
+    async with service(coalesce_seconds=UNPROJECTED_SECONDS) as running:
         yield running
 
 

@@ -12,7 +12,16 @@ from syncline.model.accounts import Role
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import ROOT, new_request_id
 from syncline.wire.pages import page_token_to_wire
-from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, projected, reason_of, service
+from tests.services.metadata.support import (
+    EMPTY_DIGEST,
+    UNPROJECTED_SECONDS,
+    Caller,
+    Service,
+    creating,
+    projected,
+    reason_of,
+    service,
+)
 
 J, M = journal_pb2, metadata_pb2
 
@@ -107,7 +116,7 @@ async def test_what_happens_meanwhile_does_not_disturb_the_pages(editor: Caller)
 
 
 async def test_what_the_table_does_not_hold_yet_is_told() -> None:
-    async with service(coalesce_seconds=10) as metadata, metadata.caller() as editor:
+    async with service(coalesce_seconds=UNPROJECTED_SECONDS) as metadata, metadata.caller() as editor:
         for name in ("a", "b", "c"):
             await editor.create(name)
         assert not metadata.backend.table.nodes

@@ -28,7 +28,15 @@ from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutat
 from syncline.model.verdicts import Verdict
 from syncline.wire.pages import page_token_to_wire
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
-from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, reason_of, service
+from tests.services.metadata.support import (
+    EMPTY_DIGEST,
+    UNPROJECTED_SECONDS,
+    Caller,
+    Service,
+    creating,
+    reason_of,
+    service,
+)
 from tests.support.journal import small_entry
 from tests.support.metadata import MemoryJournal, MemoryTable, still_allowed
 
@@ -289,7 +297,7 @@ async def test_a_search_that_is_cancelled_anywhere_does_the_next_no_harm(most_na
         searching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await searching
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             found, _ = await search.search(view, ("name",), after="", limit=1000, account="ann")
         assert len(found) == 70
         assert search.size == (70 + SPACE_WEIGHT if most_names else 0)
@@ -390,8 +398,8 @@ async def test_pages_of_any_size_hold_every_match_once_in_the_order_of_paths(edi
 
 async def test_what_is_committed_before_is_found_wherever_it_was_and_whatever_lags() -> None:
     async with (
-        service(coalesce_seconds=10) as here,
-        service(here.backend, coalesce_seconds=10) as there,
+        service(coalesce_seconds=UNPROJECTED_SECONDS) as here,
+        service(here.backend, coalesce_seconds=UNPROJECTED_SECONDS) as there,
         here.caller() as editor,
         there.caller(Role.VIEWER, space=editor.space) as viewer,
     ):

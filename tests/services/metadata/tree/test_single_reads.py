@@ -10,12 +10,21 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.accounts import Role
 from syncline.model.errors import SynclineError
 from syncline.model.identifiers import new_request_id
-from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, projected, reason_of, service
+from tests.services.metadata.support import (
+    EMPTY_DIGEST,
+    UNPROJECTED_SECONDS,
+    Caller,
+    Service,
+    creating,
+    projected,
+    reason_of,
+    service,
+)
 
 J, M = journal_pb2, metadata_pb2
 
 
-@pytest.fixture(params=[0, 10], ids=["the table holds all", "the table lags"])
+@pytest.fixture(params=[0, UNPROJECTED_SECONDS], ids=["the table holds all", "the table lags"])
 def coalesce_seconds(request):
     return request.param
 
@@ -163,7 +172,11 @@ async def test_what_was_not_recorded_has_no_answer(editor: Caller) -> None:
 
 async def test_what_another_process_has_just_recorded_has_its_answer() -> None:
     """This process has the space in memory, and the other's entry is in the journal only."""
-    async with service() as here, service(here.backend, coalesce_seconds=10) as there, here.caller() as editor:
+    async with (
+        service() as here,
+        service(here.backend, coalesce_seconds=UNPROJECTED_SECONDS) as there,
+        here.caller() as editor,
+    ):
         await editor.create("docs")
         async with there.caller(space=editor.space, user=editor.user) as elsewhere:
             request = new_request_id()

@@ -17,7 +17,7 @@ from syncline.metadata.v1 import metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId, created_node_id, new_request_id
 from syncline.model.tree import CreateNode, DeleteNode, Mutation, NodeKind
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
-from tests.services.metadata.support import creating, reason_of, service
+from tests.services.metadata.support import UNPROJECTED_SECONDS, creating, reason_of, service
 from tests.support.metadata import MemoryJournal, still_allowed
 
 M = metadata_pb2
@@ -153,7 +153,7 @@ async def test_what_is_measured_is_what_may_be_read() -> None:
 
 
 async def test_a_large_tree_is_measured_up_to_what_is_asked_for() -> None:
-    async with service(coalesce_seconds=10) as metadata, metadata.caller() as editor:
+    async with service(coalesce_seconds=UNPROJECTED_SECONDS) as metadata, metadata.caller() as editor:
         for number in range(4):
             directory = await editor.create(f"d{number}")
             await editor.commit(
