@@ -2,9 +2,10 @@
 
 import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from runtime.logs import structlog
 from stack.running import EmbeddedAws, embedded_aws, running_stack
@@ -18,14 +19,25 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def pytest_collection_finish() -> None:
+# A property is not judged by the time that its examples take on a machine that others use too.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """Take the collected tests and the modules that they loaded out of the garbage collector's sight.
 
     They are millions of objects that live until the process ends. Every full collection would look through all of
-    them again, which took more CPU time than some of the tests.
+    them again, those during the collection of tests as well, which took more CPU time than some of the tests.
     """
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ async def test_what_is_wrong_with_an_answer_is_seen(answer: str, fault: str) -> 
     )
     app = App(name="test", mounts=[lambda server: server.add_generic_rpc_handlers((handlers,))])
     async with running(app) as target:
-        caller = Caller({"metadata": target}, seconds=3.0)
+        caller = Caller({"metadata": target}, seconds=3.0 if answer == "silence" else 60.0)
         outcome = await caller.ask(Asked("metadata", method, "nobody", "", [b""]))
         await caller.close()
     assert outcome.fault.startswith(fault)

@@ -172,7 +172,7 @@ ONE_SPACE: type[Any] = OneSpace
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

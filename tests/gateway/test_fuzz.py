@@ -130,7 +130,7 @@ def ask_all(world: World, session: requests.Session, operation: Any, mode: Gener
                 case.path_parameters[parameter] = data.draw(st.sampled_from(world.values[parameter]))
         if name == "watch":  # a watch that is not refused never ends: only its beginning is looked at
             sent = case.as_transport_kwargs(headers=headers_of(world, name))
-            with session.request(**sent, timeout=20, stream=True) as begun:
+            with session.request(**sent, timeout=60, stream=True) as begun:
                 status = begun.status_code
             assert status in (200, 400, 404)
         else:

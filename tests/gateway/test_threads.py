@@ -8,7 +8,7 @@ import pytest
 
 from gateway.threads import LoopStopped, wait
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture

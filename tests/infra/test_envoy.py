@@ -190,7 +190,7 @@ class Edge:
             await close(writer)
 
     async def arrival(self) -> Exchange:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.instance.arrived.get()
 
 
@@ -209,7 +209,7 @@ async def head(reader: asyncio.StreamReader) -> tuple[str, str, list[tuple[str, 
 
 
 async def status(reader: asyncio.StreamReader) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         _, code, _ = await head(reader)
     return code
 
@@ -227,7 +227,7 @@ async def edge() -> AsyncIterator[Edge]:
         )
         try:
             edge = Edge(port, instance)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await serves(edge):
                     await asyncio.sleep(0.05)
             yield edge
@@ -251,14 +251,14 @@ async def test_an_upload_streams_through(edge: Edge) -> None:
     async with edge.asking("PUT /dav/personal/film", "transfer-encoding: chunked") as asked:
         asked.writer.write(b"%x\r\n%b\r\n" % (len(part), part))
         arrived = await edge.arrival()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             taken = 0
             while taken < len(part):  # while the client has not sent its end
                 size = int(await arrived.reader.readline(), 16)
                 assert len(await arrived.reader.readexactly(size + 2)) == size + 2
                 taken += size
         asked.writer.write(b"0\r\n\r\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await arrived.reader.readexactly(5) == b"0\r\n\r\n"
         await arrived.say("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n")
         assert await status(asked.reader) == "201"
@@ -271,7 +271,7 @@ async def test_events_arrive_when_they_happen(edge: Edge) -> None:
         assert await status(asked.reader) == "200"
         for event in ("event: heartbeat\n\n", "event: doorbell\n\n"):
             await arrived.say(f"{len(event):x}\r\n{event}\r\n")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await asked.reader.readuntil(event.encode())
 
 

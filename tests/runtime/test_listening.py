@@ -22,7 +22,7 @@ def test_an_address_is_a_host_and_a_port(address, host, port):
 def test_a_free_port_is_taken_and_then_in_use(address):
     with listening_socket(address) as listener:
         port = listener.getsockname()[1]
-        with socket.create_connection((listener.getsockname()[0], port), timeout=10):
+        with socket.create_connection((listener.getsockname()[0], port), timeout=60):
             pass
         with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)) as caught:
             listening_socket(with_port(address, port))
@@ -31,7 +31,7 @@ def test_a_free_port_is_taken_and_then_in_use(address):
 
 def test_whoever_listens_on_all_addresses_of_ipv6_is_reached_by_ipv4():
     with listening_socket("[::]:0") as listener:
-        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=10).close()
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=60).close()
 
 
 def test_an_address_of_another_machine_is_refused():

@@ -82,7 +82,7 @@ async def test_too_many_of_one_network_that_wait_are_refused():
         for number in range(MAX_NETWORK_WAITERS)
     ]
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(TooMuchAtOnce):
             await pool.take(1, share("one more", "one"), patience=None)
     other = asyncio.create_task(pool.take(1, share("ann", "three"), patience=None))
@@ -205,7 +205,7 @@ async def test_too_many_that_wait_are_refused_and_say_when_to_come_back():
     await pool.take(10, share("a"))
     waiting = [asyncio.create_task(pool.take(1, share("a"))) for _ in range(MAX_WAITERS)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(TooMuchAtOnce) as refused:
             await pool.take(1, share("a"), patience=None)
     assert refused.value.retry_after_seconds == 5
@@ -220,7 +220,7 @@ async def test_patience_has_an_end():
     pool = Pool("test", 10)
     await pool.take(10, share("a"))
     before = pool_module.REFUSED.labels("test")._value.get()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(TooMuchAtOnce):
             await pool.take(5, share("b"), patience=0.02)
     assert pool_module.REFUSED.labels("test")._value.get() == before + 1
@@ -266,7 +266,7 @@ async def test_whatever_happens_everybody_is_served_and_it_comes_back_whole(want
     await asyncio.sleep(0)
     for index in cancelled:
         tasks[index].cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*tasks, return_exceptions=True)
     assert len(done) >= len(tasks) - len(cancelled)
     assert (pool.free(), pool._waiting, +pool._held) == (50, {}, {})

@@ -142,7 +142,7 @@ async def test_a_backup_of_a_system_that_goes_on_is_of_one_moment(directory: Pat
     loop = asyncio.get_running_loop()
 
     def meanwhile() -> None:
-        asyncio.run_coroutine_threadsafe(go_on(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(go_on(), loop).result(60)
 
     made = await asyncio.to_thread(back_up, directory, tmp_path / "backup.tar", Acting(meanwhile))
     storage.close()

@@ -167,11 +167,11 @@ def test_one_at_a_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hold() -> None:
         with AccountFile(home).locked():
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    inside.wait(10)
+    inside.wait(60)
     with pytest.raises(AccountUnreadable, match="another process holds"), AccountFile(home).locked():
         pass
     leave.set()

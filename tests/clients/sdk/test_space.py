@@ -578,7 +578,7 @@ def test_a_silent_stream_is_not_waited_for(metadata: Metadata, space: Space, mon
 
     def stalled(request: Any) -> Iterator[Any]:
         yield page("c1", 1)
-        release.wait(20)
+        release.wait(60)
 
     metadata.answers["ListChanges"] = stalled
     with pytest.raises(Unavailable, match="went silent"):
@@ -610,7 +610,7 @@ def test_an_abandoned_stream_is_cancelled(metadata: Metadata, space: Space) -> N
     pages = space.changes()
     next(pages)
     pages.close()  # type: ignore[attr-defined]
-    assert cancelled.wait(10)
+    assert cancelled.wait(60)
 
 
 # ---- CheckVersions ----

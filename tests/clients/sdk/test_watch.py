@@ -50,7 +50,7 @@ class Notify(notify_pb2_grpc.NotifyServiceServicer):
                 return
             context.add_callback(self.ended.set)
             yield HEARTBEAT
-            self.ended.wait(20)
+            self.ended.wait(60)
         except SynclineError as error:
             refuse(context, error)
         except ConnectionResetError:  # the client sees a status that no server of ours made
@@ -150,9 +150,9 @@ def test_closing_ends_it_while_a_limit_is_waited_for(notify: Notify, session: Se
     watch, found = Watch(session, [SPACE]), list[Any]()
     thread = threading.Thread(target=lambda: found.extend(watch))
     thread.start()
-    assert waiting.wait(20)
+    assert waiting.wait(60)
     watch.close()
-    thread.join(20)
+    thread.join(60)
     assert (thread.is_alive(), found) == (False, [])
 
 
@@ -179,12 +179,12 @@ def test_closing_from_another_thread_ends_it(notify: Notify, session: Session) -
 
     thread = threading.Thread(target=listen)
     thread.start()
-    assert listening.wait(10)
+    assert listening.wait(60)
     watch.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert found == [Listening()]
-    assert notify.ended.wait(10)
+    assert notify.ended.wait(60)
 
 
 def test_a_watch_that_was_closed_does_not_begin(notify: Notify, session: Session) -> None:

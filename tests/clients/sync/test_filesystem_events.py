@@ -28,7 +28,7 @@ class Bell:
         """Return True if the lookout rings after `after` was done."""
         self.quiet()
         after()
-        assert self.rung.wait(20), "it did not ring"
+        assert self.rung.wait(60), "it did not ring"
 
     def quiet(self, seconds: float = 1.0) -> None:
         """Wait until it has not rung for so long."""
@@ -46,7 +46,7 @@ def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Pa
     (root / ".syncline" / "tmp").mkdir(parents=True)
     bell = Bell()
     with request.param(root, ring=bell.rung.set, say=bell.said.append):
-        assert bell.rung.wait(20), "it rings when it begins to look"
+        assert bell.rung.wait(60), "it rings when it begins to look"
         yield root, bell
         assert not bell.said
 
@@ -71,7 +71,7 @@ def test_directories_that_move_in_are_watched(tmp_path: Path) -> None:
     (tmp_path / "outside" / "deep").mkdir(parents=True)
     bell = Bell()
     with Lookout(tmp_path / "root", ring=bell.rung.set, say=bell.said.append):
-        bell.rung.wait(20)
+        bell.rung.wait(60)
         bell.rings(lambda: (tmp_path / "outside").rename(tmp_path / "root" / "inside"))
         bell.rings(lambda: (tmp_path / "root" / "inside" / "deep" / "file").write_text("x"))
 
@@ -81,7 +81,7 @@ def test_a_root_that_is_replaced_is_watched_again(tmp_path: Path) -> None:
     (root / "below").mkdir(parents=True)
     bell = Bell()
     with Lookout(root, ring=bell.rung.set, say=bell.said.append) as watching:
-        bell.rung.wait(20)
+        bell.rung.wait(60)
         bell.rings(lambda: root.rename(tmp_path / "away"))
         bell.rings(lambda: (root / "below").mkdir(parents=True))
         bell.rings(watching.renew)
@@ -91,7 +91,7 @@ def test_a_root_that_is_replaced_is_watched_again(tmp_path: Path) -> None:
 def test_a_closed_lookout_ends_its_thread(tmp_path: Path) -> None:
     with Lookout(tmp_path, ring=lambda: None, say=lambda _: None):
         pass
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(thread.name == "lookout" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)

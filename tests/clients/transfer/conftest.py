@@ -31,7 +31,7 @@ def nothing_left_behind() -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))
     yield
     gc.collect()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     # Threads of this process, such as the supervisor of the embedded AWS, may just have a file open.
     while len(list(Path("/proc/self/fd").iterdir())) > descriptors:
         assert time.monotonic() < deadline

@@ -113,7 +113,7 @@ class Proxy:
             fault = self.faults.popleft() if self.faults else self.always
         body = bytearray(handler.rfile.read(int(handler.headers.get("content-length", 0))))
         if fault is Fault.DENIED:
-            self.denies.wait(30)
+            self.denies.wait(60)
         if fault in _ANSWERS:
             status, code = _ANSWERS[fault]
             self._answer(handler, status, f"<Error><Code>{code}</Code></Error>".encode(), {})
@@ -130,7 +130,7 @@ class Proxy:
             return
         if fault is Fault.DAMAGED_REQUEST:
             body[-1] ^= 1
-        connection = http.client.HTTPConnection(self._target, timeout=30)
+        connection = http.client.HTTPConnection(self._target, timeout=60)
         try:
             connection.putrequest(handler.command, handler.path, skip_host=True, skip_accept_encoding=True)
             for name, value in handler.headers.items():

@@ -162,7 +162,7 @@ def test_results_come_while_the_rest_goes_up(space: MemorySpace, tmp_path: Path)
 
     def on_put(digest: Digest, data: bytes) -> None:
         if len(space.store.puts) >= 1:
-            assert held.wait(20)
+            assert held.wait(60)
 
     space.store.on_put = on_put
     paths = files(tmp_path, [noise(256 * KIB, i) for i in range(100)])
@@ -185,7 +185,7 @@ def test_jobs_are_read_as_there_is_room(space: MemorySpace, tmp_path: Path) -> N
             yield UploadJob(i, path)
 
     def known(digest: Digest) -> None:
-        reading.wait(20)
+        reading.wait(60)
 
     results = Uploader(space, space.store, known).upload(jobs())
     threading.Timer(0.2, reading.set).start()
@@ -208,7 +208,7 @@ def test_memory_is_bounded_however_slow_storage_is(space: MemorySpace, tmp_path:
         seen += 1
 
     def on_put(digest: Digest, data: bytes) -> None:
-        assert stalled.wait(20)
+        assert stalled.wait(60)
 
     space.store.on_put = on_put
     data = noise(200 * MIB)

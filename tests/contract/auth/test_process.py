@@ -188,7 +188,7 @@ async def test_an_end_that_a_killed_process_has_left_is_finished_by_another(mini
 )
 async def test_it_says_why_it_cannot_start(ministack, tmp_path, changed, status, complaint):
     process = await start(environment(ministack, write_key(tmp_path / "key.pem")) | changed)
-    _, said = await asyncio.wait_for(process.communicate(), 30)
+    _, said = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == status
     assert complaint in said.decode()
     assert "Traceback" not in said.decode()

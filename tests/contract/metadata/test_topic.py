@@ -40,7 +40,7 @@ async def subscribed(backend):
         )
 
         async def receive():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while True:
                     answer = await sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1, MessageAttributeNames=["All"])
                     for message in answer.get("Messages", []):

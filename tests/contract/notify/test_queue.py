@@ -11,7 +11,7 @@ from services.notify.records import QueueMessage
 async def received(queue, count):
     """Receive until `count` messages came."""
     messages: list[QueueMessage] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(messages) < count:
             messages += await queue.receive()
     return messages

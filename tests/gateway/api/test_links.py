@@ -170,7 +170,7 @@ def test_only_bytes_that_go_out_count_and_what_breaks_off_goes_on(ann: Person):
 
 def broken_off(guest: Api, path: str, *, after: int) -> bytes:
     """The first bytes of an answer, of which no more are taken."""
-    connection = http.client.HTTPConnection(urlsplit(guest.endpoint).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(guest.endpoint).netloc, timeout=60)
     connection.request("GET", path, headers=guest.headers)
     answer = connection.getresponse()
     assert answer.status == 200, answer.read()

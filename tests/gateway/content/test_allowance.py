@@ -292,7 +292,7 @@ async def test_many_at_once_never_exceed_the_maximum() -> None:
 
 async def until(visitors: Visitors, *, part: int | None = None) -> Download:
     """Return the download of a visitor who comes again and again."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 download = await visitors.begin(part=part)
@@ -349,7 +349,7 @@ async def test_who_comes_back_after_the_lease_was_given_away_puts_nothing_back()
 async def test_an_archive_of_a_killed_gateway_is_begun_again() -> None:
     visitors = Visitors(1, lease_seconds=LEASE)
     assert await visitors.begin(ARCHIVE, size=None) is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 assert (await visitors.begin(ARCHIVE, size=None)) is not None

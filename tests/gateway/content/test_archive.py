@@ -449,7 +449,7 @@ async def test_more_archives_than_threads_and_memory_all_get_done():
             tree.file(f"small {index}", bytes([number, index]) * 1000)
         tree.file("large", *(bytes([number, n]) * 400_000 for n in range(4)))
     budget = Memory(1_700_000)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         made = await asyncio.gather(*(archive(tree, budget=budget) for tree in trees))
     assert all(len(one.namelist()) == 11 for one in made)
     assert budget.taken() == 0
@@ -465,13 +465,13 @@ async def test_archives_of_one_link_that_nobody_takes_leave_some_for_others():
         link = Share("link", "net")
         slow = [archives.stream(SPACE, tree.entries(), measure=tree.measure, share=link) for _ in range(10)]
         begun = [asyncio.create_task(anext(chunks)) for chunks in slow]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while under_way.taken() < 4:
                 await asyncio.sleep(0.01)
         await asyncio.wait(begun, timeout=0.5)
         assert under_way.taken() == 4
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(60),
             aclosing(archives.stream(SPACE, tree.entries(), measure=tree.measure, share=ANN)) as chunks,
         ):
             made = b"".join([chunk async for chunk in chunks])

@@ -134,7 +134,7 @@ async def test_it_waits_for_storage_and_holds_no_more_than_it_said():
     storage = Stored()
     storage.go.clear()
     uploading = asyncio.create_task(sent(noise(40 * MIB, 3), storage))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while storage.held < 8 * MIB:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)

@@ -14,6 +14,9 @@ from syncline.model.blocks import MIB
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway
 from tests.gateway.http.test_connections import closed, connect, ended
 
+LONG_SECONDS = 600.0
+"""Seconds for which a gateway waits for a body: longer than a test, so that it gives up none of them."""
+
 
 def head(path: str, length: int | None, *more: str) -> bytes:
     size = f"content-length: {length}" if length is not None else "transfer-encoding: chunked"
@@ -86,16 +89,16 @@ async def test_a_body_of_unknown_length_is_refused_once_it_is_too_large():
 
 async def test_bodies_that_never_end_hold_no_more_than_the_pool_and_a_small_one_gets_through():
     bodies = Bodies(16 * MIB)
-    async with gateway(bodies=bodies) as world:
+    async with gateway(bodies=bodies, request_seconds=LONG_SECONDS) as world:
         slow = []
         for _ in range(400):
             _, writer = await connect(world.address)
             writer.write(head("/v1/sessions", MAX_ANONYMOUS_BYTES) + b"{")
             slow.append(writer)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while bodies.taken() < 8 * MIB:  # one network has half
                 await asyncio.sleep(0.01)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             body = b'{"email": "ann@example.com", "password": 1}'
             answer = await answered(world, head("/v1/sessions", len(body), "connection: close"), body)
         assert answer.startswith(b"HTTP/1.1 400"), answer
@@ -105,11 +108,11 @@ async def test_bodies_that_never_end_hold_no_more_than_the_pool_and_a_small_one_
 
 
 async def test_whoever_waits_with_a_body_that_is_refused_reads_why_at_once():
-    async with gateway() as world:
+    async with gateway(request_seconds=LONG_SECONDS) as world:
         connections = [await connect(world.address) for _ in range(40)]
         for _, writer in connections:
             writer.write(head("/v1/sessions", MAX_BODY_BYTES) + b"{")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for reader, _ in connections:
                 assert (await reader.read()).startswith(b"HTTP/1.1 401")
             for _, writer in connections:

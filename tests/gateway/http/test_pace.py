@@ -48,7 +48,7 @@ class Readers:
 
 
 async def settled(condition):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -24,7 +24,7 @@ from tests.gateway.fakes import SPACE, TOKEN, Answer, FakeAuth, FakeMetadata, Wo
 
 MANY = 10
 """More requests of one caller at once than it has turns of workers alone."""
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def late(seconds: float = 0.02) -> RateExceeded:

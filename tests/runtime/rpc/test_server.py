@@ -370,7 +370,7 @@ async def test_a_stream_that_its_client_leaves_is_closed_at_once():
         async with echo.connect(target) as channel:
             async for _ in channel.unary_stream(echo.path("Forever"))(b""):
                 break
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await closed.wait()
 
 
@@ -386,7 +386,7 @@ async def test_one_channel_has_more_streams_than_a_connection_allows():
     app = App(name="test", mounts=[echo.mount(Watch=echo.stream(open_ended), Same=echo.unary(echo.same))])
     async with running(app) as target, http2(target) as raw:
         await raw.until(lambda: raw.most_streams == MAX_STREAMS_PER_CONNECTION)
-        async with echo.connect(target) as channel, asyncio.timeout(30):
+        async with echo.connect(target) as channel, asyncio.timeout(60):
             watches = [channel.unary_stream(echo.path("Watch"))(b"") for _ in range(count)]
             assert [await watch.read() for watch in watches] == [b"here"] * count
             assert await call(channel, "Same", b"x") == b"x"
@@ -397,7 +397,7 @@ async def test_one_channel_has_more_streams_than_a_connection_allows():
 async def test_connections_are_counted_and_silent_ones_end():
     settings = ServiceSettings(service_secret=SECRET, connections=16, drain_seconds=0, grace_seconds=0)
     app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same))])
-    async with running(app, settings) as target, contextlib.AsyncExitStack() as opened, asyncio.timeout(30):
+    async with running(app, settings) as target, contextlib.AsyncExitStack() as opened, asyncio.timeout(60):
         host, _, port = target.rpartition(":")
         silent = []
         for _ in range(20):
@@ -518,7 +518,7 @@ async def test_failed_background_work_starts_again():
         runs.release()
         raise ValueError
 
-    async with background("test", work), asyncio.timeout(30):
+    async with background("test", work), asyncio.timeout(60):
         await runs.acquire()
         await runs.acquire()
 
@@ -546,7 +546,7 @@ async def test_until_ends_with_the_items_and_fails_with_draining():
                 asyncio.get_running_loop().call_later(0.01, drain.begin)
 
     assert [item async for item in drain.until(two())] == [1, 2]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(Draining):
             await consume()
     assert seen == [1, 2]
@@ -718,7 +718,7 @@ async def answering(requests, _context):
 
 
 async def read_to_the_end(call):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await call.read() is not grpc.aio.EOF:
             pass
 

@@ -184,7 +184,7 @@ def event(space: str, /, *commits: dict[str, Any], **more: Any) -> str:
     return json.dumps(body | more)
 
 
-async def eventually(condition: Callable[[], bool], *, within: float = 30.0) -> None:
+async def eventually(condition: Callable[[], bool], *, within: float = 60.0) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(within):
         while not condition():

@@ -103,7 +103,7 @@ async def test_the_lease_is_renewed_and_own_queue_survives(world):
         async def look():
             held.update(await world.store.held_queues(now=world.now))
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not held:
                 await look()
                 await asyncio.sleep(0.001)

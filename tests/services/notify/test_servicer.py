@@ -80,7 +80,7 @@ async def world():
 
 
 async def read(call):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await call.read()
 
 
@@ -260,7 +260,7 @@ async def test_one_person_watches_so_many_spaces_in_all():
         theirs = other.Watch(notify_pb2.WatchRequest(space_ids=spaces))
         assert await read(theirs) == HEARTBEAT
         first.cancel()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while isinstance(await failure_or_heartbeat(stub, spaces), RateExceeded):
                 await asyncio.sleep(0.05)
         theirs.cancel()
@@ -278,15 +278,16 @@ async def failure_or_heartbeat(stub, spaces):
 
 
 async def test_a_watch_of_quiet_spaces_ends_with_the_right_before_its_next_heartbeat():
+    heartbeat_seconds = 50
     async with (
-        serving(access_seconds=0.001, ask_seconds=0.02, heartbeat_seconds=50) as world,
+        serving(access_seconds=0.001, ask_seconds=0.02, heartbeat_seconds=heartbeat_seconds) as world,
         world.stub(ANN) as stub,
     ):
         spaces = [world.auth.space(ANN), world.auth.space(ANN)]
         call = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
         assert await read(call) == HEARTBEAT
         del world.auth.members_of[spaces[1]]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(0.8 * heartbeat_seconds):
             assert isinstance(await failure(call), NoSuchSpace)
 
 
