@@ -186,7 +186,8 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), child.stop_seconds)
+                async with asyncio.timeout(child.stop_seconds):  # wait_for loses a cancellation when the child ends
+                    await process.wait()
             except TimeoutError:
                 self._output.say(f"{child.name} did not stop within {child.stop_seconds:g} s; killing it")
         _kill_group(process)

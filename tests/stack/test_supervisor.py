@@ -184,6 +184,26 @@ async def test_cancelling_the_stop_kills_what_is_left(programs: Programs, output
     assert not any(alive(pid) for pid in pids)
 
 
+@pytest.mark.parametrize("rounds", range(6))
+async def test_a_cancellation_counts_in_the_moment_in_which_a_child_ends(
+    programs: Programs, output: Output, rounds: int
+) -> None:
+    """`rounds` of the loop after the end of one child, the stop waits for another one, or is about to."""
+    stubborn = programs.child("stubborn", "signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); time.sleep(60)")
+    supervisor = Supervisor(output)
+    await supervisor.start(stubborn, programs.child("other"), within=DEADLINE)
+    other = supervisor._running["other"].process
+    stopping = asyncio.create_task(supervisor.stop())
+    while other.returncode is None:
+        await asyncio.sleep(0)
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not supervisor.pids
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children")
 async def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     program = """
