@@ -8,7 +8,7 @@ import unicodedata
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncline.model.errors import InvalidArgument
@@ -106,6 +106,7 @@ def held_by_windows(name: str) -> bool:
 
 
 @given(ODD_NAMES)
+@settings(deadline=None, suppress_health_check=list(HealthCheck))  # not about time
 def test_the_form_of_a_name_in_an_archive_is_held_everywhere_and_tells_the_name(name: str) -> None:
     form = archived_name(name)
     assert held_by_windows(form)
@@ -116,6 +117,7 @@ def test_the_form_of_a_name_in_an_archive_is_held_everywhere_and_tells_the_name(
 
 
 @given(ODD_NAMES)
+@settings(deadline=None, suppress_health_check=list(HealthCheck))  # not about time
 def test_a_clipped_name_leaves_room_for_a_number(name: str) -> None:
     short = clipped(archived_name(name), MAX_NAME_BYTES - 10)
     assert len(short.encode()) <= MAX_NAME_BYTES - 10

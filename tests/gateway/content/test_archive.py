@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.content.archive import Archives, ArchiveSize, ArchiveTooLarge, CutShort, walk
@@ -251,7 +251,7 @@ NAMES = st.one_of(DEVICES, ODD, LONG).map(normalize).filter(lambda name: not nam
 
 
 @given(st.lists(NAMES, unique=True, max_size=30))
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=list(HealthCheck))  # not about time
 def test_every_name_is_held_everywhere_and_no_two_are_the_same_anywhere(names: list[str]) -> None:
     """Neither a system that ignores case nor one that refuses characters and devices loses a file."""
 
