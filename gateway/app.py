@@ -52,29 +52,29 @@ _JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The components that the routes use."""
+    """The components and settings that the routes and the middleware use."""
 
     endpoints: dict[str, Any]
     """The contents of `/.well-known/syncline`."""
     own: OwnAddress
     network_tokens: NetworkTokens | None
-    """Tokens that prove to services that a call comes from the gateway, and for which network; None without the
-    gateway's secret.
+    """Creates the tokens that prove to services that a call comes from the gateway, and for which network; None if the
+    gateway has no secret.
     """
     hsts_seconds: int
     """Seconds for which browsers must connect with TLS only, after they have connected with TLS (HSTS)."""
     request_seconds: float
-    """Seconds by which a request body may lag behind `body_rate`, which is in bytes per second."""
+    """Seconds by which the transfer of a request body may lag behind `body_rate`, which is in bytes per second."""
     body_rate: int
     bodies: Pool
-    """Memory for request bodies."""
+    """The pool of memory for request bodies."""
     answers: Pool
-    """Memory for large answers."""
+    """The pool of memory for large answers."""
     parsing: ParsingTime
     jwks: Jwks
     readiness: Readiness
     drain: Drain
-    """Ends the streams of events."""
+    """Ends the streams of events when the process is about to stop."""
     services: Services
     contents: Contents
     archives: Archives

@@ -50,7 +50,7 @@ class GatewayAdapters:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The composed application, ready to be served."""
+    """The composed application, with what the process needs to serve and to stop it."""
 
     app: ASGIApp
     own: OwnAddress

@@ -26,8 +26,8 @@ from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES
 from syncline.model.tree import MAX_CHECK_FILES, MAX_MUTATIONS, MAX_REQUEST_BYTES
 
 JWKS_SECONDS: Final = 300
-"""Seconds for which keys may be cached, here and by clients; auth signs with a new key only after the key has been
-published for JWKS_SECONDS.
+"""Seconds for which the public keys that verify access tokens may be cached, here and by clients. Auth signs with a new
+key only after the key has been published for JWKS_SECONDS.
 """
 _RETRY_SECONDS: Final = 5.0
 _DAY_SECONDS: Final = 86_400
@@ -115,8 +115,8 @@ def endpoints(settings: GatewaySettings, *, region: str) -> dict[str, Any]:
 
 
 class Jwks:
-    """Caches the set of verifying keys in the form of RFC 7517 and 8037, and fetches it from auth periodically. If a
-    fetch fails, the old key set is used.
+    """Caches the set of public keys that verify access tokens, in the form of RFC 7517 and 8037, and fetches it from
+    auth periodically. If a fetch fails, the old key set is used.
     """
 
     def __init__(self, keys: VerificationKeys, *, monotonic: Callable[[], float] = time.monotonic) -> None:

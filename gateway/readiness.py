@@ -23,7 +23,7 @@ class Readiness:
         return self._draining
 
     def drain(self) -> None:
-        """Become not ready, because the process is about to stop."""
+        """Report from now on that the process is not ready, because it is about to stop."""
         self._draining = True
 
     async def missing(self) -> list[str]:

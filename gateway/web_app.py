@@ -129,7 +129,9 @@ def _policy(upload_origin: str, here: SeenAddress) -> str:
 
 
 def _host(authority: Authority) -> str | None:
-    """Return an authority in the form of a policy, for any scheme; None if it has none."""
+    """Return the host and port of `authority` in the form of a content security policy, for any scheme; None if a
+    policy cannot name this host.
+    """
     if not _NAMED.fullmatch(authority.host):
         return None
     return authority.host if authority.port is None else f"{authority.host}:{authority.port}"

@@ -21,8 +21,8 @@ class NodeChanged(SynclineError):
 
 
 async def commit_one(services: Services, caller: Caller, *, space: str, request: RequestId, mutation: Mutation) -> Node:
-    """Apply one mutation, and return the node's new state. Raise the subclass of MutationRefused for its verdict if the
-    mutation is refused.
+    """Apply one mutation of the space as the request with the id `request`, and return the node's new state. Raise the
+    subclass of MutationRefused for its verdict if the mutation is refused; nothing is changed then.
     """
     answer = await commit_mutations(services, caller.token, space=space, request=request, mutations=[mutation])
     return accepted(answer.results[0])
@@ -31,8 +31,8 @@ async def commit_one(services: Services, caller: Caller, *, space: str, request:
 async def answered(
     services: Services, caller: Caller, *, space: str, name: RequestName
 ) -> metadata_pb2.GetAnswerResponse | None:
-    """Return the earlier answer to the same request, if the request has an `Idempotency-Key` and is a repetition;
-    otherwise None.
+    """Return the answer that metadata gave to this request before, if the request has an `Idempotency-Key` and is a
+    repetition; otherwise None.
     """
     if not name.given:
         return None

@@ -33,7 +33,9 @@ Shape = TypeVar("Shape")
 
 
 def node_etag(node: Node) -> str:
-    """Return the entity tag of a node's state: each change of a node has a different sequence number."""
+    """Return the entity tag of a node's present state: each change of the node gives it another sequence number, which
+    the tag contains.
+    """
     return f'"{node.seq}"'
 
 
@@ -43,18 +45,20 @@ def node(found: Node) -> models.Node:
 
 
 def located(found: Node, path: str) -> models.Located:
-    """Return a node with its path."""
+    """Return a node and its path in the form of the API."""
     return models.Located.model_validate(_node_fields(found) | {"path": path})
 
 
 def with_etag(response: Response, found: Node) -> models.Node:
-    """Return a node as the body of a response, and set the response's entity tag."""
+    """Return a node in the form of the API, for the body of a response, and set the response's header ETag."""
     response.headers["etag"] = node_etag(found)
     return node(found)
 
 
 async def each(items: Sequence[Item], shape: Callable[[Item], Shape], *, token: str) -> list[Shape]:
-    """Convert the items of a long answer, in order, in slices of work that are charged to the owner of `token`."""
+    """Return the items of a long answer in the form of the API, in order; `shape` converts one item. The work is done
+    in slices, which are charged to the owner of the access token `token`.
+    """
     return [shape(one) async for some in in_turns(items, token) for one in some]
 
 

@@ -28,13 +28,15 @@ router: Final = APIRouter(tags=["events"])
 Messages: TypeAlias = AsyncGenerator[notify_pb2.WatchResponse, None]
 
 _OVERLAP_SECONDS: Final = 30.0
-"""Seconds before the token of a watch expires at which the next watch begins; by then KeyTokens returns a new token."""
+"""Seconds before the token of a call of Watch expires at which the next call begins; by then KeyTokens returns a new
+token.
+"""
 _MAX_UNREAD_MESSAGES: Final = 16
-"""Maximum number of messages of a watch that wait in memory for a slow reader."""
+"""Maximum number of messages of Watch that wait in memory for a client that reads slowly."""
 
 
 class Events(StreamingResponse):
-    """A stream of events. After the first event, every change is announced.
+    """A response of server-sent events. After its first event, every change of the watched spaces is announced.
 
     The stream never ends normally: if the gateway ends it, the last event is `problem` with the reason.
     """
@@ -68,11 +70,12 @@ class Events(StreamingResponse):
 
 
 async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller: Caller) -> Messages:
-    """Yield the messages of a watch for as long as the caller has an access token; then raise the error that ends the
-    watch.
+    """Yield the messages of notify's rpc Watch for as long as the caller has an access token; then raise the error that
+    ends the call.
 
-    A watch ends with its token. A caller with a key always gets a new token, so that the next watch begins before the
-    present one ends. While both are open, both are read: some doorbells ring twice, and none is missed.
+    A call of Watch ends when its token expires. A caller with a key always gets a new token, so that the next call
+    begins before the present one ends. While both are open, both are read: some doorbells ring twice, and none is
+    missed.
     """
     heard: asyncio.Queue[notify_pb2.WatchResponse | Exception] = asyncio.Queue(_MAX_UNREAD_MESSAGES)
     latest = caller

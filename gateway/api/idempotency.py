@@ -26,14 +26,17 @@ IdempotencyKey = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class RequestName:
-    """The request id for the services, and whether the caller can repeat the request."""
+    """The request id for the services, and True if the caller can repeat the request under the same id."""
 
     id: RequestId
     given: bool
 
 
 async def request_name(request: Request, caller: Signed, idempotency_key: IdempotencyKey = None) -> RequestName:
-    """Return the name of a request that changes something."""
+    """Return the id of a request that changes something. Without the header `Idempotency-Key` it is random. With the
+    header it is derived from the header, the caller, the method, the path and the body, so that the same request has it
+    again.
+    """
     if idempotency_key is None:
         return RequestName(new_request_id(), given=False)
     seen = hashlib.sha256(b"syncline request\0")

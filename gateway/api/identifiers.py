@@ -21,15 +21,15 @@ Node = Annotated[NodeText, Path(description="The node's id; `root` for the top o
 
 
 def node_id_of(text: str) -> NodeId:
-    """Return the node id in a text that a model or path has checked."""
+    """Return the node id in `text`, 32 hex digits or `root`, whose form was checked before."""
     return ROOT if text == "root" else NodeId(bytes.fromhex(text))
 
 
 def node_text(node: bytes) -> str:
-    """Return a node id as text."""
+    """Return a node id in the form of the API: 32 hex digits, or `root`."""
     return "root" if node == ROOT else node.hex()
 
 
 def digest_of_hex(text: str) -> Digest:
-    """Return the digest in a text that a model has checked."""
+    """Return the digest in `text`, 64 hex digits, whose form was checked before."""
     return Digest(bytes.fromhex(text))

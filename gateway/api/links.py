@@ -119,15 +119,17 @@ async def open_link(
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """The visitor of a link: a caller whose token has read access to the linked node, and the node's space."""
+    """A visitor of a public link: the caller, whose token gives read access to the linked node and everything below it,
+    and the space of that node.
+    """
 
     caller: Caller
     space: SpaceId
 
 
 async def visitor(request: Request, link_id: LinkId) -> Visitor:
-    """Return the visitor. Raise Unauthenticated if the link was not opened, PermissionDenied for any other kind of
-    caller.
+    """Return the visitor who opened the link `link_id`. Raise Unauthenticated if the request has no token of this link,
+    and PermissionDenied if the operation does not admit visitors with such a token.
     """
     authorization = request.headers.get("authorization")
     token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
@@ -218,8 +220,10 @@ async def linked_archive(
 
 
 def _begin(request: Request, services: Services, visitor: Visitor, what: str, *, size: int | None) -> Begin:
-    """Return a function that counts a download of `what` by this link, unless the download continues an interrupted
-    one. The function raises LinkExhausted if the downloads of the link are used up.
+    """Return a function that counts a download of `what` (a digest or a node id, as text) by this link, unless the
+    download continues an interrupted one. The function raises LinkExhausted if the link allows no further download.
+
+    `size` is the size of the content in bytes, None for an archive.
     """
     allowance: Allowance = request.app.state.allowance
     token = visitor.caller.token

@@ -42,7 +42,7 @@ Number = Annotated[int, Field(ge=1, le=_SIGNED_64)]
 
 
 class Given(BaseModel):
-    """Base of request messages: an unknown field is an error.
+    """Base of the messages that a client sends: an unknown field is an error.
 
     Only the first fault of a list (FailFast) and the first unknown field of an object are reported. Otherwise a body
     could have as many faults as bytes, each of which costs more than a valid value.
@@ -60,7 +60,7 @@ class Given(BaseModel):
 
 
 class Told(BaseModel):
-    """Base of response messages."""
+    """Base of the messages that the API answers with."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,7 +80,7 @@ class Problem(Told):
 
 
 class SignUp(Given):
-    """A new account. With `browser`, a cookie is set and no refresh token is issued."""
+    """The account to create, and its first device. With `browser`, a cookie is set and no refresh token is issued."""
 
     email: Email
     password: Password
@@ -89,11 +89,11 @@ class SignUp(Given):
 
 
 class SignIn(SignUp):
-    """The sign-in of a device."""
+    """The account and the device to sign in. With `browser`, a cookie is set and no refresh token is issued."""
 
 
 class Refresh(Given):
-    """An exchange of a refresh token for its successor."""
+    """The refresh token to exchange for new tokens."""
 
     refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
@@ -145,14 +145,14 @@ class Devices(Told):
 
 
 class NewKey(Given):
-    """A key with which a program acts on behalf of the caller."""
+    """The key to make, with which a program acts on behalf of the caller."""
 
     name: Label
     expires_at_ms: TimeMs
 
 
 class Key(Told):
-    """A key, which is shown only this once."""
+    """A new key of a program, which is shown only this once."""
 
     device: Device
     key: str
@@ -164,7 +164,7 @@ RoleName = Literal["owner", "editor", "viewer"]
 
 
 class Space(Told):
-    """A space from the view of the caller."""
+    """A space as the caller sees it, with the caller's role and name for it."""
 
     space_id: str
     name: str
@@ -184,7 +184,7 @@ class Spaces(Told):
 
 
 class NewSpace(Given):
-    """A shared space."""
+    """The shared space to create."""
 
     name: Label
 
@@ -204,7 +204,7 @@ class Usage(Told):
 
 
 class Member(Told):
-    """A person's grant in a space."""
+    """A person with a role in a space."""
 
     user_id: str
     email: str
@@ -220,7 +220,7 @@ class Members(Told):
 
 
 class NewRole(Given):
-    """The role that a person is to have."""
+    """The role to give to a person."""
 
     role: RoleName
 
@@ -273,28 +273,29 @@ class FoundNodes(Told):
 
 
 class NewFolder(Given):
-    """A directory to make."""
+    """The directory to create."""
 
     parent: NodeText
     name: Name
 
 
 class Move(Given):
-    """The new place and name of a node. A field that is left out keeps its value."""
+    """The directory and the name that a node gets. A field that is left out keeps its value."""
 
     parent: NodeText | None = None
     name: Name | None = None
 
 
 class Copy(Given):
-    """The place and the name of a copy."""
+    """The directory and the name that a copy gets."""
 
     parent: NodeText
     name: Name
 
 
 class Restore(Given):
-    """The place and name of a node to restore from the trash. A field that is left out keeps its former value.
+    """The directory and the name of a node after it is restored from the trash. A field that is left out keeps its
+    former value.
 
     Missing directories that were deleted are created again. A name that the request does not state is replaced by a
     free one if it is taken.
@@ -309,7 +310,7 @@ class Restore(Given):
 
 
 class Version(Told):
-    """One content of a file."""
+    """One version of a file: its number, its content, and who made it."""
 
     version: int
     size: int
@@ -369,7 +370,8 @@ class WantedObjects(Given):
 class Upload(Told):
     """The address and the exact headers for uploading an object to S3; empty if the object is stored already.
 
-    An object that is `stored` is sealed as a single block. A pack or a manifest has to be sealed all the same.
+    An object that is `stored` is sealed as one block. If it is a pack or a manifest, it has to be sealed as such all
+    the same.
     """
 
     sha256: str
@@ -441,7 +443,7 @@ class Content(Given):
 
 
 class Made(Given):
-    """A directory that an earlier change of the same request creates."""
+    """A reference to a directory that an earlier change of the same request creates."""
 
     change: Annotated[int, Field(ge=0, lt=MAX_MUTATIONS)]
 
@@ -477,7 +479,10 @@ class Changes(Given):
 
 
 class Result(Told):
-    """ACCEPTED with the node's new state; or the reason for the refusal, and the blocking node."""
+    """The outcome of one change. ACCEPTED comes with the node's new state; any other verdict is the reason for the
+    refusal, and comes with the node that prevents the change, such as the one that already has the name, if there is
+    one.
+    """
 
     verdict: str
     node: Node | None = None
@@ -494,7 +499,7 @@ class Results(Told):
 
 
 class NewLink(Given):
-    """A public link to a node."""
+    """The public link to create for a node."""
 
     node: NodeText
     password: Password | None = None
@@ -503,7 +508,7 @@ class NewLink(Given):
 
 
 class Link(Told):
-    """A public link."""
+    """A public link to a node of a space."""
 
     link_id: str
     space_id: str
@@ -518,7 +523,8 @@ class Link(Told):
 
 
 class DeviceEnd(Told):
-    """The keys and links that were revoked together with a device, and the links of the device that remain.
+    """The result of revoking a device: the keys and links that were revoked together with it, and the links made from
+    it that stay valid.
 
     A list that is too long for one answer is cut; the counts include all.
     """
@@ -546,7 +552,7 @@ class Links(Told):
 
 
 class OpenLink(Given):
-    """A link's token, and its password if it has one."""
+    """The token from the address of a public link, and the link's password if it has one."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     password: Password = ""
@@ -571,12 +577,12 @@ Mail = Literal["instant", "off"]
 
 
 class Preference(Given):
-    """The mail mode that the caller chooses, for changes that others make in a space."""
+    """The mail mode to set: when the caller is mailed about changes that others make in a space."""
 
     mode: Mail
 
 
 class Preferred(Told):
-    """The mail mode in effect for the caller, for changes that others make in a space."""
+    """The mail mode in effect: when the caller is mailed about changes that others make in a space."""
 
     mode: Mail

@@ -147,8 +147,8 @@ async def delete_node(
 
 
 async def read_node(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
-    """Return a live node and its path. Raise NoSuchNode if there is no such live node, or if it is the root of the
-    space, which the API does not expose as a node.
+    """Return a node that is not in the trash, and its path. Raise NoSuchNode if there is no such node, or if it is the
+    root of the space, which the API does not expose as a node.
     """
     if node == ROOT:
         raise NoSuchNode("the top of a space is no node of its own: list its children")
@@ -156,7 +156,9 @@ async def read_node(services: Services, caller: Caller, space: str, node: NodeId
 
 
 async def look_at_node(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
-    """Return a live node and its path, with the caller's rights."""
+    """Return a node that is not in the trash, and its path, as the caller may see them. The root of the space is
+    admitted. Raise NoSuchNode if there is no such node.
+    """
     request = metadata_pb2.GetNodeRequest(space_id=space, node=node)
     answer = await ask(services.metadata.GetNode, request, token=caller.token)
     return known_node(answer.node), answer.path

@@ -18,7 +18,7 @@ which is the same in gRPC. Content goes straight to S3: see `uploads`.
 
 
 def described_api(app: FastAPI) -> dict[str, Any]:
-    """Return the description, which is made once."""
+    """Return the OpenAPI description of the application's routes, which is generated at the first call."""
     if app.openapi_schema is None:
         with warnings.catch_warnings():
             # GET and HEAD have the same id here; their ids are made different below.

@@ -36,4 +36,4 @@ async def _with_memory(request: Request, page_size: int) -> int:
 LongPage = Annotated[int, Depends(_long_page)]
 """Maximum number of items on a page, by default 1,000; memory is reserved for a page of that size."""
 ShortPage = Annotated[int, Depends(_short_page)]
-"""The same, by default 100."""
+"""Maximum number of items on a page, by default 100; memory is reserved for a page of that size."""

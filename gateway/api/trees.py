@@ -163,8 +163,9 @@ async def answer(
 
 
 async def below(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[AsyncIterator[CoreNode], str]:
-    """Return the nodes at the top of an archive of a node, and the archive's name. Raise NoSuchSpace if the caller has
-    no grant, and NoSuchNode if there is no such directory, before anything is sent.
+    """Return the nodes for the top of an archive (the children of a directory, or a node itself), and a name for the
+    archive. Raise NoSuchSpace if the caller has no grant, and NoSuchNode if there is no such node, before anything is
+    sent.
     """
     if node == ROOT:
         await children_page(services, caller, space, ROOT, page_size=1)

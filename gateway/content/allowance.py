@@ -1,16 +1,19 @@
-"""The remaining downloads of a public link that limits them.
+"""Downloads of a public link whose number is limited: which requests count as a download, and which continue one.
 
-A download is counted before its first byte is sent, and the count pays for as many bytes as the content has. A request
-takes the bytes that it needs: everything, or the length of its range, so that a download in several ranges counts once.
-Bytes that a request does not spend are put back; later requests for the same content by the same link use them and are
-not counted. A client that cannot request ranges begins an interrupted download anew, and so needs bytes again that were
-already sent. Each count therefore also pays for as many repeated bytes as the content has, so that at most two copies
-are sent for one count. A request that needs more than the unspent bytes and the repeated bytes together is counted as a
-new download.
+A download is counted before its first byte is sent. The count permits as many bytes as the content has:
 
-The bytes that a request has taken are a lease in the record of the link and the content. The gateway renews it, with
-the unspent amount, while bytes are sent. The lease of a gateway that was killed expires, and its bytes are available
-again.
+- A request takes as many of the permitted bytes as it needs: all, or the length of its range. A download in several
+  ranges therefore counts once.
+- Permitted bytes that a request did not send are stored as unspent. Later requests for the same content by the same
+  link use them, and are not counted.
+- A client that cannot request ranges begins an interrupted download anew, and so needs bytes again that were already
+  sent. Each count therefore also permits to repeat as many bytes as the content has, so that at most two copies are
+  sent for one count.
+- A request that needs more than the unspent bytes and the repeated bytes together is counted as a new download.
+
+The record of the link and the content has the bytes that each request in progress has taken, as a lease. The gateway
+renews the lease, with the bytes that are not sent yet, while it sends. The lease of a gateway that was killed expires,
+and its bytes are unspent again.
 
 An archive has no ranges and no known size: an interrupted one may be started once more.
 """
@@ -41,21 +44,23 @@ _RENEWALS_PER_LEASE: Final = 4
 _KEPT_SECONDS: Final = 30 * 86_400
 """Seconds for which unspent bytes can be used."""
 PATIENCE_SECONDS: Final = 5.0
-"""Maximum number of seconds for which a request waits for the unspent bytes of another one that seems to be in
-progress: a client that reconnects at once often arrives before its first connection is known to be broken.
+"""Maximum number of seconds for which a request waits for bytes that another request, which seems to be in progress,
+has taken: a client that reconnects at once often arrives before its first connection is known to be broken.
 """
 _LOOK_SECONDS: Final = 0.2
 """Seconds between two reads of the record by a waiting request."""
 _MAX_ATTEMPTS: Final = 20
 """Maximum number of attempts to write a record that others write concurrently."""
 _PAUSE_SECONDS: Final = 0.02
-"""Upper bound of the random pause after a lost write, in seconds, per attempt so far."""
+"""Upper bound of the random pause after an attempt to write a record that others wrote meanwhile, in seconds,
+multiplied by the number of such attempts.
+"""
 _MAX_LEASES: Final = 100
 """Maximum number of leases in one record, since its size is limited; further concurrent downloads of the content have
 no lease.
 """
 _SETTLING_SECONDS: Final = 5.0
-"""Maximum number of seconds for which a stopping process waits until unspent bytes are put back."""
+"""Maximum number of seconds for which a stopping process waits until the unspent bytes of all downloads are stored."""
 _MAX_REMEMBERED_LINKS: Final = 10_000
 
 Count = Callable[[], Awaitable[bool]]
@@ -68,7 +73,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LinkDownload:
-    """A download by a link: `what` is a content or a node."""
+    """The thing that is downloaded by a public link: `what` is the digest of a content or the id of a node, as text."""
 
     space: SpaceId
     link: str
@@ -76,18 +81,18 @@ class LinkDownload:
 
     @property
     def record(self) -> str:
-        """Name of the record of the unspent bytes."""
+        """Name of the record that has the unspent bytes of this link for this content or node."""
         return f"link/{self.link}/{self.what}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Amount:
-    """An amount that downloads have paid for and not sent: in bytes, or in archives for an archive."""
+    """A permitted amount that was not sent yet: in bytes, or in archives for an archive."""
 
     left: int
-    """The part of the counted downloads that was not sent yet."""
+    """The part that counted downloads permit to send for the first time."""
     repeats: int
-    """The amount that may be sent once more."""
+    """The part that counted downloads permit to send once more."""
 
     def __add__(self, other: _Amount) -> _Amount:
         return _Amount(self.left + other.left, self.repeats + other.repeats)
@@ -96,8 +101,8 @@ class _Amount:
         return _Amount(self.left - other.left, self.repeats - other.repeats)
 
     def share(self, needed: int) -> _Amount | None:
-        """Return the part of this amount that pays for `needed` (bytes or archives); None if `left` is 0, or if `left`
-        and `repeats` together are less than `needed`.
+        """Return the part of this amount that a request for `needed` (bytes or archives) takes: from `left` first, then
+        from `repeats`. Return None if `left` is 0, or if both together are less than `needed`.
         """
         taken = _Amount(min(self.left, needed), max(needed - self.left, 0))
         return taken if taken.left and taken.repeats <= self.repeats else None
@@ -114,17 +119,19 @@ _NONE: Final = _Amount(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The state in a record."""
+    """The value of the record of one link and one content: the unspent amount, and the leases of requests in
+    progress.
+    """
 
     unspent: _Amount = _NONE
     leases: dict[str, tuple[_Amount, float]] = field(default_factory=dict)
-    """The amount that each request in progress has taken and not spent, and the time when its lease expires, in seconds
-    since 1970.
+    """By an id of each request in progress, the amount that it has taken and not sent yet, and the time when its lease
+    expires, in seconds since 1970.
     """
 
     @classmethod
     def of(cls, record: Record) -> _State:
-        """Return the state in a record. The amounts of expired leases count as unspent."""
+        """Decode the value of a record. The amounts of expired leases are added to the unspent amount."""
         if not record.data:
             return cls()
         now, found = time.time(), json.loads(record.data)
@@ -141,7 +148,9 @@ class _State:
         return cls(unspent, leases)
 
     def encoded(self) -> bytes:
-        """Return the encoded state; empty if nothing is unspent and no lease exists."""
+        """Return the value for the record; empty, which removes the record, if nothing is unspent and no lease
+        exists.
+        """
         if not self.unspent.left and not self.leases:
             return b""  # repeated bytes are of use only together with unspent ones
         leases = {ident: (amount.left, until, amount.repeats) for ident, (amount, until) in self.leases.items()}
@@ -155,7 +164,7 @@ class _State:
 
 
 class Allowance:
-    """Decides which downloads of links are counted: keeps the unspent bytes of counted downloads in records that all
+    """Decides which downloads of links are counted. The unspent bytes of counted downloads are in records that all
     processes share.
     """
 
@@ -173,10 +182,11 @@ class Allowance:
     async def begin(
         self, place: LinkDownload, count: Count, *, size: int | None, part: int | None = None
     ) -> Download | None:
-        """Continue an unfinished download, or count a new one; return None if the link does not limit downloads.
+        """Continue an unfinished download of `place`, or count a new one by calling `count`. Return None if the link
+        does not limit downloads. The caller must end the returned download.
 
-        `size` is that of the content in bytes, None for an archive; `part` is the length of the requested range in
-        bytes, None for everything. Raise LinkExhausted if the downloads of the link are used up.
+        `size` is the size of the content in bytes, None for an archive. `part` is the length of the requested range in
+        bytes, None for everything. Raise LinkExhausted if the link allows no further download.
         """
         deadline = time.monotonic() + self._patience_seconds
         worth = 1 if size is None else size
@@ -204,7 +214,10 @@ class Allowance:
             return await self._counted(place, worth, part, by_bytes=size is not None)
 
     async def _counted(self, place: LinkDownload, worth: int, part: int | None, *, by_bytes: bool) -> Download:
-        """Take the required part of a download that was just counted, and store the rest as unspent."""
+        """Return the download that was just counted: it takes the requested part of the content's `worth` (in bytes, or
+        1 for an archive), and the rest is stored as unspent. `part` is the length of the requested range in bytes, None
+        for everything.
+        """
         paid = _Amount(worth, worth if by_bytes else 0)
         download = Download(_Amount(min(worth, part or worth), 0), continued=False, by_bytes=by_bytes)
         for attempt in range(_MAX_ATTEMPTS):
@@ -220,8 +233,8 @@ class Allowance:
         return download
 
     async def _lease(self, place: LinkDownload, record: Record, state: _State, download: Download) -> bool:
-        """Write the unspent amount and a lease for the download; return False if a concurrent request has written the
-        record.
+        """Write `state`, and a lease for the download, over `record`, and return True; the lease is renewed until the
+        download ends. Write nothing and return False if a concurrent request has written the record.
         """
         ident = secrets.token_hex(4) if len(state.leases) < _MAX_LEASES else None
         if ident is not None:
@@ -236,7 +249,9 @@ class Allowance:
         return True
 
     async def _renew(self, place: LinkDownload, ident: str, of: weakref.ref[Download]) -> None:
-        """Renew a lease for as long as the download is referenced and the record holds the lease."""
+        """Renew the lease with the id `ident` periodically, until the download is not referenced any more or the record
+        has no such lease.
+        """
         while True:
             await asyncio.sleep(self._lease_seconds / _RENEWALS_PER_LEASE)
             try:
@@ -252,15 +267,15 @@ class Allowance:
                 download = None
 
     def _put_back(self, place: LinkDownload, ident: str | None, unspent: _Amount) -> None:
-        """Put back the unspent bytes of a download in the background, since the calling task may be about to be
-        cancelled.
+        """Start a task that removes the lease `ident` and adds `unspent` to the unspent bytes of the record. The
+        calling task does not wait for it, since it may be about to be cancelled.
         """
         task = asyncio.create_task(self._give_up(place, ident, unspent))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
     async def settled(self) -> None:
-        """Wait until all unspent bytes are put back, a few seconds at most."""
+        """Wait until the unspent bytes of all ended downloads are stored, _SETTLING_SECONDS at most."""
         if self._settling:
             await asyncio.wait(self._settling, timeout=_SETTLING_SECONDS)
 
@@ -285,7 +300,9 @@ class Allowance:
         return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)
 
     async def _write(self, place: LinkDownload, state: _State, *, over: Record) -> bool:
-        """Write the state and return True; return False if a concurrent request has written it."""
+        """Write the state over `over`, the record as it was read, and return True. Write nothing and return False if a
+        concurrent request has written the record.
+        """
         data = state.encoded()
         if not data and not over.data:
             return True
@@ -298,8 +315,8 @@ class Allowance:
 
 
 class Download:
-    """A counted download in progress: records how many of its bytes have been sent, and reports the unspent amount at
-    its end.
+    """A counted download in progress: it knows how many of its bytes have been sent, and passes the unspent amount to
+    `on_end` at its end.
     """
 
     def __init__(self, taken: _Amount, *, continued: bool, by_bytes: bool) -> None:
@@ -307,7 +324,7 @@ class Download:
         """True if the download continues one that was counted before."""
         self.taken = taken
         self.unspent = taken
-        """The amount that the download has taken and not spent."""
+        """The amount that the download has taken and not sent yet."""
         self.on_end: Callable[[_Amount], None] = lambda _unspent: None
         """Function that is called once at the end of the download, with the unspent amount."""
         self.renewing: asyncio.Task[None] | None = None
@@ -319,7 +336,7 @@ class Download:
             self.unspent = self.taken.after(sent)
 
     def end(self, sent: int, *, complete: bool) -> None:
-        """End the download: `sent` bytes were sent in total, and the whole response if `complete`."""
+        """End the download: `sent` bytes were sent in total, and `complete` is True if that was the whole response."""
         self.spend(sent)
         if not self._by_bytes and (complete or self.continued):
             self.unspent = _NONE

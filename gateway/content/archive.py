@@ -50,9 +50,9 @@ DIRECTORY_BYTES: Final = 384 * MIB
 """Memory in bytes for the final lists of all archives in progress."""
 _DIRECTORY_STEP_BYTES: Final = MIB
 _ENTRY_BYTES: Final = 512
-"""Memory in bytes of a list entry besides its path, and of the hash of its name."""
+"""Memory in bytes of one item of the ZIP file's list besides its path, and of the hash of its name."""
 _PATH_COPIES: Final = 2
-"""Number of times that the path of a list entry may be stored."""
+"""Number of times that the path of one item of the list may be in memory."""
 
 Children = Callable[[Node], AsyncIterator[Node]]
 """Function that takes a directory, and returns an asynchronous iterator over its live children."""
@@ -67,14 +67,14 @@ class ArchiveTooLarge(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSize:
-    """The number of entries of an archive, and the bytes of all their paths together."""
+    """The number of items that the list at the end of a ZIP file has, and the bytes of all their paths together."""
 
     paths: int
     path_bytes: int
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that the list of the entries takes, in bytes."""
+        """Memory that the list of the ZIP file takes, in bytes."""
         return _ENTRY_BYTES * self.paths + _PATH_COPIES * self.path_bytes
 
 
@@ -86,18 +86,20 @@ stop: a result that exceeds it, in paths or in bytes, is a lower bound.
 
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
-    """One file, link or directory of an archive, and its path in the archive."""
+    """One file, symlink or directory in a ZIP file, and its path there."""
 
     path: str
     node: Node
 
 
 _Group: TypeAlias = list[tuple[ArchiveEntry, bytes | AsyncGenerator[bytes, None]]]
-"""Entries with their contents: as bytes, or as an iterator over the bytes of one content."""
+"""Files, symlinks and directories of a ZIP file, each with its content: as bytes, or as an iterator over the bytes."""
 
 
 async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[ArchiveEntry, None]:
-    """Yield `tops` and everything below them, directories before their contents."""
+    """Yield `tops` and everything below them, with their paths in the ZIP file. A directory comes before the nodes in
+    it, which the function `children` returns.
+    """
     open_directories = [("", tops, _Names())]
     while open_directories:
         prefix, nodes, names = open_directories[-1]
@@ -151,7 +153,7 @@ def _hash(name: str) -> int:
 
 
 class _Directory:
-    """Takes memory from the pool for the list of entries of one archive, and returns it."""
+    """Reserves memory from the pool for the list at the end of one ZIP file, and returns it."""
 
     def __init__(self, pool: Pool, share: Share) -> None:
         self._pool = pool
@@ -160,16 +162,16 @@ class _Directory:
         self._used = 0
 
     async def reserve(self, size: ArchiveSize) -> None:
-        """Take the memory for a large list of `size` at once. Raise TooMuchAtOnce if the pool has had too little for a
-        while.
+        """Take the memory for a list of `size` at once, if the list is large. Raise TooMuchAtOnce if the pool has too
+        little for a while.
         """
         if size.memory_bytes > _DIRECTORY_STEP_BYTES:
             await self._pool.take(size.memory_bytes, self._share)
             self._taken = size.memory_bytes
 
     async def paid(self, entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[ArchiveEntry, None]:
-        """Yield the entries, each after memory for it was taken. Raise TooMuchAtOnce if there are more entries than
-        memory was reserved for, and the pool has had no further memory for a while.
+        """Yield `entries` unchanged, each after memory for its item of the list was taken. Raise TooMuchAtOnce if there
+        are more of them than memory was reserved for, and the pool has no further memory for a while.
         """
         async with aclosing(entries):
             async for entry in entries:
@@ -187,7 +189,7 @@ class _Directory:
 
 
 class Archives:
-    """Makes archives; the concurrent archives are shared fairly among callers.
+    """Makes ZIP files of trees. The places for archives that are made at the same time are shared fairly among callers.
 
     Each archive uses a thread while it computes and while it waits for contents, and none while it waits for its
     reader.
@@ -201,7 +203,8 @@ class Archives:
         *,
         directory_bytes: int = DIRECTORY_BYTES,
     ) -> None:
-        """`under_way` bounds the archives in progress, `directory_bytes` the memory of their lists of entries.
+        """`contents` reads the contents of files. `under_way` is the pool that bounds the number of archives at the
+        same time, and `directory_bytes` the memory for the lists of all of them, in bytes.
 
         `threads` has as many threads as there can be archives, so that no archive waits for the thread of another.
         """
@@ -217,11 +220,11 @@ class Archives:
     async def stream(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], *, measure: Measure, share: Share
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the archive; the generator has to be closed if it is not exhausted. Raise an error in the middle if a
-        content cannot be read.
+        """Yield the bytes of the ZIP file of `entries`. The generator has to be closed if it is not exhausted.
 
-        Raise, before the first part, TooMuchAtOnce, and ArchiveTooLarge if there are more entries than one archive may
-        list according to `measure`.
+        `measure` returns the size of the list, and `share` is charged for the memory. Before the first bytes, raise
+        TooMuchAtOnce if too many archives are being made, and ArchiveTooLarge if the list is longer than one archive
+        may have. Raise an error between two parts if a content cannot be read; the ZIP file is then incomplete.
         """
         async with self._under_way.lent(1, share):
             directory = _Directory(self._directories, share)
@@ -279,7 +282,7 @@ class Archives:
     async def _read(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share
     ) -> AsyncGenerator[_Group, None]:
-        """Yield groups of entries with their contents; the next group is read ahead."""
+        """Yield groups of `entries` with their contents. While a group is used, the next one is read."""
         async with aclosing(entries), aclosing(_groups(entries)) as groups:
             ahead = asyncio.create_task(self._next(space, groups, share))
             try:
@@ -298,7 +301,9 @@ class Archives:
     async def _next(
         self, space: SpaceId, groups: AsyncGenerator[list[ArchiveEntry], None], share: Share
     ) -> _Group | ArchiveEntry | None:
-        """Return the next small entries with their contents, or the next large file; None at the end."""
+        """Return the next group of small files with their contents, or the next large file, without its content; None
+        at the end.
+        """
         group = await anext(groups, None)
         if group is None:
             return None
@@ -316,7 +321,7 @@ class Archives:
 
 
 async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[list[ArchiveEntry], None]:
-    """Yield groups of small entries to be read together, and each large file by itself."""
+    """Yield groups of small files, to be read together, and each large file as a group of its own."""
     group: list[ArchiveEntry] = []
     size, most = 0, _FIRST_GROUP_FILES
     async for entry in entries:
@@ -336,8 +341,8 @@ async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator
 
 
 def _is_large(node: Node) -> bool:
-    """Return True for a file that is not read together with others; a file with a separate manifest is one, since its
-    manifest may be large.
+    """Return True for a file that is not read together with others: it is large, or its manifest is an object of its
+    own and may be large.
     """
     content = _file_content(node)
     return content is not None and (content.size > _SMALL_FILE_BYTES or bool(content.manifest_object))
@@ -362,7 +367,7 @@ class CutShort(Exception):
 
 
 class _Bridge:
-    """Lets a thread wait for coroutines on the event loop, until it is stopped."""
+    """Lets the thread that makes a ZIP file wait for coroutines on the event loop, until the archive is stopped."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -371,8 +376,8 @@ class _Bridge:
         self._stopped = False
 
     def iterate(self, source: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Yield the items of `source` in a thread. Raise CutShort if `source` is stopped early. It never ends silently,
-        because the archive would then be completed and look whole.
+        """Yield the items of `source` to the calling thread. Raise CutShort if `stop` is called before `source` ends.
+        The iterator never ends silently then, because the archive would be completed and look whole.
         """
         end = object()
 
@@ -395,7 +400,7 @@ class _Bridge:
         raise CutShort
 
     def stop(self) -> None:
-        """Cancel the coroutines that the thread waits for, and let no further one start."""
+        """Cancel the coroutine that the thread waits for, and let no further one start."""
         self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
@@ -407,7 +412,9 @@ class _Bridge:
 
 
 def _members(bridge: _Bridge, groups: AsyncGenerator[_Group, None]) -> Iterator[Any]:
-    """Yield entries in the form that stream_zip expects."""
+    """Yield the files, symlinks and directories of `groups` in the form that stream_zip expects, with their
+    contents.
+    """
     from stream_zip import ZIP_AUTO  # noqa: PLC0415 # as above
 
     for group in bridge.iterate(groups):

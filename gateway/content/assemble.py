@@ -35,17 +35,17 @@ _ENTRY_BYTES: Final = 96
 
 
 class Memory:
-    """The pools of memory, in bytes, that all downloads share.
+    """The pools of memory, in bytes, that all downloads through the gateway share.
 
-    One eighth is reserved for reads of at most 1/128 of the total, so that these small reads never wait for larger
-    ones.
+    One eighth of the total is only for reads of at most 1/128 of the total, so that these small reads never wait for
+    larger ones.
     """
 
     def __init__(self, total: int, *, manifests: int | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """`manifests` is the memory in bytes for manifests that are separate objects, in addition to `total`; by
-        default the same as `total`.
+        """`total` is the memory for contents, in bytes. `manifests` is the memory for manifests that are objects of
+        their own, in addition to `total`; by default it is as large as `total`.
 
-        `patience_seconds` is the time for which a download that has not begun waits for its first bytes.
+        `patience_seconds` is the time for which a download that has not begun waits for memory.
         """
         self.patience_seconds = patience_seconds
         self._most = total // 128
@@ -58,7 +58,7 @@ class Memory:
         """
 
     def pool(self, size: int) -> Pool:
-        """Return the pool from which a read of `size` bytes takes them."""
+        """Return the pool to take `size` bytes from: the one for small reads, or the one for all others."""
         return self._small if size <= self._most else self._large
 
     def taken(self) -> int:
@@ -78,8 +78,8 @@ class Contents:
 
     @asynccontextmanager
     async def manifest(self, space: SpaceId, content: Content, share: Share) -> AsyncGenerator[Manifest, None]:
-        """Provide the blocks of a content, whether its manifest is inline or a separate object. Raise TooMuchAtOnce if
-        the pool has no memory for a separate manifest.
+        """Provide the manifest of a content within the context, whether it is inline or an object of its own. Raise
+        TooMuchAtOnce if the pool has no memory for it.
 
         The memory for a separate manifest is taken for the duration of the context; concurrent readers of the same
         manifest share it.
@@ -114,7 +114,9 @@ class Contents:
     async def _read_manifest(
         self, space: SpaceId, digest: Digest, content: Content, share: Share
     ) -> tuple[Manifest, int]:
-        """Return a manifest, and the number of bytes that it takes from the pool."""
+        """Return the manifest of `content`, which is the object with this digest, and the number of bytes that it takes
+        from the pool. The memory is charged to `share`.
+        """
         expected = (content.size // MIN_BLOCK_BYTES + 2) * _ENTRY_BYTES
         if expected < MAX_OBJECT_BYTES:
             try:
@@ -145,8 +147,8 @@ class Contents:
     async def stream(
         self, space: SpaceId, content: Content, start: int, stop: int, *, share: Share
     ) -> AsyncGenerator[memoryview, None]:
-        """Yield the bytes [start, stop) in parts; the generator has to be closed if it is not exhausted. Raise
-        TooMuchAtOnce before the first part.
+        """Yield the bytes of a content from `start` up to, and without, `stop`, in parts. The generator has to be
+        closed if it is not exhausted. Raise TooMuchAtOnce, before the first part, if there is no memory for `share`.
         """
         async with self.manifest(space, content, share) as manifest:
             fetches = plan_reads(manifest, start, stop)
@@ -231,11 +233,11 @@ class Contents:
 
 @dataclass(slots=True)
 class _Held:
-    """A manifest that is in use or being read."""
+    """A separate manifest that is in use, or is being read for somebody."""
 
     reading: asyncio.Task[tuple[Manifest, int]]
     share: Share
-    """The account that the memory is charged to."""
+    """The share that the memory is charged to."""
     users: int = 0
 
 
@@ -284,8 +286,8 @@ def _wrong_size(manifest: Manifest, content: Content) -> ObjectUnreadable:
 
 
 def _damaged(parts: Sequence[memoryview], fetch: ObjectRange) -> Digest | None:
-    """Return the digest of the first whole block that does not match its digest; None if all match. The pieces are
-    consecutive.
+    """Return the digest of the first whole block in `parts`, the consecutive bytes of a fetch, that does not match its
+    digest; None if all match.
     """
     views = deque(parts)
     for piece in fetch.pieces:

@@ -32,8 +32,8 @@ _WAITED_SECONDS: Final = 1.0
 
 
 class Begin(Protocol):
-    """Function that starts a counted download, and returns None if downloads are not counted. `part` is the length of
-    the requested range in bytes, None for the whole content.
+    """Function that starts a download by a public link that limits downloads, and returns None if the download need not
+    be counted. `part` is the length of the requested range in bytes, None for the whole content.
     """
 
     def __call__(self, *, part: int | None = None) -> Awaitable[Download | None]:
@@ -68,9 +68,10 @@ async def download(
 ) -> Response:
     """Return the answer to a GET or HEAD of a content.
 
-    With `inline`, the content is displayed in the browser if that is safe. `begin` is called only before bytes are
-    sent; an error that it raises becomes the answer. The memory is charged to `share`. Sending continues for as long as
-    `check_right`, which is called every few seconds, raises nothing.
+    - `name` is the file name for the client. With `inline`, the content is displayed in the browser if that is safe.
+    - `begin` is called only before bytes are sent; an error that it raises becomes the answer.
+    - The memory is charged to `share`.
+    - Sending continues for as long as `check_right`, which is called every few seconds, raises nothing.
     """
     headers = description(name, content, inline=inline)
     answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
@@ -116,10 +117,11 @@ async def download(
 
 
 async def first_of(parts: AsyncGenerator[T, None], check_right: CheckRight) -> T:
-    """Return the first part, so that an immediate failure can still be answered with a status. On an error, `parts` are
-    closed.
+    """Return the first part that `parts` yields, so that an immediate failure can still be answered with a status.
+    Raise the error of `parts`, after closing it.
 
-    If the part had to wait for memory or a slot, the right is checked again, since the earlier check may be outdated.
+    If the first part took _WAITED_SECONDS or longer, because it waited for memory, `check_right` is called again, since
+    the earlier check may be outdated; its error is raised too.
     """
     clock = asyncio.get_running_loop().time
     began = clock()

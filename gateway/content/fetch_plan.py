@@ -1,4 +1,4 @@
-"""Planning of the fetches for a part of a file. Pure.
+"""Planning of the reads of S3 objects for a part of a file. This module does no I/O.
 
 Adjacent blocks of one object are fetched together. A partially requested block is fetched partially.
 """
@@ -21,8 +21,8 @@ than a second request.
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The part of a fetch that belongs to one block, at [at, at + length) of the fetched bytes; with `digest` if it
-    is the whole block.
+    """The part of a fetch that belongs to one block: `length` bytes from the byte `at` of the fetched bytes on.
+    `digest` is given if the part is the whole block, which can then be verified; otherwise it is None.
     """
 
     at: int
@@ -32,7 +32,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRange:
-    """The bytes [offset, offset + length) of an object, with the pieces that they consist of."""
+    """One fetch: `length` bytes of an object from the byte `offset` on, and the pieces that these bytes consist of."""
 
     object: Digest
     offset: int
@@ -41,8 +41,8 @@ class ObjectRange:
 
 
 def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRange]:
-    """Yield the fetches that make up the bytes [start, stop) of the content, in order. The manifest must have passed
-    `check`.
+    """Yield the fetches that make up the bytes of the content from `start` up to, and without, `stop`, in order. The
+    manifest must have passed `check`.
     """
     gathered: list[BlockRef] = []  # consecutive requested parts of blocks
     whole: list[bool] = []
@@ -93,7 +93,9 @@ def _end(ref: BlockRef) -> int:
 
 
 def _wanted(manifest: Manifest, start: int, stop: int) -> Iterator[tuple[BlockRef, bool]]:
-    """Yield the requested parts of blocks, and whether each is the whole block."""
+    """Yield the parts of blocks between the bytes `start` and `stop` of the content, each with True if it is the whole
+    block.
+    """
     if start == stop:
         return
     begin = 0

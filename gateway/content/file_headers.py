@@ -1,4 +1,4 @@
-"""Response headers that describe a file to browsers, which must neither guess its type nor execute it. Pure."""
+"""Response headers that describe a file to browsers, which must neither guess its type nor execute it."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def content_type(name: str) -> str:
 
 
 def disposition(name: str, *, inline: bool = False) -> str:
-    """Return the Content-Disposition (RFC 6266) to save or display a file, in ASCII for old clients and in UTF-8 for
-    all others.
+    """Return the header Content-Disposition (RFC 6266) that has a client save the file under `name`, or display it with
+    `inline`. The name is given in ASCII for old clients and in UTF-8 for all others.
     """
     how = "inline" if inline else "attachment"
     ascii_name = "".join(character if character in _FALLBACK else "_" for character in name)

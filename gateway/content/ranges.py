@@ -14,14 +14,14 @@ _ETAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes [start, stop) of a file, at least one."""
+    """The bytes of a file from `start` up to, and without, `stop`; at least one byte."""
 
     start: int
     stop: int
 
 
 class RangeOutcome(Enum):
-    """The outcome of a request that does not ask for a part of the file."""
+    """The outcome of a request to which no part of the file is the answer."""
 
     WHOLE = auto()
     CHANGED = auto()
@@ -33,7 +33,10 @@ class RangeOutcome(Enum):
 
 
 def wanted(headers: Mapping[str, str], *, method: str, etag: str, size: int) -> Part | RangeOutcome:
-    """Return the part or the outcome for a GET or HEAD with these headers, for a file of `size` bytes."""
+    """Return the part of the file to send for a request with these headers, or the outcome if none is to be sent.
+    `method` is GET or HEAD, `etag` the present entity tag of the file, and `size` its size in bytes. The part is the
+    whole file if the request asks for no range.
+    """
     match = headers.get("if-match")
     if match is not None and not _matches(match, etag, weakly=False):
         return RangeOutcome.CHANGED

@@ -26,7 +26,7 @@ class FixedAnswer:
         return cls(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
     def response(self, request: Request, headers: Mapping[str, str]) -> Response:
-        """Return the answer to a GET or HEAD, with these headers: 304 if the client has the current body, otherwise the
+        """Return the answer to a GET or HEAD, with these headers: 304 if the client has the body already, otherwise the
         whole body.
         """
         told = {**headers, "etag": self.etag}

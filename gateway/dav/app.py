@@ -212,11 +212,12 @@ class Dav:
         *,
         gone: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Have workers answer the request, part by part and step by step; no worker is occupied while the client is
-        waited for.
+        """Have worker threads handle the request, and send the answer part by part. Between two parts the worker is
+        free; it is not occupied while the client is waited for.
 
-        A change that a worker has begun is completed even if the client has disconnected, except for the copy of a
-        directory, which is undone. A reading request ends with ClientGone between two parts when `gone` returns True.
+        `environ` is the request in the form of WSGI, and memory and threads are charged to `share`. `gone` returns True
+        if the client has disconnected: a request that only reads then ends with ClientGone after the current part. A
+        change that a worker has begun is completed all the same, except for the copy of a directory, which is undone.
         """
         mount = environ["syncline.here"].prefix + MOUNT
         session = DavSession(
@@ -246,11 +247,15 @@ class Dav:
             raise
 
     async def _ask_right(self, person: Person, space: SpaceId, *, writes: bool) -> None:
-        """Check with auth the right of `person`, as `AskRight` describes."""
+        """Check with auth that `person` may read in the space now, or, with `writes`, write in it; otherwise raise the
+        error with which auth refuses.
+        """
         await right_check(self._parts.services, person.caller.fresh, space, writes=writes)()
 
     async def _pay(self, user: str, size: int, *, refusable: bool) -> None:
-        """Apply the rate limit of property bytes to `person`, as `Pay` describes."""
+        """Wait until the rate limit of property bytes admits `size` bytes of the user. If `refusable`, raise
+        RateExceeded instead, and count nothing, if _MAX_OWING_REQUESTS requests of the user wait already.
+        """
         if refusable and self._owing[user] >= _MAX_OWING_REQUESTS:
             text = "too many of your requests wait for the limit of properties; try again in a few seconds"
             raise self._property_bytes.refused(Work.READ, _PAUSE_SECONDS, text)
@@ -280,22 +285,22 @@ class Dav:
 
 
 class _WorkerSlot:
-    """The right of one worker to run, a "turn" of the pool `turns`. While a rate limit makes the worker wait, it holds
-    a place of the pool `paused` instead, and another worker may have the turn.
+    """The right of one worker thread to run, taken from the pool `turns`. While a rate limit makes the worker wait, the
+    slot holds one of the pool `paused` instead, so that another worker may run.
     """
 
     def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
-        """The caller has taken one of `turns` for this slot."""
+        """One of the pool `turns` was already taken for this slot. `share` is charged in both pools."""
         self._turns = turns
         self._paused = paused
         self._share = share
         self._has: Pool | None = turns
-        """The pool from which the slot holds one now; None if it holds none."""
+        """The pool of which the slot holds one now; None if it holds none."""
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Context in which the worker waits for calls: its turn may be released within the context, and is taken again
-        at the end.
+        """Context in which the worker waits for calls of services. Within it, a rate limit may make the slot release
+        its place in `turns`; at the end of the context the slot takes one again, waiting if necessary.
         """
         patience = _WithoutTurn(self)
         set_patience(patience)
@@ -310,7 +315,9 @@ class _WorkerSlot:
                 self._has = self._turns
 
     def let_go(self) -> bool:
-        """Exchange the turn for a place of `paused`; return False, and keep the turn, if no place is free."""
+        """Exchange the place in `turns` for one in `paused`, and return True. Return False, and change nothing, if
+        `paused` has none free.
+        """
         if self._has is not self._paused:
             if not self._paused.try_take(1, self._share):
                 return False
@@ -319,15 +326,15 @@ class _WorkerSlot:
         return True
 
     def end(self) -> None:
-        """Release the slot, because the worker is done or has to wait."""
+        """Release what the slot holds, because the worker is done or has to wait."""
         if self._has is not None:
             self._has.give(1, self._share)
             self._has = None
 
 
 class _WithoutTurn(CallPatience):
-    """The waiting policy of calls for which a worker waits: the worker gives up its turn while a limit makes a call
-    wait.
+    """The waiting policy of calls for which a worker thread waits: while a limit makes a call wait, the worker's slot
+    lets another worker run.
     """
 
     def __init__(self, slot: _WorkerSlot) -> None:
@@ -346,16 +353,18 @@ class _WithoutTurn(CallPatience):
 
 
 class _Answer:
-    """The answer to a request. The first part is held back, so that an answer of one part has a Content-Length."""
+    """The answer to a WebDAV request while it is sent. The first part of the body is kept until a second one follows,
+    so that an answer of one part gets a Content-Length.
+    """
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._status, self._headers = HTTPStatus.OK.value, list[tuple[str, str]]()
         self._held: bytes | None = None
         self.under_way = False
-        """True once a worker has started: from then on the request waits for its turns without a limit."""
+        """True once a worker has started: from then on the request waits for free workers without a limit."""
         self.begun = False
-        """True once something has been sent."""
+        """True once the status has been sent."""
         self.slot: _WorkerSlot
         """The slot of the worker that produces the present part of the answer."""
 
@@ -364,13 +373,11 @@ class _Answer:
         return self.slot.waiting()
 
     def told(self, line: str, headers: Iterable[tuple[str, str]], _: Any = None) -> None:
-        """Record status and headers, as WSGI's `start_response`."""
+        """Record the status line and the headers of the answer, as WSGI's `start_response` does."""
         self._status, self._headers = int(line.partition(" ")[0]), list(headers)
 
     async def send(self, part: bytes) -> None:
-        """Send the next part of the body. In an answer of many parts, no part is held back while the next one is being
-        produced.
-        """
+        """Send the next part of the body. The first part is only kept; it is sent with the second one."""
         if not self.begun and self._held is None:
             self._held = part
             return
@@ -396,7 +403,9 @@ class _Answer:
 
 
 def _environ(request: Request, person: Person, path: str, here: SeenAddress) -> dict[str, Any]:
-    """Return the request as an environment of WSGI, with the additional keys of WsgiDAV and of this package."""
+    """Return the request as an environment of WSGI, with the additional keys that WsgiDAV and this package use. `path`
+    is the path below the mount point, and `here` the gateway's address as the sender sees it.
+    """
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": MOUNT,
@@ -433,7 +442,9 @@ correctly; None if the header is left out.
 
 @asynccontextmanager
 async def _left(request: Request) -> AsyncIterator[Callable[[], bool]]:
-    """Provide a function that returns True if the client has disconnected; valid once the body has been read."""
+    """Provide, within the context, a function that returns True if the client has disconnected. The body of the request
+    must have been read.
+    """
     disconnect = asyncio.ensure_future(request.receive())
     try:
         yield disconnect.done

@@ -16,12 +16,15 @@ and a worker resumes the generator afterwards.
 
 
 class Incoming:
-    """Feeds the body of an upload to a chunker, for as long as the sender's right lasts."""
+    """The body of an upload, which is read from the client into the buffer of a chunker for as long as the sender's
+    right to write lasts.
+    """
 
     def __init__(self, receive: Receive, ending: Interruption, *, first: int, more: Step) -> None:
-        """`ending` interrupts the upload when the sender's right ends.
+        """`receive` returns the next ASGI message of the client, and `ending` interrupts the upload when the sender's
+        right ends.
 
-        `more` is awaited once, before more than `first` bytes are held in memory.
+        `more` is awaited once, before more than `first` bytes are held in memory, in order to take further memory.
         """
         self._receive = receive
         self._ending = ending
@@ -31,8 +34,8 @@ class Incoming:
         self._last = False
 
     async def fill(self, cut: Cut) -> None:
-        """Fill the free buffer, or read to the end of the body. Raise ClientGone for an incomplete body, or the error
-        of `ending`.
+        """Read from the body until the free part of the chunker's buffer is full, or the body has ended. Raise
+        ClientGone for an incomplete body, or the error of `ending`.
         """
         while not cut.ended and len(cut.room):
             if not self._rest and not self._last:

@@ -54,8 +54,8 @@ class Callers:
         self._emails: LRUCache[bytes, str] = LRUCache(_MAX_REMEMBERED_KEYS)
 
     async def person(self, authorization: str | None, *, method: str, space: str) -> Person:
-        """Return the person who sent this header, with the person's spaces. The cached spaces are read again if
-        `space`, the alias in the address, is not among them.
+        """Return the person who sent this Authorization header, with the person's spaces. The spaces come from a cache,
+        unless the cache lacks `space`, the alias in the address.
 
         Raise DavRefused with 401 for an unauthenticated sender, with 403 for a kind of caller that the method does not
         admit, and with 405 for an unknown method.

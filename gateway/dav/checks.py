@@ -135,8 +135,8 @@ def check_xml(body: bytes) -> None:
 
 
 def expected_size(headers: Mapping[str, str]) -> int | None:
-    """Return the length of the file in a PUT according to headers other than Content-Length; None if there is none.
-    Raise DavRefused if two lengths differ.
+    """Return the length of the file in a PUT, in bytes, according to headers other than Content-Length; None if there
+    is none. Raise DavRefused if two lengths differ.
     """
     said = {int(headers[name]) for name in ("x-expected-entity-length", "oc-total-length") if name in headers}
     if len(said) > 1:

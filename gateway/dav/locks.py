@@ -31,13 +31,15 @@ _MAX_ATTEMPTS: Final = 8
 _MAX_OWNER_BYTES: Final = 2048
 
 Lock = dict[str, Any]
-"""A lock in the form of WsgiDAV: token, root, type, scope, depth, owner, timeout, expire, principal; and the `device`
-that took the lock.
+"""A lock in the form of WsgiDAV, with the keys token, root, type, scope, depth, owner, timeout, expire and principal;
+and with `device`, the id of the device that took the lock.
 """
 
 
 class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
-    """Decides with WsgiDAV's rules, for one request, which locks are granted and which changes they prevent."""
+    """WsgiDAV's lock manager for one request: decides by WsgiDAV's rules which locks are granted and which changes the
+    granted locks prevent.
+    """
 
     def __init__(self, session: DavSession, *, home: str) -> None:
         """`home` is the path of the request below the mount point; its first name is that of the space."""
@@ -46,8 +48,10 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
         super().__init__(self._stored)
 
     def acquire(self, **wanted: Any) -> Lock:
-        """Acquire a lock, after deciding with WsgiDAV's rules whether other locks prevent that. The decision is made
-        again if the locks have changed since they were read. Raise DavRefused if that happens too often.
+        """Grant the lock that a client asks for, and return it. `wanted` are the arguments that WsgiDAV passes. The
+        decision is made again if the locks of the space have changed since they were read.
+
+        Raise WsgiDAV's DAVError if another lock prevents this one, and DavRefused if the locks change too often.
         """
         for _ in range(_MAX_ATTEMPTS):
             try:
@@ -86,8 +90,8 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
 
 
 class StoredLocks:
-    """WsgiDAV's storage of locks. Lock roots are addresses in the caller's view; the record has paths within the
-    space.
+    """WsgiDAV's storage of locks, on the records of spaces. WsgiDAV knows the root of a lock as a path below the mount
+    point; the record has its path within the space.
     """
 
     def __init__(self, session: DavSession, home: str) -> None:
@@ -184,8 +188,9 @@ class StoredLocks:
         return False
 
     def _again(self, token: str) -> Iterator[tuple[DavSpace, list[Lock]]]:
-        """Yield the space of a lock, and all locks of the space, once more after each concurrent change that made the
-        caller's write fail. Raise DavRefused after too many of these changes.
+        """Yield the space of the lock with this token, and all locks of the space, so that the caller can change them.
+        The pair is yielded once more after each write that failed because of a concurrent change. Raise DavRefused
+        after too many of these changes.
         """
         lock = self.get(token)
         space = self._space(lock["root"]) if lock is not None else None

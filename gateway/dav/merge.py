@@ -23,10 +23,13 @@ _MAX_COMMIT_BYTES: Final = 200_000
 
 @dataclass(slots=True)
 class Merge:
-    """The mutations of a merge, which give a node the state of its replacement, and delete the replacement."""
+    """The mutations of a merge: they give each replaced file the content of the file that replaces it, and delete the
+    latter.
+    """
 
     updates: list[UpdateContent] = field(default_factory=list)
-    """The mutations to apply first: once a file has its new content, the file that brought the content can be deleted.
+    """The mutations to commit first: they give the replaced files their new contents. The replacing files are deleted
+    only afterwards.
     """
     others: list[Mutation] = field(default_factory=list)
     pairs: list[tuple[NodeId, NodeId]] = field(default_factory=list)
@@ -43,11 +46,9 @@ class Merge:
 
 
 def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> Merge | None:
-    """Return the merge of `source` into `target`, which is of the same kind; None if they have no file in common, or if
-    the merge is too large.
-
-    A merge may be too large for one commit, or for the quota: new versions count towards it, whereas a plain move would
-    not.
+    """Return the mutations that merge `source` into `target`, which is of the same kind. Return None if the two have no
+    file at the same path, or if the merge is too large: for one commit, or for the quota of the space, since new
+    versions count towards it, whereas a plain move would not.
     """
     found = Merge()
     if source.kind is NodeKind.FILE:
@@ -80,10 +81,10 @@ def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node)
 
 
 def commit_merge(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) -> bool:
-    """Commit the merge, then the mutations `more`. Return False, with nothing else changed, if a file could not get its
-    new content. Raise DavRefused if a later mutation is refused.
+    """Commit the merge, then the mutations `more`, and return True. Return False, with nothing else changed, if a file
+    could not get its new content. Raise DavRefused if a mutation after that is refused.
 
-    A later refusal loses nothing: the node is in the trash, or unchanged.
+    A refusal after that loses nothing: each replaced node is in the trash, or unchanged.
     """
     if any(isinstance(result, DavRefused) for result in session.commit(space, merge.updates)):
         return False

@@ -26,7 +26,7 @@ def routes(parts: DavParts) -> list[Route]:
 
 
 def mount_refusal(error: SynclineError) -> Response:
-    """Return an error in the form that WebDAV clients expect."""
+    """Return an error as a response in the form that WebDAV clients expect."""
     from gateway.dav.refusals import error_page, refused_by  # noqa: PLC0415 # see above
 
     status, body, headers = error_page(refused_by(error))

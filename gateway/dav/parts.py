@@ -22,7 +22,7 @@ MOUNT: Final = "/dav"
 
 @dataclass(frozen=True, slots=True)
 class DavParts:
-    """The components that the application uses."""
+    """The components that WebDAV's ASGI application uses."""
 
     services: Services
     keys: KeyTokens

@@ -1,4 +1,6 @@
-"""Dead properties: values that clients attach to a node. A node that is moved keeps its properties."""
+"""Properties that WebDAV clients set on a node and that the gateway only keeps ("dead" properties in RFC 4918). A node
+that is moved keeps its properties.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ READ_BYTES_PER_SECOND: Final = 2 * 1024 * 1024
 READ_BURST_BYTES: Final = 8 * READ_BYTES_PER_SECOND
 """Maximum number of property bytes that an idle person's requests may read and write at once."""
 _SLICE_BYTES: Final = 512 * 1024
-"""Target size in bytes of the properties that are read together, estimated from earlier ones."""
+"""Size in bytes that the properties of one slice of nodes should have together, estimated from earlier slices."""
 _FIRST_NODES: Final = 64
 """Number of nodes in the first slice, when the size of their properties is unknown."""
 _MAX_BATCH_NODES: Final = 200
@@ -43,15 +45,15 @@ def read_properties(session: DavSession, space: DavSpace, node: NodeId) -> Mappi
 
 
 class Slices:
-    """Chooses the size of the slices in which nodes and their properties are processed: the larger the properties, the
-    fewer nodes.
+    """Chooses how many nodes are processed together with their properties: the larger the properties of earlier nodes
+    were, the fewer.
     """
 
     def __init__(self) -> None:
         self._nodes = _FIRST_NODES
 
     def cut(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Yield the items in order, in slices. The size of each slice is decided when it is requested."""
+        """Yield the items in order, in slices. The size of a slice is decided when the slice is requested."""
         at = 0
         while at < len(items):
             some = items[at : at + self._nodes]
@@ -65,7 +67,7 @@ class Slices:
 
 
 def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> int:
-    """Read the properties of many nodes together; return their size in bytes.
+    """Read the properties of many nodes together, and keep them for `read_properties`. Return their size in bytes.
 
     Few nodes have properties, so one query for the whole space is faster than a read for each node, unless there are
     too many records.
@@ -81,13 +83,14 @@ def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) ->
 
 
 def forget_properties(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> None:
-    """Drop properties that were read ahead."""
+    """Drop the properties of these nodes that `read_ahead` keeps."""
     session.forget(space, [_record(node) for node in nodes])
 
 
 def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
-    """Set properties of a node, or remove those whose value is None, in order and atomically. Raise DavRefused if the
-    properties exceed MAX_PROPERTIES_BYTES, or if concurrent requests change them too often.
+    """Set properties of a node, or remove those whose value is None. `changes` has names in Clark notation and values
+    as XML; they are applied in order and atomically. Raise DavRefused, and change nothing, if the properties would
+    exceed MAX_PROPERTIES_BYTES, or if concurrent requests change them too often.
     """
     for _ in range(_MAX_ATTEMPTS):
         known = dict(read_properties(session, space, node))

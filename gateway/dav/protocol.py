@@ -49,16 +49,16 @@ Environ = dict[str, Any]
 StartResponse = Any
 
 _MARK: Final = f"{{DAV:}}x{secrets.token_hex(16)}"
-"""Placeholder element for the dead properties of a resource, with an unguessable name."""
+"""Placeholder element, with an unguessable name, which is replaced by the stored properties of a resource."""
 _MARKED: Final = f"<D:{_MARK.removeprefix('{DAV:}')} />".encode()
 _MTIME: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
-"""Methods for which the node of the request, its directory and the locks are read together at the start, since they
-always need all of these.
+"""Methods that always need the node of the request, its directory and the locks; these are read together at the
+start.
 """
 _MAX_NAMED_PROPERTIES: Final = 64
-"""Maximum number of properties in a PROPFIND, since each is looked up for each member of a directory."""
+"""Maximum number of properties that a PROPFIND may name, since each is looked up for each node in a directory."""
 _MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
 
 
@@ -77,7 +77,9 @@ class Upload:
 
 
 class TreeCopy:
-    """Copies everything below a directory: the request yields `begin` and `advance` as steps for the event loop."""
+    """Copies everything below a directory on the event loop: the code that handles the request yields `begin` once and
+    `advance` repeatedly, as steps for the event loop.
+    """
 
     def __init__(self, enter: Callable[[], Awaitable[RunningCopy]]) -> None:
         """`enter` is a coroutine function that counts the copy as running until the end of the request, and raises
@@ -86,16 +88,18 @@ class TreeCopy:
         self.running: RunningCopy
         self.every: AsyncGenerator[list[tuple[NodeId, NodeId]], None] | None = None
         self.copied: list[tuple[NodeId, NodeId]] = []
-        """The pairs of source and copy of the last commit; empty at the end."""
+        """The pairs of source and copy of the last commit, by their ids; empty once the copy is complete."""
         self._enter = enter
 
     async def begin(self) -> None:
-        """Begin the copy before anything is changed. Raise TooMuchAtOnce if too many copies are running."""
+        """Count the copy as running, before anything is changed. Raise TooMuchAtOnce if too many copies are running."""
         self.running = await self._enter()
 
     async def advance(self) -> None:
-        """Make the next commit of the copy. Raise MutationRefused if a node cannot be created, and the errors of
-        `RunningCopy.interrupting`.
+        """Make the next commit of the copy, and set `copied` to its pairs; no pair means that the copy is complete.
+
+        Raise MutationRefused if a node cannot be created. If the copy has to end early, raise ClientGone, CopyTooLong
+        or TokenExpired, as `RunningCopy.interrupting` does. The caller then undoes the copy.
         """
         assert self.every is not None
         with self.running.interrupting():
@@ -169,8 +173,11 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return self._listing(found, depth, mode, names)
 
     def _listing(self, found: Resource, depth: str, mode: str, names: list[str] | None) -> Iterator[bytes | Step]:
-        """Yield the answer in slices. Each slice is followed by a `Step` that waits until the rate limit admits the
-        dead properties in the slice.
+        """Yield the answer to a PROPFIND of `found`, slice by slice. `depth` is "0" or "1", `mode` is WsgiDAV's kind of
+        the request, and `names` are the requested properties; None if the request names none.
+
+        After each slice comes a `Step` that waits until the rate limit admits the bytes of the stored properties in the
+        slice.
         """
         space = found.space if names is None or any(not name.startswith("{DAV:}") for name in names) else None
         if space is not None:
@@ -412,8 +419,11 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def _replacing(
         self, space: DavSpace, there: Node | None, change: Mutation, *, request: RequestId | None = None
     ) -> Node:
-        """Commit a change that gives the name of the node `there` to another node. The node `there` goes to the trash
-        in the same commit, or stays if the change is refused. `request` is as for `DavSession.commit`.
+        """Commit `change`, which gives the name of the node `there` to another node, and return the other node. The
+        node `there` goes to the trash in the same commit, or stays if the change is refused; None stands for a name
+        that is free.
+
+        Raise DavRefused if the change is refused. `request` is the id of the commit; by default it gets a new one.
         """
         if there is None:
             return self._session.commit_one(space, change, request=request)
@@ -490,7 +500,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return _Target(parent, name, path, there)
 
     def _unlock(self, gone: Resource) -> None:
-        """Remove the locks of an address whose node is gone."""
+        """Remove the locks on the address of a resource that is deleted or moved."""
         self._locks.remove_all_locks_from_url(gone.get_ref_url(), recursive=True)  # type: ignore[attr-defined]
 
 
@@ -502,7 +512,8 @@ def _names(path: str) -> tuple[str, ...]:
 
 
 def segments(raw: str, *, prefix: str = "") -> str:
-    """Return the path in an address, relative to the mount point. Raise DavRefused if a name in it is invalid.
+    """Return the path in the path of a URL (`raw`, percent-encoded), relative to the mount point. Raise DavRefused if a
+    name in it is invalid.
 
     `prefix` is the prefix that a proxy has removed from request paths.
     """
@@ -542,8 +553,9 @@ def _destination(environ: Environ) -> tuple[str, ...]:
 
 
 def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
-    """Return the kind of a PROPFIND in WsgiDAV's terms, and the requested properties; None if the request names none.
-    Raise DavRefused for an invalid request, and for more than _MAX_NAMED_PROPERTIES properties.
+    """Return what a PROPFIND asks for: its kind in WsgiDAV's terms, and the names of the requested properties; None if
+    the request names none. `request` is the parsed body, None without one. Raise DavRefused for an invalid request, and
+    for more than _MAX_NAMED_PROPERTIES properties.
     """
     if request is None:
         return "allprop", None
@@ -567,7 +579,9 @@ def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
 
 
 def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> Iterator[bytes]:
-    """Yield, for each resource, the element of a multistatus that has its properties."""
+    """Yield, for each resource, the XML element of a multistatus answer that has its properties. `mode` and `names` are
+    as `_wanted` returns them.
+    """
     for one in some:
         gathered = etree.Element("{DAV:}multistatus")
         values = one.get_properties(mode, name_list=names)  # type: ignore[attr-defined]
@@ -579,8 +593,8 @@ def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> 
 
 
 def _mtime_ns(environ: Environ) -> int | None:
-    """Return the modification time in the header of ownCloud clients, in ns; None if there is none. Raise DavRefused
-    for a value that is no number of seconds.
+    """Return the modification time in the header X-OC-Mtime of ownCloud clients, in nanoseconds since 1970; None if
+    there is none. Raise DavRefused for a value that is no number of seconds.
     """
     raw = environ.get("HTTP_X_OC_MTIME")
     if raw is None:

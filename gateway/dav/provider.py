@@ -43,8 +43,8 @@ _EMPTY: Final = Content(
 _NANOSECONDS: Final = 1_000_000_000
 _SECONDS: Final = re.compile(r"-?[0-9]{1,11}")
 _FOREIGN: Final = ("{http://owncloud.org/ns}", "{http://nextcloud.org/ns}")
-"""Namespaces of live properties of other servers. Clients request these properties from every server, so they are
-reported as missing without being looked up, and cannot be set.
+"""XML namespaces of properties that other servers compute. Clients request these properties from every server, so they
+are reported as missing without being looked up, and cannot be set.
 """
 _GET_LAST_MODIFIED: Final = "{DAV:}getlastmodified"
 _WINDOWS_MTIME: Final = "{urn:schemas-microsoft-com:}Win32LastModifiedTime"
@@ -53,7 +53,9 @@ _QUOTA: Final = frozenset({"{DAV:}quota-used-bytes", "{DAV:}quota-available-byte
 
 
 def parts_of(path: str) -> tuple[str, ...]:
-    """Return the names of a path, the space's first. Raise InvalidArgument if one is invalid."""
+    """Return the names of a path below the mount point; the first is the alias of the space. Raise InvalidArgument if
+    one is invalid.
+    """
     return normalized_path(path)
 
 
@@ -106,8 +108,8 @@ class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
 
 
 class StoredProperty(str):
-    """The XML of a dead property as it was stored: well-formed and ASCII, so that it can be sent without being
-    parsed.
+    """The XML of a property that a client has set, as it was stored: well-formed and ASCII, so that it can be sent
+    without being parsed.
     """
 
     __slots__ = ()
@@ -154,7 +156,7 @@ class Resource:
         return names
 
     def _stored(self) -> Mapping[str, str]:
-        """Return the dead properties by name, read once."""
+        """Return the properties that clients have set on this resource, by name; they are read once."""
         if self._dead_properties is None:
             assert self.space is not None
             assert self.node is not None
@@ -243,10 +245,10 @@ class Resource:
 
 
 class Collection(Resource, DAVCollection):  # type: ignore[misc]
-    """A resource that has members."""
+    """A resource that contains other resources (a collection in RFC 4918)."""
 
     def members(self) -> Iterator[Sequence[Resource]]:
-        """Yield the members, some at a time, so that a large directory is never in memory as a whole."""
+        """Yield the resources in this one, some at a time, so that a large directory is never in memory as a whole."""
         raise NotImplementedError
 
     def get_member(self, name: str) -> Resource | None:
@@ -307,8 +309,8 @@ class DirectoryResource(Collection):
             self.provider.session.commit_one(self.space, CreateNode(self.node.id, name, NodeKind.DIRECTORY))
 
     def create_empty_resource(self, name: str) -> Resource:
-        """Make an empty file, for a LOCK of a name that is free. A file that the client has just removed from this name
-        is restored, with an empty version.
+        """Make an empty file with a name that is free in this directory, for a LOCK of that name, and return it. If the
+        client has just removed a file with this name, that file is restored instead, with an empty new version.
         """
         name, session = checked_name(name), self.provider.session
         content = replace(_EMPTY, mtime_ns=time.time_ns())

@@ -27,9 +27,9 @@ _STATUS: Final = {
 
 
 class DavRefused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
-    """A refusal with a status, and a text for people. `reason` is for programs to branch on.
+    """A refused WebDAV request: the status of the answer, and a text for people. `reason` is for programs to branch on.
 
-    `retry_after` is in seconds, if waiting helps.
+    `retry_after` is the number of seconds after which the client may try again; None if waiting does not help.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class DavRefused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
 
 
 def refused_by(error: SynclineError) -> DavRefused:
-    """Convert an error of ours, or of a service."""
+    """Return the refusal for an error of the gateway or of a service."""
     status = _STATUS.get(error.reason, http_status(error))
     return DavRefused(status, str(error), reason=error.reason, retry_after=error.retry_after_seconds)
 

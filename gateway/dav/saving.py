@@ -1,16 +1,14 @@
-"""Safe saves: the ways in which programs replace a document without ever leaving half of one, and their translation to
-versions.
+"""Recognition of saves: many programs replace a document by several requests, so that it is never half written. This
+module translates such requests of one client into a new version of the document.
 
-| a program | result |
-|---|---|
-| PUTs a new file and MOVEs or COPYs it over the old one | a new version of the old one |
-| DELETEs the old one, then PUTs, MOVEs or COPYs the new one there | the old one is restored with a new version |
-| MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where it was moved to |
-| DELETEs a file that it has just made and whose content another file has | nothing is left |
+| a program | result | |---|---| | PUTs a new file and MOVEs or COPYs it over the old one | a new version of the old one
+| | DELETEs the old one, then PUTs, MOVEs or COPYs the new one there | the old one is restored with a new version | |
+MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where it was moved to | |
+DELETEs a file that it has just made and whose content another file has | nothing is left |
 
-The document at a path therefore keeps its history, its public links and its place on devices, and the trash stays
-clean. Replaced directories are merged by the paths of the files in them (`merge.py`). `steps.py` stores the earlier
-steps that are needed.
+The document at a path therefore keeps its history, its public links and its place on devices, and nothing of a save
+remains in the trash. Replaced directories are merged by the paths of the files in them (`merge.py`). `steps.py` stores
+facts about a client's earlier requests.
 """
 
 from __future__ import annotations
@@ -27,22 +25,24 @@ from syncline.model.identifiers import NodeId
 from syncline.model.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 
 _FOLDER_SECONDS: Final = 3600
-"""Seconds after its creation for which a directory counts as made by the client for a save, since to fill it may take
-long.
+"""Seconds after its creation for which a directory counts as made by the client as a part of a save: filling it may
+take long.
 """
 _MAX_SEARCHED_NODES: Final = 20
-"""Maximum number of nodes in a directory that was made for a save; a larger directory is treated as any other one."""
+"""Maximum number of nodes in a directory that was made as a part of a save; a larger directory is treated as any other
+one.
+"""
 _MAX_REMEMBERED_CHILDREN: Final = 200
-"""Maximum number of remembered children of a directory that is deleted and made again."""
+"""Maximum number of nodes of a deleted directory that are recorded when the client makes the directory again."""
 _BACKUP: Final = re.compile(r"[~#]|bak|back|copy|old|orig|prev|sav", re.IGNORECASE)
-"""Parts of names that indicate a backup."""
+"""Regular expression for parts of file names that indicate a backup."""
 
 Names = tuple[str, ...]
 
 
 def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) -> None:
-    """Delete the node at a path: to the trash if the deletion would lose something, otherwise without a trace. Raise
-    DavRefused if the deletion is refused.
+    """Delete `node`, which is at the path `names`. It goes to the trash if the deletion would lose something, and
+    otherwise leaves no trace. Raise DavRefused, with the node unchanged, if the deletion is refused.
     """
     mutations: Sequence[Mutation] | None = None
     if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
@@ -56,7 +56,9 @@ def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) 
 
 
 def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Names, node: Node) -> None:
-    """Store the step that the client has moved a node to a free name."""
+    """Record that the client has moved `node` from the path `was` to the path `now`, where no node was. Later requests
+    of the client then recognise a save.
+    """
     home = _home(session, space, was, node)
     if home == now:
         steps.forget_step(session, space, StepKind.TAKEN_AWAY, home)
@@ -71,8 +73,8 @@ def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Name
 
 
 def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: Node, target: Node) -> None:
-    """Make the content of the file at `was` the newest version of `target`, and delete the file at `was`. Raise
-    DavRefused if a change is refused.
+    """Make the content of the file `source`, which is at the path `was`, the newest version of the file `target`, and
+    delete `source`. Raise DavRefused if a change is refused.
     """
     home = _home(session, space, was, source)
     lasting = _is_lasting(session, space, source)
@@ -91,7 +93,10 @@ def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: No
 
 
 def remember_holders(session: DavSession, space: DavSpace, content: Content | None, *holders: NodeId) -> None:
-    """Store the step that these files have a content, as their present or their preceding version."""
+    """Record, for later requests of the same client, that the files `holders` have this content as their current
+    version or the one before. A file with the same content that the client has just made, and then deletes, then need
+    not go to the trash. Do nothing for an empty content.
+    """
     if content is not None and content.size:
         told = {"in": [holder.hex() for holder in holders]}
         steps.remember(session, space, StepKind.CONTENT_HOLDERS, (content.digest.hex(),), told)
@@ -100,10 +105,12 @@ def remember_holders(session: DavSession, space: DavSpace, content: Content | No
 def bring_back(
     session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind, *, written: bool
 ) -> Node | None:
-    """Restore to a path the node that the client removed from there within the last SAVE_SECONDS, and return it; None
-    if there is no such node.
+    """Restore the node that the client has removed from the path `names` within the last SAVE_SECONDS, so that the new
+    content becomes its next version, and return it. Return None if the client removed no node of this kind from there,
+    or it cannot be restored.
 
-    `written` is True if the node that is about to be put at the path was written at another path before.
+    `parent` is the directory of the path. `written` is True if the node that is about to be put at the path was written
+    at another path before.
     """
     taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
     if taken_away is None:
@@ -117,8 +124,9 @@ def bring_back(
 
 
 def bring_back_empty(session: DavSession, space: DavSpace, parent: NodeId, names: Names) -> bool:
-    """Restore, empty, the directory that the client deleted at a path a moment ago. Return False if that is not
-    possible.
+    """Restore the directory that the client has deleted from the path `names` within the last SAVE_SECONDS, without the
+    nodes in it, and return True. The nodes are recorded, so that `bring_back` can restore them one by one. Return
+    False, with nothing restored, if there is no such directory or it has too many nodes.
     """
     taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
     if taken_away is not None and "now" in taken_away:
@@ -137,12 +145,12 @@ def bring_back_empty(session: DavSession, space: DavSpace, parent: NodeId, names
 
 
 def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable: Callable[[Names], bool]) -> bool:
-    """Complete the save in which the client moved something to this path, or into it, before the node at the path is
-    deleted.
+    """Complete a save before the client deletes the node at the path `names`, a backup to which, or into which, the
+    client moved the old document.
 
-    If a new node of the same kind is at the former path of the moved one, the moved node returns there with the new
-    content. Return True if that was the node at the path itself. `writable` returns True if the client may write to a
-    file, which locks may prevent.
+    If the client has put a new node of the same kind at the former path of the moved one, the moved node returns there
+    with the new content. Return True if the returned node is the one at `names` itself, which then need not be deleted;
+    otherwise False. `writable` returns True if no lock prevents the client from writing to the file at a path.
     """
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, names)
     step = moved_here or steps.remembered(session, space, StepKind.MOVED_INTO, names)
@@ -164,16 +172,16 @@ def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable:
 
 
 def merge_directory(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> bool:
-    """Merge a directory into the one that it replaces. Return False if the two cannot be merged. Raise DavRefused if a
-    change after the merge is refused.
+    """Merge the directory `source` into the directory `target`, which it replaces, and return True. Return False, with
+    nothing changed, if the two cannot be merged. Raise DavRefused if a mutation after the new contents is refused.
     """
     found = merge.merging(session, space, source=source, target=target)
     return found is not None and merge.commit_merge(session, space, found)
 
 
 def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names:
-    """Return the path at which a node was before the client began to move it (`was` if it was not moved before), and
-    forget the stored step of that move.
+    """Return the path at which `node` was before the client began to move it, and forget the recorded move to the path
+    `was`. Return `was` if the client has not moved the node to there.
     """
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
     if moved_here is None:
@@ -185,8 +193,15 @@ def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names
 def _exchanged(
     session: DavSession, space: DavSpace, parent: NodeId, names: Names, taken_away: steps.StepData, *, written: bool
 ) -> Node | None:
-    """Restore to its path a file that was moved away, and leave a copy of it at the path that it was moved to. Return
-    the restored file; None if that is not possible.
+    """Restore to the path `names` the file that the client has moved away from there, and leave a copy at the path that
+    it was moved to. `taken_away` is the recorded move. Return the restored file.
+
+    Return None, with the file where it was moved to, in these cases:
+
+    - the file has changed or is gone since the move;
+    - nothing indicates a save: the new content was not written elsewhere before, the file is new as well, and its name
+      after the move is not that of a backup;
+    - a mutation is refused, for example because the quota has no room for the copy.
     """
     node = session.node(space, NodeId(bytes.fromhex(taken_away["node"])))
     # the node is a document of its own
@@ -210,8 +225,8 @@ def _exchanged(
 
 
 def _taken_again(session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind) -> Node | None:
-    """Return the restored node that was at a path when the client deleted the directory, which it has made again since;
-    None if there was none.
+    """Restore the node that was at the path `names` when the client deleted its directory, which the client has made
+    again since. Return the restored node; None if there was no node of this kind, or it cannot be restored.
     """
     children = steps.remembered(session, space, StepKind.EMPTIED, names[:-1])
     if children is None or names[-1] not in children:
@@ -231,8 +246,8 @@ def _restored(session: DavSession, space: DavSpace, node: NodeId, parent: NodeId
 
 
 def _discarding(session: DavSession, space: DavSpace, node: Node) -> DeleteNode:
-    """Return the mutation that deletes a node: without a trace if the client has just made the node and nothing is
-    lost, otherwise to the trash.
+    """Return the mutation that deletes `node`: without a trace if the client has just made the node and another file
+    has its content, otherwise to the trash.
     """
     within = _FOLDER_SECONDS if node.kind is NodeKind.DIRECTORY else SAVE_SECONDS
     own = _is_own(session, node, within)
@@ -241,8 +256,8 @@ def _discarding(session: DavSession, space: DavSpace, node: Node) -> DeleteNode:
 
 
 def _dissolving(session: DavSession, space: DavSpace, directory: Node) -> list[Mutation] | None:
-    """Return the mutations that delete a directory and the few nodes below it without a trace, if that loses nothing;
-    otherwise None.
+    """Return the mutations that delete `directory` and everything below it without a trace. Return None if that would
+    lose something, or if there are more than _MAX_SEARCHED_NODES nodes.
     """
     found, directories = list[Mutation](), [directory]
     for one in directories:
@@ -261,7 +276,9 @@ def _dissolving(session: DavSession, space: DavSpace, directory: Node) -> list[M
 
 
 def _other_holder(session: DavSession, space: DavSpace, node: Node) -> NodeId | None:
-    """Return another file with the same content, according to the client's recent steps; None if there is none."""
+    """Return another file that has the same content as `node`, as far as the client's recent requests are recorded;
+    None if none is known.
+    """
     if node.content is None:
         return None
     told = steps.remembered(session, space, StepKind.CONTENT_HOLDERS, (node.content.digest.hex(),)) or {"in": []}
@@ -269,8 +286,8 @@ def _other_holder(session: DavSession, space: DavSpace, node: Node) -> NodeId | 
 
 
 def _is_own(session: DavSession, node: Node, seconds: float) -> bool:
-    """Return True if this client has made a directory, or a file's current version, within the last `seconds`
-    seconds.
+    """Return True if this client has made the directory, or the current version of the file, within the last `seconds`
+    seconds before the request began.
     """
     person = session.person
     own = (node.user, node.device) == (person.user, person.device)
@@ -278,14 +295,16 @@ def _is_own(session: DavSession, node: Node, seconds: float) -> bool:
 
 
 def _is_blank(session: DavSession, node: Node) -> bool:
-    """Return True if the file is empty, and this client has made it within the last SAVE_SECONDS."""
+    """Return True if the file is empty and this client has made its current version within the last SAVE_SECONDS."""
     return node.content is not None and not node.content.size and _is_own(session, node, SAVE_SECONDS)
 
 
 def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
-    """Return True if a file is one that somebody keeps, and no file that this client has just made in order to move it:
-    its current version was not made by this client within the last SAVE_SECONDS, or the file has had more than one
-    content that is not empty.
+    """Return True if a file is a document that somebody keeps, rather than one that this client has just made in order
+    to move it. That is so in two cases:
+
+    - its current version was not made by this client within the last SAVE_SECONDS;
+    - it has had more than one content that is not empty.
     """
     if not _is_own(session, node, SAVE_SECONDS):
         return True
@@ -295,7 +314,9 @@ def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
 
 
 def _is_backup(was: Names, now: Names) -> bool:
-    """Return True if a name looks like the backup of another file."""
+    """Return True if a file that was moved from the path `was` to the path `now` has a name there that looks like that
+    of a backup.
+    """
     stem = was[-1].rpartition(".")[0] or was[-1]
     if stem not in now[-1] or _BACKUP.search(was[-1]):
         return False

@@ -1,4 +1,5 @@
-"""One request's view of the spaces, used in a worker thread. Every answer is cached until the end of the request.
+"""The data of one WebDAV request: spaces, nodes and records, as the services and the store return them to the caller.
+Each value is cached until the end of the request. Used in a worker thread.
 
 The services are called only on behalf of the caller; their refusals become `DavRefused`, with WebDAV's status.
 """
@@ -53,7 +54,7 @@ WRITING: Final = frozenset({auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER})
 
 @dataclass(frozen=True, slots=True)
 class DavSpace:
-    """A space of the caller."""
+    """A space in which the caller has a grant."""
 
     id: SpaceId
     name: str
@@ -64,14 +65,16 @@ class DavSpace:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The authenticated person, with their spaces."""
+    """The authenticated sender of a request, with the spaces in which they have a grant."""
 
     user: UserId
     device: DeviceId
-    """The key, or the device that the token was issued to."""
+    """The id of the sender's device: the program that has the key, or the device that the access token was
+    issued to.
+    """
     caller: Caller
     spaces: dict[str, DavSpace]
-    """The spaces by their names in addresses."""
+    """The spaces by their aliases, which are their names in addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ class Pay(Protocol):
     """Port that applies the rate limit of property bytes to the caller."""
 
     async def __call__(self, size: int, *, refusable: bool) -> None:
-        """Wait until the caller may use `size` further bytes. If `refusable`, raise RateExceeded instead if too many
-        requests of the caller wait.
+        """Wait until the rate limit admits `size` further property bytes of the caller. If `refusable`, raise
+        RateExceeded instead if too many requests of the caller wait.
         """
 
 
@@ -126,13 +129,14 @@ class DavSession:
         waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
         pay: Pay | None = None,
     ) -> None:
-        """`person` has just been authenticated, with spaces that may be up to REMEMBERED_SECONDS old.
-
-        `ask_right` checks the right to read or write records, because no service protects them: to read them once
-        ASK_SECONDS have passed since the request began or since the last check, to write them once WRITING_SECONDS have
-        passed since the last check, by the clock `monotonic`. `mount` is the path of WebDAV in the address that the
-        client uses. `waiting` is entered on the event loop around everything that a worker waits for. `pay` applies the
-        rate limit of property bytes, if there is one.
+        """- `person` has just been authenticated; the spaces may be up to REMEMBERED_SECONDS old.
+        - `ask_right` checks the right to read or write records, because no service protects them: to read, once
+          ASK_SECONDS have passed since the request began or since the last check; to write, once WRITING_SECONDS have
+          passed since the last check. The times are those of the clock `monotonic`, in seconds.
+        - `mount` is the path of WebDAV in the address that the client uses.
+        - `waiting` returns a context manager, which is entered on the event loop around everything that a worker waits
+          for.
+        - `pay` applies the rate limit of property bytes, if there is one.
         """
         self.mount = mount
         self._waiting = waiting
@@ -159,7 +163,9 @@ class DavSession:
         self._owed = 0
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`, which runs on the event loop. Raise DavRefused for a SynclineError."""
+        """Run the coroutine `work` on the event loop, and return its result to the calling worker thread. Raise
+        DavRefused if it raises a SynclineError.
+        """
 
         async def waited_for() -> T:
             async with self._waiting():
@@ -171,8 +177,8 @@ class DavSession:
             raise refused_by(error) from error
 
     async def _check_right(self, space: DavSpace, *, writes: bool = False) -> None:
-        """Raise the error that keeps the caller from reading or writing records of a space, since a request may last
-        long.
+        """Return if the caller may read the records of a space, or, with `writes`, write them; otherwise raise the
+        error with which auth refuses. The right is asked for again after a while, since a request may last long.
         """
         asked_at = self._asked_at.get((space.id, writes), -math.inf if writes else self._began_at)
         if self._monotonic() - asked_at > (WRITING_SECONDS if writes else ASK_SECONDS):
@@ -186,7 +192,9 @@ class DavSession:
         return await ask(method, request, token=await self.person.caller.fresh())
 
     def _each(self, found: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Yield the items of `found`, which runs on the event loop. Raise DavRefused for a SynclineError."""
+        """Yield the items of `found`, a generator that runs on the event loop, to the calling worker thread. Raise
+        DavRefused if it raises a SynclineError.
+        """
 
         async def following() -> T | None:
             return await anext(found, None)
@@ -198,11 +206,11 @@ class DavSession:
             self.wait(found.aclose())
 
     def owe(self, size: int) -> None:
-        """Count property bytes that were read or written, to be charged by `settle`."""
+        """Add `size`, a number of property bytes that were read or written, to what `settle` charges."""
         self._owed += size
 
     async def admit(self) -> None:
-        """Wait until the caller may read or write properties.
+        """Wait until the rate limit of property bytes admits a request of the caller that reads or writes properties.
 
         Raise RateExceeded if too many requests of the caller wait already.
         """
@@ -210,8 +218,8 @@ class DavSession:
             await self._pay(1, refusable=True)
 
     async def settle(self) -> None:
-        """Wait until the rate limit admits the bytes that `owe` has counted. Called on the event loop, not in a worker
-        thread.
+        """Charge the property bytes that were added by `owe` to the caller, and wait until the rate limit admits them.
+        Called on the event loop, not in a worker thread.
         """
         owed, self._owed = self._owed, 0
         if owed and self._pay is not None:
@@ -220,8 +228,8 @@ class DavSession:
     # ---- nodes ----
 
     def find(self, space: DavSpace, names: tuple[str, ...]) -> Node | None:
-        """Return the live node at a path, or None if there is none. The node of the root has no values but its id and
-        the name of the space.
+        """Return the node at the path `names` in the space; None if there is none outside of the trash. For the root of
+        the space, which has the path (), only the id and the name of the returned node have a meaning.
         """
         if not names:
             return Node(ROOT, ROOT, space.name, NodeKind.DIRECTORY)
@@ -232,18 +240,19 @@ class DavSession:
         return self._nodes[key]
 
     def node(self, space: DavSpace, node: NodeId) -> Node | None:
-        """Return the live node with an id; None if there is none."""
+        """Return the node with this id; None if there is none outside of the trash."""
         return self.wait(self._found(metadata_pb2.GetNodeRequest(space_id=space.id, node=node)))
 
     def contents(self, space: DavSpace, node: Node) -> list[Content]:
-        """Return up to ten of the last contents of a file, including the current one, newest first."""
+        """Return the contents of the last versions of a file, up to ten, the current one first."""
         request = metadata_pb2.ListVersionsRequest(space_id=space.id, node=node.id, page_size=_PAGE_VERSIONS)
         answer = self.wait(self._ask(self._services.metadata.ListVersions, request))
         return [content_from_wire(one.content) for one in answer.versions]
 
     def look_ahead(self, space: DavSpace, names: tuple[str, ...], *, records: Sequence[str]) -> None:
-        """Read together, and cache, the values that a change of the node at a path needs: the node, its parent, and
-        records. The right to read the records is checked by the service that returns the nodes.
+        """Read together, and cache, the values that a change of the node at the path `names` needs: the node, its
+        parent directory, and the records with the names `records`. The service that returns the nodes also checks the
+        caller's right to read the space.
         """
 
         async def together() -> tuple[list[Node | None], Mapping[str, Record]]:
@@ -295,8 +304,10 @@ class DavSession:
     def commit(
         self, space: DavSpace, mutations: Sequence[Mutation], *, request: RequestId | None = None
     ) -> list[Result | DavRefused]:
-        """Apply mutations in one request (`request`, or a new one); return the result, or the refusal, of each. Raise
-        DavRefused if the request as a whole is refused.
+        """Apply mutations of a space in one commit, and return for each its result, or the refusal. Accepted ones stay
+        if others are refused. `request` is the id of the commit; by default it gets a new one.
+
+        Raise DavRefused if the commit as a whole is refused; nothing is changed then.
         """
         self._nodes.clear()
         answer = self.wait(self._committed(space, mutations, request=request))
@@ -317,15 +328,17 @@ class DavSession:
         return answer
 
     def commit_one(self, space: DavSpace, mutation: Mutation, *, request: RequestId | None = None) -> Node:
-        """Apply one mutation, and return the node's new state. Raise DavRefused if it is refused. `request` is as for
-        `commit`.
+        """Apply one mutation of a space, and return the node's new state. Raise DavRefused if it is refused. `request`
+        is the id of the commit; by default it gets a new one.
         """
         return accepted_or_raise(self.commit(space, [mutation], request=request)[0])
 
     def copy_below(
         self, space: DavSpace, source: NodeId, target: NodeId, token: Token, *, request: RequestId
     ) -> AsyncGenerator[list[tuple[NodeId, NodeId]], None]:
-        """Copy everything below a directory, as `trees.copy_below` does. Called on the event loop, not in a worker
+        """Copy everything below the directory `source` to below the directory `target`, and yield the pairs of the ids
+        of source and copy, commit by commit (`gateway.services.trees.copy_below`). `token` returns an access token for
+        each call, and the ids of the commits are derived from `request`. Called on the event loop, not in a worker
         thread.
         """
         self._nodes.clear()
@@ -375,8 +388,9 @@ class DavSession:
     # ---- records ----
 
     def record(self, space: DavSpace, name: str, *, anew: bool = False) -> Record:
-        """Return the record `name` as this request first read it, or, with `anew`, as it is stored now. Raise the
-        errors of `records`.
+        """Return the record `name` of a space as this request first read it, or, with `anew`, as it is stored now. A
+        record that does not exist is empty. Raise DavRefused if the caller may no longer read in the space, or the
+        store does not answer.
         """
         if anew or (space.id, name) not in self._held:
             self.records(space, [name])
@@ -395,7 +409,8 @@ class DavSession:
 
     def read_all(self, space: DavSpace, prefix: str) -> Mapping[str, Record] | None:
         """Return all records whose names begin with `prefix`, by name, as this request first read them; None if they
-        are larger than MAX_READ_BYTES together. Raise the errors of `records`.
+        are larger than MAX_READ_BYTES together. Raise DavRefused if the caller may no longer read in the space, or the
+        store does not answer.
         """
         key = (space.id, prefix)
 
@@ -409,26 +424,30 @@ class DavSession:
         return self._all[key]
 
     def has_asked_for_all(self, space: DavSpace, prefix: str) -> bool:
-        """Return True if the result of `read_all` for `prefix` is cached."""
+        """Return True if `read_all` was called for `prefix` in this request, so that its result is cached."""
         return (space.id, prefix) in self._all
 
     def hold(self, space: DavSpace, names: Iterable[str], read: Mapping[str, Record]) -> None:
-        """Cache the records `names`; `read` has those of them that exist, by name."""
+        """Cache the records `names` of a space as they were read. `read` has those that exist, by name; the others are
+        cached as missing.
+        """
         for name in names:
             self._held[space.id, name] = read.get(name, NOTHING)
 
     def forget(self, space: DavSpace, names: Iterable[str]) -> None:
-        """Drop the records `names` from the cache."""
+        """Drop the records `names` of a space from the cache, so that the next access reads them again."""
         for name in names:
             self._held.pop((space.id, name), None)
 
     def write(self, space: DavSpace, name: str, data: bytes, *, expires_at: float | None = None) -> None:
-        """Write a record, or remove it if `data` is empty, on the condition that it is unchanged since this request
-        read it; a record that this request has not read must not exist. Drop it from the cache. `expires_at` is in
-        seconds since 1970.
+        """Write `data` as the record `name` of a space, or remove the record if `data` is empty. The record is dropped
+        from the cache. It may be dropped from the store from `expires_at` on, in seconds since 1970; None keeps it.
 
-        Raise RecordMoved if the condition does not hold, and DavRefused if the caller may no longer write in the space
-        or the store does not answer.
+        Nothing is written, and an error is raised, in these cases:
+
+        - RecordMoved if another request has written the record since this request read it; a record that this request
+          has not read must not exist;
+        - DavRefused if the caller may no longer write in the space, or the store does not answer.
         """
         over = self._held.pop((space.id, name), NOTHING)
 
@@ -440,7 +459,9 @@ class DavSession:
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:
-    """Return the new state of the node of an accepted mutation. Raise DavRefused for a refused one."""
+    """Return the new state of the node if the mutation with this result was accepted; otherwise raise the result, a
+    DavRefused.
+    """
     if isinstance(result, DavRefused):
         raise result
     assert result.verdict is Verdict.ACCEPTED

@@ -1,8 +1,9 @@
-"""The recent steps of a client in a space, for requests that depend on earlier ones.
+"""Facts about a WebDAV client's recent requests in a space, such as "the client moved this node here". Later requests
+of the same client depend on them (`saving.py`). Each fact is called a step.
 
-The steps are stored in records of the space, which all gateways read. There are SLOTS records per client, of a few
-steps each, so that the storage is bounded whatever a client does, and concurrent requests seldom collide. If a step is
-lost early, the only effect is two changes instead of one.
+The steps are stored in records of the space, which all gateway processes read. There are SLOTS records per client, of a
+few steps each, so that the storage is bounded whatever a client does, and concurrent requests seldom write the same
+record. If a step is lost early, the only effect is that a save makes two nodes or changes instead of one version.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from gateway.dav.session import DavSession, DavSpace
 from gateway.records.ports import RecordMoved
 
 SAVE_SECONDS: Final = 60
-"""Seconds after a step for which a further request of the same client may belong to the same save."""
+"""Seconds after a stored step within which a further request of the same client may belong to the same save."""
 SLOTS: Final = 64
 _MAX_SLOT_STEPS: Final = 16
-"""Maximum number of steps in one slot, which is one of the client's SLOTS records."""
+"""Maximum number of steps in one of the SLOTS records of a client."""
 _MAX_SLOT_BYTES: Final = 128 * 1024
 _MAX_ATTEMPTS: Final = 8
 _KEPT_SECONDS: Final = 3600
@@ -32,7 +33,7 @@ StepData = dict[str, Any]
 
 
 class StepKind(StrEnum):
-    """The kind of a stored step, whose key is a path or a digest."""
+    """The kind of a stored step. The key of a step is a path or a digest, as the kind says."""
 
     TAKEN_AWAY = "taken_away"
     """The former node of a path: the client deleted it, moved it over something, or moved it away."""
@@ -47,15 +48,15 @@ class StepKind(StrEnum):
 
 
 def slot(session: DavSession, key: Sequence[str]) -> str:
-    """Return the name of the record in which the calling client's step with this key is stored."""
+    """Return the name of the record in which a step of the calling client with this key is stored."""
     person = session.person
     client = hashlib.sha256(f"{person.user}\0{person.device}".encode()).hexdigest()[:32]
     return f"saving/{client}/{int(_short(key)[:8], 16) % SLOTS}"
 
 
 def remembered(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str]) -> StepData | None:
-    """Return the data of the client's step with this key, if it was made within SAVE_SECONDS before this request began;
-    otherwise None.
+    """Return the data of the calling client's step of the kind `what` with this key, if it was stored within
+    SAVE_SECONDS before this request began; otherwise None.
     """
     name = _short(key)
     for step in _steps(session, space, key):
@@ -66,12 +67,14 @@ def remembered(session: DavSession, space: DavSpace, what: StepKind, key: Sequen
 
 
 def remember(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str], told: StepData) -> None:
-    """Store a step of the client, replacing an earlier one with the same key."""
+    """Store a step of the calling client, in place of an earlier one of the same kind with the same key. `told` is the
+    data of the step. The step is not stored if concurrent requests write the record again and again.
+    """
     _change(session, space, what, key, told)
 
 
 def forget_step(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str]) -> None:
-    """Remove a step."""
+    """Remove the calling client's step of the kind `what` with this key, if there is one."""
     if remembered(session, space, what, key) is not None:
         _change(session, space, what, key, None)
 
@@ -94,7 +97,9 @@ def _change(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[
 
 
 def _fitting(steps: list[StepData]) -> bytes:
-    """Return the newest of `steps` that fit into the record of one slot."""
+    """Return the value of a record with the newest of `steps`, as many as fit into one record. `steps` has the newest
+    first.
+    """
     steps = steps[:_MAX_SLOT_STEPS]
     while steps and len(data := json.dumps(steps).encode()) > _MAX_SLOT_BYTES:
         steps = steps[:-1]

@@ -1,4 +1,4 @@
-"""Upload of a content from a request to S3, cut as a device cuts it, with bounded memory.
+"""Upload of the content of a PUT to S3 with bounded memory. The content is cut into the same blocks as by a device.
 
 An upload has one content, of which only the last block can be below MIN_BLOCK_BYTES. Nothing has to be packed: a device
 would store that block in a pack of one block, and such a pack is the same object as the block by itself.
@@ -42,8 +42,8 @@ from syncline.wire.tree import PUT_AGAIN, manifest_to_wire
 
 _STORING_BYTES: Final = 12 * MIB
 MEMORY_BYTES: Final = 2 * MAX_BLOCK_BYTES + _STORING_BYTES
-"""Maximum number of bytes that an upload holds: the window for the next cut, the blocks cut from it, and the blocks
-being stored.
+"""Maximum number of bytes that one upload holds in memory: the buffer in which the next block is cut, the blocks that
+were cut, and the blocks that are being stored.
 """
 FIRST_MEMORY_BYTES: Final = 256 * KIB
 """Memory in bytes that every upload gets at its start."""
@@ -71,7 +71,7 @@ class NotSealed(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A content whose objects are all sealed."""
+    """A content that was uploaded, whose objects are all sealed."""
 
     digest: Digest
     size: int
@@ -124,8 +124,9 @@ class SpaceStorage:
         raise NotSealed
 
     async def _put_and_seal(self, blocks: Sequence[Block], token: str, *, manifest: bool) -> list[Block]:
-        """Store and seal blocks. Return the blocks under whose key other bytes were stored, which have been removed, so
-        that the blocks have to be stored again. Raise NotSealed if an object could not be sealed for another reason.
+        """Store blocks, or serialised manifests with `manifest`, and have them sealed. Return those under whose key
+        other bytes were stored; these bytes have been removed, so that the caller has to store the blocks again. Raise
+        NotSealed if an object could not be sealed for another reason.
         """
         credentials = await self._held.get(self._services, self._space, token)
         async with asyncio.TaskGroup() as puts:
@@ -176,11 +177,12 @@ def upload(
     *,
     inline: int = MAX_INLINE_BLOCKS,
 ) -> Generator[Step, None, Stored]:
-    """Store the content of `body`. Called in workers: each yielded `Step` is awaited on the event loop before a worker
-    resumes the generator.
+    """Store and seal the content of `body`, and return it. Called in worker threads: the event loop awaits each `Step`
+    that the generator yields, before a worker resumes the generator.
 
-    `seen` is called with all bytes in order. A manifest of more than `inline` blocks is a separate object. Raise
-    TooLarge if the manifest exceeds the maximum size of an object.
+    `seen` is called with all bytes in order. A manifest of more than `inline` blocks is stored as an object of its own.
+    Raise TooLarge if the manifest exceeds the maximum size of an object, NotSealed if an object is not accepted, and
+    ClientGone if the body is incomplete.
     """
     refs: list[BlockRef] = []
     known: set[Digest] = set()

@@ -44,7 +44,10 @@ class Bodies:
     """ASGI middleware that checks the limits of bodies before they are parsed."""
 
     def __init__(self, app: ASGIApp, *, prefix: str, memory: Pool, parsing: ParsingTime, own: OwnAddress) -> None:
-        """`prefix` is the beginning of the paths to which the limits apply."""
+        """- `prefix` is the beginning of the paths to which the limits apply.
+        - `memory` is the pool of memory for bodies, and `parsing` shares the time for parsing them.
+        - `own` names the network of a request.
+        """
         self._app = app
         self._prefix = prefix
         self._memory = memory
@@ -95,12 +98,12 @@ class Bodies:
     async def _read(
         self, request: Request, receive: Receive, length: int | None, taken: AsyncExitStack
     ) -> tuple[bytes | None, Share]:
-        """Return the whole body, whose memory is released with `taken`, and its account, which is the network before
-        the sender is authenticated.
+        """Return the whole body of a request, and the share to which its memory is charged; the memory is released when
+        `taken` is closed. The body is None if the client has disconnected. The share is that of the network until the
+        sender is authenticated.
 
-        Return None if the client has disconnected. `length` is the Content-Length, if there is one. Raise _TooLarge if
-        the body exceeds MAX_BODY_BYTES, and the errors of `identified` for a large body without an authenticated
-        sender.
+        `length` is the Content-Length in bytes, None if there is none. Raise _TooLarge if the body exceeds
+        MAX_BODY_BYTES, and the errors of `identified` for a large body without an authenticated sender.
         """
         if length is not None and length > MAX_BODY_BYTES:
             raise _TooLarge

@@ -1,4 +1,6 @@
-"""HTTP dates (RFC 9110, section 5.6.7), whose year is taken as it is written."""
+"""HTTP dates (RFC 9110, section 5.6.7). A year of four digits is taken as it is written, and one of two digits as
+`_FUTURE_YEARS` says.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _FORMS: Final = tuple(
         rf"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",
     )
 )
-"""IMF-fixdate, also with the time zones of e-mail, which some programs use; RFC 850; asctime."""
+"""The forms of a date: IMF-fixdate, also with the time zones of e-mail, which some programs use; RFC 850; asctime."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CENTURY: Final = 100
 _FUTURE_YEARS: Final = 50
@@ -30,7 +32,9 @@ the latest past year with these digits.
 
 
 def seconds_of(text: str, *, now: datetime | None = None) -> int:
-    """Return a date in seconds since 1970, which is negative before 1970. Raise ValueError if the text is no date."""
+    """Return an HTTP date in seconds since 1970, which is negative before 1970. `now` is the present time for dates
+    with a two-digit year, by default that of the system. Raise ValueError if the text is no date.
+    """
     text = text.strip()
     found = None
     if len(text) <= _MAX_DATE_CHARACTERS:

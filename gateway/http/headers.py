@@ -78,7 +78,9 @@ class ReadHeaders:
     def __init__(
         self, app: ASGIApp, *, refusals: Mapping[str, Callable[[SynclineError], Response]] = MappingProxyType({})
     ) -> None:
-        """`refusals` has the forms of errors at and below certain paths; elsewhere an error is a problem."""
+        """`refusals` has, by the beginning of a path, the function that makes the answer of an error at and below that
+        path; elsewhere an error is answered with `application/problem+json`.
+        """
         self._app = app
         self._refusals = refusals
 

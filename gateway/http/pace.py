@@ -1,11 +1,12 @@
 """Minimum transfer rates of bodies, in both directions, and bounds on the memory of answers to slow readers.
 
-The body of a request, and the body of its answer, each have a credit of seconds. Waiting for the client uses the credit
-up, and transferred bytes earn credit: a body at the minimum rate continues for ever, and a slower one is aborted when
-its credit is used up. The time of our own processing does not count.
+The body of a request, and the body of its answer, each have a credit of seconds, which begins with some. Waiting for
+the client reduces the credit, and each transferred byte increases it by the time that the byte takes at the minimum
+rate. A body at the minimum rate therefore continues for ever, and a slower one is aborted when its credit is used up.
+The time of our own processing does not count.
 
-A part of an answer stays in memory until the connection has taken it; large answers are charged to their sender.
-A handler whose answer is known to become large reserves memory before it makes the answer, since the parts of which the
+A part of an answer stays in memory until the connection has taken it; large answers are charged to the caller. A
+handler whose answer is known to become large reserves memory before it makes the answer, since the parts of which the
 answer is made take memory as well. Contents have a pool of their own (`content/assemble.py`).
 """
 
@@ -29,7 +30,7 @@ ACCOUNTED: Final = "syncline.accounted"
 pool.
 """
 MEMORY: Final = "syncline.answer_memory"
-"""Key in the scope of a request; the value is the AnswerMemory of its answer."""
+"""Key in the ASGI scope of a request; the value is the AnswerMemory of its answer."""
 _SLICE_BYTES: Final = 64 * KIB
 """Maximum number of bytes that a connection may buffer besides its answer: the server's own queue before it signals
 back-pressure.
@@ -44,13 +45,16 @@ class Paced:
     """ASGI middleware that aborts a request whose body or answer is transferred more slowly than a minimum rate, and
     takes memory from a pool for each large part of an answer.
 
-    For the application, `receive` and `send` raise TooSlow when the credit is used up, and `send` raises TooMuchAtOnce
-    if the pool has no memory for a part.
+    The application's `receive` and `send` raise TooSlow when the client has been too slow, and `send` raises
+    TooMuchAtOnce if the pool has no memory for a part.
     """
 
     def __init__(self, app: ASGIApp, *, grace: float, rate: int, answers: Pool, own: OwnAddress) -> None:
-        """`grace` is the credit at the start of each body, in seconds; `rate` is the minimum rate in bytes per second.
-        `answers` is the pool of memory for large parts of answers, and `own` names the network of a request.
+        """- `rate` is the minimum rate of transfer, in bytes per second.
+        - `grace` is the number of seconds that the client may wait in addition: each body begins with this credit, and
+          never has more.
+        - `answers` is the pool of memory for large parts of answers.
+        - `own` determines the network of a request, to which the memory is charged.
         """
         self._app = app
         self._grace = grace
@@ -119,8 +123,8 @@ class Paced:
 
 
 class AnswerMemory:
-    """The memory for one answer, charged to the sender of the request if a service has accepted the sender before, and
-    otherwise to the network.
+    """The memory for one answer. It is charged to the sender of the request if a service has accepted the sender's
+    credentials before, and otherwise to the network.
     """
 
     def __init__(self, pool: Pool, own: OwnAddress, scope: Scope) -> None:
@@ -132,8 +136,8 @@ class AnswerMemory:
         self._share: Share | None = None
 
     async def reserve(self, size: int) -> None:
-        """Take memory for an answer that will be made, in place of what was taken before. Raise TooMuchAtOnce if there
-        is none for too long.
+        """Take `size` bytes from the pool for an answer that will be made, in place of those that were taken before.
+        Raise TooMuchAtOnce, with nothing taken, if the pool has too little for a while.
         """
         self.release()
         if self._share is None:
@@ -144,8 +148,8 @@ class AnswerMemory:
         self._size = size
 
     async def fit(self, size: int) -> None:
-        """Return the part of the reserved memory that an answer of `size` bytes does not need, or take memory if less
-        was reserved. Raise the errors of `reserve`.
+        """Adjust the taken memory to an answer of `size` bytes: return what it does not need, or take more. Raise
+        TooMuchAtOnce, with nothing taken, if the pool has too little for a while.
         """
         if size > self._size:
             await self.reserve(size)
@@ -167,7 +171,9 @@ def _nobody(_scope: Scope) -> str:
 
 
 class Credit:
-    """The remaining seconds for which the transfer of one body, in one direction, may wait for the client."""
+    """The remaining seconds for which the transfer of one body, in one direction, may wait for the client. It begins
+    with `grace` seconds, and `rate` is the minimum rate in bytes per second.
+    """
 
     def __init__(self, grace: float, rate: int) -> None:
         self._grace = grace
@@ -175,22 +181,25 @@ class Credit:
         self._seconds = grace
 
     def waiting(self, size: int) -> _Waiting:
-        """Return an asynchronous context in which the code waits for the client to transfer `size` bytes. The context
-        raises TooSlow when the credit, with the seconds that these bytes will earn, is used up.
+        """Return an asynchronous context manager for code that waits until the client has transferred `size` bytes. The
+        time within it is deducted from the credit. It raises TooSlow when the credit, and the seconds that these bytes
+        take at the minimum rate, have passed.
         """
         return _Waiting(self, self._seconds + size / self._rate)
 
     def charge(self, seconds: float) -> None:
-        """Deduct waited seconds from the credit."""
+        """Deduct `seconds` of waiting from the credit."""
         self._seconds -= seconds
 
     def earn(self, size: int) -> None:
-        """Add the seconds that `size` transferred bytes are worth, up to the grace."""
+        """Add the seconds that `size` transferred bytes take at the minimum rate. The credit never exceeds `grace`."""
         self._seconds = min(self._seconds + size / self._rate, self._grace)
 
 
 class _Waiting:
-    """An asynchronous context whose duration is charged to the credit."""
+    """An asynchronous context manager whose duration is deducted from `credit`, and which raises TooSlow after `most`
+    seconds.
+    """
 
     def __init__(self, credit: Credit, most: float) -> None:
         self._credit = credit

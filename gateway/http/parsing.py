@@ -1,9 +1,9 @@
-"""Parsing of bodies, which holds the GIL: all parsing together gets a bounded part of the event loop's time, shared
-fairly.
+"""Parsing of bodies, which occupies the event loop: all parsing together gets a bounded part of its time, shared fairly
+among callers.
 
 Threads would not help: the decoders and validators of JSON and XML do not release the GIL. A body therefore waits until
-several times the parse time of the preceding body has passed; that time is left to other work. It is charged before it
-is parsed, so that an invalid body costs its sender as much as a valid one.
+several times the parse time of the preceding body has passed; that time is left to other work. A body is charged to its
+sender before it is parsed, so that an invalid body costs as much as a valid one.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class ParsingTime:
     """
 
     def __init__(self, bytes_per_second: int) -> None:
-        """`bytes_per_second` is the rate for small bodies, and another one of the same size for large ones, of all
-        callers together.
+        """`bytes_per_second` is the rate at which the small bodies of all callers together are parsed. Large bodies
+        have another rate of the same size.
         """
         self._rate = bytes_per_second
         self._large = Pool("parsing", 1)
         self._small = Pool("small_parsing", 1)
 
     async def take(self, share: Share, *, size: int, parts: int) -> None:
-        """Wait until a body of `size` bytes with `parts` values may be parsed. Raise TooMuchAtOnce if that would take
-        too long.
+        """Wait until a body of `size` bytes with `parts` values may be parsed, and charge it to `share`. Raise
+        TooMuchAtOnce, with nothing charged, if that would take too long.
         """
         if size <= _FREE_BYTES:
             return

@@ -29,13 +29,13 @@ _MAX_REMEMBERED_CREDENTIALS: Final = 10_000
 """Maximum number of remembered credentials that were accepted."""
 
 ACCEPTED: Final = "syncline.accepted"
-"""Key in the scope of a request; the value is a function that is called with the scope, once a service has accepted the
-sender of the request.
+"""Key in the ASGI scope of a request. The value is a function to be called with the scope once a service has accepted
+the sender of the request.
 """
 
 SENDER: Final = "syncline.sender"
-"""Key in the scope of a request; the value is a function that takes the scope, and returns a name for the sender of the
-request if a service has accepted its credentials before, and otherwise an empty text.
+"""Key in the ASGI scope of a request. The value is a function that takes the scope, and returns a name for the sender
+if a service has accepted the sender's credentials before, and otherwise an empty text.
 """
 
 
@@ -45,8 +45,8 @@ class GatewayReception(Reception):
     """
 
     def __init__(self, total: int, own: OwnAddress, *, head_seconds: float) -> None:
-        """`total` is the maximum number of connections. The header section of a request has to arrive within
-        `head_seconds`.
+        """`total` is the maximum number of connections, and `own` determines the network of a request. The header
+        section of a request has to arrive within `head_seconds`.
         """
         pool = ConnectionPool(total, own.proxies)
         super().__init__(pool, unread_bytes=UNREAD_MEMORY_BYTES, head_seconds=head_seconds)
@@ -57,11 +57,11 @@ class GatewayReception(Reception):
 
     @override
     def turn(self, scope: Scope) -> asyncio.Future[None]:
-        """Return a future that is done when this request may start; to cancel the future removes the request from the
-        queue.
+        """Return a future that gets a result when the request with this ASGI scope may start. Cancelling the future
+        removes the request from the queue.
 
-        In each round of the event loop one request starts. Turns are round-robin over the networks, and within each
-        network over the senders whose credentials were accepted before. All other senders of a network count as one.
+        One request starts in each iteration of the event loop. Turns go round the networks, and within each network
+        round the senders whose credentials were accepted before. All other senders of a network count as one.
         """
         return granted(self._own.network(Request(scope)), self.member(scope))
 
@@ -85,7 +85,7 @@ class GatewayReception(Reception):
         scope[SENDER] = self.member
 
     def accept(self, scope: Scope) -> None:
-        """Record that a service has accepted the credentials of this request."""
+        """Record that a service has accepted the credentials of the request with this ASGI scope."""
         self._accepted[_credentials(scope)] = None
 
 

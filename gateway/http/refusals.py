@@ -1,5 +1,6 @@
-"""Delay of refusals by limits: at a high rate of refusals (runtime/refusals.py), an answer with the status 429 is sent
-after a pause, since a client that asks again at once would take more of the process than its limit grants.
+"""Delay of refusals by limits: if a network exceeds a rate of refused requests (runtime/refusals.py), an answer with
+the status 429 is sent after a pause. Otherwise a client that asks again at once would take more of the process than its
+limit grants.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ MAX_DELAYED_REFUSALS: Final = 512
 
 
 class DelayedRefusals:
-    """ASGI middleware that delays answers with the status 429 while their network is above the rate of refusals.
+    """ASGI middleware that delays answers with the status 429 while their network exceeds the rate of refused requests.
 
     The application has ended when an answer waits, so that the request holds nothing but its answer.
     """
 
     def __init__(self, app: ASGIApp, *, own: OwnAddress, rate: RefusalRate) -> None:
-        """`own` names the network of a request."""
+        """`own` determines the network of a request, and `rate` counts the refused requests of each network."""
         self._app = app
         self._own = own
         self._rate = rate

@@ -75,17 +75,19 @@ def _name(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SeenAddress:
-    """Our address as the sender of a request sees it."""
+    """The gateway's address as the sender of one request sees it."""
 
     own: tuple[Authority, ...]
-    """All authorities that the gateway is known by."""
+    """All combinations of host and port that the gateway is known by."""
     shown: str | None
-    """The address to put into answers; None if the request has none."""
+    """The host and port to put into answers; None if the request names none."""
     prefix: str
-    """The prefix of our paths in the sender's view; empty or beginning with '/'."""
+    """The prefix that the gateway's paths have for the sender; empty, or beginning with '/'."""
 
     def is_ours(self, url: str) -> bool:
-        """Return True if an absolute URL, or an origin, is one of ours. Raise ValueError for a text that is no URL."""
+        """Return True if `url`, an absolute URL or the value of an Origin header, leads to the gateway. Raise
+        ValueError for a text that is no URL.
+        """
         parts = urlsplit(url)
         told = authority(parts.scheme, parts.netloc.rpartition("@")[2])
         if told is None:
@@ -94,14 +96,18 @@ class SeenAddress:
 
     @property
     def url(self) -> str:
-        """Return the base of our addresses. Raise InvalidArgument if the request does not name it."""
+        """Return the beginning of all URLs of the gateway for the sender. Raise InvalidArgument if the request names no
+        address.
+        """
         if self.shown is None:
             raise InvalidArgument("the header Host is no host")
         return self.shown
 
 
 class OwnAddress:
-    """Determines the gateway's address from requests."""
+    """Determines the gateway's own address, and the sender's network, from the headers and the connection of a
+    request.
+    """
 
     def __init__(
         self, *, public_url: str, trusted_networks: Sequence[IPv4Network | IPv6Network], trusted_proxies: int = 0
@@ -137,7 +143,7 @@ class OwnAddress:
         return SeenAddress(tuple(own), f"{first}{prefix}" if first is not None else None, prefix)
 
     def network(self, request: Request) -> str:
-        """Return the network that a request comes from: an IPv4 address, or 64 bits of an IPv6 address.
+        """Return the network that a request comes from: an IPv4 address, or the first 64 bits of an IPv6 address.
 
         Trusted proxies name the sender in X-Forwarded-For; the last address that is not a trusted proxy's is used. The
         header is ignored from any other sender, and so is `for=` of Forwarded.

@@ -90,7 +90,9 @@ class Caller:
 
 
 class KeyTokens:
-    """Exchanges keys for access tokens, each of which is cached until shortly before it expires."""
+    """Exchanges keys of programs and browsers for access tokens, each of which is cached until shortly before it
+    expires.
+    """
 
     def __init__(self, services: Services, *, now: Callable[[], float] = time.time) -> None:
         self._services = services
@@ -98,8 +100,9 @@ class KeyTokens:
         self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_MAX_REMEMBERED_TOKENS)
 
     async def caller(self, key: str, *, browser: bool = False) -> Caller:
-        """Return the caller who presents a key. Raise Unauthenticated if the key is invalid or has expired,
-        DeviceRevoked if it was revoked, and RateExceeded after too many exchanges.
+        """Return the caller who presents a key, that of a browser if `browser`, otherwise that of a program. Raise
+        Unauthenticated if the key is invalid or has expired, DeviceRevoked if it was revoked, and RateExceeded after
+        too many exchanges.
         """
         return Caller(await self.token(key), key, browser=browser, keys=self)
 
@@ -137,8 +140,8 @@ class KeyTokens:
 
 
 async def identified(request: Request) -> str:
-    """Return the sender's access token, once auth has accepted it. Raise Unauthenticated if there is none, and the
-    errors of auth.
+    """Return the access token of the sender of a request, after auth has accepted it. Raise Unauthenticated if there is
+    none, and the errors of auth.
     """
     found = await _sender(request)
     # Any call verifies a token; this one is open to every caller who may send a large body, people and their programs,
@@ -170,9 +173,11 @@ async def caller(
     _too: Annotated[object, Depends(_cookie)],
     _also: Annotated[object, Depends(_csrf)],
 ) -> Caller:
-    """Return the caller. Raise Unauthenticated if nobody is signed in, CrossSite for a request forged by another page.
+    """Return the sender of a request as the caller. The other arguments only describe the request for OpenAPI.
 
-    Raise PermissionDenied if the operation does not admit this kind of caller.
+    - Raise Unauthenticated if nobody is signed in.
+    - Raise CrossSite for a request that another site's page has made the browser send.
+    - Raise PermissionDenied if the operation does not admit this kind of caller.
     """
     found = await _sender(request)
     check_route(request, found)

@@ -18,9 +18,13 @@ operation.
 def right_check(
     services: Services, token: Callable[[], Awaitable[str]], space: str, *, writes: bool = False
 ) -> CheckRight:
-    """Return a function that checks the caller's right in a space. It raises DeviceRevoked if the device was revoked,
-    NoSuchSpace if the grant has ended, with `writes` PermissionDenied if the caller may not write, and TokenExpired if
-    `token` raises that.
+    """Return a function that checks with auth the caller's right in a space: to read, or, with `writes`, to write. The
+    function raises these errors:
+
+    - DeviceRevoked if the device was revoked;
+    - NoSuchSpace if the grant has ended;
+    - PermissionDenied, with `writes`, if the caller may not write;
+    - TokenExpired if `token` raises it.
 
     `token` returns an access token of the caller; for a key it can return a new one at any time.
     """

@@ -1,4 +1,4 @@
-"""The account that a request is charged to in the shared pools."""
+"""The share that a request is charged to in pools."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from runtime.pool import Share
 
 
 def share_of(request: Request, token: str) -> Share:
-    """Return the account of the person or public link in a token, which a service has accepted, and of the network of
-    the request.
+    """Return the share of a request: the person or public link in the access token `token`, which a service has
+    accepted, and the network of the request.
     """
     own: OwnAddress = request.app.state.own
     return Share(read_claims(token).subject, own.network(request))

@@ -1,8 +1,8 @@
 """Calls of the three services by gRPC, on behalf of the caller.
 
-A limit of a service that asks to wait, such as a person's rate limit, is reported to the client at once if the request
-has not begun. A request that has begun waits instead, so that an archive of many directories becomes slower and does
-not break.
+A service may refuse a call by a limit, such as a person's rate limit, and say how long to wait. The gateway passes the
+refusal on to its client only if it is the first call for a request. A request of which a call was answered waits and
+repeats the refused call, so that an archive of many directories becomes slower and does not break.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ _MAKES_ANEW: Final = (
     auth_pb2.SignInRequest,
     auth_pb2.OpenLinkRequest,
 )
-"""Types of requests that are not idempotent. All other requests carry a request id or only read."""
+"""Types of requests that are not idempotent: each call creates something new. All other requests have a request id or
+only read.
+"""
 IDEMPOTENT: Final = tuple(
     f"{service.full_name}/{method.name}"
     for service in (
@@ -62,7 +64,7 @@ IDEMPOTENT: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Typed stubs. They are called through `ask` or `stream`, which translate errors."""
+    """gRPC stubs of the three services. They are called through `ask` or `stream`, which raise the services' errors."""
 
     auth: AuthServiceAsyncStub
     metadata: MetadataServiceAsyncStub
@@ -75,16 +77,16 @@ class Services:
 
 
 PATIENCE_SECONDS: Final = 60.0
-"""Maximum total of seconds that one call waits for limits, in a request that has begun."""
+"""Maximum number of seconds that one call waits for limits in total."""
 
 
 class CallPatience:
-    """The waiting policy of the calls of one request: a call that a service's limit refuses waits and is repeated, once
-    a first call on behalf of the caller was answered.
+    """The waiting policy for the calls of one request: a call that a service's limit refuses waits and is repeated,
+    once an earlier call of the request on behalf of the caller was answered.
     """
 
     def __init__(self, *, begun: bool = False) -> None:
-        """With `begun`, calls wait for limits from the first one on."""
+        """With `begun`, even the first call waits for limits."""
         self.begun = begun
         self.accepted = False
         """True once a service has carried out a call on behalf of the caller."""
@@ -98,26 +100,30 @@ _patience: ContextVar[CallPatience | None] = ContextVar("patience", default=None
 
 
 def set_patience(patience: CallPatience) -> None:
-    """Bind the waiting policy of all further calls in this context; without one, no call waits."""
+    """Set the waiting policy of all further calls of services in this task and its child tasks; without one, no call
+    waits.
+    """
     _patience.set(patience)
 
 
 def is_accepted() -> bool:
-    """Return True once a service has carried out a call on behalf of the caller in this context."""
+    """Return True if a service has carried out a call on behalf of the caller in this task."""
     patience = _patience.get()
     return patience is not None and patience.accepted
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOrigin:
-    """The network that a request came from. Services use it for limits per network."""
+    """The network that a request to the gateway came from. Services use it for limits per network."""
 
     network: str
     prove: Callable[[str], str] | None
-    """Function that returns the gateway's token for a network; None if the gateway has no secret."""
+    """Function that takes a network, and returns the gateway's network token for it; None if the gateway has no
+    secret.
+    """
 
     def metadata(self) -> Sequence[tuple[str, str]]:
-        """Return the metadata that states the network to services."""
+        """Return the gRPC metadata that states the network to services."""
         # A service that does not know the secret uses this header if it trusts the gateway's network.
         told = [("x-forwarded-for", self.network)]
         return told if self.prove is None else [*told, (NETWORK_KEY, self.prove(self.network))]
@@ -127,16 +133,18 @@ _origin: ContextVar[RequestOrigin | None] = ContextVar("origin", default=None)
 
 
 def set_origin(origin: RequestOrigin) -> None:
-    """Bind the origin of the request, for all further calls in this context."""
+    """Set the network of the request for all further calls of services in this task and its child tasks."""
     _origin.set(origin)
 
 
 async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "") -> T:
-    """Return the answer of a unary rpc. Raise the SynclineError that the service reports.
+    """Call a unary rpc of a service, and return the answer. Raise the SynclineError that the service reports.
 
-    `token` is the caller's access token. In a request that has begun, a call that a limit refuses is repeated after the
-    time in the refusal, unless the call has no token: a limit of attempts is reported at once. A call that is not
-    idempotent is repeated only after a rate limit, which refuses before anything is done.
+    `token` is the caller's access token. If a limit refuses the call, and the waiting policy says that the request has
+    begun, the call is repeated after the time in the refusal. There are two exceptions:
+
+    - A call without a token is not repeated: a limit of attempts is reported at once.
+    - A call that is not idempotent is repeated only after a rate limit, which refuses before anything is done.
     """
     patience = _patience.get()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -163,15 +171,15 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
 
 
 def _begun(patience: CallPatience | None, token: str) -> None:
-    """Mark the request as begun, so that its further calls wait for limits. A call without a token, such as an exchange
-    of a key, is the gateway's own and marks nothing.
+    """Record in the waiting policy that a call of the request was answered, so that further calls wait for limits. A
+    call without a token, such as an exchange of a key, is the gateway's own and is not recorded.
     """
     if patience is not None and token:
         patience.begun = True
 
 
 async def ask_pages(method: Callable[..., Awaitable[T]], request: Any, *, token: str) -> AsyncGenerator[T, None]:
-    """Yield all pages of a listing. Raise the errors of `ask`."""
+    """Yield the answers of a paginated rpc, page by page. Raise the SynclineError that the service reports."""
     while True:
         page: Any = await ask(method, request, token=token)
         yield page
@@ -212,8 +220,8 @@ async def in_turns(items: Sequence[T], token: str) -> AsyncIterator[Sequence[T]]
 
 
 def known_node(pb: journal_pb2.Node) -> Node:
-    """Convert a node that metadata sent. Raise ValueError if it is malformed: that is our defect, and must not become
-    InvalidArgument.
+    """Return the node in a message of metadata. Raise ValueError if the message is malformed: that is a defect of ours,
+    and must not become InvalidArgument, which blames the client.
     """
     try:
         return node_from_wire(pb)

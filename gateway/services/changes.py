@@ -40,8 +40,8 @@ _KINDS: Final[Mapping[Verdict, Kind]] = {
     Verdict.MANIFEST_INVALID: Kind.INVALID,
 }
 _ALSO: Final[dict[Verdict, type[SynclineError]]] = {Verdict.QUOTA_EXCEEDED: QuotaExceeded}
-"""By verdict, the error that services raise with the same reason for other calls; it is a second base of the class for
-the verdict.
+"""By verdict, the error that services raise with the same reason in other calls. The class of the verdict's error also
+inherits from it.
 """
 _CLASSES: Final[dict[Verdict, type[SynclineError]]] = {
     verdict: type(
@@ -59,7 +59,9 @@ def refused(verdict: Verdict) -> SynclineError:
 
 
 def refusal(result: journal_pb2.MutationResult) -> SynclineError | None:
-    """Return the error for a change that was not accepted; None if it was. The details name the blocking node."""
+    """Return the error for a change that was not accepted; None if it was. The details of the error name the node that
+    prevents the change, if there is one.
+    """
     verdict = Verdict(result.verdict)
     if verdict is Verdict.ACCEPTED:
         return None
@@ -78,8 +80,8 @@ async def commit_mutations(
 
 
 def accepted(result: journal_pb2.MutationResult) -> Node:
-    """Return the node's new state. Raise the subclass of MutationRefused for the verdict if the mutation was
-    refused.
+    """Return the node's new state from the result of a mutation. Raise the subclass of MutationRefused for the verdict
+    if the mutation was refused.
     """
     if (error := refusal(result)) is not None:
         raise error

@@ -66,7 +66,9 @@ class CopyTooLong(SynclineError):
 
 
 class RunningCopy:
-    """A copy in progress: interrupts the copy when it has to end, and returns tokens for its calls."""
+    """A copy in progress: it interrupts the calls of the copy when the copy has to end, and returns access tokens for
+    them.
+    """
 
     def __init__(self, token: Token, ending: Interruption) -> None:
         """`token` returns an access token of the caller, and `ending` interrupts the copy."""
@@ -109,7 +111,7 @@ class Copies:
     """Counts the copies that one gateway has in progress, and bounds their number."""
 
     def __init__(self, under_way: Pool, *, seconds: float = COPY_SECONDS) -> None:
-        """`under_way` bounds the number of copies, `seconds` the duration of each."""
+        """`under_way` is the pool that bounds the number of copies, and `seconds` the maximum duration of each."""
         self._under_way = under_way
         self._seconds = seconds
 
@@ -203,8 +205,8 @@ async def undo_without_right(services: Services, token: str, *, space: SpaceId, 
 
 
 async def undone(undo: Callable[[], Awaitable[object]]) -> None:
-    """Call `undo`, repeatedly while a service is unavailable, for at most UNDO_SECONDS. An error is logged, since the
-    caller gets the error that ended the copy.
+    """Call `undo`, again and again while a service is unavailable, for at most UNDO_SECONDS. An error of `undo` is
+    logged and not raised, since the caller gets the error that ended the copy.
     """
     try:
         async with asyncio.timeout(UNDO_SECONDS):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _HEALTH_SECONDS: Final = 1.0
 _HEALTH_OF: Final = "x-syncline-service"
-"""Metadata key whose value names, for a balancer, the service whose health is requested, since the rpc has the same
-path for all services.
+"""Metadata key of a health check. Its value names the service for the load balancer, since the rpc has the same path
+for all services.
 """
 
 

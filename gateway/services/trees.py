@@ -22,7 +22,9 @@ longer than one token is valid.
 """
 
 _Page: TypeAlias = AsyncIterator[list[Node]]
-"""A page of a directory, as slices of work that are charged to the caller."""
+"""One page of the listing of a directory, as slices of nodes; each slice is processed in a turn that is charged to the
+caller.
+"""
 _MAX_BATCH_BYTES: Final = 200_000
 """Maximum size of the mutations of one commit, in bytes."""
 LISTED_AT_ONCE: Final = 8
@@ -62,8 +64,8 @@ async def _in_slices(page: metadata_pb2.ListNodesResponse, token: str) -> AsyncI
 
 
 async def children_of(services: Services, token: Token, space: str, directory: NodeId) -> AsyncGenerator[Node, None]:
-    """Yield the live children of a directory; no child if the directory has been deleted since it was listed. The
-    consumer's work on the children is charged to the caller in slices, too.
+    """Yield the nodes in a directory that are not in the trash; none if the directory has been deleted since it was
+    listed. The consumer's work on each node is part of a slice that is charged to the caller.
     """
     async for page in _pages_if_live(services, token, space, directory):
         async for some in page:
@@ -118,8 +120,8 @@ async def copy_below(
 async def _listed(
     services: Services, token: Token, space: str, level: Sequence[tuple[NodeId, NodeId]]
 ) -> AsyncGenerator[tuple[NodeId, list[Node]], None]:
-    """Yield the children of each source directory together with the id of the directory's copy, in slices of work and
-    in the order of `level`.
+    """Yield the nodes in each source directory of `level`, in slices, together with the id of the directory's copy.
+    `level` has the ids of source and copy, and its order is kept.
 
     The first pages of the next directories are read ahead, since a tree may consist of very many small directories.
     """
@@ -150,7 +152,7 @@ async def _listed(
 async def _pages_if_live(
     services: Services, token: Token, space: str, directory: NodeId
 ) -> AsyncGenerator[_Page, None]:
-    """Yield the pages of a directory; no page if it has been deleted since it was listed."""
+    """Yield the pages of a directory; none if it has been deleted since it was listed."""
     try:
         async for page in _pages(services, token, space, directory):
             yield page

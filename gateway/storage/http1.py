@@ -41,7 +41,7 @@ class BadAnswer(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """An answer to a request: the status, the date, and the whole body in consecutive parts."""
+    """An answer of the server: the status, the date, and the whole body in consecutive parts."""
 
     status: int
     body: Sequence[memoryview]
@@ -50,8 +50,8 @@ class RawResponse:
 
 
 class Origin:
-    """Sends requests over persistent connections to one scheme, host and port; at most `connections` are open at
-    once.
+    """Sends HTTP requests to one scheme, host and port over persistent connections, of which at most `connections` are
+    open at the same time.
     """
 
     def __init__(self, url: str, *, connections: int, memory: Segments, tls: ssl.SSLContext | None = None) -> None:
@@ -80,13 +80,15 @@ class Origin:
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], *, body: bytes = b"", most: int, silence: float
     ) -> RawResponse:
-        """Return the complete answer. Raise OSError if no complete answer arrives, or BodyTooLarge if a successful body
-        exceeds `most`.
+        """Send a request, which must be idempotent, and return the complete answer.
 
-        Only for idempotent requests: a stale persistent connection cannot be distinguished from a broken one, so the
-        request is sent again. `url` is an encoded URL of this origin. `most` is the maximum size in bytes of the body
-        of a successful answer. The request times out after `silence` seconds without a byte, at the latest after twice
-        as many.
+        - `url` is a percent-encoded URL of this origin.
+        - `most` is the maximum size in bytes of the body of a successful answer.
+        - `silence` is the number of seconds without a byte after which the request fails; it may take twice as long.
+
+        Raise OSError if no complete answer arrives, and BodyTooLarge if a successful body exceeds `most`. If a
+        connection that was open before breaks without a byte of the answer, the request is sent again on another one:
+        the server may just have closed the idle connection.
         """
         lines = [f"{method} {url.removeprefix(self._base)} HTTP/1.1", f"host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -140,7 +142,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._watch: asyncio.TimerHandle
         self._silent = True
         self.heard = False
-        """True if any byte of the answer has arrived."""
+        """True if any byte of the present answer has arrived."""
         self.reusable = True
         """True if another request may be sent on this connection."""
 
@@ -168,8 +170,8 @@ class _Connection(asyncio.BufferedProtocol):
             self._incoming = self._answered = None
 
     def _listen(self, silence: float) -> None:
-        """Watch for silence with one repeating timer, which is cheaper than a new timer for each piece; a timeout may
-        take twice as long.
+        """Let the present request fail after `silence` seconds without a byte. One repeating timer is used, which is
+        cheaper than a new timer for each piece, so that it may take twice as long.
         """
         if self._silent:
             self._end(TimeoutError(f"not a byte for {silence} seconds"))
@@ -225,7 +227,9 @@ class _Connection(asyncio.BufferedProtocol):
 
 
 class _Incoming:
-    """An incoming answer. Its header section is parsed; the bytes of a body with a known length are only counted."""
+    """An answer that is being received. Its header section is parsed; the bytes of a body with a known length are only
+    counted.
+    """
 
     def __init__(self, memory: Segments, most: int) -> None:
         self._memory = memory
@@ -239,10 +243,12 @@ class _Incoming:
         self.date = ""
         self.parts: list[memoryview] = []
         self.rest: memoryview | None = None
-        """The memory for the rest of a body with a known length; None for a header section or a chunked body."""
+        """The memory for the part of the body that comes next, if the length of the body is known; None during the
+        header section and for a chunked body.
+        """
         self.complete = False
         self.keeps = False
-        """True if the server keeps the connection open."""
+        """True if the server keeps the connection open after this answer."""
 
     def filled(self, size: int) -> None:
         """Record that `size` bytes have arrived in `rest`."""
@@ -252,7 +258,7 @@ class _Incoming:
         self.complete = self.rest is None
 
     def _next(self) -> memoryview | None:
-        """Return a part for the remaining bytes; None if there are none."""
+        """Return memory for the next part of the body; None if the body is complete."""
         assert self._length is not None
         left = self._length - self._size
         if left == 0:

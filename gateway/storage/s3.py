@@ -41,7 +41,7 @@ for a denied access in place of that for a missing key.
 
 @dataclass(frozen=True, slots=True)
 class S3Place:
-    """The location of a bucket: at AWS, or at an endpoint with the bucket in the path."""
+    """The location of the bucket: at AWS, or at another endpoint with the bucket's name in the path."""
 
     bucket: str
     region: str
@@ -55,7 +55,7 @@ class S3Place:
 
 
 Signers = Callable[[], Awaitable[ReadOnlyCredentials]]
-"""Coroutine function without arguments that returns the credentials with which to sign a request now."""
+"""Coroutine function without arguments that returns the S3 credentials for signing a request now."""
 
 
 class S3ObjectSource:
@@ -178,12 +178,14 @@ class S3ObjectSink:
 
 
 def _signing(credentials: WriteCredentials) -> ReadOnlyCredentials:
-    """Return a caller's credentials in the SDK's form."""
+    """Return a caller's S3 credentials in the SDK's form."""
     return ReadOnlyCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
 
 
 async def _asked(operation: str, send: Callable[[], Awaitable[RawResponse]], clock: ServerClock) -> RawResponse:
-    """Return S3's answer; transient errors are retried. Raise Unavailable if they persist."""
+    """Return S3's answer to the request that `send` sends; transient errors are retried. `operation` names the request
+    in messages, and `clock` learns S3's time from the answers. Raise Unavailable if the errors persist.
+    """
     for pause in _RETRIES.pauses():
         with measured("s3", operation) as call:
             try:
