@@ -103,21 +103,29 @@ def _counted(address: IPv4Address | IPv6Address | None) -> str:
 # Each call runs in its own task and so in its own context, so that the variable need not be reset.
 _network: ContextVar[str] = ContextVar("network", default=UNKNOWN)
 _connection: ContextVar[str | None] = ContextVar("connection", default=None)
+_from_gateway: ContextVar[bool] = ContextVar("from_gateway", default=False)
 
 
-def bind_network(network: str, own_connection: str | None) -> None:
+def bind_network(network: str, own_connection: str | None, *, from_gateway: bool = False) -> None:
     """Bind, for the rest of a call, the network that it comes from.
 
     `own_connection` is gRPC's name of the caller's connection, if that carries only calls of this caller; None if a
-    proxy or the gateway is between the caller and this process.
+    proxy or the gateway is between the caller and this process. `from_gateway` says that the call is proven to come
+    from the gateway.
     """
     _network.set(network)
     _connection.set(own_connection)
+    _from_gateway.set(from_gateway)
 
 
 def current_network() -> str:
     """Return the network of the current call; UNKNOWN outside of a call."""
     return _network.get()
+
+
+def is_from_gateway() -> bool:
+    """Return True if the current call is proven to come from the gateway; False outside of a call."""
+    return _from_gateway.get()
 
 
 def direct_connection() -> str | None:

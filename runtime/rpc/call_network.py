@@ -64,7 +64,7 @@ class CallNetwork(Around):
         proven = self._proven(context, transport)
         if proven is not None:
             self._on_proven(transport)
-            bind_network(proven, None)
+            bind_network(proven, None, from_gateway=True)
             yield
             return
         forwarded = _values(context, "x-forwarded-for")

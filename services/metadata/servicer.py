@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from runtime.identity import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
-from runtime.network import current_share
+from runtime.network import current_share, is_from_gateway
 from runtime.rates import BYTES_PER_CALL, charge
 from runtime.turns import slices, turn_for
 from services.metadata.access import RoleCache
@@ -46,7 +46,7 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
 from syncline.model.accounts import Role
 from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
-from syncline.model.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
+from syncline.model.errors import InvalidArgument, InvalidPageToken, PermissionDenied, RequestTooLarge, RightChanged
 from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, SpaceId
 from syncline.model.limits import MAX_FIND_DIGESTS, MAX_MEASURED_NODES, MAX_SEAL_DECLARATIONS
 from syncline.model.names import most_archived_bytes
@@ -488,6 +488,9 @@ class MetadataServicer(MetadataServiceServicer):
 
     @override
     async def UndoCopy(self, request: metadata_pb2.UndoCopyRequest, context: Context) -> metadata_pb2.UndoCopyResponse:
+        # Only the gateway makes copies. A caller of this service could undo any change that a right had allowed.
+        if not is_from_gateway():
+            raise PermissionDenied("only the gateway can undo a copy")
         caller = current_user()
         wanted = Request(
             id=request_id_from_wire(request.request_id),

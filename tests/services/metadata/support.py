@@ -214,6 +214,7 @@ class Service:
 
 UNPROJECTED_SECONDS = 600.0
 """Commits are coalesced for longer than any test takes on a busy machine, so that none is projected meanwhile."""
+GATEWAY_SECRET = "the secret of the gateway alone, and no other"
 REMEMBERED_SECONDS = 600.0
 """A grant is remembered for longer than any test takes on a busy machine, so that what is asked for can be counted."""
 
@@ -239,6 +240,7 @@ async def service(
         "changes_topic_arn": "arn:aws:sns:us-east-1:000000000000:changes",
         "auth_target": "127.0.0.1:1",
         "service_secret": SecretStr(SECRET),
+        "gateway_secret": SecretStr(GATEWAY_SECRET),
         "drain_seconds": 0,
         "grace_seconds": 2,
     }

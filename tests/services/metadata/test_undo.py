@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from typing_extensions import override
 
+from runtime.network_tokens import NETWORK_KEY, NetworkTokens
 from services.metadata.entry import replay
 from services.metadata.journal.commit import CommitOutcome, Request
 from services.metadata.undo import MAX_UNDO_SECONDS, CopyChanged, undo_copy
@@ -19,7 +20,7 @@ from syncline.model.identifiers import ROOT, NodeId, RequestId, created_node_id,
 from syncline.model.tree import Change, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
-from tests.services.metadata.support import Caller, Service, creating, reason_of
+from tests.services.metadata.support import GATEWAY_SECRET, Caller, Service, creating, reason_of
 from tests.support.journal import small_entry
 from tests.support.metadata import still_allowed
 
@@ -271,7 +272,12 @@ def test_nothing_but_a_new_copy_of_the_same_device_is_undone() -> None:
     run_virtually(main())
 
 
-async def test_who_lost_the_right_to_write_has_a_copy_undone_and_nobody_else_has(
+def by_gateway(secret: str = GATEWAY_SECRET) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call with a proof that it comes from the gateway, if the secret is the gateway's."""
+    return ((NETWORK_KEY, NetworkTokens(secret).mint("192.0.2.1")),)
+
+
+async def test_who_lost_the_right_to_write_has_a_copy_undone_by_the_gateway_and_nobody_else_has(
     editor: Caller, metadata: Service
 ) -> None:
     copy, undo = new_request_id(), new_request_id()
@@ -279,12 +285,14 @@ async def test_who_lost_the_right_to_write_has_a_copy_undone_and_nobody_else_has
     await editor.commit(creating("a.txt", parent=made.id), request_id=derived_request_id(copy, 0))
     wanted = M.UndoCopyRequest(space_id=editor.space, request_id=undo, copy_request_id=copy)
     async with metadata.caller(space=editor.space) as other:
-        assert await reason_of(other.stub.UndoCopy(wanted)) == "NO_SUCH_REQUEST"
+        assert await reason_of(other.stub.UndoCopy(wanted, metadata=by_gateway())) == "NO_SUCH_REQUEST"
     metadata.backend.auth.roles[editor.space, editor.user] = None
     assert await reason_of(editor.commit(M.Mutation(delete=M.DeleteNode(node=made.id)))) == "NO_SUCH_SPACE"
-    answer = await editor.stub.UndoCopy(wanted)
+    for proof in ((), by_gateway("a secret that is not the gateway's, but is as long")):
+        assert await reason_of(editor.stub.UndoCopy(wanted, metadata=proof)) == "PERMISSION_DENIED"
+    answer = await editor.stub.UndoCopy(wanted, metadata=by_gateway())
     assert answer.seq == 3
-    assert (await editor.stub.UndoCopy(wanted)).seq == 3
+    assert (await editor.stub.UndoCopy(wanted, metadata=by_gateway())).seq == 3
     async with metadata.caller(space=editor.space) as member:
         listed = await member.stub.ListNodes(M.ListNodesRequest(space_id=member.space, parent=ROOT))
         trash = await member.stub.ListTrash(M.ListTrashRequest(space_id=member.space))

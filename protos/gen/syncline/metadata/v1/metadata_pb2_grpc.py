@@ -304,7 +304,7 @@ class MetadataServiceServicer:
     def UndoCopy(self, request, context):
         """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
         has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
-        more than 15 minutes ago; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+        more than 15 minutes ago, and for a call that does not come from the gateway; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -120,7 +120,7 @@ class MetadataServiceStub:
     UndoCopy: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.UndoCopyRequest, _metadata_pb2.UndoCopyResponse]
     """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
     has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
-    more than 15 minutes ago; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+    more than 15 minutes ago, and for a call that does not come from the gateway; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
     """
     ListTrash: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]
     """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -217,7 +217,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     UndoCopy: _aio.UnaryUnaryMultiCallable[_metadata_pb2.UndoCopyRequest, _metadata_pb2.UndoCopyResponse]  # type: ignore[assignment]
     """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
     has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
-    more than 15 minutes ago; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+    more than 15 minutes ago, and for a call that does not come from the gateway; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
     """
     ListTrash: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]  # type: ignore[assignment]
     """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -413,7 +413,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_metadata_pb2.UndoCopyResponse, _abc.Awaitable[_metadata_pb2.UndoCopyResponse]]:
         """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
         has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
-        more than 15 minutes ago; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+        more than 15 minutes ago, and for a call that does not come from the gateway; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
         """
 
     @_abc_1.abstractmethod
