@@ -45,8 +45,8 @@ MAX_ITEMS_PER_WRITE: Final = 25
 but they would take some 12 ms of the event loop.
 """
 _MAX_BYTES_PER_CALL: Final = 700_000
-"""Maximum size of the items in one write, in bytes: below 1 MiB on the wire, above which sending would block the event
-loop.
+"""Maximum size of the items in one write, in bytes: below 1 MiB as it is sent, above which sending would block the
+event loop.
 """
 _MAX_ITEMS_ONE_BY_ONE: Final = 4
 """Maximum number of items that are written one by one: for few items, single writes in parallel cost half as much as
@@ -65,7 +65,7 @@ class ConditionFailed(Exception):
 
 
 class MetTransaction(Unavailable):
-    """Another transaction is in progress on the item, so the write was refused; the same write may be repeated."""
+    """Another transaction is writing the item, so this write was refused; the same write may be repeated."""
 
 
 class Cancelled(Exception):
@@ -117,7 +117,7 @@ def key_of(pk: str, sk: str) -> Item:
 
 
 def expiry(at_ms: int) -> Item:
-    """Return a time, in milliseconds since 1970, as the time-to-live attribute of an item."""
+    """Return a time, in milliseconds since 1970, as the value of an item's time-to-live attribute."""
     return attribute(at_ms // 1000)
 
 
@@ -131,7 +131,7 @@ class Table:
     """
 
     def __init__(self, client: DynamoDBClient, name: str, *, called: str) -> None:
-        """`called` is the name of the table in error texts: "the identity table"."""
+        """`name` is the name of the table in AWS, and `called` its name in error texts: "the identity table"."""
         self._client: Any = client  # items are built by adapters, so precise types would add nothing
         self._name = name
         self._called = called
@@ -139,7 +139,7 @@ class Table:
     # ---- reads
 
     async def get(self, key: Item) -> Item | None:
-        """Return the item of a key, or None."""
+        """Return the item with this primary key; None if there is none."""
         with aws_errors(self._called):
             answer = await self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True)
         item: Item | None = answer.get("Item")
@@ -148,7 +148,8 @@ class Table:
     async def get_all(
         self, keys: Iterable[Item], *, only: Sequence[str] = (), account: str | None = None
     ) -> list[Item]:
-        """Return the items of distinct keys, in no order; with `only`, just these attributes of each.
+        """Return the items with these distinct primary keys that exist, in no particular order; with `only`, just these
+        attributes of each.
 
         With an `account`, each call waits for a turn on the event loop that is charged to this account.
         """
@@ -199,7 +200,7 @@ class Table:
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     async def first_page(self, **query: Any) -> tuple[Sequence[Item], bool]:
-        """Return the items of a query that one call returns (1 MB at most), and whether there are more."""
+        """Return the items of a query that one call returns (1 MB at most), and True if there are more."""
         with aws_errors(self._called):
             page = await self._client.query(TableName=self._name, ConsistentRead=True, **query)
         return page["Items"], "LastEvaluatedKey" in page
@@ -306,8 +307,8 @@ class Table:
             raise self._overloaded()
 
     async def _cancelled(self, writes: Sequence[Item], *, once: bool) -> Sequence[str]:
-        """Carry out a transaction; return the reasons of its cancellation, one for each write, or nothing if it
-        succeeded.
+        """Carry out a transaction. Return an empty sequence if it succeeded, otherwise the reasons of its cancellation,
+        one for each write.
 
         The SDK repeats a request whose answer is lost. With `once`, an idempotency token gives the repetition the first
         answer; DynamoDB keeps the token for ten minutes, the embedded AWS also on disk.
@@ -329,8 +330,8 @@ class Table:
     # ---- many writes that do not belong together
 
     def puts(self, items: Iterable[Item]) -> Iterator[Call]:
-        """Return functions, to be passed to `all_done`, that write items of distinct keys unconditionally, a batch
-        each.
+        """Yield functions, to be passed to `all_done`. Each writes a batch of the items, which have distinct keys,
+        unconditionally.
         """
         return (partial(self._put_batch, batch) for batch in _batches(items, count=MAX_ITEMS_PER_WRITE))
 
@@ -348,8 +349,8 @@ class Table:
     def puts_if(
         self, condition: str, items: Iterable[tuple[Item, Item | None]], count: int, *, refused: list[Item] | None
     ) -> Iterator[Call]:
-        """Return functions, to be passed to `all_done`, that write `count` items of distinct keys. `items` yields each
-        item with the values for `condition`.
+        """Yield functions, to be passed to `all_done`. Each writes some of `count` items with distinct keys, on
+        `condition`. `items` yields each item with the values for `condition`.
 
         The items are independent of each other. Items whose condition does not hold are added to `refused`. If
         `refused` is None, they are not reported; the condition must then be false for an item that has been written, so
@@ -385,8 +386,8 @@ class Table:
         raise self._overloaded()
 
     async def _put_together(self, puts: Sequence[Item], refused: list[Item] | None) -> None:
-        """Write the items in one transaction. The items are independent of each other; a transaction is used because no
-        other batch write has conditions.
+        """Write the items in one transaction, each with its condition; those whose condition does not hold are added to
+        `refused`, and the others are written. A transaction is used because no other batch write has conditions.
         """
         left = puts
         for pause in RETRIES.pauses():
@@ -439,7 +440,7 @@ async def all_done(
 
 
 def _under(condition: str | None, values: Item | None = None, names: Mapping[str, str] | None = None) -> Item:
-    """Return the arguments of a write for its condition, and for the names and values in its expressions."""
+    """Return the arguments of a DynamoDB call that state a condition, and the names and values in its expressions."""
     arguments: Item = {}
     if condition is not None:
         arguments["ConditionExpression"] = condition

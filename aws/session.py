@@ -172,7 +172,7 @@ def s3_endpoint() -> str | None:
 
 @dataclass(slots=True)
 class AwsCall:
-    """A call to AWS in progress; the code that makes the call sets `outcome`, the label in the metrics."""
+    """A call to AWS in progress. The code that makes the call sets `outcome`, which is a label of the metrics."""
 
     span: traces.Span
     outcome: Literal["ok", "refused", "throttled", "failed"] = "failed"
@@ -180,7 +180,7 @@ class AwsCall:
 
 @contextmanager
 def measured(service: str, operation: str) -> Iterator[AwsCall]:
-    """Record the metrics and the span of a call to AWS within the block."""
+    """Context manager that records the metrics and the span of the call to AWS within it."""
     began = time.perf_counter()
     span = traces.span(
         f"{_NAMES[service]}.{operation}",
@@ -230,8 +230,8 @@ class _Measured:
 
 
 def _outcome(error: ClientError) -> Literal["refused", "throttled", "failed"]:
-    """Return the outcome of an error. `refused` is a regular answer: a condition that does not hold, an object that
-    does not exist.
+    """Return the label of an error in the metrics. `refused` is a regular answer: a condition that does not hold, an
+    object that does not exist.
     """
     if error_code(error) in THROTTLES:
         return "throttled"

@@ -61,10 +61,11 @@ class AccountRegistry:
     async def sign_up(
         self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Make an account with its personal space and first device.
+        """Make an account with its personal space, sign in its first device, and return all of them. `peer` is the
+        network of the caller.
 
-        Raise AccountExists if the address is taken, TooManyAttempts if too many accounts were made from the caller's
-        network, and TooMuchAtOnce if too many passwords are being hashed.
+        Raise AccountExists if the e-mail address is taken, TooManyAttempts if too many accounts were made from the
+        network, and TooMuchAtOnce if too many passwords are being hashed. Nothing is stored then.
         """
         await self._attempts.admit_account(peer=peer)
         account = Account(UserId(new_text_id()), email, SpaceId(new_text_id()), self._clock())
@@ -79,8 +80,10 @@ class AccountRegistry:
     async def sign_in(
         self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Sign in a new device. Raise WrongPassword if the password or the address is wrong, TooManyAttempts above a
-        limit of `AttemptLimits`, and TooMuchAtOnce if too many passwords are being hashed.
+        """Sign in a new device of the account with this e-mail address. `peer` is the network of the caller.
+
+        Raise WrongPassword if the password or the address is wrong, TooManyAttempts above a limit of `AttemptLimits`,
+        and TooMuchAtOnce if too many passwords are being hashed.
         """
         try:
             await self._attempts.admit(subject=email, peer=peer)

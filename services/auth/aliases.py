@@ -49,8 +49,8 @@ def candidates(name: str, space: SpaceId) -> Iterator[str]:
 
 
 async def with_alias(name: str, space: SpaceId, give: Callable[[str], Awaitable[T]]) -> T:
-    """Return the result of `give`, which is called with one candidate after the other until it does not raise
-    AliasTaken.
+    """Call `give` with one candidate for the alias of a space after the other, until it does not raise AliasTaken, and
+    return its result. `name` and `space` are the name and the id of the space.
     """
     for alias in candidates(name, space):
         try:
@@ -61,8 +61,8 @@ async def with_alias(name: str, space: SpaceId, give: Callable[[str], Awaitable[
 
 
 def _addressable(name: str) -> str:
-    """Return the name with the characters that an address may contain; empty if nothing remains, or if the result has a
-    special meaning.
+    """Return the space's name without the characters that an address may not contain; empty if nothing remains, or if
+    the result has a special meaning.
     """
     shown = "".join(character if character.isprintable() else "_" for character in name)
     shown = unicodedata.normalize("NFC", shown.translate(_UNUSUAL))

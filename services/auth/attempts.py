@@ -1,5 +1,8 @@
-"""Limits of password attempts: from one network for one address (or link), from one network for all addresses, and for
-one address from everywhere. Attempts are counted before any password is hashed.
+"""Limits of password attempts. Each attempt is counted three times before any password is hashed:
+
+- for the network that it comes from and the account's e-mail address (or the link) together;
+- for the network alone;
+- for the address (or link) alone.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from syncline.model.errors import RETRY_AFTER, TooManyAttempts
 _ALL: Final = "all"
 """Subject of the counter of all attempts of a network. No e-mail address equals this text, since it has no @."""
 KNOWN_DAYS: Final = 30
-"""Days for which a network counts as known after a successful sign-in from it."""
+"""Days after a successful sign-in for which attempts from the same network are exempt from the limit per address."""
 _NEW: Final = "new"
 """Subject of the counter of accounts that were created from a network."""
 
@@ -24,10 +27,11 @@ _NEW: Final = "new"
 class AttemptLimits:
     """Maximum numbers of attempts within `window_ms` milliseconds of the first attempt.
 
-    The limit for one address from one network is the smallest, so that a person who guesses locks out themselves rather
-    than the owner. The limit for one network prevents that one password is tried at many addresses. The limit for one
-    address from everywhere prevents guessing from many networks; networks of recent successful sign-ins are exempt from
-    it, so that the owner is not locked out.
+    - `per_peer` limits the attempts for one address from one network. It is the smallest, so that a person who guesses
+      locks out themselves rather than the owner.
+    - `per_network` limits the attempts from one network, so that one password cannot be tried at many addresses.
+    - `per_address` limits the attempts for one address from everywhere, so that guessing from many networks is limited
+      as well. Networks of recent successful sign-ins are exempt, so that the owner is not locked out.
     """
 
     per_peer: int = 10
@@ -39,7 +43,7 @@ class AttemptLimits:
 
 
 class Attempts:
-    """Counts attempts before their passwords are verified, so that concurrent attempts cannot exceed the limit."""
+    """Counts password attempts before the passwords are verified, so that concurrent attempts cannot exceed a limit."""
 
     def __init__(self, store: AttemptStore, limits: AttemptLimits, *, clock: Clock) -> None:
         self._store = store
@@ -47,7 +51,9 @@ class Attempts:
         self._clock = clock
 
     async def admit(self, *, subject: str, peer: str) -> None:
-        """Count an attempt. Raise TooManyAttempts with `retry_after_seconds` if a limit is reached."""
+        """Count an attempt for `subject`, an e-mail address or a link, from the network `peer`. Raise TooManyAttempts
+        with `retry_after_seconds` if a limit is reached.
+        """
         await self._count(subject, peer, self._limits.per_peer)
         await self._count(_ALL, peer, self._limits.per_network)
         try:
@@ -63,9 +69,8 @@ class Attempts:
         await self._count(_NEW, peer, self._limits.accounts)
 
     async def succeeded(self, *, subject: str, peer: str) -> None:
-        """Reset the counters of a subject after a correct password for it.
-
-        The counter of the network is decremented by this one attempt; its failed attempts stay counted.
+        """Record that a correct password for `subject` came from the network `peer`: reset the counters of the subject,
+        and take this attempt back from the counter of the network, in which failed attempts stay.
         """
         await asyncio.gather(
             self._store.forget_attempts(subject=subject, peer=peer),

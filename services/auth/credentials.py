@@ -93,12 +93,13 @@ class CredentialIssuer:
         self._under_way: dict[Key, asyncio.Task[TemporaryCredentials]] = {}
 
     async def issue(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
-        """Return credentials for the space's objects that last at least five minutes, or until the device's key
-        expires.
+        """Return S3 credentials for the objects of a space, for reading or also for writing. They are valid for at
+        least five minutes, or until the key of the program `device` expires.
 
-        Raise DeviceRevoked or TokenExpired for a device that was revoked or has expired, NoSuchSpace without a grant,
-        PermissionDenied if the role does not allow the access, QuotaExceeded if the space is closed to uploads, or
-        Unavailable if STS does not answer.
+        - Raise DeviceRevoked or TokenExpired if the device was revoked or has expired.
+        - Raise NoSuchSpace without a grant, and PermissionDenied if the role does not allow the access.
+        - Raise QuotaExceeded if the space is closed to uploads.
+        - Raise Unavailable if STS does not answer.
         """
         _, caller = await require(self._access, space, access, user=user, device=device, now_ms=self._clock())
         if access is Access.WRITE:
@@ -132,7 +133,9 @@ class CredentialIssuer:
     async def _once(
         self, key: Key, ask: Callable[[], Coroutine[Any, Any, TemporaryCredentials]]
     ) -> TemporaryCredentials:
-        """Let concurrent callers with the same key share one call of `ask`."""
+        """Return the result of `ask`. If another task has called `ask` with the same key and waits for the result,
+        return that result instead of calling it again.
+        """
         task = self._under_way.get(key)
         if task is None:
             task = self._under_way[key] = asyncio.create_task(ask())

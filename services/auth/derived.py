@@ -15,21 +15,25 @@ from syncline.model.identifiers import ID_BYTES, RequestId, UserId
 
 
 def derived_id(kind: str, user: UserId, request: RequestId) -> str:
-    """Return the id of the space, device or link that a user's request makes; `kind` distinguishes several ids of one
-    request.
+    """Return the id of the space, device or link that a user's mutation request makes; `kind` distinguishes several ids
+    of one request.
     """
     digest = hashlib.sha256(_seed(kind, user, request)).digest()[:ID_BYTES]
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
 class DerivedSecrets:
-    """Secrets that can be derived only with `key`, the secret of the services."""
+    """Derives the secrets of new keys and links from requests. Only a process with `key`, the secret of the services,
+    can do so.
+    """
 
     def __init__(self, key: str) -> None:
         self._key = key.encode()
 
     def secret(self, kind: str, user: UserId, request: RequestId, *, size: int) -> str:
-        """Return a secret of `size` bytes, at most 32, as unpadded base64url."""
+        """Return the secret that a user's mutation request makes: `size` bytes, at most 32, as unpadded base64url.
+        `kind` distinguishes several secrets of one request.
+        """
         raw = hmac.digest(self._key, _seed(f"{kind} secret", user, request), "sha256")[:size]
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 

@@ -1,5 +1,5 @@
-"""Devices: queries for the calling device and for the devices of a user, sign-out of the calling device, and short
-lists.
+"""Devices: the calling device, the devices of a user, the sign-out of the calling device, and the maximum length of a
+user's list of devices.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from syncline.model.limits import ANSWER_DAYS
 log = structlog.get_logger()
 
 _DEVICES_AT_ONCE: Final = 20
-"""Maximum number of ended devices that are removed from a user's list when a device is added, so that a list that is
-too long is shortened step by step.
+"""Maximum number of revoked or expired devices that are removed from a user's list when a device is added, so that a
+list that is too long is shortened step by step.
 """
 
 
 DeviceStanding = Enum("DeviceStanding", "SIGNED_IN REVOKED EXPIRED")
-"""The state of a device, which decides whether it may act for its user. A device that does not exist, or belongs to
-another user, counts as revoked.
+"""The state of a device with respect to a user, which decides if the device may act for the user. A device that does
+not exist, or belongs to another user, counts as revoked.
 """
 
 
@@ -53,8 +53,8 @@ def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -
 
 
 class DeviceLists:
-    """Keeps the lists of people's devices short: devices that were revoked or have expired are removed from a full
-    list, the oldest first.
+    """Keeps the list of each user's devices short: devices that were revoked or have expired are removed from a full
+    list, those first that ended first.
 
     A new sign-in is never refused for a full list, since a user who cannot sign in could not remove a device either.
     Instead the least recently used device is signed out, browsers before clients. A program's key is made by a
@@ -67,7 +67,9 @@ class DeviceLists:
         self._clock = clock
 
     async def after_signing_in(self, device: DeviceRecord) -> None:
-        """Shorten the list after a new client or browser has signed in."""
+        """Shorten the list of the user of `device`, a client or browser that has just signed in: sign out devices above
+        the limit, and remove revoked and expired ones above it from the list.
+        """
         most = self._holdings.devices
         listed = await self._store.devices(device.user, including=device.device)
         good, ended = self._told_apart([one for one in listed if one.kind is not DeviceKind.PROGRAM])
@@ -84,14 +86,16 @@ class DeviceLists:
         await self._forget([*ended, *leaving], beyond=most - (len(good) - len(leaving)))
 
     async def keys(self, user: UserId) -> int:
-        """Return the number of a user's valid keys of programs, after making room in the list for one more."""
+        """Return the number of a user's programs whose keys are valid. Before, remove revoked and expired programs from
+        the user's list, as many as necessary for one more program.
+        """
         listed = await self._store.devices(user)
         good, ended = self._told_apart([one for one in listed if one.kind is DeviceKind.PROGRAM])
         await self._forget(ended, beyond=self._holdings.keys - len(good) - 1)
         return len(good)
 
     def _told_apart(self, devices: Sequence[DeviceRecord]) -> tuple[list[DeviceRecord], list[DeviceRecord]]:
-        """Return the signed-in devices, and separately the devices that were revoked or have expired, in the order in
+        """Return the devices that may be used, and separately those that were revoked or have expired, in the order in
         which they ended.
         """
         now = self._clock()
@@ -99,8 +103,9 @@ class DeviceLists:
         return [one for one in devices if _ended_at_ms(one) > now], sorted(ended, key=_ended_at_ms)
 
     async def _forget(self, ended: Sequence[DeviceRecord], *, beyond: int) -> None:
-        """Remove the first of the ended devices from the user's list, at most _DEVICES_AT_ONCE, as long as more than
-        `beyond` are left.
+        """Remove devices from the user's list, the first of `ended` first. `ended` has the user's revoked and expired
+        devices in the order in which they ended. Remove as many as are necessary to leave `beyond` of them, but at most
+        _DEVICES_AT_ONCE.
         """
         # A repeated request must still find the device that the request made.
         until = self._clock() + ANSWER_DAYS * DAY_MS
@@ -115,15 +120,15 @@ def _ended_at_ms(device: DeviceRecord) -> int:
 
 
 class Devices:
-    """Returns the calling device and the devices of users, and signs devices out."""
+    """The devices of users: lists them, returns the calling one, and signs it out."""
 
     def __init__(self, store: DeviceStore, *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
     async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
-        """Return the device that holds the presented access token. Raise DeviceRevoked or TokenExpired if the device
-        was revoked or has expired since the token was issued.
+        """Return the device that the presented access token was issued to. Raise DeviceRevoked or TokenExpired if the
+        device was revoked or has expired since the token was issued.
         """
         return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
 
@@ -139,7 +144,8 @@ class Devices:
     async def sign_out(self, device: DeviceId, *, user: UserId) -> None:
         """Sign out the calling device. Idempotent. Raise NoSuchDevice if the device is not the user's.
 
-        The keys that it has made stay valid: a user who signs out of a browser may still use programs.
+        The keys of programs that were made from it stay valid: a user who signs out of a browser may still use
+        programs.
         """
         found = await self._store.device(device)
         if found is None or found.user != user:

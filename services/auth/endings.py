@@ -1,13 +1,14 @@
-"""Revocation of a device and of the keys and links that the device has made, so that a thief of the device keeps no
-access.
+"""Revocation of a device together with the keys and links that were made from it, so that a thief of the device keeps
+no access.
 
-An "end" here is the permanent revocation of a device. The keys that the device has made end with it, since each key
-grants the same access. Its public links end only if the owner of the device requests that, since innocent visitors may
-use them. No key or link is missed: a store adds a key or link of a device only if the device is not revoked, so a list
-that is read afterwards is complete.
+To "end" a device, key or link here means to revoke it permanently. The keys of programs that were made from a device
+end with it, since each key grants the same access. Its public links end only if the owner of the device requests that,
+since innocent visitors may use them. No key or link is missed: a store adds a key or link of a device only if the
+device is not revoked, so a list that is read afterwards is complete.
 
-An end is recorded before it begins, and the record is removed when everything has ended. A process that is killed in
-between, or that could not end everything, leaves the record, and any process resumes an end whose record it finds.
+A revocation is recorded before it begins, and the record is removed when everything has ended. A process that is killed
+in between, or that could not end everything, leaves the record, and any process resumes a revocation whose record it
+finds.
 """
 
 from __future__ import annotations
@@ -34,24 +35,26 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _ENDINGS_AT_ONCE: Final = 20
-"""Maximum number of keys and links that are ended concurrently."""
+"""Maximum number of keys and links of one device that are revoked at the same time."""
 SWEEP_SECONDS: Final = 2.0
-"""Mean number of seconds between two searches of one process for unfinished ends."""
+"""Mean number of seconds between two searches of one process for unfinished revocations."""
 _TAKEN_AT_ONCE: Final = 20
-"""Maximum number of unfinished ends that one search resumes."""
+"""Maximum number of unfinished revocations that one search resumes."""
 _PATIENCE_MS: Final = 3 * SECOND_MS
-"""Milliseconds after which a recorded end counts as abandoned. If the process that wrote the record is still at work,
-two processes carry out the end, which is harmless.
+"""Milliseconds after which a recorded revocation counts as abandoned. If the process that wrote the record is still at
+work, two processes carry it out, which is harmless.
 """
 _LONGEST_PATIENCE_MS: Final = HOUR_MS
-"""Maximum number of milliseconds between two attempts at a failing end. The interval doubles with each attempt."""
+"""Maximum number of milliseconds between two attempts at a failing revocation. The interval doubles with each
+attempt.
+"""
 _RETRIES: Final = RetryPolicy(max_attempts=5, first_pause_seconds=0.05, max_pause_seconds=0.5, jitter=1)
 
 
 @dataclass(frozen=True, slots=True)
 class EndedDevice:
-    """The result for the keys and links of a revoked device: the ended keys, the ended links, and the remaining
-    links.
+    """The result of revoking a device: the keys that were revoked with it, the links that were revoked with it, and the
+    valid links that remain.
     """
 
     keys: Sequence[DeviceRecord]
@@ -60,7 +63,7 @@ class EndedDevice:
 
 
 class Endings:
-    """Revokes devices permanently, with the keys and links that they have made."""
+    """Revokes devices permanently, with the keys and links that were made from them."""
 
     def __init__(
         self, devices: DeviceStore, links: LinkStore, access: AccessStore, notes: EndingStore, *, clock: Clock
@@ -72,14 +75,16 @@ class Endings:
         self._clock = clock
         self._under_way: set[asyncio.Task[Any]] = set()
         self._own: set[str] = set()
-        """The ends that this process is carrying out, as the ids of their records."""
+        """The ids of the records of the revocations that this process is carrying out."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Run `sweep` about every SWEEP_SECONDS within the context."""
+        """Context manager within which `sweep` runs about every SWEEP_SECONDS."""
         return rounds(self.sweep, interval_seconds=SWEEP_SECONDS)
 
     async def sweep(self) -> int:
-        """Resume, once, the recorded ends that are due; return the number of ends that this call has finished."""
+        """Resume, once, the recorded revocations that are due; return the number of those that this call has
+        finished.
+        """
         now, finished = self._clock(), 0
         left = [one for one in await self._notes.endings() if one.due_at_ms <= now and one.ident not in self._own]
         for ending in sorted(left, key=lambda one: one.due_at_ms)[:_TAKEN_AT_ONCE]:
@@ -97,16 +102,16 @@ class Endings:
         return finished
 
     async def revoke(self, device: DeviceId, *, user: UserId, calling: DeviceId, end_links: bool) -> EndedDevice:
-        """Sign out one of the user's devices, the `calling` one or another, and end the keys that it has made; with
-        `end_links` also its public links.
+        """Sign out one of the user's devices, and revoke the keys that were made from it; with `end_links` also the
+        public links that were made from it. `calling` is the device that makes the call; it may be the revoked one.
 
         Idempotent: if the device is already signed out, or its record was dropped after it expired, the keys and links
-        that it made are ended now. The work is completed even if the caller is cancelled.
+        that were made from it are revoked now. The work is completed even if the calling task is cancelled.
 
         Raise NoSuchDevice if the device is not the user's, or was dropped and none of its keys and links is left. Raise
-        Unavailable if a key or link could not be ended yet: it is tried again later, and the call may be repeated.
-        Everything else has then been ended, except that a device that revokes itself stays signed in until the rest
-        has been ended.
+        Unavailable if a key or link could not be revoked yet: a process tries it again later, and the call may be
+        repeated. Everything else has then been revoked, with one exception: a device that revokes itself stays signed
+        in until the rest has been revoked.
         """
         found = await self._devices.device(device)
         if found.user != user if found is not None else not await self._has_made(device, user):
@@ -114,23 +119,25 @@ class Endings:
         return await self._to_its_end(self._begin(device, user, device_last=device == calling, end_links=end_links))
 
     async def revoke_copied(self, device: DeviceRecord) -> None:
-        """Sign out a device whose refresh token was copied, and end the keys that it has made.
+        """Sign out a device whose refresh token was copied, and revoke the keys that were made from it.
 
-        Idempotent: if the device is already signed out, its keys are ended now. The work is completed even if the
-        caller is cancelled. Raise Unavailable if a key could not be ended yet; that key is tried again later, and all
-        other keys have been ended.
+        Idempotent: if the device is already signed out, its keys are revoked now. The work is completed even if the
+        calling task is cancelled. Raise Unavailable if a key could not be revoked yet; that key is tried again later,
+        and all other keys have been revoked.
         """
         await self._to_its_end(self._begin(device.device, device.user, device_last=False, end_links=False))
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`, which continues if the caller is cancelled."""
+        """Return the result of `work`, which runs to its end even if the calling task is cancelled."""
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
     async def _begin(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
-        """Store the record of an end, and carry the end out; return the result for keys and links."""
+        """Record the revocation of a device, carry it out, and return its result. `device_last` and `end_links` are as
+        for `_end`.
+        """
         due_at_ms = self._clock() + _PATIENCE_MS
         ending = DeviceEnding(new_text_id(), device, user, device_last, end_links, due_at_ms)
         self._own.add(ending.ident)
@@ -144,17 +151,20 @@ class Endings:
             self._own.discard(ending.ident)
 
     async def _finish(self, ending: DeviceEnding) -> EndedDevice:
-        """Carry out a recorded end, and remove the record; the record stays if something could not be ended."""
+        """Carry out a recorded revocation, and remove the record. If something could not be revoked, the error is
+        raised and the record stays.
+        """
         ended = await self._end(ending.device, ending.user, device_last=ending.device_last, end_links=ending.end_links)
         with suppress(Unavailable):  # a process that finds the record finds nothing left to end
             await self._notes.forget_ending(ending)
         return ended
 
     async def _end(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
-        """End a device and the keys and links that the user has made with it. A failure does not prevent the rest from
-        being ended.
+        """Revoke a device and the keys, and with `end_links` the links, that the user has made from it; return the
+        result. If one of them cannot be revoked, the others are revoked all the same, and an error is raised at the
+        end.
 
-        With `device_last` the device is ended only after everything else has been: otherwise the device could not
+        With `device_last` the device is revoked only after everything else has been: otherwise the device could not
         repeat the call after a failure.
         """
         ended = _Ended()
@@ -169,7 +179,9 @@ class Endings:
         return EndedDevice(ended.keys, ended.links, remaining)
 
     async def _end_made(self, maker: DeviceId, user: UserId, ended: _Ended, *, end_links: bool) -> None:
-        """End the valid keys that a user has made with a device, and with `end_links` the public links."""
+        """Revoke the valid keys, and with `end_links` the public links, that a user has made from the device `maker`,
+        and add them to `ended`. Errors are recorded there.
+        """
         with ended.noting_failure():
             now = self._clock()
             made = await self._made_keys(maker, user)
@@ -203,16 +215,16 @@ class Endings:
 
 @dataclass(slots=True)
 class _Ended:
-    """Ends keys and links for one call, and collects the errors of the keys and links that could not be ended."""
+    """The keys and links that one call has revoked, and the errors of those that it could not revoke."""
 
     keys: list[DeviceRecord] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
 
     async def end(self, items: Sequence[T], end: Callable[[T], Awaitable[None]]) -> list[T]:
-        """Call `end` for each key or link, at most _ENDINGS_AT_ONCE at a time, and again where `end` raises
-        Unavailable. Return the keys or links that were ended. Errors are recorded in `failures`, and do not prevent the
-        others from being ended.
+        """Call the function `end` for each of `items` (devices, keys or links), at most _ENDINGS_AT_ONCE at the same
+        time, and again where it raises Unavailable. Return the items for which it succeeded. Errors are recorded in
+        `failures`, and do not prevent the other calls.
         """
         ended: list[T] = []
         left: Sequence[T] = items
@@ -238,14 +250,14 @@ class _Ended:
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
-        """Record an error of the block instead of raising it."""
+        """Context manager that records an error raised within it in `failures`, instead of raising it."""
         try:
             yield
         except Exception as error:  # raised by `raise_failure` after the rest is done
             self.failures.append(error)
 
     def raise_failure(self, device: DeviceId) -> None:
-        """Raise a recorded error that indicates a fault of the service; otherwise Unavailable if there is any error."""
+        """Raise an error if any is recorded: one that indicates a fault of the service, otherwise Unavailable."""
         if self.failures:  # logged as well, since the caller may have disconnected
             log.warning("device ended in part", device=device, failures=len(self.failures))
         for failure in self.failures:
@@ -256,7 +268,7 @@ class _Ended:
 
 
 async def _error_of(end: Callable[[T], Awaitable[None]], one: T) -> Exception | None:
-    """Call `end` with `one`, and return its error instead of raising it."""
+    """Call `end` with `one`, and return the error that it raises instead of raising it; None if it raises none."""
     try:
         await end(one)
     except Exception as error:

@@ -33,7 +33,7 @@ class CheckedAccess:
 
     role: Role | None
     device: DeviceStanding = DeviceStanding.SIGNED_IN
-    """The state of the device that the question names; SIGNED_IN if it names none."""
+    """The state of the device in the question; SIGNED_IN if the question names none."""
     writes_since_ms: int = 0
     """The time since which the member may write, in milliseconds since 1970, as in GrantRecord; 0 if unknown."""
 
@@ -240,8 +240,9 @@ class Grants:
             await change("")
 
     async def _room(self, space: SpaceRecord, member: Account, *, by: UserId) -> list[Gate]:
-        """Return the gates that a new grant has to pass (`GateStore`). Raise LimitReached if the list of the space's
-        members is full, or if the giver of the grant, `by`, may add nothing to the list of the member's spaces.
+        """Return the gates of the lists that a new grant extends (`GateStore`), after checking that these lists have
+        room. Raise LimitReached if the list of the space's members is full, or if `by`, who gives the grant, may add
+        nothing to the list of the member's spaces.
         """
         gates = await self._gates.gates(f"members {space.space}", f"memberships {member.user}")
         found = await self._spaces.members(space.space)

@@ -1,5 +1,5 @@
-"""Limits of the number of items in the lists of one person or one space, so that no list grows without bound, least of
-all through actions of other people.
+"""Limits of the number of items in the lists of one person or one space (spaces, members, devices, keys, links), so
+that no list grows without bound, least of all through actions of other people.
 
 Existing items are counted by reading the list when one is added, since lists are never longer than their limits; there
 is no counter that could be wrong. Two concurrent additions cannot rely on the same count: each addition increments the
@@ -56,8 +56,8 @@ class HoldingLimits:
 
 
 def is_full(limit: int, *, total: int, held: int) -> bool:
-    """Return True if a person who has added `held` of `total` items may add no more, because fewer free places than
-    `held` would remain.
+    """Return True if a person who has added `held` of the `total` items of a list may add no more. That is so if fewer
+    places than the person's items would remain free of `limit`.
     """
     return total >= limit or bool(held and held + 1 > limit - total - 1)
 
@@ -78,9 +78,9 @@ def limit_reached(limit: str, text: str) -> LimitReached:
 
 
 async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
-    """Return the result of `decide`, a coroutine function that reads and then conditionally writes. It is called again
-    if it raises GrantMoved or GateMoved, since a concurrent writer came first. Raise Contended with the text `busy`
-    after 8 such calls.
+    """Return the result of `decide`, a coroutine function that reads, decides, and writes on the condition that nothing
+    has changed since. It is called again if it raises GrantMoved or GateMoved, since a concurrent writer came first.
+    Raise Contended with the text `busy` after 8 such calls.
     """
     for pause in _RETRIES.pauses():
         try:

@@ -61,7 +61,9 @@ def parse_key(text: str) -> DeviceId:
 
 
 def judge_key(text: str, device: DeviceRecord, *, now_ms: int) -> Standing:
-    """Return the state of the key `text` with respect to `device`, the device that it names."""
+    """Return the state of the key `text` with respect to `device`, the device that it names, at `now_ms` in
+    milliseconds since 1970.
+    """
     if device.key is None or not hmac.compare_digest(key_digest(text), device.key.digest):
         return Standing.FORGED
     if device.revoked_at_ms is not None:
@@ -110,13 +112,18 @@ class Keys:
     async def create(
         self, *, request: RequestId, name: str, expires_at_ms: int, user: UserId, device: DeviceId
     ) -> tuple[DeviceRecord, str]:
-        """Make a program's device and its key, or return the device and key that the same request made before.
+        """Make a program's device and its key, and return both. A repeated request gets those that it made before.
+        `expires_at_ms`, in milliseconds since 1970, is the time until which the key is valid; `user` and `device` are
+        the caller.
 
-        Raise InvalidArgument for an expiry that has passed or is more than PROGRAM_KEY_DAYS away. Raise DeviceRevoked
-        or TokenExpired if the calling device was revoked or has expired, and PermissionDenied if it is a program itself
-        (otherwise a stolen key could be made permanent). Raise RequestIdReused if the user has used the request id for
-        a different key, or if the secret of the services has changed since. Raise LimitReached if the user has too many
-        keys, and Contended if concurrent additions come first too often.
+        - Raise InvalidArgument for an expiry that has passed or is more than PROGRAM_KEY_DAYS away.
+        - Raise DeviceRevoked or TokenExpired if the calling device was revoked or has expired.
+        - Raise PermissionDenied if it is a program itself: otherwise a stolen key could be made permanent.
+        - Raise RequestIdReused if the user has used the request id for a different key, or if the secret of the
+          services has changed since.
+        - Raise LimitReached if the user has too many keys, and Contended if concurrent additions come first too often.
+
+        No key is made then.
         """
         now = self._clock()
         if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY_MS:
@@ -144,8 +151,8 @@ class Keys:
 
     async def _try_to_add(self, program: DeviceRecord) -> bool:
         """Add the program's device and return True; return False if it exists already. Raise LimitReached if the user
-        has too many keys, DeviceRevoked if the calling device was revoked, and GateMoved if a concurrent addition came
-        first.
+        has too many keys, DeviceRevoked if the device from which the key is made was revoked, and GateMoved if a
+        concurrent addition came first.
         """
         gates = await self._gates.gates(f"keys {program.user}")
         if await self._lists.keys(program.user) < (most := self._holdings.keys):

@@ -7,8 +7,8 @@ from syncline.model.limits import MAX_LABEL_CHARACTERS
 
 
 def check_label(text: str, *, what: str) -> str:
-    """Return the trimmed label. Raise InvalidArgument naming `what` if it is empty, too long or not printable in one
-    line.
+    """Return `text` without spaces at its ends. Raise InvalidArgument if it is empty, too long or not printable in one
+    line; `what` names the label in the text of the error.
     """
     label = text.strip()
     if not 1 <= len(label) <= MAX_LABEL_CHARACTERS or not label.isprintable():

@@ -1,4 +1,4 @@
-"""Public links: the holder of a link's token may read one node of a space and what is below it.
+"""Public links: whoever knows a link's token may read one node of a space and what is below it.
 
 A token has 128 random bits; only its digest is stored. A link is valid until it expires, is revoked, or its maker may
 no longer write in the space. The maker's right is checked at each use, so a link never grants more than its maker has.
@@ -49,7 +49,9 @@ _TOKEN_BYTES = 16
 Makers: TypeAlias = Mapping[tuple[SpaceId, UserId], GrantRecord]
 """The present grant of each person in a space, by space and user. A person without a grant is missing."""
 _ENDED_KEPT_MS: Final = DAY_MS
-"""Milliseconds for which a revoked link is kept, for repetitions of the request that made it."""
+"""Milliseconds for which a revoked link is kept. A repetition of the request that made it then finds it, and does not
+make it again.
+"""
 _DROPPED_AT_ONCE: Final = 50
 
 
@@ -73,19 +75,23 @@ def token_digest(text: str) -> bytes:
 
 
 def attempts_at(link: Link) -> str:
-    """Return the subject under which attempts with a link's password are counted; no e-mail address equals it, since it
-    has no @.
+    """Return the name under which attempts with a link's password are counted (the `subject` of AttemptStore). No
+    e-mail address equals it, since it has no @.
     """
     return f"link/{link.link}"
 
 
 def _asked_for(link: Link) -> tuple[object, ...]:
-    """Return the values of a link that the request decides, and the token, which is returned only once."""
+    """Return those values of a link that a repeated request must ask for as well, and its token, which is returned only
+    once.
+    """
     return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
 
 
 def is_open(link: Link, maker: GrantRecord | None, *, now_ms: int) -> bool:
-    """Return True if a link is valid, given the present grant of its maker."""
+    """Return True if a link is valid at `now_ms`, in milliseconds since 1970. `maker` is the present grant of its maker
+    in the space, None without one.
+    """
     expired = link.expires_at_ms is not None and link.expires_at_ms <= now_ms
     may_write = (
         maker is not None and maker.role.allows(Access.WRITE) and link.writes_since_ms in {None, maker.writes_since_ms}
@@ -136,13 +142,22 @@ class Links:
         expires_at_ms: int | None,
         max_downloads: int,
     ) -> tuple[Link, str]:
-        """Make a link and its token, or return the link and token that the same request made before. `peer` is the
-        network of the caller.
+        """Make a link, and return it with its token. A repeated request gets the link and token that it made before.
 
-        Raise InvalidArgument if the link would have expired already. Raise RequestIdReused if the user has used the
-        request id for a different link, or if the secret of the services has changed since. Raise LimitReached if the
-        space has too many links, or the user has made too many, in this space or in all. Raise TooMuchAtOnce if too
-        many passwords are being hashed, and Contended if concurrent additions come first too often.
+        - `user`, `device` and the network `peer` are the caller.
+        - `password` is None for a link without a password.
+        - `expires_at_ms`, in milliseconds since 1970, is None for a link that does not expire.
+        - `max_downloads` is 0 for any number.
+
+        Errors, after which no link was made:
+
+        - InvalidArgument if the link would have expired already;
+        - the errors of `grants.require` if the caller may not write in the space;
+        - RequestIdReused if the user has used the request id for a different link, or if the secret of the services has
+          changed since;
+        - LimitReached if the space has too many links, or the user has made too many, in this space or in all;
+        - TooMuchAtOnce if too many passwords are being hashed, and Contended if concurrent additions come first too
+          often.
         """
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
@@ -175,8 +190,8 @@ class Links:
 
     async def _try_to_add(self, link: Link) -> bool:
         """Add the link and return True; return False if it exists already. Raise LimitReached if the space or the maker
-        has too many links even after ended links were dropped, DeviceRevoked if the calling device was revoked, and
-        GateMoved if a concurrent addition came first.
+        has too many links even after invalid ones were dropped, DeviceRevoked if the device from which the link is made
+        was revoked, and GateMoved if a concurrent addition came first.
         """
         gates = await self._gates.gates(f"links {link.space}", f"links of {link.user}")
         here, made = await asyncio.gather(self._links.links(link.space), self._links.links_of(link.user))
@@ -196,8 +211,9 @@ class Links:
             raise DeviceRevoked from None
 
     def _full(self, link: Link, here: Sequence[Link], made: Sequence[Link]) -> Callable[[], LimitReached] | None:
-        """Return None if `link` may be added to the links `here` in its space and to the links `made` by its maker;
-        otherwise a function without arguments that returns the LimitReached to raise.
+        """Return None if `link` may be added. `here` are the present links of its space, and `made` those of its maker
+        in all spaces. If a limit is reached, return a function that makes the LimitReached to raise, and counts it in
+        the metric.
         """
         most, held = self._holdings.links, sum(one.user == link.user for one in here)
         hint = "End some first; a link counts for a day after its end"
@@ -214,8 +230,9 @@ class Links:
         return partial(limit_reached, "links", text)
 
     async def _without_ended(self, found: Sequence[Link], makers: Makers) -> list[Link]:
-        """Drop some of the links that are no longer valid, and return the links that are left. A revoked link is kept
-        for _ENDED_KEPT_MS, so that a repetition of the request that made it does not make it again.
+        """Drop links of `found` that are no longer valid, at most _DROPPED_AT_ONCE, and return the others. `makers` has
+        the present grants of their makers. A link that was revoked less than _ENDED_KEPT_MS ago is not dropped, so that
+        a repetition of the request that made it does not make it again.
         """
         now = self._clock()
         ended = [
@@ -260,7 +277,8 @@ class Links:
     # ---- for anybody who has the token
 
     async def open(self, token: str, *, password: str, peer: str) -> tuple[Link, AccessToken]:
-        """Return the link of a token, and an access token for its node, which does not outlive the link.
+        """Open a link for a visitor: return the link with this token, and an access token for its node, which does not
+        outlive the link. `peer` is the network of the visitor.
 
         Raise NoSuchLink if no valid link has this token. For a link with a password, raise LinkPasswordNeeded if none
         is given, WrongPassword for a wrong one, TooManyAttempts above a limit of `AttemptLimits`, and TooMuchAtOnce if
@@ -292,8 +310,8 @@ class Links:
     # ---- for visitors who have opened the link
 
     async def role(self, opened: LinkScope, space: SpaceId) -> Role | None:
-        """Return the role that an opened link gives in `space`: Role.VIEWER if the link is valid and belongs to that
-        space, else None.
+        """Return the role in `space` that an opened link gives: Role.VIEWER if the link is valid and belongs to that
+        space, otherwise None.
         """
         if opened.space != space:
             return None
@@ -301,10 +319,11 @@ class Links:
         return Role.VIEWER if link is not None and await self._opens(link) else None
 
     async def count_download(self, opened: LinkScope, request: RequestId) -> bool:
-        """Return True if the link limits its downloads; then count one download, once for each request.
+        """Count one download of an opened link, once for each request id, and return True. Count nothing and return
+        False if the link does not limit its downloads.
 
-        Raise NoSuchLink if the link is no longer valid, LinkExhausted if its downloads are used up, and Unavailable if
-        too many downloads of the link begin at once.
+        Raise NoSuchLink if the link is no longer valid, LinkExhausted if it allows no further download, and Unavailable
+        if too many downloads of the link begin at the same time.
         """
         link = await self._links.link(opened.space, opened.link)
         if link is None or not await self._opens(link):

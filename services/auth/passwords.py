@@ -21,9 +21,9 @@ from syncline.model.limits import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTE
 T = TypeVar("T")
 
 MEMORY_KIB = 32 * 1024
-"""Memory of one hash, in KiB. It must not be less: glibc serves requests below 32 MiB from its heaps once a block of
-that size was freed, and keeps that memory. From 32 MiB on, each hash maps its memory and returns it, so that a burst of
-sign-ins leaves no memory behind.
+"""Memory of one hash, in KiB. It must not be less: glibc serves requests below 32 MiB from its heaps once memory of
+that size was freed, and keeps it. From 32 MiB on, each hash maps its memory and returns it, so that many sign-ins at
+once leave no memory behind.
 """
 ROUNDS = 2
 
@@ -34,18 +34,20 @@ hash was made with other parameters than new hashes.
 
 
 def check_password(text: str) -> str:
-    """Return the text of a new password. Raise InvalidArgument if it is too short or too long."""
+    """Return the text of a new password. Raise InvalidArgument unless it has MIN_PASSWORD_CHARACTERS to
+    MAX_PASSWORD_CHARACTERS characters (code points of Unicode).
+    """
     if not MIN_PASSWORD_CHARACTERS <= len(text) <= MAX_PASSWORD_CHARACTERS:
         raise InvalidArgument(f"a password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters")
     return text
 
 
 class Passwords:
-    """Hashes and verifies passwords, at most `workers` at a time, each of which takes `memory_kib`.
+    """Hashes and verifies passwords in `workers` threads; each hash takes `memory_kib` KiB for its duration.
 
-    At most `places` requests are being served or wait at the same time: few, so that the wait is short. These places
-    are shared among accounts (or links) and networks: one network leaves a fifth of them to others. If no place is
-    free, TooMuchAtOnce is raised without waiting, with the time after which to try again.
+    At most `places` requests are in progress or wait at the same time: few, so that the wait is short. They are shared
+    among accounts (or links) and networks: one network leaves a fifth of them to others. A request above the limit
+    raises TooMuchAtOnce without waiting, with the time after which to try again.
     """
 
     def __init__(
@@ -65,12 +67,15 @@ class Passwords:
         self._threads.shutdown(cancel_futures=True)
 
     async def hash(self, password: str, share: Share) -> str:
-        """Return the stored form of a password: the hash with its salt and parameters. Raise TooMuchAtOnce."""
+        """Return the form in which a password is stored: its hash, salt and parameters. Raise TooMuchAtOnce if `share`
+        has too many requests in progress, or all together have.
+        """
         return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
 
     async def verify(self, password: str, stored: str | None, share: Share) -> Verdict:
-        """Return the result of comparing `password` with `stored`. If `stored` is None, because the account does not
-        exist, the comparison takes the same time and the result is WRONG.
+        """Compare a password with `stored`, the form in which one is stored. If `stored` is None, because the account
+        does not exist, the comparison takes the same time and the result is WRONG. Raise TooMuchAtOnce if `share` has
+        too many requests in progress, or all together have.
         """
         return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody), share)
 

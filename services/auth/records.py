@@ -74,8 +74,8 @@ class DeviceRecord:
     kind: DeviceKind = DeviceKind.CLIENT
     key: Key | None = None
     made_by: DeviceId | None = None
-    """The device that made a program's key; None for other devices, and for keys that were made before their makers
-    were recorded.
+    """The device from which a program's key was made; None for other devices, and for keys that were made before this
+    was recorded.
     """
 
     @property
@@ -89,7 +89,7 @@ class DeviceRecord:
 
     @property
     def place(self) -> str:
-        """The sort key of the device in a listing, newest first, as text."""
+        """The key by which a list of devices is sorted, and at which a page of it can begin: newest first, as text."""
         return _newest_first(self.created_at_ms, self.device)
 
 
@@ -123,16 +123,18 @@ class GrantRecord:
 
     @property
     def place(self) -> str:
-        """The sort key of the member in a listing, by address, as text."""
+        """The key by which a list of members is sorted, and at which a page of it can begin: by e-mail address,
+        as text.
+        """
         return f"{self.email} {self.user}"
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A space from the view of one of its members. `alias` is as in GrantRecord.
+    """A space as one of its members sees it. `alias` is as in GrantRecord.
 
-    `by` is the giver of the grant: the member, if the member made the space; None for a grant from before that was
-    recorded.
+    `by` is the person who gave the grant: the member, if the member made the space; None for a grant from before that
+    was recorded.
     """
 
     space: SpaceId
@@ -144,7 +146,9 @@ class Membership:
 
     @property
     def place(self) -> str:
-        """The sort key of the space in a listing, personal spaces first, then by name, as text."""
+        """The key by which a list of spaces is sorted, and at which a page of it can begin: personal spaces first, then
+        by name, as text.
+        """
         return f"{int(not self.personal)}{self.name.casefold()}\0{self.space}"
 
 
@@ -174,16 +178,19 @@ class Link:
 
     @property
     def place(self) -> str:
-        """The sort key of the link in a listing, newest first, as text."""
+        """The key by which a list of links is sorted, and at which a page of it can begin: newest first, as text."""
         return _newest_first(self.created_at_ms, self.link)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceEnding:
-    """The record of the end of a device and of the keys and links that it has made; it exists from before the
-    revocation begins until device, keys and links have ended. The fields are the arguments of the revocation. A process
-    that finds the record after `due_at_ms`, in milliseconds since 1970, may take it over: the process that wrote it has
-    died, or could not end everything. `attempts` is the number of attempts so far.
+    """The record of an unfinished revocation of a device and of the keys and links that were made from it. It exists
+    from before the revocation begins until all of them are revoked.
+
+    - `ident` is the id of the record; the other fields are the arguments of the revocation.
+    - A process that finds the record after `due_at_ms`, in milliseconds since 1970, may take the revocation over: the
+      process that wrote the record has stopped, or could not revoke everything.
+    - `attempts` is the number of attempts so far.
     """
 
     ident: str
@@ -197,8 +204,8 @@ class DeviceEnding:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The version of one limited list. Each addition to the list increments the version, on the condition that the
-    version has not changed since it was read.
+    """The name and the version of one list with a limited length. Each addition to the list increments the version, on
+    the condition that the version has not changed since it was read.
     """
 
     name: str
@@ -219,10 +226,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUploads:
-    """The last measure of the objects of a space: the number and the size of unsealed objects, the size of all stored
-    objects, the quota of the space, and True if further uploads are refused.
+    """The result of the last measurement of the objects of a space: the number and the size in bytes of unsealed
+    objects, the size of all stored objects, the quota of the space, and True if further uploads are refused.
 
-    `measured_at_ms` increases with each measure, in milliseconds since 1970.
+    `measured_at_ms`, in milliseconds since 1970, is later for each further measurement.
     """
 
     refused: bool

@@ -318,7 +318,9 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.CheckWritersResponse(device_ids=writers)
 
     def _parsed(self, parse: Callable[[str], _P], text: str, *, peer: str) -> _P:
-        """Parse a presented secret. Raise TokenMalformed if it is malformed, and count that for the network."""
+        """Return the result of `parse`, which parses a presented secret. If it raises TokenMalformed, count a call
+        without an access token for the network `peer`, and raise the error.
+        """
         try:
             return parse(text)
         except TokenMalformed:

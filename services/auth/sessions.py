@@ -1,11 +1,14 @@
 """Sessions: a device signs in and exchanges its refresh token again and again; a copied token is detected.
 
 A refresh token is `{device}.{family}{secret}`; the family is the same for all tokens of a device, and the secret is new
-each time. Only digests are stored. At any time one token is current. Its predecessor is accepted as well until the
-current token is used, since the answer with the current token may have been lost. A use of the predecessor replaces the
-current token, so that a thief who holds the current token is detected. Any other token of the family is a copy: the
-device is signed out, and the keys that it has made end. A copy that arrives after the device was signed out ends the
-keys that are left.
+each time. Only digests are stored. Tokens of a device are judged as follows:
+
+- One token is current.
+- Its predecessor is accepted as well until the current token is used, since the answer with the current token may have
+  been lost. A use of the predecessor replaces the current token, so that a thief who holds the current token is
+  detected.
+- Any other token of the family is a copy: the device is signed out, and the keys that were made from it are revoked. A
+  copy that arrives after the device was signed out revokes the keys that are left.
 """
 
 from __future__ import annotations
@@ -100,7 +103,9 @@ class Tokens:
 
 
 def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> Standing:
-    """Return the state of `token` with respect to `device`, the device that it names."""
+    """Return the state of `token` with respect to `device`, the device that it names, at `now_ms` in milliseconds since
+    1970.
+    """
     chain = device.chain
     if chain is None or not hmac.compare_digest(token.family_digest(), chain.family):
         return Standing.FORGED
@@ -136,10 +141,11 @@ class Sessions:
     async def refresh(self, token: RefreshToken) -> Tokens:
         """Exchange a refresh token for new tokens.
 
-        Raise RefreshTokenReused for a copy, DeviceRevoked if the device was revoked, TokenInvalid for a token that was
-        never issued or whose device was dropped long after its end, and TokenExpired if the device has expired. Raise
-        Unavailable, after which the call may be repeated, if a concurrent refresh of the device succeeded, or if not
-        all keys of a copied device could be ended.
+        - Raise RefreshTokenReused for a copy, after which the device is signed out.
+        - Raise DeviceRevoked if the device was revoked, and TokenExpired if it has expired.
+        - Raise TokenInvalid for a token that was never issued, or whose device was dropped long after its end.
+        - Raise Unavailable, after which the call may be repeated, if a concurrent refresh of the device succeeded, or
+          if not all keys of a copied device could be revoked.
         """
         device = await self._devices.device(token.device)
         now = self._clock()

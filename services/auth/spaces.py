@@ -95,8 +95,8 @@ class Spaces:
         return sorted(found, key=lambda space: space.place)
 
     async def _give_aliases(self, user: UserId, nameless: list[Membership]) -> None:
-        """Assign aliases to grants from before aliases existed, the oldest space first, as if each had been given at
-        its time.
+        """Assign aliases to the grants `nameless` of a user, which were made before aliases existed. The oldest space
+        comes first, so that the result is as if each alias had been assigned together with its grant.
         """
         standing = await asyncio.gather(*(self._spaces.standing(one.space) for one in nameless))
         spaces = [found[0] for found in standing if found is not None]

@@ -21,12 +21,13 @@ from syncline.model.identifiers import SpaceId
 from syncline.model.limits import MAX_STORED_QUOTAS, MIN_UNSEALED_BYTES
 
 WRITTEN_HOURS: Final = 3
-"""Hours, including the present one, for which a space counts as recently written to. Credentials last one hour at most,
-so all uploads with them are complete by then.
+"""Hours, including the present one, for which a space counts as recently written to after credentials were issued.
+Credentials last one hour at most, so all uploads with them are complete by then.
 """
 REFUSAL_SECONDS: Final = 86_400
-"""Seconds after which a refusal ends unless a measure renews it; the measuring service has then lost track of it. A
-refused space is measured continually, and a space that is written to again is measured within a minute.
+"""Seconds after which a space that is closed to uploads is open again, unless another measurement closes it. A closed
+space is measured continually, so that after this time the metadata service has lost track of it; a space that is
+written to again is measured within a minute.
 """
 _MAX_REMEMBERED_SPACES: Final = 10_000
 _HOUR: Final = re.compile("[0-9]{1,9}")
@@ -35,8 +36,8 @@ log = structlog.get_logger()
 
 
 class Uploads:
-    """Records issued credentials to write, and refuses credentials to write to spaces that are closed to uploads; one
-    object for all spaces in a process.
+    """Records for which spaces credentials to write are issued, and refuses these for spaces that are closed to
+    uploads. One instance serves all spaces of a process.
     """
 
     def __init__(self, store: UploadStore, *, clock: Clock) -> None:
@@ -62,11 +63,11 @@ class Uploads:
             self._noted[space] = hour
 
     async def written(self, *, after: str, limit: int) -> tuple[list[SpaceId], str]:
-        """Return up to `limit` spaces that were recently written to, and the token after which to continue, empty at
-        the end.
+        """Return up to `limit` spaces for which credentials to write were issued within WRITTEN_HOURS, and the token
+        with which to continue; the token is empty at the end.
 
-        `after` is empty, or the token of an earlier call. A space can occur more than once. Raise InvalidPageToken if
-        `after` is no such token.
+        `after` is empty, or the token that an earlier call returned. A space can occur more than once. Raise
+        InvalidPageToken if `after` is no such token.
         """
         now = self._hour()
         begin, _, last = (after or f"{now - WRITTEN_HOURS + 1} ").partition(" ")
@@ -84,8 +85,8 @@ class Uploads:
         return found, ""
 
     async def set(self, space: SpaceId, uploads: SpaceUploads) -> None:
-        """Store a measure of the uploads of a space, by which `begin` decides from now on. Do nothing if the stored
-        measure is from a later time.
+        """Store a measurement of the uploads of a space, by which `begin` decides from now on. Do nothing if the stored
+        measurement was taken later.
         """
         if not uploads.measured_at_ms:
             uploads = replace(uploads, measured_at_ms=self._clock())

@@ -1,5 +1,4 @@
-"""The right of a caller in a space: metadata asks auth for the right, and remembers the answer for a few seconds for
-reads.
+"""The rights of callers in spaces: metadata asks auth, and caches the answer for a few seconds for reads.
 
 A removed member, a revoked device and a visitor of a link that has ended can therefore read for ten seconds at most.
 For each write, metadata asks auth, so that such a caller's writes are refused at once.
@@ -74,8 +73,8 @@ class RoleCache:
         self._waiting: dict[_Key, asyncio.Task[Standing]] = {}
 
     async def require(self, space: SpaceId, caller: Identity, role: Role, *, now: bool = False) -> Standing:
-        """Return the caller's standing. Raise NoSuchSpace if the caller has no grant, PermissionDenied if the role is
-        below `role`.
+        """Return the caller's role in a space, and the time since which the caller may write. Raise NoSuchSpace if the
+        caller has no grant, and PermissionDenied if the caller's role is below `role`.
 
         With `now`, the cache is not used: the result is auth's answer to a request that was sent after this call began.
         """
@@ -96,7 +95,7 @@ class RoleCache:
 
     async def writes_since_ms(self, space: SpaceId, caller: Identity, *, now: bool = False) -> int | None:
         """Return the time since which the caller may write, in milliseconds since 1970 (CheckAccessResponse); None if
-        the caller may not write. Raise NoSuchSpace if the caller has no grant. `now` is as in `require`.
+        the caller may not write. Raise NoSuchSpace if the caller has no grant. With `now`, the cache is not used.
         """
         try:
             return (await self.require(space, caller, Role.EDITOR, now=now)).writes_since_ms

@@ -1,4 +1,4 @@
-"""The entries of a journal, and the changes of the table that follow from them."""
+"""The entries of a journal, and the projection that follows from them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NameKey = tuple[NodeId, str]
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One request of which at least one mutation was accepted: the caller, the time, and the result of each mutation in
-    order.
+    """The outcome of one request of which at least one mutation was accepted: the caller, the time, and the result of
+    each mutation in order.
     """
 
     request: RequestId
@@ -33,9 +33,8 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A point in one history of a journal: after entry `seq`, and 8 bytes that distinguish this entry from any other.
-
-    A table that was restored from a backup continues with different entries under the same numbers.
+    """A point in a journal: directly after entry `seq`. 8 bytes distinguish this entry from any other one with the same
+    number, which exists if the table was restored from a backup and continued with different entries.
     """
 
     seq: int
@@ -65,8 +64,8 @@ class JournalEntry:
     were counted.
     """
     journal_bytes: int | None = None
-    """The size of the stored forms of this entry and of all entries before it, in bytes, apart from entries that were
-    written before bytes were counted; None if this entry itself is such an entry.
+    """The size of the stored forms of this entry and of all entries before it, in bytes. Entries that were written
+    before these bytes were counted are left out. None if this entry itself is such an entry.
     """
 
     @property
@@ -122,8 +121,8 @@ def name_changes(result: Result) -> Iterator[tuple[NameKey, NodeId | None]]:
 
 @dataclass(slots=True)
 class Projection:
-    """The net effect of consecutive entries on the table: the last state of each item that the entries change, with its
-    seq. Each item is therefore written once, however often the entries change it.
+    """The net effect of consecutive entries on the table: the last state of each item that the entries change, with the
+    sequence number of the entry that set it. Each item is written once, however often the entries change it.
     """
 
     used_bytes: int = 0
@@ -132,8 +131,8 @@ class Projection:
     superseded: list[Node] = field(default_factory=list)
     """Node states whose version a later entry of the projected range superseded."""
     updated: set[NodeId] = field(default_factory=set)
-    """Nodes whose version in the table the projected range replaces; the table's state of each of these nodes becomes a
-    VERSION item.
+    """Ids of the files whose current version in the table is superseded by the entries; the state that the table has of
+    each becomes a VERSION item.
     """
     trash: dict[NodeId, tuple[bool, int]] = field(default_factory=dict)
     requests: dict[RequestId, int] = field(default_factory=dict)
@@ -156,8 +155,8 @@ class Projection:
 
 
 async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
-    """Return the projection of consecutive entries. The entries are added in slices of work, which are charged to
-    `account`.
+    """Return the projection of consecutive entries. The work is done in slices, in turns that are charged to `account`,
+    a person or a space.
     """
     projection = Projection(entries[-1].used_bytes)
     for entry in entries:
@@ -170,8 +169,8 @@ async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
 
 
 def replay(entries: Iterable[JournalEntry]) -> dict[NodeId, Node]:
-    """Return all nodes after `entries`, which start at the beginning of the journal. The results of all other reads
-    must agree with this result.
+    """Return all nodes, by id, as they are after `entries`, which start at the beginning of the journal. The results of
+    all other reads must agree with this result.
     """
     nodes: dict[NodeId, Node] = {}
     for entry in entries:

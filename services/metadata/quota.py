@@ -1,8 +1,9 @@
-"""Measurement of uploads: unsealed bytes count against the quota of their space, and are removed after a week.
+"""Measurement of the objects of spaces in S3: unsealed bytes count against the quota of their space, and unsealed
+objects are removed after a week.
 
 Devices upload objects to S3 directly, without any service. Spaces for which auth has issued credentials to write are
-therefore listed periodically, each by one process, and again for as long as they hold unsealed objects. A space that
-nobody writes to costs nothing.
+therefore measured periodically, by listing their objects, each by one process, and again for as long as they have
+unsealed objects. A space that nobody writes to costs nothing.
 """
 
 from __future__ import annotations
@@ -29,32 +30,32 @@ from syncline.model.limits import MAX_STORED_QUOTAS, MIN_UNSEALED_BYTES
 MEASURES_AT_ONCE: Final = 4
 """Number of workers, each of which measures one space at a time, in one process."""
 SPACES_AT_ONCE: Final = 25
-"""Number of spaces that a worker measures in sequence before it reads again which spaces are due."""
+"""Number of spaces that a worker measures one after the other before it reads again which spaces are due."""
 DUE_AT_ONCE: Final = 4 * SPACES_AT_ONCE
-"""Number of due spaces that a worker reads and then chooses from at random, since the workers of all processes read the
-same ones.
+"""Number of spaces that are due which a worker reads, and then chooses from at random, since the workers of all
+processes read the same ones.
 """
 _LEASE_MS: Final = 600_000
-"""Milliseconds of a lease, during which no other process measures the space; the measuring process renews the lease
-while the measure lasts.
+"""Milliseconds of the lease of a space, during which no other process measures the space; the measuring process renews
+it until the measurement ends.
 """
 _MAX_GAP_MS: Final = 86_400_000
-"""Maximum delay of a measure after it was due, in milliseconds; a longer delay counts as a gap, after which the table
-does not know which objects were sealed.
+"""Maximum delay of a measurement after it was due, in milliseconds. A longer delay counts as a gap, after which the
+table does not know which objects were sealed.
 """
 _MAX_REMEMBERED_SPACES: Final = 1_000
 _REMEMBERED_SECONDS: Final = 3_600
-"""Seconds for which this process includes a measure in its metrics; another process may measure the space the next
+"""Seconds for which this process includes a measurement in its metrics; another process may measure the space the next
 time.
 """
 REST_FACTOR: Final = 20
-"""Minimum pause between two measures of a space, as a multiple of the duration of the last measure."""
+"""Minimum pause between two measurements of a space, as a multiple of the duration of the last one."""
 
 log = structlog.get_logger()
 
 
 class Writers(Protocol):
-    """Source of the spaces for which credentials to write were issued."""
+    """Port to auth, which knows the spaces for which credentials to write were issued."""
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
         """Return a page of the spaces for which credentials to write were recently issued, and the token of the next
@@ -62,15 +63,16 @@ class Writers(Protocol):
         """
 
     async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
-        """Report a measure to auth. If `refused` is True, auth issues no credentials to write to the space from now on.
+        """Report the result of a measurement to auth. If `refused` is True, auth issues no credentials to write to the
+        space from now on.
 
-        Of two measures, auth uses the one with the later `at_ms`, in whichever order they arrive.
+        Of two measurements, auth uses the one with the later `at_ms`, in whichever order they arrive.
         """
 
 
 @dataclass(slots=True)
 class _Sum:
-    """The running sums of a measure while the space is being listed."""
+    """The sums of a measurement so far, while the space is being listed."""
 
     stored_bytes: int = 0
     unsealed_bytes: int = 0
@@ -78,7 +80,7 @@ class _Sum:
     counted_bytes: int = 0
     """The sum of unsealed bytes in which each object counts for at least MIN_UNSEALED_BYTES."""
     lease_ms: int = 0
-    """The time until which no other process measures the space, in milliseconds since 1970."""
+    """The end of the lease during which no other process measures the space, in milliseconds since 1970."""
 
 
 class Measuring:
@@ -98,8 +100,9 @@ class Measuring:
         interval_seconds: float,
         keep_days: float,
     ) -> None:
-        """Each space is measured at most once in `interval_seconds` seconds; unsealed objects are removed `keep_days`
-        days after their upload.
+        """Each space is measured at most once in `interval_seconds` seconds, and unsealed objects are removed
+        `keep_days` days after their upload. `quota_bytes` is the quota of each space, and `now_ms` returns milliseconds
+        since 1970.
         """
         self._measures = measures
         self._storage = storage
@@ -114,13 +117,13 @@ class Measuring:
         self._unsealed_bytes: TTLCache[SpaceId, int] = TTLCache(_MAX_REMEMBERED_SPACES, _REMEMBERED_SECONDS)
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Measure periodically within the context. A space that takes long to measure occupies one of
-        MEASURES_AT_ONCE workers, so that the others measure other spaces.
+        """Context manager within which spaces are measured periodically by MEASURES_AT_ONCE workers. A space that takes
+        long occupies one worker only.
         """
         return rounds(self.schedule, *[self.measure] * MEASURES_AT_ONCE, interval_seconds=self._interval_seconds)
 
     async def schedule(self) -> None:
-        """Schedule measures of the spaces that were recently written to."""
+        """Schedule measurements of the spaces for which credentials to write were recently issued."""
         metrics.UNSEALED_BYTES.set(sum(self._unsealed_bytes.values()))
         page = ""
         while True:
@@ -130,8 +133,8 @@ class Measuring:
                 return
 
     async def measure(self) -> int:
-        """Measure due spaces, SPACES_AT_ONCE in sequence, until fewer than that are due; return the number of measured
-        spaces.
+        """Measure the spaces that are due, one after the other, until at most SPACES_AT_ONCE were due or other
+        processes had the leases of all. Return the number of measured spaces.
         """
         measured = 0
         while True:
@@ -148,15 +151,15 @@ class Measuring:
                 return measured
 
     async def _lease(self, space: SpaceId, since_ms: int) -> int | None:
-        """Take the lease of the space. Return its end, in milliseconds since 1970; None if another process has the
-        lease.
+        """Take the lease of a space whose measurement is scheduled for `since_ms`. Return its end, in milliseconds
+        since 1970; None if another process has taken it.
         """
         until_ms = self._now_ms() + _LEASE_MS
         return until_ms if await self._measures.claim(space, since_ms=since_ms, until_ms=until_ms) else None
 
     async def _measure(self, space: SpaceId, lease: int) -> bool:
-        """Measure the space, report the measure to auth, and save it; return False if another process has taken
-        over.
+        """Measure a space, of which this process has the lease until `lease`, report the result to auth, and save it.
+        Return False if another process has taken the lease over, otherwise True.
         """
         begun = time.monotonic()
         before = await self._measures.measure(space)
@@ -190,11 +193,12 @@ class Measuring:
         return True
 
     async def _tell(self, space: SpaceId, lease: int, before: Measure, measure: Measure) -> bool:
-        """Report the measure to auth and save it, unless another process has taken over; return False if one has.
+        """Report the measurement to auth, save it, and return True. Return False if another process has taken over the
+        lease, which ends at `lease`. `before` is the measurement that was saved last.
 
-        The space is first saved as refused, then reported to auth, then the actual measure is saved. If this process
-        dies in between, the next measure knows that auth may be refusing. The next measure also has a later time, so
-        auth uses it even if this report arrives afterwards.
+        The space is first saved as refused, then reported to auth, then the actual measurement is saved. If this
+        process stops in between, the next measurement knows that auth may be refusing. It also has a later time, so
+        that auth uses it even if this report arrives afterwards.
         """
         if measure.refused or before.refused:
             renewed = self._now_ms() + _LEASE_MS
@@ -207,8 +211,8 @@ class Measuring:
         return await self._measures.save(space, measure, lease_ms=lease, due_ms=due_ms)
 
     def _watched_since_ms(self, before: Measure) -> int:
-        """Return the time since which this table has measured the space without a gap: now if its last measure is long
-        overdue.
+        """Return the time since which this table has measured the space without a gap, in milliseconds since 1970. That
+        is now if the last measurement `before` is long overdue.
 
         A table restored from a backup has such a gap, and does not know which objects were sealed in the meantime.
         """
@@ -217,7 +221,9 @@ class Measuring:
         return before.since_ms if is_watched else now_ms
 
     def _remove_before_ms(self, since_ms: int) -> int:
-        """Return the time before which an object must have been put to be removed if it is not sealed; 0 for none.
+        """Return the time, in milliseconds since 1970, before which an object must have been uploaded to be removed if
+        it is not sealed; 0 if none may be removed. `since_ms` is the time since which the space is measured without a
+        gap.
 
         A table removes nothing until it has measured the space for as long as unsealed objects are kept. Otherwise a
         table that does not belong to the bucket would remove sealed objects.
@@ -226,10 +232,10 @@ class Measuring:
         return before_ms if since_ms < before_ms else 0
 
     async def _listed(self, space: SpaceId, lease: int, *, remove_before_ms: int) -> _Sum | None:
-        """List the space, and compare each page with the index of sealed objects; return None if another process has
-        taken over.
+        """List the objects of a space, compare each page with the index of sealed objects, and return the sums. Return
+        None if another process has taken over the lease, which ends at `lease`.
 
-        Unsealed objects that were uploaded before `remove_before_ms` are removed.
+        Unsealed objects that were uploaded before `remove_before_ms`, in milliseconds since 1970, are removed.
         """
         found, after = _Sum(lease_ms=lease), ""
         while True:
@@ -254,7 +260,9 @@ class Measuring:
             await asyncio.sleep(time.monotonic() - begun)  # leave the event loop to others
 
     async def _keeps_lease(self, space: SpaceId, found: _Sum) -> bool:
-        """Renew the lease if half of it has passed; return False if another process has taken over."""
+        """Renew the lease of a space if half of it has passed. Return False if another process has taken it over,
+        otherwise True.
+        """
         if found.lease_ms - self._now_ms() < _LEASE_MS / 2:
             renewed = await self._lease(space, found.lease_ms)
             if renewed is None:

@@ -38,9 +38,9 @@ async def remove_unsealed(
 ) -> bool:
     """Remove the object if it has this etag and has not been sealed. Return True if it was removed.
 
-    The removal is over when storage has answered its only request. If the answer is unknown, the removal counts as in
-    progress for a day, and the object cannot be sealed until then. Therefore the removal is completed even if the
-    caller is cancelled. `now_ms` returns milliseconds since 1970.
+    The removal has ended when S3 has answered its only request. If the answer is lost, the removal counts as in
+    progress for a day, and the object cannot be sealed until then. The removal is therefore completed even if the
+    calling task is cancelled. `now_ms` returns milliseconds since 1970.
     """
 
     async def remove() -> bool:
@@ -60,7 +60,7 @@ async def remove_unsealed(
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, which continues to its end even if the caller is cancelled."""
+    """Await `work`, which runs to its end even if the calling task is cancelled."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

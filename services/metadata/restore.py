@@ -30,13 +30,16 @@ name unique.
 async def way_back(
     view: SpaceView, want: RestoreNode, *, request: RequestId, path: Sequence[str] | None = None
 ) -> tuple[Mutation, ...]:
-    """Return the mutations that restore a node, to be committed by `request`: the creation of missing directories, then
-    the restore itself.
+    """Return the mutations that restore a node from the trash, for the commit `request`: first the missing directories
+    are created, then the node is restored. `want` is the requested restore.
 
-    With `path`, the names of a path, the node is restored there: into the directory at that path under its own name if
-    there is one, else under the last name of the path. A name that neither `want.name` nor `path` requests is replaced
-    by a free one if it is taken. A requested name, or a directory on the requested path, is not replaced; the commit
-    refuses the mutation if it is taken. Raise InvalidArgument if the path becomes too long.
+    - With `path`, the names of a path, the node is restored there: into the directory at that path under its own name
+      if there is one, otherwise under the last name of the path.
+    - A name that neither `want.name` nor `path` requests is replaced by a free one if it is taken.
+    - A requested name, or a directory on the requested path, is not replaced; if it is taken, the commit refuses the
+      mutation.
+
+    Raise InvalidArgument if the path becomes too long.
     """
 
     def answer(reader: ViewReader) -> tuple[Mutation, ...]:
@@ -68,8 +71,8 @@ async def brought_back(
     plan: Callable[[], Awaitable[tuple[Mutation, ...]]],
     commit: Callable[[tuple[Mutation, ...]], Awaitable[CommitOutcome]],
 ) -> tuple[CommitOutcome, Result]:
-    """Commit the restore that `plan` returns, and return its outcome. If concurrent changes invalidate the plan, it is
-    planned and committed again.
+    """Commit the mutations that `plan` returns, which restore a node, and return the outcome of the commit and the
+    result for the node. If concurrent changes invalidate the mutations, both functions are called again.
     """
     mutations = await plan()
     answer = await commit(mutations)
@@ -85,8 +88,8 @@ async def brought_back(
 
 
 class _Way:
-    """Descends from a live directory along the names of a path, and collects the mutations that create missing
-    directories.
+    """The way from an existing directory along the names of a path, and the mutations that create the directories
+    missing on it.
     """
 
     def __init__(self, reader: ViewReader, view: SpaceView, request: RequestId) -> None:
@@ -97,7 +100,7 @@ class _Way:
         self.made: list[CreateNode] = []
 
     def directory(self, start: NodeId, names: Sequence[str]) -> NodeId | None:
-        """Return the live directory at this path."""
+        """Return the directory at this path below `start`; None if there is none outside of the trash."""
         for name in names:
             found = self._child(start, name)
             if found is None or found.kind is not NodeKind.DIRECTORY:
@@ -106,9 +109,9 @@ class _Way:
         return start
 
     def enter(self, start: NodeId, names: Sequence[str], *, asked: bool = False) -> None:
-        """Descend along `names`. If a file holds the name of a directory, the new directory gets a free name, unless
-        the caller requested the names of the path (`asked` is True). Raise InvalidArgument if more directories are
-        missing than one request can create.
+        """Descend from the directory `start` along `names`; missing directories are added to the mutations. If a file
+        has the name of a directory, the new directory gets a free name, unless the caller requested the names of the
+        path (`asked` is True). Raise InvalidArgument if more directories are missing than one request can create.
         """
         self.at = start
         for name in names:
@@ -124,7 +127,7 @@ class _Way:
             self.at = made
 
     def free_name(self, name: str, node: NodeId) -> str:
-        """Return `name`, or a similar name that is free in the directory."""
+        """Return `name`, or a similar name that is free in the directory at the end of the way, for the node `node`."""
         if self.made and self.at == created_node_id(self._view.space, self._request, len(self.made) - 1):
             return name
         return next(one for one in _like(name, node) if self._child(self.at, one) is None)
@@ -137,8 +140,8 @@ class _Way:
 
 
 def _lost(reader: ViewReader, node: Node) -> tuple[NodeId, list[str]]:
-    """Return the nearest live directory above a node, and the names of the deleted directories between that directory
-    and the node.
+    """Return the nearest directory above a node that is not in the trash, and the names of the deleted directories
+    between that directory and the node.
     """
     names: list[str] = []
     above = reader.node(node.parent) if node.parent != ROOT else None

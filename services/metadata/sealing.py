@@ -7,12 +7,15 @@ true.
 An object whose bytes do not match its key, or that not everybody can read, blocks the key, since an existing key cannot
 be overwritten. Such an object is removed by its etag. Readable bytes that match the key have a different etag, so the
 removal never hits an object that is or will be sealed. Only matching bytes that are archived, or that come with foreign
-headers, have the same etag: these are removed by the protocol that removes unsealed objects.
+headers, have the same etag: these are removed as `removal.py` removes unsealed objects.
 
-To prove an object costs the service far more than to declare it costs a caller. Therefore: each object is read once,
-however many calls declare it concurrently; failed proofs are cached; a call reads a bounded number of bytes, and stops
-looking after a bounded number of objects that cannot be proven; a caller has a bounded number of concurrent calls and
-HEAD requests; and callers are served round-robin.
+To prove an object costs the service far more than to declare it costs a caller. Therefore:
+
+- Each object is read once, however many calls declare it at the same time.
+- Failed proofs are cached.
+- A call reads a bounded number of bytes, and stops after a bounded number of objects that cannot be proven.
+- A caller has a bounded number of concurrent calls and HEAD requests.
+- Callers are served in turn.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ from syncline.model.verdicts import SealVerdict
 from syncline.wire.tree import manifest_from_bytes
 
 MAX_REMEMBERED_ENTRIES = 200_000
-"""Maximum number of block entries of sealed objects in memory: about 10 MB."""
+"""Maximum number of proven blocks of sealed objects in memory: about 10 MB."""
 CALLS_AT_ONCE: Final = 16
 """Maximum number of concurrent SealObjects calls; further calls wait. Each holds its declarations, some 16 MiB in
 memory.
@@ -70,19 +73,19 @@ HEADS_AT_ONCE: Final = 8
 that this many keep the loop busy; more would only delay all other calls.
 """
 MAX_UNPROVEN_OBJECTS: Final = 8
-"""Maximum number of unproven objects of one call for which storage is asked. A correct client has uploaded the objects
-that it declares, and a client that has lost objects uploads them again, whatever their number.
+"""Maximum number of objects of one call that S3 is asked about and that cannot be proven. A correct client has uploaded
+the objects that it declares, and a client that has lost objects uploads them again, whatever their number.
 """
 OBJECTS_PER_CALL: Final = 20
 """Number of objects in a SealObjects call that are charged to the caller's rate limit like one additional call."""
 CALLS_PER_UNPROVEN: Final = 10
-"""Number of calls that are charged to the caller's rate limit for an object that storage was asked for and that could
+"""Number of calls that are charged to the caller's rate limit for each object that S3 was asked about and that could
 not be proven.
 """
 MAX_UNSEALED_LOOKUPS: Final = 8
-"""Maximum number of unsealed objects of a batch of commits for which storage is asked whether they exist. Mutations
-that name further unsealed objects are refused with the verdict "not sealed", which is true of stored and of missing
-objects; clients upload again after that verdict as well.
+"""Maximum number of unsealed objects of a batch of commits for which S3 is asked if they exist. Mutations that name
+further unsealed objects are refused with the verdict "not sealed", which is true of stored and of missing objects;
+clients upload again after that verdict as well.
 """
 _OBJECTS_AT_ONCE: Final = 8
 """Maximum number of objects of one call that are proven concurrently."""
@@ -92,10 +95,10 @@ _RECORDS_AT_ONCE: Final = 100
 _REFS_AT_ONCE: Final = 5_000
 """Number of blocks of a manifest that are compared in one slice of work."""
 _MAX_LOOKED_AT_ENTRIES: Final = 500_000
-"""Maximum number of block entries, over all objects that one commit names for the first time: about 50 MB."""
+"""Maximum number of proven blocks, over all objects that one commit names for the first time: about 50 MB."""
 _MAX_REMEMBERED_REFUSALS: Final = 20_000
 _SAME_ETAG: Final = frozenset({Barrier.ARCHIVE, Barrier.HEADERS})
-"""The kinds of barriers with which an object has the same etag as a readable object with the same bytes."""
+"""The barriers with which an object has the same etag as a readable object with the same bytes."""
 
 T = TypeVar("T")
 
@@ -104,12 +107,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SingleBlock:
-    """The object is one block."""
+    """Declares that the whole object is one block."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackOfBlocks:
-    """The object is many blocks: packed digests, offsets and lengths of its entries."""
+    """Declares that the object consists of many blocks: the digests (32 bytes each, one after the other), offsets and
+    lengths of the blocks, in bytes.
+    """
 
     blocks: bytes
     offsets: tuple[int, ...]
@@ -124,7 +129,7 @@ class PackOfBlocks:
 
 @dataclass(frozen=True, slots=True)
 class SerializedManifest:
-    """The object is a serialised Manifest."""
+    """Declares that the object is a serialised manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,7 @@ Proof = Sealed | SealVerdict
 
 @dataclass(slots=True)
 class _Reading:
-    """The budget of one SealObjects call: the account that its reads are charged to, the number of bytes that it may
+    """The limits of one SealObjects call: the share that its reads are charged to, the number of bytes that it may
     still read, and the number of objects that it could not prove.
     """
 
@@ -162,19 +167,20 @@ class _Reading:
 
     @property
     def is_over(self) -> bool:
-        """True if the call has reached MAX_UNPROVEN_OBJECTS unproven objects, so that it asks storage for no further
-        object.
+        """True if the call has reached MAX_UNPROVEN_OBJECTS objects that could not be proven, so that it asks S3 about
+        no further object.
         """
         return self.unproven - self.removed >= MAX_UNPROVEN_OBJECTS
 
 
 @dataclass(slots=True)
 class _ProofLock:
-    """The lock under which one call at a time proves an object; `users` counts its holder and its waiters.
+    """The lock under which one call at a time proves an object; `users` counts the call that has it and those that
+    wait.
 
-    `proven` has the results for the waiters, which may not be recorded yet, so that each waiter records them as well.
-    The key of `proven` is the number of earlier removals of the object: a proof of bytes that have been removed since
-    is worthless.
+    `proven` has the results for the waiting calls. They may not be recorded yet, so that each call records them as
+    well. The key of `proven` is the number of earlier removals of the object: a proof of bytes that have been removed
+    since is worthless.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -183,7 +189,9 @@ class _ProofLock:
 
 
 class Objects:
-    """Proves declared objects of all spaces and answers which objects are proven, with a cache of the proven ones."""
+    """Proves the objects that clients declare, for all spaces, and answers which objects are sealed. Sealed ones are
+    cached.
+    """
 
     def __init__(
         self, *, index: ObjectIndex, storage: ObjectStorage, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
@@ -202,7 +210,7 @@ class Objects:
         self._proof_locks: dict[tuple[SpaceId, Digest], _ProofLock] = {}
 
     def remembered(self, space: SpaceId, digest: Digest) -> Sealed | None:
-        """Return the sealed object if it is in this process's cache."""
+        """Return the facts about a sealed object if they are in this process's cache; otherwise None."""
         return self._remembered.get((space, digest))
 
     async def sealed(self, space: SpaceId, digests: Collection[Digest]) -> dict[Digest, Sealed]:
@@ -223,8 +231,8 @@ class Objects:
         return missing
 
     async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
-        """Return the same digests as `missing`, at less cost for many objects: the recorded facts about them are not
-        fetched, and not cached.
+        """Return the digests in `digests` whose objects are not sealed. For many objects this costs less than
+        `missing`, since the facts about sealed ones are neither fetched nor cached.
         """
         unknown = {digest for digest in digests if self.remembered(space, digest) is None}
         return unknown - await self._index.known(space, unknown) if unknown else set()
@@ -232,12 +240,12 @@ class Objects:
     async def look(
         self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0, unsealed_before: int = 0
     ) -> dict[Digest, Sealed | Unsealed]:
-        """Return all facts that are proven about each of `digests` now; for an unsealed object, return whether the
-        object is stored.
+        """Return, for each of `digests`, the facts that are proven about it; for an unsealed object, Unsealed with True
+        if the object is in S3.
 
-        Storage is asked for MAX_UNSEALED_LOOKUPS of these objects, less `unsealed_before`; the others are reported as
-        stored. Raise RequestTooLarge if the facts do not fit into memory together with the `beside` block entries that
-        the caller holds.
+        S3 is asked about MAX_UNSEALED_LOOKUPS of these objects, less `unsealed_before`, the number of those that were
+        asked about before for the same batch; the others are reported as stored. Raise RequestTooLarge if the facts do
+        not fit into memory together with the `beside` proven blocks that the caller holds.
         """
         found: dict[Digest, Sealed | Unsealed] = {}
         entries = beside
@@ -258,13 +266,15 @@ class Objects:
         return found
 
     async def seal(self, space: SpaceId, declared: Sequence[DeclaredObject], *, share: Share) -> list[SealVerdict]:
-        """Prove that each declared object is as declared, and add the proven facts to its record.
+        """Prove that each declared object is as declared, record the proven facts, and return the verdicts in the order
+        of `declared`. The call waits for its turn, and its reads are charged to `share`.
 
-        Once MAX_UNPROVEN_OBJECTS of the objects could not be proven, all objects for which storage was not asked yet
-        are reported as missing. The work waits for a turn of `share`, and is charged to the account of `share`. Raise
-        InvalidArgument if an object is declared as more than MAX_SEAL_FORMS different things. Raise RequestTooLarge if
-        more than MAX_SEAL_READ_BYTES have to be read. Raise TooMuchAtOnce if the caller, or all callers together, have
-        too many concurrent calls for too long.
+        Once MAX_UNPROVEN_OBJECTS of the objects could not be proven, all objects that S3 was not asked about yet are
+        reported as missing.
+
+        - Raise InvalidArgument if an object is declared as more than MAX_SEAL_FORMS different things.
+        - Raise RequestTooLarge if more than MAX_SEAL_READ_BYTES have to be read.
+        - Raise TooMuchAtOnce if the caller, or all callers together, have too many concurrent calls for too long.
         """
         forms: dict[Digest, dict[DeclaredObject, None]] = {}
         for one in declared:
@@ -340,8 +350,8 @@ class Objects:
     async def _prove(
         self, space: SpaceId, forms: Sequence[DeclaredObject], known: Sealed | None, removals: int, reading: _Reading
     ) -> dict[DeclaredObject, Proof]:
-        """Return a proof for each of `forms`, which are all declarations of one object. The object was removed
-        `removals` times before.
+        """Return the proof, or the reason against it, for each of `forms`, which are all declarations of one object.
+        `known` has the facts that are recorded about the object, and `removals` is the number of its earlier removals.
         """
         proofs = self._proven_before(space, forms, known)
         if len(proofs) == len(forms):
@@ -363,8 +373,8 @@ class Objects:
     def _proven_before(
         self, space: SpaceId, forms: Iterable[DeclaredObject], known: Sealed | None
     ) -> dict[DeclaredObject, Proof]:
-        """Return the proofs of those declarations that can be judged from recorded facts, without a request to
-        storage.
+        """Return the outcome for those of the declarations `forms` of one object that can be judged without asking S3:
+        by `known`, the facts that are recorded about it, or by the cache of failed proofs.
         """
         proofs: dict[DeclaredObject, Proof] = {}
         for one in forms:
@@ -455,8 +465,8 @@ class Objects:
     async def _wrong(
         self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], stored: StoredObject, reading: _Reading
     ) -> dict[DeclaredObject, Proof]:
-        """Remove an object whose bytes do not match its key or cannot be read, and return the verdict on each of its
-        declarations.
+        """Remove an object whose bytes do not match its key, or that not everybody can read, and return the verdict for
+        each of its declarations `forms`. `stored` is its metadata in S3.
         """
         if await self._index.sealed(space, [digest]):
             log.error("sealed_object_damaged", space=space, object=digest.hex(), size=stored.size)
@@ -470,7 +480,9 @@ class Objects:
         }
 
     async def _removed(self, space: SpaceId, digest: Digest, stored: StoredObject) -> bool:
-        """Remove an object that is not sealed; return True if it was removed."""
+        """Remove an object from S3 if it is not sealed; return True if it was removed. `stored` is its metadata
+        in S3.
+        """
         if stored.barrier in _SAME_ETAG:
             # Another process may have removed it, and the same bytes may have been put and sealed since.
             return await remove_unsealed(
@@ -479,8 +491,8 @@ class Objects:
         return await self._storage.remove(space, digest, etag=stored.etag)
 
     async def _prove_manifest(self, space: SpaceId, one: DeclaredObject, data: bytes) -> Proof:
-        """Return the proof of a manifest, after comparing its blocks with the object index, a slice at a time, up to
-        the first block that is not proven.
+        """Return the proof of a declared manifest, whose bytes are `data`, or the reason against it. Its blocks are
+        compared with the object index, a slice at a time, up to the first block that is not proven.
         """
         manifest = await asyncio.to_thread(_manifest, data)
         if manifest is None:
@@ -538,7 +550,9 @@ def _fingerprint(one: DeclaredObject) -> bytes:
 
 
 def _not_held(refs: Iterable[BlockRef], objects: Mapping[Digest, Sealed]) -> set[Digest]:
-    """Return the objects in which a block of a manifest is not proven to lie at its place."""
+    """Return those objects for which a block of a manifest names a place, while `objects` has no proof that the block
+    is there.
+    """
     return {ref.object for ref in refs if not _holds(objects.get(ref.object), ref)}
 
 
@@ -547,8 +561,8 @@ def _holds(sealed: Sealed | None, ref: BlockRef) -> bool:
 
 
 def _claimed(one: DeclaredObject, known: Sealed) -> Sealed | None:
-    """Return the facts that a declaration states about the object, as far as they are known without reading the
-    object.
+    """Return the facts that a declaration states about the object, as far as they can be known without reading the
+    object. `known` has the recorded facts. Return None if they cannot be known.
     """
     match one.form:
         case SingleBlock():

@@ -122,17 +122,19 @@ class MetadataServicer(MetadataServiceServicer):
             yield live
 
     def _while_allowed(self, space: SpaceId, role: Role) -> AbstractAsyncContextManager[Interruption]:
-        """Check periodically, for the duration of a stream or a long call, whether the caller has this role."""
+        """Return a context manager for a stream or a long call, which checks periodically if the caller still has this
+        role in the space. It yields an interruption, which interrupts the call when the right has ended.
+        """
         ask = partial(self._access.require, space, current_user(), role, now=True)
         return asked_again(ask, seconds=self._ask_seconds)
 
     @asynccontextmanager
     async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[SpaceId]:
-        """Yield the space, after checking that `caller` has `role` in it; without `caller`, the caller of the call, who
-        must be a person.
+        """Context manager that yields the space after checking that `caller` has `role` in it. By default, `caller` is
+        the caller of this rpc, who must be a person.
 
-        A call may have to wait for its turn. A call that took longer than `ask_seconds` is answered only if the caller
-        still has the role.
+        If the call took longer than `ask_seconds`, for example because it waited for its turn, the role is checked
+        again at the end of the context, and the call is answered only if the caller still has it.
         """
         space, clock = space_id_from_wire(space_id), asyncio.get_running_loop().time
         await self._access.require(space, caller or current_user(), role)
@@ -251,8 +253,9 @@ class MetadataServicer(MetadataServiceServicer):
         size: int,
         writes_since_ms: int | None = None,
     ) -> CommitOutcome:
-        """Commit the mutations. Raise RightChanged if `writes_since_ms` is given and differs from that of the caller's
-        present right to write.
+        """Commit the mutations of a request, whose serialised size is `size` bytes. Raise RightChanged if
+        `writes_since_ms`, in milliseconds since 1970, is given and the caller's present right to write was granted at
+        another time.
         """
         caller = current_user()
         wanted = Request(
@@ -593,8 +596,8 @@ async def _results_to_wire(results: Sequence[Result]) -> list[journal_pb2.Mutati
 
 
 async def _that_fit(items: Sequence[T], to_wire: Callable[[T], M]) -> list[M]:
-    """Return the messages of as many of the first items as fit into one page, but at least one. They are made in slices
-    of work that are charged to the caller.
+    """Return the messages of as many of the first `items` as fit into one page, but at least one. They are made in
+    turns that are charged to the caller.
     """
     page: list[M] = []
     size = 0
@@ -618,8 +621,8 @@ async def _fitting(
 
 
 def _charge_growth(results: Sequence[journal_pb2.MutationResult], *, beyond: int = 0) -> None:
-    """Charge the bytes of a commit's results that exceed `beyond` as further calls of the caller, since the journal
-    keeps them.
+    """Charge the size of a commit's results, as far as it exceeds `beyond` bytes, as further calls of the caller, since
+    the journal keeps the results.
     """
     charge((sum(result.ByteSize() for result in results) - beyond) // BYTES_PER_CALL)
 
@@ -636,5 +639,7 @@ async def _nodes_to_wire(nodes: Sequence[Node]) -> tuple[list[journal_pb2.Node],
 
 
 def _changes(writes_since_ms: int | None) -> metadata_pb2.ListChangesResponse:
-    """Return a message of changes with the time since which its reader may write, if the reader may write."""
+    """Return a message of the rpc ListChanges without changes, with the time since which its reader may write
+    (`writes_since_ms`, in milliseconds since 1970; None for a reader who may not write).
+    """
     return metadata_pb2.ListChangesResponse(read_only=writes_since_ms is None, writes_since_ms=writes_since_ms or 0)

@@ -60,9 +60,7 @@ def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.Muta
 
 
 async def entry_to_bytes(entry: JournalEntry) -> bytes:
-    """Return the stored form of an entry. It is made in slices of work that are charged to the authors of the
-    commits.
-    """
+    """Return the stored form of an entry. It is made in turns that are charged to the authors of the commits."""
     pb = journal_pb2.Entry(
         seq=entry.seq,
         append_id=entry.append_id,
@@ -79,8 +77,8 @@ async def entry_to_bytes(entry: JournalEntry) -> bytes:
 
 
 async def entry_from_bytes(seq: int, blob: bytes, *, account: str) -> JournalEntry:
-    """Parse entry `seq` from its stored form. A large entry is parsed in slices of work that are charged to `account`:
-    a person, or a space.
+    """Parse entry `seq` from its stored form. A large entry is parsed in turns that are charged to `account`: a person,
+    or a space.
     """
     pb = await _parsed(blob, account)
     commits, parsed = [], 0

@@ -21,8 +21,8 @@ _MAX_CACHED_ANSWERS: Final = 100_000
 
 @dataclass(slots=True)
 class _Question:
-    """A batch of questions about one person: the spaces and devices that several calls ask about, collected while the
-    batch before it is in flight.
+    """The spaces and devices of one person that several calls ask about; they are collected while the person's request
+    before is in flight.
     """
 
     spaces: set[SpaceId] = field(default_factory=set)
@@ -33,11 +33,11 @@ class _Question:
 class GrantCache:
     """Cache of grants and signed-in devices, each valid for `seconds`. Negative answers are not cached.
 
-    A grant belongs to the person, whichever device asks, so all watches of one person share it. One request per person
-    is in flight at a time; questions that arrive while it is in flight form the next request.
+    A grant belongs to the person, whichever device asks, so all Watch calls of one person share it. One request per
+    person is in flight at a time; questions that arrive while it is in flight form the next request.
 
     Auth is asked with this service's own token about a user whose token was verified when the call began. When that
-    token expires, the server ends the watch, see `runtime.rpc.interceptors.StreamsEnd`.
+    token expires, the server ends the call, see `runtime.rpc.interceptors.StreamsEnd`.
     """
 
     def __init__(self, directory: MemberDirectory, *, seconds: float = REMEMBERED_SECONDS) -> None:
@@ -89,7 +89,9 @@ class GrantCache:
             del self._under_way[user]
 
     async def _checked(self, question: _Question, user: UserId) -> PersonAccess:
-        """Return the answers to a batch of questions: those of auth, merged with the cached ones."""
+        """Return auth's answer to the questions about one person. Parts of it that are in the cache are not asked for
+        again.
+        """
         known = {space for space in question.spaces if (space, user) in self._granted}
         spaces, devices = sorted(question.spaces - known), sorted(question.devices)
         parts = [

@@ -18,7 +18,7 @@ from syncline.model.identifiers import SpaceId
 
 
 class Watcher:
-    """Keeps the pending doorbells of one watcher until they are read; created by `Doorbells.watching`."""
+    """The doorbells of one client that the client has not read yet; created by `Doorbells.watching`."""
 
     __slots__ = ("_ended", "_pending", "_waiter")
 
@@ -46,7 +46,7 @@ class Watcher:
         self._wake()
 
     def end(self) -> None:
-        """End the watch."""
+        """Make `next` raise Unavailable, because announcements may have been missed."""
         self._ended = True
         self._wake()
 
@@ -64,7 +64,7 @@ class _Watched:
 
 
 class Doorbells:
-    """Passes announcements to the watchers of this instance, which it keeps by space."""
+    """Passes announcements on to the clients that watch their spaces in this process."""
 
     def __init__(self) -> None:
         self._watched: dict[SpaceId, _Watched] = {}
@@ -72,7 +72,9 @@ class Doorbells:
 
     @contextmanager
     def watching(self, spaces: Sequence[SpaceId]) -> Iterator[Watcher]:
-        """Yield a watcher that receives every announcement of these spaces within the block."""
+        """Context manager that yields a watcher, which receives every announcement of these spaces within the
+        context.
+        """
         watcher = Watcher()
         self._watchers.add(watcher)
         metrics.WATCHES.inc()
@@ -102,6 +104,8 @@ class Doorbells:
             watcher.ring(space, seq)
 
     def interrupt(self) -> None:
-        """End all watches, because announcements may have been missed. Clients that reconnect pull all changes."""
+        """End the calls of all watching clients, because announcements may have been missed. Clients that call again
+        pull all changes.
+        """
         for watcher in self._watchers:
             watcher.end()

@@ -40,7 +40,7 @@ class CommitSummary:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The event that the head of a space has advanced to `to_seq`. If `truncated`, the event does not list all
+    """The announcement that the head of a space has advanced to `to_seq`. If `truncated`, it does not list all
     commits.
     """
 
@@ -61,7 +61,9 @@ class Event:
 
 
 def parse(body: str) -> Event:
-    """Parse the event in a message's body. Raise MalformedEvent with the reason. Unknown fields are ignored."""
+    """Return the announcement in a message's body. Raise MalformedEvent, with the reason, for any other text. Unknown
+    fields are ignored.
+    """
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:

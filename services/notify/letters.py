@@ -70,8 +70,8 @@ def compose(
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """Return `text` without line breaks, direction changes and invisible characters, with at most `limit`
-    characters.
+    """Return `text` without line breaks, direction changes and invisible characters, cut to `limit` characters; None
+    does not cut it.
     """
     cleaned = " ".join(spaced(text).split())
     return cleaned if limit is None or len(cleaned) <= limit else cleaned[: limit - 1] + "…"

@@ -54,10 +54,10 @@ class Listener:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Create the queue for the duration of the context, so that no announcement is missed.
+        """Context manager for whose duration the queue of this process exists, so that no announcement is missed.
 
         If the queue cannot be created yet, for example while storage is full, `listen` creates it later, and then ends
-        all watches.
+        the calls of all watching clients.
         """
         try:
             await self._open()
@@ -84,7 +84,7 @@ class Listener:
                 self._queue = None
 
     async def keep(self) -> None:
-        """Renew the lease and remove abandoned queues, for ever."""
+        """Renew the lease of this process's queue, and remove abandoned queues, for ever."""
         while True:
             try:
                 if self._name:

@@ -51,7 +51,9 @@ log = structlog.get_logger()
 
 
 class HeldElsewhere(Exception):
-    """Another attempt, which may have crashed, holds some of the claims: try again when the leases have expired."""
+    """Another attempt, which may have crashed, has claimed mails about some of the changes: try again when the leases
+    of its claims have expired.
+    """
 
 
 class Postponed(Exception):
@@ -182,8 +184,8 @@ class Mailer:
         return space in (await self._directory.check([space], user=user, devices=[])).spaces
 
     async def _full_until(self, member: RosterMember, commits: Sequence[CommitSummary], *, now: int) -> int:
-        """Count a mail to a member about these commits. Return 0; or, if a limit of the member is reached, the end of
-        the window, in milliseconds since 1970.
+        """Count a mail to a member about these commits, and return 0. If a limit of the member is reached, count
+        nothing and return the end of the window, in milliseconds since 1970.
         """
         sender, person = f"{member.user}#{commits[0].user}", str(member.user)
         for subject, limit in ((sender, self._per_sender), (person, self._per_person)):
@@ -194,7 +196,8 @@ class Mailer:
         return 0
 
     async def _wait(self, seqs: Sequence[int], claimant: Claimant) -> bool:
-        """Return True if changes of some of these sequence numbers may be stored for the member's next mail.
+        """Return True if some of the changes of this event, by their sequence numbers `seqs`, are stored for the
+        member's next mail, or may be: a list of stored changes that is full may lack some of them.
 
         Waiting changes of other events have their own events delivered again. If the present event also waited for the
         changes of other events, it would be delivered for ever in a space where some changes always wait.

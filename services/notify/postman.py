@@ -93,9 +93,12 @@ class Postman:
             self._attending.clear()
 
     async def _take_more(self) -> bool | None:
-        """Take messages from the queue, start to process them, and wait briefly for their completion. Return None if no
-        message was completed since the last call. Return False if the queue does not answer, or if every message that
-        was completed since then failed because a dependency does not answer.
+        """Take messages from the queue, start to process them, and wait briefly for their completion.
+
+        - Return None if no message was completed since the last call.
+        - Return False if the queue does not answer, or if every message that was completed since then failed because
+          another service or AWS does not answer.
+        - Return True otherwise.
         """
         try:
             messages = await self._queue.receive()
@@ -111,8 +114,8 @@ class Postman:
         return any(task.result() for task in done) if done else None
 
     async def _attend(self, message: QueueMessage) -> bool:
-        """Process a message, and keep it hidden from other consumers until it is processed; return False if a
-        dependency does not answer.
+        """Process a message, and keep it hidden from other consumers until it is processed. Return False if another
+        service or AWS does not answer, otherwise True.
         """
         keeping = asyncio.create_task(self._keep(message))
         try:

@@ -70,7 +70,7 @@ class Mail:
 
 
 class Claim(Enum):
-    """The state of the claim to mail a user about a sequence number."""
+    """The state of the claim to mail a user about an entry of a journal."""
 
     CLAIMED = auto()
     """This attempt holds the claim: mail the user, then finish it."""
@@ -82,7 +82,7 @@ class Claim(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """One attempt to mail a user about changes of a space. `attempt` is random."""
+    """One attempt to mail a user about changes of a space. `attempt` is random and distinguishes it from others."""
 
     space: SpaceId
     user: UserId

@@ -1,4 +1,4 @@
-"""A watch: doorbells and heartbeats for as long as the watcher has the right to them."""
+"""The doorbells and heartbeats of a Watch call, for as long as the caller has the right to them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 
 class Watches:
-    """Opens watches, each of which yields doorbells, and None for a heartbeat."""
+    """Serves Watch calls: yields doorbells, and None for a heartbeat."""
 
     def __init__(
         self, doorbells: Doorbells, access: GrantCache, *, heartbeat_seconds: float, ask_seconds: float, most: int
     ) -> None:
-        """One person may watch `most` spaces at the same time, summed over all watches of the person."""
+        """`heartbeat_seconds` is the time between two heartbeats, and `ask_seconds` the time between two checks of the
+        caller's right. One person may watch `most` spaces at the same time, summed over all Watch calls of the person.
+        """
         self._doorbells = doorbells
         self._access = access
         self._heartbeat_seconds = heartbeat_seconds
@@ -78,9 +80,10 @@ class Watches:
                 del self._watched[user]
 
     def _next_question(self, user: UserId, now: float) -> float:
-        """Return the time of the next check, at most `ask_seconds` from `now`.
+        """Return the time of the next check of a user's right, at most `ask_seconds` after `now`, both in seconds of
+        the event loop's clock.
 
-        All watches of one person check at the same time, so that they share one request to auth; watches of different
+        All Watch calls of one person check at the same time, so that they share one request to auth; those of different
         people check at different times.
         """
         phase = zlib.crc32(user.encode()) / 2**32 * self._ask_seconds

@@ -595,9 +595,11 @@ class DynamoIdentityStore:
         )
 
     def _checks_maker(self, maker: DeviceId | None) -> list[Item]:
-        """Return the condition for adding a key or link that a device makes: that the device is not revoked. Code that
-        ends all keys and links of a device thus finds every one added before the revocation, and none is added
-        afterwards.
+        """Return the condition, as a part of the transaction that adds a key or a link, that the device `maker` from
+        which it is made exists and is not revoked. Return an empty list if `maker` is None.
+
+        Code that revokes a device, and afterwards lists its keys and links, therefore finds every one that was ever
+        added.
         """
         not_revoked = "attribute_not_exists(revoked_at)"
         return [] if maker is None else [self._table.checking(layout.device_key(maker), f"{THERE} AND {not_revoked}")]
@@ -611,13 +613,17 @@ class DynamoIdentityStore:
 
 
 def _raise_if_moved(cancelled: Cancelled, gates: Sequence[Gate]) -> None:
-    """Raise GateMoved if one of the gates, the last writes of the transaction, changed after it was read."""
+    """Raise GateMoved if a gate changed after it was read, or is being changed. The writes of `gates` are the last ones
+    of the transaction.
+    """
     if gates and set(cancelled.reasons[-len(gates) :]) & {CONDITION_FAILED, CONFLICT}:
         raise GateMoved from None
 
 
 def _raise_if_maker_ended(cancelled: Cancelled, maker: Sequence[Item], *, at: int) -> None:
-    """Raise MakerEnded if the condition on the maker, which is the write `at` of the transaction, did not hold."""
+    """Raise MakerEnded if the condition on the device that makes a key or link did not hold. This condition, if `maker`
+    has one, is the write number `at` of the transaction, from 0.
+    """
     if maker and cancelled.reasons[at] == CONDITION_FAILED:
         raise MakerEnded from None
 

@@ -82,7 +82,9 @@ def role_attribute(role: Role) -> Item:
 
 
 def time_to_live(at_ms: int) -> Item:
-    """Return the time-to-live attribute for an item that has a meaning until `at_ms`."""
+    """Return the time-to-live attribute for an item that has a meaning until `at_ms`, in milliseconds since 1970. The
+    store keeps it some time longer.
+    """
     return expiry(at_ms + _KEPT_AFTER_EXPIRY_MS)
 
 
@@ -252,7 +254,7 @@ def device_item(device: DeviceRecord) -> Item:
 
 
 def made_key_item(maker: DeviceId, program: DeviceRecord) -> Item:
-    """Return the KEY item, which lists a program for the device that made its key."""
+    """Return the KEY item, which lists a program for the device `maker`, from which its key was made."""
     return {
         **key_of(device_pk(maker), f"{KEY_PREFIX}{program.device}"),
         "expires_at": time_to_live(program.expires_at_ms),
@@ -287,7 +289,7 @@ def device_from_item(item: Mapping[str, Any]) -> DeviceRecord:
 
 
 def program_of(item: Item) -> DeviceId:
-    """Return the device of the program that a KEY item lists."""
+    """Return the id of the program that a KEY item lists."""
     return DeviceId(text_of(item, "sk").removeprefix(KEY_PREFIX))
 
 
@@ -296,7 +298,7 @@ def _made_by(item: Mapping[str, Any]) -> DeviceId | None:
 
 
 def refresh_current(item: Mapping[str, Any]) -> bytes | None:
-    """Return the current refresh token of a DEVICE item as it is stored; None for a device without refresh chain."""
+    """Return the digest of the current refresh token in a DEVICE item; None for a device without refresh tokens."""
     return bytes_of(item, "refresh_current") if "refresh_current" in item else None
 
 
@@ -311,7 +313,9 @@ def space_item(space: SpaceRecord) -> Item:
 
 
 def space_with_grants(space: SpaceId, items: Iterable[Item]) -> tuple[SpaceRecord, list[GrantRecord]] | None:
-    """Return what SPACE and GRANT items of one space hold; None if the SPACE item is not among them."""
+    """Return the space and the grants in SPACE and GRANT items of this space; None if the SPACE item is not
+    among them.
+    """
     found: SpaceRecord | None = None
     grants = []
     for item in items:

@@ -1,4 +1,4 @@
-"""Measures (number and bytes) of the objects in storage of each space, and the time of the next measure, in the
+"""The last measurement of the objects of each space (their number and bytes), and the time of the next one, in the
 metadata table.
 """
 

@@ -78,10 +78,11 @@ class DynamoObjectIndex:
         return lost
 
     async def _add(self, space: SpaceId, digest: Digest, proven: Sealed, now_ms: int, *, removals: int) -> bool:
-        """Add facts to an existing record. If a concurrent write changes the record first, the facts are added to the
-        changed record.
+        """Add proven facts to the record of an object that exists already, and return True. If a concurrent write
+        changes the record first, the facts are added to the changed record. `removals` is the number of removals of the
+        object, as it was read before the facts were proven.
 
-        Return False if the object is not sealed and its recorded number of removals is not `removals`. Raise
+        Change nothing and return False if the object is not sealed and another removal of it has begun since. Raise
         Unavailable if concurrent writers come first too often.
         """
         found: Mapping[str, Any] | None = await self._items.get(record_key(space, digest))

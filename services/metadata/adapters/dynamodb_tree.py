@@ -1,4 +1,6 @@
-"""The projection of the journal as a tree, and the progress of projecting, in the metadata table."""
+"""The projection of the journal as a tree, and the sequence numbers up to which it is projected and announced, in the
+metadata table.
+"""
 
 from __future__ import annotations
 
@@ -182,8 +184,8 @@ class DynamoTable:
         await written(chain(self._items.puts_if(_NEWER, newer, changed, refused=None), self._items.puts(answered)))
 
     async def _superseded(self, space: SpaceId, projection: Projection) -> Collection[Node]:
-        """Return the node states whose versions the projection supersedes, both in the table and within the projection
-        itself.
+        """Return the states of files whose versions `projection` supersedes: those that are in the table now, and those
+        that occur only between two entries of the projection.
         """
         stored = (await self.rows(space, nodes=projection.updated)).nodes if projection.updated else {}
         replaced = [node for node in stored.values() if node.version < projection.nodes[node.id].version]
@@ -265,9 +267,9 @@ class DynamoTable:
     async def _change_state(
         self, space: SpaceId, change: Callable[[ProjectionState], ProjectionState], **usual: Unpack[_Update]
     ) -> None:
-        """Apply the update `usual` if its condition holds. Otherwise read the state, and replace it by the state that
-        `change` returns for it; repeat this if a concurrent writer comes first. Raise Unavailable if that happens too
-        often.
+        """Apply the update `usual` to the STATE item of a space if its condition holds. Otherwise read the state, and
+        replace it by the state that `change` returns for it; repeat this if a concurrent writer comes first. Raise
+        Unavailable if that happens too often.
         """
         update = usual
         for pause in RETRIES.pauses():

@@ -30,13 +30,14 @@ _SPACE: Final = "S#"
 
 DAY_SECONDS: Final = 86_400
 TOMBSTONE_SECONDS: Final = 7 * DAY_SECONDS
-"""Seconds after which a tombstone expires: much longer than a projector can stall. A late write under the old name
-therefore meets the tombstone's newer seq and is refused.
+"""Seconds after which the item of a free name (a tombstone) expires: much longer than a process can stall while it
+writes a projection. A late write of the old state therefore meets the tombstone's higher sequence number and is
+refused.
 """
 
 
 def ordered(number: int) -> str:
-    """Return a number as a key whose text order equals the numeric order."""
+    """Return a number as text for a sort key: the order of the texts is that of the numbers."""
     return f"{number:020}"
 
 

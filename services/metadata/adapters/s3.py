@@ -49,7 +49,7 @@ log = structlog.get_logger()
 
 
 class S3Storage:
-    """ObjectStorage on the content bucket.
+    """Implements ObjectStorage on the bucket of contents.
 
     Objects larger than MAX_OBJECT_BYTES are not read and count as missing, since no client of ours stores such objects.
     """
@@ -142,8 +142,8 @@ class S3Storage:
         return removed
 
     async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
-        """Remove the object once if it has this etag. The result is over only if the SDK has sent one request: an
-        earlier request of several may still reach S3.
+        """Remove the object with this name if it has this etag. `is_over` in the result is True only if the SDK has
+        sent one request: an earlier one of several may still reach S3.
         """
         removed, answer = await self._delete(key_prefix(space) + name, etag)
         return Deletion(removed, is_over=answer["ResponseMetadata"]["RetryAttempts"] == 0)

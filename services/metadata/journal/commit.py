@@ -54,11 +54,12 @@ MAX_ATTEMPTS = 40
 """Maximum number of attempts to append the next entry before the caller is told to retry later."""
 LAG_PATIENCE_SECONDS = 20.0
 MAX_TRIES_PER_MUTATION: Final = 40
-"""Maximum number of trial decisions per mutation of a batch. A trial decides a mutation before the mutations ahead of
-it are decided, only to find out which keys its decision needs.
+"""Maximum number of trial decisions, per mutation of a batch. A trial decides a mutation before the mutations ahead of
+it are decided, only to find out which nodes and names its decision needs.
 """
 MAX_LISTED_NAMES: Final = 20_000
-"""Maximum number of names, including tombstones, that are listed to find out which directories of one batch are empty.
+"""Maximum number of names, including those that are free again, that are listed to find out which directories of one
+batch are empty.
 """
 _NAMES_LISTED_AT_ONCE: Final = 32
 _TOO_MANY_NAMES: Final = 1 << 30
@@ -99,7 +100,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class CommitOutcome:
-    """The entry that holds the accepted mutations (the head if none was accepted), and the result of each mutation."""
+    """The sequence number of the entry that has the accepted mutations (the head if none was accepted), and the result
+    of each mutation.
+    """
 
     seq: int
     results: tuple[Result, ...]
@@ -117,8 +120,8 @@ def check_size(mutations: int, size: int) -> None:
 
 
 AskAnew: TypeAlias = Callable[[], Awaitable[None]]
-"""Coroutine function without arguments that checks whether the caller of a commit still has the right to write, and
-raises the error of a refusal otherwise.
+"""Coroutine function without arguments that returns if the caller of a commit still has the right to write, and
+otherwise raises the error with which the commit is to be refused.
 """
 
 
@@ -134,8 +137,8 @@ class _Pending:
 
 
 class _Waiting:
-    """Queue of requests to decide: `take` serves the persons round-robin, and the requests of each person in the order
-    of arrival.
+    """Queue of requests to decide: `take` serves the people in turn, and the requests of each person in the order of
+    arrival.
     """
 
     def __init__(self) -> None:
@@ -159,7 +162,9 @@ class _Waiting:
         return pending
 
     def put_back(self, some: Sequence[_Pending]) -> None:
-        """Return these requests to the front of the queue, in an order as if they had never been taken."""
+        """Put requests that `take` has returned back to the front of the queue, so that it returns them again in the
+        same order.
+        """
         for pending in reversed(some):
             self._of.setdefault(pending.request.user, deque()).appendleft(pending)
             self._of.move_to_end(pending.request.user, last=False)
@@ -176,8 +181,8 @@ class _Decided:
 
 
 class _Decisions:
-    """Decides the mutations of a batch in order, and keeps the decisions that could be made at the draft's sequence
-    number.
+    """Decides the mutations of a batch in order. The decisions stay valid as long as the view is at the sequence number
+    of the draft.
     """
 
     def __init__(
@@ -206,10 +211,10 @@ class _Decisions:
         self._results: list[Result] = []
 
     async def go_on(self) -> bool:
-        """Decide mutations in order, until one needs keys that are not loaded or the view advances; return True if all
-        are decided.
+        """Decide mutations in order. Return True if all are decided. Return False in two cases:
 
-        The keys that are not loaded are then in `missing` of the draft.
+        - a decision needs nodes or names that are not loaded, which are then in `missing` of the draft;
+        - the view has advanced, so that the draft is out of date.
         """
         self.draft.missing = Missing()
         async for some in self._left():
@@ -221,8 +226,8 @@ class _Decisions:
         return len(self._results) == len(self._mutations)
 
     async def try_rest(self) -> int:
-        """Try the remaining mutations, add the keys that they seem to need to `missing`, and return the number of
-        mutations tried.
+        """Decide the remaining mutations on a copy of the draft and drop the decisions, only to add the nodes and names
+        that they seem to need to `missing` of the draft. Return the number of mutations tried.
         """
         fork = self.draft.fork()
         async for some in self._left():
@@ -256,7 +261,9 @@ class _Decisions:
         return Counter(node.parent for node in self.moved.values())
 
     async def _left(self) -> AsyncIterator[Sequence[tuple[Request, int, Mutation]]]:
-        """Yield the undecided mutations, in slices of work that are charged to the sender of each."""
+        """Yield the mutations that are not decided, each with its request and its index there. Waiting for each slice
+        is charged to the sender of its request. The iterator ends early if the view advances.
+        """
         for request, some in groupby(self._mutations[len(self._results) :], key=itemgetter(0)):
             async for few in slices(list(some), request.user):
                 if self._view.seq != self.draft.seq:
@@ -307,7 +314,7 @@ class Committer:
 
     @property
     def idle(self) -> bool:
-        """True if no request is waiting."""
+        """True if no request is being decided or waits."""
         return not self._in_flight
 
     async def commit(self, request: Request, *, ask: AskAnew) -> CommitOutcome:
@@ -349,8 +356,9 @@ class Committer:
         return await self.commit(request, ask=ask)
 
     async def answer(self, request: RequestId, *, user: str) -> CommitOutcome:
-        """Return the recorded answer to a request of this user, for which the size of its entry counts as further
-        calls. Raise NoSuchRequest if no request of this user was recorded under the id, even if another user's was.
+        """Return the recorded answer to a request of this user. The entry is read for it, and its size counts as
+        further calls of the caller. Raise NoSuchRequest if no request of this user was recorded under the id, even if
+        another user's was.
         """
         await self._view.validate()
         seq = (await self._view.answered([request])).get(request)
@@ -488,12 +496,12 @@ class Committer:
         raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
 
     async def _decide(self, batch: list[_Pending]) -> list[_Decided] | None:
-        """Decide the whole batch at the view's seq. Return None if an earlier entry may have recorded one of the
-        requests.
+        """Decide the whole batch at the view's sequence number, and return the decisions. Return None if an earlier
+        entry may have recorded one of the requests.
 
-        Works in rounds. Each round resumes at the first undecided mutation, after loading the keys that this mutation
-        needs. To save rounds, keys that the later mutations seem to need are loaded with them. The number of trial
-        decisions is bounded, since each mutation may depend on the one before it.
+        The method repeats two steps: it decides in order until a mutation needs nodes or names that are not loaded, and
+        loads these. To repeat less often, it also loads those that the later mutations seem to need. The number of
+        trial decisions for this is bounded, since each mutation may depend on the one before it.
         """
         floor = self._view.requests_floor
         looked = Looked(names_left=MAX_LISTED_NAMES)
@@ -567,7 +575,9 @@ class Committer:
         )
 
     async def _look(self, decisions: _Decisions, looked: Looked) -> None:
-        """Load the keys that the decisions need."""
+        """Load the nodes, names, depths and objects that `decisions` found missing: nodes and names into the view, the
+        rest into `looked`.
+        """
         missing = decisions.draft.missing
         await self._view.load(missing)
         if missing.objects:
@@ -587,8 +597,8 @@ class Committer:
             looked.depths_seq, looked.depths = await self._depths.depths_below(self._view, missing.depths | moved)
 
     async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> ListedNames:
-        """Return the number of names in a directory, counted up to `enough`; _TOO_MANY_NAMES if counting needs more
-        than the rest of the budget in `looked`.
+        """Return the number of names in a directory, counted up to `enough`. If counting them needs more listed names
+        than `looked` still allows, return _TOO_MANY_NAMES as the number.
         """
         seq, names, size = self._view.seq, 0, max(enough, _NAMES_LISTED_AT_ONCE)
         after: str | None = ""
@@ -602,8 +612,9 @@ class Committer:
         return ListedNames(seq, names, complete=after is None)
 
     async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> JournalEntry | None:
-        """Append one entry at the view's seq + 1. Return None if another process appended that entry first or the batch
-        became smaller; the caller decides again.
+        """Append the decisions `recorded` as one entry directly after the view's sequence number, and return the entry.
+        Return None, for the caller to decide again, if another process appended that entry first, or if requests had to
+        leave the batch.
         """
         commits = tuple(one.commit for one in recorded)
         entry = JournalEntry(
@@ -657,8 +668,8 @@ class Committer:
         return any(answers)
 
     def _cut(self, batch: list[_Pending]) -> None:
-        """Keep the first half of a batch whose entry would be too large, and put the second half back into the
-        queue.
+        """Keep the first half of a batch, whose entry would be too large, and put the second half back to the front of
+        the queue.
         """
         if len(batch) == 1:
             _fail(
@@ -670,9 +681,7 @@ class Committer:
         del batch[half:]
 
     async def _wait_for_projection(self) -> None:
-        """Apply back-pressure: writers wait while the projection lags too far behind the journal. Raise Unavailable
-        after LAG_PATIENCE_SECONDS.
-        """
+        """Wait while too many entries are not projected yet. Raise Unavailable after LAG_PATIENCE_SECONDS."""
         if self._view.seq - self._view.floor >= MAX_LAG_ENTRIES:
             try:
                 async with asyncio.timeout(LAG_PATIENCE_SECONDS):

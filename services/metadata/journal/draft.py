@@ -1,4 +1,4 @@
-"""The draft of a space's tree: the state of the view, with the decisions applied that have been made and not appended
+"""The draft of the next entry: the state of a space's tree with the decisions applied that are made and not appended
 yet.
 """
 
@@ -33,7 +33,7 @@ _OBJECTS_REFUSED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ListedNames:
-    """Number of names in a directory as of entry `seq`: exactly `names` if `complete` is True, else at least
+    """The number of names in a directory as of entry `seq`: exactly `names` if `complete` is True, otherwise at least
     `names`.
     """
 
@@ -44,12 +44,12 @@ class ListedNames:
 
 @dataclass(slots=True)
 class Looked:
-    """Values that were loaded for the decisions of one batch, and that the view does not hold: names in directories,
-    depths and objects.
+    """Values that were loaded for the decisions of one batch and that the view does not keep: the numbers of names in
+    directories, the depths of directories, and the facts about objects.
     """
 
     names_left: int
-    """Number of names that may still be listed."""
+    """Number of names that may still be listed for this batch."""
     objects: dict[Digest, Sealed | Unsealed] = field(default_factory=dict)
     versions: dict[tuple[NodeId, int], Content | None] = field(default_factory=dict)
     directories: dict[NodeId, ListedNames] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Looked:
     """The depth of directories (the longest path below each), by id; valid at `depths_seq` only."""
     depths_seq: int = 0
     entries: int = 0
-    """Number of block entries in `objects`."""
+    """Number of proven blocks in `objects`."""
     unsealed: int = 0
     """Number of `objects` that are not sealed."""
 
@@ -69,13 +69,15 @@ class Looked:
 
 
 class Draft:
-    """A `decide.Tree` that applies each accepted decision to itself, on top of the state of a view. The cost of a
-    decision is independent of the number of earlier ones.
+    """The state of a space's tree for decisions: the state of a view, and on top of it all decisions that were accepted
+    before. The cost of a decision is independent of the number of earlier ones.
     """
 
     def __init__(self, view: SpaceView, *, objects: Objects, looked: Looked, nodes: int, alone: bool) -> None:
-        """`nodes` is the number of nodes in the view, including deleted ones. `alone` is True for a batch of one
-        mutation: there, no later mutation needs the new depths of directories.
+        """- `view` has the tree before the decisions.
+        - `objects` answers if objects are sealed, and `looked` has further loaded values.
+        - `nodes` is the number of nodes in the view, including deleted ones.
+        - `alone` is True for a batch of one mutation: no later mutation then needs the new depths of directories.
         """
         self.missing = Missing()
         self.seq = view.seq
@@ -197,10 +199,10 @@ class Draft:
         return result
 
     def _depths_after(self, result: Result) -> dict[NodeId, PathLength]:
-        """Return the updates of `_added_depths` by a result, by directory, so that later mutations can move the
-        directories.
+        """Return the changes of `_added_depths` that a result causes, by directory. A later mutation needs them to
+        decide if one of these directories may be moved.
 
-        Walks up for as long as directories become deeper.
+        The directories above the changed node are visited for as long as they become deeper.
         """
         node = result.node
         if self._alone or node is None or result.change not in {Change.CREATED, Change.MOVED, Change.RESTORED}:

@@ -21,7 +21,7 @@ from syncline.model.identifiers import SpaceId
 
 @dataclass(slots=True)
 class LiveSpace:
-    """One space in memory: its view, its committer and its projector."""
+    """A space that this process has in memory: its view, its committer and its projector."""
 
     view: SpaceView
     committer: Committer
@@ -72,8 +72,8 @@ class OpenSpaces:
 
     @contextlib.asynccontextmanager
     async def use(self, space: SpaceId) -> AsyncIterator[LiveSpace]:
-        """Yield the space, which stays in memory for the duration of the context. The caller validates its view before
-        using it.
+        """Provide a space within the context, for which it stays in memory. The caller validates its view before using
+        it.
         """
         live = self._live.get(space)
         metrics.VIEW_USES.labels("miss" if live is None else "hit").inc()
@@ -144,15 +144,15 @@ class OpenSpaces:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Stop all spaces at the end of the context."""
+        """Context manager that stops all spaces at its end."""
         try:
             yield
         finally:
             await self.stop()
 
     async def stop(self) -> None:
-        """Finish commits, then projections. A space whose projection cannot be finished keeps its dirty mark for a
-        sweeper.
+        """Finish the commits in progress, then the projections. If a projection cannot be finished, the dirty mark of
+        its space stays, and another process finishes it.
         """
         await asyncio.gather(*(live.committer.stop() for live in self._live.values()))
         await asyncio.gather(*(live.projector.stop() for live in self._live.values()))

@@ -1,9 +1,9 @@
-"""The steps after the append: announce the entry, write it to the table, and record the progress of both.
+"""The steps after the append of an entry: announce it, write it to the table, and record the progress of both.
 
 Each process projects every entry that the table lacks, whichever process appended it. This is safe without a leader,
-because each item is written only over an older seq. A dirty mark guarantees that some process projects an entry: a
-process marks the space before it appends, and removes the mark when table and topic have caught up. `sweep` looks for
-marks whose lease has expired.
+because each item is written only over one with a lower sequence number. A dirty mark guarantees that some process
+projects an entry: a process marks the space, with a lease, before it appends, and removes the mark when the entry is
+projected and announced. `sweep` looks for marks whose lease has expired.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from syncline.rpc import traces
 
 MAX_ROUND_ENTRIES = 16
 MAX_ROUND_CHANGES = 2000
-"""Maximum number of changes per round: no further entry is added to a round that has reached MAX_ROUND_CHANGES
-changes.
-"""
+"""Number of changes at which no further entry is added to those that are projected together."""
 QUIET_ROUNDS = 5
-"""Number of coalescing intervals without a commit after which the projection is written; it is also written when
-MAX_ROUND_ENTRIES entries wait. An item that changes often is then written once, and a burst of commits does not compete
-with its own projection.
+"""Number of intervals without a commit after which waiting entries are projected; they are also projected when
+MAX_ROUND_ENTRIES of them wait. An item that changes often is then written once, and many commits in a row do not
+compete with their own projection.
 """
 MAX_PAUSE_SECONDS = 5.0
 MAX_CAUSES = 32
@@ -42,7 +40,7 @@ log = structlog.get_logger()
 
 
 def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
-    """Return the first entries of `entries`, as many as one round projects."""
+    """Return the first of `entries`, as many as are projected together."""
     some: list[JournalEntry] = []
     changes = 0
     for entry in islice(entries, MAX_ROUND_ENTRIES):
@@ -54,7 +52,9 @@ def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
 
 
 class Projector:
-    """Announces and projects the entries of one space in this process."""
+    """Announces and projects the entries of one space in this process. While entries wait, one task does so, which is
+    called a run.
+    """
 
     def __init__(
         self,
@@ -77,8 +77,8 @@ class Projector:
         self._coalesce_seconds = coalesce_seconds
         self._lease_ms = lease_ms
         self._announced: int | None = None
-        """The highest sequence number that has certainly been published; None until this run has read it from the
-        table.
+        """The highest sequence number that has certainly been published; None until the present run has read it from
+        the table.
         """
         self._lease_until_ms = 0
         self._lease_lock = asyncio.Lock()
@@ -92,12 +92,14 @@ class Projector:
 
     @property
     def idle(self) -> bool:
-        """True if no run is in progress and no dirty mark is set."""
+        """True if no run is in progress and this process has no dirty mark on the space."""
         return self._lease_until_ms == 0 and (self._task is None or self._task.done())
 
     @contextlib.asynccontextmanager
     async def dirty(self) -> AsyncIterator[None]:
-        """Hold a dirty mark for the space while the block appends an entry, and start a projection afterwards."""
+        """Context manager for appending an entry: set a dirty mark for the space before, and start a run that projects
+        the entry afterwards.
+        """
         async with self._lease_lock:
             now = self._now_ms()
             if self._lease_until_ms - now < self._lease_ms // 2:
@@ -114,7 +116,7 @@ class Projector:
             self.wake()
 
     def wake(self) -> None:
-        """Start a run that brings table and topic up to date, unless one is in progress."""
+        """Start a run that announces and projects all entries, unless one is in progress."""
         if self._task is None or self._task.done():
             self._busy_since_ms = self._now_ms()
             self._task = asyncio.create_task(self._run(), name=f"project {self._view.space}")
@@ -134,7 +136,7 @@ class Projector:
         return max(tail[0].commits[0].at_ms, self._busy_since_ms)
 
     async def caught_up_to(self, seq: int) -> None:
-        """Wait until the table holds entry `seq`."""
+        """Wait until entry `seq` is projected."""
         while self._view.floor < seq:
             self._hurried.set()
             self.wake()
@@ -149,7 +151,7 @@ class Projector:
         await self._task
 
     async def stop(self) -> None:
-        """Finish announcing and projecting as far as possible, and stop."""
+        """Announce and project the waiting entries as far as possible, and end the run."""
         self._hurried.set()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
@@ -184,13 +186,13 @@ class Projector:
         return traces.span("project", parent=cause, links=others)
 
     async def _linger(self, seconds: float) -> None:
-        """Wait for `seconds`, or until a caller waits for the table."""
+        """Wait for `seconds`, or until a caller waits for the projection."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurried.wait()
 
     async def _until_quiet(self) -> None:
-        """Wait until a burst of commits has ended; entries are announced in the meantime."""
+        """Wait until no commit has come for QUIET_ROUNDS intervals; entries are announced in the meantime."""
         quiet = 0
         while quiet < QUIET_ROUNDS and not self._hurried.is_set():
             seq = self._view.seq
@@ -201,7 +203,7 @@ class Projector:
             await self._announce()
 
     async def _round(self) -> bool:
-        """Do one step of projecting; return True when nothing is left and the dirty mark is removed."""
+        """Project the next entries. Return True when nothing is left and the dirty mark is removed, otherwise False."""
         view = self._view
         await view.validate()
         state = await self._table.state(view.space)
@@ -238,7 +240,7 @@ class Projector:
 
     async def _announce(self, by_others: int = 0) -> int:
         """Publish the entries that this process knows and that have not been published; return the sequence number of
-        the last published one.
+        the last published one. `by_others` is the sequence number up to which other processes have published.
         """
         if self._announced is None:
             by_others = by_others or (await self._table.state(self._view.space)).announced_seq
@@ -253,7 +255,7 @@ class Projector:
         return announced
 
     async def _entries(self, after: int, head: int) -> list[JournalEntry]:
-        """Return the entries (after, head], from memory where possible."""
+        """Return the entries above `after` up to `head`, in order. They come from memory where possible."""
         if after >= head:
             return []
         entries = [entry for entry in self._view.tail if after < entry.seq <= head]

@@ -1,4 +1,4 @@
-"""The sweeper finishes projections and announcements that another process left unfinished."""
+"""The sweeper projects and announces the entries of processes that have stopped before they did so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ log = structlog.get_logger()
 
 
 class Sweeper:
-    """Looks for spaces whose dirty lease has expired, every `interval_seconds` with jitter, in every process."""
+    """Looks for spaces with an expired dirty mark, on average every `interval_seconds` seconds, in every process. A
+    dirty mark is the lease of a process that has appended entries which are not projected or announced yet.
+    """
 
     def __init__(
         self, *, spaces: OpenSpaces, table: TreeTable, now_ms: Callable[[], int], interval_seconds: float
@@ -28,11 +30,13 @@ class Sweeper:
         self._interval_seconds = interval_seconds
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Sweep periodically within the context."""
+        """Context manager within which `sweep` runs periodically."""
         return rounds(self.sweep, interval_seconds=self._interval_seconds)
 
     async def sweep(self) -> int:
-        """Take over, once, all spaces whose dirty lease has expired; return the number of these spaces."""
+        """Announce and project, once, the entries of all spaces with an expired dirty mark; return the number of these
+        spaces.
+        """
         stale = await self._table.stale(self._now_ms(), SPACES_AT_ONCE)
         for space in stale:
             async with self._spaces.use(space) as live:

@@ -22,12 +22,13 @@ _END: Final = 1 << 63
 async def list_activity(
     journal: Journal, space: SpaceId, *, after: ChangePlace | None, limit: int, account: str
 ) -> tuple[list[Activity], ChangePlace | None]:
-    """Return up to `limit` changes older than `after`, newest first, and the place after which to continue; None if
-    there are no more.
+    """Return up to `limit` changes older than the one at `after` (None: than all), newest first, and the place after
+    which to continue; None if there are no more.
 
     No more is read than a page can carry. A page therefore has fewer changes if entries are large, and none if
-    everything that was read is not shown (discarded nodes). `account`, a person, is charged for the work, and the bytes
-    that are read count as further calls. Raise InvalidPageToken if there is no change at `after`.
+    everything that was read is not shown (nodes that were deleted without a trash entry). `account`, a person, is
+    charged for the work, and the bytes that are read count as further calls. Raise InvalidPageToken if there is no
+    change at `after`.
     """
     found: list[Activity] = []
     below, size = _END, 0

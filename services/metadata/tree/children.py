@@ -12,11 +12,12 @@ from syncline.model.identifiers import NodeId
 
 
 class Children:
-    """The names in a directory, and the node that holds each.
+    """The known names in a directory; each has the id of the node with this name, or None if the name is known to be
+    free.
 
-    A page costs as much as it holds, whatever the size of the directory: names are kept sorted from the first ordered
-    read on. A directory that nobody lists costs no more than a dictionary. The order is that of code points, which
-    equals that of UTF-8 bytes.
+    A page costs as much as it contains, whatever the size of the directory: names are kept sorted from the first
+    ordered read on. A directory that nobody lists costs no more than a dictionary. The order is that of code points,
+    which equals that of UTF-8 bytes.
     """
 
     __slots__ = ("_holders", "_ordered")
@@ -26,17 +27,15 @@ class Children:
         self._ordered: SortedList[str] | None = None
 
     def __contains__(self, name: str) -> bool:
-        """Return True if the node that holds the name is known, or if the name is known to be free."""
+        """Return True if it is known which node has the name, or that the name is free."""
         return name in self._holders
 
     def __getitem__(self, name: str) -> NodeId | None:
-        """Return the node that holds the name; None if the name is known to be free. Raise KeyError if it is not known
-        whether a node holds the name.
-        """
+        """Return the node with this name; None if the name is known to be free. Raise KeyError if neither is known."""
         return self._holders[name]
 
     def get(self, name: str, otherwise: NodeId | None) -> NodeId | None:
-        """Return the same as `[name]`, but `otherwise` instead of KeyError."""
+        """Return the node with this name, None if the name is known to be free, and `otherwise` if neither is known."""
         return self._holders.get(name, otherwise)
 
     def __setitem__(self, name: str, holder: NodeId | None) -> None:
@@ -49,7 +48,7 @@ class Children:
         self._holders[name] = holder
 
     def held_after(self, after: str) -> Iterator[tuple[str, NodeId]]:
-        """Yield the held names greater than `after`, in order, each with the node that holds it."""
+        """Yield the names greater than `after` that nodes have, in order, each with its node."""
         if self._ordered is None:
             self._ordered = SortedList(name for name, holder in self._holders.items() if holder is not None)
         for name in self._ordered.irange(minimum=after, inclusive=(False, True)):

@@ -45,14 +45,15 @@ class NotLoaded(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Unsealed:
-    """An object that is not proven; `stored` is True if its bytes are in the space's storage."""
+    """An object that is not proven; `stored` is True if its bytes are in S3."""
 
     stored: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PathLength:
-    """Number of names and bytes of a path, or the maximum of both over all paths below a directory (its depth).
+    """The number of names in a path, and its size in bytes. For a directory also its depth: the maximum of both numbers
+    over all paths below it.
 
     `size` counts one byte for the '/' after each name.
     """
@@ -64,7 +65,7 @@ class PathLength:
         return PathLength(self.names + other.names, self.size + other.size)
 
     def max_with(self, other: PathLength) -> PathLength:
-        """Return the maximum of the numbers of names, and the maximum of the sizes."""
+        """Return the larger number of names, and the larger size, of the two."""
         return PathLength(max(self.names, other.names), max(self.size, other.size))
 
     def fits_in(self, other: PathLength) -> bool:
@@ -76,19 +77,20 @@ class PathLength:
 
 
 MAX_LENGTH = PathLength(MAX_PATH_NAMES, MAX_PATH_BYTES + 1)
-"""The longest path that is allowed; one byte more than MAX_PATH_BYTES, since a '/' is counted after each name."""
+"""The longest valid path; one byte more than MAX_PATH_BYTES, since a '/' is counted after each name."""
 _BEYOND = PathLength(1 << 30, 1 << 30)
 """A path length greater than any valid one: the result for a directory that is deeper than MAX_PATH_NAMES."""
 
 
 class Tree(Protocol):
-    """A space's tree at one sequence number. Every method may raise NotLoaded."""
+    """A space's tree at one sequence number, as far as it is loaded. Every method may raise NotLoaded."""
 
     @property
     def known_live(self) -> set[NodeId]:
-        """Return a cache of live directories, to which `is_live` adds, so that many questions walk up a deep tree once.
+        """Return a set of directories of which `is_live` has found that neither they nor the directories above them are
+        deleted, and to which it adds others. It saves walking up a deep tree again.
 
-        Code that applies the deletion of a directory must clear this set; no other change ends the life of a directory.
+        Code that applies the deletion of a directory must clear this set; no other change removes a directory from it.
         """
 
     @property
@@ -98,24 +100,24 @@ class Tree(Protocol):
         """
 
     def depth_below(self, directory: NodeId) -> PathLength:
-        """Return the depth of a directory, excluding nodes in the trash, or an upper bound of it."""
+        """Return the depth of a directory (the longest path below it, without nodes in the trash), or a longer path."""
 
     def node(self, node: NodeId) -> Node | None: ...
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
-        """Return the node that holds this name in this directory and is not deleted itself."""
+        """Return the node that has this name in this directory and is not deleted itself; None if the name is free."""
 
     def version(self, node: NodeId, number: int) -> Content | None: ...
 
     def object(self, digest: Digest) -> Sealed | Unsealed: ...
 
     def is_empty(self, directory: NodeId) -> bool:
-        """Return True if a directory has no child that is not deleted itself."""
+        """Return True if all nodes in a directory are deleted, or it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """The context of a mutation: its author, its time (in milliseconds since 1970), and the limits of the decision."""
+    """The context in which a mutation is decided: its author, its time (in milliseconds since 1970), and the limits."""
 
     user: str
     device: str
@@ -125,9 +127,9 @@ class Circumstances:
     new_id: NodeId
     """The id of the node that the mutation creates, if it creates one."""
     free_bytes: int
-    """Bytes that remain of the quota."""
+    """Number of bytes that the quota of the space still allows."""
     free_nodes: int
-    """Number of nodes that may still be created."""
+    """Number of nodes that may still be created in the space."""
     is_journal_full: bool = False
     """True if the journal of the space has reached its maximum size, so that no further change is accepted."""
 
@@ -148,10 +150,11 @@ def is_live(tree: Tree, node: Node | None) -> bool:
 
 
 def decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
-    """Return the verdict on `mutation` and the resulting state of the node. Raise NotLoaded, and no other error.
+    """Return the verdict on `mutation`, and the resulting state of the node if it is accepted. `at` is the context.
+    Raise NotLoaded if the tree does not know a node or name that the decision needs, and no other error.
 
-    A refusal includes the blocking node without its manifest and target. They may be a thousand times larger than the
-    mutation, and no client needs them to decide what to do next.
+    A refusal includes the node that prevents the mutation, without its manifest and symlink target. These may be a
+    thousand times larger than the mutation, and no client needs them to decide what to do next.
     """
     result = _decide(tree, mutation, at)
     if at.is_journal_full and result.verdict is Verdict.ACCEPTED:
@@ -160,7 +163,9 @@ def decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
 
 
 def _in_brief(node: Node | None) -> Node | None:
-    """Return the node without manifest and target; the values that distinguish one content from another stay."""
+    """Return the node without manifest and symlink target; the values that distinguish one content from another
+    stay.
+    """
     if node is None or node.content is None:
         return node
     brief = dataclasses.replace(node.content, manifest=EMPTY_MANIFEST, manifest_object=b"", target="")
@@ -288,8 +293,8 @@ def _delete(tree: Tree, want: DeleteNode, at: Circumstances) -> Result:
 
 
 def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
-    """Return True if deleting the node loses nothing: it is an empty directory, or a file whose versions are empty or
-    also versions of `elsewhere`.
+    """Return True if deleting the node loses nothing: it is an empty directory, or a file of which each version is
+    empty or is also a version of the file `elsewhere`.
     """
     if node.kind is NodeKind.DIRECTORY:
         return tree.is_empty(node.id)
@@ -308,8 +313,8 @@ def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
 
 
 def _older(tree: Tree, node: Node) -> list[Content | None]:
-    """Return the contents of the last versions before the current one: with the current one, at most
-    _MAX_COMPARED_VERSIONS. Raise NotLoaded after all unknown versions have been recorded as missing.
+    """Return the contents of a file's last versions before the current one, at most _MAX_COMPARED_VERSIONS together
+    with it. Raise NotLoaded if some are not known, after recording all of these as missing.
     """
     looked: list[Content | None] = []
     numbers = range(max(1, node.version - _MAX_COMPARED_VERSIONS + 1), node.version)
@@ -363,8 +368,8 @@ def path_length_of(tree: Tree, directory: NodeId) -> PathLength:
 
 
 def _is_too_long(tree: Tree, node: Node, place: PathLength) -> bool:
-    """Return True if moving the node to a path of the length `place` would make its own path, or a path below it, too
-    long.
+    """Return True if moving the node to a path of the length `place` would make its own path, or a path below it,
+    longer than a path may be.
     """
     if not place.fits_in(MAX_LENGTH):
         return True
@@ -372,8 +377,8 @@ def _is_too_long(tree: Tree, node: Node, place: PathLength) -> bool:
 
 
 def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:
-    """Return the result that refuses to put a node into this directory under this name; None if the name is free and
-    valid. The node `mover` may hold the name already.
+    """Return the result that refuses to put a node into the directory `parent` under this name; None if the name is
+    free and valid. The node `mover` may have the name already.
     """
     if name_problem(name) or (parent == ROOT and name == RESERVED_AT_ROOT):
         return Result(Verdict.NAME_INVALID)
@@ -483,8 +488,8 @@ def _unsealed(found: Unsealed) -> Verdict:
 
 
 def block_refused(ref: BlockRef, found: Sealed | Unsealed) -> Verdict | None:
-    """Return the verdict on a block that does not lie where the manifest says; None if the block is proven to lie
-    there.
+    """Return the verdict that refuses a manifest because of its block `ref`; None if the block is proven to be where
+    the manifest says. `found` is what is known of the object that the manifest names.
     """
     if isinstance(found, Unsealed):
         return _unsealed(found)

@@ -22,9 +22,10 @@ _NAMES_LISTED_AT_ONCE: Final = 500
 
 
 class Depths:
-    """Measures the depths of directories.
+    """Computes the depths of directories: the longest path below each.
 
-    Small directories are walked; large ones are measured with the search index of names, in one pass for all of them.
+    Small directories are walked node by node; for large ones the search index of names is used, in one pass for all of
+    them.
     """
 
     def __init__(self, search: NameSearch) -> None:
@@ -33,9 +34,8 @@ class Depths:
     async def depths_below(
         self, view: SpaceView, directories: Collection[NodeId]
     ) -> tuple[int, dict[NodeId, PathLength]]:
-        """Return the longest path below each directory, excluding nodes in the trash, or an upper bound of it.
-
-        The result is valid at the returned sequence number, which may be older than the view's present one.
+        """Return the longest path below each directory, without nodes in the trash, or a longer path, and the sequence
+        number at which this is valid. That may be older than the view's present one.
         """
         seq, left = view.seq, MAX_WALKED_NODES
         found: dict[NodeId, PathLength] = {}
@@ -48,8 +48,8 @@ class Depths:
 
     @staticmethod
     async def _walked(view: SpaceView, top: NodeId, left: int) -> tuple[PathLength | None, int]:
-        """Return the depth of a directory (None if there are more than `left` nodes below it), and the number of nodes
-        that may still be visited.
+        """Return the depth of the directory `top` (None if there are more than `left` nodes below it), and the number
+        of nodes that may still be visited.
         """
         depth = PathLength()
         pending = [(top, PathLength())]

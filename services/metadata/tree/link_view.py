@@ -1,5 +1,5 @@
-"""The view of a visitor of a public link: only the node that the link opens and what is below it, without the names of
-authors.
+"""The restriction of reads for visitors of a public link: only the linked node and what is below it, without the names
+of authors.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ T = TypeVar("T")
 _SLICE_NODES = 100
 """Number of nodes or versions of a page that are read at once; each may hold a manifest of 80 KB."""
 STEPS_PER_TURN = 2_000
-"""Number of nodes and names that a read of many nodes looks at in one turn."""
+"""Number of nodes and names that a read of many nodes visits in one turn."""
 _RESTARTS = 3
 """Maximum number of times that a read of many nodes begins again because the space has changed between two of its
 turns. After that, the read waits for no turns, so that it ends however often others commit.
@@ -43,8 +43,8 @@ _FIRST_ENTRIES = 4
 
 
 class ViewReader:
-    """Adapter that gives a view the methods of a `decide.Tree` that reads need, and collects the keys that are not
-    loaded.
+    """Gives reads the methods of a `decide.Tree` on a view, and collects the keys (nodes and names) that the view has
+    not loaded.
     """
 
     def __init__(self, view: SpaceView) -> None:
@@ -52,7 +52,7 @@ class ViewReader:
         self.missing = Missing()
         self.known_live: set[NodeId] = set()
         self.steps = 0
-        """The number of nodes and names that were looked at since the last turn."""
+        """The number of nodes and names that were visited since the last turn."""
 
     def node(self, node: NodeId) -> Node | None:
         self.steps += 1
@@ -67,10 +67,11 @@ class ViewReader:
 
 
 async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
-    """Return the result of `answer` on the validated view, once every key that it needs is loaded.
+    """Validate the view, and return the result of `answer` once every node and name that it needs is loaded. `answer`
+    is called again after each loading.
 
-    `answer` may raise NotLoaded; or it may catch NotLoaded and return with `missing` filled, so that one round of
-    loading serves many questions.
+    If it needs a value that is not loaded, `answer` may raise NotLoaded. It may also catch NotLoaded and return, with
+    the value recorded in `missing`, so that the values for many questions are loaded together.
     """
     await view.validate()
     while True:
@@ -86,7 +87,7 @@ async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
 
 
 class _MovedOn(Exception):
-    """The view has changed between two turns of a read."""
+    """The view has advanced to another entry between two turns of a read."""
 
 
 class _ReaderInTurns(ViewReader):
@@ -112,11 +113,12 @@ class _ReaderInTurns(ViewReader):
 async def _in_turns(
     view: SpaceView, things: int, answer: Callable[[_ReaderInTurns], Awaitable[T]], *, account: str
 ) -> T:
-    """Return the result of `answer` for a number of requested nodes or files (`things`), as `settled` does, but on the
-    view as it is, and in turns that are charged to `account`.
+    """Return the result of `answer`, a read of `things` requested nodes or files, once every value that it needs is
+    loaded. The view is used as it is, without validating it. The turns are charged to the person `account`.
 
-    `answer` calls `rest` between two of these things, and keeps nothing from one call to the next. Rows beyond the
-    number that so many things usually need are charged as further calls of the caller.
+    `answer` calls `rest` between two of these things, and keeps nothing from one call to the next, since it is called
+    again after each loading. Rows beyond the number that so many things usually need are charged as further calls of
+    the caller.
     """
     restarts = rows = 0
     while True:
@@ -143,8 +145,8 @@ class Found:
 
 
 async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
-    """Return the live node with this id or at this path, if it is the node `within` or below that node. Paths are
-    relative to `within`. Raise NoSuchNode if there is no such live node.
+    """Return the node with this id, or at this path, if it is the node `within` or below that node. Paths are relative
+    to `within`. Raise NoSuchNode if there is no such node, or if it or a directory above it is deleted.
     """
 
     def answer(reader: ViewReader) -> Found:
@@ -157,8 +159,8 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
 
 
 async def look(view: SpaceView, nodes: Sequence[NodeId], *, account: str) -> list[Found]:
-    """Return the states of those of `nodes` that are live, as of the view's `seq` at the end of the call. The caller
-    has validated the view. The turns are charged to the person `account`.
+    """Return the states of those of `nodes` that are not in the trash, as of the view's `seq` at the end of the call.
+    The caller has validated the view. The turns are charged to the person `account`.
     """
 
     async def answer(reader: _ReaderInTurns) -> list[Found]:
@@ -220,10 +222,10 @@ def _path(reader: ViewReader, node: Node, start: NodeId) -> str:
 async def list_nodes(
     view: SpaceView, parent: NodeId, *, after: str, limit: int, within: NodeId = ROOT
 ) -> tuple[list[Node], str | None]:
-    """Return up to `limit` live children, by name, after the name `after`, and the start of the next page (None on the
-    last one).
+    """Return a page of the nodes in a directory: up to `limit` nodes that are not deleted, by name, with names greater
+    than `after`. Also return the name after which the next page begins; None on the last page.
 
-    Raise NoSuchNode if `parent` is no live directory that is `within` or below it.
+    Raise NoSuchNode if `parent` is no directory, or is deleted, or is neither `within` nor below it.
     """
 
     def directory(reader: ViewReader) -> None:
@@ -257,8 +259,8 @@ async def list_nodes(
 
 
 async def _load_some(view: SpaceView, nodes: Sequence[NodeId]) -> int:
-    """Load the nodes in `nodes`, in order, until the loaded nodes fill a page; return the number of loaded nodes, or 0
-    if all were loaded.
+    """Load `nodes`, in order, until they fill a page. Return the number of loaded nodes if some are left, and 0 if all
+    were loaded.
     """
     weight = 0
     for at in range(0, len(nodes), _SLICE_NODES):
@@ -279,8 +281,8 @@ def _weight(content: Content | None) -> int:
 
 
 async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: int) -> tuple[list[Version], int | None]:
-    """Return versions of a file (deleted or not) with a number below `before`, newest first, and the number at which
-    the next page starts.
+    """Return up to `limit` versions of a file, deleted or not, with numbers below `before`, newest first. Also return
+    the `before` of the next page; None on the last page. Raise NoSuchNode if no file has this id.
     """
 
     def current(reader: ViewReader) -> Node:
@@ -329,12 +331,12 @@ async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Versi
 async def list_trash(
     view: SpaceView, *, after: NodeId | None, limit: int, at: Sequence[str] = (), account: str
 ) -> tuple[list[Found], NodeId | None]:
-    """Return up to `limit` deleted nodes, by id, after the id `after`, and the start of the next page (None on the last
-    one).
+    """Return a page of up to `limit` deleted nodes, in the order of their ids, with ids greater than `after`. Also
+    return the id after which the next page begins; None on the last page.
 
-    Each has its former path, in terms of the present names of the directories above, deleted or not. With `at`, the
-    names of a path, only the nodes formerly at that path and below are returned: the contents of a deleted directory.
-    The turns are charged to the person `account`.
+    Each node has its former path, with the present names of the directories above, deleted or not. With `at`, the names
+    of a path, only the nodes formerly at that path and below are returned: the contents of a deleted directory. The
+    turns are charged to the person `account`.
     """
     wanted = "/".join(at)
     await view.validate()
@@ -366,10 +368,11 @@ async def list_trash(
 
 
 async def changes(view: SpaceView, journal: Journal, *, after: Position) -> AsyncIterator[tuple[list[Node], Position]]:
-    """Yield the nodes that the entries after `after` changed, entry by entry, up to the head at the start of the call.
+    """Yield the nodes that the entries after `after` changed, entry by entry, each time with the position after the
+    entry, up to the head at the start of the call.
 
-    Yields at least one item, so that the caller learns the head. Raise InvalidCursor if the journal has no such
-    position: it is shorter, or it was restored from a backup and has another history since.
+    At least one item is yielded, if necessary without nodes, so that the caller learns the head. Raise InvalidCursor if
+    the journal has no such position: it is shorter, or it was restored from a backup and has another history since.
     """
     await view.validate()
     head = view.seq
@@ -412,8 +415,8 @@ class Differences:
 
 
 async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes, *, account: str) -> Differences:
-    """Compare packed digests of local contents with the live nodes at these paths. The turns are charged to the person
-    `account`.
+    """Compare local contents with the files at these paths, and return those that differ. `digests` has the digest of
+    each local content, 32 bytes each, in the order of `paths`. The turns are charged to the person `account`.
     """
 
     async def answer(reader: _ReaderInTurns) -> Differences:
@@ -443,8 +446,8 @@ async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes, *, 
 
 
 async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes, *, account: str) -> Differences:
-    """Compare packed digests of local contents with the nodes that have these packed ids. The turns are charged to the
-    person `account`.
+    """Compare local contents with the files that have these ids, and return those that differ. `node_ids` has the ids
+    and `digests` the digests of the local contents, one after the other. The turns are charged to the person `account`.
     """
 
     ids = [NodeId(node_ids[at : at + ID_BYTES]) for at in range(0, len(node_ids), ID_BYTES)]

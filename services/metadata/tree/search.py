@@ -58,7 +58,7 @@ _SURELY_SHORT: Final = MAX_PATH_BYTES // 4
 such a path is within MAX_PATH_BYTES.
 """
 _AFTER_ALL: Final = NodeId(b"\xff" * (ID_BYTES + 1))
-"""An id that is greater than every node id."""
+"""A value that is greater than every node id."""
 
 
 def folded(text: str) -> str:
@@ -80,8 +80,8 @@ def words_of(query: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TreeSize:
-    """The size of a tree: the number of its paths, and the size in bytes of all paths together, each with the names of
-    all directories above.
+    """The number of paths in a tree, and the size in bytes of all these paths together. Each path has the names of all
+    directories above.
     """
 
     paths: int = 0
@@ -115,8 +115,8 @@ class _Name:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The nodes of a page in the order of paths, the start of the next page (None on the last one), and the sequence
-    number at which both are valid.
+    """The nodes of one page of a search in the order of paths, the path after which the next page begins (None on the
+    last page), and the sequence number at which both are valid.
     """
 
     seq: int
@@ -140,19 +140,19 @@ class NameIndex:
         self._is_ordered = is_ordered
         self._names: dict[NodeId, _Name] = {}
         self._children: dict[NodeId, SortedList[tuple[str, NodeId]]] = {}
-        """The entries of each directory in the order of paths: each node as `name`, and each directory as `name/` as
-        well.
+        """The names in each directory in the order of paths: each node as `name`, and each directory as `name/`
+        as well.
         """
         self._long = 0
         """The number of additional names as which the texts of long names count."""
 
     @property
     def size(self) -> int:
-        """Memory of the index, expressed as the number of names that take as much memory."""
+        """Memory of the index, expressed as the number of names of usual length that take as much memory."""
         return len(self._names) + self._long + max(0, len(self._children) - 1) + SPACE_WEIGHT
 
     def apply(self, nodes: Iterable[Node]) -> None:
-        """Apply states of nodes, in the order of the journal."""
+        """Update the index by these states of nodes, which follow each other in the journal."""
         for node in nodes:
             key = folded(node.name)
             is_directory = node.kind is NodeKind.DIRECTORY
@@ -185,7 +185,7 @@ class NameIndex:
             children.update((key, now.id) for key in _keys(now.name, is_directory))
 
     def emptied(self) -> NameIndex:
-        """Return an empty index for the same selection of names."""
+        """Return an empty index for the names that this index is for."""
         return NameIndex(self._only, is_ordered=self._is_ordered)
 
     async def page(self, words: Sequence[str], *, after: str, limit: int, account: str) -> Candidates:
@@ -387,7 +387,7 @@ class NameSearch:
             return await _listed_size(view, index, tops, most=most, account=account)
 
     def keeps(self, space: SpaceId) -> bool:
-        """Return True if an index of this space is in memory."""
+        """Return True if the index of this space is in memory."""
         return space in self._kept
 
     async def search(
@@ -500,8 +500,8 @@ class NameSearch:
             kept.users -= 1
 
     def _make_room(self, space: SpaceId, index: NameIndex) -> None:
-        """Evict the least recently searched indexes until all remaining ones fit into `most_names`. Raise _NotKept if
-        `index`, the index of `space`, is too large by itself, or if no other index can be evicted.
+        """Drop the indexes that were searched longest ago, until the others fit into `most_names`. Raise _NotKept if
+        `index`, the index of `space`, is too large by itself, or if no other index can be dropped now.
         """
         if self._size <= self._most:
             return

@@ -1,11 +1,11 @@
-"""The part of a space's tree that this process has in memory, and the rules that keep it correct.
+"""The part of a space's tree that this process has in memory (the view), and the rules that keep it correct.
 
-A view holds nodes and names as of journal entry `seq`. Two rules make it correct although the table lags:
+A view has nodes and names as of journal entry `seq`. Two rules make it correct although the table lags:
 
-* Entries after `floor` are pinned: the nodes and names that they changed stay in memory. The table holds all entries up
-  to `floor`, so a key that is not in memory is in the table as of `seq`.
-* A row that the table returns with a seq greater than the view's shows that other processes have advanced. The view
-  then catches up with the journal first, and the keys that these entries changed take precedence over the row.
+* Entries after `floor` are pinned: the nodes and names that they changed stay in memory. The table has all entries up
+to `floor`, so a key that is not in memory is in the table as of `seq`. * A row that the table returns with a seq
+greater than the view's shows that other processes have advanced. The view then first applies the new entries of the
+journal, and the keys that these entries changed take precedence over the row.
 
 Every answer from a view requires a `validate` before it, which asks the journal for entry `seq + 1`.
 """
@@ -37,7 +37,7 @@ TAIL_PAGE_ENTRIES = 32
 """Number of entries that are read at once: at most 12 MB."""
 
 WEIGHED_BYTES = 1024
-"""Number of bytes of a node's manifest and link target in memory that count as one more node."""
+"""Number of bytes of a node's manifest and symlink target in memory that count as one more node."""
 _BLOCK_BYTES = 3 * 36
 """Memory in bytes that the numbers of one block take in a manifest."""
 
@@ -50,14 +50,14 @@ class JournalBroken(RuntimeError):
 
 @dataclass(slots=True)
 class Missing:
-    """Keys that a tree was asked for and does not know."""
+    """Nodes, names and other values that a tree was asked for and that are not loaded."""
 
     nodes: set[NodeId] = field(default_factory=set)
     names: set[NameKey] = field(default_factory=set)
     versions: set[tuple[NodeId, int]] = field(default_factory=set)
     objects: set[Digest] = field(default_factory=set)
     directories: dict[NodeId, int] = field(default_factory=dict)
-    """Directories, each with the number of names for which it must be known whether they are held."""
+    """Directories, each with the number of names for which it must be known if nodes have them."""
     depths: set[NodeId] = field(default_factory=set)
     """Directories whose depth must be loaded."""
 
@@ -66,8 +66,8 @@ class Missing:
 
 
 class SpaceView:
-    """Keeps the nodes and names of one space that this process knows, loads missing ones, and follows the journal. Not
-    thread-safe; all methods have to be called from one event loop.
+    """The nodes and names of one space that this process has loaded. It loads further ones from the table, and follows
+    the journal. Not thread-safe; all methods have to be called from one event loop.
     """
 
     def __init__(self, space: SpaceId, *, journal: Journal, table: TreeTable, capacity: int) -> None:
@@ -84,7 +84,7 @@ class SpaceView:
         """The size in bytes of the journal's entries up to `seq`; None until `weigh_journal` is called."""
         self.announced_seq = 0
         self.tail: deque[JournalEntry] = deque()
-        """The entries after `floor`, in order."""
+        """The entries after `floor`, in the order of the journal."""
         self._last = BEGINNING
         self._journal = journal
         self._table = table
@@ -107,7 +107,9 @@ class SpaceView:
     # -- what is known ------------------------------------------------------------------------------
 
     def node(self, node: NodeId, missing: Missing) -> Node | None:
-        """Return the node's state at `seq`. Raise NotLoaded if it is not known."""
+        """Return the node's state at `seq`; None if there is no such node. If it is not loaded, add the id to `missing`
+        and raise NotLoaded.
+        """
         try:
             return self._nodes[node]
         except KeyError:
@@ -115,8 +117,8 @@ class SpaceView:
             raise NotLoaded from None
 
     def child(self, parent: NodeId, name: str, missing: Missing) -> NodeId | None:
-        """Return the node that has this name in this directory at `seq`; None if the name is free. Raise NotLoaded if
-        the view does not know whether a node has the name.
+        """Return the node that has this name in this directory at `seq`; None if the name is free. If this is not
+        loaded, add the name to `missing` and raise NotLoaded.
         """
         children = self._children.get(parent)
         if children is not None and name in children:
@@ -134,8 +136,8 @@ class SpaceView:
         return self._nodes
 
     def tail_entry(self, seq: int) -> JournalEntry | None:
-        """Return entry `seq`, at most the view's own `seq`, if the entry is in memory; else None. All entries that the
-        table may lack are in memory.
+        """Return entry `seq`, which is at most the view's own, if the entry is in memory; otherwise None. All entries
+        that the table may lack are in memory.
         """
         return self.tail[seq - self.floor - 1] if seq > self.floor else None
 
@@ -145,7 +147,9 @@ class SpaceView:
         return self._requests_floor
 
     def known_request(self, request: RequestId) -> int | None:
-        """Return the number of the entry that answered a request, among the entries that this view has applied."""
+        """Return the sequence number of the entry that answered a request, if that is one of the entries after
+        `requests_floor`; otherwise None.
+        """
         return self._requests.get(request)
 
     @property
@@ -156,7 +160,8 @@ class SpaceView:
     # -- keeping up with the journal ------------------------------------------------------------------
 
     async def validate(self) -> None:
-        """Bring the view to the journal's head as of some moment after this call began.
+        """Apply the entries that other processes have appended, up to the head of the journal at some moment after this
+        call began.
 
         Costs one consistent read if nothing has changed. Concurrent callers share a validation: each call waits for a
         validation that started after the call.
@@ -230,9 +235,9 @@ class SpaceView:
             self._journal_bytes = entry.journal_bytes
 
     async def weigh_journal(self) -> int:
-        """Return the size of the journal's entries up to the view's `seq`, in bytes, without entries that were written
-        before bytes were counted. The caller has validated the view. The call reads one entry if the view has applied
-        none since it was opened.
+        """Return the total size of the entries of the journal up to the view's `seq`, in bytes. Entries that were
+        written before their size was recorded count as 0. The caller has validated the view. The call reads one entry
+        if the view has applied none since it was opened.
         """
         while self._journal_bytes is None:
             seq = self.seq
@@ -243,7 +248,9 @@ class SpaceView:
 
     @property
     def known_journal_bytes(self) -> int:
-        """Return the number of bytes that `weigh_journal` has found, updated by each entry since."""
+        """Return the total size of the entries of the journal up to the view's `seq`, in bytes, without reading the
+        journal. `weigh_journal` must have been called before.
+        """
         assert self._journal_bytes is not None, "the journal is weighed before"
         return self._journal_bytes
 
@@ -276,8 +283,9 @@ class SpaceView:
         return self._nodes_made
 
     async def _made_after(self, after: int, seq: int) -> int:
-        """Return the number of nodes that entries (after, seq] created, or the difference between the count in the
-        newest of them and the last count. Raise JournalBroken if one of these entries is missing.
+        """Return the number of nodes that the entries above `after` up to `seq` created. If `after` is 0, an entry that
+        has the number of all nodes is used instead of those before it. Raise JournalBroken if one of the entries is
+        missing.
         """
         nodes, before = 0, seq + 1
         while before > after + 1:
@@ -316,7 +324,7 @@ class SpaceView:
             self._tail_trash.discard(node)
 
     def _unpin(self, entry: JournalEntry) -> None:
-        """Unpin the oldest entry of the tail, which the table holds now."""
+        """Drop the results of the oldest entry of `tail` from memory, since the table has them now."""
         for result in entry.accepted():
             node = result.node
             assert node is not None
@@ -341,7 +349,7 @@ class SpaceView:
         children[key[1]] = holder
 
     def raise_floor(self, projected_seq: int) -> None:
-        """Unpin all entries up to `projected_seq`, which the table holds now."""
+        """Record that the table has all entries up to `projected_seq`, which need not stay in memory any more."""
         projected_seq = min(projected_seq, self.seq)
         if projected_seq <= self.floor:
             return
@@ -352,7 +360,9 @@ class SpaceView:
             self._forget()
 
     def _forget(self) -> None:
-        """Drop everything that is not pinned. Dropping all at once needs no record of the order of use."""
+        """Drop all nodes and names from memory but those that entries after `floor` changed. Dropping all at once needs
+        no record of the order of use.
+        """
         self._nodes = {}
         self._children = {}
         self._complete = set()
@@ -372,7 +382,10 @@ class SpaceView:
     # -- reading through to the table -------------------------------------------------------------------
 
     async def covered(self, read: Callable[[], Awaitable[RowsT]], newest: Callable[[RowsT], int]) -> RowsT:
-        """Return rows from `read` that, together with the state in memory, are valid at the view's `seq`."""
+        """Return rows that `read` has read from the table and that, together with the state in memory, are valid at the
+        view's `seq`. `newest` returns the highest sequence number among the rows. `read` is called again if the view
+        has dropped entries from memory meanwhile.
+        """
         while True:
             floor = self.floor
             rows = await read()
@@ -382,7 +395,9 @@ class SpaceView:
                 return rows
 
     async def load(self, missing: Missing) -> None:
-        """Load nodes and names. Keys that the table does not hold are remembered as absent."""
+        """Load the nodes and names in `missing` from the table. Those that the table does not have are remembered as
+        not existing.
+        """
         nodes = [node for node in missing.nodes if node not in self._nodes]
         names = [key for key in missing.names if not self._knows_name(key)]
         if not nodes and not names:
@@ -394,7 +409,9 @@ class SpaceView:
         metrics.VIEW_LOADED.inc(len(nodes) + len(names))
 
     def learn(self, rows: Rows, *, nodes: Iterable[NodeId] = (), names: Iterable[NameKey] = ()) -> None:
-        """Keep rows from `covered` in memory, except those for which memory has a newer state."""
+        """Keep `rows`, which `covered` has returned for these nodes and names, in memory, except where memory has a
+        newer state.
+        """
         for node in nodes:
             if node not in self._nodes:
                 self._know_node(node, rows.nodes.get(node))
@@ -423,8 +440,8 @@ class SpaceView:
     async def list_names(
         self, parent: NodeId, *, after: str, limit: int
     ) -> tuple[list[tuple[str, NodeId]], str | None]:
-        """Return up to `limit` held names of a directory after `after`, and the start of the next page (None on the
-        last one).
+        """Return up to `limit` names in a directory that nodes have, in order, greater than `after`, each with its
+        node. Also return the name after which the next page begins; None on the last page.
         """
         if parent in self._complete:
             held = list(islice(self._held_after(parent, after), limit + 1))
@@ -458,9 +475,9 @@ class SpaceView:
         return None
 
     async def versions(self, node: NodeId, *, before: int, limit: int) -> list[Version]:
-        """Return versions with a number below `before`, newest first.
+        """Return up to `limit` versions of a file with numbers below `before`, newest first, without the current one.
 
-        A superseded version is a VERSION row, or still the NODE row of the table, or a state in a pinned entry.
+        A superseded version is a VERSION row, or still the NODE row of the table, or a state in an entry after `floor`.
         """
 
         async def read() -> tuple[Rows, list[Version]]:
@@ -476,8 +493,8 @@ class SpaceView:
         return sorted(found.values(), key=lambda version: -version.number)[:limit]
 
     async def trash(self, *, after: NodeId | None, limit: int) -> tuple[list[NodeId], NodeId | None]:
-        """Return up to `limit` ids of deleted nodes, in order, after the id `after`, and the start of the next page
-        (None on the last one).
+        """Return a page of the trash: up to `limit` ids of deleted nodes, in ascending order, greater than `after`
+        (None: from the first on). Also return the id that is `after` of the next page; None on the last page.
         """
         rows = await self.covered(
             lambda: self._table.trash(self.space, after=after, limit=limit),
@@ -494,7 +511,9 @@ class SpaceView:
 
 
 def _weight(node: Node | None) -> int:
-    """Return the number of nodes as which a node counts in memory: more than 1 if its content is large."""
+    """Return the number of nodes as which a node counts for the limit of memory: more than 1 if its content is
+    large.
+    """
     content = node.content if node is not None else None
     if content is None:
         return 1
@@ -504,6 +523,6 @@ def _weight(node: Node | None) -> int:
 
 
 def version_of(node: Node) -> Version:
-    """Return the version that a node's state holds."""
+    """Return the current version of a file, which is a part of the state of its node."""
     assert node.content is not None, "only files and symlinks have versions"
     return Version(node.version, node.content, node.user, node.device, node.committed_at_ms)
