@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 MIB = 1 << 20
-MAX_OFFERED_BYTES = 128 * MIB
+MAX_OFFERED_BYTES = 48 * MIB
 """Maximum number of bytes of an answer that never ends: a client that reads all of it is found out, and survives."""
 MAX_TAKEN_BYTES = 32 * MIB
 """More than a client takes that has stopped reading, since the buffers of two sockets hold less."""

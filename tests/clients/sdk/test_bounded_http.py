@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -126,11 +128,11 @@ def test_the_answer_of_a_proxy_has_a_bound_as_well(monkeypatch: pytest.MonkeyPat
 # ---- slowly
 
 SLOW = [
-    answer(b"x" * 900),
-    OK + b"x-slow: " + b"x" * 900 + b"\r\n\r\n",
-    b"HTTP/1.1 100 Continue\r\n\r\n" * 40 + answer(b""),
-    CHUNKED + b"1\r\nx\r\n" * 200 + b"0\r\n\r\n",
-    answer(b"x" * 900, status="403 Forbidden"),
+    answer(b"x" * 400),
+    OK + b"x-slow: " + b"x" * 400 + b"\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n" * 16 + answer(b""),
+    CHUNKED + b"1\r\nx\r\n" * 80 + b"0\r\n\r\n",
+    answer(b"x" * 400, status="403 Forbidden"),
 ]
 
 
@@ -275,3 +277,57 @@ def test_a_server_that_refuses_a_request_before_it_has_read_it_is_understood() -
     with hostile(refuse) as server, closing(HttpOrigin(server.endpoint)) as origin:
         found = origin.request("PUT", "/place", {}, bytes(64 * MIB), max_bytes=0, seconds=600)
     assert (found.status, found.body) == (403, b"why")
+
+
+def test_a_handshake_that_nobody_answers_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
+        fetch(f"https://127.0.0.1:{silent.getsockname()[1]}/place", {}, max_bytes=1000, seconds=0.5)
+
+
+def test_a_proxy_gets_the_whole_address_and_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hostile(keep) as server:
+        for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@{server.address}")
+        found = fetch("http://files.example.com:8000/place", {"x-one": "two"}, max_bytes=1000, seconds=600)
+    assert found.body == b"content"
+    (request,) = server.requests
+    lines = set(request.split(b"\r\n"))
+    assert b"GET http://files.example.com:8000/place HTTP/1.1" in lines
+    assert {b"host: files.example.com:8000", b"x-one: two", b"Proxy-Authorization: Basic YW5uOnNlY3JldA=="} <= lines
+
+
+def test_each_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hostile(keep) as server:
+        port = server.address.rpartition(":")[2]
+        # The server listens at the second address only.
+        addresses = [(0, 0, 0, "", (host, int(port))) for host in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", _once(addresses, socket.getaddrinfo))
+        found = fetch(f"http://files.localhost:{port}/place", {}, max_bytes=1000, seconds=600)
+    assert found.body == b"content"
+
+
+def test_all_addresses_of_a_host_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may have thousands of addresses, none of which answers."""
+    now = 0.0
+    tried: list[tuple[str, int]] = []
+
+    def refuse(address: tuple[str, int], *rest: object) -> socket.socket:
+        nonlocal now
+        now += 10.0
+        tried.append(address)
+        raise TimeoutError("timed out")
+
+    addresses = [(0, 0, 0, "", (f"127.0.1.{number}", 80)) for number in range(200)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *rest, **named: addresses)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(bounded_http, "time", SimpleNamespace(monotonic=lambda: now))
+    with pytest.raises(TimeoutError):
+        fetch("http://files.localhost/place", {}, max_bytes=1000, seconds=60)
+    assert len(tried) == 6
+
+
+def _once(addresses: list[Any], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Look up these addresses at first, as those of a name, and then every address as it is."""
+    answers = iter([addresses])
+    return lambda *rest, **named: next(answers, None) or real(*rest, **named)

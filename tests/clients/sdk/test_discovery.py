@@ -106,15 +106,15 @@ CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 @pytest.mark.parametrize(
     "slow",
     [
-        HEAD + b"content-length: 60000\r\n\r\n" + b" " * 60_000,
-        HEAD + b"x-slow: " + b"x" * 60_000 + b"\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
-        b"HTTP/1.1 503 Wait\r\nx-slow: " + b"x" * 60_000 + b"\r\n\r\n",
+        HEAD + b"content-length: 1500\r\n\r\n" + b" " * 1500,
+        HEAD + b"x-slow: " + b"x" * 1500 + b"\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 60,
+        b"HTTP/1.1 503 Wait\r\nx-slow: " + b"x" * 1500 + b"\r\n\r\n",
     ],
     ids=["body", "header", "interim answers", "error"],
 )
 def test_an_endpoint_that_sends_one_byte_after_the_other_is_not_waited_for(slow: bytes) -> None:
-    """The socket is never silent for as long as the timeout, and the answer takes twenty minutes."""
+    """The socket is never silent for as long as the timeout, and the answer takes half a minute."""
     with (
         hostile(lambda to: to.drip(slow)) as server,
         pytest.raises(EndpointUnreachable, match="timed out"),

@@ -220,7 +220,7 @@ def test_storage_that_sends_one_byte_after_the_other_is_not_waited_for(
     monkeypatch.setattr(signed_requests, "MAX_GET_SECONDS", 0.5)
     monkeypatch.setattr(objects, "PUT_SECONDS", 0.5)
     monkeypatch.setattr(objects, "MAX_PUT_SECONDS", 0.5)
-    slow = b"HTTP/1.1 200 OK\r\nx-slow: " + b"x" * 10_000
+    slow = b"HTTP/1.1 200 OK\r\nx-slow: " + b"x" * 1500
     with (
         hostile(lambda to: to.drip(slow)) as server,
         pytest.raises(Unavailable, match=r"storage does not answer \(timed out\)"),
