@@ -363,8 +363,8 @@ class Table:
         return (partial(self._put_together, batch, refused) for batch in batches)
 
     async def put_new(self, items: Sequence[Item]) -> list[Item]:
-        """Write those of the items, of distinct keys, whose key does not exist in the table; return the items that were
-        not written.
+        """Write the items, which have distinct keys, except those whose key exists in the table already; return the
+        items that were not written.
         """
         held: list[Item] = []
         await all_done(self.puts_if(NEW, ((item, None) for item in items), len(items), refused=held))

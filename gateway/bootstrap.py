@@ -60,7 +60,7 @@ class Gateway:
 
 @asynccontextmanager
 async def on_aws(settings: GatewaySettings) -> AsyncIterator[GatewayAdapters]:
-    """Yield the production adapters."""
+    """Context manager that yields the adapters for AWS."""
     async with Clients() as clients:
         here = region()
         ours = S3Place(settings.bucket, here, s3_endpoint())
@@ -79,8 +79,8 @@ async def on_aws(settings: GatewaySettings) -> AsyncIterator[GatewayAdapters]:
 async def bootstrap(
     settings: GatewaySettings, adapters: GatewayAdapters, *, bodies: Pool | None = None
 ) -> AsyncIterator[Gateway]:
-    """Yield the application. `bodies` is the memory for request bodies; by default a new pool with the size from the
-    settings.
+    """Context manager that yields the composed gateway. `bodies` is the pool of memory for request bodies; by default a
+    new pool with the size from the settings.
     """
     async with AsyncExitStack() as opened:
         threads = ThreadPoolExecutor(settings.archives, "archive")

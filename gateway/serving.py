@@ -1,4 +1,4 @@
-"""The life cycle of the gateway's process: serve, then drain in an order in which no client sees an error."""
+"""The life cycle of the gateway's process: serve, then stop in an order in which no client sees an error."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ always closes first.
 _UNSENT_MS: Final = 60_000
 """Milliseconds after which a client that acknowledges no data is disconnected."""
 _CANCELLED_SECONDS: Final = 5.0
-"""Seconds in which cancelled requests have to release their resources."""
+"""Seconds in which cancelled requests have to release their resources before the process ends."""
 
 log = structlog.get_logger()
 
 
 async def run_gateway(gateway: Gateway, settings: GatewaySettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+    """Serve until SIGTERM or SIGINT, then let the requests in progress finish and return. A second signal ends the
+    process at once.
+    """
     with process.told_to_stop() as stopping, metrics.exposed(settings.metrics_listen):
         async with running_gateway(gateway, settings) as address, memory.returning():
             memory.settle()
@@ -43,8 +45,9 @@ async def run_gateway(gateway: Gateway, settings: GatewaySettings) -> None:
 
 @asynccontextmanager
 async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncIterator[str]:
-    """Serve, and yield the address. At the end: become not ready, wait, end event streams, then let requests in flight
-    finish.
+    """Context manager that serves the gateway, and yields the address that it listens on. At its end it reports that
+    the process is not ready, waits until load balancers have noticed, ends the event streams, and lets the other
+    requests finish.
     """
     listener = _listen(settings.listen)
     reception = GatewayReception(

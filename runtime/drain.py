@@ -21,7 +21,7 @@ class Drain(Interruption):
 
     @property
     def draining(self) -> bool:
-        """True if draining has begun."""
+        """True once `begin` was called: the process is about to stop."""
         return self._event.is_set()
 
     def begin(self) -> None:

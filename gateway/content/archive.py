@@ -189,7 +189,8 @@ class _Directory:
 
 
 class Archives:
-    """Makes ZIP files of trees. The places for archives that are made at the same time are shared fairly among callers.
+    """Makes ZIP files of trees. The number of archives that are made at the same time is limited and shared fairly
+    among callers.
 
     Each archive uses a thread while it computes and while it waits for contents, and none while it waits for its
     reader.

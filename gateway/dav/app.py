@@ -285,22 +285,23 @@ class Dav:
 
 
 class _WorkerSlot:
-    """The right of one worker thread to run, taken from the pool `turns`. While a rate limit makes the worker wait, the
-    slot holds one of the pool `paused` instead, so that another worker may run.
+    """The right of one worker thread to run: one unit of the pool `turns`. While a rate limit makes the worker wait, it
+    has one unit of the pool `paused` instead, so that another worker may run.
     """
 
     def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
-        """One of the pool `turns` was already taken for this slot. `share` is charged in both pools."""
+        """One unit of the pool `turns` was already taken for this worker. `share` is charged in both pools."""
         self._turns = turns
         self._paused = paused
         self._share = share
         self._has: Pool | None = turns
-        """The pool of which the slot holds one now; None if it holds none."""
+        """The pool of which the worker has one unit now; None if it has none."""
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Context in which the worker waits for calls of services. Within it, a rate limit may make the slot release
-        its place in `turns`; at the end of the context the slot takes one again, waiting if necessary.
+        """Context manager within which the worker waits for calls of services. If a rate limit makes a call wait, the
+        worker's unit of `turns` may be exchanged for one of `paused`. At the end of the context one of `turns` is taken
+        again, after waiting if necessary.
         """
         patience = _WithoutTurn(self)
         set_patience(patience)
@@ -315,8 +316,8 @@ class _WorkerSlot:
                 self._has = self._turns
 
     def let_go(self) -> bool:
-        """Exchange the place in `turns` for one in `paused`, and return True. Return False, and change nothing, if
-        `paused` has none free.
+        """Exchange the worker's unit of `turns` for one of `paused`, and return True. Return False, and change nothing,
+        if `paused` has none free.
         """
         if self._has is not self._paused:
             if not self._paused.try_take(1, self._share):
@@ -326,7 +327,7 @@ class _WorkerSlot:
         return True
 
     def end(self) -> None:
-        """Release what the slot holds, because the worker is done or has to wait."""
+        """Return the worker's unit to its pool, because the worker is done or has to wait."""
         if self._has is not None:
             self._has.give(1, self._share)
             self._has = None

@@ -67,7 +67,9 @@ register_namespace("D", "DAV:")  # some clients recognise the elements only by t
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The body of a PUT."""
+    """A PUT whose body is being received: the body, the headers and the Content-Length of the request (None if there is
+    none), and the storage for the content.
+    """
 
     body: Incoming
     headers: Mapping[str, str]

@@ -3,7 +3,7 @@ of the same client depend on them (`saving.py`). Each fact is called a step.
 
 The steps are stored in records of the space, which all gateway processes read. There are SLOTS records per client, of a
 few steps each, so that the storage is bounded whatever a client does, and concurrent requests seldom write the same
-record. If a step is lost early, the only effect is that a save makes two nodes or changes instead of one version.
+record. If a step is lost early, the save that it belongs to is not recognised: its requests are carried out one by one.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ class KeyTokens:
         self._tokens.pop(hashlib.sha256(key.encode()).digest(), None)
 
     def _drop_failed(self, name: bytes, asked: asyncio.Task[tuple[str, float]]) -> None:
-        """Forget an exchange that has failed. Its exception holds the frames of the call, and keys that were made up
-        would take the places of valid ones.
+        """Remove the failed exchange of a key from the cache. Its exception would keep the frames of the call in
+        memory, and keys that were made up would displace valid ones from the cache. `name` is the key of the cache.
         """
         if (asked.cancelled() or asked.exception() is not None) and self._tokens.get(name) is asked:
             del self._tokens[name]

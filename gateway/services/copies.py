@@ -185,8 +185,8 @@ def undo_of(request: RequestId) -> RequestId:
 
 
 async def undo_without_right(services: Services, token: str, *, space: SpaceId, copy: RequestId) -> None:
-    """Have metadata undo the copy whose directory the request `copy` has made, and whose caller may not write any more.
-    Return without doing anything if there is no such copy.
+    """Have metadata undo the copy whose directory the request with the id `copy` has created, if the caller may not
+    write any more. Do nothing if there is no such copy.
     """
     asked = metadata_pb2.UndoCopyRequest(space_id=space, request_id=undo_of(copy), copy_request_id=copy)
     # A commit that was sent while the right lasted may take effect for ASK_SECONDS more.

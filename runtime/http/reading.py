@@ -1,10 +1,10 @@
-"""Fair scheduling of connection input on the event loop, with a bound on unconsumed input.
+"""Fair scheduling of the input of HTTP connections on the event loop, with a bound on input that is not consumed yet.
 
-A connection that becomes readable is read once, into one buffer of the process. It is read again only when that piece
-has been parsed and its result consumed. Each piece waits for a turn (runtime/turns.py). A turn ends at
-MAX_TURN_COST_BYTES, which counts bytes and parser callbacks, since a body of one-byte chunks costs a hundred times as
-much as its size suggests. A network with thousands of connections that each send a byte therefore has one piece parsed
-for each piece of another network.
+A connection with input is read once, into one buffer of the process. What was read is called a piece. The connection is
+read again only when the piece has been parsed and the request has consumed the result. Each piece waits for a turn
+(runtime/turns.py). A turn ends at MAX_TURN_COST_BYTES, which counts bytes and parser callbacks, since a body of
+one-byte chunks costs a hundred times as much as its size suggests. A network with thousands of connections that each
+send a byte therefore has one piece parsed for each piece of another network.
 
 A piece of up to MAX_PIECE_BYTES is charged to a pool that networks share. If the pool grants nothing, pieces are small
 and are not charged, so that every connection makes progress.

@@ -1,21 +1,27 @@
-"""The listening port of a service without a load balancer: accepts connections and forwards their bytes to grpc.
+"""The listening port of a gRPC service without a load balancer: accepts connections, limits them, and forwards their
+bytes to gRPC in the same process.
 
-grpc exposes neither the number of connections of a network nor the bytes that precede a call, and cannot close a
+gRPC exposes neither the number of connections of a network nor the bytes that precede a call, and cannot close a
 caller's connection. Such a service therefore listens with an `Intake`, which copies bytes between each connection and a
-connection to grpc's Unix socket. A service behind a balancer has no intake: the balancer limits the clients, and all
+connection to gRPC's Unix socket. A service behind a balancer has no intake: the balancer limits the clients, and all
 connections come from the balancer's address.
 
-A connection is known once one of its calls carried a valid token, or the gateway's proof that the gateway makes the
-call (runtime/network_tokens.py). Unknown connections, refused calls and headers before the settings are acknowledged
-are charged to their network, in units of the cost of a refused call. A network that exceeds its rate is shut out for a
-while: its unknown connections are closed, and new ones are refused, except for ADMITTED_PER_SECOND if a connection from
-that network was recently known. Small frames are rate-limited on each connection, which is closed when it exceeds the
-limit, and for each network, whose connections are then not read for a while.
+A connection is known once one of its calls carried a valid token, or the network token by which the gateway proves that
+the call is its own (runtime/network_tokens.py). Until then it is unknown. No limit but the number of connections
+applies to trusted networks. For all others there are these limits:
 
-grpc accepts calls in the order of arrival, whoever makes them. Therefore only a few calls of one network are forwarded
-to grpc before grpc accepts them. A connection with a further call is parked: its remaining bytes wait here, and the
-connection is not read, until its turn among the connections of its network. No limit of this module applies to trusted
-networks.
+- Connections: `ConnectionPool` limits their number for each network. A further one is closed.
+- Work for unknown callers, for each network: a new connection, a call with an invalid token, and a number of bytes
+  before the HTTP/2 handshake is complete cost one unit each. A network above UNITS_PER_SECOND is shut out for
+  SHUT_OUT_SECONDS: its unknown connections are closed, and new ones are refused. If a connection from the network was
+  known recently, ADMITTED_PER_SECOND new ones are accepted all the same.
+- Bytes before the handshake is complete, for each connection: above MAX_UNACKNOWLEDGED_BYTES it is closed.
+- Small frames of HTTP/2, for each connection: above SMALL_FRAMES_PER_SECOND it is closed.
+- Small frames, for each network: above NETWORK_FRAMES_PER_SECOND a connection that sends more is not read for a while.
+- Calls that gRPC has not accepted, for each network: gRPC accepts calls in the order of arrival, whoever makes them.
+  Therefore at most CALLS_AHEAD calls of a network are forwarded before gRPC accepts them, and none while CALLS_WAITING
+  of its calls wait to start. A connection with a further call is parked: its remaining bytes wait here, and it is not
+  read, until its turn among the connections of its network. Calls of the gateway are exempt.
 """
 
 from __future__ import annotations
@@ -46,51 +52,63 @@ from runtime.rpc.frames import HEAD_BYTES, FrameReader
 from syncline.model.errors import RateExceeded
 
 HANDSHAKE_SECONDS: Final = 10.0
-"""Maximum seconds for a new connection to begin HTTP/2, and then to acknowledge the server's settings."""
+"""Maximum seconds for a new connection to send its first bytes, and then to complete the handshake of HTTP/2, which
+ends when the client acknowledges the server's SETTINGS frame.
+"""
 FILES_PER_CONNECTION: Final = 3
-"""Number of file descriptors per connection: its own, and both ends of the connection to grpc."""
+"""Number of file descriptors per connection: its own, and both ends of the connection to gRPC."""
 MAX_UNACKNOWLEDGED_BYTES: Final = 65_536
-"""Maximum number of bytes on a connection before its client acknowledges the settings, without payloads of DATA. Until
-then grpc accepts headers of 16 MiB.
+"""Maximum number of bytes that a connection may send before its client acknowledges the server's SETTINGS frame of
+HTTP/2. Payloads of DATA frames do not count. Until the acknowledgement gRPC accepts headers of 16 MiB.
 """
 UNITS_PER_SECOND: Final = 50.0
-"""Maximum rate of unauthenticated work for one network: an unknown connection and a refused call cost one unit each."""
+"""Maximum rate of work for unknown callers of one network, in units: a new connection and a call with an invalid token
+cost one unit each.
+"""
 UNITS_AT_ONCE: Final = 256
 UNACKNOWLEDGED_BYTES_PER_UNIT: Final = 4_096
-"""Number of bytes before the acknowledgement of the settings that cost one unit."""
+"""Number of bytes, sent before the client acknowledges the server's SETTINGS frame, that cost one unit."""
 SMALL_FRAMES_PER_SECOND: Final = 2_000.0
-"""Maximum rate of small frames on one connection, beyond the allowance for calls with valid tokens."""
+"""Maximum rate of small HTTP/2 frames on one connection. SMALL_FRAMES_PER_CALL frames for each call with a valid token
+do not count.
+"""
 SMALL_FRAMES_AT_ONCE: Final = 20_000
 SMALL_FRAMES_PER_CALL: Final = 16
-"""Allowance of small frames for each call with a valid token."""
+"""Number of small HTTP/2 frames that do not count, for each call with a valid token."""
 _PAID_AT_ONCE: Final = 64
 """Number of small frames that a connection reserves at a time, so that its rate is not computed for each read."""
 READ_BYTES: Final = 65_536
 """Maximum size of one read from a connection, in bytes."""
 CALLS_AHEAD: Final = 32
-"""Maximum number of calls of one network that were forwarded to grpc and that grpc has not accepted. Calls of the
+"""Maximum number of calls of one network that were forwarded to gRPC and that gRPC has not accepted yet. Calls of the
 gateway are exempt.
 """
 CALLS_WAITING: Final = 1_024
-"""Maximum number of calls of one network that wait for their turn to start; no further call is forwarded to grpc."""
+"""Maximum number of calls of one network that wait to start in this process (`runtime.rpc.beginning`). At this number,
+no further call of the network is forwarded to gRPC.
+"""
 _STUCK_SECONDS: Final = 0.25
-"""Seconds without progress after which forwarded calls no longer count: grpc has refused them by itself."""
+"""Seconds in which gRPC accepts no call of a network after which forwarded calls no longer count: gRPC has refused them
+by itself.
+"""
 _FEW_BYTES: Final = 4_096
-"""Maximum size of one read, in bytes, while connections of the same network are parked (wait to forward a further call)
-or rest (are not read after too many small frames or refused calls).
+"""Maximum size of one read from a connection, in bytes, while a connection of the same network is parked (waits to
+forward a further call) or rests (is not read for a while after too many small frames or refused calls).
 """
 NETWORK_FRAMES_PER_SECOND: Final = 20_000.0
-"""Maximum rate of small frames on all connections of one network, beyond the allowance for calls with valid tokens, and
-beyond the first _PAID_AT_ONCE frames of each connection.
+"""Maximum rate of small HTTP/2 frames on all connections of one network together. SMALL_FRAMES_PER_CALL frames for each
+call with a valid token, and the first _PAID_AT_ONCE frames of each connection, do not count.
 """
 NETWORK_FRAMES_AT_ONCE: Final = 20_000
 UNITS_PER_FLOOD: Final = 64
-"""Cost in units of a connection that is closed because of its small frames."""
+"""Cost, in units of work for unknown callers, of a connection that is closed because of its small frames."""
 SHUT_OUT_SECONDS: Final = 10.0
 ADMITTED_PER_SECOND: Final = 10.0
-"""Maximum rate of new connections from a network that is shut out, if a valid token came from there recently."""
+"""Maximum rate of new connections that are accepted from a network that is shut out, if a valid token came from there
+recently.
+"""
 KNOWN_SECONDS: Final = 900.0
-"""Seconds for which a valid token counts as recent: the lifetime of an access token."""
+"""Seconds for which a valid token from a network counts as recent: the lifetime of an access token."""
 _NOTED_SECONDS: Final = 1.0
 """Minimum seconds between two updates of the time of a network's last valid token by the same connection."""
 PROOF_SECONDS: Final = 2.0
@@ -98,9 +116,9 @@ PROOF_SECONDS: Final = 2.0
 _MAX_REMEMBERED_NETWORKS: Final = 10_000
 """Maximum number of networks to remember, both of those with valid tokens and of those that are shut out."""
 _CLOSING_SECONDS: Final = 5.0
-"""Seconds for a caller to read the last bytes before the connection is closed."""
+"""Seconds for a caller to read the last bytes of the service before the connection is closed."""
 _ACCEPTED_AT_ONCE: Final = 16
-"""Maximum number of connections that are accepted in one step of the event loop."""
+"""Maximum number of connections that are accepted in one callback of the event loop."""
 _NO_ROOM_SECONDS: Final = 0.5
 """Seconds to wait before accepting again after the process has reached its open-file limit."""
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -114,24 +132,28 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """Accepts the connections to the listening port of one service, applies the limits that the module describes, and
-    forwards the bytes to grpc. For one event loop (not thread-safe).
+    """Accepts the connections to the listening port of one service, applies the limits that the module lists, and
+    forwards the bytes to gRPC. For one event loop (not thread-safe).
+
+    In its methods, the argument `peer` is the name of the caller's connection as gRPC would write it
+    (`ipv4:192.0.2.1:5000`), which `handed_in` returns.
     """
 
     def __init__(self, admission: ConnectionPool, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`admission` is the pool that bounds the number of connections; `clock` returns seconds."""
+        """`admission` is the pool that limits the number of connections, `clock` returns seconds."""
         self.admission = admission
         self._directory: Path | None = None
-        """Directory of grpc's socket. Only this user has access, so that grpc can be reached only through the intake.
+        """Directory of gRPC's Unix socket. Only this user has access, so that gRPC can be reached only through the
+        intake.
         """
         self._listener: socket.socket | None = None
         self._all: set[CallerConnection] = set()
         """All connections, including those that have sent nothing yet."""
         self._connections: dict[str, CallerConnection] = {}
-        """The callers' connections for which a connection to grpc is open, by grpc's name of its peer."""
+        """The callers' connections that have a connection to gRPC, by gRPC's name of the latter."""
         self._by_peer: dict[str, CallerConnection] = {}
         self._networks: dict[str, _Network] = {}
-        """The untrusted networks that have connections, by their name."""
+        """The untrusted networks that have connections, by their address as text."""
         self._waiting: Callable[[str], int] = lambda _network: 0
         self.room = memoryview(bytearray(READ_BYTES))
         """The buffer into which all connections are read, one at a time."""
@@ -151,11 +173,14 @@ class Intake:
         self._admitted = Rates({Work.ANONYMOUS: Rate(ADMITTED_PER_SECOND, burst=ADMITTED_PER_SECOND)}, clock=clock)
         self._shut_out: TTLCache[str, None] = TTLCache(_MAX_REMEMBERED_NETWORKS, SHUT_OUT_SECONDS, timer=clock)
         self._known: TTLCache[str, None] = TTLCache(_MAX_REMEMBERED_NETWORKS, KNOWN_SECONDS, timer=clock)
-        """Networks from which valid tokens or proofs of the gateway came, each until KNOWN_SECONDS after the last one.
+        """Networks from which a valid token, or a network token of the gateway, has come, each until KNOWN_SECONDS
+        after the last one.
         """
 
     def bind(self, listen: str) -> int:
-        """Bind `listen` (host:port), and return the port. Raise OSError if the address is taken."""
+        """Bind `listen` (host:port, where port 0 stands for a free port), and return the port. Raise OSError if the
+        address is taken.
+        """
         listener = listening_socket(listen)
         listener.setblocking(False)
         self._listener = listener
@@ -165,11 +190,11 @@ class Intake:
 
     @property
     def address(self) -> str:
-        """The address on which grpc has to listen; available once the intake is bound."""
+        """The address on which gRPC has to listen; available after `bind`."""
         return f"unix:{self._socket()}"
 
     def start(self) -> None:
-        """Start accepting connections; grpc has to listen already."""
+        """Start accepting connections; gRPC has to listen already."""
         assert self._listener is not None
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
@@ -203,12 +228,17 @@ class Intake:
             self._directory = None
 
     def count_waiting(self, waiting: Callable[[str], int]) -> None:
-        """Set the function that returns the number of calls of a network that wait for their turn to start."""
+        """Set the function that takes a network, and returns the number of its calls that wait to start in this
+        process.
+        """
         self._waiting = waiting
 
     def handed_in(self, name: str) -> str:
-        """Record that grpc has accepted a call. `name` is grpc's name of the peer, which is a socket of this intake.
-        Return the name that grpc would give to the caller's connection without an intake.
+        """Record that gRPC has accepted a call, so that a parked connection of the same network may forward its next
+        call. `name` is gRPC's name of the connection on which the call came.
+
+        Return the name that gRPC would give to the caller's connection without an intake; `name` itself if the
+        connection has ended.
         """
         connection = self._connections.get(name)
         if connection is None:
@@ -223,13 +253,15 @@ class Intake:
         return connection.peer
 
     def begun(self, network: str) -> None:
-        """Resume parked connections of a network after one of its waiting calls has started."""
+        """Let parked connections of a network forward calls, after one of its waiting calls has started."""
         found = self._networks.get(network)
         if found is not None and found.parked:
             self._go_on(found)
 
     def park(self, connection: CallerConnection) -> None:
-        """Queue a connection until further calls of its network may be forwarded."""
+        """Put a connection with a further call into the queue of its network, to be resumed when the call may be
+        forwarded.
+        """
         network = connection.shared
         assert network is not None
         network.parked[connection] = None
@@ -237,6 +269,7 @@ class Intake:
             self._look_later(network)
 
     def _left(self, network: _Network) -> int:
+        """Return the number of further calls that connections of this network may forward now."""
         return 0 if self._waiting(network.name) >= CALLS_WAITING else max(0, CALLS_AHEAD - network.ahead)
 
     def _go_on(self, network: _Network) -> None:
@@ -249,7 +282,10 @@ class Intake:
         asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._look, network)
 
     def _look(self, network: _Network) -> None:
-        """Stop counting forwarded calls if grpc has accepted none since the last check."""
+        """Check if gRPC has accepted a call of `network` in the last _STUCK_SECONDS. If it has not, it has refused the
+        forwarded calls by itself, so that they no longer count. Then let parked connections forward calls, and schedule
+        the next check if some stay parked.
+        """
         network.looks = False
         if network.is_stuck:
             network.ahead = 0
@@ -260,8 +296,8 @@ class Intake:
             self._look_later(network)
 
     def end(self, peer: str, why: str) -> None:
-        """Close the connection of `peer`, if it is open. `why` is one word that names the reason in the log and the
-        metric.
+        """Close the connection `peer`; do nothing if it is not open. `why` is one word that names the reason in the log
+        and the metric.
         """
         connection = self._by_peer.get(peer)
         if connection is not None:
@@ -270,16 +306,17 @@ class Intake:
             connection.abort()
 
     def rest(self, peer: str, seconds: float) -> None:
-        """Read nothing from the connection of `peer` for `seconds`, or until the end of an earlier pause. Connections
-        of trusted networks do not pause.
+        """Read nothing from the connection `peer` for `seconds`. Do nothing if it is not open, is not read for a while
+        already, or belongs to a trusted network.
         """
         connection = self._by_peer.get(peer)
         if connection is not None:
             connection.rest(seconds)
 
     def proven(self, peer: str) -> None:
-        """Record a call that is proven to come from the gateway. The limit of forwarded calls does not apply to its
-        connections, since the gateway calls for many networks and has its own turns.
+        """Record that a call on the connection `peer` is proven to come from the gateway. The connection counts as
+        known, and the limit of forwarded calls does not apply to it, since the gateway calls for many networks and has
+        turns of its own.
         """
         connection = self._by_peer.get(peer)
         if connection is not None and connection.shared is not None and not connection.is_gateway:
@@ -289,7 +326,15 @@ class Intake:
         self.accepted(peer)
 
     def accepted(self, peer: str) -> None:
-        """Record a call whose token is valid, or that is proven to come from the gateway."""
+        """Record that a call on the connection `peer` carries a valid token, or is proven to come from the gateway:
+
+        - The connection counts as known from now on, so that it stays open if its network is shut out, and the unit for
+          it is returned to its network.
+        - SMALL_FRAMES_PER_CALL of its small frames do not count.
+        - For KNOWN_SECONDS, its network may open some new connections even if it is shut out.
+
+        Do nothing if the connection is not open or belongs to a trusted network.
+        """
         connection = self._by_peer.get(peer)
         if connection is None or connection.network is None:
             return
@@ -305,14 +350,17 @@ class Intake:
             self._units.charge(Work.ANONYMOUS, connection.network, -1)
 
     def refused(self, peer: str) -> None:
-        """Record a call whose token is invalid."""
+        """Record that a call on the connection `peer` carries an invalid token: it costs the network of the connection
+        one unit.
+        """
         connection = self._by_peer.get(peer)
         if connection is not None and connection.network is not None:
             self._charge(connection.network, 1)
 
     def read(self, connection: CallerConnection, network: _Network, reader: FrameReader, data: bytes) -> int | None:
-        """Charge `data`, bytes that were read from a connection of an untrusted network. Return the number of bytes
-        that may be forwarded; None if the connection was closed because `data` exceeds a limit.
+        """Charge the bytes `data`, which were read from a connection of an untrusted network and which `reader`
+        follows. Return the number of bytes that may be forwarded; the caller passes the others again later. Return None
+        if the connection was closed because `data` exceeds a limit.
         """
         before, is_known, small, calls = reader.unacknowledged_bytes, reader.acknowledged, reader.small, reader.calls
         read = reader.feed(data, math.inf if connection.is_gateway else self._left(network))
@@ -326,8 +374,9 @@ class Intake:
         return read if self._pays(connection) and self._acknowledges(connection, reader, before) else None
 
     def _pays(self, connection: CallerConnection) -> bool:
-        """Charge small frames of a connection to its rate; return False if the connection was closed because it exceeds
-        the rate.
+        """Charge the small frames of a connection that are not charged yet, to the limits of the connection and of its
+        network. Return True, or False if the connection was closed because it exceeds its limit. If the network exceeds
+        its limit, the connection is not read for a while.
         """
         if connection.unpaid <= 0:
             return True
@@ -346,8 +395,11 @@ class Intake:
         return True
 
     def _acknowledges(self, connection: CallerConnection, reader: FrameReader, before: int) -> bool:
-        """Charge bytes that arrived before the client acknowledged the settings; return False if the connection was
-        closed because there are too many of these bytes.
+        """Charge the bytes that a connection has sent before its client acknowledged the server's SETTINGS frame of
+        HTTP/2 to its network. `before` is the number of such bytes that were charged earlier.
+
+        Return False if the connection is closed, because it has sent too many of these bytes or its network is shut
+        out; otherwise True.
         """
         if reader.unacknowledged_bytes > MAX_UNACKNOWLEDGED_BYTES:
             self._cut(connection, "headers")
@@ -359,7 +411,9 @@ class Intake:
         return not connection.is_cut()
 
     def _charge(self, network: str, units: float) -> None:
-        """Charge unauthenticated work to a network, and shut the network out if it exceeds its rate."""
+        """Charge `units` of work for unknown callers to a network. If the network exceeds its rate, shut it out for
+        SHUT_OUT_SECONDS, and close its unknown connections.
+        """
         if network in self._shut_out:
             return
         try:
@@ -380,7 +434,9 @@ class Intake:
         connection.abort()
 
     def _lets_in(self, network: str) -> bool:
-        """Return True if a network that is shut out may have one more connection."""
+        """Return True, and count the connection, if a new connection may be accepted from a network that is
+        shut out.
+        """
         try:
             if network in self._known or any(one.known for one in self._connections_of(network)):
                 self._admitted.admit(Work.ANONYMOUS, network)
@@ -437,7 +493,9 @@ class Intake:
             self.start()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work`, which sets up a connection, in a task that is cancelled when the intake is closed."""
+        """Run `work`, which sets up a connection, in a task that is cancelled when the intake is closed. Return the
+        task.
+        """
         task = asyncio.get_running_loop().create_task(work)
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -452,8 +510,8 @@ class Intake:
             raise
 
     def open(self, connection: CallerConnection) -> socket.socket:
-        """Connect to grpc for `connection`, from a socket with a unique name. Raise OSError if grpc accepts no further
-        connection.
+        """Return a socket that is being connected to gRPC for `connection`, from an address with a unique name, by
+        which gRPC's calls are assigned to the connection. Raise OSError if gRPC accepts no further connection.
         """
         at = self._socket()
         self._came += 1
@@ -473,7 +531,7 @@ class Intake:
         return inner
 
     def forget(self, connection: CallerConnection, share: Share) -> None:
-        """Stop counting a connection, which has ended."""
+        """Stop counting a connection that has ended, for its network and for `share` in the pool of connections."""
         self.admission.leave(share)
         self._all.discard(connection)
         network = connection.shared
@@ -492,40 +550,44 @@ class Intake:
 
 
 class _Network:
-    """The connections of one network, and the counts that they share."""
+    """The connections of one untrusted network, and the counts that they share."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.connections: set[CallerConnection] = set()
         self.ahead = 0
-        """Number of calls that were forwarded to grpc and that grpc has not accepted."""
+        """Number of calls that were forwarded to gRPC and that gRPC has not accepted yet."""
         self.parked: OrderedDict[CallerConnection, None] = OrderedDict()
-        """The parked connections, in the order of service."""
+        """The parked connections, in the order in which they are resumed. The values have no meaning."""
         self.looks = False
-        """True if a check for progress of grpc is scheduled."""
+        """True if a check is scheduled for whether gRPC has accepted calls."""
         self.resting = 0
         """Number of connections that are not read for a while, after too many small frames or refused calls."""
         self.is_stuck = False
-        """True if grpc has accepted no call since the check for progress was scheduled."""
+        """True if gRPC has accepted no call since this check was scheduled."""
 
 
 class CallerConnection(asyncio.BufferedProtocol):
-    """The connection of a caller. It is forwarded to a connection to grpc, which is opened when the first bytes
-    arrive.
+    """The connection of a caller, whose bytes are copied to and from a connection to gRPC. The latter is opened when
+    the first bytes arrive.
     """
 
     def __init__(self, intake: Intake, share: Share, peer: str, shared: _Network | None) -> None:
-        """`shared` is the network of the connection; None if the network is trusted."""
+        """`share` is the one that the pool of connections is charged for, and `peer` the name of the connection as gRPC
+        would write it. `shared` is the network of the connection; None if the network is trusted.
+        """
         self.name = ""
         self.peer = peer
         self.shared = shared
         self.network = None if shared is None else shared.name
         self.known = False
-        """True once a call with a valid token came on this connection."""
+        """True once a call with a valid token, or with the gateway's proof, came on this connection."""
         self.unpaid = -_PAID_AT_ONCE
-        """Number of small frames that are not charged yet; below 0, the number of frames that are reserved."""
+        """Number of small HTTP/2 frames that are not charged yet; below 0, the number of frames that were charged in
+        advance.
+        """
         self.ahead = 0
-        """Number of calls that were forwarded to grpc and that grpc has not accepted."""
+        """Number of calls of this connection that were forwarded to gRPC and that gRPC has not accepted yet."""
         self.is_gateway = False
         """True once a call with the gateway's proof came on this connection."""
         self.noted_until = 0.0
@@ -542,12 +604,12 @@ class CallerConnection(asyncio.BufferedProtocol):
         self._inner: asyncio.Transport | None = None
         self._opening: asyncio.Task[None] | None = None
         self._early = b""
-        """Bytes to forward that arrived before the connection to grpc was open."""
+        """Bytes to forward that arrived before the connection to gRPC was open."""
         self._rest = b""
-        """Bytes that may not be forwarded yet: an incomplete frame header, or all bytes from a further call on."""
+        """Bytes that may not be forwarded yet: an incomplete frame header, or everything from a further call on."""
         self._is_parked = False
         self._is_full = False
-        """True while grpc does not read."""
+        """True while gRPC does not read."""
         self._resting: asyncio.TimerHandle | None = None
         """Timer that ends a pause in reading after too many small frames or refused calls."""
         self._at_end = False
@@ -566,7 +628,7 @@ class CallerConnection(asyncio.BufferedProtocol):
         return self._intake.little_room if is_behind else self._intake.room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Forward bytes of the caller to grpc, as far as limits allow."""
+        """Forward bytes of the caller to gRPC, as far as limits allow."""
         if self._cut:
             return
         data = bytes(self._intake.room[:nbytes])
@@ -576,7 +638,10 @@ class CallerConnection(asyncio.BufferedProtocol):
         self._read(self.shared, self._rest + data if self._rest else data)
 
     def go_on(self) -> None:
-        """Forward the waiting bytes, as far as limits allow. A connection that pauses is parked again afterwards."""
+        """Forward the bytes of a parked connection, as far as limits allow, and read from it again if all were
+        forwarded. Do nothing while the connection is not read after too many small frames or refused calls; it is
+        parked again afterwards.
+        """
         if self._resting is not None:
             return
         self._is_parked = False
@@ -632,7 +697,7 @@ class CallerConnection(asyncio.BufferedProtocol):
             raise
 
     def opened(self, inner: asyncio.Transport) -> None:
-        """Start forwarding, now that the connection to grpc is open."""
+        """Start copying bytes, now that `inner`, the connection to gRPC, is open."""
         self._inner = inner
         if self._outer is None or self._outer.is_closing():
             inner.abort()
@@ -644,13 +709,13 @@ class CallerConnection(asyncio.BufferedProtocol):
             inner.write_eof()
 
     def answered(self, data: bytes) -> None:
-        """Forward bytes of grpc to the caller."""
+        """Forward bytes of gRPC to the caller."""
         if self._outer is not None:
             self._outer.write(data)
 
     def hung_up(self) -> None:
-        """Close the caller's connection because grpc closed the connection behind it; the caller receives all bytes
-        that were sent before.
+        """Close the caller's connection because gRPC closed the connection behind it; the caller has _CLOSING_SECONDS
+        to receive the bytes that were sent before.
         """
         if self._outer is not None and not self._outer.is_closing():
             self._outer.close()
@@ -658,23 +723,23 @@ class CallerConnection(asyncio.BufferedProtocol):
             self._limit = self._loop.call_later(_CLOSING_SECONDS, self.abort)
 
     def pause_writing(self) -> None:
-        """Stop reading from grpc while the caller does not read."""
+        """Stop reading from gRPC while the caller does not read."""
         if self._inner is not None:
             self._inner.pause_reading()
 
     def resume_writing(self) -> None:
-        """Resume reading from grpc."""
+        """Resume reading from gRPC."""
         if self._inner is not None and not self._inner.is_closing():
             self._inner.resume_reading()
 
     def pause(self) -> None:
-        """Stop reading from the caller while grpc does not read."""
+        """Stop reading from the caller while gRPC does not read."""
         self._is_full = True
         if self._outer is not None:
             self._outer.pause_reading()
 
     def resume(self) -> None:
-        """Resume reading from the caller."""
+        """Resume reading from the caller, unless the connection is parked or rests."""
         self._is_full = False
         self._read_on()
 
@@ -684,7 +749,9 @@ class CallerConnection(asyncio.BufferedProtocol):
             self._outer.resume_reading()
 
     def rest(self, seconds: float) -> None:
-        """Stop reading from the caller for `seconds`, or until the end of an earlier pause."""
+        """Stop reading from the caller for `seconds`. Do nothing if the connection is not read for a while already, or
+        belongs to a trusted network.
+        """
         if self._resting is None and self.shared is not None:
             self._resting = self._loop.call_later(seconds, self._rested)
             self.shared.resting += 1
@@ -700,27 +767,27 @@ class CallerConnection(asyncio.BufferedProtocol):
             self._read_on()
 
     def _end_rest(self) -> _Network:
-        """Return the network, of which one connection less pauses."""
+        """End the time in which the connection is not read, and return its network."""
         assert self.shared is not None
         self._resting = None
         self.shared.resting -= 1
         return self.shared
 
     def eof_received(self) -> bool:
-        """Forward the end of the caller's stream to grpc; the caller may still read."""
+        """Forward the end of the caller's stream to gRPC. Return True if the caller may still read answers."""
         self._at_end = True
         if self._inner is not None and not self._inner.is_closing():
             self._inner.write_eof()
         return self._inner is not None or self._opening is not None
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Close the connection to grpc, since the caller's connection has ended."""
+        """Close the connection to gRPC, since the caller's connection has ended."""
         if self._inner is not None:
             self._inner.abort()
         self.forget()
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once, without sending what is buffered."""
         self._cut = True
         if self._outer is not None:
             self._outer.abort()
@@ -730,17 +797,21 @@ class CallerConnection(asyncio.BufferedProtocol):
         return self._cut
 
     def prove(self) -> None:
-        """Mark the connection as known."""
+        """Record that a call on the connection had a valid token or the gateway's proof; it need not prove itself in
+        time any more.
+        """
         self.known = True
         if self._proof is not None:
             self._proof.cancel()
 
     def expect_proof(self, seconds: float) -> None:
-        """Close the connection unless it is known within `seconds`."""
+        """Close the connection unless a call with a valid token or the gateway's proof comes within `seconds`."""
         self._proof = self._loop.call_later(seconds, self.abort)
 
     def forget(self) -> None:
-        """Release the connection's count in the pool of connections."""
+        """Release the count of a connection that has ended in the pool of connections and in its network. Has no effect
+        after the first time.
+        """
         self._limit.cancel()
         if self._proof is not None:
             self._proof.cancel()
@@ -753,7 +824,7 @@ class CallerConnection(asyncio.BufferedProtocol):
 
 
 class _Inner(asyncio.Protocol):
-    """The connection to grpc that belongs to a caller's connection."""
+    """The connection to gRPC behind a caller's connection."""
 
     def __init__(self, connection: CallerConnection) -> None:
         self._connection = connection

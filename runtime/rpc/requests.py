@@ -78,17 +78,17 @@ class Arriving(Wrapping):
 class Taking(Wrapping):
     """Interceptor that reads the messages of calls, each within a time limit and charged to a pool of memory.
 
-    The size of a message is unknown until it is complete. Three pools with a limited number of messages therefore bound
+    The size of a message is unknown until it is complete. Three pools of slots, one for each message, therefore bound
     the memory of incomplete messages:
 
-    - Each message first takes a place in a pool of MAX_ARRIVING_MESSAGES places, for ARRIVING_SECONDS at most. Nearly
+    - Each message first takes a slot of the pool with MAX_ARRIVING_MESSAGES slots, for ARRIVING_SECONDS at most. Nearly
       all messages are complete by then.
-    - The request of a call that takes longer may have the maximum size. It moves to a pool with as many places as
+    - The request of a call that takes longer may have the maximum size. It moves to a pool with as many slots as
       messages of the maximum size fit into half of the memory.
-    - The next message of a stream that takes longer moves to a pool of MAX_SILENT_STREAMS places, since streams may be
+    - The next message of a stream that takes longer moves to a pool of MAX_SILENT_STREAMS slots, since streams may be
       silent for long.
 
-    If the second pool has no free place, the call ends with TooMuchAtOnce.
+    If the second pool has no free slot, the call ends with TooMuchAtOnce.
 
     A complete message is charged with its size to the other half of the memory: the request of a call until the call is
     answered, and the message of a stream until the next one has arrived, since the handler keeps it that long. A
@@ -161,7 +161,7 @@ class Taking(Wrapping):
     @asynccontextmanager
     async def _stream(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield an iterator over the messages of a stream, each charged to the pool until the next one has arrived. The
-        iterator raises TooMuchAtOnce if no place is free for the next message.
+        iterator raises TooMuchAtOnce if no slot is free for the next message.
         """
         share = _share()
         if share is None:
@@ -192,9 +192,9 @@ class Taking(Wrapping):
         """Return the next message, after charging its size to the pool of memory; None at the end of the stream. The
         caller releases the charge.
 
-        A message that is not complete after ARRIVING_SECONDS moves from the pool for arriving messages to the pool
-        `later`. Raise DeadlineExceeded if the message is not complete after `seconds` (infinity sets no limit), and
-        TooMuchAtOnce if a pool has no free place. Nothing is charged after an error.
+        A message that is not complete after ARRIVING_SECONDS moves from the pool of slots for arriving messages to the
+        pool `later`. Raise DeadlineExceeded if the message is not complete after `seconds` (infinity sets no limit),
+        and TooMuchAtOnce if a pool has no free slot. Nothing is charged after an error.
         """
         at_first = min(ARRIVING_SECONDS, seconds)
         place = self._arriving
@@ -228,10 +228,10 @@ def _share() -> Share | None:
 
 
 def _moved(place: Pool, later: Pool, share: Share) -> Pool:
-    """Move a message from the pool `place` to the pool `later`, and return `later`: take one unit of `later` without
-    waiting, then release one unit of `place`. Both pools count messages.
+    """Move a message from the pool of slots `place` to the pool of slots `later`, and return `later`: take a slot of
+    `later` without waiting, then release the slot of `place`.
 
-    Raise TooMuchAtOnce if `later` has none free; the message then still holds its unit of `place`.
+    Raise TooMuchAtOnce if `later` has no free slot; the message then still has its slot of `place`.
     """
     if not later.try_take(1, share):
         raise later.refused(

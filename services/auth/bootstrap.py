@@ -44,7 +44,7 @@ class AuthAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: AuthSettings) -> AsyncIterator[AuthAdapters]:
-    """Yield the production adapters."""
+    """Context manager that yields the adapters for AWS."""
     async with Clients() as clients:
         yield AuthAdapters(
             DynamoIdentityStore(await clients.open("dynamodb"), table=settings.identity_table),
@@ -60,7 +60,9 @@ def system_clock() -> int:
 async def bootstrap(
     settings: AuthSettings, adapters: AuthAdapters, *, clock: Clock = system_clock
 ) -> AsyncIterator[App]:
-    """Yield the application. Raise OSError if a key file cannot be read."""
+    """Context manager that yields the composed service. `clock` returns milliseconds since 1970. Raise OSError if a key
+    file cannot be read.
+    """
     keys = SigningKeys.from_files(settings.signing_key_file, settings.previous_key_file)
     limits = AttemptLimits(
         per_peer=settings.sign_in_limit_per_peer,

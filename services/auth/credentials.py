@@ -40,7 +40,9 @@ Key = tuple[DeviceId, SpaceId, Access]
 
 @dataclass(frozen=True, slots=True)
 class TransferTarget:
-    """The place of the objects: the bucket, and the partition (aws, aws-cn, ...) of the account."""
+    """The location of the objects in S3: the bucket, and the partition of AWS (aws, aws-cn, ...) that the
+    account is in.
+    """
 
     bucket: str
     partition: str = "aws"

@@ -156,12 +156,14 @@ class Grants:
         return found[0], sorted(found[1], key=lambda grant: grant.place)
 
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
-        """Set the role of the account with this address, and return the new grant. A repeated request has no further
-        effect.
+        """Set the role of the account with this e-mail address in a space, and return the new grant. `caller` is the
+        user who asks for it. A repeated request has no further effect.
 
-        Raise the errors of `decide_role`. Raise NoSuchAccount for an unknown address, LimitReached if a new grant
-        exceeds a limit of the space, the member or the caller, RequestIdReused if the caller has used the request id
-        for another change, and Contended if concurrent changes come first too often.
+        - Raise NoSuchSpace, PermissionDenied or LastOwner if the caller may not make this change (`decide_role`).
+        - Raise NoSuchAccount for an unknown address.
+        - Raise LimitReached if a new grant exceeds a limit of the space, the member or the caller.
+        - Raise RequestIdReused if the caller has used the request id for another change.
+        - Raise Contended if concurrent changes come first too often.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
         # The alias is visible to the member alone.

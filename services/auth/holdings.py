@@ -56,8 +56,9 @@ class HoldingLimits:
 
 
 def is_full(limit: int, *, total: int, held: int) -> bool:
-    """Return True if a person who has added `held` of the `total` items of a list may add no more. That is so if fewer
-    places than the person's items would remain free of `limit`.
+    """Return True if a person who has added `held` of the `total` items of a list with the length limit `limit` may add
+    no more. A person may add an item as long as at least as many items as the person's own can still be added
+    afterwards.
     """
     return total >= limit or bool(held and held + 1 > limit - total - 1)
 

@@ -113,7 +113,7 @@ class AuthSettings(ServiceSettings):
     )
 
     def holdings(self) -> HoldingLimits:
-        """Return the maximum number of items in each kind of list."""
+        """Return the maximum number of items in each kind of list of a person or a space, from the settings."""
         return HoldingLimits(
             spaces=self.spaces_per_person,
             memberships=self.memberships_per_person,

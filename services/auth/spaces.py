@@ -37,10 +37,11 @@ class Spaces:
     async def create(self, *, user: UserId, request: RequestId, name: str) -> Membership:
         """Make a shared space that the user owns, or return the space that the same request made before.
 
-        Raise InvalidArgument for the name of personal spaces, and NoSuchAccount if the account does not exist. Raise
-        RequestIdReused if the space of the earlier request has another name, and NoSuchSpace if the user has no grant
-        in it any more. Raise LimitReached if the user has made too many spaces, and Contended if concurrent additions
-        come first too often.
+        - Raise InvalidArgument for the name of personal spaces, and NoSuchAccount if the account does not exist.
+        - Raise RequestIdReused if the space of the earlier request has another name, and NoSuchSpace if the user has no
+          grant in it any more.
+        - Raise LimitReached if the user has made too many spaces, and Contended if concurrent additions come first too
+          often.
         """
         if fold_alias(name) == PERSONAL:
             raise InvalidArgument(f"{PERSONAL!r} is the name of your own space; choose another")

@@ -41,7 +41,8 @@ class GrantSource(Protocol):
     """Source of the grants of callers."""
 
     async def standing(self, space: SpaceId, caller: Identity) -> Standing:
-        """Return the standing of a person or a public link; its role is None without a grant.
+        """Return the role in a space of a person or a visitor of a public link (None without a grant), and the time
+        since which they may write.
 
         Raise DeviceRevoked, TokenExpired for an expired device, or Unavailable if auth does not answer.
         """

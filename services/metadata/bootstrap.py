@@ -52,7 +52,7 @@ class MetadataAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
-    """Yield the production adapters."""
+    """Context manager that yields the adapters for AWS."""
     secret = settings.service_secret.get_secret_value()
     async with (
         Clients() as clients,
@@ -79,7 +79,7 @@ async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
 
 
 def system_clock() -> int:
-    """Milliseconds since 1970."""
+    """Return the present time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
@@ -91,10 +91,10 @@ async def bootstrap(
     access_seconds: float = REMEMBERED_SECONDS,
     ask_seconds: float = ASK_SECONDS,
 ) -> AsyncIterator[App]:
-    """Yield the application.
+    """Context manager that yields the composed service.
 
-    `access_seconds` is the time for which a grant is cached, `ask_seconds` the interval at which a stream checks its
-    caller's right again.
+    `access_seconds` is the time for which a grant is cached, and `ask_seconds` the time between two checks of the right
+    of a stream's caller.
     """
     objects = Objects(index=adapters.index, storage=adapters.storage)
     search = NameSearch(journal=adapters.journal)

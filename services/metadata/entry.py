@@ -89,7 +89,9 @@ def created(commits: Iterable[Commit]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ChangePlace:
-    """The place of one change in a journal: its entry, and the index of the change in the entry, from 0."""
+    """The position of one change in a journal: the sequence number of its entry, and the index of the change in the
+    entry, from 0.
+    """
 
     seq: int
     index: int

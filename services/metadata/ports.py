@@ -37,7 +37,9 @@ class EntryTaken(Exception):
 
 
 class Journal(Protocol):
-    """The total order of a space's changes: append-only, without a gap, the source of everything else."""
+    """The total order of all changes in a space: entries with consecutive sequence numbers, which are only appended.
+    All other data of the space is derived from it.
+    """
 
     async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
         """Store `blob`, of at most 390,000 bytes, as the entry with the sequence number `seq`, which is the head, as

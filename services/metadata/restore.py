@@ -1,7 +1,7 @@
 """Restoring from the trash, even if directories above the node were deleted, moved or replaced.
 
 For a directory above that was deleted, a new directory of the same name is created; the other children of the deleted
-one stay in the trash. A live directory that has taken the same name and place is used as it is.
+one stay in the trash. A directory that has the same parent and name now, and is not deleted, is used as it is.
 """
 
 from __future__ import annotations

@@ -550,8 +550,8 @@ def _fingerprint(one: DeclaredObject) -> bytes:
 
 
 def _not_held(refs: Iterable[BlockRef], objects: Mapping[Digest, Sealed]) -> set[Digest]:
-    """Return those objects for which a block of a manifest names a place, while `objects` has no proof that the block
-    is there.
+    """Return those objects in which `objects` does not prove a block of a manifest: `refs` are its blocks, each with
+    the object, offset and length that the manifest states.
     """
     return {ref.object for ref in refs if not _holds(objects.get(ref.object), ref)}
 

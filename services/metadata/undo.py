@@ -37,12 +37,15 @@ class CopyChanged(SynclineError):
 
 
 async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: int) -> CommitOutcome:
-    """Move the node that request `copy` has made to the trash, and restore the node that the same request has
-    deleted to make way. `want` is the request to do so, without mutations; a repetition returns its first outcome.
+    """Move the directory that the request with the id `copy` has created to the trash, and restore the node that the
+    same request has deleted in order to make room, if there is one. `want` is the request to do so, without mutations;
+    a repetition of it returns the first outcome.
 
-    Raise NoSuchRequest if the caller has made no such copy, InvalidArgument if the request has done something else,
-    PermissionDenied if another device of the caller has made it or it is older than MAX_UNDO_SECONDS, CopyChanged if
-    something in the copy is not of it or was changed since, and the errors of `Committer.commit`.
+    - Raise NoSuchRequest if the caller has made no such copy, and InvalidArgument if the request has done something
+      else.
+    - Raise PermissionDenied if another device of the caller has made the copy, or it is older than MAX_UNDO_SECONDS.
+    - Raise CopyChanged if the copy has nodes that are not of it, or something in it was changed since.
+    - Raise the errors of `Committer.commit`.
     """
     if (answer := await live.committer.first_answer(want, ask=_proven_instead)) is not None:
         return answer
@@ -62,7 +65,7 @@ async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: 
 
 
 async def _proven_instead() -> None:
-    """The right to write is not asked for, since the proof takes its place."""
+    """Do nothing when the right to write is to be checked again: the proof replaces this check."""
 
 
 async def _proven(live: LiveSpace, want: Request, copy: RequestId, *, since: int, now_ms: int) -> Request:

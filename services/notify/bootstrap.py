@@ -49,7 +49,7 @@ class NotifyAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: NotifySettings) -> AsyncIterator[NotifyAdapters]:
-    """Yield the production adapters."""
+    """Context manager that yields the adapters for AWS."""
     async with Clients() as clients:
         sqs = await clients.open("sqs", read_timeout=READ_TIMEOUT_SECONDS)
         yield NotifyAdapters(
@@ -82,8 +82,8 @@ async def bootstrap(
     access_seconds: float = REMEMBERED_SECONDS,
     ask_seconds: float = ASK_SECONDS,
 ) -> AsyncIterator[App]:
-    """Yield the application. `access_seconds` is the time for which a grant is cached, `ask_seconds` the interval at
-    which a watch checks it again.
+    """Context manager that yields the composed service. `access_seconds` is the time for which a grant is cached, and
+    `ask_seconds` the time between two checks of the right of a client that watches spaces.
     """
     authorization = service_authorization("notify", settings.service_secret.get_secret_value())
     async with aio_channel(

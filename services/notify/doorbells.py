@@ -1,5 +1,5 @@
 """Doorbells: messages to connected clients ("watchers") that a space has a new sequence number, made from the
-announcements that this instance receives.
+announcements that this process receives.
 
 A watcher costs a few hundred bytes, however much happens: only the latest sequence number of each space is kept.
 """
@@ -41,7 +41,7 @@ class Watcher:
         return Doorbell(space, self._pending.pop(space))
 
     def ring(self, space: SpaceId, seq: int) -> None:
-        """Record that the head of the space is at sequence number `seq` now, and wake the watcher."""
+        """Record the doorbell that the head of the space is at sequence number `seq` now, for `next` to return."""
         self._pending[space] = seq
         self._wake()
 

@@ -1,8 +1,9 @@
-"""The listener of this instance: it receives announcements from its own queue on the topic, and rings doorbells.
+"""The listener of this process: it receives announcements from its own SQS queue, which is subscribed to the topic, and
+rings doorbells.
 
-Each queue has a lease of an hour in the table, which is taken before the queue is created and renewed while the
-instance runs. A queue without a lease was abandoned by an instance that crashed; any instance removes it. An instance
-whose own queue is gone creates another one and ends its watches, since announcements may have been missed.
+Each queue has a lease of an hour in the table, which is taken before the queue is created and renewed while the process
+runs. A queue without a lease was abandoned by a process that crashed; any process removes it. A process whose own queue
+is gone creates another one, and ends the Watch calls of all clients, since announcements may have been missed.
 """
 
 from __future__ import annotations

@@ -106,9 +106,12 @@ class Mailer:
         self._places = Pool("mail", MAILS_AT_ONCE, counted=True)
 
     async def tell(self, event: Event) -> None:
-        """Mail all members who chose to get mail about the event, and return when all are mailed. Raise Postponed if
-        changes wait for a member's next mail, HeldElsewhere if another attempt holds a claim, or the error of a mail
-        that could not be sent; all other members have then been mailed.
+        """Mail all members who chose to get mail about the changes in the event, and return when all are mailed. If one
+        of these errors is raised, all other members have been mailed:
+
+        - Postponed if changes wait for a member's next mail;
+        - HeldElsewhere if another attempt is mailing a member about the same changes;
+        - the error of a mail that could not be sent.
         """
         asked_at = self._clock()
         try:
@@ -146,8 +149,9 @@ class Mailer:
         roster: Roster,
         asked_at: int,
     ) -> None:
-        """Mail one member of the roster. The roster is from a request to the directory at `asked_at`. Raise
-        HeldElsewhere if another attempt holds a claim, and Postponed if changes wait for the member's next mail.
+        """Mail one member about those of `commits` that others have made. `roster` is the directory's answer to a
+        request at `asked_at`, in milliseconds since 1970. Raise HeldElsewhere if another attempt is mailing the member
+        about the same changes, and Postponed if changes wait for the member's next mail.
         """
         async with self._places.lent(1, Share.alone(event.sender), patience=None):
             if not await self._is_member_still(event.space, member.user, asked_at=asked_at):
@@ -176,8 +180,8 @@ class Mailer:
                 raise Postponed(math.ceil((quiet_until - now) / SECOND_MS))
 
     async def _is_member_still(self, space: SpaceId, user: UserId, *, asked_at: int) -> bool:
-        """Return False if a person who was a member at `asked_at` has been removed since. Other members are mailed
-        before, which may take long.
+        """Return False if a person who was a member at `asked_at`, in milliseconds since 1970, has been removed since.
+        Mailing the other members before may take long.
         """
         if self._clock() - asked_at <= REMEMBERED_SECONDS * SECOND_MS:
             return True

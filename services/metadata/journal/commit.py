@@ -67,12 +67,16 @@ _TOO_MANY_NAMES: Final = 1 << 30
 
 
 class Overtaken(Exception):
-    """A change that came before the request breaks its condition; nothing of the request was committed."""
+    """An earlier change, from another request, breaks the condition of this request; nothing of this request was
+    committed.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Untouched:
-    """The condition of a request that no change after entry `seq` is one of `nodes`, or of what is directly in one."""
+    """A condition of a request: no change in an entry above `seq` concerns one of `nodes`, or a node that is directly
+    in one of them.
+    """
 
     seq: int
     nodes: Collection[NodeId]
@@ -133,7 +137,7 @@ class _Pending:
     ask: AskAnew
     asked_at_ms: int
     unbroken_to: int = 0
-    """The last entry of which it is known that it does not break the condition of the request."""
+    """The sequence number of the last entry that is known not to break the condition of the request."""
 
 
 class _Waiting:
@@ -390,7 +394,9 @@ class Committer:
                 raise
 
     def _take_batch(self) -> list[_Pending]:
-        """Take the waiting requests that fit into one entry, round-robin over the persons."""
+        """Take waiting requests out of the queue, as many as fit into one entry; the people who sent them take
+        turns.
+        """
         batch = [self._queue.take()]
         mutations, size = len(batch[0].request.mutations), batch[0].request.size
         while self._queue:
@@ -443,7 +449,7 @@ class Committer:
         raise Contended
 
     async def _answer_repeated(self, batch: list[_Pending]) -> list[_Pending]:
-        """Answer the requests that an earlier entry has recorded, and return the requests that none has recorded."""
+        """Answer the requests of the batch that an earlier entry has recorded, and return the others."""
         if not batch:
             return batch
         while True:
@@ -456,7 +462,7 @@ class Committer:
                 return [pending for pending in batch if pending.request.id not in answered]
 
     async def _reused(self, batch: Sequence[_Pending]) -> list[_Pending]:
-        """Return the requests whose id another request used, and for which no answer is kept any more.
+        """Return the requests of the batch whose id was used by another request, of which no answer is kept any more.
 
         The node whose id follows from the request id then exists. No other node may take that id, even one of the same
         kind.
@@ -523,7 +529,9 @@ class Committer:
             await self._look(decisions, looked)
 
     async def _refuse_overtaken(self, batch: list[_Pending]) -> None:
-        """Refuse the requests whose condition an entry up to the view's seq breaks, and take them out of the batch."""
+        """Refuse the requests of the batch whose condition an entry up to the view's sequence number breaks, and remove
+        them from the batch.
+        """
         for pending in list(batch):
             condition = pending.request.condition
             if condition is None:
@@ -538,15 +546,16 @@ class Committer:
                 pending.unbroken_to += 1
 
     async def _entry(self, seq: int) -> JournalEntry:
-        """Return entry `seq`, at most the view's own seq."""
+        """Return the entry with the sequence number `seq`, which is at most the view's own."""
         if (entry := self._view.tail_entry(seq)) is not None:
             return entry
         ((_, blob),) = await self._journal.read(self._view.space, seq - 1, 1)
         return await entry_from_bytes(seq, blob, account=self._view.space)
 
     def _refuse_broken(self, batch: list[_Pending], decided: Sequence[_Decided]) -> bool:
-        """Refuse the requests whose condition another request of the batch breaks, and take them out of the batch.
-        Return False if the batch has to be decided again, for this reason or since the view has advanced.
+        """Refuse the requests whose condition another request of the batch breaks, and remove them from the batch.
+        Return True if the decisions `decided` can be appended. Return False if the batch has to be decided again,
+        because requests were removed or the view has advanced.
         """
         holds = True
         for one in decided:

@@ -22,7 +22,7 @@ _END: Final = 1 << 63
 async def list_activity(
     journal: Journal, space: SpaceId, *, after: ChangePlace | None, limit: int, account: str
 ) -> tuple[list[Activity], ChangePlace | None]:
-    """Return up to `limit` changes older than the one at `after` (None: than all), newest first, and the place after
+    """Return up to `limit` changes older than the one at `after` (None: than all), newest first, and the position after
     which to continue; None if there are no more.
 
     No more is read than a page can carry. A page therefore has fewer changes if entries are large, and none if

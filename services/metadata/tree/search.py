@@ -271,8 +271,8 @@ class NameIndex:
         return {one: depths.get(one, _NOTHING) + least for one in directories}
 
     async def size_below(self, tops: Iterable[MeasuredTop], *, most: TreeSize, account: str) -> TreeSize:
-        """Return the size of the trees that the index has below directories. Stop once the size exceeds `most`. The
-        index must not change during the call.
+        """Return the size of the trees below the directories `tops`, as far as the index has their names. Stop once the
+        size exceeds `most`. The turns are charged to the person `account`. The index must not change during the call.
         """
         size, steps = TreeSize(), 0
         pending = [(top.directory, top.prefix_bytes) for top in tops]
@@ -434,8 +434,9 @@ class NameSearch:
 
     @contextlib.asynccontextmanager
     async def _up_to_date(self, view: SpaceView, account: str) -> AsyncIterator[NameIndex]:
-        """Provide the space's index in memory, up to date and locked. Raise _NotKept if the space has too many names
-        for an index in memory. The turns are charged to `account`: a person, or a space.
+        """Context manager that yields the space's index from memory, with all entries of the journal applied. Nobody
+        changes the index within the context. Raise _NotKept if the space has too many names for an index in memory. The
+        turns are charged to `account`: a person, or a space.
         """
         if view.space in self._too_large:
             raise _NotKept
@@ -453,8 +454,9 @@ class NameSearch:
             raise
 
     async def _caught_up(self, index: NameIndex, view: SpaceView, account: str, kept: _Kept | None = None) -> NameIndex:
-        """Return the index at the journal's head; a new index if the journal's history differs from that of the
-        index.
+        """Apply the new entries of the journal to `index`, and return it. Return a new index if the history of the
+        journal differs from that of `index`. `kept` is the cache entry with the index; None for an index that is not
+        kept.
         """
         try:
             await self._apply_changes(index, view, account, kept)
@@ -544,8 +546,8 @@ async def _listed_size(
 async def _seen(
     view: SpaceView, candidates: Candidates, *, account: str
 ) -> tuple[list[reads.Found], str | None] | None:
-    """Return the candidates' nodes as the view holds them; None if the view has advanced since the candidates were
-    found.
+    """Return the nodes of `candidates` as the view has them, and the path after which the next page begins. Return None
+    if the view has advanced since the candidates were found.
     """
     await view.load(Missing(nodes={*candidates.nodes, *candidates.above}))
     found = await reads.look(view, candidates.nodes, account=account)
