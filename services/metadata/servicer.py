@@ -345,22 +345,24 @@ class MetadataServicer(MetadataServiceServicer):
             raise InvalidArgument("`digests` must hold 32 bytes for each path or node id", field="digests")
         user = current_user().user
         if batch.paths:
-            await turn_for(count, user)
-            paths = paths_from_wire(batch.paths)
+            paths: list[str] = []
+            async for some in slices(batch.paths, user, size=reads.CHECKS_PER_TURN):
+                paths += paths_from_wire(some, first=len(paths))
             await turn_for(count, user)
             found = await reads.check_paths(live.view, paths, batch.digests, account=user)
         else:
             await turn_for(count, user)
             found = await reads.check_nodes(live.view, batch.node_ids, batch.digests, account=user)
-        await turn_for(len(found.indexes), user)
-        return metadata_pb2.CheckVersionsResponse(
-            seq=found.seq,
-            indexes=found.indexes,
-            differences=[metadata_pb2.Difference.ValueType(one.value) for one in found.differences],
-            node_ids=b"".join(node.id if node else bytes(ID_BYTES) for node in found.nodes),
-            versions=[node.version if node else 0 for node in found.nodes],
-            digests=b"".join(node.content.digest if node and node.content else NO_DIGEST for node in found.nodes),
-        )
+        answer = metadata_pb2.CheckVersionsResponse(seq=found.seq, indexes=found.indexes)
+        node_ids, digests = list[bytes](), list[bytes]()
+        async for differences in slices(found.differences, user, size=reads.CHECKS_PER_TURN):
+            answer.differences.extend(metadata_pb2.Difference.ValueType(one.value) for one in differences)
+            nodes = found.nodes[len(node_ids) : len(node_ids) + len(differences)]
+            node_ids += [node.id if node else bytes(ID_BYTES) for node in nodes]
+            answer.versions.extend(node.version if node else 0 for node in nodes)
+            digests += [node.content.digest if node and node.content else NO_DIGEST for node in nodes]
+        answer.node_ids, answer.digests = b"".join(node_ids), b"".join(digests)
+        return answer
 
     @override
     async def GetNode(self, request: metadata_pb2.GetNodeRequest, context: Context) -> metadata_pb2.GetNodeResponse:

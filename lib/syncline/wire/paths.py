@@ -14,11 +14,11 @@ def path_from_wire(path: str) -> tuple[str, ...]:
     return parse_path(path)
 
 
-def paths_from_wire(paths: Sequence[str]) -> Sequence[str]:
+def paths_from_wire(paths: Sequence[str], *, first: int = 0) -> Sequence[str]:
     """Return `paths` after checking each as `path_from_wire` does. Raise InvalidArgument with the position of the first
-    invalid one.
+    invalid one; `first` is the position of the first of `paths` in the message.
     """
-    for position, path in enumerate(paths):
+    for position, path in enumerate(paths, first):
         if path_problem(path):
             parse_path(path, what=f"paths[{position}]")
     return paths

@@ -28,6 +28,8 @@ _SLICE_NODES = 100
 """Number of nodes or versions of a page that are read at once; each may hold a manifest of 80 KB."""
 STEPS_PER_TURN = 2_000
 """Number of nodes and names that a read of many nodes visits in one turn."""
+CHECKS_PER_TURN = 250
+"""Number of paths or node ids of a version check that are examined in one turn, which takes half a millisecond."""
 _RESTARTS = 3
 """Maximum number of times that a read of many nodes begins again because the space has changed between two of its
 turns. After that, the read waits for no turns, so that it ends however often others commit.
@@ -103,8 +105,13 @@ class _ReaderInTurns(ViewReader):
         """Wait for another turn if STEPS_PER_TURN nodes and names have been looked at in the present turn. Raise
         _MovedOn if the view has changed during the wait.
         """
-        if self._account is not None and self.steps >= STEPS_PER_TURN:
-            self.steps = 0
+        if self.steps >= STEPS_PER_TURN:
+            await self.next_turn()
+
+    async def next_turn(self) -> None:
+        """Wait for another turn. Raise _MovedOn if the view has changed during the wait."""
+        self.steps = 0
+        if self._account is not None:
             await turn(self._account)
             if self.view.seq != self._seq:
                 raise _MovedOn
@@ -424,8 +431,8 @@ async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes, *, 
         directories: dict[str, NodeId | None] = {"": ROOT}
         known = view.known_nodes
         for i, path in enumerate(paths):
-            if reader.steps >= STEPS_PER_TURN:
-                await reader.rest()
+            if reader.steps >= STEPS_PER_TURN or (i and not i % CHECKS_PER_TURN):
+                await reader.next_turn()
             head, _, name = path.rpartition("/")
             try:
                 if head not in directories:
@@ -457,8 +464,8 @@ async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes, *, accou
         live = {ROOT: True}
         known = view.known_nodes
         for i, one in enumerate(ids):
-            if reader.steps >= STEPS_PER_TURN:
-                await reader.rest()
+            if reader.steps >= STEPS_PER_TURN or (i and not i % CHECKS_PER_TURN):
+                await reader.next_turn()
             try:
                 node = known[one] if one in known else reader.node(one)
                 if node is None:

@@ -10,17 +10,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import grpc
 import pytest
 from typing_extensions import override
 
 from services.metadata.entry import Projection
 from services.metadata.journal.commit import Request
 from services.metadata.journal.project import MAX_ROUND_CHANGES
-from services.metadata.tree.reads import STEPS_PER_TURN
+from services.metadata.tree.reads import CHECKS_PER_TURN, STEPS_PER_TURN
 from services.metadata.tree.search import SLICE_NAMES, NameIndex
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id
-from syncline.model.tree import CreateNode, Node, NodeKind
+from syncline.model.tree import MAX_CHECK_FILES, CreateNode, Node, NodeKind
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import (
     EMPTY_DIGEST,
@@ -148,6 +149,42 @@ async def deep(editor: Caller, *, chains: int, depth: int) -> list[str]:
     return [
         "/".join([*(f"{number} {level}" for level in range(depth - 1)), f"{number}.txt"]) for number in range(chains)
     ]
+
+
+@pytest.mark.parametrize("by", ["paths", "node_ids"])
+async def test_a_check_of_many_files_is_done_in_turns(metadata: Service, by: str) -> None:
+    async with metadata.caller() as editor:
+        directory = await editor.create("crowd")
+        names = [f"{number:06}" for number in range(MAX_CHECK_FILES)]
+        made = await editor.commit(*(creating(name, parent=directory.id) for name in names))
+        batch = M.CheckVersionsBatch(digests=b"x" * 32 * MAX_CHECK_FILES)
+        if by == "paths":
+            batch.paths.extend(f"crowd/{name}" for name in names)
+        else:
+            batch.node_ids = b"".join(one.node.id for one in made.results)
+        opening = M.CheckVersionsOpen(space_id=editor.space)
+        messages = [M.CheckVersionsRequest(open=opening), M.CheckVersionsRequest(batch=batch)]
+        await _differences(editor, messages)  # loads what is not in memory
+        async with counted() as rounds:
+            assert await _differences(editor, messages) == list(range(MAX_CHECK_FILES))
+        assert rounds.longest < 4 * MAX_CHECK_FILES
+
+
+async def test_a_bad_path_of_a_later_turn_is_named_by_its_position(metadata: Service) -> None:
+    async with metadata.caller() as editor:
+        paths = ["a"] * (2 * CHECKS_PER_TURN + 5) + ["b/"]
+        batch = M.CheckVersionsBatch(paths=paths, digests=EMPTY_DIGEST * len(paths))
+        messages = [
+            M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space)),
+            M.CheckVersionsRequest(batch=batch),
+        ]
+        with pytest.raises(grpc.aio.AioRpcError, match=rf"paths\[{len(paths) - 1}\]"):
+            await _differences(editor, messages)
+
+
+async def _differences(editor: Caller, messages: list[metadata_pb2.CheckVersionsRequest]) -> list[int]:
+    answers = [answer async for answer in editor.stub.CheckVersions(iter(messages))]
+    return [index for answer in answers for index in answer.indexes]
 
 
 async def test_a_check_of_many_deep_paths_is_done_in_turns(metadata: Service) -> None:
