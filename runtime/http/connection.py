@@ -32,6 +32,10 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
 MAX_ADDRESS_BYTES: Final = 16 * 1024
 """Maximum size of a request target in bytes, which is more than the longest encoded path."""
+MAX_LENGTH_DIGITS: Final = 19
+"""Maximum number of digits of Content-Length, leading zeros included. Python refuses to convert thousands of digits,
+and the parser accepts any number of zeros.
+"""
 MAX_PARAMETERS: Final = 200
 """Maximum number of query parameters. No valid request has more, and parsing thousands takes milliseconds."""
 MAX_PIPELINED_REQUESTS: Final = 16
@@ -262,6 +266,8 @@ class Connection(HttpToolsProtocol):
         has_body = False
         for name, value in self.headers:
             has_body |= name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ") != b"")
+            if name == b"content-length" and len(value) > MAX_LENGTH_DIGITS:
+                self._stop_at(HTTPStatus.BAD_REQUEST, f"Content-Length has at most {MAX_LENGTH_DIGITS} digits")
             if name == b"transfer-encoding" and value.lower() != b"chunked":
                 self._stop_at(HTTPStatus.BAD_REQUEST, "the only transfer encoding is `chunked`")
         if has_body and self.parser.should_upgrade():

@@ -89,7 +89,11 @@ async def _in_time(app: App, scope: Scope, receive: Receive, send: Send, seconds
         if not late:
             await send(message)
 
-    await app(scope, arriving, answering)
+    try:
+        await app(scope, arriving, answering)
+    except RecursionError:  # JSON is parsed before anything else is known of its sender
+        await refuse(scope, send, _BAD_REQUEST, "SerializationException", "The body is nested too deeply.")
+        return
     if late:
         await refuse(scope, send, _BAD_REQUEST, "RequestTimeout", "The body did not arrive within the timeout period.")
 

@@ -114,6 +114,8 @@ async def test_a_body_that_never_comes_is_given_up():
         (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 400),
         (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
         (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: " + b"0" * 5_000 + b"1\r\n\r\n1", 400),
+        (b"PROPFIND /dav/s HTTP/1.1\r\nhost: x\r\ncontent-length: " + b"0" * 19 + b"1\r\n\r\n1", 400),
         (b"PUT /dav/s/f HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 400),
         (
             b"PUT /dav/s/f HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\ncontent-length: 3\r\n\r\nabc",

@@ -112,6 +112,37 @@ async def test_a_body_without_a_length_is_refused(alone: tuple[EmbeddedAws, psut
         assert await status(reader) == 411
 
 
+async def test_a_length_of_thousands_of_digits_is_refused(alone: tuple[EmbeddedAws, psutil.Process]) -> None:
+    aws, _ = alone
+    async with putting(aws, {**signed(aws), "content-length": "0" * 5_000 + "1"}) as (reader, _writer):
+        assert await status(reader) == 400
+
+
+@pytest.mark.parametrize("target", ["DynamoDB_20120810.GetItem", "AmazonSQS.SendMessage"])
+async def test_json_that_is_nested_too_deeply_is_refused(
+    alone: tuple[EmbeddedAws, psutil.Process], target: str
+) -> None:
+    aws, _ = alone
+    body = b"[" * 60_000
+    host, port = place(aws)
+    reader, writer = await asyncio.open_connection(host, port)
+    service = "sqs" if "SQS" in target else "dynamodb"
+    claimed = (
+        f"AWS4-HMAC-SHA256 Credential=nobody/20300101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    )
+    head = [
+        "POST / HTTP/1.1",
+        f"host: {host}:{port}",
+        f"authorization: {claimed}",
+        f"x-amz-target: {target}",
+        "content-type: application/x-amz-json-1.0",
+        f"content-length: {len(body)}",
+    ]
+    writer.write("\r\n".join([*head, "", ""]).encode() + body)
+    assert await status(reader) == 400
+    writer.transport.abort()
+
+
 async def test_bodies_under_way_share_what_there_is(alone: tuple[EmbeddedAws, psutil.Process]) -> None:
     """One key has half of it, whatever it begins; what is small is served beside that."""
     aws, process = alone
