@@ -1,4 +1,4 @@
-"""Background work that every process does periodically."""
+"""Periodic work in the background of a process."""
 
 from __future__ import annotations
 

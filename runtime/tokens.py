@@ -1,10 +1,11 @@
 """Verification of access tokens of people and of public links (Ed25519), and of the tokens by which services
 authenticate to each other (HS256).
 
-| token | signed with | issuer | audience | subject | other | |---|---|---|---|---|---| | access | Ed25519, key named by
-`kid` | syncline | syncline | user id | `dev`: device id, `knd`: "program" | | link | Ed25519, key named by `kid` |
-syncline | syncline | link id | `spc`: space, `nod`: node, `vis`: network | | service | HS256, the shared secret |
-syncline | syncline-internal | `service:<name>` | lives 5 minutes |
+| token | signed with | issuer | audience | subject | other |
+|---|---|---|---|---|---|
+| access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id, `knd`: "program" |
+| link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space, `nod`: node, `vis`: network |
+| service | HS256, the shared secret | syncline | syncline-internal | `service:<name>` | lives 5 minutes |
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ IdempotencyKey = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class RequestName:
-    """The request id for the services, and True if the caller can repeat the request under the same id."""
+    """The id under which the services know a request; `given` is True if the client can repeat the request under the
+    same id.
+    """
 
     id: RequestId
     given: bool

@@ -66,7 +66,9 @@ _MAX_PAUSED_WORKERS: Final = 32
 would have to wait beyond this number is refused and has to be repeated.
 """
 _MAX_OWING_REQUESTS: Final = 16
-"""Maximum number of requests of one person that may wait for the rate limit of property bytes at the same time."""
+"""Maximum number of requests of one person that may wait at the same time for the rate limit of bytes of stored
+properties.
+"""
 _PAUSE_SECONDS: Final = 5.0
 _MAX_XML_BYTES: Final = 256 * 1024
 _NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if-modified-since", "proxy"})
@@ -253,8 +255,8 @@ class Dav:
         await right_check(self._parts.services, person.caller.fresh, space, writes=writes)()
 
     async def _pay(self, user: str, size: int, *, refusable: bool) -> None:
-        """Wait until the rate limit of property bytes admits `size` bytes of the user. If `refusable`, raise
-        RateExceeded instead, and count nothing, if _MAX_OWING_REQUESTS requests of the user wait already.
+        """Wait until the rate limit for bytes of stored properties admits `size` bytes of the user. If `refusable`,
+        raise RateExceeded instead, and count nothing, if _MAX_OWING_REQUESTS requests of the user wait already.
         """
         if refusable and self._owing[user] >= _MAX_OWING_REQUESTS:
             text = "too many of your requests wait for the limit of properties; try again in a few seconds"

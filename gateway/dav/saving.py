@@ -1,10 +1,12 @@
 """Recognition of saves: many programs replace a document by several requests, so that it is never half written. This
 module translates such requests of one client into a new version of the document.
 
-| a program | result | |---|---| | PUTs a new file and MOVEs or COPYs it over the old one | a new version of the old one
-| | DELETEs the old one, then PUTs, MOVEs or COPYs the new one there | the old one is restored with a new version | |
-MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where it was moved to | |
-DELETEs a file that it has just made and whose content another file has | nothing is left |
+| a program | result |
+|---|---|
+| PUTs a new file and MOVEs or COPYs it over the old one | a new version of the old one |
+| DELETEs the old one, then PUTs, MOVEs or COPYs the new one there | the old one is restored with a new version |
+| MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where it was moved to |
+| DELETEs a file that it has just made and whose content another file has | nothing is left |
 
 The document at a path therefore keeps its history, its public links and its place on devices, and nothing of a save
 remains in the trash. Replaced directories are merged by the paths of the files in them (`merge.py`). `steps.py` stores

@@ -95,11 +95,13 @@ class AskRight(Protocol):
 
 
 class Pay(Protocol):
-    """Port that applies the rate limit of property bytes to the caller."""
+    """Port that applies the rate limit of property bytes (bytes of the properties that WebDAV clients set) to the
+    caller.
+    """
 
     async def __call__(self, size: int, *, refusable: bool) -> None:
-        """Wait until the rate limit admits `size` further property bytes of the caller. If `refusable`, raise
-        RateExceeded instead if too many requests of the caller wait.
+        """Wait until the rate limit admits `size` further bytes of the properties that WebDAV clients set, for the
+        caller. If `refusable`, raise RateExceeded instead if too many requests of the caller wait.
         """
 
 
@@ -206,11 +208,11 @@ class DavSession:
             self.wait(found.aclose())
 
     def owe(self, size: int) -> None:
-        """Add `size`, a number of property bytes that were read or written, to what `settle` charges."""
+        """Add `size`, a number of bytes of stored properties that were read or written, to what `settle` charges."""
         self._owed += size
 
     async def admit(self) -> None:
-        """Wait until the rate limit of property bytes admits a request of the caller that reads or writes properties.
+        """Wait until the rate limit for bytes of stored properties admits a request of the caller.
 
         Raise RateExceeded if too many requests of the caller wait already.
         """
@@ -218,8 +220,8 @@ class DavSession:
             await self._pay(1, refusable=True)
 
     async def settle(self) -> None:
-        """Charge the property bytes that were added by `owe` to the caller, and wait until the rate limit admits them.
-        Called on the event loop, not in a worker thread.
+        """Charge the bytes of stored properties that were added by `owe` to the caller, and wait until the rate limit
+        admits them. Called on the event loop, not in a worker thread.
         """
         owed, self._owed = self._owed, 0
         if owed and self._pay is not None:

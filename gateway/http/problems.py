@@ -1,8 +1,12 @@
 """Errors as `application/problem+json` (RFC 9457).
 
-| field | contents | |---|---| | `status`, `title` | the HTTP status and its name | | `detail` | what happened and what
-to do, for people | | `reason` | the stable name that programs branch on, the same as in gRPC | | `request_id` | finds
-the request in the logs | | `details` | short machine-readable strings, if the error has any |
+| field | contents |
+|---|---|
+| `status`, `title` | the HTTP status and its name |
+| `detail` | what happened and what to do, for people |
+| `reason` | the stable name that programs branch on, the same as in gRPC |
+| `request_id` | finds the request in the logs |
+| `details` | short machine-readable strings, if the error has any |
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Small values that requests store for later requests, across all processes."""
+"""Records: small values that one request stores for later requests, which another process may serve."""

@@ -56,9 +56,9 @@ class HoldingLimits:
 
 
 def is_full(limit: int, *, total: int, held: int) -> bool:
-    """Return True if a person who has added `held` of the `total` items of a list with the length limit `limit` may add
-    no more. A person may add an item as long as at least as many items as the person's own can still be added
-    afterwards.
+    """Return True if a person who has added `held` of the `total` items of a list with the maximum length `limit` may
+    add no more. A first item may be added as long as the list is not full; a further one only if afterwards at least as
+    many items as the person has added can still be added.
     """
     return total >= limit or bool(held and held + 1 > limit - total - 1)
 

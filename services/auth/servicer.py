@@ -346,11 +346,11 @@ M = TypeVar("M", bound=Message)
 
 
 def _page(request: Any, items: Sequence[P], to_wire: Callable[[P], M], *, listing: str) -> tuple[list[M], str]:
-    """Return the requested page of `items`, and the token of the next page. Raise InvalidPageToken if the requested
-    token is not one of this listing.
+    """Return the page of `items` that the request asks for, as messages, and the token of the next page. Raise
+    InvalidPageToken if the token in the request is not one of this listing.
 
-    All items were read, since the table has them in another order. The caller is charged for all of them, however small
-    the page is.
+    All items were read from the table, which has them in another order. The caller is charged for all of them, however
+    small the page is.
     """
     charge(len(items) // ITEMS_PER_CALL)
     return page_of(

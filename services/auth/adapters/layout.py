@@ -9,7 +9,7 @@
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |
 | DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
 | DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` lists the devices of a user |
-| KEY | `D#{device}` | `K#{device of a program}` | marks that the first device has made the key of the second one |
+| KEY | `D#{device}` | `K#{device of a program}` | marks that the key of the program was made from the device |
 | SPACE | `S#{space}` | `SPACE` | name, and the number of owners |
 | GRANT | `S#{space}` | `U#{user}` | role, address, alias, and the time since which the member may write |
 | LINK | `S#{space}#L` | `{link}` | a public link; in a partition of its own, since the GRANTs are read as a whole |
@@ -17,9 +17,9 @@
 | TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | the link that the token opens |
 | COUNTED | `L#{link}` | `R#{request, hex}` | marks that a download was counted for this request |
 | WRITTEN | `WRITTEN#{hour since 1970}` | `{space}` | marks that credentials to write were issued for the space in this hour |
-| UPLOADS | `S#{space}#U` | `UPLOADS` | the last measure of the objects of a space; in a partition of its own as well |
+| UPLOADS | `S#{space}#U` | `UPLOADS` | the last measurement of the objects of a space; in a partition of its own as well |
 | GATE | `G#{name}` | `GATE` | the version of a limited list, which each addition increments |
-| ENDING | `ENDINGS` | `{ending}` | the end of a device, and of what it has made, that was begun and is not finished |
+| ENDING | `ENDINGS` | `{ending}` | a revocation of a device, with the keys and links made from it, that was begun and is not finished |
 | KNOWN | `E#{email}`, `E#{subject}` | `KNOWN#{peer}` | marks that a correct password came from this network |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.

@@ -1,4 +1,4 @@
-"""The items of the metadata table: journal, tree, proven objects and measures lie in one DynamoDB table.
+"""The items of the metadata table: journal, tree, proven objects and measurements are in one DynamoDB table.
 
 | item | pk | sk | holds |
 |---|---|---|---|
@@ -10,7 +10,7 @@
 | TRASH | `S#{space}#T` | `{node}` | `deleted`: false in a tombstone; `seq` |
 | REQUEST | `S#{space}#R` | `{request}` | `seq` of the entry that answered it |
 | OBJECT | `S#{space}#O` | `{sha256}` | `size`; of packs `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at`, the time of the last proof; `revision`, the number of additions, absent for none; or, for an unsealed object that was removed, `removals`, the number of removals, and `removing_until`, the time at which the last one is certainly over |
-| MEASURE | `S#{space}` | `MEASURE` | the last measure of the objects of the space, and its time `at`; the time since which there was no gap between measures (`since`; removals depend on it), and the earliest time of the next one (`next_at`); while a measure is scheduled also `dirty_pk` and `dirty_until`, its time, which put the item into the index `dirty` |
+| MEASURE | `S#{space}` | `MEASURE` | the last measurement of the objects of the space, and its time `at`; the time since which there was no gap between measurements (`since`; removals depend on it), and the earliest time of the next one (`next_at`); while a measurement is scheduled also `dirty_pk` and `dirty_until`, its time, which put the item into the index `dirty` |
 
 Ids and digests in keys are hexadecimal. Times are milliseconds since 1970, except `expires_at`, DynamoDB's time to
 live, which is in seconds. Tombstones, also those of removed objects, expire after a week, requests after 30 days. All

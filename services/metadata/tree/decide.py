@@ -1,8 +1,8 @@
 """The decision on one mutation: a pure function of the few nodes that are involved.
 
-`decide` reads a `Tree`, which raises NotLoaded for a key that it does not know. The caller then loads the missing keys
-and decides again. A decision therefore never waits for I/O, and a batch costs a few reads however many mutations it
-has.
+`decide` reads a `Tree`, which raises NotLoaded for a node or a name that is not loaded, and records it. The caller then
+loads what is missing and decides again. A decision therefore never waits for I/O, and a batch costs a few reads however
+many mutations it has.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 A view has nodes and names as of journal entry `seq`. Two rules make it correct although the table lags:
 
 * Entries after `floor` are pinned: the nodes and names that they changed stay in memory. The table has all entries up
-to `floor`, so a key that is not in memory is in the table as of `seq`. * A row that the table returns with a seq
-greater than the view's shows that other processes have advanced. The view then first applies the new entries of the
-journal, and the keys that these entries changed take precedence over the row.
+  to `floor`, so a key that is not in memory is in the table as of `seq`.
+* A row that the table returns with a seq greater than the view's shows that other processes have advanced. The view
+  then first applies the new entries of the journal, and the keys that these entries changed take precedence over the
+  row.
 
 Every answer from a view requires a `validate` before it, which asks the journal for entry `seq + 1`.
 """

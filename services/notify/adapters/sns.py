@@ -1,4 +1,4 @@
-"""Doorbell queues: one SQS queue for each instance, subscribed to the SNS topic of changes."""
+"""Doorbell queues: one SQS queue for each process, subscribed to the SNS topic of changes."""
 
 from __future__ import annotations
 
