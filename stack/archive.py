@@ -1,9 +1,9 @@
-"""The form of a backup: a tar archive whose members are a closed list.
+"""The form of a backup: a tar archive whose entries are a closed list of files.
 
     aws/objects/...   the bytes of objects, or aws/s3/... if an earlier version of Syncline stored them there
     secrets/...       keys and secrets, readable by the owner only, like the archive itself
-    aws/state.db      the database at one moment; all bytes that it names are in the archive
-    manifest.json     the list of the members with sizes and SHA-256; it comes last, so that an archive without it is
+    aws/state.db      the database at one moment; all bytes that its rows name are in the archive
+    manifest.json     the list of the entries with sizes and SHA-256; it comes last, so that an archive without it is
                       recognised as incomplete
 
 `backup.py` makes an archive, `restore.py` makes a data directory from one.
@@ -29,23 +29,27 @@ FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 STATE: Final = f"aws/{DATABASE}"
 REQUIRED: Final = (STATE, *(f"secrets/{name}" for name in SECRETS))
-"""Members that every backup has; all others are bytes of objects."""
+"""Names of the entries that every backup has; all other entries are bytes of objects."""
 MAX_MANIFEST_BYTES: Final = 512 * 1024 * 1024
 _NAME_CHARACTERS: Final = 100
 
 
 class BackupFailed(StackError):
-    """A backup could not be made or used; nothing remains of the attempt."""
+    """A backup could not be made or restored. The text says why; no new file and no new directory remains of the
+    attempt.
+    """
 
 
 class ArchiveProgress(Protocol):
-    """Observer of the progress of a backup."""
+    """Receives the progress of a backup or a restore, in order to show it to a person."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
-        """Report the start of an activity, with its total numbers of files and bytes."""
+        """Start to report an activity, such as "backing up", with the number of files and the number of bytes that are
+        expected in all. For several activities, one follows the other.
+        """
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """Report that `files` more files and `size` more bytes are done."""
+        """Report that `files` more files and `size` more bytes are done since the last call."""
 
 
 class _Strict(BaseModel):
@@ -53,14 +57,16 @@ class _Strict(BaseModel):
 
 
 class ArchiveMember(_Strict):
-    """A file in the archive."""
+    """The size in bytes and the SHA-256 (in hexadecimal) of one entry of the archive, which is a file."""
 
     size: NonNegativeInt
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class ArchiveManifest(_Strict):
-    """The list of the contents of an archive."""
+    """The content of the entry `manifest.json`: how the archive was made, and what belongs into it. `rows` and
+    `objects` are the numbers of rows in the database and of files with bytes of objects.
+    """
 
     format: int
     syncline: Annotated[str, Field(max_length=100)]
@@ -70,10 +76,14 @@ class ArchiveManifest(_Strict):
     objects: NonNegativeInt
     members: dict[str, ArchiveMember]
     mismatched: tuple[str, ...] = ()
-    """Members whose bytes did not match their object when the backup was made. Any further mismatch happened later."""
+    """Names of the entries whose bytes did not match their object when the backup was made. Any further mismatch
+    happened later.
+    """
 
     def summary(self, directory: Path, damaged: list[str]) -> Summary:
-        """Return the summary of a backup that was made of `directory`, or restored into it."""
+        """Return the summary of a backup that was made of `directory`, or restored into it, for people to read.
+        `damaged` names the files whose bytes differ from the uploaded ones.
+        """
         return Summary(
             self.made.isoformat(timespec="seconds"),
             self.rows,
@@ -91,14 +101,16 @@ class _Format(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a backup for people."""
+    """The figures of a backup or a restore, for people to read. `rows` and `objects` count the rows of the database and
+    the files with bytes of objects.
+    """
 
     made: str
     """Time of the backup, in ISO 8601."""
     rows: int
     objects: int
     size: int
-    """Total size of all members, in bytes."""
+    """Total size of all entries of the archive, in bytes."""
     damaged: tuple[str, ...] = ()
     """Files whose bytes differ from the uploaded bytes, since the source disk damaged them before the backup was
     made.
@@ -106,7 +118,9 @@ class Summary:
 
 
 def parsed_manifest(text: bytes) -> ArchiveManifest:
-    """Return the parsed manifest of a backup. Raise BackupFailed if it is malformed."""
+    """Return the manifest of a backup, parsed from the bytes of its entry `manifest.json`. Raise BackupFailed if it is
+    malformed or was written in another format.
+    """
     try:
         written = _Format.model_validate_json(text).format
         if written != FORMAT:
@@ -120,7 +134,9 @@ def parsed_manifest(text: bytes) -> ArchiveManifest:
 
 
 def is_member(name: str) -> bool:
-    """Return True if a backup may contain a file of this name: a path of plain names that cannot lead elsewhere."""
+    """Return True if a backup may contain a file of this name. That is: a database, a secret, or a path below the
+    directories of the bytes of objects, without empty names, `.` and `..`, so that it leads nowhere else.
+    """
     if name in REQUIRED:
         return True
     top, *rest = name.split("/")

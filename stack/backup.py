@@ -80,8 +80,8 @@ def _check_log(directory: Path) -> None:
 
 
 def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: ArchiveProgress) -> Summary:
-    """Write the archive; the copy of the database is first made in `scratch`, by default in the directory for temporary
-    files.
+    """Write the archive to `file`; return its summary. A copy of the database is first made in the directory `scratch`,
+    or in the system's directory for temporary files if that is None.
     """
     members: dict[str, ArchiveMember] = {}
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
@@ -111,15 +111,15 @@ def _settled(
     scratch: Path | None,
     progress: ArchiveProgress,
 ) -> Iterator[tuple[Path, int, list[Body]]]:
-    """Add files of bytes to the archive until it contains all files that a copy of the database names; provide that
-    copy.
+    """Add the files with the bytes of objects to the archive, until a copy of the database names only files that are in
+    the archive. Yield that copy: its path, its number of rows, and the files that it names.
 
-    The system continues during the backup: it adds files, which the copy does not name, and may remove files that the
-    copy names. In that case another copy is made, and the files that it names in addition are added; each pass adds
-    fewer files than the one before. The system removes a file only after no row names it. A file that is missing
-    although the next copy names it is therefore lost.
+    The system continues during the backup. Files that it adds are not named by the copy. It may remove files that the
+    copy names; then another copy is made, and the files that this copy names in addition are added. Each pass adds
+    fewer files than the one before.
 
-    Raise BackupFailed if a file is lost, or if the system removes files faster than they can be copied.
+    The system removes a file only after no row names it. A file that is missing although the next copy names it is
+    therefore lost. Raise BackupFailed if a file is lost, or if the system removes files faster than they can be copied.
     """
     missing: list[str] = []
     for _ in range(_MAX_PASSES):
@@ -144,8 +144,9 @@ def _settled(
 
 @contextmanager
 def _snapshot(directory: Path, scratch: Path | None) -> Iterator[tuple[Path, int, list[Body]]]:
-    """Provide a copy of the database at one moment, its number of rows, and the bytes that it names. Raise BackupFailed
-    if the database cannot be copied.
+    """Yield a copy of the database as of one moment: its path, its number of rows, and the files with bytes of objects
+    that the rows name. The copy is removed at the end of the context. Raise BackupFailed if the database cannot be
+    copied.
     """
     place = (directory / STATE).absolute()
     with tempfile.TemporaryDirectory(prefix=".syncline-backup-", dir=scratch) as own:
@@ -182,7 +183,7 @@ def _head(name: str, size: int) -> tarfile.TarInfo:
 
 
 class _Summed:
-    """A file that hashes the bytes that are read from it."""
+    """Wrapper of an open file that computes the SHA-256 of everything that is read through it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -44,7 +44,7 @@ _CREDENTIALS: Final = "credentials.json"
 
 @dataclass(frozen=True, slots=True)
 class Handout:
-    """The directory of each service, below `root`, through which it gets its secrets."""
+    """The directories below `root`, one for each service, in which the services find their secrets."""
 
     root: Path
 
@@ -54,7 +54,7 @@ class Handout:
             (directory / _CREDENTIALS).unlink(missing_ok=True)
 
     def secrets(self, directory: DataDirectory) -> None:
-        """Write the secrets that stay the same for the lifetime of the data directory."""
+        """Write to each service's directory the secrets that never change while the data directory lasts."""
         for service in ("auth", "metadata", "notify"):
             self._write(service, "service-secret", directory.service_secret())
         self._write("auth", "signing-key.pem", directory.signing_key_file.read_text())
@@ -64,7 +64,9 @@ class Handout:
             self._write(service, "aws-config", f"[default]\ncredential_process = {command}\n")
 
     async def credentials(self, aws: Aws, resources: Resources) -> None:
-        """Write new credentials for each role."""
+        """Write temporary credentials of each service's role to its directory, over the earlier ones. Called again
+        before they expire.
+        """
         for service, role in resources.roles().items():
             document = await process_credentials(aws, role)
             self._write(service, _CREDENTIALS, json.dumps(document))

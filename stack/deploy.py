@@ -117,9 +117,9 @@ async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
 
 
 async def _settled(cloudformation: Any, name: str, deadline: float) -> Mapping[str, Any] | None:
-    """Return CloudFormation's description of the stack once no operation is in progress on it; None if there is no such
-    stack. Raise DeployFailed if an operation is still in progress at the deadline. `deadline` is a time of
-    `time.monotonic`, in seconds.
+    """Wait until no operation is in progress on the CloudFormation stack `name`; return its description, or None if
+    there is no such stack. `deadline` is a time of `time.monotonic`, in seconds; raise DeployFailed if an operation is
+    still in progress then.
     """
     while True:
         try:

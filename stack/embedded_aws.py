@@ -36,7 +36,9 @@ ACCOUNT: Final = "000000000000"
 NAME: Final = "aws"
 
 READY_SECONDS: Final = 600.0
-"""Maximum seconds for reading the stored state: a million items take minutes on a slow machine."""
+"""Maximum seconds in which the emulator has to be ready, since it reads its stored state first; a million items take
+minutes on a slow machine.
+"""
 
 _STOP_SECONDS: Final = 20.0
 _USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns", "sqs", "sts")
@@ -53,7 +55,7 @@ class AwsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    """An AWS endpoint and its root credentials."""
+    """The address of an AWS, real or embedded, and the credentials of its root."""
 
     endpoint: str
     root: AwsCredentials
@@ -63,8 +65,9 @@ class Aws:
     async def client(
         self, service: str, credentials: AwsCredentials | None = None, **overrides: Any
     ) -> AsyncIterator[Any]:
-        """Provide an aiobotocore client, as root unless `credentials` are given; `overrides` are botocore Config
-        arguments.
+        """Yield an aiobotocore client for a service of AWS, such as "s3", and close it at the end. Its requests are
+        signed with `credentials`, or with those of root if that is None. `overrides` are arguments of botocore's
+        Config.
         """
         key = credentials or self.root
         opening = _session().create_client(
@@ -139,9 +142,10 @@ def _session() -> AioSession:
 
 
 def listen(port: int, what: str, *, host: str = HOST) -> socket.socket:
-    """Return a listening socket, on the loopback interface unless another `host` is given; port 0 takes a free port.
+    """Return a listening TCP socket, on the loopback interface unless another `host` is given. Port 0 lets the system
+    choose a free port. `what` is the purpose of the port in the text of errors.
 
-    Raise PortInUse, whose text names the purpose `what`, if the port is taken.
+    Raise PortInUse if another program listens on the port, and StackError if it cannot be used for another reason.
     """
     try:
         return listening_socket(f"{host}:{port}")
@@ -177,12 +181,15 @@ def emulator(
     also: tuple[str, ...] = (),
     durable: bool = True,
 ) -> Child:
-    """Return the emulator as a child, serving on `listener` with its state in `directory`, under the host name `name`.
+    """Return the description of the process that runs the emulator, for a Supervisor to start. It serves on `listener`,
+    stores its state in `directory`, and accepts the host name `name` in signatures and addresses.
 
-    `also` names additional services of AWS; their state is not stored. Without `durable`, nothing is stored, which is
-    for measuring the cost of durability.
+    - `root` is the only access key with the rights of root.
+    - `inherited` has further file descriptors that the process keeps open, such as the lock of the data directory.
+    - `also` names additional services of AWS; their state is not stored.
+    - Without `durable`, nothing is stored, in order to measure the cost of durability.
 
-    `listener` must stay open in this process: an emulator that is restarted after a crash continues on the same socket
+    `listener` must stay open in this process. An emulator that is restarted after a crash continues on the same socket,
     with everything that was acknowledged.
     """
     port = listener.getsockname()[1]

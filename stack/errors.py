@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class StackError(Exception):
-    """The text says what is wrong and what to do about it."""
+    """The stack cannot start or cannot continue. The text says what is wrong, and what the person can do about it."""
 
 
 class PortInUse(StackError):

@@ -20,7 +20,9 @@ _OWN_NAME: Final = "stack"
 
 
 class Output:
-    """Writes output line by line. The files of the previous run are kept as `{name}.log.1`."""
+    """Writes the output of all child processes, line by line, to one file for each child and to the terminal. The files
+    of the previous run are kept as `{name}.log.1`.
+    """
 
     def __init__(self, directory: Path, *, terminal: TextIO | None) -> None:
         """The output is written to files in `directory`, which is created, and to `terminal` unless that is None. Only
@@ -43,7 +45,7 @@ class Output:
         self._files.clear()
 
     def say(self, text: str) -> None:
-        """Print a line of the stack itself."""
+        """Write a line of the stack itself, not of a child, in the same way as `line` does."""
         self.line(_OWN_NAME, text)
 
     def line(self, name: str, text: str) -> None:

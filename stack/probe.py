@@ -1,4 +1,6 @@
-"""Readiness probes. No probe raises: a peer that cannot be reached does not serve."""
+"""Readiness probes for child processes. A probe returns True or False within about a second, and never raises: a
+process that cannot be reached is not ready.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,16 @@ _OK: Final = 200
 
 
 async def http_ok(host: str, port: int, path: str) -> bool:
-    """Return True if GET `path` is answered with 200."""
+    """Return True if `GET path` at this host and port, without TLS, is answered with status 200 within a second. Return
+    False for another status, for a connection that is refused or breaks, and after the time limit.
+    """
     return await asyncio.to_thread(_http_ok, host, port, path)
 
 
 async def grpc_serving(target: str) -> bool:
-    """Return True if the gRPC health service at `target` says SERVING."""
+    """Return True if the gRPC health service at `target` (host:port, without TLS) answers SERVING within a second.
+    Return False for every other answer, and for none.
+    """
     # The synchronous API in a thread: grpc.aio interferes with event loops on other threads of the process, and tests
     # run the stack and its clients on different threads.
     return await asyncio.to_thread(_grpc_serving, target)

@@ -1,5 +1,5 @@
-"""Restore of a data directory from a backup: only valid members are accepted, and each is compared with the
-manifest.
+"""Restore of a data directory from a backup: only entries that a backup can have are accepted, and each is compared
+with the manifest of the archive.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stack.errors import StackError
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _EXTENDED_HEADER_BYTES: Final = 64 * 1024
-"""Maximum size in bytes of the pax header before a member, which contains a long name or a large size."""
+"""Maximum size in bytes of the pax extended header of an entry, which contains a long name or a large size."""
 _NO_BACKUP: Final = "this is no backup of Syncline"
 
 
@@ -60,10 +60,16 @@ def restore(file: Path | IO[bytes], directory: Path, progress: ArchiveProgress) 
 
 @contextmanager
 def _filling(directory: Path) -> Iterator[None]:
-    """Prepare `directory` for the files that the block writes into it, and restore its earlier state if the block
-    fails. Raise BackupFailed if the directory is not empty.
+    """Context in whose body the caller writes the restored files into `directory`, which is empty or missing at the
+    start and is created if necessary.
 
-    A marker file in the directory keeps stacks from starting on it until the block has ended.
+    - Without an error, the written files stay.
+    - If the body raises, everything in the directory is removed, and so are the directories that were created; the
+      error continues.
+    - A file named `restoring` in the directory shows that it is incomplete. No stack starts on it until the context
+      ends.
+
+    Raise BackupFailed if the directory is not empty, before anything is changed.
     """
     if directory.exists() and any(directory.iterdir()):
         raise BackupFailed(f"{directory} is not empty; name a new directory for what is restored")
@@ -89,7 +95,9 @@ def _filling(directory: Path) -> Iterator[None]:
 
 
 def _make(directory: Path) -> list[Path]:
-    """Create a directory for its owner only; return the created directories, parents last."""
+    """Create a directory, and the missing ones above it, accessible to their owner only. Return the created
+    directories, the innermost first.
+    """
     made: list[Path] = []
     for path in reversed([directory, *directory.parents]):
         if not path.exists():
@@ -99,7 +107,9 @@ def _make(directory: Path) -> list[Path]:
 
 
 class _Head(tarfile.TarInfo):
-    """The header of a member. A kind that no backup contains is refused before it is processed."""
+    """The header of an entry of the tar archive. If it is neither a file nor an extended header of bounded size,
+    parsing raises BackupFailed, before any data is read.
+    """
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Head:
@@ -115,8 +125,9 @@ class _Head(tarfile.TarInfo):
 def _extracted(
     source: IO[bytes], directory: Path, progress: ArchiveProgress
 ) -> tuple[dict[str, ArchiveMember], ArchiveManifest]:
-    """Write the members to the directory; return their sizes and digests, and the manifest. Raise BackupFailed if the
-    backup is incomplete, or has members that no backup contains.
+    """Write the files of the archive `source` to the directory; return their sizes and digests by name, and the
+    manifest. Raise BackupFailed if the archive is incomplete, or has an entry that no backup contains; files that were
+    written before stay.
     """
     found: dict[str, ArchiveMember] = {}
     manifest = None
@@ -145,8 +156,9 @@ def _extracted(
 
 
 def _extract(content: IO[bytes], directory: Path, name: str) -> str:
-    """Write a member; return the SHA-256 of its bytes, in hex. Raise BackupFailed if no backup has a member of this
-    name, or if another member has taken its place.
+    """Write the bytes of `content` to the new file `name` below `directory`; return their SHA-256 in hexadecimal. Raise
+    BackupFailed if no backup has an entry of this name, or if another entry has the same name or is a file where this
+    one needs a directory.
     """
     if not is_member(name):
         raise BackupFailed(f"{_NO_BACKUP}: it has a file {name!r}")
@@ -167,8 +179,9 @@ def _extract(content: IO[bytes], directory: Path, name: str) -> str:
 
 
 def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], directory: Path) -> Summary:
-    """Compare the extracted files with the manifest, and the rows of the database with the files of bytes. Return the
-    summary. Raise BackupFailed if they do not match.
+    """Compare the extracted files with the manifest, and the rows of the database with the files with bytes of objects.
+    Remove files with bytes that no row names. Return the summary; it names the files that were damaged before the
+    backup. Raise BackupFailed if anything else differs.
     """
     _compare(manifest, found)
     try:

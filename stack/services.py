@@ -29,7 +29,9 @@ _SECRETS: Final = frozenset({_SERVICE_SECRET, _GATEWAY_SECRET})
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The five ports of the stack: the gateway's port, and the four ports that follow it."""
+    """The five TCP ports of the stack. The gateway has the first one, and the embedded AWS and the other services the
+    four that follow it.
+    """
 
     gateway: int
 

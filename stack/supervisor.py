@@ -36,10 +36,10 @@ _MAX_LINE_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A program to keep running.
+    """Description of a program that a Supervisor starts and restarts.
 
-    `ready` returns True if it serves; it must answer within about a second and not raise. A child that exits with the
-    status `hopeless` is not restarted, since that would not help: the stack has failed.
+    `ready` returns True if the program serves; it must answer within about a second, and must not raise. A program that
+    exits with the status `hopeless` is not restarted, since that would not help: the stack has failed.
     """
 
     name: str
@@ -114,11 +114,11 @@ class Supervisor:
 
     @property
     def pids(self) -> Mapping[str, int]:
-        """The process id of each child, by name."""
+        """The process ids of the children that run now, by name."""
         return {name: running.process.pid for name, running in self._running.items()}
 
     async def failure(self) -> StackError:
-        """Wait until the stack cannot continue, and return the reason."""
+        """Wait until a child has failed for good, so that the stack cannot continue; return the reason."""
         await self._failed.wait()
         assert self._failure is not None
         return self._failure

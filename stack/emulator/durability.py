@@ -20,8 +20,8 @@ _STORING_OPERATIONS: Final = frozenset({b"PutItem", b"UpdateItem", b"BatchWriteI
 
 
 def durable(app: App, storage: Storage) -> App:
-    """Return `app` with durability: an answer is sent only after all earlier changes are durable, and a change is
-    refused if the disk is full.
+    """Return an ASGI application around `app` that makes it durable: an answer is sent only after all changes before it
+    are durable, and a request that stores data is refused if the disk is full.
     """
     said = 0.0
 

@@ -24,13 +24,15 @@ _KEY_CONDITION: Final = re.compile(
     r"(?: AND (?:(?P<sk>\w+) (?P<operator><|<=|>|>=|=) (?P<value>:\w+)"
     r"|begins_with\((?P<begins>\w+), (?P<prefix>:\w+)\)))?"
 )
-"""The shapes of key conditions that are answered from the order of a partition."""
+"""The forms of key conditions that are answered here; the emulator answers all other queries by itself."""
 _PAGE_BYTES: Final = 1_048_576
 """The emulator's maximum size of the items of a page."""
 
 
 class Partition(dict[str, Any]):
-    """The items of a partition by their sort keys, which can be read in the order of the keys."""
+    """The items of one partition, by sort key. The sort keys can also be read in order without sorting them again after
+    each change.
+    """
 
     def __init__(self, items: Mapping[str, Any] | None = None) -> None:
         super().__init__(items or {})
@@ -47,14 +49,16 @@ class Partition(dict[str, Any]):
         return super().pop(key, *default)
 
     def ordered(self) -> list[str]:
-        """Return the sort keys in order; the caller must not change the list."""
+        """Return the sort keys of the items, ascending. The list is the partition's own; the caller must not change it."""
         # The length differs if items were changed by other methods than the two above.
         if self._order is None or len(self._order) != len(self):
             self._order = sorted(self)
         return self._order
 
     def values(self) -> Any:
-        """Return the items; within a query that wants a page only, the items of the page."""
+        """Return the items. While a query is answered that wants a page, return the items of that page only, since the
+        emulator calls this method to get the items that it evaluates.
+        """
         page = _page.get()
         return super().values() if page is None else list(page.items(self))
 
@@ -68,20 +72,26 @@ class Partitions(defaultdict[str, Partition]):
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """The part of a partition that a query wants."""
+    """The page that a query asks for: the items of a partition whose sort key fits the condition, after `start`, and at
+    most `limit` of them.
+    """
 
     operator: str
-    """The comparison with the sort key; empty if the query has no condition for the sort key."""
+    """The comparison of the sort key with `value`: `<`, `<=`, `>`, `>=`, `=` or `begins_with`; empty if the query has
+    no condition for the sort key.
+    """
     value: str
     is_forward: bool
     start: str | None
-    """The sort key after which the page begins."""
+    """The sort key after which the page begins, in the direction of the query; None for the first page."""
     limit: int | None
     size_of: Callable[[Any], int]
     """Returns the size in bytes of an item."""
 
     def items(self, partition: Partition) -> Iterator[Any]:
-        """Yield at least the items of the page, and at most one more, in the direction of the query."""
+        """Yield the items of the page, in the direction of the query, and one more if the page ends by its size in
+        bytes. The emulator itself then ends the page.
+        """
         keys = partition.ordered()
         first, end = self._slice(keys)
         if self.start is not None and self.is_forward:
@@ -123,7 +133,9 @@ _page: ContextVar[_Page | None] = ContextVar("page", default=None)
 
 
 def answer_queries_in_order() -> None:
-    """Replace the functions of the emulator's DynamoDB that store items and answer queries."""
+    """Replace the functions of the emulator's DynamoDB that store items and answer queries; to be called once, before
+    any request.
+    """
     # The emulator is untyped, and parts of it are replaced, so its module is Any.
     dynamodb: Any = importlib.import_module("ministack.services.dynamodb")
     query, set_item, evaluate = dynamodb._query, dynamodb._set_item, dynamodb._evaluate_condition
@@ -156,13 +168,17 @@ def answer_queries_in_order() -> None:
 
 
 def _adopt(table: Any) -> None:
-    """Convert the items of a table that the emulator made or replaced."""
+    """Replace the items of a table, which the emulator may have made anew, by Partitions; do nothing if they are
+    Partitions already.
+    """
     if not isinstance(table["items"], Partitions):
         table["items"] = Partitions(Partition, {key: Partition(items) for key, items in table["items"].items()})
 
 
 def _wanted(dynamodb: Any, request: Any) -> _Page | None:
-    """Return the part of a partition that a request of Query wants; None if the emulator has to answer by itself."""
+    """Return the page that a request of the operation Query asks for. Return None if the form of the request is not
+    supported here, or if it is invalid; then the emulator has to answer by itself.
+    """
     if not isinstance(request, dict) or request.get("IndexName") or request.get("KeyConditions"):
         return None
     name, condition = request.get("TableName"), request.get("KeyConditionExpression")

@@ -13,7 +13,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class MessageChange:
-    """The changes to the messages of a queue."""
+    """The difference between the messages of a queue at two calls of `StoredQueue.change`. `removed` has the ids of
+    removed messages.
+    """
 
     written: Mapping[str, Mapping[str, Any]]
     """New and changed messages, by id."""
@@ -27,14 +29,14 @@ class Queues(dict[Any, Any]):
         super().__setitem__(key, queue if isinstance(queue, StoredQueue) else StoredQueue(queue))
 
     def adopt(self) -> None:
-        """Convert queues that were added in bulk, as by `update`."""
+        """Convert to StoredQueue the queues that were added without this class being notified, as by `dict.update`."""
         for key, queue in list(self.items()):
             if not isinstance(queue, StoredQueue):
                 self[key] = queue
 
 
 class StoredQueue(dict[str, Any]):
-    """A queue that keeps track of its changes."""
+    """A queue of the emulator that records which messages have changed since the last call of `change`."""
 
     def __init__(self, queue: Mapping[str, Any]) -> None:
         super().__init__(queue)
@@ -50,8 +52,8 @@ class StoredQueue(dict[str, Any]):
         super().__setitem__(name, value)
 
     def change(self) -> MessageChange:
-        """Return the changes since the last call; the cost is proportional to the number of changed messages, or to the
-        number of all messages if some were removed.
+        """Return the changes of the messages since the last call. The cost is proportional to the number of changed
+        messages; if some were removed, to the number of all messages.
         """
         changed, self._changed = self._changed, {}
         removed: set[str] = set()
@@ -88,7 +90,7 @@ class Messages(list[Any]):
 
 
 class StoredMessage(dict[str, Any]):
-    """A message that notifies its queue of its changes."""
+    """A message of the emulator, which reports to its queue that one of its keys was set."""
 
     def __init__(self, message: Mapping[str, Any], queue: StoredQueue) -> None:
         super().__init__(message)

@@ -80,18 +80,21 @@ class StorageFailed(Exception):
 
 @dataclass(slots=True)
 class _Batch:
-    """Changes that become durable together, in order."""
+    """Changes that become durable in one transaction of SQLite, or not at all."""
 
     changes: list[tuple[str, str | None, bytes | None]] = field(default_factory=list)
-    """(store, key, value); without a value the row is deleted, without a key all rows of the store are."""
+    """The changes in order, each as (store, key, value). If the value is None, the row is deleted; if the key is None
+    as well, all rows of the store are.
+    """
     bodies: list[Future[Path]] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
     durable: asyncio.Future[None] | None = None
 
 
 class Storage:
-    """Stores rows, and the bytes of objects, durably in a directory, for one process. `put`, `delete` and `clear` may
-    be called from any thread.
+    """Stores rows (store, key, value), and the bytes of objects as files, in a directory that one process uses. `put`,
+    `delete` and `clear` only collect a change and may be called from any thread; `durable` and `commit` write what was
+    collected.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -136,22 +139,24 @@ class Storage:
             raise StorageDamaged(f"{self._place} is damaged ({error}); {_ADVICE}") from None
 
     def put(self, store: str, key: str, value: bytes) -> None:
-        """Set the value that `store` holds under `key`."""
+        """Collect a change: the value of `key` in `store` becomes `value`. A later `durable` or `commit` writes it."""
         with self._lock:
             self._pending.changes.append((store, key, value))
 
     def delete(self, store: str, key: str) -> None:
-        """Delete the row that `store` holds under `key`."""
+        """Collect a change: the row `key` of `store` is deleted. A later `durable` or `commit` writes it."""
         with self._lock:
             self._pending.changes.append((store, key, None))
 
     def clear(self, store: str) -> None:
-        """Delete all rows of `store`."""
+        """Collect a change: all rows of `store` are deleted. A later `durable` or `commit` writes it."""
         with self._lock:
             self._pending.changes.append((store, None, None))
 
     def write_body(self, body: bytes) -> str:
-        """Start to write the bytes of an object; return the name of their file, for a row in the same transaction."""
+        """Start to write the bytes of an object to a new file, without waiting for the end. Return the name of the
+        file, relative to the directory of the storage; the caller puts the name into a row of the same transaction.
+        """
         name = secrets.token_hex(_NAME_BYTES)
         name = f"{OBJECTS}/{name[:2]}/{name}"
         writing = self._writers.submit(_write, self.directory / name, body)
@@ -162,18 +167,24 @@ class Storage:
         return name
 
     def read_body(self, name: str) -> bytes:
-        """Return the bytes of an object. Raise OSError if their file cannot be read."""
+        """Return the bytes of the object in the file `name`, after waiting until the file is written. Raise OSError if
+        it cannot be read.
+        """
         if (writing := self._writing.get(name)) is not None:
             writing.result()
         return (self.directory / name).read_bytes()
 
     def discard_body(self, name: str) -> None:
-        """Remove a file of bytes once the changes so far are durable."""
+        """Collect a change: the file `name` with the bytes of an object is removed, after the collected changes, with
+        which no row names it any more, are durable.
+        """
         with self._lock:
             self._pending.discarded.append(name)
 
     def remove_unnamed(self, named: set[str]) -> int:
-        """Remove the files of bytes that no row names, which a killed process left; return their number."""
+        """Remove the files with bytes of objects whose names are not in `named`; a process that was killed may have
+        left them. Return their number.
+        """
         removed = 0
         for shard in self._objects.iterdir():
             if not shard.is_dir():  # a foreign file, for example of a file manager
@@ -185,12 +196,15 @@ class Storage:
         return removed
 
     def room(self) -> int:
-        """Return the number of bytes that may still be stored, without the reserve."""
+        """Return the number of bytes that may still be stored on the disk, less the reserve of RESERVE_BYTES; negative
+        if less than the reserve is free.
+        """
         return shutil.disk_usage(self.directory).free - RESERVE_BYTES
 
     async def durable(self) -> None:
-        """Wait until all changes so far are durable. To be called between two groups of related changes, not within a
-        group. Raise StorageFailed if the disk does not accept them.
+        """Wait until all changes that were collected before this call are durable. To be called between two groups of
+        changes that belong together, not within a group. Raise StorageFailed if the disk does not accept them; then
+        nothing more can be stored.
         """
         if self._failure is not None:
             raise self._failure
@@ -205,15 +219,16 @@ class Storage:
             await asyncio.shield(waited)
 
     def commit(self) -> None:
-        """Make all changes so far durable, without an event loop. Raise StorageFailed if the disk does not accept
-        them.
+        """Write all changes that were collected before this call, in one transaction of SQLite, and return when they
+        are durable. It blocks the calling thread; it is for use where no event loop runs, and `durable` where one does.
+        Raise StorageFailed if the disk does not accept them.
         """
         batch, self._pending = self._pending, _Batch()
         self._commit(batch)
 
     def close(self) -> None:
-        """Checkpoint the log into the database and close it. Raise StorageFailed if the disk did not accept a change,
-        now or before.
+        """Write the remaining changes, move the write-ahead log into the database, and close it. Blocks. Raise
+        StorageFailed if the disk did not accept a change, now or before; the database is closed all the same.
         """
         self._committer.shutdown()
         try:
@@ -229,8 +244,8 @@ class Storage:
         return self.directory / DATABASE
 
     def _begin(self) -> None:
-        """Commit the pending changes on the committing thread, and then the changes that have been collected during
-        that commit.
+        """Write the collected changes on the thread that makes transactions, and after that the changes that were
+        collected meanwhile, and so on. Called on the event loop; it does not wait.
         """
         with self._lock:
             batch, self._pending = self._pending, _Batch()
@@ -285,7 +300,7 @@ _ADVICE: Final = "restore a backup: syncline restore-backup --help"
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A file of bytes that a row names."""
+    """A file with the bytes of an object, as the row of the object names it."""
 
     name: str
     uploaded_sha256: str | None
@@ -295,23 +310,25 @@ class Body:
 
     @property
     def member(self) -> str:
-        """Path of the file in a data directory, and in a backup."""
+        """The path of the file below the data directory, which is also the name of its entry in a backup."""
         return f"aws/{self.name}"
 
     def differs(self, sha256: str) -> bool:
-        """Return True if this digest contradicts the uploaded checksum or the key: the bytes are damaged, or were wrong
-        from the start.
+        """Return True if `sha256`, the digest of the present bytes in hexadecimal, differs from that of the upload or
+        from that in the key of the object: the bytes are damaged now, or were wrong from the start.
         """
         return not {self.uploaded_sha256, self.named_sha256} <= {sha256, None}
 
     def is_damaged(self, sha256: str) -> bool:
-        """Return True if bytes with this digest are known to differ from the uploaded ones."""
+        """Return True if `sha256`, the digest of the present bytes in hexadecimal, differs from that of the uploaded
+        bytes. Return False if the upload had no SHA-256.
+        """
         return (self.uploaded_sha256 or self.named_sha256) not in {sha256, None}
 
 
 def body_of(store: str, key: str, value: bytes) -> Body | None:
-    """Return the file of bytes that a row names; None if it names none. Raise ValueError for a malformed row of an
-    object.
+    """Return the file that the row names, with its known digests; None if the row names no file. `store`, `key` and
+    `value` (JSON) are those of the row. Raise ValueError for a malformed row of an object.
     """
     if store != OBJECT_ROWS:
         return None

@@ -1,7 +1,8 @@
-"""Blocks, packs and manifests: the cutting of contents, the places of their parts, and the invariants.
+"""Blocks, packs and manifests: the sizes that the cutting of contents keeps to, and where the bytes of each block are.
 
-A block is a content-defined chunk named by its SHA-256. An object is the unit that S3 stores: one block of at least
-`MIN_BLOCK_BYTES` bytes alone, or a pack of smaller blocks one after the other. Its key is the SHA-256 of its bytes.
+A block is a part of a file's bytes, cut where the content itself says so (FastCDC), and named by its SHA-256. An object
+is the unit that S3 stores: one block of at least `MIN_BLOCK_BYTES` bytes alone, or a pack of smaller blocks, one after
+the other. An object's name is the SHA-256 of its bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ small.
 
 
 class MalformedManifest(ValueError):
-    """The columns of a manifest do not fit together."""
+    """The parts of a manifest contradict each other: its arrays have different lengths, or a block is empty or too
+    long.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,14 @@ class BlockRef:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The ordered blocks of a content, in columns.
+    """The ordered blocks of a content, stored as parallel arrays; element i of each array describes block i.
 
-    `blocks` packs n digests; `lengths` has n; either `objects` is empty and each block is an object of its
-    own, or `objects` packs m digests and `object_index` and `offsets` have n.
+    With n blocks in m packs:
+
+    - `blocks` is the concatenation of n digests of 32 bytes, and `lengths` has n lengths in bytes.
+    - If each block is an object of its own, `objects`, `object_index` and `offsets` are empty.
+    - Otherwise `objects` is the concatenation of m digests of objects. `object_index` has n positions in it, and
+      `offsets` the n positions in bytes at which the blocks begin in their objects.
     """
 
     blocks: bytes = b""
@@ -85,7 +92,9 @@ class Manifest:
         return sum(self.lengths)
 
     def check(self) -> None:
-        """Raise MalformedManifest unless the columns fit together and no block is empty or too long."""
+        """Raise MalformedManifest unless the arrays have matching lengths, each index refers to an object, and each
+        block has 1 to MAX_BLOCK_BYTES bytes.
+        """
         n = len(self.lengths)
         if len(self.blocks) != n * DIGEST_BYTES:
             raise MalformedManifest("`blocks` must hold one digest for each length")
@@ -105,7 +114,7 @@ class Manifest:
         return map(self.ref, range(len(self.lengths)))
 
     def ref(self, i: int) -> BlockRef:
-        """Return block `i`. The manifest must have passed `check`."""
+        """Return block `i`, counted from 0. The manifest must have passed `check`."""
         digest, length = Digest(self.blocks[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]), self.lengths[i]
         if not self.objects:
             return BlockRef(digest, length, digest, 0)
@@ -113,7 +122,9 @@ class Manifest:
         return BlockRef(digest, length, Digest(self.objects[at : at + DIGEST_BYTES]), self.offsets[i])
 
     def object_digests(self) -> Iterator[Digest]:
-        """Yield the objects that contain the blocks; a block's own object may occur more than once."""
+        """Yield the digests of the objects that contain the blocks, so that the objects can be fetched or checked. The
+        same digest may occur more than once.
+        """
         packed = self.objects or self.blocks
         for at in range(0, len(packed), DIGEST_BYTES):
             yield Digest(packed[at : at + DIGEST_BYTES])
@@ -123,7 +134,9 @@ EMPTY_MANIFEST = Manifest()
 
 
 def object_key(space: str, digest: bytes) -> str:
-    """Return the S3 key of an object of a space."""
+    """Return the S3 key of the object of `space` whose SHA-256 is `digest` (32 bytes): `spaces/{space}/objects/` and
+    the digest in hexadecimal.
+    """
     return f"{key_prefix(space)}{digest.hex()}"
 
 

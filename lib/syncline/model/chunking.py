@@ -89,12 +89,14 @@ class Cut:
 
     @property
     def room(self) -> memoryview:
-        """The free part of the buffer, into which the caller reads the next bytes of the file."""
+        """The free part of the buffer, into which the caller reads the next bytes of the content; empty when the caller
+        has to take `ready` blocks first.
+        """
         return self._buffer[self._filled :]
 
     @property
     def held(self) -> memoryview:
-        """The bytes that were read and are not part of a returned block yet."""
+        """The bytes that were read into the buffer and belong to no returned block yet."""
         return self._buffer[: self._filled]
 
     def fill(self, count: int) -> None:

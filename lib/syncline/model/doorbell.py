@@ -9,8 +9,8 @@ from syncline.model.identifiers import SpaceId
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:
-    """Message that the head of a space is now at sequence number `seq`. The changes themselves are always pulled from
-    the journal.
+    """Message that the journal of `space` now ends at sequence number `seq`. It carries no changes; the client requests
+    those from the metadata service.
     """
 
     space: SpaceId

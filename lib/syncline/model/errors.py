@@ -86,7 +86,9 @@ class SynclineError(Exception):
 
     @property
     def slow_down_seconds(self) -> float | None:
-        """The seconds to wait that a limit asks for; None if no limit refused the call, or if waiting does not help."""
+        """The seconds to wait that a rate or resource limit of the service asks for; None if the error has another
+        reason, or if waiting does not help.
+        """
         return self.retry_after_seconds if self.kind is Kind.EXHAUSTED else None
 
     @property

@@ -41,24 +41,30 @@ def new_request_id() -> RequestId:
 
 
 def created_node_id(space: SpaceId, request: RequestId, index: int) -> NodeId:
-    """Return the id of the node that mutation `index` of a request creates.
+    """Return the id of the node that mutation `index` of a request creates; `index` is counted from 0.
 
-    The id is derived from the request, so that later mutations of the same request can refer to the node, a repeated
-    request creates the same node, and nobody can choose the id of another user's node. Ids are evenly distributed over
-    the first byte, which selects the table partition.
+    The id is derived from `space` and `request`, so that
+
+    - later mutations of the same request can refer to the node,
+    - a repeated request creates the same node, and
+    - nobody can choose the id of another user's node.
+
+    Ids are evenly distributed over the first byte, which selects the table partition.
     """
     seed = b"syncline node\0" + space.encode() + b"\0" + request + index.to_bytes(4, "big")
     return NodeId(hashlib.sha256(seed).digest()[:ID_BYTES])
 
 
 def derived_request_id(request: RequestId, index: int) -> RequestId:
-    """Return the id of one of several requests that together carry out `request`."""
+    """Return the id of the request number `index` (from 0) of several that together carry out `request`: always the
+    same for equal arguments, so that a repetition is recognised.
+    """
     return RequestId(hashlib.sha256(request + index.to_bytes(4, "big")).digest()[:ID_BYTES])
 
 
 def parse_text_id(text: str, *, what: str) -> str:
-    """Return `text` if it has the form of a space, user, device or link id. Otherwise raise InvalidArgument naming
-    `what`.
+    """Return `text` unchanged if it has the form of a space, user, device or link id. Raise InvalidArgument otherwise;
+    its text calls the field `what`.
     """
     if not text:
         raise InvalidArgument(f"{what} is missing", field=what)
@@ -68,7 +74,9 @@ def parse_text_id(text: str, *, what: str) -> str:
 
 
 def parse_id(raw: bytes, *, what: str) -> bytes:
-    """Return `raw` if it has the form of a node or request id. Otherwise raise InvalidArgument naming `what`."""
+    """Return `raw` unchanged if it has the form of a node or request id, which is 16 bytes. Raise InvalidArgument
+    otherwise; its text calls the field `what`.
+    """
     if not raw:
         raise InvalidArgument(f"{what} is missing: {ID_BYTES} bytes", field=what)
     if len(raw) != ID_BYTES:

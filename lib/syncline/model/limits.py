@@ -11,13 +11,15 @@ from typing import Final
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a gRPC message that every service accepts, in bytes."""
 REQUEST_MEMORY_BYTES: Final = 128 * 1024 * 1024
-"""Memory in bytes for incoming requests of a service; the default of its setting."""
+"""Memory in bytes for the incoming requests of one service process; the default of its setting."""
 UNREAD_MEMORY_BYTES: Final = 64 * 1024 * 1024
-"""Memory in bytes for unread answers of a service; the default of its setting."""
+"""Memory in bytes for the answers of one service process that clients have not read yet; the default of its setting."""
 MAX_FIND_DIGESTS: Final = 10_000
 """Maximum number of digests in one FindMissingObjects call."""
 MAX_SEAL_DECLARATIONS: Final = 1_000
-"""Maximum number of declarations in one SealObjects call."""
+"""Maximum number of declarations in one SealObjects call. A declaration is one uploaded object that the client wants to
+be verified.
+"""
 MAX_SEAL_READ_BYTES: Final = 512 * 1024 * 1024
 """Maximum number of bytes that the service reads for one SealObjects call: packs, manifests, and objects without S3's
 SHA-256.
@@ -49,7 +51,7 @@ MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_CHARACTERS: Final = 1024
 
 DEFAULT_DEADLINE_SECONDS: Final = 30
-"""Seconds after which a service ends a unary call without a deadline of its own."""
+"""Seconds after which a service ends a unary call for which the client set no deadline."""
 ACCESS_TOKEN_SECONDS: Final = 15 * 60
 LINK_TOKEN_SECONDS: Final = 12 * 3600
 REFRESH_TOKEN_IDLE_DAYS: Final = 60

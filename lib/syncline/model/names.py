@@ -101,8 +101,8 @@ def parse_path(path: str, *, what: str = "path") -> tuple[str, ...]:
 
 
 def with_mark(name: str, mark: str) -> str:
-    """Return the name of a copy: `name` with a mark before its extension, shortened so that the rules for names
-    hold.
+    """Return the name of a copy of `name`: with a space and the text `mark` before the extension (`a (copy).txt` for
+    the mark `(copy)`), and shortened so that it is a valid name. The caller checks that nothing else has it.
     """
     stem, suffix = _parted(name)
     tail = f" {mark}{suffix}"
@@ -118,7 +118,9 @@ def clipped(name: str, size: int) -> str:
 
 
 def _parted(name: str) -> tuple[str, str]:
-    """Return a name without its extension, and the extension with the dot before it; it is empty if there is none."""
+    """Return the two parts of a name: the name without its extension, and the extension with its dot. The second part
+    is empty for a name without an extension.
+    """
     stem, dot, suffix = name.rpartition(".")
     if not stem or len(suffix.encode()) > _MAX_SUFFIX_BYTES:
         return name, ""
@@ -126,7 +128,7 @@ def _parted(name: str) -> tuple[str, str]:
 
 
 def shortened(text: str, size: int) -> str:
-    """Return the longest prefix of `text` with at most `size` bytes, not cut within a character."""
+    """Return the longest prefix of `text` that has at most `size` bytes of UTF-8 and ends between two characters."""
     return text.encode()[:size].decode(errors="ignore")
 
 

@@ -33,12 +33,17 @@ class NodeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One immutable content of a file or symlink.
+    """The bytes of a file or the target of a symlink, at one time, with the facts about them. A value never changes: a
+    saved file gets another Content.
 
-    `digest` is the SHA-256 of the whole content (for a symlink, of the target's UTF-8), `size` its size in bytes,
-    `mtime_ns` its modification time in nanoseconds since 1970; a time that does not fit into 64 bits is replaced by the
-    nearest time that fits (years 1677 to 2262). `manifest_object`, if not empty, is a sealed object that contains the
-    manifest.
+    - `digest` is the SHA-256 of the whole content; for a symlink, of the target as UTF-8.
+    - `size` is in bytes.
+    - `mtime_ns` is the modification time in nanoseconds since 1970. A time that does not fit into 64 bits is replaced
+      by the nearest one that fits (years 1677 to 2262).
+    - `executable` is the executable bit of a file.
+    - `manifest` lists the blocks. If it is long, it is empty, and `manifest_object` is the digest of the sealed object
+      that contains it.
+    - `target` is the target of a symlink, and empty for a file.
     """
 
     digest: Digest
@@ -55,16 +60,21 @@ class Content:
 
 
 def fitting_time_ns(time_ns: int) -> int:
-    """Return the time if it can be stored, otherwise the nearest time that can be stored."""
+    """Return `time_ns`, in nanoseconds since 1970, if it fits into 64 bits; otherwise the nearest time that fits."""
     return max(FIRST_TIME_NS, min(time_ns, LAST_TIME_NS))
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node's complete state as of journal entry `seq`.
+    """A file, directory or symlink, with its state as of the journal entry with sequence number `seq`.
 
-    `version` is 0 and `content` None for a directory. `deleted_at_ms` is 0 unless the node itself was deleted; the node
-    is live if neither the node nor an ancestor of it is deleted. Times are milliseconds since 1970.
+    - `version` is 0 and `content` None for a directory.
+    - `deleted_at_ms` is 0 unless this node itself was deleted. A node whose ancestor was deleted is not live either,
+      but its `deleted_at_ms` stays 0.
+    - `user`, `device` and `committed_at_ms` say who committed the current content, and when; a move does not change
+      them.
+
+    Times are milliseconds since 1970.
     """
 
     id: NodeId
@@ -82,7 +92,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a file: its number, its content, its author and device, and its time (milliseconds since 1970)."""
+    """One version in the history of a file: its number, the content that the file got, the ids of the user and the
+    device that committed it, and the time in milliseconds since 1970.
+    """
 
     number: int
     content: Content
@@ -93,7 +105,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class CreateNode:
-    """Create a node; its id is derived from the request (`syncline.model.identifiers.created_node_id`)."""
+    """A mutation: create a node in the directory `parent`. The service derives the id of the node from the request
+    (`syncline.model.identifiers.created_node_id`). `content` is None for a directory.
+    """
 
     parent: NodeId
     name: str
@@ -103,7 +117,9 @@ class CreateNode:
 
 @dataclass(frozen=True, slots=True)
 class UpdateContent:
-    """Give a file or symlink, whose current version is `base_version`, a new version."""
+    """A mutation: make `content` the new version of a file or symlink. Rejected if the current version is no longer
+    `base_version`, since the client would overwrite what it has not seen.
+    """
 
     node: NodeId
     base_version: int
@@ -112,7 +128,9 @@ class UpdateContent:
 
 @dataclass(frozen=True, slots=True)
 class MoveNode:
-    """Move or rename the node at `from_parent`/`from_name`, with everything below it."""
+    """A mutation: move or rename a node, with everything below it, to `name` in the directory `parent`. Rejected unless
+    the node still is `from_name` in the directory `from_parent`.
+    """
 
     node: NodeId
     from_parent: NodeId
@@ -123,10 +141,12 @@ class MoveNode:
 
 @dataclass(frozen=True, slots=True)
 class DeleteNode:
-    """Move a node, whose current version is `base_version`, to the trash with everything below it.
+    """A mutation: move a node, with everything below it, to the trash. Rejected if the current version is no longer
+    `base_version`.
 
-    With `discard`, a node whose removal loses nothing leaves no trace in the trash: an empty directory, or a file each
-    of whose versions is empty or one of the last versions of the file `kept_in`.
+    With `discard`, the node leaves no trace in the trash if its removal loses nothing; otherwise it goes to the trash
+    as usual. Nothing is lost with an empty directory, nor with a file each of whose versions is empty or equal to one
+    of the last versions of the file `kept_in`.
     """
 
     node: NodeId
@@ -137,7 +157,9 @@ class DeleteNode:
 
 @dataclass(frozen=True, slots=True)
 class RestoreNode:
-    """Restore a node from the trash; `parent` and `name`, if given, are its new directory and name."""
+    """A mutation: restore a node from the trash, by default to the directory and name that it had. `parent`, if not
+    None, is another directory, and `name`, if not empty, another name.
+    """
 
     node: NodeId
     parent: NodeId | None = None
@@ -146,7 +168,9 @@ class RestoreNode:
 
 @dataclass(frozen=True, slots=True)
 class RestoreVersion:
-    """Make version `version` of a file, whose current version is `base_version`, its newest version."""
+    """A mutation: make the content of the earlier version `version` the newest version of a file. Rejected if the
+    current version is no longer `base_version`.
+    """
 
     node: NodeId
     version: int
@@ -169,9 +193,12 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The verdict on one mutation, and a node: its new state if the mutation was accepted, otherwise the blocking node.
+    """The verdict on one mutation, and the node that it is about.
 
-    `change` is the effect of an accepted mutation, and `moved_from` the former place (parent and name) of a moved node.
+    - For an accepted mutation, `node` is its new state and `change` the effect. `moved_from` is the former parent and
+      name of a node that was moved, otherwise None.
+    - For a rejected mutation, `node` is the node because of which it was rejected, such as the node that already has
+      the name; None if there is none. `change` and `moved_from` are None.
     """
 
     verdict: Verdict

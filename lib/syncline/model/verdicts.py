@@ -89,7 +89,7 @@ class SealVerdict(Enum):
 
 
 class Difference(Enum):
-    """The difference between a local file and the space."""
+    """The result of the comparison of a local file with the current version in the space."""
 
     CONTENT = 1
     UNKNOWN = 2
