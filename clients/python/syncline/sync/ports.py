@@ -138,7 +138,7 @@ def _no_counts() -> Counts:
 @dataclass(frozen=True, slots=True)
 class Transfers:
     """The functions that make the uploader and the downloader of a sync, each called when there is something to
-    transfer. The former gets the function that looks up known blocks.
+    transfer. The first gets a function that looks up known blocks.
     """
 
     uploader: Callable[[KnownBlocks], UploaderPort]
@@ -149,11 +149,12 @@ class Transfers:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The options of one sync.
+    """The options of one sync, as a person gives them.
 
-    `exclude` and `include` are paths from the folder's root that this device stops, or resumes, syncing. With `verify`
-    every file is read, even if its signature is unchanged. `outside_links` says whether symlinks that lead out of the
-    folder are made here from now on; None keeps the present setting.
+    - `exclude` and `include` are paths from the folder's root that this device stops, or resumes, syncing.
+    - With `verify`, every file is read, even if its signature is unchanged.
+    - `outside_links` says whether symlinks that lead out of the folder are made on this device from now on; None keeps
+      the present setting.
     """
 
     exclude: tuple[str, ...] = ()
@@ -166,7 +167,7 @@ AS_BEFORE = Wanted()
 
 
 class MassDelete(Enum):
-    """The treatment of mass deletions that may be accidental."""
+    """The treatment of a sync that would delete most files of a side, which may be an accident."""
 
     REFUSE = "do nothing at all, and say so"
     HOLD = "do all the rest, and leave them for a sync that is told to do them"

@@ -74,7 +74,7 @@ def preview(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The state of folder and space at one moment, and the plan for it."""
+    """The state of folder and space, as one round has found them, and the plan for it."""
 
     scan: Scan
     remote: dict[NodeId, RemoteNode]
@@ -204,7 +204,7 @@ def _check_filesystem(scanned: Scan, base: Mapping[NodeId, BaseNode], state: Sta
 
 
 def _above(nodes: Iterable[NodeId], known: Mapping[NodeId, RemoteNode]) -> set[NodeId]:
-    """Return the ids of all directories above these nodes, as far as they are known."""
+    """Return the ids of all ancestors of these nodes, as far as `known`, the nodes of the space by id, has them."""
     above: set[NodeId] = set()
     for node in nodes:
         at = known.get(node)
@@ -231,8 +231,8 @@ def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, Base
 
 
 def _rules_first(todo: Plan) -> Plan | None:
-    """Return the part of a plan that downloads ignore files, if files would otherwise be uploaded without applying
-    their rules; else None.
+    """Return a plan that only downloads ignore files, if the whole plan would upload files before their rules are known
+    here; None if the whole plan can be carried out as it is. The rest follows in the next round.
     """
     fetches = tuple(fetch for fetch in todo.fetches if todo.target[fetch.node][1] == IGNORE_FILE)
     if not fetches or not (todo.sends or todo.arrange_remote):

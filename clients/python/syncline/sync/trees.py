@@ -20,16 +20,19 @@ from syncline.sync.filesystem_names import EVERY_NAME, Naming
 from syncline.transfer.jobs import Signature
 
 Place = tuple[NodeId, str]
-"""A directory and the name of one of its children."""
+"""A position in a tree: the id of the parent directory, and the name in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseNode:
-    """A node as folder and space last agreed on it, and the signature of the local file that had this content.
+    """A node as it was when folder and space last agreed on it.
 
-    `trusted` is False if the file could have been changed after it was read without a change of its signature. A
-    directory's signature is its inode only; `filesystem` is the name of the filesystem that was mounted there, empty if
-    it was that of the directory above.
+    - `name` is in NFC, `local_name` its spelling in the folder.
+    - `signature` is that of the local file when it had this content; for a directory, its inode only.
+    - `trusted` is False if the file could have changed since it was read without a change of its signature, so that it
+      has to be read again.
+    - `filesystem` is the name of the filesystem that was mounted at a directory, and empty if that was the filesystem
+      of its parent.
     """
 
     id: NodeId
@@ -51,11 +54,13 @@ class BaseNode:
 
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    """A node as it is in the folder. `digest` is None for a file that equals none of the contents that it was compared
-    with.
+    """A node as it is in the folder.
 
-    `home` is the node's actual place if it was found under a transit name of an interrupted move. A node that is not
-    `seen` is in an unreadable place, and is assumed to be unchanged.
+    - `digest` is None for a file whose content equals none of those that it was compared with.
+    - `home` is the former parent and name of a node that was found under a temporary name, which an interrupted move
+      left; otherwise None.
+    - `seen` is False for a node in a directory that cannot be read now; the node is assumed to be unchanged.
+    - `filesystem` is empty unless another filesystem is mounted at this directory.
     """
 
     id: NodeId

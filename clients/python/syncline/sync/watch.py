@@ -55,7 +55,7 @@ class DoorbellSource(Protocol):
 
 
 class Teller(Protocol):
-    """Reports to the user."""
+    """Output for the user of a watch."""
 
     def tell(self, report: Report) -> None:
         """Report the results of a sync, except for results that were reported after the preceding sync."""
@@ -115,7 +115,9 @@ class WatchPatience:
 
 
 def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exception], bool]) -> T:
-    """Return the result of `begin`, which is called again for as long as it raises an error that `passing` accepts."""
+    """Return the result of `begin`, which is called again after a pause for as long as it raises an error for which
+    `passing` returns True. Each error is reported to `teller`, once. Other errors are raised.
+    """
     patience = WatchPatience()
     while True:
         try:
@@ -129,8 +131,9 @@ def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exce
 
 
 def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSource, teller: Teller) -> None:
-    """Sync at once, and whenever there may be something to do. Ends only by raising an error in `FINAL`, or a
-    BaseException that is no Exception, such as an interruption.
+    """Sync the folder at `root` at once, and again whenever there may be something to do. Never returns: it raises an
+    error of a class in `FINAL`, or a BaseException that is no Exception, such as an interruption. Other errors are
+    reported to `teller` and the sync is tried again.
     """
     alarm = Alarm()
     remarks = _Remarks(teller)

@@ -1,5 +1,5 @@
-"""Record of the operations that have been done. When all operations of a node are done, both sides agree on the node,
-and the base is updated.
+"""Record of the operations that a round has carried out. When all operations of a node are done, both sides agree on
+the node, and the base (the last state on which they agreed) is updated.
 
 If an operation of a node fails, the node keeps its old base, and the next round finds out which operations were done.
 """
@@ -27,8 +27,12 @@ NAME_REFUSED_REASON = "the filesystem of this folder does not accept the name; r
 
 
 class Ledger:
-    """Keeps the results of the operations of one round. `here` is the local tree, which each operation in the folder
-    updates; `base` is updated together with the database.
+    """Keeps the results of the operations of one round: which are done, which have failed and why, and the resulting
+    base.
+
+    - `here` is the local tree, which each operation in the folder updates.
+    - `base` is a copy in memory of the base in the state database; both are updated together.
+    - Paths and reasons are for people.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Ledger:
         self.report = report
         self.here: dict[NodeId, LocalNode] = dict(plan.local)
         self.ids: dict[NodeId, NodeId] = {}
-        """The ids that the space has assigned, by the provisional id of the node."""
+        """The ids that the space has assigned, by the provisional id that the node had in the plan."""
         self.operations_done = 0
         self.passing: dict[str, str] = {}
         """Reasons, by path, for operations that were not done in this round but may succeed in another one."""
@@ -53,7 +57,9 @@ class Ledger:
         self._before: dict[NodeId, Place] = {node: (here.parent, here.local_name) for node, here in plan.local.items()}
 
     def settle(self) -> None:
-        """Update the base for the nodes that need no operation."""
+        """Update the base for the nodes of the plan that need no operation: both sides agree on them, or neither has
+        them.
+        """
         for node in self.plan.gone:
             self.forget(node)
         for node in self.plan.agreed:
@@ -62,45 +68,51 @@ class Ledger:
     # ---- ids ----
 
     def real(self, node: NodeId) -> NodeId | None:
-        """Return the id of a node in the space; None if the node has not been made there."""
+        """Return the id in the space of `node`, an id of the plan; None if the space does not have the node yet."""
         return self.ids.get(node) if is_provisional(node) else node
 
     # ---- outcomes ----
 
     def done(self, node: NodeId) -> None:
-        """Record that an operation of the node is done."""
+        """Record that one operation of the node was carried out. After the last one, the base is updated, unless an
+        operation of the node has failed.
+        """
         self.operations_done += 1
         self._open[node] -= 1
         if not self._open[node] and node not in self._failed and node in self.plan.target:
             self._agree(node)
 
     def is_done(self, node: NodeId) -> bool:
-        """Return True if all operations of the node in this plan are done."""
+        """Return True if every operation of the plan on this node has been carried out; also if there was none."""
         return not self._open[node]
 
     def is_failed(self, node: NodeId) -> bool:
         return node in self._failed
 
     def blocked(self, node: NodeId) -> None:
-        """Record that an operation cannot be done because an earlier operation failed, whose own reason was
-        recorded.
+        """Record that an operation on the node was not tried because an earlier one failed. No reason is recorded,
+        since the earlier one has recorded its own.
         """
         self._failed.add(node)
 
     def retry(self, node: NodeId, reason: str) -> None:
-        """Record that an operation was not done because the entry or the node has changed since the plan was made; the
-        next round plans anew.
+        """Record that an operation was not carried out because the file in the folder or the node in the space has
+        changed since the plan was made. `reason` is a text for people. The next round makes a new plan.
         """
         self._failed.add(node)
         self.passing[self.path(node)] = reason
 
     def problem(self, node: NodeId, reason: str) -> None:
-        """Record that an operation was not done and that the user has to act."""
+        """Record that an operation was not carried out, and that only the user can change that. `reason` is a text for
+        people.
+        """
         self._failed.add(node)
         self._problems[self.path(node)] = reason
 
     def failed_here(self, node: NodeId, error: OSError) -> None:
-        """Record that an operation in the folder failed with an error of the operating system."""
+        """Record that an operation in the folder raised `error`, as a problem for the user or as a reason to plan
+        again, depending on its errno.
+        """
         if error.errno == errno.ENOTEMPTY:
             self.retry(node, "the directory contains items that are not synced; move them away, or delete it yourself")
         elif isinstance(error, FileChanged) or error.errno in _PASSING:
@@ -120,8 +132,8 @@ class Ledger:
             self.problem(node, f"cannot be changed here ({why}); fix that and sync again")
 
     def path(self, node: NodeId) -> str:
-        """Return the path of a node to show to people: the path in the target if there is one, otherwise the former
-        path.
+        """Return the path of a node to show to people: its path after the sync if it still exists then, otherwise its
+        path before.
         """
         places = self.plan.target if node in self.plan.target else self._before
         if node not in places:
@@ -131,7 +143,9 @@ class Ledger:
     # ---- the base ----
 
     def forget(self, node: NodeId) -> None:
-        """Remove a node that exists on neither side any more."""
+        """Remove a node, which exists neither in the folder nor in the space, from the base and from the state
+        database.
+        """
         if self.base.pop(node, None) is not None:
             self.state.remove_base(node)
 
@@ -183,5 +197,5 @@ class Ledger:
             self.report.conflicts += 1
 
     def problems(self) -> list[Problem]:
-        """Return the items that the user has to act on: paths, and reasons in words for people."""
+        """Return the problems that the user has to solve, each with the path and a reason in words."""
         return [Problem(path, reason) for path, reason in self._problems.items()]

@@ -46,7 +46,7 @@ this device. The pause doubles with each attempt.
 
 
 class LocalApplier:
-    """Applies the operations of one round to the folder."""
+    """Carries out the operations of one round of a plan in the folder, and reports their results to the ledger."""
 
     def __init__(
         self,
@@ -58,9 +58,8 @@ class LocalApplier:
         now: int,
         holding: Container[NodeId] = frozenset(),
     ) -> None:
-        """`holding` are the directories that contain entries which are not synced and have to stay.
-
-        `now` is in seconds since 1970.
+        """`holding` are the directories with something inside that is not synced; they have to stay even if the space
+        has deleted them. `now` is in seconds since 1970.
         """
         self._now = now
         self._tried: dict[NodeId, Unobtainable] = {}
@@ -84,7 +83,7 @@ class LocalApplier:
         """Paths of downloaded symlinks that lead out of the folder."""
 
     def path(self, node: NodeId) -> str | None:
-        """Return the present path of a node; None if the node is not in the folder."""
+        """Return the present path of a node, relative to the folder; None if the node is not in the folder."""
         place = self._at.get(node)
         return None if place is None else self._path_at(place)
 
@@ -108,7 +107,9 @@ class LocalApplier:
         return path
 
     def checkpoint(self) -> None:
-        """Make everything that was done so far durable, first on the disk and then in the state database."""
+        """Flush the changed directories to the disk, and then commit the transaction of the state database, so that the
+        base never claims what a power cut could undo.
+        """
         if self._dirty:
             self._files.flush([], self._dirty)
             self._dirty.clear()
@@ -178,13 +179,16 @@ class LocalApplier:
         ledger.done(node)
 
     def _is_same_name(self, node: NodeId, to: Place) -> bool:
-        """Return True if the filesystem treats the new name as the name that the node already has in this directory."""
+        """Return True if the node would be renamed within its directory, to a name that the filesystem treats as equal
+        to its present one, such as the same name in another case. A check whether the new name is taken would find the
+        node itself.
+        """
         (parent, name), key = self._at[node], self._files.naming.key
         return parent == to[0] and name != to[1] and key(name) == key(to[1])
 
     def _expect(self, path: str, here: LocalNode) -> Signature:
-        """Return the signature of the entry at `path`. Raise FileChanged unless the signature is that of the scan,
-        apart from the fields that a rename changes.
+        """Return the signature (size, times, inode) of the file or directory at `path`. `here` is what the scan found.
+        Raise FileChanged if the signature differs, apart from the fields that a rename changes.
         """
         found = self._files.stat(path)
         if here.kind is NodeKind.DIRECTORY:
@@ -238,8 +242,8 @@ class LocalApplier:
     # ---- contents ----
 
     def fetch(self) -> None:
-        """Download contents. Raise SynclineError if storage is unavailable; contents that were downloaded before the
-        error have been put in place.
+        """Download the contents of the plan. Failures of single files are recorded in the ledger. Raise SynclineError
+        if storage is unavailable; contents that were downloaded before have been put in place.
         """
         operations = []
         for operation in self._plan.fetches:
@@ -280,7 +284,9 @@ class LocalApplier:
         self._say_what_is_lost()
 
     def _jobs(self, operations: list[Write]) -> Iterator[DownloadJob]:
-        """Yield a download job for each file. Symlinks are created at once and need no job."""
+        """Yield a download job for each file of `operations` whose content has to be fetched. Symlinks are made at once
+        and need no job.
+        """
         remaining = iter(operations)
         while batch := list(islice(remaining, _LOOKUP_NODES)):
             nodes = [operation.node for operation in batch]
@@ -304,7 +310,9 @@ class LocalApplier:
                     yield job
 
     def _is_to_be_tried(self, operation: Write, content: Content, before: Unobtainable) -> bool:
-        """Return False if an earlier attempt to obtain the same content failed and its pause is not over."""
+        """Return False if the same content could not be obtained before (`before`) and the pause after that attempt is
+        not over.
+        """
         return before.is_over(self._now) or before.content != self._identity(operation, content)
 
     def _identity(self, operation: Write, content: Content) -> bytes:
@@ -339,7 +347,9 @@ class LocalApplier:
         return DownloadJob(operation.node, content, destination, mode, known, self._files.root, suspect)
 
     def _blocks_here(self, operation: Write, content: Content) -> dict[Digest, LocalBlock]:
-        """Return the blocks of the new content that the replaced file contains, with their places in it."""
+        """Return the blocks of the new content that the file to be replaced contains, each with its position in that
+        file, so that they need not be downloaded.
+        """
         path = self.path(operation.node)
         if not operation.replaces or path is None or len(content.manifest) < 2:
             return {}
@@ -407,8 +417,9 @@ class LocalApplier:
             self._leading_out.clear()
 
     def _on_the_disk(self, nodes: list[NodeId]) -> bool:
-        """Flush the contents that were downloaded for these nodes before they are renamed into place. A filesystem may
-        report only now that it is full.
+        """Flush the downloaded contents of these nodes to the disk, before they are renamed into place, and return
+        True. If the filesystem refuses that, for example because it is full, discard all of them, record the operations
+        as failed, and return False.
         """
         temporaries = [self._files.incoming(_token(node)) for node in nodes]
         try:
@@ -494,10 +505,13 @@ Known = Callable[[NodeId], Container[Digest | None]]
 
 
 def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str], *, discard: bool) -> list[str]:
-    """Put files back that an interrupted operation had moved aside, unless the space has their content.
+    """Put files back that an interrupted run had moved aside, unless the space has their content. Return the paths of
+    the files that were put back.
 
-    With `discard`, files whose content the space has are removed; otherwise these files stay in the private directory.
-    `path_for` returns the path at which to put the file of a node. Return the paths of the files that were put back.
+    - `known` returns the contents of a node that the space has.
+    - `path_for` returns the path at which to put the file of a node.
+    - With `discard`, files whose content the space has are removed; otherwise these files stay in the private
+      directory.
     """
     rescued = []
     _, outgoing = files.temporaries()

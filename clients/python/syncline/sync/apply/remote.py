@@ -78,7 +78,10 @@ class RemoteApplier:
         new_request: Callable[[], RequestId],
         progress: SyncProgress,
     ) -> None:
-        """`right` is the right on which the plan was based; every commit of the plan carries it."""
+        """`right` is the permission of this device to write in the space, as it was when the plan was made; None if the
+        service has not stated it. Every commit carries it, so that the service refuses a plan made before a change of
+        rights.
+        """
         self._ledger = ledger
         self._plan = ledger.plan
         self._here = here
@@ -96,7 +99,9 @@ class RemoteApplier:
     # ---- stages ----
 
     def arrange(self) -> None:
-        """Queue new directories, moves, and deletions that free a name. They are sent with the first contents."""
+        """Queue the mutations that create directories, move nodes, or free a name by a deletion. They are sent with the
+        first contents.
+        """
         self._while_permitted(self._plan.arrange_remote, self._arrange)
 
     def send(self) -> None:
@@ -106,7 +111,7 @@ class RemoteApplier:
         self._while_permitted((*self._plan.arrange_remote, *self._plan.sends), self._send)
 
     def delete(self) -> None:
-        """Send the deletions that free no name for another operation, and are therefore last in the plan."""
+        """Queue and send the deletions at the end of the plan: those on which no other operation waits."""
         self._while_permitted(self._plan.delete_remote, self._delete)
 
     def _while_permitted(self, operations: tuple[Operation, ...], stage: Callable[[], None]) -> None:
@@ -154,7 +159,9 @@ class RemoteApplier:
     # ---- mutations ----
 
     def _parent(self, node: NodeId) -> NodeId | None:
-        """Return the id of the target directory of a node; None if the directory has not been created."""
+        """Return the id, in the space, of the directory in which the plan puts a node; None if the space does not have
+        that directory yet.
+        """
         parent = self._plan.target[node][0]
         return ROOT if parent == ROOT else self._ledger.real(parent)
 
@@ -246,7 +253,10 @@ class RemoteApplier:
         self._sent(operation, content, Signature.of(found), trusted=True)
 
     def _sent(self, operation: Write, content: Content, signature: Signature, *, trusted: bool) -> None:
-        """Queue the commit of a content that is in storage, unless the space already has the content."""
+        """Queue the mutation for a content that is in storage now, unless the space has the same content already.
+        `signature` is that of the file that was read; `trusted` is False if the file may have changed since without a
+        change of its signature.
+        """
         node, ledger = operation.node, self._ledger
         ledger.update_here(
             node, digest=content.digest, executable=content.executable, signature=signature, trusted=trusted
@@ -264,7 +274,7 @@ class RemoteApplier:
     # ---- commits ----
 
     def _reserve(self, mutation: Mutation) -> None:
-        """Make room for the mutation in the batch, by sending the batch first if it is full."""
+        """Send the mutations that wait, if together with `mutation` they would exceed a limit of one request."""
         size = _wire_size(mutation)
         if self._batch.mutations and (
             len(self._batch.mutations) >= MAX_BATCH_MUTATIONS or self._batch.size + size > _MAX_BATCH_BYTES
@@ -348,8 +358,13 @@ def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: di
 
 
 def _agreed(result: Result, evidence: Evidence, base: dict[NodeId, BaseNode]) -> BaseNode | None:
-    """Return the base of a node after the space has accepted its content. The place (parent and name) in the base stays
-    the one that was agreed on before, since a move may still be pending.
+    """Return the base (the agreed state) of a node after the space has accepted a content of it.
+
+    - `result` is the service's answer. `evidence` is the signature that the file had when it was read, and the spelling
+      of its name.
+    - The parent and name stay those of `base`, since a move of the node may still be pending.
+    - None is returned if the node is not in `base` and has several versions: somebody else has changed it since it was
+      created, so no agreed state is known.
     """
     node = result.node
     assert node is not None
@@ -382,7 +397,7 @@ def _agreed(result: Result, evidence: Evidence, base: dict[NodeId, BaseNode]) ->
 
 
 def _wire_size(mutation: Mutation) -> int:
-    """Return an upper bound of the bytes that a mutation takes in its request, close to the exact size."""
+    """Return an upper bound, close to the exact value, of the bytes that a mutation takes in its request."""
     content = getattr(mutation, "content", None)
     size = 128 + 4 * len(getattr(mutation, "name", "")) + 4 * len(getattr(mutation, "from_name", ""))
     if content is not None:
@@ -393,7 +408,9 @@ def _wire_size(mutation: Mutation) -> int:
 
 @dataclass(slots=True)
 class _Batch:
-    """A commit that is being assembled, column by column."""
+    """A request of mutations that is being put together. For each mutation it has the operation, and what is to be
+    recorded after the answer.
+    """
 
     request: RequestId
     mutations: list[Mutation] = dataclasses.field(default_factory=list)

@@ -37,7 +37,9 @@ _OUTGOING = "old-"
 _MAX_OPEN_DIRECTORIES = 64
 """Maximum number of directories that are kept open."""
 _MAX_SINGLY_SYNCED_FILES = 16
-"""Maximum number of files that are flushed one by one; for more files, the whole filesystem is flushed."""
+"""Maximum number of files that are flushed to the disk one by one. For more files, the whole filesystem is flushed,
+which is faster.
+"""
 _FLUSHERS = 8
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,18 +47,27 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class FileChanged(OSError):
-    """The file is no longer what it was; it will be scanned again."""
+    """The file has changed since it was scanned. It is left as it is, and will be scanned again."""
 
 
 def same_file(now: os.stat_result, expected: Signature) -> bool:
-    """Return True if a file has the expected signature. The ctime is not compared, since a rename changes it."""
+    """Return True if the size, the modification time and the inode of a file are those of the signature `expected`. The
+    ctime is not compared, since a rename changes it.
+    """
     found = Signature.of(now)
     return (found.size, found.mtime_ns, found.inode) == (expected.size, expected.mtime_ns, expected.inode)
 
 
 class Files:
-    """Reads and changes the entries of one synced folder, as the module describes. Has to be closed, or used in
-    `with`.
+    """Reads and changes the files and directories of one synced folder.
+
+    - Paths are relative to the folder, with `/` between names; "" is the folder itself.
+    - Symlinks in a path are never followed, so that no path leads out of the folder.
+    - A new name must be free: FileExistsError is raised if it is taken, in any Unicode spelling.
+    - A file is replaced or removed only if it is the expected one; otherwise FileChanged is raised.
+    - All errors are OSError.
+
+    Has to be closed, or used in `with`.
     """
 
     def __init__(self, root: Path, mounts: Mounts | None = None) -> None:
@@ -196,7 +207,7 @@ class Files:
             self._spellings.pop(_split(path)[0], None)
 
     def remove_directory(self, path: str) -> None:
-        """Remove a directory. Raise OSError if it is not empty."""
+        """Remove an empty directory. Raise OSError, and leave it in place, if it is not empty or cannot be removed."""
         parent, name = self._at(path)
         os.rmdir(name, dir_fd=parent)
         self.forget_directories()
@@ -204,8 +215,9 @@ class Files:
     def remove(self, path: str, expected: Signature, *, token: str) -> None:
         """Unlink a file if its signature is `expected`; otherwise raise FileChanged, and leave the file in place.
 
-        The file is compared after it was moved to the private directory, where nobody else writes. `token` is its name
-        there, by which the next run recognises it if this process dies in between.
+        The file is first moved to the private directory, where nobody else writes, and compared there. `token` is a
+        name in that directory, of the caller's choice, by which the next run recognises the file if this process dies
+        in between.
         """
         if Signature.of(self.stat(path)) != expected:
             raise FileChanged(errno.ESTALE, "the file has changed; it will be scanned again")
@@ -223,8 +235,9 @@ class Files:
         self._unlink(aside)
 
     def replace(self, temporary: str, path: str, expected: Signature, *, token: str) -> None:
-        """Replace a file by a temporary file if its signature is the expected one; otherwise raise FileChanged, and
-        leave the file in place.
+        """Replace the file at `path` by the file `temporary` if its signature is `expected`; otherwise raise
+        FileChanged, and leave both files as they are. The old file is moved to the private directory under the name
+        `token` and removed from there.
         """
         if Signature.of(self.stat(path)) != expected:
             raise FileChanged(errno.ESTALE, "the file has changed; it will be scanned again")
@@ -344,12 +357,14 @@ class Files:
 
     @staticmethod
     def incoming(token: str) -> str:
-        """Return the path of the temporary file into which incoming content is written."""
+        """Return the path, relative to the folder, of the temporary file into which a download is written. `token` is a
+        name of the caller's choice. Equal tokens give equal paths, so that a later run finds an interrupted download.
+        """
         return f"{TEMPORARY}/{_INCOMING}{token}"
 
     def temporaries(self) -> tuple[list[str], list[str]]:
-        """Return the names of the files that an interrupted run left in the private directory: the tokens of downloaded
-        files, and the tokens of files that were moved there to be removed.
+        """Return the names of the files that an interrupted run left in the private directory: the tokens of files that
+        were being downloaded, and the tokens of files that were moved there to be removed. Both lists are sorted.
         """
         try:
             descriptor = self.open_directory(TEMPORARY)
@@ -405,7 +420,9 @@ class Files:
             os.close(self._open.popitem()[1])
 
     def _at(self, path: str) -> tuple[int, str]:
-        """Return a descriptor of the parent directory, valid until the next call, and the last name of the path."""
+        """Return a descriptor of the parent directory of `path`, and the last name of the path. The descriptor is
+        cached: it is valid until the next call of a method, and the caller must not close it.
+        """
         directory, name = _split(path)
         return self._walk(directory), name
 

@@ -1,8 +1,8 @@
-"""The link between a directory and a space.
+"""The files that link a directory on this device to a space, which makes the directory a synced folder.
 
-`SYNCLINE_HOME/folders/<id>/link.json` holds the folder's path and its space; `DIR/.syncline/folder` holds the folder's
-id. Both files are needed: an unmounted disk leaves a directory without `.syncline/folder`, and a moved or copied folder
-has `.syncline/folder` at another path.
+`SYNCLINE_HOME/folders/<id>/link.json` holds the folder's path and its space; `DIR/.syncline/folder`, the marker, holds
+the folder's id. Both files are needed: an unmounted disk leaves a directory without a marker, and a moved or copied
+folder has its marker at another path.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _UNLINK = "if it is not to be synced any more, remove {} first (no other file is
 
 
 class Relation(Enum):
-    """The relation of a directory that has a marker to a folder."""
+    """The relation to a folder of another directory that has a marker: a directory that may be nested in the folder."""
 
     NONE = auto()
     SAME_SPACE = auto()
@@ -56,7 +56,13 @@ class Relation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A synced folder: its real path, its space, and the path of its state."""
+    """A directory that is linked to a space.
+
+    - `id` is its random id, as in its marker.
+    - `root` is its absolute path, without symlinks.
+    - `space` and `space_name` are the id and the name of the space.
+    - `state` is the directory below SYNCLINE_HOME in which the state of the folder is kept.
+    """
 
     id: str
     root: Path
@@ -113,7 +119,9 @@ class Folder:
 
 
 def folders(home: Path) -> list[Folder]:
-    """Return all linked folders by path. A folder whose link cannot be read is left out."""
+    """Return all synced folders of the device whose state is in `home`, sorted by path. A folder whose link cannot be
+    read is left out.
+    """
     try:
         states = list((home / _FOLDERS).iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -122,10 +130,15 @@ def folders(home: Path) -> list[Folder]:
 
 
 def find_folder(home: Path, path: Path) -> Folder:
-    """Return the innermost linked folder that contains `path`, even if it was moved. Raise FolderNotLinked if no linked
-    folder contains `path`, and FolderUnreadable if a marker cannot be read.
+    """Return the synced folder that contains `path`, the innermost if several do. `home` is the directory with the
+    state of this device (SYNCLINE_HOME).
 
-    A folder that does not exist any more is returned as well; its method `check_root` raises the reason.
+    - A folder that was moved is found by its marker, and is returned with its new path.
+    - A folder that does not exist any more, or has lost its marker, is found by the path that it had; its method
+      `check_root` raises the reason.
+
+    Raise FolderNotLinked if no synced folder contains `path`, and FolderUnreadable if a marker on the way up cannot be
+    read.
     """
     real = Path(os.path.realpath(path))
     known = folders(home)
@@ -142,11 +155,14 @@ def find_folder(home: Path, path: Path) -> Folder:
 
 
 def open_folder(home: Path, directory: Path) -> Folder | None:
-    """Return the folder that this directory is linked as; None if it is not linked.
+    """Return the synced folder whose root is `directory`; None if the directory is not linked to a space. `home` is the
+    directory with the state of this device (SYNCLINE_HOME). A folder that was moved is recognised, and its new path is
+    recorded.
 
-    A moved folder is recognised at its new place. Raise FolderMissing if the directory was linked and has lost its
-    marker, FolderUnreadable if it cannot be read, and LinkedElsewhere if another SYNCLINE_HOME has linked it, or if it
-    is a copy or a second mount of a linked folder.
+    - Raise FolderMissing if the directory was linked and has lost its marker, and FolderUnreadable if it cannot be
+      read.
+    - Raise LinkedElsewhere if another SYNCLINE_HOME has linked the directory, or if it is a copy or a second mount of a
+      synced folder.
     """
     root = Path(os.path.realpath(directory))
     known = folders(home)
@@ -176,9 +192,9 @@ def open_folder(home: Path, directory: Path) -> Folder | None:
 
 
 def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
-    """Link a directory to a space; make the directory if only its parent exists. Raise the errors of `check_suitable`.
-
-    Nothing remains of a link that cannot be completed.
+    """Link a directory to a space; return the new synced folder. The directory is created if only its parent exists.
+    `home` is the directory with the state of this device. Raise the errors of `check_suitable`; nothing remains of a
+    link that cannot be completed.
     """
     root = Path(os.path.realpath(directory))
     check_suitable(home, directory)
@@ -242,7 +258,7 @@ def _check_neighbours(root: Path, others: list[Folder]) -> None:
 
 
 def relation(marker: bytes, folder: Folder) -> Relation:
-    """Return the relation to `folder` of a directory that contains this marker."""
+    """Return the relation to `folder` of a directory whose marker has the bytes `marker`, which may be malformed."""
     try:
         document = json.loads(marker)
         if document["folder"] == folder.id:
@@ -253,8 +269,8 @@ def relation(marker: bytes, folder: Folder) -> Relation:
 
 
 def _marked(root: Path) -> str | None:
-    """Return the id in a directory's marker; None if the directory has no valid marker. Raise FolderUnreadable if the
-    marker cannot be read.
+    """Return the folder id in the marker of the directory `root`; None if it has no valid marker. Raise
+    FolderUnreadable if the marker exists but cannot be read.
     """
     try:
         document = json.loads(_read_marker(root / MARKER))

@@ -42,7 +42,7 @@ class ConflictNames:
         """
 
     def take(self, name: str) -> None:
-        """Record that an entry of the directory has this name."""
+        """Record that a file or directory of the directory has this name, so that no conflict copy gets it."""
         self._taken.add(name)
 
     def name(self, name: str) -> str:

@@ -70,14 +70,17 @@ def content_flow(base: BaseNode | None, local: LocalNode, remote: RemoteNode) ->
 
 
 def merge(base: Base, local: Local, remote: Remote, *, label: str) -> Merged:
-    """Return the merge of the local and the remote tree, which both come from `base`. `label` is part of the names of
-    conflict copies.
+    """Return the tree that folder and space have after the sync, and the local tree with the node ids of that tree.
+    `base` is the last state on which both agreed, and both other trees have developed from it. `label` is part of the
+    names of conflict copies.
     """
     return _Merge(base, local, remote, label).run()
 
 
 def remote_homes(base: Base, remote: Remote) -> dict[NodeId, Place]:
-    """Return the place before the move of each node of the space whose move was interrupted."""
+    """Return the former parent and name of each node of the space whose move was interrupted while the node had a
+    temporary name.
+    """
     return {
         node.id: before.place
         for node in remote.values()
@@ -112,8 +115,8 @@ class _Merge:
     # ---- which nodes there will be, and where ----
 
     def _keep(self) -> list[NodeId]:
-        """Put all nodes into the target that are not deleted; return the nodes whose local content becomes a conflict
-        copy.
+        """Put all nodes that are not deleted into the target, the tree after the sync. Return the nodes whose local
+        content becomes a conflict copy.
         """
         base, remote, target = self._base, self._remote, self._target
         copies = []
@@ -287,8 +290,8 @@ class _Merge:
                         self._conflicts.add(loser)
 
     def _claim(self, node: NodeId, place: Place) -> tuple[bool, bool, bool, NodeId]:
-        """Return the sort key of a claim to a name. The node with the least key keeps the name: first the one that has
-        it in the space, then the one that has it here.
+        """Return the sort key of the wish of `node` to have the parent and name `place`. Of several nodes, the one with
+        the least key keeps the name: first the one that has it in the space, then the one that has it in the folder.
         """
         there, here = self._remote.get(node), self._local.get(original_id(node))
         return (

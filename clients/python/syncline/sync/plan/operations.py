@@ -1,7 +1,7 @@
-"""Operations of a plan: one class hierarchy for both sides.
+"""Operations of a plan: one class hierarchy for both sides, the folder and the space.
 
-Planning, the appliers and the descriptions share these values. An operation names its side and a node; the plan holds
-the place (parent and name) of each node.
+Planning, the appliers and the descriptions for people share these values. An operation names its side and a node; the
+plan holds the parent and name of each node.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Side(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Make:
-    """Make a directory at its place in the target."""
+    """Make a directory, with the parent and name that the target of the plan has for the node."""
 
     side: Side
     node: NodeId

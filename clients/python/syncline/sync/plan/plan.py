@@ -135,7 +135,9 @@ def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
 
 
 def is_agreed(base: BaseNode | None, here: LocalNode, there: RemoteNode) -> bool:
-    """Return True if the base equals the state of both sides."""
+    """Return True if folder and space have the node in the same state, and the base records that state, so that nothing
+    is to be done.
+    """
     return (
         base is not None
         and base.place == there.place

@@ -23,11 +23,12 @@ def reshape(
     side: Side,
     is_directory: Callable[[NodeId], bool],
 ) -> list[ShapeOperation | Write]:
-    """Return the operations on one side that turn `current` into `target`, in order; deletions that free no name come
-    last.
+    """Return the operations that turn one side's tree `current` into `target`, in the order in which each can be
+    carried out. Deletions on which nothing waits come last.
 
-    A node that is not in `current` is made if `is_directory` returns True for it, and written otherwise. Both arguments
-    are trees: each parent exists and no two nodes have the same place; `target` has no cycle.
+    A node that is not in `current` is made if `is_directory` returns True for it, and written otherwise. Both trees map
+    a node to its parent and name. In both, each parent exists and no two nodes have the same parent and name; `target`
+    has no cycle.
     """
     pending = [node for node, place in target.items() if current.get(node) != place]
     if not pending and len(current) == len(target):
@@ -114,7 +115,9 @@ class _Reshaping:
         return (parent == ROOT or parent in self._place) and not self._way_up(parent, node)
 
     def _move_aside(self, node: NodeId) -> None:
-        """Free the name that this node waits for, by moving its holder aside."""
+        """Free the name for which `node` waits, by moving the node that has it to a temporary name in the same
+        directory.
+        """
         holder = self._holder[_claimed(self._target[node])]
         aside = (self._place[holder][0], transit_name(holder))
         self._operations.append(Move(self._side, holder, aside, aside=True))
@@ -136,7 +139,9 @@ class _Reshaping:
             self._queue.append(waiter)
 
     def _way_up(self, inner: NodeId, outer: NodeId) -> list[NodeId]:
-        """Return `inner` and the directories above it that are below `outer`; empty if `inner` is not below `outer`."""
+        """Return `inner` and its ancestors up to the child of `outer`, nearest first; an empty list if `inner` is not
+        below `outer`.
+        """
         way: list[NodeId] = []
         if not self._children.get(outer):
             return way
@@ -148,8 +153,8 @@ class _Reshaping:
         return []
 
     def _doomed(self, top: NodeId) -> list[NodeId] | None:
-        """Return the nodes below `top`, nearest first, if neither `top` nor any of them is in the target; otherwise
-        None.
+        """Return all nodes below `top`, nearest first, if `top` may be deleted now, because neither `top` nor a node
+        below it exists after the sync; otherwise None. The target is the tree that both sides have after the sync.
         """
         if top in self._target:
             return None

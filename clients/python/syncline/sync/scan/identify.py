@@ -51,8 +51,8 @@ def is_trusted(signature: Signature, read_at_ns: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """The result of reading a file: the digest, the signature of the file that has it, and the time when reading began,
-    in ns.
+    """The result of reading a file: its digest, its signature (size, times, inode) when it had that content, its
+    executable bit, and the time at which reading began, in nanoseconds since 1970.
     """
 
     digest: Digest
@@ -62,21 +62,22 @@ class Hashed:
 
 
 Hasher = Callable[[Sequence[int]], Mapping[int, Hashed]]
-"""Function that reads and hashes the files of entries, given by number. A file that cannot be read or changes while it
-is read is left out.
+"""Function that reads and hashes files of a scan, given by their numbers in the scan. The result has no item for a file
+that cannot be read, or that changes while it is read.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The local tree, and the parts of the folder that were not identified.
+    """The local tree that identification has found, and the nodes that are treated differently.
 
-    `excluded` are the nodes at places that are not synced; `holding` are the directories with something left out below
-    them. Entries that are left out are not in the tree.
-
-    `asleep` are the nodes of any tree at and below strange places (`other_filesystems.Strange`). It is unknown whether
-    they still exist, so they are left unchanged on both sides and in the base. The `forgotten` nodes can be removed
-    from the base.
+    - `local` has the nodes in the folder, without those that are left out.
+    - `problems` are for the user.
+    - `excluded` are nodes in the space that this device does not sync.
+    - `holding` are directories with something inside that is left out, so that they cannot be removed.
+    - `asleep` are nodes at places where another filesystem is mounted than at the last sync. It is unknown whether they
+      still exist, so they stay unchanged on both sides and in the base.
+    - `forgotten` are nodes that can be removed from the base.
     """
 
     local: dict[NodeId, LocalNode]
@@ -88,7 +89,9 @@ class Identified:
 
 
 class Filter(Protocol):
-    """The rules for entries that are left out of the tree. Entries are given by their number."""
+    """The rules for files and directories of a scan that are left out of the tree; each is given by its number in the
+    scan.
+    """
 
     def is_excluded(self, number: int) -> bool:
         """Return True if an entry is excluded, whatever its kind."""
@@ -120,8 +123,9 @@ class Everything:
 
 
 def identify(scan: Scan, base: Base, remote: Remote, hash_files: Hasher, filters: Filter | None = None) -> Identified:
-    """Return the local tree, after identifying the node that each entry of `scan` is. `remote` holds the live nodes
-    only. Files are read only if the identification depends on their content.
+    """Return the local tree: for each file and directory of `scan`, the node that it is. `base` is the last state on
+    which folder and space agreed, and `remote` has the live nodes of the space. `hash_files` is called for files whose
+    content decides, and only for those. `filters` are the rules for what is left out; None leaves nothing out.
     """
     strange = Strange(scan, base, remote)
     while True:
@@ -389,7 +393,9 @@ class _Identification:
         return node.id if not same_inode or self._inode_of(node) == self._inode(n) else None
 
     def _maybe_from_elsewhere(self, n: int) -> list[BaseNode]:
-        """Return the nodes of the base whose file has this inode and size."""
+        """Return the nodes of the base whose file has the inode and the size of file number `n` of the scan: candidates
+        for a file that was moved here.
+        """
         entry = self._scan.entries[n]
         return [
             node
@@ -398,7 +404,9 @@ class _Identification:
         ]
 
     def _from_elsewhere(self, n: int) -> NodeId | None:
-        """Return the node of the base whose file has this inode, size and modification time; None if there is none."""
+        """Return the node of the base whose file has the inode, the size and the modification time of file number `n`
+        of the scan, so that the file was moved here; None if there is none.
+        """
         mtime_ns = self._scan.entries[n].signature.mtime_ns
         return next((b.id for b in self._maybe_from_elsewhere(n) if b.signature.mtime_ns == mtime_ns), None)
 
@@ -480,7 +488,9 @@ class _Identification:
                 self._hash([n])
 
     def _successor(self, n: int) -> RemoteNode | None:
-        """Return the node that took the place of a deleted node in the space."""
+        """Return the node of the space that has the parent and name of a node that was deleted there, for file number
+        `n` of the scan; None if there is none.
+        """
         node, entry = self._nodes[n], self._scan.entries[n]
         if node not in self._base or node in self._remote:
             return None

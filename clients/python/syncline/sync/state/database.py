@@ -1,9 +1,14 @@
-"""The state that a device keeps about a synced folder, in SQLite.
+"""The state that a device keeps about a synced folder, in SQLite:
 
-The state consists of the mirror of the space, the base, the places of blocks, and the commits in flight. None of it is
-needed to keep data safe: without it, a folder is adopted anew. Writes are collected until `commit`, which makes them
-durable. Callers use a State within `state_errors`, since any access may detect a damaged file. The database accepts
-names of any form; names from the space are checked when the trees are made.
+- the mirror, a copy of the space's tree as of a cursor of the journal;
+- the base, the last state of each node on which folder and space agreed;
+- the object and offset in S3 of each block that is known to be in the space;
+- the commits in flight, whose answers are unknown.
+
+None of it is needed to keep data safe. Without it, the next sync compares the folder and the space as if they had never
+been synced, and unites them. Writes are collected until `commit`, which makes them durable. Callers use a State within
+`state_errors`, since any access may detect a damaged file. The database accepts names of any form; names from the space
+are checked when the trees are made.
 """
 
 from __future__ import annotations
@@ -45,7 +50,9 @@ _SIGN = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Evidence about the file that was read for a mutation: the file's signature, and the spelling of its name."""
+    """Facts about the local file that was read for a mutation, to be recorded in the base when the space has accepted
+    the mutation: its signature, whether that can be trusted, and the spelling of its name.
+    """
 
     signature: Signature
     trusted: bool
@@ -65,8 +72,9 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The fingerprint of the folder when folder and space agreed completely, and the number of entries that were
-    skipped.
+    """The values that a sync records when it found nothing to do: the fingerprint of the folder, and the number of
+    sockets, pipes and devices that were skipped. If the fingerprint is the same at the next sync, and the journal has
+    no new entry, that sync ends at once.
     """
 
     fingerprint: bytes
@@ -161,7 +169,7 @@ class State:
         self.close()
 
     def commit(self) -> None:
-        """Make all changes since the last commit durable."""
+        """Commit the transaction, and so make all writes since the last call durable."""
         self._write()
         if self._db.in_transaction:
             self._db.execute("COMMIT")
@@ -351,8 +359,8 @@ class State:
     # ---- where blocks are ----
 
     def known_block(self, digest: Digest) -> BlockRef | None:
-        """Return the place of a block in the space. May be called from any thread, at any time; only committed blocks
-        are found.
+        """Return the object, offset and length under which a block is stored in the space; None if that is unknown. May
+        be called from any thread, at any time; blocks that were added since the last `commit` are not found.
         """
         with self._lookup_lock:
             if self._path is None:
@@ -368,7 +376,9 @@ class State:
         return BlockRef(digest=digest, length=length, object=Digest(object_), offset=offset)
 
     def forget_blocks(self) -> None:
-        """Remove all known places of blocks, since the space has lost some blocks."""
+        """Remove the stored positions of all blocks, since the space has lost some blocks and they have to be looked up
+        again.
+        """
         self._begin()
         self._db.execute("DELETE FROM block")
 
