@@ -204,9 +204,11 @@ def _run() -> int:
 
 
 def _leave(status: int, left: str) -> NoReturn:
-    """Exit at once: threads may still wait for a slow connection, and a crash at any point loses nothing either.
+    """Exit the process at once with this status, without waiting for threads that may still wait for a slow connection;
+    a crash at any point loses nothing either. Unless `status` is 0, print that the command was interrupted, and `left`,
+    a text about the state that it has left.
 
-    Called while the interruption is being handled, since leaving that block would wait for these threads.
+    Called while the interruption is being handled, since leaving the `except` clause would wait for these threads.
     """
     if status:
         terminal.complain(f"interrupted; {left}")

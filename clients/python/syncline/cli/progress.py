@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class CommandProgress(Protocol):
-    """Observer of the progress of a command. Usable from any thread."""
+    """Receives the progress of a command. Usable from any thread."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
         """Report the start of an activity, with its total numbers of files and bytes."""
@@ -52,7 +52,9 @@ class _Bar:
 
 @contextmanager
 def progress() -> Iterator[CommandProgress]:
-    """Show progress until the block ends."""
+    """Show the progress of a command on stderr until the body of the `with` statement ends; show nothing if stderr is
+    no terminal.
+    """
     if not sys.stderr.isatty():
         yield _Silent()
         return

@@ -1,7 +1,7 @@
 """Temporary directories for incomplete output of commands, which are removed automatically.
 
-Each is locked while its process runs. The directory of a killed process is no longer locked, and is removed by the next
-command that works in the same place.
+A directory is locked while its process runs. If the process is killed, the lock ends, and the next command that works
+in the same parent directory removes the directory.
 """
 
 from __future__ import annotations

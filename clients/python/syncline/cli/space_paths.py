@@ -79,7 +79,7 @@ class SpacePath:
 
 @contextmanager
 def place(text: str) -> Iterator[SpacePath]:
-    """Provide the space and the path that an argument `[SPACE:]PATH` names."""
+    """Context with the path in a space that an argument `[SPACE:]PATH` names; its session is closed at the end."""
     with signed_in() as session:
         yield place_in(session, text)
 
@@ -93,9 +93,8 @@ def place_in(session: Session, text: str) -> SpacePath:
 
 
 def split_place(text: str) -> tuple[str | None, str]:
-    """Return the space, if one is named, and the path, without slashes around it and in normal form.
-
-    Raise InvalidArgument if the text before the first ':' is empty, as for an unset variable of a shell.
+    """Return the two parts of an argument `[SPACE:]PATH`: the space, None if the argument names none, and the path,
+    without slashes around it and in normal form (NFC).
     """
     space = _space_in(text)
     if space == "":

@@ -267,7 +267,11 @@ def _sync_for_ever(
     as_json: bool,
 ) -> NoReturn:
     """Sync at each doorbell and each change in the folder, until a signal interrupts the command, which is the usual
-    end. Raise Interrupted then, and any error that ends the watch.
+    end. `opened` links or opens the folder and makes its engine; it is called until it succeeds, also while disk or
+    network are missing. `mass_delete` applies to each sync; `wanted` has the options of the first one, which stores
+    them.
+
+    Raise Interrupted after a signal, and any error that ends the watch.
     """
     from syncline.sync.watch import keep_syncing, patiently  # noqa: PLC0415 - `sync` does without otherwise
 

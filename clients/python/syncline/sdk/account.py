@@ -172,8 +172,8 @@ def _enter(
 
 
 def _signed_in(file: AccountFile) -> bool:
-    """Return True if the file holds an account, unless the service answers that it no longer accepts the device. A
-    revoked device may sign in again.
+    """Return True if the file holds an account and the service does not answer that it no longer accepts the device. A
+    device that was revoked may thus sign in again.
     """
     account = file.load()
     if account is None:
@@ -307,12 +307,16 @@ class Accounts:
         self._session.call(lambda stubs: stubs.auth.RemoveMember, request)
 
     def resolve(self, space: str) -> SpaceId:
-        """Return the space with this id or alias. The personal space and ids need no call.
+        """Return the id of the space that a person means by the text `space`: an id, or an alias, which is the caller's
+        own name for a space. The personal space and ids need no call.
 
-        A name that is no alias is not accepted, even if only one space has it: it may have meant another space before.
-        If no alias equals the text, or several do, raise AmbiguousSpace if several spaces have a similar alias or name,
-        which differs at most in case, and NoSuchSpace otherwise; the text of the error lists the similar spaces. Raise
-        InvalidArgument for an empty text, which a shell makes of an unset variable.
+        The name that the owners use is not accepted, even if only one space has it, since it may have meant another
+        space before. If no alias equals the text, or several do:
+
+        - raise AmbiguousSpace if several spaces have an alias or name that differs from it at most in case;
+        - otherwise raise NoSuchSpace. The texts of both errors list the similar spaces.
+
+        Raise InvalidArgument for an empty text, which a shell makes of an unset variable.
         """
         if not space:
             raise InvalidArgument("the name of the space is empty; see `syncline spaces`")

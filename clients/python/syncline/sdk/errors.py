@@ -86,8 +86,8 @@ class ListingTooLarge(SynclineError):
 
 @contextmanager
 def understood() -> Iterator[None]:
-    """Convert an error of the code in the block, which reads an answer, to UnexpectedAnswer if the answer breaks the
-    contract.
+    """Convert an error in the body of the `with` statement, which reads an answer of the service, to UnexpectedAnswer
+    if the answer breaks the contract of the protos.
     """
     try:
         yield

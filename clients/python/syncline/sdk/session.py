@@ -190,13 +190,15 @@ class Session:
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 
     def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
-        """Return the result of `begin`, which is called with the stubs of the services. Raise the SynclineError with
-        which it fails.
+        """Return the result of `begin`, a function that makes one call with the stubs of the services. For a stream,
+        `begin` opens the stream and reads its first message. `begin` is called again in these cases:
 
-        For streams, `begin` opens the stream and reads its first message. It is called once more, with a new token, if
-        the token was refused, and again with other stubs if the services have moved. It is also called again after a
-        limit of the service, once the pause that the limit states is over: the pauses of one call last PATIENCE_SECONDS
-        at most in total, those for rate limits RATE_PATIENCE_SECONDS, and none begins once `until` is set.
+        - once with a new access token, if the token was refused;
+        - with other stubs, if the services have other addresses now;
+        - after a pause, if a limit of the service was exceeded. The pauses of one call last PATIENCE_SECONDS at most in
+          total, those for rate limits RATE_PATIENCE_SECONDS, and none begins once `until` is set.
+
+        Raise the SynclineError with which the last call failed otherwise.
         """
         refreshed = False
         refused: str | None = None
@@ -232,8 +234,10 @@ class Session:
         return account.access_token if _good(account) else self._refresh(refused=account.access_token)
 
     def _refresh(self, *, refused: str) -> str:
-        """Return an access token other than `refused`: the one in the account file if another process has refreshed it,
-        otherwise a new one from the service. Raise NotSignedIn if the file has no account, or that of another user.
+        """Return an access token other than `refused`: the one in the account file if another process has renewed it,
+        otherwise a new one, for which the refresh token is exchanged. Blocks during the call to the service. Raise
+        NotSignedIn if the account file has no account or that of another user, or if the service refuses the refresh
+        token.
         """
         with self._tokens:
             if self._account.access_token != refused and _good(self._account):
@@ -270,7 +274,11 @@ class Session:
             stubs.close()
 
     def _moved(self, stubs: Stubs) -> bool:
-        """Return True if the services have other addresses than `stubs`. The new addresses are then saved and used."""
+        """Discover the addresses of the services again after a failed call that used `stubs`. Return True if they
+        differ, or if another thread has already replaced `stubs`: the session then has new stubs, and the caller may
+        try again. Return False if they are the same, if the endpoint does not answer, if the device was signed out
+        meanwhile, or if the last discovery was less than _REDISCOVERY_PAUSE_SECONDS ago.
+        """
         with self._connection:
             if self._stubs is not stubs:
                 return True
@@ -308,16 +316,16 @@ def error_of_call(failure: grpc.RpcError) -> SynclineError:
 
 
 def by_our_clock(expires_at_ms: int, expires_in_ms: int) -> int:
-    """Return an expiry time that the service has just sent, by the clock of this device, in milliseconds since 1970.
-
-    `expires_in_ms` is 0 if the service does not send it.
+    """Return the expiry time of a token, which the service has just sent, by the clock of this device, in milliseconds
+    since 1970. `expires_at_ms` is the time by the clock of the service, `expires_in_ms` the rest of the lifetime, or 0
+    if the service does not send it.
     """
     return int(time.time() * 1000) + expires_in_ms if expires_in_ms else expires_at_ms
 
 
 def _patience(error: SynclineError) -> tuple[type[SynclineError], float]:
-    """Return the class of errors whose waits share one budget, to which the refusal `error` belongs, and the budget in
-    seconds.
+    """Return the class of errors whose pauses are added up together with those for `error`, a refusal by a limit, and
+    the maximum of their sum in seconds.
     """
     if isinstance(error, RateExceeded):
         return RateExceeded, RATE_PATIENCE_SECONDS

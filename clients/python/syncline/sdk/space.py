@@ -1,4 +1,4 @@
-"""Client of one space: its tree, its journal, its history, and the sealing of uploads."""
+"""Client of one space, with its tree, its journal, its history, and the sealing of uploads."""
 
 from __future__ import annotations
 
@@ -41,8 +41,12 @@ _MAX_CHECK_BATCHES = 4
 
 
 class SpaceState(NamedTuple):
-    """The last sequence number; the total size of all versions and its quota; the number of nodes and its maximum; and
-    the size of unsealed uploads at the last measure.
+    """The size of a space and the limits for it.
+
+    - `seq` is the last sequence number of the journal.
+    - Sizes are in bytes: that of all versions, the quota, and that of uploads that are not sealed, which the service
+      determines from time to time.
+    - The numbers of nodes are the present one and the maximum.
     """
 
     head: int
@@ -95,10 +99,13 @@ class Located(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChangesPage:
-    """Node states in order; of two states of one node, the one with the higher seq is valid.
+    """One page of the changes in a space: the states of nodes after the changes, in order. Of two states of one node,
+    the one with the higher `seq` is valid.
 
-    With `reset`, everything known before this page is invalid. `cursor` is the cursor after this page; it is empty
-    while a listing is incomplete. `seq` is the sequence number of the cursor. `right` is the caller's right.
+    - With `reset`, everything that the client knew before this page is invalid.
+    - `cursor` is the cursor after this page; it is empty while a listing is incomplete.
+    - `seq` is the sequence number for which the cursor stands.
+    - `right` is the permission of this device to write in the space.
     """
 
     nodes: tuple[Node, ...]
@@ -109,8 +116,8 @@ class ChangesPage:
 
 
 class Differing(NamedTuple):
-    """A file that differs: the path or id in the request, the kind of difference, and the node's present state (None, 0
-    and None if there is none).
+    """A file that is not the current version: its path or id as in the request, the kind of difference, and the current
+    state of the node (None, 0 and None if there is none).
     """
 
     asked: str | NodeId
@@ -131,7 +138,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class PackEntries:
-    """The blocks of a pack: packed digests, and ascending offsets and lengths."""
+    """The blocks of a pack: the concatenation of their digests, and their offsets (ascending) and lengths in bytes."""
 
     blocks: bytes
     offsets: tuple[int, ...]
@@ -180,7 +187,9 @@ class Space:
     # ---- objects ----
 
     def find_missing(self, objects: Sequence[Digest]) -> set[Digest]:
-        """Return those of `objects` that are not sealed in this space."""
+        """Return the digests of those `objects` that the space does not have as sealed objects, so that they have to be
+        uploaded.
+        """
         missing: set[Digest] = set()
         for at in range(0, len(objects), MAX_FIND_DIGESTS):
             batch = objects[at : at + MAX_FIND_DIGESTS]
@@ -191,7 +200,9 @@ class Space:
         return missing
 
     def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
-        """Have uploaded objects proven; return one verdict for each, in order. Safe to repeat."""
+        """Have the service check that uploaded objects hold what the declarations say; return one verdict for each, in
+        order. Only objects with the verdict SEALED can be named by a version. Safe to repeat.
+        """
         verdicts: list[SealVerdict] = []
         for batch in _seal_batches(objects):
             request = metadata_pb2.SealObjectsRequest(space_id=self.id, objects=batch)
@@ -372,15 +383,15 @@ class Space:
 
 
 def _pause(breaks: int, error: SynclineError) -> None:
-    """Pause before a stream is reopened after `breaks` consecutive breaks, since another server may have to take over.
-
-    If a limit ended the stream, its error states the pause.
+    """Sleep before a stream is reopened after `breaks` consecutive breaks without a message, longer after each, since
+    another server may have to take over first. If a limit of the service ended the stream, sleep for as long as `error`
+    states.
     """
     time.sleep(max(_FIRST_PAUSE_SECONDS * 2**breaks, min(error.slow_down_seconds or 0, PATIENCE_SECONDS)))
 
 
 class _Batch(NamedTuple):
-    """Files of one message, either all by path or all by id."""
+    """The files of one message of a check of versions: all are named by path, or all by id."""
 
     names: list[str] | list[NodeId]
     digests: list[Digest]

@@ -1,4 +1,6 @@
-"""Streaming calls: opened with a valid token, never read without a time limit, and reported as broken in one way."""
+"""Streaming calls: opened with a valid access token, never read without a time limit, and with one error for every
+early end.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class StreamCall(Protocol[T_co]):
 
 
 class Broken(Exception):
-    """The stream ended early; it may be reopened. `error` is the error to raise otherwise."""
+    """The stream ended early, for a reason that may pass: the caller may open it again. `error` is the error to raise
+    if the caller does not.
+    """
 
     def __init__(self, error: SynclineError) -> None:
         super().__init__(str(error))
@@ -36,12 +40,17 @@ def _never(message: object) -> bool:  # noqa: ARG001 # what a message says makes
 
 
 class Stream(Generic[T]):
-    """Messages of one streaming call, which is opened when the first message is requested.
+    """Iterator over the messages of one streaming call, which is opened when the first message is requested. It ends in
+    one of these ways:
 
-    Iteration ends normally only after a message for which `complete` returns True. In all other cases it raises:
-    Broken, also if the service ended the call with OK, or the SynclineError with which the service ended the call. A
-    stream without a message for `silence` seconds counts as broken, and so does a stream whose access token has
-    expired: the caller reopens it with a new token. `close` may be called from any thread; iteration then ends.
+    - StopIteration after `close`, which any thread may call, also during a wait for a message;
+    - StopIteration when the call ends, in whatever way, directly after a message for which `complete` returns True;
+    - Broken if the service ends the call earlier, even with the status OK, or fails in a way that may pass;
+    - Broken if no message arrives for `silence` seconds;
+    - Broken if the access token expires during the stream; the caller reopens the stream with a new one;
+    - another SynclineError if the service refuses the call for good.
+
+    `begin` makes the call with the stubs of the session.
     """
 
     def __init__(

@@ -94,8 +94,10 @@ def check_endpoint(endpoint: str, trust: Trust) -> None:
 
 
 def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust) -> None:
-    """Raise NotTrusted if `what`, whose address `host` came from the endpoint, is at a foreign place or has weaker
-    protection than the endpoint.
+    """Raise NotTrusted if `what`, a service or the storage, must not be used at the address `host` that `endpoint` has
+    announced, because the address is outside of the endpoint's domain, or is reached without TLS, and the user has not
+    agreed to that (`trust`); an https endpoint may never lead to an address without TLS. `tls` is True if the
+    connection is encrypted.
     """
     parts = urllib.parse.urlsplit(endpoint)
     own = (parts.hostname or "").lower()

@@ -27,8 +27,8 @@ _MAX_DELAY_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Event at the start of a watch: from now on, every change is announced. Changes before the event must be pulled.
-    The event comes after each reconnection.
+    """Event of a watch: a connection exists, and every change from now on is announced by a doorbell. The caller must
+    request the changes before this event from the journal. The event comes again after each reconnection.
     """
 
 
@@ -49,7 +49,9 @@ class Watch:
 
     @property
     def trouble(self) -> SynclineError | None:
-        """The error that currently prevents announcements; None while they work, and before the first attempt."""
+        """The error because of which doorbells do not arrive at present; None while they do, and before the first
+        attempt.
+        """
         return self._trouble
 
     def __enter__(self) -> Self:

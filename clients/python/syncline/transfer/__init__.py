@@ -1,1 +1,1 @@
-"""Transfer of bytes between files and object storage: cut, pack, put, seal; get, verify, write."""
+"""Transfer of bytes between files and object storage. Upload: cut, pack, put, seal. Download: get, verify, write."""

@@ -68,7 +68,9 @@ class Downloader:
 
 @dataclass(slots=True)
 class _Window:
-    """A group of files whose ranges are planned together, once the last file of the group is prepared."""
+    """A group of files for which the ranges of objects to request are determined together, once the last file of the
+    group is prepared. `unprepared` counts the remaining ones.
+    """
 
     unprepared: int = 0
     wants: defaultdict[Digest, list[_Want]] = field(default_factory=lambda: defaultdict(list))
@@ -172,7 +174,9 @@ class _Download(Run[Downloaded | Failed]):
             self._plan(window)
 
     def _look_again(self, job: DownloadJob) -> None:
-        """Fail the job, without downloading, if the object that caused its earlier failure is unchanged."""
+        """Raise NotWritten, without a download, if the job failed before because of an object, and that object has not
+        been replaced since.
+        """
         suspect = job.suspect
         if suspect is None:
             return
@@ -182,7 +186,9 @@ class _Download(Run[Downloaded | Failed]):
             raise _unavailable(suspect)
 
     def _tag(self, digest: Digest) -> str:
-        """Return the tag of an object, even if it cannot be read."""
+        """Return the tag of the object with this digest, which changes if the object is replaced; a fixed text if the
+        object does not exist or storage does not return it.
+        """
         try:
             return self._store.tag(digest)
         except ObjectMissing:
@@ -239,7 +245,9 @@ class _Download(Run[Downloaded | Failed]):
             self._fail(want.file, _unavailable(suspect))
 
     def _take(self, wants: list[_Want], data: memoryview, start: int) -> list[_Want]:
-        """Distribute the blocks of a range; return those that are damaged."""
+        """Verify the blocks in the bytes `data`, which begin at offset `start` of the object, and write each to its
+        file; return those that are damaged.
+        """
         wrong = []
         verified: BlockRef | None = None
         for want in wants:
@@ -281,8 +289,8 @@ class _Download(Run[Downloaded | Failed]):
         self.finish(Downloaded(job, written))
 
     def _fail(self, file: Target | DownloadJob, error: NotWritten) -> None:
-        """Add the result for a file that cannot be downloaded, unless the file already has a result, and remove its
-        temporary file.
+        """Report the failure of a file that cannot be downloaded, unless a result for it was reported before, and
+        remove its temporary file.
         """
         if isinstance(file, Target):
             with self.lock:

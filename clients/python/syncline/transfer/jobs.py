@@ -14,7 +14,9 @@ from syncline.model.tree import Content, fitting_time_ns
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Attributes by which a changed file is recognised without reading it. Times are rounded to storable values."""
+    """The facts about a file that show without reading that it was changed: size in bytes, modification and change time
+    in nanoseconds since 1970 (rounded to storable values), and inode.
+    """
 
     size: int
     mtime_ns: int
@@ -56,7 +58,9 @@ class UploadJob:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """All objects of `content` are sealed, so it can be committed. `signature` is that of the file that was read."""
+    """The result of an upload: all objects of `content` are sealed, so that a version can have this content.
+    `signature` is that of the file that was read.
+    """
 
     job: UploadJob
     content: Content
@@ -65,9 +69,8 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True)
 class LocalBlock:
-    """A place on this device that may hold the bytes of a block. The bytes are verified before they are used.
-
-    If `root` is given, no symlink between it and the file is followed.
+    """A file on this device, and the offset in it, that may hold the bytes of a block. The bytes are verified before
+    they are used. If `root` is given, no symlink between it and the file is followed.
     """
 
     path: Path
@@ -77,7 +80,9 @@ class LocalBlock:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """The object that caused a download to fail, with its `tag` (from `ObjectStore.tag`) at that time."""
+    """The object in storage because of which a download failed. `tag` is its tag at that time, which changes if the
+    object is replaced (`ObjectStore.tag`).
+    """
 
     object: Digest
     tag: str
@@ -103,9 +108,10 @@ class DownloadJob:
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """`job.destination` is a file with exactly the content, verified, with its time and mode.
+    """The result of a download: `job.destination` is a file with exactly the content, verified, with its time and mode.
+    `signature` is that of the file.
 
-    It has not been flushed to the disk: the caller flushes many files at once before they are renamed into place.
+    The file has not been flushed to the disk: the caller flushes many files at once before they are renamed into place.
     """
 
     job: DownloadJob
@@ -114,11 +120,11 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The result of a failed job, which has had no lasting effect; other jobs continue. `reason` says, for people, what
-    happened and what happens next.
+    """The result of a job that failed and had no lasting effect; other jobs continue. `trouble` is the kind of failure.
+    `reason` says, for people, what happened and what happens next.
 
-    If the content is CORRUPT, MISSING or WITHHELD, `suspect` is the object that caused it. If the content is CORRUPT
-    without a suspect, it contradicts itself, whatever storage has.
+    If `trouble` is CORRUPT, MISSING or WITHHELD, `suspect` is the object that caused it. CORRUPT without a suspect
+    means that the content contradicts itself, whatever storage has.
     """
 
     job: UploadJob | DownloadJob

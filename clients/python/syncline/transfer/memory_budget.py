@@ -8,7 +8,9 @@ from syncline.transfer.pipeline import GivenUp
 
 
 class Budget:
-    """Lends up to `limit` bytes of memory to threads. A request above `limit` waits until nothing else is reserved."""
+    """Reserves up to `limit` bytes of memory for the threads of one transfer. A request above `limit` waits until
+    nothing else is reserved.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -31,7 +33,7 @@ class Budget:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Close the budget: all waiting and future requests raise GivenUp."""
+        """Make all waiting and future calls of `take` raise GivenUp."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

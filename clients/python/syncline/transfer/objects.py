@@ -1,4 +1,4 @@
-"""Objects in storage: the port, and its adapter for S3."""
+"""Objects in S3: the port `ObjectStore`, and its adapter for S3."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ class ObjectStore(Protocol):
         """
 
     def tag(self, digest: Digest) -> str:
-        """Return a text that changes if the object is replaced. Raise ObjectMissing if storage does not have the
-        object.
+        """Return the tag of an object: an opaque text that changes if the object is replaced. Raise ObjectMissing if
+        storage does not have the object.
         """
 
 
@@ -259,8 +259,8 @@ def _span(operation: str) -> traces.Span:
 
 @contextmanager
 def _reading(digest: Digest) -> Iterator[None]:
-    """Convert an error of S3 about the one object that the block reads: raise ObjectMissing if it does not exist, and
-    ObjectWithheld if it is archived or encrypted with another key.
+    """Convert an error of S3 in the body of the `with` statement, which reads the object with this digest: raise
+    ObjectMissing if the object does not exist, and ObjectWithheld if it is archived or encrypted with another key.
     """
     try:
         yield

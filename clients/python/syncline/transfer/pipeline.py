@@ -19,11 +19,12 @@ R = TypeVar("R")
 
 
 class GivenUp(Exception):
-    """Raised in a thread of a run: the run has ended, and there is nothing left to do."""
+    """Raised in a thread of a transfer: the transfer has ended, and there is nothing left to do."""
 
 
 class Run(Generic[R]):
-    """One transfer. `lock` protects the state of subclasses; it is never held for long.
+    """One transfer: threads that work, and one consumer, the caller's thread, which receives a result for each job.
+    `lock` protects the state of subclasses; it is never held for long.
 
     The caller's thread calls `expect` for each job, `next` for each result, and `stop` at the end in every case.
     """
@@ -44,11 +45,11 @@ class Run(Generic[R]):
         self.unreported += 1
 
     def ready(self) -> bool:
-        """Return True if `next` will not wait."""
+        """Return True if `next` would return, or raise, without waiting."""
         return not self._finished.empty()
 
     def next(self) -> R:
-        """Return the next result; raise the error that ended the run."""
+        """Wait for the next result, and return it. Raise the error that ended the transfer, if a thread has failed."""
         result = self._finished.get()
         if result is None:
             raise self.error()
@@ -56,14 +57,14 @@ class Run(Generic[R]):
         return result
 
     def error(self) -> BaseException:
-        """Return the exception that ended the run."""
+        """Return the exception of the thread that ended the transfer. It must have ended by one."""
         assert self._error is not None
         return self._error
 
     def stop(self) -> None:
-        """Stop, and return when all threads have ended; work that has not started is dropped.
-
-        After an interruption by the user, requests in progress are not waited for, since the process is about to exit.
+        """Stop the transfer, and return when all of its threads have ended. Work that has not started is dropped,
+        queued requests included, while requests in progress are completed. After an interruption by the user
+        (KeyboardInterrupt), nothing is waited for, since the process is about to exit.
         """
         wait = not isinstance(sys.exception(), KeyboardInterrupt)
         with self.lock:
@@ -77,11 +78,15 @@ class Run(Generic[R]):
     # ---- any thread ----
 
     def finish(self, result: R) -> None:
-        """Add the result of a job."""
+        """Hand the result of one job to the consumer, the caller's thread, which gets it by `next`. It does not end the
+        transfer. May be called from any thread.
+        """
         self._finished.put(result)
 
     def wake(self) -> None:
-        """Wake all threads that would wait for ever now that the run stops. Called without the lock."""
+        """Wake the threads of the transfer that wait for something which will not happen after the stop. Called without
+        the lock; subclasses override it.
+        """
 
     # ---- for subclasses ----
 
@@ -100,7 +105,9 @@ class Run(Generic[R]):
         thread.start()
 
     def start(self, executor: Executor, work: Callable[[], None]) -> None:
-        """Submit `work` to an executor. The caller may hold the lock. Raise GivenUp if the run has ended."""
+        """Have a thread of `executor` run `work`, without waiting. An exception in `work` ends the transfer. The caller
+        may hold the lock. Raise GivenUp if the transfer has ended.
+        """
         if self.stopping:
             raise GivenUp
 
@@ -116,7 +123,9 @@ class Run(Generic[R]):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """End the run on an exception in one of its threads; the caller's thread then raises the exception."""
+        """Context in which an exception of a thread ends the transfer; the caller's thread then raises the
+        exception.
+        """
         try:
             yield
         except GivenUp:

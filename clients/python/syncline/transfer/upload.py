@@ -74,7 +74,9 @@ class Sealing(Protocol):
         """Return those of `objects` that are not sealed in this space."""
 
     def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
-        """Have uploaded objects proven; return one verdict for each, in order."""
+        """Have the service check that uploaded objects hold what their declarations say, and record the objects as
+        sealed; return one verdict for each, in order.
+        """
 
 
 def nothing_known(digest: Digest) -> BlockRef | None:  # noqa: ARG001 - a KnownBlocks
@@ -122,8 +124,7 @@ class Uploader:
 
 
 class _Object:
-    """An object in progress. A pack has a builder while it is open, and a declaration once it is closed.
-
+    """An object that is being uploaded. A pack has a builder while it is open, and a declaration once it is closed.
     `kept` is the number of bytes that it holds in memory until it is stored. `refused` is the service's verdict if it
     was not sealed.
     """
@@ -292,7 +293,9 @@ class _Upload(Run[Uploaded | Failed]):
             self._go_on()
 
     def _place(self, file: _File, block: Block) -> None:
-        """Put the block into an object to be stored, and record its place."""
+        """Let the file have the block: refer to a copy in the space or in this run if there is one, and otherwise put
+        the block into an object to be stored.
+        """
         known = self._known(block)
         if known is not None:
             file.refs.append(known)
@@ -310,8 +313,8 @@ class _Upload(Run[Uploaded | Failed]):
         return ref if ref is not None and ref.length == len(block.data) else None
 
     def _place_again(self, file: _File, block: Block) -> bool:
-        """Use the place at which this run has already stored the same block, and return True; return False if this run
-        has not stored it. Raise GivenUp if the run has ended.
+        """If this run has already stored the same block, use that copy for `file` and return True; return False if it
+        has not, or if the service refused that copy. Raise GivenUp if the run has ended.
         """
         with self.lock:
             if self.stopping:
@@ -408,7 +411,9 @@ class _Upload(Run[Uploaded | Failed]):
             self._settle(one, None if verdict is SealVerdict.SEALED else verdict)
 
     def _settle(self, one: _Object, refused: SealVerdict | None) -> None:
-        """Record that the object is proven, or finally refused, and update the files that wait for it."""
+        """Record the service's verdict on an object, and continue with the files that wait for it. `refused` is None if
+        the object is sealed, otherwise the verdict that refuses it for good.
+        """
         with self.lock:
             one.done, one.refused = True, refused
             waiting, one.waiting = one.waiting, []
@@ -423,7 +428,9 @@ class _Upload(Run[Uploaded | Failed]):
             self._complete(file)
 
     def _complete(self, file: _File) -> None:
-        """Complete a file without pending steps, which no other thread uses any more."""
+        """Report the result of a file without pending steps, which no other thread uses any more; or read it again if
+        it failed for a reason that this can mend, or store its manifest as an object if the manifest is long.
+        """
         if file.failed is not None:
             if file.again and file.attempt < MAX_ATTEMPTS:
                 self._read_again(file)
@@ -475,8 +482,8 @@ class _Upload(Run[Uploaded | Failed]):
     # ---- tasks ----
 
     def _go_on(self) -> None:
-        """Start all work that is ready. At the end of the input, batches of look-ups and packs are sent even if they
-        are not full.
+        """Start the work that is ready: at the end of the input, also batches of look-ups and packs that are not
+        full.
         """
         with self.lock:
             if self.stopping:

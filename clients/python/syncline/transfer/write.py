@@ -32,7 +32,7 @@ class NotWritten(Exception):
 
 
 def contradiction() -> NotWritten:
-    """Return the error for a content that contradicts itself, whatever storage has."""
+    """Return the error for a content whose digest, size and blocks contradict each other, whatever storage has."""
     return NotWritten(
         Trouble.CORRUPT,
         "is not what its blocks add up to; it cannot be downloaded until it has another version (`syncline restore` "
