@@ -35,7 +35,7 @@ Batches = Callable[[], Iterator[metadata_pb2.CheckVersionsBatch]]
 
 @dataclass
 class CommittedTree:
-    """The committed files: paths and node ids in the same order."""
+    """The files that were committed: their paths and their node ids, in the same order."""
 
     space: str
     paths: list[str]
@@ -77,7 +77,9 @@ def commit_tree(
 
 
 def check_all(stub: MetadataServiceStub, space: str, batches: Batches) -> int:
-    """Run one stream; return the number of differences."""
+    """Run one CheckVersions stream with these batches; return the number of files that differ from the current
+    versions.
+    """
 
     def messages() -> Iterator[metadata_pb2.CheckVersionsRequest]:
         yield metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=space))

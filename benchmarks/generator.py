@@ -1,4 +1,4 @@
-"""Load generation: prepared requests, sent by a process that does nothing else, and the cost of the load.
+"""Load generation: prepared requests, sent by a process that does nothing else, and the CPU time that they cost.
 
 Every public function runs in a process of its own. It keeps a fixed number of requests in flight (each worker sends its
 next one when its last is answered) and returns its counts.
@@ -57,7 +57,9 @@ class Parties:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """CPU seconds that the processes of the service, its backends, and the generator of the load have used."""
+    """CPU seconds that the processes of the service, its backends (the other processes that it calls), and the load
+    generator have used.
+    """
 
     service: float
     behind: float
@@ -87,7 +89,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A writer that commits to one space through one process."""
+    """A person who commits new files to one space through one process of the service."""
 
     target: str
     token: str
@@ -174,11 +176,11 @@ def watch(
     streams: int,
     idle_seconds: float,
 ) -> Watched:
-    """Open `streams` watches of `space`, spread over `connections` (target and token), leave them idle for a while,
-    then ring.
+    """Open `streams` watches of `space`, spread over `connections` (target and token), leave them idle for
+    `idle_seconds`, and then publish announcements; return what this cost.
 
     Each of `announcements` is published to the topic as metadata publishes it, after all streams have received the
-    preceding announcement.
+    preceding one. An announcement makes notify send a doorbell on every stream.
     """
 
     async def run() -> Watched:
@@ -264,7 +266,7 @@ async def _until(worker: _Worker, end: float, latencies: list[float]) -> None:
 
 
 async def _quiet(parties: Parties) -> None:
-    """Wait until neither the service nor its backends use CPU."""
+    """Wait until neither the service nor its backends use CPU any more."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     before = _cpu(parties)
     while time.monotonic() < deadline:
@@ -366,7 +368,9 @@ class _Watchers:
         await asyncio.gather(*(worker() for _ in range(_OPENING_AT_ONCE)))
 
     def ring(self) -> asyncio.Future[list[float]]:
-        """Return a future for one doorbell on every watch: the times of arrival."""
+        """Return a future for the next doorbell: once it has arrived on every watch, the result has the times of
+        arrival in seconds.
+        """
         self._heard = []
         self._all_heard = asyncio.get_running_loop().create_future()
         return self._all_heard

@@ -152,7 +152,7 @@ class LoadPack:
 
 @dataclass
 class Results:
-    """The table of results."""
+    """The table of results that the benchmark prints, one line for each load."""
 
     table: ReportTable = field(
         default_factory=lambda: ReportTable(

@@ -80,7 +80,7 @@ class Collector:
         return self.until(lambda spans: _trace(spans, root, until))
 
     def until(self, found: Callable[[list[CollectedSpan]], list[CollectedSpan]]) -> list[CollectedSpan]:
-        """Return the result of `found`, which is called with all received spans until its result is not empty. Raise
+        """Wait for spans: call `found` with all received spans until its result is not empty, and return that. Raise
         TimeoutError if that does not happen in time.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -43,7 +43,9 @@ class BadChangelog(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Released:
-    """A released version. Versions are ordered by their numbers, not by their dates."""
+    """A released version, from the name of its directory in changelog/. Versions are ordered by their numbers, not by
+    their dates.
+    """
 
     number: tuple[int, ...]
     day: date

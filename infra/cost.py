@@ -55,10 +55,8 @@ class Prices:
 
 
 def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[Item]:
-    """Yield the items that are paid without any use; `chosen` has the values of parameters that differ from the
-    default.
-
-    Raise DeployError if the table has no price for a type of machine.
+    """Yield the items that cost something even if nobody uses the system. `chosen` has the values of parameters that
+    differ from the default. Raise DeployError if the table has no price for a type of machine.
     """
     value = {**_defaults(), **chosen}
     table = prices.table
@@ -85,7 +83,9 @@ def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[Item]:
 
 
 def estimate(chosen: Mapping[str, str]) -> str:
-    """Return the estimate as text."""
+    """Return the estimate of the monthly cost as text for people; `chosen` has the values of parameters that differ
+    from the default.
+    """
     prices = Prices.read()
     items = [item for item in fixed(prices, chosen) if item.quantity]
     lines = [f"Estimate for a month in dollars, at list prices of {prices.region} as of {prices.as_of}", ""]

@@ -35,7 +35,7 @@ _DIGITS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A built release."""
+    """A release that was built: a file on this machine, and its key in the bucket of artefacts."""
 
     file: Path
     key: str

@@ -21,7 +21,7 @@ _MARKS: Final = {"Add": "+", "Modify": "~", "Remove": "-", "Import": ">", "Dynam
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """An existing stack."""
+    """A CloudFormation stack that exists; `parameters` has the present values of its parameters, by name."""
 
     parameters: Mapping[str, str]
 
@@ -35,7 +35,9 @@ class Stacks:
         self._poll_seconds = poll_seconds
 
     def find(self, name: str) -> Existing | None:
-        """Return the stack, or None if there is none. Raise DeployError if its state allows no deployment."""
+        """Return the stack `name`; None if there is none. Raise DeployError if its state allows no deployment, such as
+        an operation in progress.
+        """
         stack = self._described(name)
         if stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # a change set that was never applied
             return None
@@ -51,7 +53,8 @@ class Stacks:
         *,
         confirm: Callable[[str], bool],
     ) -> Mapping[str, str]:
-        """Show the changes, ask `confirm`, and apply them; return the outputs.
+        """Create or change the stack `name`: show its changes, ask `confirm`, and apply them. Wait for the end, and
+        return the outputs by name.
 
         `template` is TemplateBody or TemplateURL. Raise DeployError if the stack's state allows no deployment, if
         `confirm` returns False, or, with CloudFormation's reasons, if the changes were refused or a resource failed.

@@ -93,8 +93,8 @@ def sync_channel(
 
 
 def service_config(idempotent: Iterable[str]) -> str:
-    """Return the gRPC service config, as JSON, that repeats the `idempotent` methods and opens connections as
-    needed.
+    """Return a gRPC service config, as JSON, by which gRPC repeats failed calls of the methods in `idempotent`, and
+    opens further connections when one has as many calls as the server allows.
     """
     names = []
     for name in idempotent:
@@ -125,8 +125,8 @@ def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[st
 
 
 def _through(proxy: str | None) -> list[tuple[str, Any]]:
-    """Return the proxy options. gRPC would read proxy variables by rules of its own; the creator of a channel decides
-    instead.
+    """Return the channel options for the HTTP proxy `proxy`, or for none if it is None. Without them, gRPC would choose
+    a proxy from environment variables by rules of its own.
     """
     return [("grpc.enable_http_proxy", 0)] if proxy is None else [("grpc.http_proxy", proxy)]
 
@@ -180,7 +180,9 @@ class _Calls:
 
 
 class _TracedCalls(_Calls):
-    """Calls with spans. A span ends when its call does, which for streams may be much later."""
+    """The same method, which also makes a span for each call. A span ends when its call does, which for streams may be
+    much later.
+    """
 
     def __init__(self, calls: _Calls, method: str) -> None:
         super().__init__(calls._inner, calls._authorization, calls._timeout)  # another instance of the same class
@@ -213,7 +215,9 @@ class _TracedCalls(_Calls):
 
 
 def _end_with(answer: Any, span: traces.Span) -> None:
-    """End the span of a call when the call ends; an answer that is no call is the response itself."""
+    """End the span of a call when the call ends. `answer` is what grpc returned: a call, a response with its call, or
+    only the response, whose call has ended.
+    """
     call: Any = answer[1] if isinstance(answer, tuple) else answer
     if isinstance(call, grpc.aio.Call):
         call.add_done_callback(lambda call: _end_soon(call, span))

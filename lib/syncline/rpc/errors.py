@@ -167,7 +167,7 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
 
 @contextmanager
 def rpc_errors() -> Iterator[None]:
-    """Convert an RpcError that the code in the block raises to the SynclineError that the other side reported; other
+    """Context that converts an RpcError from its body to the SynclineError that the other side has reported; other
     failures pass through.
     """
     try:
@@ -180,7 +180,9 @@ def rpc_errors() -> Iterator[None]:
 
 
 def _details(trailers: Any, kind: type[_Detail]) -> Iterator[_Detail]:
-    """Yield the details of this kind in the google.rpc.Status in the trailers, without damaged ones."""
+    """Yield the details of the type `kind` in the google.rpc.Status that the trailers of a call contain; damaged ones
+    are left out.
+    """
     for key, value in trailers:
         if key == DETAILS_KEY:
             with suppress(DecodeError):

@@ -21,18 +21,18 @@ HEADER: Final = "traceparent"
 
 
 class Span(AbstractContextManager["Span"], Protocol):
-    """An interval of time. As a context manager it is the current span within the block, and an exception marks it as
-    failed.
+    """A named interval of time in a trace. With `with`, it is the current span during the body of the statement, and an
+    exception marks it as failed.
     """
 
     def name(self, name: str, /) -> None:
         """Rename the span."""
 
     def note(self, **attributes: Attribute) -> None:
-        """Add attributes; `__` in a key stands for a dot."""
+        """Add attributes to the span by keyword; `__` in a keyword stands for a dot."""
 
     def fail(self, reason: str, /) -> None:
-        """Mark the span as failed; `reason` is a code."""
+        """Mark the span as failed. `reason` is a code for programs, such as a gRPC status or the name of a class."""
 
     def header(self) -> str:
         """Return the span as the value of the header `traceparent`."""
@@ -54,21 +54,25 @@ class Tracer(Protocol):
         links: Iterable[Cause],
         attributes: Mapping[str, Attribute],
     ) -> Span:
-        """Return a started span below `parent`; without a parent, in a trace of its own if `root`, otherwise below the
-        current span.
+        """Return a started span. It belongs to `parent`; without a parent, it begins a trace of its own if `root` is
+        True, and otherwise belongs to the current span. `links` are further spans that caused it.
         """
 
     def current(self) -> Cause:
-        """Return the current span, or None."""
+        """Return the current span of this task or thread, to be passed as a parent; None if there is none."""
 
     def header(self) -> str:
-        """Return the current span as the value of `traceparent`."""
+        """Return the current span as the value of the header `traceparent`, for a request to another process."""
 
     def cause(self, header: str) -> Cause:
-        """Return the span in a `traceparent`; None if it is malformed."""
+        """Return the span of another process that the value of a header `traceparent` names, to be passed as a parent;
+        None if the value is malformed.
+        """
 
     def ids(self) -> Mapping[str, str]:
-        """Return the ids of trace and span that are added to log lines."""
+        """Return the ids of the current trace and span, by the keys under which they are added to log lines; empty if
+        there is no span.
+        """
 
     def stop(self) -> None:
         """Export the pending spans, and stop tracing."""

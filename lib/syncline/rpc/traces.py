@@ -107,7 +107,9 @@ def _asked_for() -> bool:
 
 
 def stop() -> None:
-    """Export the pending spans; to be called last."""
+    """Export the spans that were not exported yet, and stop tracing. To be called last. Blocks until the export has
+    ended or timed out.
+    """
     global _tracer
     if _tracer is not None:
         tracer, _tracer = _tracer, None
@@ -139,7 +141,9 @@ def span(
 
 
 def current() -> Cause:
-    """Return the current span, for work that is done later or elsewhere."""
+    """Return the current span, to be passed as the parent of work that is done later or in another thread; None if
+    there is none.
+    """
     return _tracer.current() if _tracer is not None else None
 
 
@@ -149,7 +153,9 @@ def header() -> str:
 
 
 def cause(header: str | None) -> Cause:
-    """Return the span of another process in a `traceparent`."""
+    """Return the span of another process that `header`, the value of a header `traceparent`, names; None if there is no
+    header or it is malformed.
+    """
     return _tracer.cause(header) if _tracer is not None and header else None
 
 

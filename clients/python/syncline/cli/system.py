@@ -173,8 +173,8 @@ def _server_side() -> Iterator[None]:
 
 @contextmanager
 def _errors_in_one_line(*, interrupted: str) -> Iterator[None]:
-    """Convert errors of the stack in the block to errors of click, which are printed in one line. If the command is
-    interrupted, raise Interrupted with `interrupted`, a text about the state that is left.
+    """Context that converts errors of the stack in its body to errors of click, which are printed in one line. If the
+    command is interrupted, raise Interrupted with `interrupted`, a text about the state that is left.
     """
     from stack.errors import StackError  # noqa: PLC0415 - a client install has no stack
 

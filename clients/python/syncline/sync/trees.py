@@ -196,10 +196,9 @@ _TOO_DEEP = (
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The live nodes that can be in a folder, parents before children, and the problems with the remaining live nodes,
-    by path.
-
-    `withheld` are the nodes whose name or place is invalid on this device; nodes below them are not in the tree either.
+    """The nodes of the space that are not deleted and can be in a folder, parents before children, and the problems
+    with the remaining ones, by path. `withheld` are the nodes whose name or position is invalid on this device; the
+    nodes below them are not in the tree either.
     """
 
     nodes: dict[NodeId, RemoteNode]

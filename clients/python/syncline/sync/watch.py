@@ -198,8 +198,8 @@ def _tell(teller: Teller, report: Report, new: set[str], *, always: bool) -> Non
 
 
 class _Remarks:
-    """Collects the remarks of other threads, and the state of notifications. Each is reported between two syncs, once
-    for as long as it lasts.
+    """Collects the errors that other threads report during a watch, and the state of notifications. Each is shown to
+    the user between two syncs, once for as long as it lasts.
     """
 
     def __init__(self, teller: Teller) -> None:

@@ -60,7 +60,7 @@ class Target:
         self.job = job
         self.refs = refs
         self.failed = False
-        """Set when the failure is reported: nothing more is written."""
+        """True once a failure was reported, after which nothing more is written."""
         self._offsets: list[int] = []
         end = 0
         for ref in refs:
@@ -103,7 +103,9 @@ class Target:
         return wanted, complete
 
     def _had(self, ref: BlockRef, local: _Local) -> bytes | None:
-        """Return the block if it is available without storage."""
+        """Return the bytes of the block if they need not be fetched: it has zeros only, or another file on this device
+        has it. Otherwise return None. `local` reads such files.
+        """
         if holes.is_zeros(ref):
             return holes.zeros()
         known = self.job.known.get(ref.digest)
@@ -119,8 +121,9 @@ class Target:
             return self._arrived(index, data)
 
     def _arrived(self, index: int, data: bytes | memoryview) -> Signature | None:
-        """Hash the blocks that are available without a gap from the beginning of the file on. One thread does this at a
-        time, while the others continue to fetch. Return the file's signature at the end.
+        """Hash the blocks that are there without a gap from the beginning of the file on. One thread does this at a
+        time, while the others continue to fetch. Return the file's signature if this completes the content, otherwise
+        None.
         """
         with self._lock:
             self._present[index] = 1
@@ -158,7 +161,9 @@ class _Local:
         self._close()
 
     def read(self, known: LocalBlock, ref: BlockRef) -> bytes | None:
-        """Return the block `ref`, read from the place `known`; None if the file there has changed or disappeared."""
+        """Return the bytes of the block `ref`, read from the file and offset `known`; None if the file has changed or
+        disappeared.
+        """
         try:
             if known.path != self._path:
                 self._close()

@@ -51,7 +51,7 @@ class Mounts(Protocol):
     """The mounts in one folder."""
 
     def points(self) -> frozenset[str]:
-        """Return the paths below the folder at which something is mounted now."""
+        """Return the paths, relative to the folder, at which a filesystem is mounted now."""
 
     def look(self, path: str, descriptor: int) -> OpenDirectory:
         """Return the mount, filesystem and path of the open directory at a path below the folder."""
@@ -92,7 +92,9 @@ class SystemMounts:
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
-    """A line of mountinfo: `root` is the directory of the filesystem that is mounted at `point`."""
+    """One mount of the system: the directory `root` of a filesystem (device number `device`, type `kind`) is mounted at
+    the path `point`.
+    """
 
     device: int
     root: str

@@ -31,12 +31,12 @@ class Disowned:
     plan: Plan
     nodes: frozenset[NodeId]
     forgotten: frozenset[NodeId]
-    """The nodes whose entry in the base is to be dropped. For the other nodes in `nodes`, the base stays valid."""
+    """The nodes that are to be dropped from the base. For the other ones in `nodes`, the base stays valid."""
 
 
 def is_estranged(told: Right, state: State) -> bool:
-    """Return True if local changes since the last sync may have been made while this device lacked the right to change
-    the space.
+    """Return True if changes in the folder since the last sync may have been made while this device lacked the right to
+    change the space. `told` is the right that the service states now.
     """
     return told.read_only or state.right not in {None, told} or state.refused
 

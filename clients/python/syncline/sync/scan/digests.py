@@ -20,8 +20,8 @@ _READERS = min(4, os.cpu_count() or 1)
 
 
 def hash_files(files: Files, paths: Sequence[str]) -> dict[str, Hashed]:
-    """Return the digests of regular files, by path. A file that cannot be read, or changes while it is read, is
-    missing.
+    """Read regular files, and return for each path the digest and what else was found. A file that cannot be read, or
+    that changes while it is read, is missing in the result.
     """
     hashed: dict[str, Hashed] = {}
     pending: list[tuple[str, Future[Hashed | None]]] = []

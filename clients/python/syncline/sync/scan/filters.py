@@ -169,8 +169,8 @@ _MAX_OF_FOLDER = _Amount(MAX_ALL_PATTERNS, MAX_ALL_PATTERN_CHARACTERS)
 
 
 class Filters:
-    """Decides which entries of one scan are ignored or excluded. Entries are given by number; results are computed on
-    demand.
+    """Decides which files and directories of one scan are ignored or excluded. Each is given by its number in the scan;
+    results are computed on demand and kept.
     """
 
     def __init__(self, scan: Scan, files: Files, excluded: frozenset[str] = frozenset()) -> None:
@@ -183,7 +183,9 @@ class Filters:
         self._bytes_read = 0
 
     def is_left_out(self, number: int) -> bool:
-        """Return True if an entry is excluded, or is ignored and therefore left out unless the space has it."""
+        """Return True if the file or directory is excluded by this device, or is ignored and therefore left out unless
+        the space has it.
+        """
         return self.is_excluded(number) or self.is_ignored(number)
 
     def is_excluded(self, number: int) -> bool:
@@ -196,11 +198,15 @@ class Filters:
 
     @cached_property
     def _roots(self) -> set[int]:
-        """Return the directories in the folder that are the roots of other synced folders."""
+        """Return the numbers of the directories that are the roots of other synced folders: they have a private
+        directory.
+        """
         return {entry.parent for entry in self._scan.entries if entry.local_name == PRIVATE}
 
     def _is_anothers(self, number: int) -> bool:
-        """Return True if an entry belongs to the client of a nested synced folder, not to the user."""
+        """Return True if the file or directory belongs to the client program of another synced folder that is nested in
+        this one, not to the user: its private directory, or a temporary name of a move.
+        """
         entry = self._scan.entries[number]
         if entry.local_name == PRIVATE:
             return True
@@ -216,15 +222,17 @@ class Filters:
         return normalize(path) in self._excluded_paths
 
     def is_ignored(self, number: int) -> bool:
-        """Return True if an ignore rule matches the entry or a directory above it, whatever the space has."""
+        """Return True if an ignore rule matches the file or directory, or a directory above it. That does not depend on
+        what the space has.
+        """
         for at in reversed(self._unknown(number, self._ignored)):
             parent = self._scan.entries[at].parent
             self._ignored[at] = self._ignored[parent] or self._matches(at)
         return self._ignored[number]
 
     def _unknown(self, number: int, known: Mapping[int, bool]) -> list[int]:
-        """Return the numbers of the entry and its ancestors, nearest first, as far as the first number that is in
-        `known`, which is not included.
+        """Return the numbers of a file or directory and of the directories above it, nearest first, up to the first one
+        that is in `known`, which is not included.
         """
         chain = []
         while number not in known:

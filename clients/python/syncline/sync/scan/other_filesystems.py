@@ -1,8 +1,8 @@
-"""Places where the mounted filesystem differs from the one that was synced.
+"""Directories at which another filesystem is mounted now than when the folder was synced.
 
-Entries below a mount are hidden, not deleted; so are the entries of a filesystem that is not mounted now. A different
-filesystem at a place is a different folder, unless nothing was visible there before, or files show that it is the same
-filesystem under another name.
+Files below a mount are hidden, not deleted; so are the files of a filesystem that is not mounted now. Such a directory
+must not be synced, unless nothing was visible in it before, or files show that it is the same filesystem under another
+name.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _ABSENT = (
 
 
 class Strange:
-    """Finds the strange places of one scan: paths at which another filesystem is mounted than at the last sync.
+    """Finds the strange directories of one scan: those at which another filesystem is mounted than at the last sync.
     Directories are identified from the top down, and each is reported to this object (`add`) when it is identified.
     """
 
     def __init__(self, scan: Scan, base: Base, remote: Mapping[NodeId, BaseNode | RemoteNode]) -> None:
         self.below: set[NodeId] = set()
-        """The nodes of the base at and below strange places: no entry in the folder is one of them."""
+        """The nodes of the base at and below strange directories. What is in the folder there now is none of them."""
         self.closed: set[int] = set()
-        """The strange entries; they and all entries below them are not synced."""
+        """The numbers, in the scan, of the strange directories; everything in them is left unsynced."""
         self.forgotten: set[NodeId] = set()
         self._tops: set[NodeId] = set()
         self._scan = scan
@@ -50,7 +50,7 @@ class Strange:
         self._inside: dict[NodeId, list[BaseNode]] | None = None
 
     def mount(self, n: int) -> str:
-        """Return the name of the filesystem of an entry; "" if it is that of the folder."""
+        """Return the name of the filesystem that contains number `n` of the scan; "" if it is that of the folder."""
         return self._mounts[n] if self._mounts else ""
 
     def mounts_of_base(self, base: Base) -> Mapping[NodeId, str]:
@@ -73,8 +73,9 @@ class Strange:
     # ---- what is strange ----
 
     def add(self, n: int, before: BaseNode) -> bool:
-        """Return True if the filesystem of this entry differs from that of `before`, the node of the base at its place.
-        The entry is then closed: it and the entries below it are not synced.
+        """Return True if another filesystem is mounted at the directory with number `n` of the scan than at `before`,
+        the node of the base at its path, so that the directory is not synced. It is recorded then, with a problem for
+        the user.
         """
         entry = self._scan.entries[n]
         if before.filesystem == entry.filesystem or entry.hidden:
@@ -107,7 +108,7 @@ class Strange:
             self._problems.append(Problem(printable(path_of(before.id, places)), _ABSENT))
 
     def problems(self) -> list[Problem]:
-        """Return a problem for each closed entry, for the user."""
+        """Return a problem, for the user, for each directory that is not synced for this reason."""
         return self._problems
 
     def asleep(self, local: Mapping[NodeId, LocalNode]) -> frozenset[NodeId]:

@@ -9,7 +9,7 @@ from syncline.sync.trees import BaseNode, Problem, printable
 
 
 def doubles(scan: Scan) -> dict[tuple[int, str], list[int]]:
-    """Return the groups of entries of one directory whose names have the same NFC: the numbers of the entries, by the
+    """Return the groups of files in one directory whose names have the same NFC: their numbers in the scan, by the
     number of the directory and that NFC.
     """
     if all(entry.name is entry.local_name for entry in scan.entries):
@@ -39,7 +39,9 @@ def closest(group: Iterable[int], scan: Scan, before: BaseNode | None, same_inod
 
 
 def double(scan: Scan, dropped: int, kept: int) -> Problem:
-    """Return the problem that entry `dropped` is not synced beside the entry `kept`, whose name is the same in NFC."""
+    """Return the problem, for the user, that number `dropped` of the scan is not synced beside number `kept`, since
+    both names are the same in NFC.
+    """
     return Problem(
         printable(scan.path(dropped)),
         f"its name differs from {scan.path(kept)!r} in Unicode spelling only; rename one of them",

@@ -34,11 +34,14 @@ TOP = -1
 
 @dataclass(frozen=True, slots=True)
 class ScannedEntry:
-    """One entry of the folder. `parent` is the number of its directory's entry. `target` is that of a symlink.
+    """A file, directory or symlink that a scan has found.
 
-    A directory's signature is its inode only; `hidden` is True if the directory could not be read. If the entry is on
-    another filesystem than its directory, `filesystem` is the name of that (`mounts.OpenDirectory.name`); otherwise it
-    is empty.
+    - `parent` is the number of its directory in the scan; TOP if that is the folder itself.
+    - `target` is that of a symlink, otherwise empty.
+    - `signature` of a directory is its inode only.
+    - `hidden` is True for a directory that could not be read.
+    - `filesystem` is the name of the mounted filesystem if it differs from that of the directory above; otherwise
+      empty.
     """
 
     parent: int
@@ -54,13 +57,16 @@ class ScannedEntry:
 
 @dataclass(slots=True)
 class Scan:
-    """The result of a scan: all entries, parents before children, and the entries that could not be examined or are
-    never synced.
+    """The result of a scan.
 
-    `hidden` lists entries that exist but could not be examined, as parent's number and local name. `skipped` counts
-    entries that are never synced (sockets, pipes, devices). The `.syncline` of a nested synced folder is one entry,
-    without its contents. `started_ns` is the time before the first read. `filesystem` is the name of the folder's
-    filesystem.
+    - `entries` has all files, directories and symlinks, parents before children; the position in it is the number by
+      which other code names one.
+    - `hidden` lists what exists but could not be examined, as the number of the directory and the local name.
+    - `skipped` counts sockets, pipes and devices, which are never synced.
+    - `started_ns` is the time before the first read, in nanoseconds since 1970.
+    - `filesystem` is the name of the folder's filesystem.
+
+    The `.syncline` of a nested synced folder is in `entries`, without its contents.
     """
 
     started_ns: int
@@ -75,7 +81,9 @@ class Scan:
     """The value that `fingerprint` returns for as long as nothing changes; empty if there were problems."""
 
     def path(self, number: int) -> str:
-        """Return the path of an entry as it is spelled on this device; "" for the folder."""
+        """Return the path, relative to the folder, of number `number` of the scan, as it is spelled on this device; ""
+        for the folder itself.
+        """
         names: list[str] = []
         while number != TOP:
             names.append(self.entries[number].local_name)
