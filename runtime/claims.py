@@ -1,4 +1,4 @@
-"""Parsing and validation of the claims of a token, whether or not its signature has been verified.
+"""Parsing of the claims of a JWT, and the check that each has the right type, before its signature is verified.
 
 The gateway uses claims that a service verifies later, and so needs neither keys nor a cryptography library. Services
 parse a token here before they verify its signature. No other module parses tokens, so that a claim of a wrong type is

@@ -55,7 +55,9 @@ _PATH_COPIES: Final = 2
 """Number of times that the path of one item of the list may be in memory."""
 
 Children = Callable[[Node], AsyncIterator[Node]]
-"""Function that takes a directory, and returns an asynchronous iterator over its live children."""
+"""Function that takes a directory, and returns an asynchronous iterator over the nodes in it that are not in
+the trash.
+"""
 
 
 class ArchiveTooLarge(SynclineError):

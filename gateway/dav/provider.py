@@ -245,7 +245,7 @@ class Resource:
 
 
 class Collection(Resource, DAVCollection):  # type: ignore[misc]
-    """A resource that contains other resources (a collection in RFC 4918)."""
+    """A resource that contains other resources (a collection in RFC 4918), such as a directory."""
 
     def members(self) -> Iterator[Sequence[Resource]]:
         """Yield the resources in this one, some at a time, so that a large directory is never in memory as a whole."""
@@ -323,7 +323,7 @@ class DirectoryResource(Collection):
         return File(f"{self.path.rstrip('/')}/{made.name}", self.environ, self.space, made)
 
     def _names(self, name: str) -> tuple[str, ...]:
-        """Return the names from the root of the space to the child with this name."""
+        """Return the names on the path from the root of the space to the node with this name in the directory."""
         return (*parts_of(self.path)[1:], name)
 
 

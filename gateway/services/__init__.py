@@ -1,1 +1,1 @@
-"""Clients of the three services, which call them by gRPC on behalf of the caller."""
+"""The gateway's calls of the three services by gRPC, on behalf of its callers."""

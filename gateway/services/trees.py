@@ -34,8 +34,9 @@ LISTED_AT_ONCE: Final = 8
 async def pages_of(
     services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
 ) -> AsyncGenerator[list[Node], None]:
-    """Yield the live children of a directory by name, in pages of `size` nodes, or of metadata's default size. Raise
-    NoSuchNode if there is no such live directory.
+    """Yield the nodes in a directory that are not in the trash, by name, in pages of `size` nodes; 0 stands for
+    metadata's default size. `token` returns an access token for each call. Raise NoSuchNode if there is no such
+    directory outside of the trash.
     """
     async for slices_of_page in _pages(services, token, space, directory, size=size):
         yield [child async for some in slices_of_page for child in some]
@@ -44,8 +45,8 @@ async def pages_of(
 async def _pages(
     services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
 ) -> AsyncGenerator[_Page, None]:
-    """Yield the pages of a directory, each as slices of nodes whose processing is charged to the caller. Raise
-    NoSuchNode if there is no such live directory.
+    """Yield the pages of a directory, each as slices of nodes, by name, without those in the trash. Processing a slice
+    is charged to the caller. Raise NoSuchNode if there is no such directory outside of the trash.
     """
     page_token = ""
     while True:

@@ -205,7 +205,9 @@ class Connection(HttpToolsProtocol):
         return self._calls - calls
 
     def _feed(self, data: memoryview) -> None:
-        """Parse `data`. A request to upgrade the protocol is answered as an ordinary request."""
+        """Pass `data` to the parser. If it is no HTTP, or a callback has refused the request, send the refusal. A
+        request to upgrade the protocol is answered as an ordinary request.
+        """
         while data and not self._is_refused:
             try:
                 self.parser.feed_data(data)

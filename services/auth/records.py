@@ -38,10 +38,12 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The chain of a device's refresh tokens, up to the current one. Only the SHA-256 of each token is kept.
+    """The refresh tokens of a device, of which each was exchanged for the next one. Only the SHA-256 of each token is
+    kept.
 
-    `family` is the digest of the part that all tokens of the device share: it distinguishes a token that was issued
-    once from a forged one. `previous` was exchanged for `current`, and is None at the start.
+    `current` is the last one, and `previous` the one that was exchanged for it; None at the start. `family` is the
+    digest of the part that all tokens of the device share: it distinguishes a token that was issued once from a forged
+    one.
     """
 
     family: bytes = field(repr=False)

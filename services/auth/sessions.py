@@ -122,7 +122,7 @@ def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> St
 
 
 class Sessions:
-    """Starts and continues the sessions of clients."""
+    """Signs clients in with a first refresh token, and exchanges refresh tokens for new tokens."""
 
     def __init__(self, devices: DeviceStore, access_tokens: AccessTokens, *, endings: Endings, clock: Clock) -> None:
         self._devices = devices

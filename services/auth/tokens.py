@@ -27,7 +27,7 @@ class UnusableKey(OSError):
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A signed access token."""
+    """An access token as text, with the time of its expiry, in milliseconds since 1970, and its lifetime."""
 
     text: str = field(repr=False)
     expires_at_ms: int

@@ -111,8 +111,8 @@ class Activity:
 
 
 def name_changes(result: Result) -> Iterator[tuple[NameKey, NodeId | None]]:
-    """Yield the changes of names by an accepted result, in order: the node that has the name now, or None if the
-    name is free.
+    """Yield the changes of names in directories that an accepted result causes, in order: each name, and the node that
+    has it now, or None if the name is free.
     """
     node = result.node
     assert node is not None, "an accepted result carries its node"

@@ -185,8 +185,8 @@ class TreeTable(Protocol):
 class Sealed:
     """The facts that are proven about one object in S3. An object can be a block, a pack and a manifest at once.
 
-    - `size` is the size of the object in bytes. The key of the object is the SHA-256 of its bytes, so that the whole
-      object is always a proven block.
+    - `size` is the size of the object in bytes. The digest of its bytes is its name, so that the whole object is always
+      a proven block.
     - `offsets`, `lengths` and `blocks` (digests of 32 bytes each, one after the other) are the proven blocks within the
       object, ascending by offset, then by length. Blocks of different packs over the same bytes may overlap.
     - `content_size` is the size in bytes of the described content if the object is proven to be a serialised manifest,

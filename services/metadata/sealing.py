@@ -214,8 +214,8 @@ class Objects:
         return self._remembered.get((space, digest))
 
     async def sealed(self, space: SpaceId, digests: Collection[Digest]) -> dict[Digest, Sealed]:
-        """Return those of `digests` that are sealed, each with its proven facts. Another process may have proven
-        further facts about an object in the meantime.
+        """Return the proven facts about those of `digests` that are sealed, by digest. Facts that another process has
+        proven recently may be missing.
         """
         found = {digest: known for digest in digests if (known := self.remembered(space, digest))}
         unknown = [digest for digest in digests if digest not in found]

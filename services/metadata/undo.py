@@ -69,8 +69,8 @@ async def _proven_instead() -> None:
 
 
 async def _proven(live: LiveSpace, want: Request, copy: RequestId, *, since: int, now_ms: int) -> Request:
-    """Return the request that undoes the copy, with the condition under which the proof holds: that nothing of the copy
-    has changed after entry `since`.
+    """Return the request that undoes the copy, after proving that the caller's own requests have made everything in it.
+    The request has the condition that nothing of the copy has changed after entry `since`.
     """
     view = live.view
     first = await live.committer.answer(copy, user=want.user)

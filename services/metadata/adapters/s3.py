@@ -68,8 +68,8 @@ class S3Storage:
         return Listing([_listed(one, prefix) for one in objects], last)
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
-        """Return the object that is stored. `sha256` is None for an object that was not put in one piece with a
-        SHA-256.
+        """Return the metadata of an object; None if there is no such object. `sha256` in the result is None for an
+        object that was not uploaded in one piece with a SHA-256.
         """
         key = object_key(space, digest)
         try:
@@ -107,7 +107,7 @@ class S3Storage:
         return None
 
     async def _found(self, key: str) -> Mapping[str, Any] | None:
-        """Return an object as a listing describes it, or None if there is no such object."""
+        """Return an object's entry in a listing of the bucket; None if there is no object with this key."""
         with aws_errors("S3"):
             listing = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
         return next((found for found in listing.get("Contents", ()) if found["Key"] == key), None)
@@ -197,8 +197,8 @@ def _is_undecodable(error: BaseException | None) -> bool:
 
 
 def _checksum(answer: Mapping[str, Any]) -> Digest | None:
-    """Return the SHA-256 of the whole object; None for a composite checksum (of several parts), which is not one of the
-    whole.
+    """Return the SHA-256 of the whole object from an answer of S3; None if there is only a checksum of the checksums of
+    its parts.
     """
     try:
         raw = base64.b64decode(answer.get("ChecksumSHA256", ""), validate=True)

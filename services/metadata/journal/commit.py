@@ -91,7 +91,7 @@ class Untouched:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The mutations that one caller requests in one space. `size` is the serialised size of the mutations in bytes."""
+    """The mutations that one caller requests in one space; `size` is their serialised size in bytes."""
 
     id: RequestId
     fingerprint: bytes
@@ -288,7 +288,7 @@ class _Decisions:
 
 
 class Committer:
-    """Decides and appends the commits of one space in this process."""
+    """Decides the requests to change one space that arrive in this process, and appends them to the journal."""
 
     def __init__(
         self,

@@ -132,7 +132,7 @@ class OpenSpaces:
         return sum(live.view.size for live in list(self._live.values()))
 
     def waiting(self) -> int:
-        """Return the number of entries that this process has yet to announce or to project."""
+        """Return the number of entries, over all spaces, that this process has not announced or not projected yet."""
         return sum(live.projector.waiting() for live in list(self._live.values()))
 
     def oldest_waiting_seconds(self) -> float:

@@ -122,7 +122,7 @@ class Projector:
             self._task = asyncio.create_task(self._run(), name=f"project {self._view.space}")
 
     def waiting(self) -> int:
-        """Return the number of entries that this process has yet to announce or to project."""
+        """Return the number of entries that this process has not announced or not projected yet."""
         return 0 if self._task is None or self._task.done() else len(self._view.tail)
 
     def waiting_since_ms(self) -> float:

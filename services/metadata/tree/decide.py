@@ -135,7 +135,7 @@ class Circumstances:
 
 
 def is_live(tree: Tree, node: Node | None) -> bool:
-    """Return True if neither the node nor an ancestor of it is deleted."""
+    """Return True if the node exists and neither it nor a directory above it is deleted."""
     way: list[NodeId] = []
     while node is not None:
         if node.deleted_at_ms:
@@ -349,8 +349,8 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
 
 
 def path_length_of(tree: Tree, directory: NodeId) -> PathLength:
-    """Return the length of a directory's path; `_BEYOND` if the directory is too deep, without walking all the way to
-    the root.
+    """Return the length of a directory's path; `_BEYOND` if the path has more names than allowed, without walking all
+    the way to the root.
     """
     way: list[Node] = []
     asked = directory

@@ -12,7 +12,9 @@ from syncline.model.tree import Node
 
 
 def scope(caller: Identity) -> NodeId:
-    """Return the node whose subtree the caller may read; ROOT for a member of the space."""
+    """Return the node of which the caller may read everything below and itself: the linked node for a visitor of a
+    public link, ROOT for a member of the space.
+    """
     return ROOT if caller.link is None else caller.link.node
 
 

@@ -171,7 +171,9 @@ class NameIndex:
                 self._reorder(before, now, is_directory)
 
     def _reorder(self, before: _Name | None, now: _Name | None, is_directory: bool) -> None:
-        """Move a node in the order of paths from `before` (None: absent) to `now` (None: absent)."""
+        """Change the position of a node in the order of paths: from that of `before` to that of `now`. None stands for
+        a node that is not in the index.
+        """
         if not self._is_ordered or before == now:
             return
         if before is not None:
@@ -189,7 +191,8 @@ class NameIndex:
         return NameIndex(self._only, is_ordered=self._is_ordered)
 
     async def page(self, words: Sequence[str], *, after: str, limit: int, account: str) -> Candidates:
-        """Return up to `limit` live nodes whose names contain all words, in the order of paths, after the path `after`.
+        """Return up to `limit` nodes that are not in the trash and whose names contain all `words`, in the order of
+        paths, after the path `after`. The turns are charged to the person `account`.
 
         At most MAX_LOOKED_AT_NAMES names are visited, so a page may be short or empty although others follow; no name
         is visited for two pages. The index must not change during the call. Nodes whose path exceeds the maximum length
@@ -216,9 +219,9 @@ class NameIndex:
         return Candidates(self.position.seq, nodes, above, None)
 
     def _by_path(self, after: str) -> Iterator[tuple[str, _Name | None]]:
-        """Yield the paths greater than `after`, in order, each with its live node, or None if the path is too long.
+        """Yield the paths greater than `after`, in order, each with its node, or with None if the path is too long.
 
-        In this order, "a.txt" comes between "a" and "a/b", so a directory and its contents are separate entries.
+        In this order, "a.txt" comes between "a" and "a/b", so a directory and its contents are separate items.
         """
         # Each level: the path of a directory with '/' at its end, and an iterator over its remaining entries.
         levels = [("", self._visits(ROOT, after))]
@@ -238,8 +241,8 @@ class NameIndex:
                 levels.append((path, self._visits(node, after.removeprefix(path) if after.startswith(path) else "")))
 
     def _visits(self, directory: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
-        """Yield the entries of a directory, in order, from the entry that `after`, a path relative to this directory,
-        leads to.
+        """Yield the names in a directory, in the order of paths, each with its node. The first is the one that the path
+        `after`, relative to this directory, leads to.
         """
         children = self._children.get(directory)
         if children is None:
@@ -249,7 +252,8 @@ class NameIndex:
         return children.irange((name + slash, NodeId(b"") if slash else _AFTER_ALL), inclusive=(True, True))
 
     async def depths_below(self, directories: Collection[NodeId], *, account: str) -> dict[NodeId, PathLength]:
-        """Return the depth of each of these directories.
+        """Return for each directory the length of the longest path below it. The turns are charged to `account`, a
+        person or a space.
 
         With `only`, the result is an upper bound: files that the index leaves out count as having the longest possible
         name. All directories are measured in one pass, whatever their size. The index must not change during the call.
@@ -320,13 +324,13 @@ def _length(held: _Name, is_directory: bool) -> int:
 
 
 def _keys(name: str, is_directory: bool) -> tuple[str, ...]:
-    """Return the entries of a node in the order of paths."""
+    """Return the names under which a node is in the order of paths: `name`, and for a directory `name/` as well."""
     return (name, f"{name}/") if is_directory else (name,)
 
 
 @dataclass(slots=True)
 class _Kept:
-    """An index in memory. `lock` is held by code that changes the index and by code that needs it unchanged."""
+    """An index in memory. `lock` is taken by code that changes the index and by code that needs it unchanged."""
 
     index: NameIndex = field(default_factory=NameIndex)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -358,10 +362,10 @@ class NameSearch:
     async def depths_below(
         self, view: SpaceView, directories: Collection[NodeId]
     ) -> tuple[int, dict[NodeId, PathLength]]:
-        """Return the sequence number of the journal's head, and the depth of each of these directories, or an upper
-        bound of it.
+        """Return the sequence number of the journal's head, and for each directory the length of the longest path below
+        it, or a greater length.
 
-        The turns are charged to the space, since commits of several persons are decided together.
+        The turns are charged to the space, since commits of several people are decided together.
         """
         account = view.space
         with contextlib.suppress(_NotKept):
@@ -393,12 +397,12 @@ class NameSearch:
     async def search(
         self, view: SpaceView, words: Sequence[str], *, after: str, limit: int, account: str
     ) -> tuple[list[reads.Found], str | None]:
-        """Return up to `limit` live nodes whose names contain all of `words` (from `words_of`), in the order of paths,
-        after the path `after`, and the start of the next page (None on the last one). A page may be short or empty
-        although others follow.
+        """Return up to `limit` nodes that are not in the trash and whose names contain all of `words` (from
+        `words_of`), in the order of paths, after the path `after`. Also return the path after which the next page
+        begins; None on the last page. A page may be short or empty although others follow.
 
-        The result is valid at one sequence number between start and end of the call. `account` is the person whom the
-        turns are charged to.
+        The result is valid at one sequence number between start and end of the call. The turns are charged to the
+        person `account`.
         """
         try:
             if view.space not in self._too_large:

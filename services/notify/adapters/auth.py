@@ -58,7 +58,7 @@ class AuthDirectory:
         )
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
-        """Return the keys that verify access tokens, by their id."""
+        """Return the public keys that verify access tokens, by their id."""
         with rpc_errors():
             answer = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}

@@ -65,8 +65,8 @@ class DynamoNotifyStore:
         return Choice(space, mode)
 
     async def _chosen(self, user: UserId, request: RequestId) -> Choice:
-        """Return the choice that a request has made. Raise Unavailable if it made none, which means that a concurrent
-        writer prevented it.
+        """Return the mail mode that a request to change a preference has set. Raise Unavailable if the request was not
+        carried out, which means that a concurrent writer prevented it.
         """
         item = await self._table.get(_request_key(user, request))
         if item is None:
