@@ -2,10 +2,10 @@
 
 space      the unit of sharing, permission and ordering: a tree of nodes with a journal of its own
 node       a file, directory or symlink, whose id never changes (`syncline.model.tree.Node`)
-content    one immutable content of a file or symlink (`syncline.model.tree.Content`)
-version    one content that a file has or had, and its number (`syncline.model.tree.Version`)
+content    the bytes of a file or the target of a symlink, at one time (`syncline.model.tree.Content`)
+version    one step in the history of a file: its number and its content (`syncline.model.tree.Version`)
 digest     the SHA-256 of bytes (`syncline.model.blocks.Digest`)
-block      a content-defined chunk of a file, named by its digest (`syncline.model.blocks.BlockRef`)
+block      a part of a file, cut where its bytes say so, named by its digest (`syncline.model.blocks.BlockRef`)
 manifest   the ordered list of blocks that make up a content (`syncline.model.blocks.Manifest`)
 journal    the total order of all changes in a space
 mutation   one change that a client asks for (`syncline.model.tree.Mutation`)

@@ -51,7 +51,9 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class _Local:
-    """One local file: its digest, the node of the base at its path, and whether an ignore rule matches it."""
+    """One file in the folder: its digest, the node that the last sync has recorded at its path, and whether an ignore
+    rule matches it.
+    """
 
     path: str
     digest: Digest
@@ -116,7 +118,9 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
 
 
 def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
-    """Return the paths at which another filesystem is mounted than at the last sync. Entries there are not compared."""
+    """Return the directories at which another filesystem is mounted than at the last sync. Nothing in them is
+    compared.
+    """
     # A check does not load the tree of the space. It assumes that nothing was deleted there, so that everything below
     # strange places is left out.
     strange = Strange(scanned, base, base)

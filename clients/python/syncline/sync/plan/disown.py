@@ -42,7 +42,9 @@ def is_estranged(told: Right, state: State) -> bool:
 
 
 def disown(base: Base, local: Local, remote: Remote, *, label: str, edits: bool) -> Disowned:
-    """Return a plan as if the local moves and deletions, and with `edits` also the local edits, had not been made."""
+    """Return a plan as if the moves and deletions in the folder since the last sync, and with `edits` also the changed
+    contents, had not been made; and the nodes concerned. `label` is part of the names of conflict copies.
+    """
     agreed = dict(base)
     nodes: set[NodeId] = set()
     forgotten: set[NodeId] = set()

@@ -42,14 +42,17 @@ class ContentFlow(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The result of a merge: the target tree that both sides have in common, and the local tree with the ids of the
-    target. Nodes that are recreated, copied or adopted from the space get other ids.
+    """The result of a merge: the target, which is the tree that both sides have after the sync, and the local tree with
+    the node ids of the target. A local node has another id there if it is recreated in the space, is a conflict copy,
+    or is united with a node of the space.
     """
 
     target: dict[NodeId, Place]
     local: Local
     conflicts: frozenset[NodeId]
-    """The nodes of the target that have a conflict name because of this merge."""
+    """The nodes of the target that got a conflict name in this merge, such as `report (conflict laptop 2026-11-03
+    142501).txt`.
+    """
 
 
 def content_flow(base: BaseNode | None, local: LocalNode, remote: RemoteNode) -> ContentFlow:

@@ -1,10 +1,12 @@
-"""Identification of the node that each entry of the folder is: the node that was there before, a node that was moved,
-or a new one.
+"""Identification of the node that each file, directory and symlink of a scan is: the node that was there before, a node
+that was moved, or a new one.
 
-A directory is identified by its inode together with something that was in it, else by its path. A file is identified by
-its path, unless its inode is that of another file; else by its inode, or by its content if that is unambiguous. A
-renamed directory is therefore one move, whatever is below it, and a file that a program replaces on save stays the same
-file.
+- A directory is identified by its inode together with something that was in it, else by its path.
+- A file is identified by its path, unless its inode is that of another file of the last sync; else by its inode, or by
+  its content if only one file had that content.
+
+A renamed directory is therefore one move, whatever is below it, and a file that a program replaces when it saves stays
+the same file.
 """
 
 from __future__ import annotations
@@ -166,7 +168,9 @@ class _Identification:
         self._dropped: set[int] = set()
 
     def finds_strange(self) -> bool:
-        """Identify the directories; return True if one is on another filesystem than the one that was synced."""
+        """Identify the directories of the scan. Return True if another filesystem is mounted at one of them than at the
+        last sync, so that the identification has to begin again without the nodes in it.
+        """
         directories = [n for n, entry in enumerate(self._scan.entries) if entry.kind is NodeKind.DIRECTORY]
         known = len(self._strange.below)
         self._identify_directories(directories)
@@ -530,7 +534,9 @@ class _Identification:
         self._taken.add(node)
 
     def _in_transit(self, n: int) -> NodeId | None:
-        """Return the node whose transit name (`trees.transit_name`) this entry has; None if it has another name."""
+        """Return the node whose temporary name (`trees.transit_name`) number `n` of the scan has, since a move of the
+        node was interrupted; None if it has another name.
+        """
         entry = self._scan.entries[n]
         node = in_transit(entry.local_name)
         known = None if node is None else self._base.get(node) or self._remote.get(node)

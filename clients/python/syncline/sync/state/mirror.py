@@ -100,12 +100,13 @@ class Mirror:
         return changed or agreed_elsewhere
 
     def _agree_anew(self) -> None:
-        """Rebuild the base from the space's present history, so that nothing counts as deleted that the space has
-        merely lost.
+        """Rebuild the base (the last state on which folder and space agreed) from the space's present history, so that
+        nothing counts as deleted that the space has merely lost.
 
-        A node that the space lacks counts as new here. A node that the space has in an older version counts as changed
-        here. If the space has a different content, it is unknown which of the two contents is newer: without a base,
-        both are kept.
+        - A node that the space does not have counts as new in the folder.
+        - A node that the space has in an older version counts as changed in the folder.
+        - If the space has a different content, it is unknown which of the two contents is newer: the node gets no base,
+          so that both are kept.
         """
         after: dict[NodeId, BaseNode] = {}
         for node, before in self._base.items():
