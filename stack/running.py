@@ -23,7 +23,7 @@ from stack.deploy import Resources, deploy_embedded
 from stack.embedded_aws import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.output import Output
 from stack.services import service_children
-from stack.supervisor import MAX_DELAY_SECONDS, Supervisor
+from stack.supervisor import Supervisor
 from stack.up import MakeChildren, Stack, stack
 
 T = TypeVar("T")
@@ -44,14 +44,11 @@ def running_stack(
     variables: Mapping[str, str] | None = None,
     children: MakeChildren = service_children,
     durable: bool = True,
-    longest_delay: float = MAX_DELAY_SECONDS,
 ) -> Iterator[Stack]:
     """Provide the whole stack; `variables` are added to the environment of every service. `durable` is that of
-    `emulator`, and `longest_delay` that of `Supervisor`.
+    `emulator`.
     """
-    opening = stack(
-        port=port, data=data, variables=variables, children=children, durable=durable, longest_delay=longest_delay
-    )
+    opening = stack(port=port, data=data, variables=variables, children=children, durable=durable)
     with _in_background(opening) as running:
         yield running
 

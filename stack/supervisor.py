@@ -22,8 +22,6 @@ from stack.errors import StackError, StartFailed
 from stack.output import Output
 
 _CHILD: Final = Path(__file__).with_name("child.py")
-MAX_DELAY_SECONDS: Final = 30.0
-"""Maximum number of seconds after which a child that fails again and again is restarted."""
 _POLL_SECONDS: Final = 0.05
 _SETTLED_SECONDS: Final = 60.0
 _MAX_STARTS: Final = 3
@@ -65,7 +63,7 @@ class _Running:
 class Supervisor:
     """Starts child processes, restarts each child that ends, and stops all children in reverse order."""
 
-    def __init__(self, output: Output, *, first_delay: float = 0.5, longest_delay: float = MAX_DELAY_SECONDS) -> None:
+    def __init__(self, output: Output, *, first_delay: float = 0.5, longest_delay: float = 30.0) -> None:
         """A child that ended is restarted after `first_delay` seconds.
 
         The delay doubles after each failure, up to `longest_delay`; an exit with status 0 was requested and is no

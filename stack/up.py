@@ -23,7 +23,7 @@ from stack.embedded_aws import HOST, READY_SECONDS, Aws, bound, emulator, listen
 from stack.errors import PortInUse, StackError
 from stack.output import Output, complain
 from stack.services import Ports, Wiring, service_children
-from stack.supervisor import MAX_DELAY_SECONDS, Child, Supervisor
+from stack.supervisor import Child, Supervisor
 
 DEFAULT_PORT: Final = 8080
 
@@ -116,20 +116,19 @@ async def stack(
     variables: Mapping[str, str] | None = None,
     proxies: Sequence[IPv4Network | IPv6Network] = (),
     durable: bool = True,
-    longest_delay: float = MAX_DELAY_SECONDS,
 ) -> AsyncIterator[Stack]:
     """Provide the whole stack, ready; stop it cleanly at the end.
 
     `terminal` receives the children's output, `variables` are added to the environment of every service, and `children`
-    makes the children. `proxies` are those of `Wiring`, `durable` is that of `emulator`, and `longest_delay` that of
-    `Supervisor`. Raise StackError if the stack cannot start.
+    makes the children. `proxies` are those of `Wiring`, and `durable` is that of `emulator`. Raise StackError if the
+    stack cannot start.
     """
     async with AsyncExitStack() as opened:
         path = opened.enter_context(_data(data))
         directory = opened.enter_context(data_directory(path))
         ports, listener = opened.enter_context(reserved_ports(port))
         output = opened.enter_context(Output(directory.logs, terminal=terminal))
-        supervisor = await opened.enter_async_context(Supervisor(output, longest_delay=longest_delay))
+        supervisor = await opened.enter_async_context(Supervisor(output))
         began = time.monotonic()
         aws = Aws(endpoint=f"http://{HOST}:{ports.aws}", root=directory.root_credentials())
         child = emulator(listener, directory.aws, aws.root, inherited=(directory.lock,), durable=durable)

@@ -76,8 +76,7 @@ def last_words(stack: Stack, names: Sequence[str]) -> str:
 def system() -> Iterator[BalancedStack]:
     pytest.importorskip("envoy", reason="there is no Envoy for this platform")
     balanced = Balanced(metadata=3)
-    # A process that was killed many times is back soon and can be killed again: by default that takes half a minute.
-    with running_stack(children=balanced, longest_delay=1.0) as stack:
+    with running_stack(children=balanced) as stack:
         yield BalancedStack(stack, balanced)
 
 
