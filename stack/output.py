@@ -13,6 +13,8 @@ from typing import IO, Final, Self, TextIO
 
 from syncline.model.printable import harmless
 
+MAX_LOG_BYTES: Final = 32 * 1024 * 1024
+"""Maximum size of a log file, in bytes. Strangers cause lines, so that logs need a bound. A child has two files."""
 _MAX_KEPT_LINES: Final = 12
 _NAME_WIDTH: Final = 8
 _COLOURS: Final = (36, 32, 35, 33, 34, 31)  # cyan, green, magenta, yellow, blue, red
@@ -20,20 +22,23 @@ _OWN_NAME: Final = "stack"
 
 
 class Output:
-    """Writes the output of all child processes, line by line, to one file for each child and to the terminal. The files
-    of the previous run are kept as `{name}.log.1`.
+    """Writes the output of all child processes, line by line, to one file for each child and to the terminal.
+
+    A file that a line would make larger than the maximum, or that an earlier run has left, is renamed to `{name}.log.1`
+    and replaces the file of that name. The line is the first one of a new `{name}.log`.
     """
 
-    def __init__(self, directory: Path, *, terminal: TextIO | None) -> None:
+    def __init__(self, directory: Path, *, terminal: TextIO | None, max_log_bytes: int = MAX_LOG_BYTES) -> None:
         """The output is written to files in `directory`, which is created, and to `terminal` unless that is None. Only
-        the owner can read the files.
+        the owner can read the files. A file has at most `max_log_bytes`, or a single longer line.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         self._directory = directory
         self._terminal = terminal
+        self._max_log_bytes = max_log_bytes
         self._coloured = terminal is not None and terminal.isatty() and "NO_COLOR" not in os.environ
-        self._files: dict[str, IO[str]] = {}
+        self._files: dict[str, IO[bytes]] = {}
         self._tails: dict[str, deque[str]] = {}
 
     def __enter__(self) -> Self:
@@ -52,9 +57,10 @@ class Output:
         """Print one line of the child `name`, without its end; control characters are escaped."""
         text = harmless(text)
         self._tail(name).append(text)
+        data = f"{text}\n".encode(errors="replace")
         with contextlib.suppress(OSError):  # a full disk or a closed terminal must not stop the stack
-            file = self._file(name)
-            file.write(f"{text}\n")
+            file = self._file(name, len(data))
+            file.write(data)
             file.flush()
         if self._terminal is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -68,13 +74,19 @@ class Output:
     def _tail(self, name: str) -> deque[str]:
         return self._tails.setdefault(name, deque(maxlen=_MAX_KEPT_LINES))
 
-    def _file(self, name: str) -> IO[str]:
-        if name not in self._files:
-            path = self._directory / f"{name}.log"
-            if path.exists():
-                path.replace(path.with_name(f"{name}.log.1"))
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            self._files[name] = os.fdopen(descriptor, "w", encoding="utf-8", errors="replace")
+    def _file(self, name: str, more: int) -> IO[bytes]:
+        """Return the file for the next `more` bytes of the child `name`."""
+        if file := self._files.get(name):
+            if os.fstat(file.fileno()).st_size + more <= self._max_log_bytes:
+                return file
+            del self._files[name]  # before anything that can fail, so that the next line tries again
+            file.close()
+        path = self._directory / f"{name}.log"
+        if path.exists():
+            path.replace(path.with_name(f"{name}.log.1"))
+        # Appending, so that a file that another program has emptied continues at its beginning.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        self._files[name] = os.fdopen(descriptor, "wb")
         return self._files[name]
 
     def _prefix(self, name: str) -> str:

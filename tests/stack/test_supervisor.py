@@ -263,5 +263,74 @@ def test_the_log_of_the_previous_run_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "auth.log.1").read_text() == "two\n"
 
 
+async def test_the_logs_of_a_child_that_talks_without_end_have_a_bound(programs: Programs, tmp_path: Path) -> None:
+    talk = """
+        for number in range(20_000):
+            print(number, "x" * 90)
+        print("the end", flush=True)
+        ready()
+        time.sleep(60)
+    """
+    log, older = tmp_path / "talker.log", tmp_path / "talker.log.1"
+    with Output(tmp_path, terminal=None, max_log_bytes=100_000) as output:
+        async with Supervisor(output) as supervisor:
+            await supervisor.start(programs.child("talker", talk), within=DEADLINE)
+            await eventually(lambda: "the end" in output.last_lines("talker"))
+    assert {path.name for path in tmp_path.glob("talker.log*")} == {log.name, older.name}
+    assert max(log.stat().st_size, older.stat().st_size) <= 100_000
+    assert {path.stat().st_mode & 0o777 for path in (log, older)} == {0o600}
+    *lines, end = [line.split()[0] for path in (older, log) for line in path.read_text().splitlines()]
+    assert end == "the"
+    assert lines == [str(number) for number in range(20_000 - len(lines), 20_000)]
+    assert len(lines) > 100_000 // 100
+
+
+def test_a_reader_who_follows_the_name_of_a_log_reads_each_line_once(tmp_path: Path) -> None:
+    """A reader who finds that the name is another file's reads the opened file to its end, and then opens the other."""
+    path, read, renames = tmp_path / "auth.log", list[str](), 0
+    with Output(tmp_path, terminal=None, max_log_bytes=50) as output:
+        output.line("auth", "0")
+        followed = path.open()
+        for number in range(1, 200):
+            output.line("auth", str(number))
+            renamed = not os.path.samestat(path.stat(), os.fstat(followed.fileno()))
+            read += followed.read().splitlines()
+            if renamed:
+                followed.close()
+                followed = path.open()
+                read += followed.read().splitlines()
+                renames += 1
+        followed.close()
+    assert renames > 10
+    assert read == [str(number) for number in range(200)]
+
+
+def test_a_line_longer_than_a_log_has_a_file_of_its_own(tmp_path: Path) -> None:
+    with Output(tmp_path, terminal=None, max_log_bytes=10) as output:
+        for line in ("one", "2" * 20, "three"):
+            output.line("auth", line)
+        assert (tmp_path / "auth.log.1").read_text() == "2" * 20 + "\n"
+        assert (tmp_path / "auth.log").read_text() == "three\n"
+
+
+def test_a_log_continues_after_a_rotation_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "auth.log.1").mkdir()  # a file cannot replace a directory
+    with Output(tmp_path, terminal=None, max_log_bytes=10) as output:
+        output.line("auth", "first one")
+        output.line("auth", "is lost")
+        (tmp_path / "auth.log.1").rmdir()
+        output.line("auth", "next")
+    assert (tmp_path / "auth.log.1").read_text() == "first one\n"
+    assert (tmp_path / "auth.log").read_text() == "next\n"
+
+
+def test_a_log_that_another_program_empties_continues_at_its_beginning(tmp_path: Path) -> None:
+    with Output(tmp_path, terminal=None) as output:
+        output.line("auth", "before")
+        os.truncate(tmp_path / "auth.log", 0)
+        output.line("auth", "after")
+    assert (tmp_path / "auth.log").read_text() == "after\n"
+
+
 async def _never() -> bool:
     return False
