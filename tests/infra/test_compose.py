@@ -19,6 +19,7 @@ from runtime.settings import SettingsBase
 from services.auth.settings import AuthSettings
 from services.metadata.settings import MetadataSettings
 from services.notify.settings import NotifySettings
+from stack.output import MAX_LOG_BYTES
 from stack.running import EmbeddedAws
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -68,6 +69,12 @@ def test_a_container_can_change_nothing_but_its_volumes(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service.keys() & {"user", "privileged", "cap_add", "network_mode", "pid"}
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE["services"]))
+def test_the_log_of_a_container_has_a_maximum_size(name: str) -> None:
+    kept = {"max-size": f"{MAX_LOG_BYTES // 1024**2}m", "max-file": "2"}
+    assert WHOLE["services"][name]["logging"] == {"driver": "json-file", "options": kept}
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE["services"]))
