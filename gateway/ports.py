@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from runtime.pool import Share
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import SpaceId
 
@@ -35,14 +36,16 @@ class RequiredPeer(Protocol):
 class ObjectSource(Protocol):
     """Source of the bytes of objects in S3."""
 
-    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        """Return exactly `length` bytes of the object from the byte `offset` on, in parts of at most SEGMENT_BYTES.
-        Raise ObjectUnreadable if the object is missing or too short.
+    async def read(
+        self, space: SpaceId, digest: Digest, *, offset: int, length: int, share: Share
+    ) -> Sequence[memoryview]:
+        """Return exactly `length` bytes of the object from the byte `offset` on, in parts of at most SEGMENT_BYTES. The
+        read waits for a turn of `share`. Raise ObjectUnreadable if the object is missing or too short.
         """
 
-    async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
-        """Return all bytes of the object, without checking their SHA-256. Raise ObjectTooLarge if there are more than
-        `most` bytes, and ObjectUnreadable if the object is missing.
+    async def read_all(self, space: SpaceId, digest: Digest, *, most: int, share: Share) -> bytes:
+        """Return all bytes of the object, without checking their SHA-256. The read waits for a turn of `share`. Raise
+        ObjectTooLarge if there are more than `most` bytes, and ObjectUnreadable if the object is missing.
         """
 
 
@@ -70,9 +73,11 @@ class UploadAddress:
 class ObjectSink(Protocol):
     """Stores objects of spaces in S3, with the credentials of a caller."""
 
-    async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
-        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Raise PermissionDenied if the S3
-        credentials do not allow that.
+    async def put(
+        self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes, share: Share
+    ) -> None:
+        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. The request waits for a turn of
+        `share`. Raise PermissionDenied if the S3 credentials do not allow that.
         """
 
 

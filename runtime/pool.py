@@ -92,12 +92,14 @@ class Pool:
     NETWORK_FACTOR. Callers who hold the same take turns.
     """
 
-    def __init__(self, name: str, total: int, *, counted: bool = False) -> None:
+    def __init__(self, name: str, total: int, *, counted: bool = False, refuses: bool = True) -> None:
         """`total` is the whole amount, and `name` the label in the metric. `counted` is True if the pool counts things,
         such as connections, rather than bytes: a request of at most 1/1024 of the free amount is then not granted
-        beyond the limits.
+        beyond the limits. `refuses` is False if a request waits however many others wait: each has taken something
+        else before, which limits their number.
         """
         self._name = name
+        self._refuses = refuses
         self._counted = counted
         self._total = total
         self._free = total
@@ -138,13 +140,16 @@ class Pool:
         """Take the amount `size` for `share`, after waiting until it is free and within the limit of `share`. A size
         above the total waits until nothing else is taken.
 
-        Raise TooMuchAtOnce, and take nothing, after waiting for `patience` seconds (None: without a limit), or at once
-        if MAX_WAITERS requests of the caller, or MAX_NETWORK_WAITERS of its network, already wait.
+        Raise TooMuchAtOnce, and take nothing, after waiting for `patience` seconds (None: without a limit). Raise it at
+        once, in a pool that refuses, if MAX_WAITERS requests of the caller, or MAX_NETWORK_WAITERS of its network,
+        already wait.
         """
         if self.try_take(size, share):
             return
         queue = self._waiting.get(share.caller, deque())
-        if len(queue) >= MAX_WAITERS or self._waiting_of_network[share.network] >= MAX_NETWORK_WAITERS:
+        if self._refuses and (
+            len(queue) >= MAX_WAITERS or self._waiting_of_network[share.network] >= MAX_NETWORK_WAITERS
+        ):
             raise self.refused()
         self._waiting[share.caller] = queue
         self._waiting_of_network[share.network] += 1

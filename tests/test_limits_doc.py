@@ -49,7 +49,6 @@ INNER = {
     "gateway.http.dates": "a longer text is no date",
     "gateway.identity.address": "a longer text is no address",
     "gateway.services.trees": "how requests are put together",
-    "gateway.storage.s3": "how many connections are kept",
     "runtime.http.connection._MAX_FED_BYTES": "how much is parsed at once",
     "runtime.http.connection._MAX_LINES_BYTES": "follows from bounds that have rows",
     "services.auth.adapters.dynamodb": "how often a counter is written that others write too",

@@ -132,7 +132,7 @@ class Contents:
         pool, taken = self._memory.manifests, 2 * most
         await pool.take(taken, share)
         try:
-            raw = await self._objects.read_all(space, digest, most=most)
+            raw = await self._objects.read_all(space, digest, most=most, share=share)
             if len(raw) <= _INLINE_PARSE_BYTES:
                 manifest = _parsed(raw, digest, content)
             else:
@@ -157,7 +157,7 @@ class Contents:
             under_way: deque[_Fetching] = deque()
 
             def begin(fetch: ObjectRange) -> ObjectRange | None:
-                under_way.append(_Fetching(fetch, asyncio.create_task(self._fetch(space, fetch)), fetch.length))
+                under_way.append(_Fetching(fetch, asyncio.create_task(self._fetch(space, fetch, share)), fetch.length))
                 return next(fetches, None)
 
             try:
@@ -205,7 +205,7 @@ class Contents:
 
         async def read(fetch: ObjectRange) -> None:
             async with limit, self._memory.pool(fetch.length).lent(fetch.length, share, patience=None):
-                data = b"".join(await self._fetch(space, fetch))
+                data = b"".join(await self._fetch(space, fetch, share))
             for piece in fetch.pieces:
                 if piece.digest is not None:
                     place = (fetch.object, fetch.offset + piece.at, piece.length)
@@ -220,8 +220,8 @@ class Contents:
             await asyncio.gather(*reading, return_exceptions=True)
         return [b"".join(found[ref.object, ref.offset, ref.length] for ref in one.refs()) for one in manifests]
 
-    async def _fetch(self, space: SpaceId, fetch: ObjectRange) -> Sequence[memoryview]:
-        parts = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length)
+    async def _fetch(self, space: SpaceId, fetch: ObjectRange, share: Share) -> Sequence[memoryview]:
+        parts = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length, share=share)
         if fetch.length <= _INLINE_HASH_BYTES:
             damaged = _damaged(parts, fetch)
         else:

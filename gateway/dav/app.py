@@ -189,7 +189,12 @@ class Dav:
         size = memory_of(length)
         first = min(size, FIRST_MEMORY_BYTES)
         storage = SpaceStorage(
-            self._parts.services, self._parts.sink, self._credentials, space=space.id, caller=person.caller
+            self._parts.services,
+            self._parts.sink,
+            self._credentials,
+            space=space.id,
+            caller=person.caller,
+            share=share,
         )
         writes = right_check(self._parts.services, person.caller.fresh, space.id, writes=True)
         async with AsyncExitStack() as taken, asked_again(writes) as ending:

@@ -21,6 +21,7 @@ from gateway.dav.bodies import Incoming, Step
 from gateway.identity.caller import Caller
 from gateway.ports import ObjectSink, WriteCredentials
 from gateway.services.calls import Services, ask
+from runtime.pool import Share
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.blocks import (
@@ -99,13 +100,21 @@ class SpaceStorage:
     """Finds, stores and seals objects of a space on behalf of one caller. Used on the event loop."""
 
     def __init__(
-        self, services: Services, sink: ObjectSink, held: UploadCredentials, *, space: SpaceId, caller: Caller
+        self,
+        services: Services,
+        sink: ObjectSink,
+        held: UploadCredentials,
+        *,
+        space: SpaceId,
+        caller: Caller,
+        share: Share,
     ) -> None:
         self._services = services
         self._sink = sink
         self._held = held
         self._space = space
         self._caller = caller
+        self._share = share
 
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
         wanted, token = list(blocks), await self._caller.fresh()
@@ -131,7 +140,10 @@ class SpaceStorage:
         credentials = await self._held.get(self._services, self._space, token)
         async with asyncio.TaskGroup() as puts:
             for block in blocks:
-                puts.create_task(self._sink.put(credentials, space=self._space, digest=block.digest, data=block.data))
+                put = self._sink.put(
+                    credentials, space=self._space, digest=block.digest, data=block.data, share=self._share
+                )
+                puts.create_task(put)
         objects = [metadata_pb2.ObjectDeclaration(sha256=block.digest, size=len(block.data)) for block in blocks]
         if manifest:
             for one in objects:

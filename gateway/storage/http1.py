@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from httptools import HttpParserError, HttpResponseParser
 
 from gateway.storage.segments import SEGMENT_BYTES, Segments
+from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB
 
 _CONNECT_SECONDS: Final = 5
@@ -51,7 +52,7 @@ class RawResponse:
 
 class Origin:
     """Sends HTTP requests to one scheme, host and port over persistent connections, of which at most `connections` are
-    open at the same time.
+    open at the same time. Callers share them fairly: one caller alone gets half.
     """
 
     def __init__(self, url: str, *, connections: int, memory: Segments, tls: ssl.SSLContext | None = None) -> None:
@@ -65,7 +66,7 @@ class Origin:
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._memory = memory
-        self._turns = asyncio.Semaphore(connections)
+        self._connections = Pool("storage_connections", connections, counted=True, refuses=False)
         self._idle: list[_Connection] = []
 
     async def __aenter__(self) -> Self:
@@ -78,11 +79,20 @@ class Origin:
             connection.abort()
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], *, body: bytes = b"", most: int, silence: float
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        share: Share,
+        body: bytes = b"",
+        most: int,
+        silence: float,
     ) -> RawResponse:
         """Send a request, which must be idempotent, and return the complete answer.
 
         - `url` is a percent-encoded URL of this origin.
+        - `share` is charged for a connection until the answer is complete. The request waits until it may have one.
         - `most` is the maximum size in bytes of the body of a successful answer.
         - `silence` is the number of seconds without a byte after which the request fails; it may take twice as long.
 
@@ -95,7 +105,7 @@ class Origin:
         if body:
             lines.append(f"content-length: {len(body)}")
         head = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
-        async with self._turns:
+        async with self._connections.lent(1, share, patience=None):
             while True:
                 kept = self._kept()
                 connection = kept or await self._connect()

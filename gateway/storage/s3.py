@@ -18,6 +18,7 @@ from aws.session import measured
 from gateway.ports import ObjectTooLarge, ObjectUnreadable, UploadAddress, WriteCredentials
 from gateway.storage.http1 import BodyTooLarge, Origin, RawResponse
 from gateway.storage.segments import Segments
+from runtime.pool import Share
 from syncline.model.blocks import MIB, Digest, object_key
 from syncline.model.errors import PermissionDenied, Unavailable
 from syncline.model.identifiers import SpaceId
@@ -29,7 +30,8 @@ from syncline.s3.sigv4 import Signer
 _RETRIES = RetryPolicy(max_attempts=3, first_pause_seconds=0.1, max_pause_seconds=0.4)
 _GET_SILENCE_SECONDS: Final = 20
 _PUT_SECONDS: Final = 60
-_MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 64
+"""Maximum number of concurrent requests to S3 of one gateway; further ones wait."""
 _KEPT_MEMORY_BYTES: Final = 24 * MIB
 """Bytes of segments that are kept for reuse: about two downloads at full speed."""
 _CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
@@ -71,21 +73,25 @@ class S3ObjectSource:
         self._signer = Signer(place.url(""), region=place.region)
         self._clock = ServerClock()
 
-    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        parts = await self._get(space, digest, offset=offset, length=length)
+    async def read(
+        self, space: SpaceId, digest: Digest, *, offset: int, length: int, share: Share
+    ) -> Sequence[memoryview]:
+        parts = await self._get(space, digest, offset=offset, length=length, share=share)
         size = sum(map(len, parts))
         if size != length:
             raise ObjectUnreadable(f"object {digest.hex()} has {size} bytes from {offset}, not {length}")
         return parts
 
-    async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
+    async def read_all(self, space: SpaceId, digest: Digest, *, most: int, share: Share) -> bytes:
         # one extra byte reveals an object that is too large
-        data = b"".join(await self._get(space, digest, offset=0, length=most + 1))
+        data = b"".join(await self._get(space, digest, offset=0, length=most + 1, share=share))
         if len(data) > most:
             raise ObjectTooLarge(f"object {digest.hex()} has more than {most} bytes")
         return data
 
-    async def _get(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
+    async def _get(
+        self, space: SpaceId, digest: Digest, *, offset: int, length: int, share: Share
+    ) -> Sequence[memoryview]:
         key = object_key(space, digest)
         url = self._place.url(key)
 
@@ -94,7 +100,9 @@ class S3ObjectSource:
             headers = self._signer.headers(
                 key, {"range": part}, credentials=await self._credentials(), now=self._clock.now()
             )
-            return await self._origin.request("GET", url, headers, most=length, silence=_GET_SILENCE_SECONDS)
+            return await self._origin.request(
+                "GET", url, headers, share=share, most=length, silence=_GET_SILENCE_SECONDS
+            )
 
         try:
             answer = await _asked("GetObject", send, self._clock)
@@ -155,7 +163,9 @@ class S3ObjectSink:
         self._signer = Signer(place.url(""), region=place.region)
         self._clock = ServerClock()
 
-    async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
+    async def put(
+        self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes, share: Share
+    ) -> None:
         key = object_key(space, digest)
         signed = {"if-none-match": "*", "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
         signing = _signing(credentials)
@@ -166,7 +176,7 @@ class S3ObjectSink:
             )
             async with asyncio.timeout(_PUT_SECONDS):
                 return await self._origin.request(
-                    "PUT", self._place.url(key), headers, body=data, most=0, silence=_PUT_SECONDS
+                    "PUT", self._place.url(key), headers, share=share, body=data, most=0, silence=_PUT_SECONDS
                 )
 
         answer = await _asked("PutObject", send, self._clock)
@@ -220,4 +230,4 @@ def _code(refusal: RawResponse) -> str:
 
 def origin(place: S3Place) -> Origin:
     """Return the origin to which requests for the bucket go."""
-    return Origin(place.url(""), connections=_MAX_CONNECTIONS, memory=Segments(_KEPT_MEMORY_BYTES))
+    return Origin(place.url(""), connections=MAX_CONNECTIONS, memory=Segments(_KEPT_MEMORY_BYTES))

@@ -596,11 +596,12 @@ def _prove_pack(data: bytes, pack: PackOfBlocks) -> Sealed | SealVerdict:
 
 
 def _manifest(data: bytes) -> Manifest | None:
-    """Return the parsed manifest; None if the bytes are malformed. Called in a thread."""
+    """Return the parsed manifest; None if the bytes are malformed, or its blocks are too fine. Called in a thread."""
     try:
-        return manifest_from_bytes(data)
+        manifest = manifest_from_bytes(data)
     except MalformedManifest:
         return None
+    return None if manifest.is_too_fine else manifest
 
 
 def _sha256(data: bytes | memoryview) -> bytes:

@@ -238,11 +238,11 @@ class Failing(InMemoryObjectSource):
         super().__init__()
         self.error, self.at, self.reads = error, at, 0
 
-    async def read(self, space, digest, *, offset, length):
+    async def read(self, space, digest, *, offset, length, share):
         self.reads += 1
         if self.reads >= self.at:
             raise self.error
-        return await super().read(space, digest, offset=offset, length=length)
+        return await super().read(space, digest, offset=offset, length=length, share=share)
 
 
 @pytest.mark.parametrize(
@@ -299,10 +299,10 @@ async def test_a_client_that_goes_away_frees_what_was_held():
     class Stuck(InMemoryObjectSource):
         asked = closed = 0
 
-        async def read(self, space, digest, *, offset, length):
+        async def read(self, space, digest, *, offset, length, share):
             self.asked += 1
             if self.asked == 1:
-                return await super().read(space, digest, offset=offset, length=length)
+                return await super().read(space, digest, offset=offset, length=length, share=share)
             try:
                 return await asyncio.Future()
             except asyncio.CancelledError:
@@ -401,10 +401,10 @@ async def test_when_the_process_stops_it_is_not_ready_first_and_requests_in_flig
     class Gated(InMemoryObjectSource):
         asked, gate = asyncio.Event(), asyncio.Event()
 
-        async def read(self, space, digest, *, offset, length):
+        async def read(self, space, digest, *, offset, length, share):
             self.asked.set()
             await self.gate.wait()
-            return await super().read(space, digest, offset=offset, length=length)
+            return await super().read(space, digest, offset=offset, length=length, share=share)
 
     objects = Gated()
     leaving = asyncio.Event()
@@ -440,7 +440,7 @@ async def test_a_process_ends_although_an_archive_is_still_being_made():
     class Stuck(InMemoryObjectSource):
         asked = asyncio.Event()
 
-        async def read(self, space, digest, *, offset, length):
+        async def read(self, space, digest, *, offset, length, share):
             self.asked.set()
             await asyncio.Event().wait()
 

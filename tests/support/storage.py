@@ -6,6 +6,7 @@ import hashlib
 
 from gateway.ports import ObjectTooLarge, ObjectUnreadable, WriteCredentials
 from gateway.storage.segments import SEGMENT_BYTES
+from runtime.pool import Share
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import SpaceId
 
@@ -22,13 +23,13 @@ class InMemoryObjectSource:
         self.objects[space, digest] = data
         return digest
 
-    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> list[memoryview]:
+    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int, share: Share) -> list[memoryview]:
         data = self._object(space, digest)[offset : offset + length]
         if len(data) != length:
             raise ObjectUnreadable(f"object {digest.hex()} is too short")
         return [memoryview(data)[at : at + SEGMENT_BYTES] for at in range(0, length, SEGMENT_BYTES)]
 
-    async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
+    async def read_all(self, space: SpaceId, digest: Digest, *, most: int, share: Share) -> bytes:
         data = self._object(space, digest)
         if len(data) > most:
             raise ObjectTooLarge(f"object {digest.hex()} has more than {most} bytes")
@@ -47,5 +48,7 @@ class InMemoryObjectSink:
     def __init__(self, source: InMemoryObjectSource) -> None:
         self._source = source
 
-    async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
+    async def put(
+        self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes, share: Share
+    ) -> None:
         assert self._source.put(space, data) == digest

@@ -37,6 +37,14 @@ MAX_INLINE_BLOCKS = 1024
 small.
 """
 
+MIN_MEAN_BLOCK_BYTES = MIN_BLOCK_BYTES // 8
+"""Minimum mean size in bytes of the blocks of a manifest that is an object, without the last block. Each block may take
+a request to S3, so that a content of finer blocks takes readers far longer than its size suggests. FastCDC cuts no
+block but the last below MIN_BLOCK_BYTES; an eighth of it leaves room for clients that cut contents differently.
+"""
+MAX_FINE_BLOCKS = 16
+"""Number of blocks up to which the blocks of such a manifest may have any size."""
+
 
 class MalformedManifest(ValueError):
     """The parts of a manifest contradict each other: its arrays have different lengths, or a block is empty or too
@@ -90,6 +98,13 @@ class Manifest:
     def size(self) -> int:
         """Size of the content in bytes."""
         return sum(self.lengths)
+
+    @property
+    def is_too_fine(self) -> bool:
+        """True if a manifest that is an object has too many blocks for its content: more than MAX_FINE_BLOCKS, with a
+        mean size below MIN_MEAN_BLOCK_BYTES.
+        """
+        return len(self) > MAX_FINE_BLOCKS and self.size < (len(self) - 1) * MIN_MEAN_BLOCK_BYTES
 
     def check(self) -> None:
         """Raise MalformedManifest unless the arrays have matching lengths, each index refers to an object, and each

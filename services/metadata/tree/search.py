@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 
 from sortedcontainers import SortedList
 
+from runtime.pool import Pool, Share
 from runtime.turns import turn
 from services.metadata.entry import BEGINNING
 from services.metadata.ports import Journal
@@ -43,7 +44,9 @@ NAME_BYTES: Final = 400
 SPACE_WEIGHT: Final = 4
 """Memory overhead of the index of one space, expressed as the number of names that take as much memory."""
 STREAMS_AT_ONCE: Final = 2
-"""Maximum number of concurrent searches of spaces that are too large to be kept."""
+"""Maximum number of concurrent searches and measurements of spaces that are too large to be kept, each of which reads a
+whole journal. One person, or the commits of one space, may have half.
+"""
 SLICE_NAMES: Final = 5_000
 """Number of names that one turn on the event loop visits when depths of directories are measured."""
 MAX_LOOKED_AT_NAMES: Final = 100_000
@@ -352,7 +355,7 @@ class NameSearch:
         self._kept: OrderedDict[SpaceId, _Kept] = OrderedDict()
         self._size = 0
         self._too_large: set[SpaceId] = set()
-        self._streams = asyncio.Semaphore(STREAMS_AT_ONCE)
+        self._streams = Pool("search_streams", STREAMS_AT_ONCE, counted=True)
 
     @property
     def size(self) -> int:
@@ -371,7 +374,7 @@ class NameSearch:
         with contextlib.suppress(_NotKept):
             async with self._up_to_date(view, account) as index:
                 return index.position.seq, await index.depths_below(directories, account=account)
-        async with self._streams:
+        async with self._streams.lent(1, Share.alone(account), patience=None):
             index = await self._caught_up(NameIndex(only=_DIRECTORIES, is_ordered=False), view, account)
             return index.position.seq, await index.depths_below(directories, account=account)
 
@@ -386,7 +389,7 @@ class NameSearch:
         with contextlib.suppress(_NotKept):
             async with self._up_to_date(view, account) as index:
                 return await index.size_below(tops, most=most, account=account)
-        async with self._streams:
+        async with self._streams.lent(1, Share.alone(account), patience=None):
             index = await self._caught_up(NameIndex(only=_DIRECTORIES), view, account)
             return await _listed_size(view, index, tops, most=most, account=account)
 
@@ -410,7 +413,7 @@ class NameSearch:
                     return await self._of_kept(kept, view, words, after=after, limit=limit, account=account)
         except _NotKept:
             pass
-        async with self._streams:
+        async with self._streams.lent(1, Share.alone(account), patience=None):
             index = NameIndex(only=words)
             while True:
                 index = await self._caught_up(index, view, account)

@@ -89,7 +89,7 @@ async def test_an_archive_that_is_cut_short_does_not_look_complete(size):
     """The process gives up what is under way: the part that was made must not get an end of its own."""
 
     class GivenUp(InMemoryObjectSource):
-        async def read(self, space, digest, *, offset, length):
+        async def read(self, space, digest, *, offset, length, share):
             task = asyncio.current_task()
             assert task is not None
             task.cancel()
@@ -130,12 +130,12 @@ async def test_many_small_files_are_read_ahead_and_in_order():
     class Slow(InMemoryObjectSource):
         under_way = most = 0
 
-        async def read(self, space, digest, *, offset, length):
+        async def read(self, space, digest, *, offset, length, share):
             self.under_way += 1
             self.most = max(self.most, self.under_way)
             await asyncio.sleep(0.005)
             self.under_way -= 1
-            return await super().read(space, digest, offset=offset, length=length)
+            return await super().read(space, digest, offset=offset, length=length, share=share)
 
     tree = Tree(Slow())
     for index in range(100):
@@ -154,13 +154,13 @@ class Counted(InMemoryObjectSource):
         self.reads: list[int] = []
         self.held = self.most_held = 0
 
-    async def read(self, space, digest, *, offset, length):
+    async def read(self, space, digest, *, offset, length, share):
         self.reads.append(length)
         self.held += length
         self.most_held = max(self.most_held, self.held)
         await asyncio.sleep(0)
         self.held -= length
-        return await super().read(space, digest, offset=offset, length=length)
+        return await super().read(space, digest, offset=offset, length=length, share=share)
 
 
 def packed(tree: Tree, parent: NodeId, count: int, size: int, *, order: list[int] | None = None) -> dict[str, bytes]:
@@ -409,9 +409,9 @@ async def test_what_nobody_takes_any_more_is_not_read_any_more():
     class Counted(InMemoryObjectSource):
         reads = 0
 
-        async def read(self, space, digest, *, offset, length):
+        async def read(self, space, digest, *, offset, length, share):
             self.reads += 1
-            return await super().read(space, digest, offset=offset, length=length)
+            return await super().read(space, digest, offset=offset, length=length, share=share)
 
     tree, budget = Tree(Counted()), Memory(PLENTY)
     for index in range(200):

@@ -47,7 +47,7 @@ class Watched(InMemoryObjectSource):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def read(self, space, digest, *, offset, length):
+    async def read(self, space, digest, *, offset, length, share):
         self.reads += 1
         self.ranges.append((digest, offset, length))
         if self.reads == self.fail_at:
@@ -57,7 +57,7 @@ class Watched(InMemoryObjectSource):
         try:
             await self.gate.wait()
             await asyncio.sleep(0)
-            return await super().read(space, digest, offset=offset, length=length)
+            return await super().read(space, digest, offset=offset, length=length, share=share)
         finally:
             self.under_way -= 1
 
@@ -219,8 +219,8 @@ class Manifests(Watched):
         super().__init__()
         self.whole = self.held = self.most_held = 0
 
-    async def read_all(self, space, digest, *, most):
-        data = await super().read_all(space, digest, most=most)
+    async def read_all(self, space, digest, *, most, share):
+        data = await super().read_all(space, digest, most=most, share=share)
         self.whole += 1
         self.held += len(data)
         self.most_held = max(self.most_held, self.held)

@@ -16,6 +16,7 @@ from gateway.dav.upload import SpaceStorage, UploadCredentials
 from gateway.identity.caller import Caller, KeyTokens
 from gateway.services.calls import Services
 from gateway.services.changes import refusal
+from runtime.pool import Share
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.chunking import Block, digest_of
@@ -298,7 +299,14 @@ async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
     caller = await holder(clocked)
     source = InMemoryObjectSource()
     held = UploadCredentials(now_ms=lambda: int(clocked.now * 1000))
-    storage = SpaceStorage(clocked.services, InMemoryObjectSink(source), held, space=SPACE.id, caller=caller)
+    storage = SpaceStorage(
+        clocked.services,
+        InMemoryObjectSink(source),
+        held,
+        space=SPACE.id,
+        caller=caller,
+        share=Share.alone("ann"),
+    )
     person = Person(UserId("ann"), DeviceId("device"), caller, {SPACE.name: SPACE})
     one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop(), ask_right=Rights())
     for i in range(4):

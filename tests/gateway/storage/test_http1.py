@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 
 from gateway.storage.http1 import BodyTooLarge, Origin, RawResponse, _Incoming
 from gateway.storage.segments import SEGMENT_BYTES, Segments
+from runtime.pool import MAX_WAITERS, Share
 
 PLENTY = 64 * SEGMENT_BYTES
 SILENCE = 10.0
+ANN, BEN = Share("ann", "office"), Share("ben", "office")
 
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -63,8 +65,10 @@ async def origin(serve: Serve, *, connections: int = 8, tls: tuple[ssl.SSLContex
         yield opened, url, server
 
 
-async def get(opened: Origin, url: str, *, most: int = PLENTY, silence: float = SILENCE) -> RawResponse:
-    return await opened.request("GET", url, {"range": "bytes=0-"}, most=most, silence=silence)
+async def get(
+    opened: Origin, url: str, *, share: Share = ANN, most: int = PLENTY, silence: float = SILENCE
+) -> RawResponse:
+    return await opened.request("GET", url, {"range": "bytes=0-"}, share=share, most=most, silence=silence)
 
 
 def body(answer: RawResponse) -> bytes:
@@ -160,9 +164,60 @@ async def test_a_server_that_is_not_trusted_is_not_asked(certificate):
 
 async def test_requests_at_once_take_turns_on_so_many_connections():
     async with origin(answering(some(200_000)), connections=3) as (opened, url, server):
-        answers = await asyncio.gather(*(get(opened, url) for _ in range(20)))
+        answers = await asyncio.gather(*(get(opened, url, share=Share.alone(f"{n}")) for n in range(20)))
         assert all(body(answer) == some(200_000) for answer in answers)
         assert server.connections == server.most == 3
+
+
+async def test_many_requests_of_one_person_leave_connections_for_others():
+    """A person with 24 downloads, each of which reads five blocks ahead, does not delay the request of another."""
+    going = asyncio.Event()
+    begun: list[str] = []
+
+    async def serve(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.append("ben" if b"/ben " in head else "ann")
+        await going.wait()
+        await answering(b"abc")(head, reader, writer)
+
+    async with origin(serve, connections=64) as (opened, url, _server):
+        downloads = 24 * 5
+        asked = [asyncio.create_task(get(opened, url, share=ANN, silence=60.0)) for _ in range(downloads)]
+        async with asyncio.timeout(60.0):
+            while len(begun) < 32:
+                await asyncio.sleep(0.001)
+            asked.append(asyncio.create_task(get(opened, f"{url}/ben", share=BEN, silence=60.0)))
+            while "ben" not in begun:
+                await asyncio.sleep(0.001)
+            assert begun == ["ann"] * 32 + ["ben"]
+            going.set()
+            assert [body(answer) for answer in await asyncio.gather(*asked)] == [b"abc"] * (downloads + 1)
+
+
+async def test_requests_take_turns_by_person_where_all_connections_are_used():
+    going = asyncio.Semaphore(0)
+    begun: list[str] = []
+
+    async def serve(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.append("ben" if b"/ben " in head else "ann")
+        await going.acquire()
+        await answering(b"abc")(head, reader, writer)
+
+    async with origin(serve, connections=1) as (opened, url, _server), asyncio.timeout(60.0):
+        asked = [asyncio.create_task(get(opened, url, share=ANN, silence=60.0)) for _ in range(24)]
+        while not begun:
+            await asyncio.sleep(0.001)
+        asked += [asyncio.create_task(get(opened, f"{url}/ben", share=BEN, silence=60.0)) for _ in range(2)]
+        await asyncio.sleep(0)
+        for _ in asked:
+            going.release()
+        await asyncio.gather(*asked)
+        assert [at for at, name in enumerate(begun) if name == "ben"][-1] <= 4
+
+
+async def test_no_request_is_refused_however_many_wait():
+    async with origin(answering(b"abc"), connections=2) as (opened, url, _server):
+        answers = await asyncio.gather(*(get(opened, url) for _ in range(2 * MAX_WAITERS)))
+        assert {body(answer) for answer in answers} == {b"abc"}
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -177,7 +232,7 @@ def test_a_put_brings_its_body(loop):
     async def go() -> None:
         async with origin(serve) as (opened, url, server):
             for size in (1, 5_000_000, 10):
-                answer = await opened.request("PUT", url, {}, body=some(size), most=0, silence=SILENCE)
+                answer = await opened.request("PUT", url, {}, share=ANN, body=some(size), most=0, silence=SILENCE)
                 assert answer == RawResponse(200, [])
                 assert came.pop() == some(size)
             assert server.connections == 1
@@ -194,7 +249,7 @@ async def test_a_put_that_is_refused_before_all_of_it_was_sent_is_told_and_its_c
         await answering(b"abc")(head, reader, writer)
 
     async with origin(serve) as (opened, url, server):
-        answer = await opened.request("PUT", url, {}, body=bytes(50_000_000), most=0, silence=SILENCE)
+        answer = await opened.request("PUT", url, {}, share=ANN, body=bytes(50_000_000), most=0, silence=SILENCE)
         assert (answer.status, body(answer)) == (503, b"<Code>SlowDown</Code>")
         assert body(await get(opened, url)) == b"abc"
         assert server.connections == 2

@@ -14,6 +14,7 @@ from botocore.credentials import ReadOnlyCredentials
 from gateway.ports import ObjectSource, ObjectUnreadable, WriteCredentials
 from gateway.storage.s3 import S3ObjectSink, S3ObjectSource, S3Place, origin
 from gateway.storage.segments import SEGMENT_BYTES
+from runtime.pool import Share
 from services.auth.adapters.sts import StsCredentialSource
 from services.auth.credentials import TransferTarget, session_name, session_policy
 from stack.embedded_aws import AwsCredentials
@@ -23,6 +24,8 @@ from syncline.model.errors import PermissionDenied, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from tests.clients.transfer.proxy import Proxy
 from tests.support.storage import InMemoryObjectSource
+
+ANN = Share.alone("ann")
 
 
 def signing_as(held: AwsCredentials):
@@ -65,9 +68,9 @@ async def outside(request) -> AsyncIterator[Outside]:
 async def test_parts_and_wholes(outside):
     space, data = SpaceId(new_text_id()), bytes(range(251)) * 10_000
     digest = await outside.put(space, data)
-    assert await outside.source.read_all(space, digest, most=MAX_OBJECT_BYTES) == data
+    assert await outside.source.read_all(space, digest, most=MAX_OBJECT_BYTES, share=ANN) == data
     for offset, length in ((0, len(data)), (0, 1), (1000, 5000), (1000, SEGMENT_BYTES), (len(data) - 1, 1)):
-        parts = await outside.source.read(space, digest, offset=offset, length=length)
+        parts = await outside.source.read(space, digest, offset=offset, length=length, share=ANN)
         assert b"".join(parts) == data[offset : offset + length]
         assert max(map(len, parts)) <= SEGMENT_BYTES
 
@@ -77,15 +80,15 @@ async def test_an_object_that_is_too_short(outside):
     digest = await outside.put(space, b"abc")
     for offset, length in ((0, 4), (2, 2), (3, 1), (100, 1)):
         with pytest.raises(ObjectUnreadable):
-            await outside.source.read(space, digest, offset=offset, length=length)
+            await outside.source.read(space, digest, offset=offset, length=length, share=ANN)
 
 
 async def test_an_object_that_is_not_there_or_in_another_space(outside):
     digest = await outside.put(SpaceId(new_text_id()), b"abc")
     with pytest.raises(ObjectUnreadable):
-        await outside.source.read(SpaceId(new_text_id()), digest, offset=0, length=3)
+        await outside.source.read(SpaceId(new_text_id()), digest, offset=0, length=3, share=ANN)
     with pytest.raises(ObjectUnreadable):
-        await outside.source.read_all(SpaceId(new_text_id()), digest, most=MAX_OBJECT_BYTES)
+        await outside.source.read_all(SpaceId(new_text_id()), digest, most=MAX_OBJECT_BYTES, share=ANN)
 
 
 # -- a body that breaks off
@@ -115,20 +118,20 @@ async def breaking(times: int, data: bytes) -> AsyncIterator[S3ObjectSource]:
 
 async def test_a_body_that_breaks_off_is_read_again():
     async with breaking(2, b"abcdef") as source:
-        parts = await source.read(SpaceId("a" * 26), Digest(bytes(32)), offset=0, length=6)
+        parts = await source.read(SpaceId("a" * 26), Digest(bytes(32)), offset=0, length=6, share=ANN)
         assert b"".join(parts) == b"abcdef"
 
 
 async def test_bodies_that_always_break_off_are_a_passing_fault():
     async with breaking(100, b"abcdef") as source:
         with pytest.raises(Unavailable):
-            await source.read(SpaceId("a" * 26), Digest(bytes(32)), offset=0, length=6)
+            await source.read(SpaceId("a" * 26), Digest(bytes(32)), offset=0, length=6, share=ANN)
 
 
 async def test_what_is_larger_than_any_of_ours_is_not_read():
     async with breaking(0, bytes(MAX_OBJECT_BYTES + 1)) as source:
         with pytest.raises(ObjectUnreadable):
-            await source.read_all(SpaceId("a" * 26), Digest(bytes(32)), most=MAX_OBJECT_BYTES)
+            await source.read_all(SpaceId("a" * 26), Digest(bytes(32)), most=MAX_OBJECT_BYTES, share=ANN)
 
 
 # -- objects that are put
@@ -159,13 +162,13 @@ async def test_an_object_is_put_once_by_whoever_may_write(aws):
             await issued(aws, SpaceId(new_text_id()), Access.WRITE),
         ):
             with pytest.raises(PermissionDenied):
-                await sink.put(credentials, space=space, digest=digest, data=data)
+                await sink.put(credentials, space=space, digest=digest, data=data, share=ANN)
         with pytest.raises(ObjectUnreadable):
-            await source.read_all(space, digest, most=MAX_OBJECT_BYTES)
+            await source.read_all(space, digest, most=MAX_OBJECT_BYTES, share=ANN)
         writer = await issued(aws, space, Access.WRITE)
         for _ in range(2):  # the second round finds the object stored
-            await sink.put(writer, space=space, digest=digest, data=data)
-        assert await source.read_all(space, digest, most=MAX_OBJECT_BYTES) == data
+            await sink.put(writer, space=space, digest=digest, data=data, share=ANN)
+        assert await source.read_all(space, digest, most=MAX_OBJECT_BYTES, share=ANN) == data
 
 
 async def test_what_is_not_what_its_digest_says_is_not_stored(aws):
@@ -174,8 +177,8 @@ async def test_what_is_not_what_its_digest_says_is_not_stored(aws):
     async with origin(place) as connections:
         sink = S3ObjectSink(connections, place)
         with pytest.raises(Unavailable):  # S3 takes it for damaged on the way, which may pass
-            await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abd")
-        await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abc")
+            await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abd", share=ANN)
+        await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abc", share=ANN)
 
 
 @pytest.mark.parametrize("hours", [1, -1])
@@ -190,11 +193,11 @@ async def test_a_wrong_clock_is_corrected_by_what_s3_says(aws, hours):
         async with origin(place) as connections:
             source = S3ObjectSource(connections, signing_as(role), place)
             sink = S3ObjectSink(connections, place)
-            await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=data)
-            assert await source.read_all(space, digest, most=MAX_OBJECT_BYTES) == data
-            assert b"".join(await source.read(space, digest, offset=5, length=10)) == data[5:15]
+            await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=data, share=ANN)
+            assert await source.read_all(space, digest, most=MAX_OBJECT_BYTES, share=ANN) == data
+            assert b"".join(await source.read(space, digest, offset=5, length=10, share=ANN)) == data[5:15]
             assert proxy.requests == ["PUT", "PUT", "GET", "GET", "GET"], "each asks once more when it is refused"
             proxy.ahead = 0.0
-            assert await source.read_all(space, digest, most=MAX_OBJECT_BYTES) == data
+            assert await source.read_all(space, digest, most=MAX_OBJECT_BYTES, share=ANN) == data
     finally:
         await asyncio.to_thread(proxy.close)

@@ -13,7 +13,15 @@ from runtime.pool import Share
 from services.metadata.ports import Barrier, Deletion, Sealed, StoredObject
 from services.metadata.sealing import DeclaredObject, Objects, PackOfBlocks, SerializedManifest, SingleBlock
 from services.metadata.tree.decide import Unsealed
-from syncline.model.blocks import MAX_OBJECT_BYTES, BlockRef, Digest, Manifest
+from syncline.model.blocks import (
+    MAX_FINE_BLOCKS,
+    MAX_OBJECT_BYTES,
+    MIN_BLOCK_BYTES,
+    MIN_MEAN_BLOCK_BYTES,
+    BlockRef,
+    Digest,
+    Manifest,
+)
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId
 from syncline.model.verdicts import SealVerdict
@@ -300,6 +308,42 @@ async def test_a_manifest_is_sealed_once_its_blocks_are(objects: Objects, backen
     await seal(objects, ENTRIES)
     assert await seal(objects, SerializedManifest(), digest=sha(raw), size=len(raw)) is SealVerdict.SEALED
     assert (await objects.sealed(A, [sha(raw)]))[sha(raw)].content_size == 30
+
+
+@pytest.mark.parametrize(
+    ("lengths", "verdict"),
+    [
+        ([1] * MAX_FINE_BLOCKS, SealVerdict.SEALED),
+        ([1] * (MAX_FINE_BLOCKS + 1), SealVerdict.MANIFEST_INVALID),
+        ([1] * 100_000, SealVerdict.MANIFEST_INVALID),
+        ([MIN_MEAN_BLOCK_BYTES] * 999 + [1], SealVerdict.SEALED),
+        ([MIN_MEAN_BLOCK_BYTES - 1] * 999 + [1], SealVerdict.MANIFEST_INVALID),
+        ([MIN_BLOCK_BYTES] * 1000 + [1], SealVerdict.SEALED),
+        ([1] * 100_000 + [MIN_BLOCK_BYTES], SealVerdict.MANIFEST_INVALID),
+    ],
+    ids=["few", "one too many", "all fine", "coarse enough", "too fine", "ours", "one is coarse"],
+)
+async def test_a_manifest_of_finer_blocks_than_clients_cut_is_refused(
+    objects: Objects, backend: MemoryObjects, lengths: list[int], verdict: SealVerdict
+) -> None:
+    blocks = {length: sha(b"%d" % length) for length in lengths}
+    for length, digest in blocks.items():
+        backend.index[A, digest] = Sealed(length)
+    raw = manifest_to_wire(
+        Manifest.of([BlockRef(blocks[length], length, blocks[length], 0) for length in lengths])
+    ).SerializeToString()
+    backend.stored[A, sha(raw)] = raw
+    assert await seal(objects, SerializedManifest(), digest=sha(raw), size=len(raw)) is verdict
+
+
+async def test_a_manifest_that_is_sealed_stays_sealed_however_fine_its_blocks_are(
+    objects: Objects, backend: MemoryObjects
+) -> None:
+    backend.index[A, sha(b"x")] = Sealed(1)
+    raw = manifest_to_wire(Manifest.of([BlockRef(sha(b"x"), 1, sha(b"x"), 0)] * 5000)).SerializeToString()
+    backend.stored[A, sha(raw)] = raw
+    backend.index[A, sha(raw)] = Sealed(len(raw), content_size=5000)
+    assert await seal(objects, SerializedManifest(), digest=sha(raw), size=len(raw)) is SealVerdict.SEALED
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from services.metadata.sealing import (
     SingleBlock,
 )
 from services.metadata.tree.decide import Unsealed
-from syncline.model.blocks import MAX_OBJECT_BYTES, MIB, BlockRef, Digest, Manifest
+from syncline.model.blocks import MAX_OBJECT_BYTES, MIB, MIN_BLOCK_BYTES, BlockRef, Digest, Manifest
 from syncline.model.errors import InvalidArgument, RequestTooLarge
 from syncline.model.identifiers import SpaceId
 from syncline.model.limits import MAX_SEAL_DECLARATIONS, MAX_SEAL_FORMS, MAX_SEAL_READ_BYTES
@@ -366,7 +366,7 @@ async def test_a_commit_looks_for_a_few_unsealed_objects_only(objects: Objects, 
 
 
 async def test_a_manifest_ends_at_the_first_block_that_is_not_sealed(objects: Objects, backend: Counting) -> None:
-    refs = [BlockRef(sha(b"%d" % i), 1, sha(b"%d" % i), 0) for i in range(50_000)]
+    refs = [BlockRef(sha(b"%d" % i), MIN_BLOCK_BYTES, sha(b"%d" % i), 0) for i in range(50_000)]
     raw = manifest_to_wire(Manifest.of(refs)).SerializeToString()
     backend.put(raw)
     verdicts = await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], share=MALLORY)
@@ -376,9 +376,9 @@ async def test_a_manifest_ends_at_the_first_block_that_is_not_sealed(objects: Ob
 
 async def test_a_manifest_of_many_blocks_is_proven_outside_the_loop(objects: Objects, backend: Counting) -> None:
     """The loop makes as many turns meanwhile as there are slices of blocks, and more."""
-    backend.index[SPACE, sha(b"block")] = Sealed(5)
+    backend.index[SPACE, sha(b"block")] = Sealed(MIN_BLOCK_BYTES)
     raw = manifest_to_wire(
-        Manifest.of([BlockRef(sha(b"block"), 5, sha(b"block"), 0)] * (8 * MIB // 36))
+        Manifest.of([BlockRef(sha(b"block"), MIN_BLOCK_BYTES, sha(b"block"), 0)] * (8 * MIB // 36))
     ).SerializeToString()
     backend.put(raw)
     loop_thread = threading.get_ident()
@@ -406,7 +406,7 @@ async def test_a_manifest_of_many_blocks_is_proven_outside_the_loop(objects: Obj
     other.cancel()
     assert compared <= 1, "to make the generator"
     assert verdicts == [SealVerdict.SEALED]
-    assert (await objects.sealed(SPACE, [sha(raw)]))[sha(raw)].content_size == 5 * (8 * MIB // 36)
+    assert (await objects.sealed(SPACE, [sha(raw)]))[sha(raw)].content_size == MIN_BLOCK_BYTES * (8 * MIB // 36)
     assert turns > 8 * MIB // 36 // 5000
 
 

@@ -177,9 +177,9 @@ class Spaces:
         await process.spaces.stop()
         self.journal.reads.clear()
 
-    async def count(self, space: SpaceId, query: str = "name") -> int:
+    async def count(self, space: SpaceId, query: str = "name", *, account: str = "ann") -> int:
         view = self.views.setdefault(space, self.view(space))
-        found, end = await self.search.search(view, words_of(query), after="", limit=1000, account="ann")
+        found, end = await self.search.search(view, words_of(query), after="", limit=1000, account=account)
         assert end is None
         assert self.search.size <= self.search._most
         return len(found)
@@ -195,9 +195,16 @@ class CountedJournal(MemoryJournal):
         super().__init__(pause)
         self.reads: list[int] = []
         self.looks = 0
+        self.begun: list[SpaceId] = []
+        """The spaces of all reads, in order."""
+        self.going = asyncio.Event()
+        """Reads wait while this event is cleared."""
+        self.going.set()
 
     async def read(self, space, after, limit):
         self.looks += 1
+        self.begun.append(space)
+        await self.going.wait()
         found = await super().read(space, after, limit)
         if found:
             self.reads.append(after)
@@ -227,6 +234,24 @@ async def test_a_space_larger_than_the_memory_is_searched_without_keeping_it() -
     assert await spaces.count(small) == 10
     assert await spaces.count(large) == 60
     assert spaces.search.keeps(small)
+
+
+async def test_many_searches_of_one_person_in_a_large_space_do_not_hold_up_others() -> None:
+    spaces = Spaces(most_names=40)
+    large, other = await spaces.make(60), await spaces.make(60)
+    assert [await spaces.count(one) for one in (large, other)] == [60, 60]
+    spaces.journal.begun.clear()
+    spaces.journal.going.clear()
+    asked = [asyncio.create_task(spaces.count(large, account="ann")) for _ in range(5)]
+    async with asyncio.timeout(60):
+        while not spaces.journal.begun:
+            await asyncio.sleep(0)
+        asked.append(asyncio.create_task(spaces.count(other, account="ben")))
+        while other not in spaces.journal.begun:
+            await asyncio.sleep(0)
+        assert spaces.journal.begun == [large, other]
+        spaces.journal.going.set()
+        assert await asyncio.gather(*asked) == [60] * 6
 
 
 async def test_many_searches_at_once_of_a_space_that_turns_out_to_be_too_large_keep_nothing() -> None:

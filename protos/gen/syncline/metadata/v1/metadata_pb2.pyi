@@ -43,7 +43,9 @@ class _SealVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SealVerdi
     SEAL_VERDICT_ENTRIES_OVERLAP: _SealVerdict.ValueType  # 7
     """Two entries overlap, or they are not in order."""
     SEAL_VERDICT_MANIFEST_INVALID: _SealVerdict.ValueType  # 8
-    """The object is no serialised Manifest, or its manifest names objects that are not sealed."""
+    """The object is no serialised Manifest, or its manifest names objects that are not sealed, or it has more than 16 blocks
+    whose mean size, without the last block, is below 64 KiB.
+    """
 
 class SealVerdict(_SealVerdict, metaclass=_SealVerdictEnumTypeWrapper):
     """What became of sealing one object."""
@@ -65,7 +67,9 @@ SEAL_VERDICT_ENTRY_OUT_OF_BOUNDS: SealVerdict.ValueType  # 6
 SEAL_VERDICT_ENTRIES_OVERLAP: SealVerdict.ValueType  # 7
 """Two entries overlap, or they are not in order."""
 SEAL_VERDICT_MANIFEST_INVALID: SealVerdict.ValueType  # 8
-"""The object is no serialised Manifest, or its manifest names objects that are not sealed."""
+"""The object is no serialised Manifest, or its manifest names objects that are not sealed, or it has more than 16 blocks
+whose mean size, without the last block, is below 64 KiB.
+"""
 Global___SealVerdict: _TypeAlias = SealVerdict  # noqa: Y015
 
 class _Difference:
