@@ -1,5 +1,6 @@
-"""The rights and rates of operations: one table has the kinds of callers that each operation admits, and another one
-the kind of work of each operation. An operation that is missing in the table of callers is open to nobody.
+"""The rights, bounds and rates of operations: one table has the kinds of callers that each operation admits, one the
+maximum size of its request, and one its kind of work. An operation that is missing in the first table is open to
+nobody.
 
 | kind of caller | is known by |
 |---|---|
@@ -17,11 +18,15 @@ permanent, or could shut its owner out. It may end itself, by signing out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from syncline.model.blocks import DIGEST_BYTES
 from syncline.model.errors import PermissionDenied
+from syncline.model.limits import MAX_FIND_DIGESTS, MAX_MESSAGE_BYTES, MAX_SEAL_DECLARATIONS, MAX_SEAL_REQUEST_BYTES
+from syncline.model.tree import MAX_CHECK_FILES, MAX_MUTATIONS, MAX_REQUEST_BYTES
 
 CallerKind = Enum("CallerKind", "ANONYMOUS SESSION PROGRAM VISITOR SERVICE")
 """The kind of a caller, as in the table above."""
@@ -98,6 +103,69 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
     | _rpcs("syncline.notify.v1.NotifyService", Watch=PEOPLE, GetPreference=PEOPLE, SetPreference=PEOPLE)
 )
 """The kinds of callers of each rpc, by the full name of the method."""
+
+MAX_SMALL_REQUEST_BYTES: Final = 64 * 1024
+"""Maximum size of a request of each method that is not in REQUEST_BOUNDS, in bytes."""
+PARSED_BYTES_PER_BYTE: Final = 32
+"""Maximum memory of a parsed request, in bytes for each byte of its serialised form. Measured with the smallest
+messages in messages, such as mutations with an empty content: 31 in protobuf 7.36.
+"""
+
+
+_FIELD_BYTES: Final = 64
+"""Maximum memory of a field of a parsed request, without its contents, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBound:
+    """The maximum size of a request, or of a message of a stream of requests, which is checked before it is parsed."""
+
+    max_bytes: int = MAX_SMALL_REQUEST_BYTES
+    """Maximum size of the serialised request, in bytes."""
+    max_fields: int | None = None
+    """Maximum number of fields in the request and in its sub-messages, except for those without messages and lists of
+    texts; None for no other limit than `max_bytes`. It is more than the largest request has that the method accepts, so
+    that the method itself answers what exceeds its own limits a little.
+    """
+    parsed_bytes_per_byte: int = PARSED_BYTES_PER_BYTE
+    """Maximum memory of the parsed request, in bytes for each byte of its serialised form, beside the memory of
+    `max_fields` fields.
+    """
+
+    def parsed_bytes(self, size: int) -> int:
+        """Return the maximum memory of a parsed request, in bytes, whose serialised form has `size` bytes."""
+        fields = _FIELD_BYTES * (self.max_fields or 0)
+        return min(size * PARSED_BYTES_PER_BYTE, size * self.parsed_bytes_per_byte + fields)
+
+
+SMALL_REQUEST: Final = RequestBound()
+"""The bound of all methods that are not in REQUEST_BOUNDS."""
+
+REQUEST_BOUNDS: Final[Mapping[str, RequestBound]] = MappingProxyType(
+    {
+        # A request identifies its space, and may be encoded in a few bytes more than its canonical form. A mutation has
+        # at most thirteen fields, those of a content included, and the sum has a quarter more.
+        "syncline.metadata.v1.MetadataService/CommitChanges": RequestBound(
+            MAX_REQUEST_BYTES + 20_000, max_fields=5 * (4 + 13 * MAX_MUTATIONS) // 4, parsed_bytes_per_byte=10
+        ),
+        # Digests are one value, which the parser copies.
+        "syncline.metadata.v1.MetadataService/FindMissingObjects": RequestBound(
+            MAX_FIND_DIGESTS * DIGEST_BYTES + 16_384, max_fields=64, parsed_bytes_per_byte=2
+        ),
+        # A declaration is a field with up to three fields. The numbers in a pack, of one byte or more, take 4 bytes
+        # each, and as much again while their list grows.
+        "syncline.metadata.v1.MetadataService/SealObjects": RequestBound(
+            MAX_SEAL_REQUEST_BYTES, max_fields=2 * (1 + 4 * MAX_SEAL_DECLARATIONS), parsed_bytes_per_byte=10
+        ),
+        # A thousand paths of 4 KiB with their digests; each path is a field of the batch.
+        "syncline.metadata.v1.MetadataService/CheckVersions": RequestBound(
+            MAX_MESSAGE_BYTES, max_fields=2 * (3 + MAX_CHECK_FILES), parsed_bytes_per_byte=2
+        ),
+    }
+)
+"""The bounds of those methods whose requests may be larger than MAX_SMALL_REQUEST_BYTES, by the full name of the
+method.
+"""
 
 Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE ANONYMOUS")
 """The kind of work, and so of load, that an operation causes. Each kind has a rate limit (`runtime.rates`).

@@ -108,8 +108,8 @@ class ServiceSettings(Observed):
     request_bytes: int = Field(
         default=REQUEST_MEMORY_BYTES,
         ge=8 * MAX_MESSAGE_BYTES,
-        description="Memory in bytes for incoming requests of all callers, half of it for requests that arrive "
-        "slowly; one caller alone may have half of each.",
+        description="Memory in bytes for incoming requests of all callers, by what they may take when they are parsed; "
+        "half of it is for requests that arrive slowly. One caller alone may have half of each.",
     )
     request_seconds: float = Field(
         default=30.0,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runtime.permissions import MAX_SMALL_REQUEST_BYTES
 from services.auth.attempts import AttemptLimits
 from services.notify.settings import NotifySettings
 from syncline.model import limits
 from syncline.model.blocks import (
     AVG_BLOCK_BYTES,
+    KIB,
     MAX_BLOCK_BYTES,
     MAX_INLINE_BLOCKS,
     MAX_OBJECT_BYTES,
@@ -19,7 +21,7 @@ from syncline.model.blocks import (
 )
 from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES
 from syncline.model.tree import MAX_CHECK_FILES, MAX_MUTATIONS, MAX_REQUEST_BYTES
-from syncline.rpc.channel import MAX_RECEIVE_BYTES
+from syncline.rpc.channel import MAX_ANSWER_BYTES, MAX_RECEIVE_BYTES
 from tests import vectors
 
 TEXT = " ".join((Path(__file__).parents[1] / "docs" / "clients.md").read_text().split())
@@ -47,8 +49,11 @@ def test_the_numbers_are_those_of_the_code() -> None:
         f"1 to {MAX_NAME_BYTES} bytes of UTF-8",
         f"paths have at most {MAX_PATH_BYTES:,} bytes",
         f"({limits.MAX_WATCHED_SPACES} spaces at most)",
-        f"a service takes {limits.MAX_MESSAGE_BYTES // MIB} MiB",
-        f"limit to {MAX_RECEIVE_BYTES // MIB} MiB",
+        f"a service takes {MAX_SMALL_REQUEST_BYTES // KIB} KiB of most requests",
+        f"{limits.MAX_SEAL_REQUEST_BYTES // MIB} MiB of `SealObjects`",
+        f"more than {limits.MAX_MESSAGE_BYTES // MIB} MiB",
+        f"set your own limit to {MAX_ANSWER_BYTES // MIB} MiB",
+        f"set your limit to {MAX_RECEIVE_BYTES // MIB} MiB",
         f"| {limits.DEFAULT_DEADLINE_SECONDS} s for unary calls",
         f"| access token | {limits.ACCESS_TOKEN_SECONDS // 60} minutes",
         f"| refresh token | until it is spent; {limits.REFRESH_TOKEN_IDLE_DAYS} days",

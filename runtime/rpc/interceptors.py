@@ -25,10 +25,11 @@ from runtime import metrics
 from runtime.identity import find_identity, set_identity
 from runtime.interruption import expiring
 from runtime.logs import structlog
-from runtime.permissions import CallerKind, check_caller
+from runtime.permissions import SMALL_REQUEST, CallerKind, check_caller
 from syncline.model.errors import DeadlineExceeded, InvalidArgument, SynclineError, Unauthenticated
 from syncline.rpc import traces
 from syncline.rpc.errors import abort, error_from_rpc
+from syncline.rpc.message_bounds import Malformed, check_fields, shape_of
 from syncline.rpc.request_ids import REQUEST_ID_KEY, request_id, take_request_id
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
 
     from runtime.identity import Identity
-    from runtime.permissions import Callers
+    from runtime.permissions import Callers, RequestBound
     from runtime.tokens import TokenVerifier
+    from syncline.rpc.message_bounds import Shape
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
@@ -184,17 +186,27 @@ class Around(Wrapping):
 
 class Decoding(Wrapping):
     """Decodes requests, as the innermost interceptor, and refuses bytes that are no message of the method as
-    InvalidArgument.
+    InvalidArgument. A message with more fields than its method admits is refused as RequestTooLarge before that.
 
     gRPC itself would answer UNKNOWN and log a traceback, for example for a string that is not valid UTF-8.
     """
 
+    def __init__(self, bounds: Mapping[str, RequestBound]) -> None:
+        """`bounds` has the bounds of methods by their full names, of which `max_fields` is checked here."""
+        super().__init__()
+        self._bounds = bounds
+
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        if handler.request_deserializer is None:
+        decode: Any = handler.request_deserializer
+        if decode is None:
             return handler
         inner, make = parts(handler)
-        read: Any = partial(_each if handler.request_streaming else _decoded, handler.request_deserializer)
+        bound = self._bounds.get(method.removeprefix("/"), SMALL_REQUEST)
+        if bound.max_fields is not None:
+            # The generated code decodes by `FromString`, a method of the class of the message.
+            decode = partial(_bounded, decode, shape_of(decode.__self__.DESCRIPTOR), bound.max_fields)
+        read: Any = partial(_each if handler.request_streaming else _decoded, decode)
 
         async def plain(request: Any, context: Context) -> Any:
             return await inner(read(request), context)
@@ -210,10 +222,15 @@ class Decoding(Wrapping):
         return wrapped
 
 
+def _bounded(decode: Callable[[bytes], Any], shape: Shape, most: int, raw: bytes) -> Any:
+    check_fields(raw, shape, most)
+    return decode(raw)
+
+
 def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
     try:
         return decode(raw)
-    except DecodeError:
+    except (DecodeError, Malformed):
         raise InvalidArgument("the request is not a message of this method, or a string in it is not UTF-8") from None
 
 

@@ -14,6 +14,7 @@ import inspect
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
@@ -21,13 +22,18 @@ from typing_extensions import override
 
 from runtime.identity import find_identity
 from runtime.network import current_share
-from runtime.permissions import CallerKind
+from runtime.permissions import SMALL_REQUEST, CallerKind
 from runtime.pool import Pool, Share
 from runtime.rpc.interceptors import Wrapping, parts
 from syncline.model.errors import DeadlineExceeded, InvalidArgument
+from syncline.rpc.message_bounds import check_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import grpc.aio
+
+    from runtime.permissions import RequestBound
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
@@ -90,26 +96,30 @@ class Taking(Wrapping):
 
     If the second pool has no free slot, the call ends with TooMuchAtOnce.
 
-    A complete message is charged with its size to the other half of the memory: the request of a call until the call is
+    A complete message that exceeds the bound of its method is refused as RequestTooLarge. Any other is charged to the
+    other half of the memory with the size that it may have when it is parsed: the request of a call until the call is
     answered, and the message of a stream until the next one has arrived, since the handler keeps it that long. A
     message waits if the share of its caller and network is used up.
     """
 
-    def __init__(self, total: int, *, message_bytes: int, seconds: float) -> None:
+    def __init__(self, total: int, *, message_bytes: int, bounds: Mapping[str, RequestBound], seconds: float) -> None:
         """`total` is the memory for the messages of all callers of this process, in bytes. `message_bytes` is the
-        maximum size of a message, in bytes. `seconds` is the time in which the request of a call has to arrive.
+        maximum size of a message of any method, in bytes, and `bounds` has those of methods by their full names.
+        `seconds` is the time in which the request of a call has to arrive.
         """
         super().__init__()
         self._pool = Pool("requests", total - total // 2)
         self._arriving = Pool("arriving", MAX_ARRIVING_MESSAGES, counted=True)
         self._late = Pool("late", total // 2 // message_bytes, counted=True)
         self._silent = Pool("silent", MAX_SILENT_STREAMS, counted=True)
+        self._bounds = bounds
         self._seconds = seconds
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
         inner, make = parts(handler)
-        arrived: Any = self._stream if handler.request_streaming else self._unary
+        bound = self._bounds.get(method.removeprefix("/"), SMALL_REQUEST)
+        arrived: Any = partial(self._stream if handler.request_streaming else self._unary, bound)
         if method.startswith(_HEALTH):
             arrived = self._small
 
@@ -129,23 +139,28 @@ class Taking(Wrapping):
         return wrapped
 
     @asynccontextmanager
-    async def _unary(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
+    async def _unary(
+        self, bound: RequestBound, arriving: AsyncIterator[bytes], _context: Context
+    ) -> AsyncIterator[bytes]:
         """Yield the one message of a unary request, which stays charged to the pool until the context manager exits.
 
-        Raise InvalidArgument if the call has no message, DeadlineExceeded if the message is not complete after the time
-        for requests, and TooMuchAtOnce if too many messages arrive slowly.
+        Raise InvalidArgument if the call has no message, RequestTooLarge if the message exceeds `bound`,
+        DeadlineExceeded if the message is not complete after the time for requests, and TooMuchAtOnce if too many
+        messages arrive slowly.
         """
         share = _share()
         if share is None:
-            yield await _next(arriving, self._seconds)
+            request = await _next(arriving, self._seconds)
+            check_bytes(len(request), bound.max_bytes)
+            yield request
             return
-        request = await self._message(arriving, share, self._late, seconds=self._seconds)
-        if request is None:
+        message = await self._message(arriving, bound, share, self._late, seconds=self._seconds)
+        if message is None:
             raise InvalidArgument(_NO_REQUEST)
         try:
-            yield request
+            yield message
         finally:
-            self._pool.give(len(request), share)
+            self._pool.give(bound.parsed_bytes(len(message)), share)
 
     @asynccontextmanager
     async def _small(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
@@ -159,27 +174,30 @@ class Taking(Wrapping):
         yield request
 
     @asynccontextmanager
-    async def _stream(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _stream(
+        self, bound: RequestBound, arriving: AsyncIterator[bytes], _context: Context
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield an iterator over the messages of a stream, each charged to the pool until the next one has arrived. The
-        iterator raises TooMuchAtOnce if no slot is free for the next message.
+        iterator raises TooMuchAtOnce if no slot is free for the next message, and RequestTooLarge if the message
+        exceeds `bound`.
         """
         share = _share()
-        if share is None:
-            yield arriving
-            return
-        async with aclosing(self._messages(arriving, share)) as messages:
+        incoming = _within(arriving, bound) if share is None else self._messages(arriving, bound, share)
+        async with aclosing(incoming) as messages:
             yield messages
 
-    async def _messages(self, arriving: AsyncIterator[bytes], share: Share) -> AsyncGenerator[bytes, None]:
+    async def _messages(
+        self, arriving: AsyncIterator[bytes], bound: RequestBound, share: Share
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the messages of a stream. Each is charged to `share` until the next one has arrived or the iterator is
         closed.
         """
         held = 0
         try:
             while True:
-                message = await self._message(arriving, share, self._silent, seconds=math.inf)
+                message = await self._message(arriving, bound, share, self._silent, seconds=math.inf)
                 self._pool.give(held, share)
-                held = len(message or b"")
+                held = bound.parsed_bytes(len(message or b""))
                 if message is None:
                     return
                 yield message
@@ -187,14 +205,15 @@ class Taking(Wrapping):
             self._pool.give(held, share)
 
     async def _message(
-        self, arriving: AsyncIterator[bytes], share: Share, later: Pool, *, seconds: float
+        self, arriving: AsyncIterator[bytes], bound: RequestBound, share: Share, later: Pool, *, seconds: float
     ) -> bytes | None:
-        """Return the next message, after charging its size to the pool of memory; None at the end of the stream. The
-        caller releases the charge.
+        """Return the next message, after charging it to the pool of memory; None at the end of the stream. The caller
+        releases the charge.
 
         A message that is not complete after ARRIVING_SECONDS moves from the pool of slots for arriving messages to the
         pool `later`. Raise DeadlineExceeded if the message is not complete after `seconds` (infinity sets no limit),
-        and TooMuchAtOnce if a pool has no free slot. Nothing is charged after an error.
+        RequestTooLarge if the message exceeds `bound`, and TooMuchAtOnce if a pool has no free slot. Nothing is
+        charged after an error.
         """
         at_first = min(ARRIVING_SECONDS, seconds)
         place = self._arriving
@@ -208,7 +227,8 @@ class Taking(Wrapping):
             if not coming.done():
                 raise _late(seconds)
             message = coming.result()
-            size = len(message or b"")
+            check_bytes(len(message or b""), bound.max_bytes)
+            size = bound.parsed_bytes(len(message or b""))
             if not self._pool.try_take(size, share):
                 if place is not later:  # a message that waits for memory does not need a place for arriving messages
                     place = _moved(place, later, share)
@@ -217,6 +237,13 @@ class Taking(Wrapping):
         finally:
             coming.cancel()
             place.give(1, share)
+
+
+async def _within(arriving: AsyncIterator[bytes], bound: RequestBound) -> AsyncGenerator[bytes, None]:
+    """Yield the messages of a stream. Raise RequestTooLarge if one exceeds `bound`."""
+    async for message in arriving:
+        check_bytes(len(message), bound.max_bytes)
+        yield message
 
 
 def _share() -> Share | None:

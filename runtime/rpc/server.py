@@ -33,7 +33,7 @@ from runtime.drain import Drain
 from runtime.listening import split_address, with_port
 from runtime.logs import structlog
 from runtime.network_tokens import NetworkTokenVerifier
-from runtime.permissions import RPCS, WORK
+from runtime.permissions import REQUEST_BOUNDS, RPCS, WORK
 from runtime.pool import Pool, Share
 from runtime.rates import Rates
 from runtime.refusals import RefusalRate
@@ -62,7 +62,7 @@ from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
 
 if TYPE_CHECKING:
-    from runtime.permissions import Callers, Work
+    from runtime.permissions import Callers, RequestBound, Work
     from runtime.tokens import TokenVerifier
 
 Mount: TypeAlias = Callable[[grpc.aio.Server], None]
@@ -105,6 +105,7 @@ class App:
     - `verifier` verifies tokens; without it, callers are not authenticated.
     - `operations` has the kinds of callers that each method admits, by the full name of the method
       (`pkg.Service/Method`). A missing method admits nobody.
+    - `bounds` has the maximum size of a request of each method; SMALL_REQUEST applies to a missing method.
     - `work` has the kind of work of each method, which decides its rate limit.
     - `background` has context managers, which are entered in order before serving and left in reverse order after the
       last call has ended.
@@ -115,6 +116,7 @@ class App:
     mounts: Sequence[Mount]
     verifier: TokenVerifier | None = None
     operations: Mapping[str, Callers] = field(default_factory=lambda: RPCS)
+    bounds: Mapping[str, RequestBound] = field(default_factory=lambda: REQUEST_BOUNDS)
     work: Mapping[str, Work] = field(default_factory=lambda: WORK)
     background: Sequence[AbstractAsyncContextManager[Any]] = ()
     drain: Drain = field(default_factory=Drain)
@@ -200,6 +202,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
     taking = Taking(
         settings.request_bytes,
         message_bytes=settings.max_message_bytes,
+        bounds=app.bounds,
         seconds=settings.request_seconds,
     )
     if app.verifier is None:
@@ -217,7 +220,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
     answers = Answers(
         settings.unread_bytes, intake, seconds=settings.request_seconds, rate=settings.body_bytes_per_second
     )
-    interceptors += [answers, StreamsEnd(app.drain.until), Decoding()]
+    interceptors += [answers, StreamsEnd(app.drain.until), Decoding(app.bounds)]
     server = grpc.aio.server(
         interceptors=interceptors,
         options=[

@@ -14,6 +14,8 @@ DIGEST: Final = 32
 ID: Final = 16
 MAX_BYTES: Final = 3_900_000
 """A server takes 4 MiB; gRPC itself refuses what is larger."""
+ROOMS: Final = (60_000, 60_000, 60_000, MAX_BYTES)
+"""Sizes that messages may have: three of four are within the bound of every method, which are refused otherwise."""
 DEEPEST: Final = 6
 SHORT: Final = 16
 """The length of values, in characters or bytes, of a message that is large enough."""
@@ -79,7 +81,7 @@ class Generator:
     def message(self, kind: Descriptor, *, hostile: float = 0.0, depth: int = 0) -> Message:
         """A message of this kind, of which each value is hostile with this chance."""
         if depth == 0:
-            self._room = MAX_BYTES
+            self._room = self.rng.choice(ROOMS)
         made = GetMessageClass(kind)()
         for oneof in kind.oneofs:
             if self.rng.random() >= hostile / 2:
@@ -91,7 +93,7 @@ class Generator:
 
     def mutated(self, message: Message) -> Message:
         """A copy in which a few values are others."""
-        self._room = MAX_BYTES
+        self._room = self.rng.choice(ROOMS)
         copy = type(message)()
         copy.CopyFrom(message)
         for _ in range(self.rng.choice((1, 1, 1, 2, 3))):

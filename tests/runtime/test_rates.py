@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from runtime.identity import Identity, LinkScope
-from runtime.permissions import RPCS, WORK, CallerKind, Work
+from runtime.permissions import RPCS, WORK, CallerKind, RequestBound, Work
 from runtime.rates import BYTES_PER_CALL, Rate, Rates, charge
 from runtime.rpc.server import App, running
 from runtime.settings import ServiceSettings
@@ -248,6 +248,7 @@ async def served(**more: Any) -> AsyncIterator[tuple[str, Echo]]:
         mounts=[mount],
         verifier=Doors(),
         operations={f"test.Echo/{name}": frozenset(CallerKind) - {CallerKind.ANONYMOUS} for name in work},
+        bounds={f"test.Echo/{name}": RequestBound(4 * 1024 * 1024, parsed_bytes_per_byte=1) for name in work},
         work={f"test.Echo/{name}": kind for name, kind in work.items()},
     )
     async with running(app, settings(**more)) as target:

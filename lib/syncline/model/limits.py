@@ -20,6 +20,8 @@ MAX_SEAL_DECLARATIONS: Final = 1_000
 """Maximum number of declarations in one SealObjects call. A declaration is one uploaded object that the client wants to
 be verified.
 """
+MAX_SEAL_REQUEST_BYTES: Final = 3 * 1024 * 1024
+"""Maximum size of a request of SealObjects, in bytes. Sixteen packs of 4,096 blocks take 2.5 MB."""
 MAX_SEAL_READ_BYTES: Final = 512 * 1024 * 1024
 """Maximum number of bytes that the service reads for one SealObjects call: packs, manifests, and objects without S3's
 SHA-256.

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import grpc
 import grpc.aio
 
 from syncline.rpc import traces
+from syncline.rpc.message_bounds import check_fields
 from syncline.rpc.request_ids import REQUEST_ID_KEY, request_id
 
 if TYPE_CHECKING:
@@ -28,6 +30,16 @@ for long.
 """
 
 MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
+"""Maximum size of a message of LIST_CHANGES, in bytes. Such a message may have a hundred nodes with long manifests more
+than a page.
+"""
+MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
+"""Maximum size of a message of any other method, in bytes: twice the size of a page."""
+MAX_LARGE_MESSAGE_FIELDS: Final = 10_000
+"""Maximum number of fields, such as nodes, of a message of more than MAX_ANSWER_BYTES. A service sends a message of
+more than a page only for some hundred nodes with long manifests.
+"""
+LIST_CHANGES: Final = "syncline.metadata.v1.MetadataService/ListChanges"
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 
 _MAX_CONNECTIONS: Final = 32
@@ -52,7 +64,6 @@ def aio_channel(
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
     tls: bool = False,
     root_certificates: bytes | None = None,
-    max_receive_bytes: int = MAX_RECEIVE_BYTES,
 ) -> grpc.aio.Channel:
     """Return a channel for asyncio, to be used in `async with` or closed.
 
@@ -60,7 +71,7 @@ def aio_channel(
     repeated on transient faults. `timeout` (seconds) is the deadline of unary calls without one of their own. The
     channel uses no proxy, since the services are on the same network.
     """
-    options = [*_options(idempotent, max_receive_bytes), *_through(None)]
+    options = [*_options(idempotent), *_through(None)]
     channel = (
         grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
         if tls
@@ -78,12 +89,11 @@ def sync_channel(
     tls: bool = False,
     root_certificates: bytes | None = None,
     proxy: str | None = None,
-    max_receive_bytes: int = MAX_RECEIVE_BYTES,
 ) -> grpc.Channel:
     """Return a channel for use in threads, in `with` or closed by the caller; the other arguments are those of
     `aio_channel`. `proxy` is the address of an HTTP proxy, `http://host:port`; None for no proxy.
     """
-    options = [*_options(idempotent, max_receive_bytes), *_through(proxy)]
+    options = [*_options(idempotent), *_through(proxy)]
     channel = (
         grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
         if tls
@@ -93,24 +103,37 @@ def sync_channel(
 
 
 def service_config(idempotent: Iterable[str]) -> str:
-    """Return a gRPC service config, as JSON, by which gRPC repeats failed calls of the methods in `idempotent`, and
-    opens further connections when one has as many calls as the server allows.
+    """Return a gRPC service config, as JSON, by which gRPC repeats failed calls of the methods in `idempotent`, refuses
+    answers of more than MAX_ANSWER_BYTES of all methods but LIST_CHANGES, and opens further connections when one has as
+    many calls as the server allows.
     """
-    names = []
-    for name in idempotent:
-        service, _, method = name.strip("/").partition("/")
-        names.append({"service": service, "method": method} if method else {"service": service})
+    wanted = [name.strip("/") for name in idempotent]
+    repeated = {"retryPolicy": _RETRY_POLICY, "maxResponseMessageBytes": MAX_ANSWER_BYTES}
+    # The most specific name decides alone about a method, so each configuration has all its parts.
+    changes: dict[str, Any] = {"name": [_config_name(LIST_CHANGES)]}
+    if LIST_CHANGES in wanted or LIST_CHANGES.partition("/")[0] in wanted:
+        changes["retryPolicy"] = _RETRY_POLICY
+    names = [_config_name(name) for name in wanted if name != LIST_CHANGES]
     config = {
-        "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
+        "methodConfig": [
+            *([{"name": names, **repeated}] if names else []),
+            {"name": [{}], "maxResponseMessageBytes": MAX_ANSWER_BYTES},
+            changes,
+        ],
         # A service limits the calls on a connection; the gateway has the calls of all users on one channel.
         "connectionScaling": {"maxConnectionsPerSubchannel": _MAX_CONNECTIONS},
     }
     return json.dumps(config)
 
 
-def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[str, Any]]:
+def _config_name(name: str) -> dict[str, str]:
+    service, _, method = name.partition("/")
+    return {"service": service, "method": method} if method else {"service": service}
+
+
+def _options(idempotent: Iterable[str]) -> list[tuple[str, Any]]:
     return [
-        ("grpc.max_receive_message_length", max_receive_bytes),
+        ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
         ("grpc.service_config", service_config(idempotent)),
         ("grpc.enable_retries", 1),
         ("grpc.max_connections_per_subchannel_cap", _MAX_CONNECTIONS),
@@ -250,6 +273,15 @@ def _end(span: traces.Span, code: grpc.StatusCode) -> None:
     span.end()
 
 
+def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    """Decode a message. Raise RequestTooLarge, which ends the call, for a large message of more fields than nodes have
+    room for; Malformed if the bytes are no message.
+    """
+    if len(raw) > MAX_ANSWER_BYTES:
+        check_fields(raw, {}, MAX_LARGE_MESSAGE_FIELDS)
+    return decode(raw)
+
+
 class _Wrapped:
     """The common part of both flavours of channel, which returns the methods for stubs: unary calls get the default
     deadline, streams get none.
@@ -265,6 +297,8 @@ class _Wrapped:
         return calls.traced(method)
 
     def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if method.strip("/") == LIST_CHANGES and kwargs.get("response_deserializer") is not None:
+            kwargs["response_deserializer"] = partial(_decoded, kwargs["response_deserializer"])
         calls = _Calls(self._inner.unary_stream(method, *args, **kwargs), self._authorization, None)
         return calls.traced(method)
 

@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from runtime.identity import Identity
-from runtime.permissions import ANYBODY, PEOPLE, RPCS, CallerKind
+from runtime.permissions import ANYBODY, PEOPLE, RPCS, CallerKind, RequestBound
 from runtime.pool import MAX_WAITERS
 from runtime.rpc import reflection
 from runtime.rpc.requests import MAX_ARRIVING_MESSAGES, MAX_HEALTH_REQUEST_BYTES, MAX_SILENT_STREAMS, WINDOW_BYTES
@@ -32,6 +32,8 @@ from tests.runtime.http2 import http2
 
 MIB = 1024 * 1024
 LARGE = 3_900_000
+AS_MANY = RequestBound(4 * MIB, parsed_bytes_per_byte=1)
+"""The bound of methods that take any message, and do not parse it."""
 PLACES = 8
 """Messages of the largest size for which there is room, and late calls."""
 
@@ -83,7 +85,8 @@ async def service(*, request_seconds: float = 30, doorkeeper: Doorkeeper | None 
         "test.Echo/Echoes": signed_in,
         "test.Echo/Open": ANYBODY,
     }
-    app = App(name="test", mounts=[mount], verifier=doorkeeper or Doorkeeper(), operations=table)
+    bounds = {"test.Echo/" + name: AS_MANY for name in ("Size", "Open", "Sizes", "Echoes")}
+    app = App(name="test", mounts=[mount], verifier=doorkeeper or Doorkeeper(), operations=table, bounds=bounds)
     async with running(app, settings) as target:
         yield target
 

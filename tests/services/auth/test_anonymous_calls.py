@@ -64,7 +64,7 @@ def rate_exceeded():
 MALFORMED = {
     "RefreshToken": lambda: auth_pb2.RefreshTokenRequest(refresh_token="malformed"),
     "ExchangeKey": lambda: auth_pb2.ExchangeKeyRequest(key="malformed"),
-    "OpenLink": lambda: auth_pb2.OpenLinkRequest(token="x" * 1_000_000),
+    "OpenLink": lambda: auth_pb2.OpenLinkRequest(token="x" * 60_000),
 }
 
 

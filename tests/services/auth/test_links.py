@@ -180,7 +180,7 @@ async def test_links_are_revoked_in_their_own_space(auth, ann, team):
 # ---- opening
 
 
-@pytest.mark.parametrize("token", ["", "x", "A" * 22, "A" * 21 + "=", "é" * 22, "A" * 100_000])
+@pytest.mark.parametrize("token", ["", "x", "A" * 22, "A" * 21 + "=", "é" * 22, "A" * 60_000])
 async def test_an_unknown_token(auth, ann, team, token):
     await create(auth, ann, team)
     with refused("NOT_FOUND", "NO_SUCH_LINK"):

@@ -139,7 +139,7 @@ async def test_a_refused_request_is_let_go_of_with_its_call(editor: Caller) -> N
     """Not only when Python's collector comes to it: by then many large ones would fill the memory."""
     large = M.CheckVersionsBatch(paths=["a/" * 100_000 + "a"], digests=bytes(32))
     opening = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
-    search = M.SearchNodesRequest(space_id=editor.space, query="a " * 100_000)
+    search = M.SearchNodesRequest(space_id=editor.space, query="a " * 30_000)
     gc.collect()
     gc.disable()
     try:
@@ -154,7 +154,7 @@ async def test_a_refused_request_is_let_go_of_with_its_call(editor: Caller) -> N
 
 def _held(kinds: tuple[type[Message], ...]) -> int:
     """Return how many large messages are in memory."""
-    return sum(isinstance(one, kinds) and one.ByteSize() > 100_000 for one in gc.get_objects())
+    return sum(isinstance(one, kinds) and one.ByteSize() > 50_000 for one in gc.get_objects())
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
