@@ -87,12 +87,13 @@ class Rates:
         if seconds > 0:
             raise self.refused(work, seconds)
 
-    def owe(self, work: Work, caller: str, calls: float) -> float:
+    def owe(self, work: Work, caller: str, calls: float, *, most_seconds: float = math.inf) -> float:
         """Count `calls` calls of a caller even above the rate, and return the seconds after which `admit` would have
-        admitted them; 0 within the rate.
+        admitted them; 0 within the rate. From `most_seconds` on, nothing is counted, so that the excess is bounded.
         """
         late = self._late(work, caller, calls)
-        self.charge(work, caller, calls)
+        if late < most_seconds:
+            self.charge(work, caller, calls)
         return late
 
     async def take(self, work: Work, caller: str, calls: float = 1) -> None:

@@ -31,7 +31,8 @@ class RefusalRate:
         self._rates = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)}, clock=clock)
 
     def pause(self, network: str) -> float:
-        """Count a refused call of `network`. Return the seconds by which its answer has to be delayed; 0 within the
-        rate.
+        """Count a refused call of `network`, unless its answers are already delayed by the maximum. Return the seconds
+        by which the answer has to be delayed; 0 within the rate.
         """
-        return min(self._rates.owe(Work.ANONYMOUS, network, 1), MAX_PAUSE_SECONDS)
+        late = self._rates.owe(Work.ANONYMOUS, network, 1, most_seconds=MAX_PAUSE_SECONDS)
+        return min(late, MAX_PAUSE_SECONDS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from typing_extensions import override
 
 from runtime.identity import find_identity
-from runtime.network import current_share, own_connection
+from runtime.network import current_share, is_from_gateway, own_connection
 from runtime.permissions import CallerKind
 from runtime.pool import Pool
 from runtime.refusals import RefusalRate
@@ -38,7 +38,7 @@ class Refusals(Around):
     calls.
 
     This interceptor is around those that hold resources for a call, so that a delayed call holds nothing but its error.
-    Calls of other services are not delayed.
+    Calls of the gateway and of other services are not delayed.
     """
 
     def __init__(self, intake: Intake | None, rate: RefusalRate) -> None:
@@ -61,7 +61,8 @@ class Refusals(Around):
 
     async def _delay(self) -> None:
         identity, share = find_identity(), current_share()
-        if identity is not None and identity.kind is CallerKind.SERVICE:
+        # The gateway holds the request of its client meanwhile, and delays its own answers with 429.
+        if is_from_gateway() or (identity is not None and identity.kind is CallerKind.SERVICE):
             return
         pause = self._rate.pause(share.network)
         if not pause:

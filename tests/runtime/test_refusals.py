@@ -15,3 +15,13 @@ def test_who_is_refused_again_and_again_pauses_for_longer_and_longer():
     assert rate.pause("192.0.2.2") == 0
     now = (REFUSALS_AT_ONCE + 1_000) / REFUSALS_PER_SECOND
     assert rate.pause("192.0.2.1") == 0
+
+
+def test_a_network_that_stops_has_worked_off_its_excess_soon():
+    """Others of the same network are refused, too."""
+    now = 0.0
+    rate = RefusalRate(clock=lambda: now)
+    for _ in range(50_000):
+        rate.pause("192.0.2.1")
+    now = MAX_PAUSE_SECONDS + 2 / REFUSALS_PER_SECOND
+    assert rate.pause("192.0.2.1") == 0

@@ -118,9 +118,11 @@ class Signer:
 
     def _encoded(self, token: str) -> str:
         """Return a session token percent-encoded; encoding its thousand characters takes longer than signing."""
-        if self._token[0] != token:
-            self._token = token, quote(token, safe="")
-        return self._token[1]
+        known, encoded = self._token  # read once, since another thread may set it
+        if known != token:
+            encoded = quote(token, safe="")
+            self._token = token, encoded
+        return encoded
 
     def _signing_key(self, secret: str, day: str) -> bytes:
         known_secret, known_day, key = self._key

@@ -100,8 +100,9 @@ async def refused(
     refusals: Refusals, error: SynclineError, *, connection: str | None = "ipv4:192.0.2.1:5000", by: str | None = None
 ) -> None:
     """Make a call that is refused after its request was read; `by` is the service that makes it."""
-    bind_network("192.0.2.1", connection)
-    set_identity(Identity(UserId("mallory"), DeviceId("laptop"), token="x", service=by))
+    is_gateway = by == "the gateway for somebody"
+    bind_network("192.0.2.1", connection, from_gateway=is_gateway)
+    set_identity(Identity(UserId("mallory"), DeviceId("laptop"), token="x", service=None if is_gateway else by))
 
     def refuse(_request: Request) -> None:
         raise error
@@ -125,6 +126,7 @@ def above_the_rate() -> tuple[Refusals, Resting]:
         (partial(RateExceeded, retry_after_seconds="1"), None, True),
         (NoSuchNode, None, False),
         (TooMuchAtOnce, "auth", False),
+        (TooMuchAtOnce, "the gateway for somebody", False),
     ],
 )
 async def test_refusals_by_limits_are_delayed(

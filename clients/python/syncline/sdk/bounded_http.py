@@ -32,7 +32,7 @@ MAX_CONNECT_SECONDS: Final = 10.0
 """Maximum time in seconds that one address of a host may take to accept a connection."""
 MAX_OVERHEAD_BYTES: Final = 32 * KIB
 """Maximum size in bytes of everything in an answer that is not its body: interim answers, headers, the framing of
-chunks and trailers.
+chunks and trailers. The framing of chunks may take a sixteenth of the largest body in addition.
 """
 MAX_ERROR_BYTES: Final = 16 * KIB
 """Maximum size in bytes of the body of an answer whose status is not 2xx; the rest is not read."""
@@ -104,7 +104,7 @@ class HttpOrigin:
                 connection.request(method, self._full(target), body, self._complete(headers))
             with connection.getresponse() as response:
                 bound = max_bytes if _is_success(response.status) else MAX_ERROR_BYTES
-                connection.budget.bytes_left += bound + 1
+                connection.budget.bytes_left += bound + bound // 16 + 1
                 data = _body(response, bound, take, connection.budget)
                 is_complete = response.isclosed() and response.status >= HTTPStatus.OK
                 is_reusable = is_complete and not response.will_close
