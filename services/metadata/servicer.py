@@ -493,9 +493,6 @@ class MetadataServicer(MetadataServiceServicer):
 
     @override
     async def UndoCopy(self, request: metadata_pb2.UndoCopyRequest, context: Context) -> metadata_pb2.UndoCopyResponse:
-        # Only the gateway makes copies. A caller of this service could undo any change that a right had allowed.
-        if not is_from_gateway():
-            raise PermissionDenied("only the gateway can undo a copy")
         caller = current_user()
         wanted = Request(
             id=request_id_from_wire(request.request_id),
@@ -506,7 +503,11 @@ class MetadataServicer(MetadataServiceServicer):
             size=request.ByteSize(),
         )
         copy = request_id_from_wire(request.copy_request_id, what="copy_request_id")
-        async with self._spaces.use(space_id_from_wire(request.space_id)) as live:
+        space = space_id_from_wire(request.space_id)
+        # Only the gateway makes copies. A caller of this service could undo any change that a right had allowed.
+        if not is_from_gateway():
+            raise PermissionDenied("only the gateway can undo a copy")
+        async with self._spaces.use(space) as live:
             answer = await undo_copy(live, wanted, copy, now_ms=self._now_ms())
         return metadata_pb2.UndoCopyResponse(seq=answer.seq)
 
