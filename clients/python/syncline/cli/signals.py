@@ -12,9 +12,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REMINDER_SECONDS = 0.1
+"""Seconds after which a signal that Python has not handled yet is sent to the main thread again."""
 PATIENCE_SECONDS = 10.0
 """Seconds after a signal at which the process exits even if the command has not ended."""
 
@@ -26,6 +29,25 @@ def install_handlers() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_remind, args=(reader,), name="signals", daemon=True).start()
+
+
+def _remind(reader: int) -> None:
+    """Send a signal to the main thread again until its handler has run. `reader` is a file descriptor from which the
+    numbers of signals are read as they arrive.
+
+    Python runs a handler between two steps of the main thread. A signal that arrives just before such a step waits for
+    a lock is handled only after the wait, which may be long. A further signal interrupts the wait.
+    """
+    main = threading.main_thread().ident
+    while not _received:
+        (number,) = os.read(reader, 1)
+        time.sleep(REMINDER_SECONDS)
+        if number in SIGNALS and not _received and main is not None:
+            signal.pthread_kill(main, number)
 
 
 def received() -> bool:
