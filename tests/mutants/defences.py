@@ -362,8 +362,9 @@ MUTANTS = (
     Mutant(
         "what has come by a stream is counted no more when it is handed on",
         "runtime/rpc/requests.py",
-        '                self._pool.give(held, share)\n                held = len(message or b"")\n',
-        '                self._pool.give(len(message or b""), share)\n                held = 0\n',
+        "                self._pool.give(held, share)\n"
+        '                held = bound.parsed_bytes(len(message or b""))\n',
+        '                self._pool.give(bound.parsed_bytes(len(message or b"")), share)\n                held = 0\n',
         ("tests/runtime/rpc/test_requests.py::test_the_last_message_of_a_stream_counts_until_the_next_one_or_the_end",),
     ),
     Mutant(
@@ -814,8 +815,8 @@ MUTANTS = (
     Mutant(
         "any number of requests wait for a pool",
         "runtime/pool.py",
-        "        if len(queue) >= MAX_WAITERS or self._waiting_of_network[share.network] >= MAX_NETWORK_WAITERS:\n",
-        "        if False:\n",
+        "        if self._refuses and (\n",
+        "        if False and (\n",
         ("tests/runtime/test_pool.py::test_too_many_that_wait_are_refused_and_say_when_to_come_back",),
     ),
     Mutant(

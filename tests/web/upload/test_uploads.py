@@ -511,6 +511,7 @@ def test_a_pause_stops_everything_and_can_end(panel: Panel, cloud: Cloud, tmp_pa
     panel.wait_for(lambda: len(cloud.puts) >= 3)
     panel.do("() => uploads.pause()")
     panel.wait_for(lambda: cloud.running == 0)
+    panel.page.wait_for_timeout(1_000)  # a request that the pause has given up may still be on its way to storage
     stopped = len(cloud.puts)
     panel.page.wait_for_timeout(400)
     assert len(cloud.puts) == stopped
