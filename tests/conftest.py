@@ -1,12 +1,12 @@
 """The fixtures that tests of more than one part share."""
 
-import gc
 import signal
 from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from runtime.imports import uncollected
 from runtime.logs import structlog
 from stack.running import EmbeddedAws, embedded_aws, running_stack
 from stack.up import Stack
@@ -31,13 +31,8 @@ def pytest_collection() -> Generator[None, object, object]:
     They are millions of objects that live until the process ends. Every full collection would look through all of
     them again, those during the collection of tests as well, which took more CPU time than some of the tests.
     """
-    gc.disable()
-    try:
+    with uncollected():
         return (yield)
-    finally:
-        gc.collect()
-        gc.freeze()
-        gc.enable()
 
 
 @pytest.fixture(scope="session")
