@@ -30,7 +30,7 @@ from gateway.http.pace import Paced
 from gateway.http.parsing import ParsingTime
 from gateway.http.problems import on_error, on_http_exception, on_invalid, problem
 from gateway.http.protection import Protected
-from gateway.http.refusals import DelayedRefusals
+from gateway.http.refusals import RefusalMiddleware
 from gateway.http.request_log import RequestMiddleware
 from gateway.identity.address import OwnAddress
 from gateway.identity.caller import KeyTokens
@@ -43,7 +43,7 @@ from gateway.web_app import pages
 from runtime.drain import Drain
 from runtime.network_tokens import NetworkTokens
 from runtime.pool import Pool
-from runtime.refusals import RefusalRate
+from runtime.refusals import DelayedRefusals, RefusalRate
 from syncline.model.errors import SynclineError
 
 API: Final = "/v1"
@@ -97,7 +97,7 @@ def application(parts: Parts) -> FastAPI:
         redoc_url=None,
         middleware=[
             Middleware(Protected, own=parts.own, hsts_seconds=parts.hsts_seconds),
-            Middleware(DelayedRefusals, own=parts.own, rate=RefusalRate()),
+            Middleware(RefusalMiddleware, own=parts.own, delayed=DelayedRefusals(RefusalRate())),
             Middleware(
                 RequestMiddleware, readiness=parts.readiness, own=parts.own, network_tokens=parts.network_tokens
             ),

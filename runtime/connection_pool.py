@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 
@@ -46,6 +47,11 @@ class ConnectionPool:
         """Return the error for a refused connection, and count it in the metric."""
         return self._pool.refused("too many connections; close some, or try again in a few seconds")
 
-    def leave(self, share: Share) -> None:
-        """Stop counting a connection that has ended; `share` is the one that `admit` returned."""
-        self._pool.give(1, share)
+    def leave(self, share: Share, *, after_seconds: float = 0.0) -> None:
+        """Stop counting a connection that has ended, `after_seconds` from now. `share` is the one that `admit`
+        returned.
+        """
+        if after_seconds:
+            asyncio.get_running_loop().call_later(after_seconds, self._pool.give, 1, share)
+        else:
+            self._pool.give(1, share)

@@ -7,11 +7,13 @@ network exceeds a rate of refused calls, the answers to its refused calls are de
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from runtime.permissions import Work
+from runtime.pool import Pool, Share
 from runtime.rates import Rate, Rates
 
 REFUSALS_PER_SECOND: Final = 50.0
@@ -19,6 +21,10 @@ REFUSALS_PER_SECOND: Final = 50.0
 REFUSALS_AT_ONCE: Final = 256
 MAX_PAUSE_SECONDS: Final = 5.0
 """Maximum seconds of one pause, however far a network is above the rate."""
+MAX_DELAYED_REFUSALS: Final = 512
+"""Maximum number of answers of one process that are delayed at the same time. The connection of a further one is not
+used for the time of the delay instead.
+"""
 
 
 class RefusalRate:
@@ -36,3 +42,33 @@ class RefusalRate:
         """
         late = self._rates.owe(Work.ANONYMOUS, network, 1, most_seconds=MAX_PAUSE_SECONDS)
         return min(late, MAX_PAUSE_SECONDS)
+
+
+class DelayedRefusals:
+    """Delays the answers to refused calls while their network exceeds the rate. For one event loop (not
+    thread-safe).
+    """
+
+    def __init__(self, rate: RefusalRate, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """`rate` counts the refused calls of each network, and `sleep` waits for a number of seconds."""
+        self._rate = rate
+        self._sleep = sleep
+        self._delayed = Pool("delayed_refusals", MAX_DELAYED_REFUSALS, counted=True)
+
+    async def delay(self, share: Share) -> float:
+        """Count a refused call of `share`, and wait until it may be answered; then return 0.
+
+        If MAX_DELAYED_REFUSALS answers are delayed already, or too many of this share, return at once the seconds by
+        which the answer would have to be delayed. The caller of this method then has to keep the connection of the
+        refused call from sending further calls for that time.
+        """
+        pause = self._rate.pause(share.network)
+        if not pause:
+            return 0.0
+        if not self._delayed.try_take(1, share):
+            return pause
+        try:
+            await self._sleep(pause)
+        finally:
+            self._delayed.give(1, share)
+        return 0.0

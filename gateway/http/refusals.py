@@ -5,57 +5,47 @@ limit grants.
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
-from typing import Final
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.identity.address import OwnAddress
-from runtime.pool import Pool, Share
-from runtime.refusals import RefusalRate
-
-MAX_DELAYED_REFUSALS: Final = 512
-"""Maximum number of answers that are delayed at the same time; further ones are sent at once."""
+from runtime.http.connection import SHUT
+from runtime.pool import Share
+from runtime.refusals import DelayedRefusals
 
 
-class DelayedRefusals:
+class RefusalMiddleware:
     """ASGI middleware that delays answers with the status 429 while their network exceeds the rate of refused requests.
 
-    The application has ended when an answer waits, so that the request holds nothing but its answer.
+    The application has ended when an answer waits, so that the request holds nothing but its answer. If no further
+    answer can be delayed, the connection is closed without an answer, and keeps its place among the connections of its
+    network for the time of the delay: a client that connects again soon finds no place.
     """
 
-    def __init__(self, app: ASGIApp, *, own: OwnAddress, rate: RefusalRate) -> None:
-        """`own` determines the network of a request, and `rate` counts the refused requests of each network."""
+    def __init__(self, app: ASGIApp, *, own: OwnAddress, delayed: DelayedRefusals) -> None:
+        """`own` determines the network of a request, and `delayed` delays the refused requests of each network."""
         self._app = app
         self._own = own
-        self._rate = rate
-        self._delayed = Pool("delayed_refusals", MAX_DELAYED_REFUSALS, counted=True)
+        self._delayed = delayed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        pause, network = 0.0, ""
         answer: list[Message] = []
 
         async def sending(message: Message) -> None:
-            nonlocal pause, network
-            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.TOO_MANY_REQUESTS:
-                network = self._own.network(Request(scope))
-                pause = self._rate.pause(network)
-            if pause:
+            refuses = message["type"] == "http.response.start" and message["status"] == HTTPStatus.TOO_MANY_REQUESTS
+            if refuses or answer:
                 answer.append(message)
             else:
                 await send(message)
 
         await self._app(scope, receive, sending)
-        share = Share.alone(network)
-        if pause and self._delayed.try_take(1, share):
-            try:
-                await asyncio.sleep(pause)
-            finally:
-                self._delayed.give(1, share)
+        if answer and (seconds := await self._delayed.delay(Share.alone(self._own.network(Request(scope))))):
+            scope[SHUT](seconds)
+            return
         for message in answer:
             await send(message)

@@ -63,6 +63,14 @@ CUT: Final = "syncline.cut"
 closes the connection, because the response will not be completed. The application logs the reason, so uvicorn logs no
 error.
 """
+SHUT: Final = "syncline.shut"
+"""Key in the ASGI scope of a request. The value is a function of a number of seconds. The function closes the
+connection at once, without an answer. For these seconds, the connection still counts towards the limit of its network.
+A connection of a trusted proxy does not, since that place would be missing to all clients.
+"""
+_KEPT_SECONDS: Final = "syncline.kept_seconds"
+"""Key in the ASGI scope of a request. The value is the number of seconds for which its connection counts after its end.
+"""
 
 
 class Reception(ABC):
@@ -154,7 +162,8 @@ class Connection(HttpToolsProtocol):
             self._turn.cancel()
         if self._is_admitted:
             self._is_admitted = False
-            self._reception.pool.leave(self.share)
+            kept = 0.0 if self._working is None else self._working.scope.get(_KEPT_SECONDS, 0.0)
+            self._reception.pool.leave(self.share, after_seconds=kept)  # type: ignore[arg-type]  # of ours
         self._give_back(len(self._with_large_heads) + self._is_large)
         self._with_large_heads.clear()
         self._is_large = False
@@ -291,6 +300,8 @@ class Connection(HttpToolsProtocol):
         self._working = cycle
         # The function refers to no connection, since a scope may outlive the connection.
         cycle.scope[CUT] = partial(_cut, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
+        is_counted = not self._reception.pool.is_trusted((self.client or ("", 0))[0])
+        cycle.scope[SHUT] = partial(_shut, cycle, self.transport, is_counted)  # type: ignore[typeddict-unknown-key]  # as above
         start = super()._start_asgi_task
         self._turn = self._reception.turn(cycle.scope)  # type: ignore[arg-type]  # of uvicorn
         self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
@@ -400,3 +411,10 @@ class Connection(HttpToolsProtocol):
 def _cut(cycle: RequestResponseCycle, transport: asyncio.BaseTransport) -> None:
     cycle.disconnected = True  # otherwise uvicorn logs an error about the incomplete response
     transport.close()
+
+
+def _shut(cycle: RequestResponseCycle, transport: asyncio.Transport, is_counted: bool, seconds: float) -> None:
+    cycle.disconnected = True  # otherwise uvicorn logs an error about the missing response
+    if is_counted:
+        cycle.scope[_KEPT_SECONDS] = seconds  # type: ignore[typeddict-unknown-key]  # of ours
+    transport.abort()

@@ -5,19 +5,17 @@ limit grants.
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from typing_extensions import override
 
 from runtime.identity import find_identity
 from runtime.network import current_share, is_from_gateway, own_connection
 from runtime.permissions import CallerKind
-from runtime.pool import Pool
-from runtime.refusals import RefusalRate
+from runtime.refusals import DelayedRefusals
 from runtime.rpc.intake import Intake
 from runtime.rpc.interceptors import Around, Rpc
 from syncline.model.errors import SynclineError
@@ -27,11 +25,6 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-MAX_DELAYED_CALLS: Final = 512
-"""Maximum number of refused calls that are delayed at the same time. A further one is answered at once; instead, its
-connection is not read for the time of the delay, if the connection carries only calls of this caller.
-"""
-
 
 class Refusals(Around):
     """Interceptor that delays the answers to calls that limits refuse while their network exceeds the rate of refused
@@ -39,13 +32,15 @@ class Refusals(Around):
 
     This interceptor is around those that hold resources for a call, so that a delayed call holds nothing but its error.
     Calls of the gateway and of other services are not delayed.
+
+    If no further answer can be delayed, the call is answered at once. Its connection is then not read for the time of
+    the delay, if the connection carries only calls of this caller.
     """
 
-    def __init__(self, intake: Intake | None, rate: RefusalRate) -> None:
+    def __init__(self, intake: Intake | None, delayed: DelayedRefusals) -> None:
         super().__init__()
         self._intake = intake
-        self._rate = rate
-        self._delayed = Pool("delayed_refusals", MAX_DELAYED_CALLS, counted=True)
+        self._delayed = delayed
 
     @override
     @asynccontextmanager
@@ -64,13 +59,6 @@ class Refusals(Around):
         # The gateway holds the request of its client meanwhile, and delays its own answers with 429.
         if is_from_gateway() or (identity is not None and identity.kind is CallerKind.SERVICE):
             return
-        pause = self._rate.pause(share.network)
-        if not pause:
-            return
-        if self._delayed.try_take(1, share):
-            try:
-                await asyncio.sleep(pause)
-            finally:
-                self._delayed.give(1, share)
-        elif self._intake is not None and (connection := own_connection()) is not None:
-            self._intake.rest(connection, pause)
+        rest = await self._delayed.delay(share)
+        if rest and self._intake is not None and (connection := own_connection()) is not None:
+            self._intake.rest(connection, rest)

@@ -36,7 +36,7 @@ from runtime.network_tokens import NetworkTokenVerifier
 from runtime.permissions import REQUEST_BOUNDS, RPCS, WORK
 from runtime.pool import Pool, Share
 from runtime.rates import Rates
-from runtime.refusals import RefusalRate
+from runtime.refusals import DelayedRefusals, RefusalRate
 from runtime.rpc.answers import Answers
 from runtime.rpc.beginning import Beginning, Beginnings
 from runtime.rpc.call_network import CallNetwork
@@ -196,7 +196,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         *([Metrics()] if settings.metrics_listen else ()),
         DefaultDeadline(settings.default_deadline_seconds),
         Errors(),
-        Refusals(intake, RefusalRate()),
+        Refusals(intake, DelayedRefusals(RefusalRate())),
     ]
     strangers = Strangers(intake)
     taking = Taking(

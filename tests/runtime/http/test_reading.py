@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from http import HTTPStatus
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
 import pytest
@@ -18,6 +19,7 @@ from runtime.http.connection import (
     _MAX_LINES_BYTES,
     LARGE_HEADS_BYTES,
     MAX_HEAD_BYTES,
+    SHUT,
     SMALL_HEAD_BYTES,
     Reception,
     Scope,
@@ -87,9 +89,16 @@ async def refusing(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"refused"})
 
 
-def plain(*, connections: int = 4096, unread: int = 32 * MIB) -> Plain:
+async def shutting(scope: Any, receive: Any, send: Any) -> None:
+    """Close the connection, which counts for as many seconds as the path says."""
+    scope[SHUT](float(scope["path"].strip("/")))
+
+
+def plain(
+    *, connections: int = 4096, unread: int = 32 * MIB, trusted: Sequence[IPv4Network | IPv6Network] = ()
+) -> Plain:
     """Connections with few limits."""
-    return Plain(ConnectionPool(connections, ()), unread_bytes=unread, head_seconds=30.0)
+    return Plain(ConnectionPool(connections, trusted), unread_bytes=unread, head_seconds=30.0)
 
 
 async def test_what_many_connections_of_one_network_send_is_read_as_that_of_one() -> None:
@@ -274,3 +283,19 @@ def test_the_loop_of_the_processes_does_the_same() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(live())
+
+
+@pytest.mark.parametrize(("path", "trusted", "kept"), [("/3600", (), 1), ("/0.01", (), 0), ("/3600", (_MALLORY,), 0)])
+async def test_a_connection_that_is_shut_counts_for_a_while_unless_it_is_a_proxys(
+    path: str, trusted: Sequence[str], kept: int
+) -> None:
+    reception = plain(connections=3, trusted=[ip_network(one) for one in trusted])
+    async with serving(shutting, reception) as port, AsyncExitStack() as opened:
+        reader, writer = await connect(opened, port, _MALLORY)
+        _, open_until_the_end = await connect(opened, port, _ANN)
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        async with asyncio.timeout(SECONDS):
+            assert await reader.read() == b""
+        await until(lambda: reception.pool.taken() == 1 + kept)
+        assert (reception.pool.admit(_MALLORY, 1) is None) is bool(kept)
+        assert not open_until_the_end.is_closing()

@@ -18,10 +18,17 @@ from runtime.identity import Identity, current_identity, set_identity
 from runtime.network import bind_network
 from runtime.permissions import PEOPLE
 from runtime.pool import TooMuchAtOnce
-from runtime.refusals import MAX_PAUSE_SECONDS, REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, RefusalRate
+from runtime.refusals import (
+    MAX_DELAYED_REFUSALS,
+    MAX_PAUSE_SECONDS,
+    REFUSALS_AT_ONCE,
+    REFUSALS_PER_SECOND,
+    DelayedRefusals,
+    RefusalRate,
+)
 from runtime.rpc.intake import Intake
 from runtime.rpc.interceptors import Rpc
-from runtime.rpc.refusals import MAX_DELAYED_CALLS, Refusals
+from runtime.rpc.refusals import Refusals
 from runtime.rpc.server import App, running
 from runtime.settings import ServiceSettings
 from syncline.model.errors import NoSuchNode, RateExceeded, SynclineError
@@ -116,7 +123,7 @@ def above_the_rate() -> tuple[Refusals, Resting]:
     resting, rate = Resting(), RefusalRate(clock=lambda: 0.0)
     while rate.pause("192.0.2.1") < MAX_PAUSE_SECONDS:
         pass
-    return Refusals(cast("Intake", resting), rate), resting
+    return Refusals(cast("Intake", resting), DelayedRefusals(rate)), resting
 
 
 @pytest.mark.parametrize(
@@ -155,7 +162,7 @@ async def test_a_call_that_is_delayed_keeps_no_request() -> None:
 
 async def test_connections_rest_when_so_many_calls_are_delayed() -> None:
     refusals, resting = above_the_rate()
-    calls = MAX_DELAYED_CALLS // 2  # one caller has half of the places
+    calls = MAX_DELAYED_REFUSALS // 2  # one caller has half of the places
     calling = [asyncio.create_task(refused(refusals, TooMuchAtOnce())) for _ in range(calls)]
     await asyncio.sleep(0)
     assert resting.peers == []
