@@ -15,9 +15,10 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import grpc
+import grpc.aio
 from typing_extensions import override
 
 from runtime.identity import find_identity
@@ -30,8 +31,6 @@ from syncline.rpc.message_bounds import check_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import grpc.aio
 
     from runtime.permissions import RequestBound
 
@@ -123,12 +122,12 @@ class Taking(Wrapping):
         if method.startswith(_HEALTH):
             arrived = self._small
 
-        async def plain(arriving: Any, context: Context) -> Any:
-            async with arrived(arriving, context) as request:
+        async def plain(_: object, context: Context) -> Any:
+            async with arrived(_Incoming(context)) as request:
                 return await inner(request, context)
 
-        async def generated(arriving: Any, context: Context) -> AsyncIterator[Any]:
-            async with arrived(arriving, context) as request, aclosing(inner(request, context)) as responses:
+        async def generated(_: object, context: Context) -> AsyncIterator[Any]:
+            async with arrived(_Incoming(context)) as request, aclosing(inner(request, context)) as responses:
                 async for response in responses:
                     yield response
 
@@ -139,9 +138,7 @@ class Taking(Wrapping):
         return wrapped
 
     @asynccontextmanager
-    async def _unary(
-        self, bound: RequestBound, arriving: AsyncIterator[bytes], _context: Context
-    ) -> AsyncIterator[bytes]:
+    async def _unary(self, bound: RequestBound, arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the one message of a unary request, which stays charged to the pool until the context manager exits.
 
         Raise InvalidArgument if the call has no message, RequestTooLarge if the message exceeds `bound`,
@@ -163,7 +160,7 @@ class Taking(Wrapping):
             self._pool.give(bound.parsed_bytes(len(message)), share)
 
     @asynccontextmanager
-    async def _small(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
+    async def _small(self, arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the one message of a call of the health service, which is not charged to a pool. Raise InvalidArgument
         if there is none or it exceeds MAX_HEALTH_REQUEST_BYTES, and DeadlineExceeded if it is not complete after
         HEALTH_SECONDS.
@@ -174,9 +171,7 @@ class Taking(Wrapping):
         yield request
 
     @asynccontextmanager
-    async def _stream(
-        self, bound: RequestBound, arriving: AsyncIterator[bytes], _context: Context
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _stream(self, bound: RequestBound, arriving: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield an iterator over the messages of a stream, each charged to the pool until the next one has arrived. The
         iterator raises TooMuchAtOnce if no slot is free for the next message, and RequestTooLarge if the message
         exceeds `bound`.
@@ -237,6 +232,24 @@ class Taking(Wrapping):
         finally:
             coming.cancel()
             place.give(1, share)
+
+
+class _Incoming(AsyncIterator[bytes]):
+    """Iterator over the messages of a call that keeps none of them.
+
+    gRPC's own iterator refers to each message until the next one is read, or until garbage is collected, and so to the
+    request of a call long after the call has ended.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @override
+    async def __anext__(self) -> bytes:
+        message = await self._context.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return cast("bytes", message)
 
 
 async def _within(arriving: AsyncIterator[bytes], bound: RequestBound) -> AsyncGenerator[bytes, None]:

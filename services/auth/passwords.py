@@ -14,7 +14,9 @@ from typing import Self, TypeVar
 
 import argon2
 
+from runtime.fair_queue import FairQueue
 from runtime.pool import Pool, Share
+from runtime.thread_priority import lower_priority
 from syncline.model.errors import InvalidArgument
 from syncline.model.limits import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTERS
 
@@ -48,6 +50,10 @@ class Passwords:
     At most `places` requests are in progress or wait at the same time: few, so that the wait is short. They are shared
     among accounts (or links) and networks: one network leaves a fifth of them to others. A request above the limit
     raises TooMuchAtOnce without waiting, with the time after which to try again.
+
+    Requests that wait take turns, by network and within a network by account or link. The threads have a low priority:
+    argon2 computes without the interpreter's lock, and would otherwise have as much of the machine as all other
+    services.
     """
 
     def __init__(
@@ -55,8 +61,11 @@ class Passwords:
     ) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=rounds, memory_cost=memory_kib, parallelism=1)
         self._nobody = _unmatchable_hash(memory_kib, rounds)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password")
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password", initializer=lower_priority)
         self._places = Pool("passwords", places)
+        self._waiting = FairQueue()
+        self._idle = workers
+        """Number of threads that no request has been granted."""
 
     def __enter__(self) -> Self:
         return self
@@ -89,10 +98,34 @@ class Passwords:
     async def _beside(self, work: Callable[[], T], share: Share) -> T:
         if not self._places.try_take(1, share):
             raise self._places.refused("too many passwords are being checked, try again in a few seconds")
+        turn = self._waiting.add(share.network, share.caller)
+        self._serve()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._places.give(1, share)
+            if not turn.cancelled():
+                self._end()
+            raise
         hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        # The place is taken until the thread ends, which continues if its caller is cancelled.
-        hashing.add_done_callback(lambda _: self._places.give(1, share))
-        return await hashing
+
+        def ended(_: object) -> None:
+            self._places.give(1, share)
+            self._end()
+
+        hashing.add_done_callback(ended)
+        # Shielded: a thread continues if its caller is cancelled, and the place and the thread are taken until it ends.
+        return await asyncio.shield(hashing)
+
+    def _end(self) -> None:
+        self._idle += 1
+        self._serve()
+
+    def _serve(self) -> None:
+        """Grant idle threads to waiting requests."""
+        while self._idle and (following := self._waiting.take()) is not None:
+            self._idle -= 1
+            following[1].set_result(None)
 
 
 def _normalized(password: str) -> str:

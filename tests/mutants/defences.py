@@ -360,6 +360,13 @@ MUTANTS = (
         ("tests/runtime/rpc/test_intake.py::test_a_network_has_as_many_connections_of_a_service_as_it_leaves_free",),
     ),
     Mutant(
+        "the last message of a call stays until garbage is collected",
+        "runtime/rpc/requests.py",
+        "_: object, context: Context) -> Any:\n            async with arrived(_Incoming(context)) as request:\n",
+        "_: Any, context: Context) -> Any:\n            async with arrived(_) as request:\n",
+        ("tests/runtime/rpc/test_requests.py::test_nothing_keeps_a_request_when_its_call_has_ended",),
+    ),
+    Mutant(
         "what has come by a stream is counted no more when it is handed on",
         "runtime/rpc/requests.py",
         "                self._pool.give(held, share)\n"
@@ -1325,6 +1332,34 @@ MUTANTS = (
             "tests/services/auth/test_passwords.py::test_more_than_can_be_served_soon_are_told_at_once_to_come_back",
             "tests/services/auth/test_passwords.py::test_one_account_leaves_half_of_the_places",
         ),
+    ),
+    Mutant(
+        "passwords are hashed in the order of arrival",
+        "services/auth/passwords.py",
+        "        turn = self._waiting.add(share.network, share.caller)\n",
+        '        turn = self._waiting.add("", "")\n',
+        (
+            (
+                "tests/services/auth/test_passwords.py::"
+                "test_a_network_with_many_requests_gets_a_turn_and_then_the_next_network_does"
+            ),
+        ),
+    ),
+    Mutant(
+        "a thread counts as idle when its caller has gone",
+        "services/auth/passwords.py",
+        "        return await asyncio.shield(hashing)\n",
+        "        return await hashing\n",
+        (
+            "tests/services/auth/test_passwords.py::test_a_thread_is_taken_until_its_work_ends_although_its_caller_has_gone",
+        ),
+    ),
+    Mutant(
+        "hashing has the same priority as everything else",
+        "services/auth/passwords.py",
+        ", initializer=lower_priority)",
+        ")",
+        ("tests/services/auth/test_passwords.py::test_hashing_has_a_lower_priority_than_everything_else",),
     ),
     Mutant(
         "passwords of links are not counted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -77,10 +78,17 @@ async def service(*, request_seconds: float = 30, doorkeeper: Doorkeeper | None 
         request_seconds=request_seconds,
         service_secret=SecretStr("s" * 32),
     )
-    mount = echo.mount(Size=echo.unary(size), Open=echo.unary(size), Sizes=echo.chat(sizes), Echoes=echo.chat(echoes))
+    mount = echo.mount(
+        Size=echo.unary(size),
+        Small=echo.unary(size),
+        Open=echo.unary(size),
+        Sizes=echo.chat(sizes),
+        Echoes=echo.chat(echoes),
+    )
     signed_in = PEOPLE | {CallerKind.SERVICE}
     table = dict(RPCS) | {
         "test.Echo/Size": signed_in,
+        "test.Echo/Small": signed_in,
         "test.Echo/Sizes": signed_in,
         "test.Echo/Echoes": signed_in,
         "test.Echo/Open": ANYBODY,
@@ -98,6 +106,32 @@ def refused(pool: str) -> float:
 
 def code(status: grpc.StatusCode) -> str:
     return str(status.value[0])
+
+
+def held(length: int) -> int:
+    """Count the references of objects that the collector of garbage knows to values of `length` bytes."""
+    return sum(
+        type(value) is bytes and len(value) == length for known in gc.get_objects() for value in gc.get_referents(known)
+    )
+
+
+@pytest.mark.parametrize("method", ["Size", "Open", "Sizes", "Small"])
+async def test_nothing_keeps_a_request_when_its_call_has_ended(method: str) -> None:
+    """The collection of garbage may be minutes away, and a refused request of 4 MB is little work."""
+    length = 3_333_331
+    async with service() as target, http2(target) as caller:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                stream = caller.begin(echo.path(method), token="ann", message_bytes=length, finished=True)
+                await caller.until(partial(caller.codes.__contains__, stream))
+                assert (caller.codes[stream] == code(grpc.StatusCode.OK)) is (method != "Small")
+            async with asyncio.timeout(60):
+                while held(length):
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("token", ["", "bad"])

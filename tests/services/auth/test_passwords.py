@@ -1,11 +1,15 @@
 """Passwords are hashed beside the event loop, in bounded memory, and an unknown account looks like any other."""
 
 import asyncio
+import os
+import sys
+import threading
 
 import argon2
 import pytest
 
 from runtime.pool import Share, TooMuchAtOnce
+from runtime.thread_priority import NICENESS
 from services.auth.passwords import MEMORY_KIB, ROUNDS, Passwords, Verdict, check_password
 from syncline.model.errors import InvalidArgument
 
@@ -90,6 +94,73 @@ async def test_one_account_leaves_half_of_the_places():
             return_exceptions=True,
         )
         assert [type(outcome) for outcome in outcomes] == [str] * 5 + [TooMuchAtOnce] * 45
+
+
+async def test_a_network_with_many_requests_gets_a_turn_and_then_the_next_network_does():
+    release, order = threading.Event(), []
+    with Passwords(workers=1, places=32) as passwords:
+
+        async def one(caller: str, network: str) -> None:
+            await passwords._beside(release.wait, Share(caller, network))
+            order.append(caller)
+
+        crowd = [asyncio.create_task(one(f"crowd {i}", "192.0.2.1")) for i in range(10)]
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(one(name, "192.0.2.2")) for name in ("ann", "ben")]
+        await asyncio.sleep(0)
+        release.set()
+        await asyncio.gather(*crowd, *others)
+    assert [order.index(name) for name in ("crowd 0", "ann", "ben")] == [0, 2, 4]
+
+
+async def test_a_thread_is_taken_until_its_work_ends_although_its_caller_has_gone():
+    release, running = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        running.set()
+        return release.wait()
+
+    with Passwords(workers=1, places=32) as passwords:
+        gone = asyncio.create_task(passwords._beside(work, ME))
+        assert await asyncio.to_thread(running.wait, 60)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert (passwords._places.taken(), passwords._idle) == (1, 0)
+        waiting = asyncio.create_task(passwords._beside(lambda: "done", ME))
+        await asyncio.sleep(0)
+        leaving = asyncio.create_task(passwords._beside(lambda: "never", ME))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert passwords._idle == 0
+        release.set()
+        assert await waiting == "done"
+        async with asyncio.timeout(60):
+            while passwords._places.taken():
+                await asyncio.sleep(0)
+        assert passwords._idle == 1
+
+
+async def test_a_request_that_is_cancelled_as_its_turn_comes_passes_the_turn_on():
+    with Passwords(workers=1, places=32) as passwords:
+        leaving = asyncio.create_task(passwords._beside(lambda: "never", ME))
+        await asyncio.sleep(0)
+        assert passwords._idle == 0
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert (passwords._places.taken(), passwords._idle) == (0, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux only")
+async def test_hashing_has_a_lower_priority_than_everything_else():
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    usual = niceness()
+    with Passwords() as passwords:
+        assert await passwords._beside(niceness, ME) == min(usual + NICENESS, 19)
+    assert niceness() == usual
 
 
 @pytest.mark.parametrize("text", ["", "1234567", "x" * 1025])
