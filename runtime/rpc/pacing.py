@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from typing_extensions import override
 
 from runtime.identity import find_identity
-from runtime.permissions import CallerKind, Work
+from runtime.network import is_from_gateway
+from runtime.permissions import REPAIRS, CallerKind, Work
 from runtime.rates import BYTES_PER_CALL, Rates, bind_charging
 from runtime.rpc.interceptors import Wrapping, parts
 
@@ -57,10 +58,13 @@ class Pacing(Wrapping):
         if work is None:
             return handler
         inner, make = parts(handler)
+        repairs = method.removeprefix("/") in REPAIRS
 
         async def plain(request: Any, context: Context) -> Any:
             caller = _caller()
-            if caller is not None:
+            if caller is not None and repairs and is_from_gateway():
+                self._rates.charge(work, caller, _calls(request))
+            elif caller is not None:
                 self._rates.admit(work, caller, _calls(request))
                 bind_charging(partial(self._rates.charge, work, caller))
             return await inner(request, context)

@@ -32,6 +32,7 @@ from services.metadata.settings import MetadataSettings
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.search import NameSearch
 from services.metadata.tree.sizes import TreeSizes
+from services.metadata.undo import CopyUndos
 from syncline.metadata.v1.metadata_pb2_grpc import add_MetadataServiceServicer_to_server
 from syncline.rpc.channel import aio_channel
 
@@ -131,6 +132,7 @@ async def bootstrap(
         interval_seconds=settings.measure_seconds,
         keep_days=settings.keep_unsealed_days,
     )
+    undos = CopyUndos(spaces, now_ms=system_clock)
     servicer = MetadataServicer(
         access=RoleCache(adapters.auth, seconds=access_seconds),
         spaces=spaces,
@@ -139,6 +141,7 @@ async def bootstrap(
         measures=adapters.measures,
         search=search,
         sizes=TreeSizes(search),
+        undos=undos,
         quota_bytes=settings.quota_bytes,
         max_nodes=settings.max_nodes,
         ask_seconds=ask_seconds,
@@ -151,5 +154,5 @@ async def bootstrap(
             users=UserTokenVerifier(adapters.auth.keys),
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value()),
         ),
-        background=[spaces.running(), sweeper.running(), measuring.running()],
+        background=[spaces.running(), undos.running(), sweeper.running(), measuring.running()],
     )

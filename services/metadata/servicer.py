@@ -34,7 +34,7 @@ from services.metadata.tree.activity import list_activity
 from services.metadata.tree.link_view import scope, shown
 from services.metadata.tree.search import MeasuredTop, NameSearch, TreeSize, words_of
 from services.metadata.tree.sizes import TreeSizes
-from services.metadata.undo import undo_copy
+from services.metadata.undo import CopyUndos
 from services.metadata.wire import (
     activity_to_wire,
     cursor_from_wire,
@@ -46,7 +46,7 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
 from syncline.model.accounts import Role
 from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
-from syncline.model.errors import InvalidArgument, InvalidPageToken, PermissionDenied, RequestTooLarge, RightChanged
+from syncline.model.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
 from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, SpaceId
 from syncline.model.limits import MAX_FIND_DIGESTS, MAX_MEASURED_NODES, MAX_SEAL_DECLARATIONS
 from syncline.model.names import most_archived_bytes
@@ -93,6 +93,7 @@ class MetadataServicer(MetadataServiceServicer):
         measures: MeasureTable,
         search: NameSearch,
         sizes: TreeSizes,
+        undos: CopyUndos,
         quota_bytes: int,
         max_nodes: int,
         ask_seconds: float,
@@ -110,6 +111,7 @@ class MetadataServicer(MetadataServiceServicer):
         self._measures = measures
         self._search = search
         self._sizes = sizes
+        self._undos = undos
         self._quota_bytes = quota_bytes
         self._max_nodes = max_nodes
 
@@ -265,6 +267,7 @@ class MetadataServicer(MetadataServiceServicer):
             device=caller.device,
             mutations=mutations,
             size=size,
+            all_or_nothing=isinstance(request, metadata_pb2.CommitChangesRequest) and request.all_or_nothing,
         )
         space = space_id_from_wire(request.space_id)
 
@@ -504,11 +507,15 @@ class MetadataServicer(MetadataServiceServicer):
         )
         copy = request_id_from_wire(request.copy_request_id, what="copy_request_id")
         space = space_id_from_wire(request.space_id)
-        # Only the gateway makes copies. A caller of this service could undo any change that a right had allowed.
-        if not is_from_gateway():
-            raise PermissionDenied("only the gateway can undo a copy")
-        async with self._spaces.use(space) as live:
-            answer = await undo_copy(live, wanted, copy, now_ms=self._now_ms())
+        # The gateway undoes only copies that it made. A caller without a right could undo any change of its own.
+        from_gateway = is_from_gateway()
+
+        async def check() -> None:
+            if not from_gateway:
+                await self._access.require(space, caller, Role.EDITOR, now=True)
+
+        await check()
+        answer = await self._undos.undo(space, wanted, copy, share=current_share(), check=check)
         return metadata_pb2.UndoCopyResponse(seq=answer.seq)
 
     @override

@@ -1,32 +1,62 @@
-"""Undoing a copy whose caller may not write any more.
+"""Undoing a copy that was not completed, even if its caller may not write any more.
 
 A copy of a directory is many requests of one caller. A caller who loses the right to write during the copy can neither
 complete nor undo it. Metadata then undoes it without asking for that right, after a proof from the journal: the
 caller's own requests have made the directory and everything that is in it, and nobody has changed any of it since. The
 proof holds at the journal entry that undoes the copy, since the commit is refused if an entry between the two touches
 the copy.
+
+The proof follows the journal from the entry that has made the directory to the head. It reads each entry once, however
+often the copy is changed meanwhile, and keeps the directories of the copy and the nodes that others have changed in
+them. The undo goes on when its caller is gone, so that the proof may take longer than one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import replace
-from itertools import count
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from runtime.turns import turn
-from services.metadata.journal.commit import CommitOutcome, Committer, Overtaken, Request, Untouched
-from services.metadata.journal.open_spaces import LiveSpace
-from services.metadata.tree.view import Missing, SpaceView
-from syncline.model.errors import InvalidArgument, Kind, NoSuchRequest, PermissionDenied, SynclineError
-from syncline.model.identifiers import NodeId, RequestId, derived_request_id
-from syncline.model.tree import Change, DeleteNode, Mutation, Node, NodeKind, RestoreNode
+from runtime.logs import structlog
+from runtime.pool import Pool, Share
+from runtime.turns import slices
+from services.metadata.entry import JournalEntry
+from services.metadata.journal.commit import AskAnew, CommitOutcome, Overtaken, Request, Untouched
+from services.metadata.journal.open_spaces import LiveSpace, OpenSpaces
+from services.metadata.tree.reads import ViewReader, settled
+from syncline.model.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    Kind,
+    NoSuchRequest,
+    PermissionDenied,
+    RequestIdReused,
+    SynclineError,
+)
+from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, derived_request_id
+from syncline.model.tree import Change, DeleteNode, Mutation, Node, NodeKind, RestoreNode, Result
+from syncline.model.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_UNDO_SECONDS: Final = 900
 """Maximum age in seconds of a copy that is undone in this way. The gateway ends a copy after ten minutes."""
-_PROOFS: Final = 5
-"""Maximum number of proofs for one undo; each further one follows a change of the copy during the one before it."""
-_NAMES_PER_LISTING: Final = 500
+MAX_PROOF_SECONDS: Final = 600.0
+"""Maximum duration of one undo in seconds, after which metadata gives it up. Its caller may be gone long before."""
+UNDOS_AT_ONCE: Final = 4
+"""Maximum number of copies that one process undoes at the same time; further undos wait for a while."""
+_PROOFS: Final = 10
+"""Maximum number of attempts to commit one undo. Each further one follows a change of the copy during the one before
+it, and reads only the entries since.
+"""
+_NODES_PER_LOOK: Final = 100
+"""Number of changed nodes that are looked up together."""
+
+log = structlog.get_logger()
 
 
 class CopyChanged(SynclineError):
@@ -36,104 +66,209 @@ class CopyChanged(SynclineError):
     kind = Kind.CONFLICT
 
 
-async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: int) -> CommitOutcome:
-    """Move the directory that the request with the id `copy` has created to the trash, and restore the node that the
-    same request has deleted in order to make room, if there is one. `want` is the request to do so, without mutations;
-    a repetition of it returns the first outcome.
+class CopyUndos:
+    """The undos of copies that this process has in progress."""
+
+    def __init__(self, spaces: OpenSpaces, *, now_ms: Callable[[], int], seconds: float = MAX_PROOF_SECONDS) -> None:
+        """`now_ms` returns milliseconds since 1970, and `seconds` is the maximum duration of one undo."""
+        self._spaces = spaces
+        self._now_ms = now_ms
+        self._seconds = seconds
+        self._room = Pool("undos", UNDOS_AT_ONCE, counted=True)
+        self._of: dict[tuple[SpaceId, RequestId], tuple[Request, asyncio.Task[CommitOutcome]]] = {}
+        """The undos in progress, by space and request."""
+
+    async def undo(
+        self, space: SpaceId, want: Request, copy: RequestId, *, share: Share, check: AskAnew
+    ) -> CommitOutcome:
+        """Undo a copy as `undo_copy` does, and return its result. The undo goes on if the caller is cancelled, and a
+        repetition waits for the undo in progress. `share` is the caller's share of the undos of this process.
+
+        `check` checks the right of the caller again, as for `Committer.commit`.
+
+        Raise TooMuchAtOnce after waiting for a place, DeadlineExceeded if the undo takes longer than one may,
+        RequestIdReused if another undo in progress has the id, and the errors of `undo_copy`.
+        """
+        key = (space, want.id)
+        if key in self._of:
+            first, task = self._of[key]
+            if (first.fingerprint, first.user, first.device) != (want.fingerprint, want.user, want.device):
+                raise RequestIdReused
+        else:
+            # The undo is the service's own work: an empty context has no account that it could be charged to.
+            task = asyncio.create_task(
+                self._run(space, want, copy, share, check), name=f"undo {space}", context=Context()
+            )
+            self._of[key] = (want, task)
+            task.add_done_callback(lambda done: self._ended(key, done))
+        return await asyncio.shield(task)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Context manager that cancels the undos in progress at its end; their callers may repeat them elsewhere."""
+        try:
+            yield
+        finally:
+            tasks = [task for _, task in self._of.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, space: SpaceId, want: Request, copy: RequestId, share: Share, check: AskAnew) -> CommitOutcome:
+        async with self._room.lent(1, share), self._spaces.use(space) as live:
+            limit = asyncio.timeout(self._seconds)
+            try:
+                async with limit:
+                    return await undo_copy(live, want, copy, now_ms=self._now_ms(), check=check)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise DeadlineExceeded("the proof of the copy takes too long; a member can delete the copy") from None
+
+    def _ended(self, key: tuple[SpaceId, RequestId], task: asyncio.Task[CommitOutcome]) -> None:
+        del self._of[key]
+        # The exception is retrieved in any case, so that asyncio does not report it if all callers are gone.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, NoSuchRequest):
+            reason = error.reason if isinstance(error, SynclineError) else type(error).__name__
+            log.warning("copy not undone", space=key[0], reason=reason)
+
+
+async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: int, check: AskAnew) -> CommitOutcome:
+    """Move the node that the request with the id `copy` has created to the trash, and restore the node that the same
+    request has deleted in order to make room, if there is one. `want` is the request to do so, without mutations; a
+    repetition of it returns the first outcome. `check` checks the right of the caller again, as for
+    `Committer.commit`; it does nothing for the gateway, whose callers need no right.
 
     - Raise NoSuchRequest if the caller has made no such copy, and InvalidArgument if the request has done something
       else.
     - Raise PermissionDenied if another device of the caller has made the copy, or it is older than MAX_UNDO_SECONDS.
-    - Raise CopyChanged if the copy has nodes that are not of it, or something in it was changed since.
+    - Raise CopyChanged, with nothing changed, if the copy has nodes that are not of it, if something in it was changed
+      since, or if a directory above it is in the trash. Raise it, with the copy in the trash, if a node that it has
+      replaced cannot be restored there.
     - Raise the errors of `Committer.commit`.
     """
-    if (answer := await live.committer.first_answer(want, ask=_proven_instead)) is not None:
-        return answer
+    if (answer := await live.committer.first_answer(want, ask=check)) is not None:
+        return _whole(answer)
+    proof = await _begun(live, want, copy, now_ms=now_ms)
     for _ in range(_PROOFS):
         await live.view.validate()
-        seq = live.view.seq
+        async for entry in live.view.entries_after(proof.seq, account=want.user):
+            await proof.follow(entry)
+        seq = proof.seq
+        await proof.check(live)
+        mutations: list[Mutation] = [DeleteNode(proof.top.id, proof.top.version)]
+        mutations += [RestoreNode(one.id) for one in proof.replaced if one.id not in proof.elsewhere]
+        undo = replace(want, mutations=tuple(mutations), condition=Untouched(seq, proof.directories))
         try:
-            undo = await _proven(live, want, copy, since=seq, now_ms=now_ms)
-            return await live.committer.commit(undo, ask=_proven_instead)
-        except CopyChanged:
-            # A request of the copy itself may have been recorded after its answer was looked for.
-            if live.view.seq == seq:
-                raise
+            return _whole(await live.committer.commit(undo, ask=check))
         except Overtaken:
             continue
     raise CopyChanged
 
 
-async def _proven_instead() -> None:
-    """Do nothing when the right to write is to be checked again: the proof replaces this check."""
+def _whole(answer: CommitOutcome) -> CommitOutcome:
+    """Return the outcome of an undo. Raise CopyChanged if a part of it was refused."""
+    deletion, *restored = answer.results
+    if deletion.verdict is not Verdict.ACCEPTED:
+        raise CopyChanged("a directory above the copy was deleted or changed meanwhile, so the copy stays in it")
+    if any(result.verdict is not Verdict.ACCEPTED for result in restored):
+        raise CopyChanged("the copy is in the trash, but what it has replaced cannot be restored to its place")
+    return answer
 
 
-async def _proven(live: LiveSpace, want: Request, copy: RequestId, *, since: int, now_ms: int) -> Request:
-    """Return the request that undoes the copy, after proving that the caller's own requests have made everything in it.
-    The request has the condition that nothing of the copy has changed after entry `since`.
+class _Proof:
+    """The facts about one copy that follow from the journal up to entry `seq`."""
+
+    def __init__(self, copy: RequestId, top: Node, replaced: Sequence[Node], *, user: str, seq: int) -> None:
+        """`top` is the node that the request `copy` has made, and `replaced` has the nodes that the request has
+        deleted. The journal is followed after entry `seq`: that before the one of the request.
+        """
+        self.top = top
+        self.replaced = replaced
+        self.seq = seq
+        self.directories = {top.id}
+        """The directories that the copy has made; `top` even if it is a file."""
+        self.elsewhere: set[NodeId] = set()
+        """The replaced nodes that others have changed, so that they are not restored."""
+        self._user = user
+        self._copy = copy
+        self._next = copy
+        self._below = 0
+        """The number of further requests of the copy that were found."""
+        self._changed: set[NodeId] = set()
+        """The nodes that were in the copy after a change by others."""
+        self._watched = {one.id for one in replaced}
+
+    async def follow(self, entry: JournalEntry) -> None:
+        """Take account of entry `seq` + 1. The entry is looked at in turns that are charged to the caller."""
+        for commit in entry.commits:
+            # The requests of a copy follow one after the other, so that only one of them can come next.
+            is_own = commit.request == self._next and commit.user == self._user
+            if is_own:
+                self._next, self._below = derived_request_id(self._copy, self._below), self._below + 1
+            if self._next == self._copy:
+                continue  # the entry may begin with changes from before the copy
+            async for some in slices(list(commit.accepted()), self._user):
+                for result in some:
+                    self._note(result, is_own=is_own)
+        self.seq = entry.seq
+
+    def _note(self, result: Result, *, is_own: bool) -> None:
+        node = result.node
+        assert node is not None, "an accepted result has a node"
+        if is_own:
+            if result.change is Change.CREATED and node.kind is NodeKind.DIRECTORY:
+                self.directories.add(node.id)
+            return
+        if node.id in self._watched:
+            self.elsewhere.add(node.id)
+        # A node that has left the copy, or that was not in it before, needs no further attention: its next change in
+        # the copy names a directory of the copy as its parent.
+        if node.id == self.top.id or node.parent in self.directories:
+            self._changed.add(node.id)
+
+    async def check(self, live: LiveSpace) -> None:
+        """Raise CopyChanged if others have changed the copy's own node, or if a node that they have changed is in the
+        copy now.
+        """
+        if self.top.id in self._changed:
+            raise CopyChanged
+        async for some in slices(list(self._changed), self._user, size=_NODES_PER_LOOK):
+            few = tuple(some)
+
+            def is_changed(reader: ViewReader, few: tuple[NodeId, ...] = few) -> bool:
+                return any(_is_in(reader, one, self.top.id) for one in few)
+
+            if await settled(live.view, is_changed):
+                raise CopyChanged
+
+
+def _is_in(reader: ViewReader, node: NodeId, top: NodeId) -> bool:
+    """Return True if the node is in the directory `top`, at any depth, and neither it nor a directory between the two
+    is deleted. Raise NotLoaded if a node on the way is not loaded.
     """
-    view = live.view
+    while node != ROOT:
+        if node == top:
+            return True
+        found = reader.node(node)
+        if found is None or found.deleted_at_ms:
+            return False
+        node = found.parent
+    return False
+
+
+async def _begun(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: int) -> _Proof:
+    """Return the proof of a copy that has looked at nothing but the answer to the request `copy`. Raise the errors of
+    `undo_copy` that concern this request.
+    """
     first = await live.committer.answer(copy, user=want.user)
-    results = [result for result in first.results if result.node is not None and result.change is not None]
-    made = [result.node for result in results if result.change is Change.CREATED and result.node is not None]
-    replaced = [result.node for result in results if result.change is Change.DELETED and result.node is not None]
-    if len(made) != 1 or len(replaced) != len(results) - 1:
+    accepted = [result for result in first.results if result.verdict is Verdict.ACCEPTED]
+    made = [result.node for result in accepted if result.change is Change.CREATED and result.node is not None]
+    replaced = [result.node for result in accepted if result.change is Change.DELETED and result.node is not None]
+    if len(made) != 1 or len(replaced) != len(accepted) - 1:
         raise InvalidArgument("that request has not made one node", field="copy_request_id")
     top = made[0]
     if top.device != want.device or now_ms - top.committed_at_ms > MAX_UNDO_SECONDS * 1000:
-        raise PermissionDenied("a copy is undone without the right to write only for its device, and soon")
-    nodes = {top.id: first.seq} | await _made_below(live.committer, copy, user=want.user)
-    await _check_unchanged(view, top, nodes, account=want.user)
-    mutations: list[Mutation] = [DeleteNode(top.id, top.version)]
-    mutations += [RestoreNode(one.id) for one in await _still_as_left(view, replaced)]
-    return replace(want, mutations=tuple(mutations), condition=Untouched(since, nodes.keys()))
-
-
-async def _made_below(committer: Committer, copy: RequestId, *, user: str) -> dict[NodeId, int]:
-    """Return the nodes that the further requests of a copy have made, each with the sequence number of its entry."""
-    nodes: dict[NodeId, int] = {}
-    for index in count():
-        try:
-            answer = await committer.answer(derived_request_id(copy, index), user=user)
-        except NoSuchRequest:
-            return nodes
-        for result in answer.results:
-            if result.change is Change.CREATED and result.node is not None:
-                nodes[result.node.id] = answer.seq
-    raise AssertionError("the numbers do not end")
-
-
-async def _check_unchanged(view: SpaceView, top: Node, nodes: dict[NodeId, int], *, account: str) -> None:
-    """Raise CopyChanged unless `top` and every live node below it is one of `nodes`, and as its entry has left it. The
-    turns are charged to `account`.
-    """
-    await view.load(Missing(nodes={top.id}))
-    _check(view, [top.id], nodes)
-    pending = [top.id]
-    while pending:
-        directory = pending.pop()
-        after: str | None = ""
-        while after is not None:
-            page, after = await view.list_names(directory, after=after, limit=_NAMES_PER_LISTING)
-            await turn(account)
-            children = {child for _, child in page}
-            await view.load(Missing(nodes=children))
-            pending += _check(view, children, nodes)
-
-
-def _check(view: SpaceView, some: Iterable[NodeId], nodes: dict[NodeId, int]) -> list[NodeId]:
-    """Return the directories among `some`. Raise CopyChanged if one of `some` is not as its entry has left it."""
-    directories = []
-    for one in some:
-        node = view.known_nodes.get(one)
-        if node is None or node.seq != nodes.get(one):
-            raise CopyChanged
-        if node.kind is NodeKind.DIRECTORY:
-            directories.append(one)
-    return directories
-
-
-async def _still_as_left(view: SpaceView, nodes: list[Node]) -> list[Node]:
-    """Return those of `nodes` that are as these states of them are."""
-    await view.load(Missing(nodes={node.id for node in nodes}))
-    return [node for node in nodes if (now := view.known_nodes.get(node.id)) is not None and now.seq == node.seq]
+        raise PermissionDenied("a copy is undone only for its device, and soon")
+    return _Proof(copy, top, replaced, user=want.user, seq=first.seq - 1)

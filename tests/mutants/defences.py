@@ -2142,8 +2142,8 @@ MUTANTS = (
     Mutant(
         "a copy is undone whatever others have changed in it",
         "services/metadata/undo.py",
-        "        if node is None or node.seq != nodes.get(one):\n",
-        "        if node is None:\n",
+        "            if await settled(live.view, is_changed):\n",
+        "            if False:\n",
         ("tests/services/metadata/test_undo.py::test_a_copy_that_somebody_has_changed_stays_whole",),
     ),
     Mutant(
@@ -2152,6 +2152,26 @@ MUTANTS = (
         "                if condition.is_broken_by(entry.accepted()):\n",
         "                if False:\n",
         ("tests/services/metadata/test_undo.py::test_no_change_at_any_moment_of_an_undo_is_lost",),
+    ),
+    Mutant(
+        "a copy without a right is undone for whoever asks",
+        "services/metadata/servicer.py",
+        "            if not from_gateway:\n",
+        "            if False:\n",
+        (
+            "tests/services/metadata/test_undo.py::"
+            "test_who_lost_the_right_to_write_has_a_copy_undone_by_the_gateway_and_nobody_else_has",
+        ),
+    ),
+    Mutant(
+        "a part of a request takes effect that was to take effect as a whole",
+        "services/metadata/journal/commit.py",
+        "            if one.all_or_nothing:\n",
+        "            if False:\n",
+        (
+            "tests/services/metadata/journal/test_decided_alone.py::"
+            "test_nothing_of_a_request_takes_effect_unless_all_of_it_is_accepted",
+        ),
     ),
     Mutant(
         "names of an archive may differ only in case",

@@ -100,6 +100,15 @@ class Request:
     mutations: tuple[Mutation, ...]
     size: int
     condition: Untouched | None = None
+    all_or_nothing: bool = False
+    """True if no mutation takes effect unless all are accepted."""
+
+    @property
+    def is_decided_alone(self) -> bool:
+        """True if no other request may be in the batch of this one, since others would have to be decided again
+        whenever this one drops out.
+        """
+        return self.condition is not None or self.all_or_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +255,8 @@ class _Decisions:
         for pending in self._batch:
             one = pending.request
             own = tuple(islice(results, len(one.mutations)))
+            if one.all_or_nothing:
+                own = _all_or_none(own)
             decided.append(_Decided(pending, Commit(one.id, one.fingerprint, one.user, one.device, self._now_ms, own)))
         return decided
 
@@ -395,15 +406,17 @@ class Committer:
 
     def _take_batch(self) -> list[_Pending]:
         """Take waiting requests out of the queue, as many as fit into one entry; the people who sent them take
-        turns.
+        turns. A request that is decided alone is a batch by itself.
         """
         batch = [self._queue.take()]
+        if batch[0].request.is_decided_alone:
+            return batch
         mutations, size = len(batch[0].request.mutations), batch[0].request.size
         while self._queue:
             request = self._queue.first().request
             mutations += len(request.mutations)
             size += request.size
-            if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
+            if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES or request.is_decided_alone:
                 break
             batch.append(self._queue.take())
         return batch
@@ -428,8 +441,8 @@ class Committer:
             decided = await self._decide(batch)
             if decided is None:
                 continue
-            if not self._refuse_broken(batch, decided):
-                continue
+            if any(one.request.condition and one.unbroken_to != self._view.seq for one in batch):
+                continue  # the view has advanced, so that the condition is to be checked first
             recorded = [one for one in decided if one.accepted]
             if not recorded:
                 # A refusal is valid only if it was decided on the head.
@@ -537,38 +550,12 @@ class Committer:
             if condition is None:
                 continue
             pending.unbroken_to = max(pending.unbroken_to, condition.seq)
-            while pending.unbroken_to < self._view.seq:
-                entry = await self._entry(pending.unbroken_to + 1)
+            async for entry in self._view.entries_after(pending.unbroken_to, account=self._view.space):
                 if condition.is_broken_by(entry.accepted()):
                     _fail(pending, Overtaken())
                     batch.remove(pending)
                     break
-                pending.unbroken_to += 1
-
-    async def _entry(self, seq: int) -> JournalEntry:
-        """Return the entry with the sequence number `seq`, which is at most the view's own."""
-        if (entry := self._view.tail_entry(seq)) is not None:
-            return entry
-        ((_, blob),) = await self._journal.read(self._view.space, seq - 1, 1)
-        return await entry_from_bytes(seq, blob, account=self._view.space)
-
-    def _refuse_broken(self, batch: list[_Pending], decided: Sequence[_Decided]) -> bool:
-        """Refuse the requests whose condition another request of the batch breaks, and remove them from the batch.
-        Return True if the decisions `decided` can be appended. Return False if the batch has to be decided again,
-        because requests were removed or the view has advanced.
-        """
-        holds = True
-        for one in decided:
-            pending, condition = one.pending, one.pending.request.condition
-            if condition is None:
-                continue
-            others = [other.commit for other in decided if other is not one]
-            if any(condition.is_broken_by(other.accepted()) for other in others):
-                _fail(pending, Overtaken())
-                batch.remove(pending)
-                holds = False
-            holds = holds and pending.unbroken_to == self._view.seq
-        return holds
+                pending.unbroken_to = entry.seq
 
     def _begin(self, batch: Sequence[_Pending], looked: Looked) -> _Decisions:
         alone = sum(len(pending.request.mutations) for pending in batch) == 1
@@ -704,6 +691,16 @@ class Committer:
                 metrics.MUTATIONS.labels(verdict.name).inc(count)
             if not one.pending.answer.done():
                 one.pending.answer.set_result(CommitOutcome(seq, one.commit.results))
+
+
+def _all_or_none(results: tuple[Result, ...]) -> tuple[Result, ...]:
+    """Return the results of a request whose mutations take effect together: unchanged if all are accepted; otherwise
+    the accepted ones are replaced by the first refusal.
+    """
+    refusal = next((result for result in results if result.verdict is not Verdict.ACCEPTED), None)
+    if refusal is None:
+        return results
+    return tuple(refusal if result.verdict is Verdict.ACCEPTED else result for result in results)
 
 
 def _used_after(before: int, recorded: Sequence[_Decided]) -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import TypeVar
@@ -141,6 +141,24 @@ class SpaceView:
         that the table may lack are in memory.
         """
         return self.tail[seq - self.floor - 1] if seq > self.floor else None
+
+    async def entries_after(self, seq: int, *, account: str) -> AsyncIterator[JournalEntry]:
+        """Yield the entries after `seq` up to the view's own, in order: those in memory, and the others from the
+        journal, TAIL_PAGE_ENTRIES at once. Entries are parsed in turns that are charged to `account`. The view may
+        advance meanwhile; entries that it then has are yielded, too. Raise JournalBroken for a gap.
+        """
+        while seq < self.seq:
+            entry = self.tail_entry(seq + 1)
+            if entry is not None:
+                seq = entry.seq
+                yield entry
+                continue
+            # All entries after the floor are in memory.
+            page = await self._journal.read(self.space, seq, min(TAIL_PAGE_ENTRIES, self.floor - seq))
+            if not page or page[0][0] != seq + 1:
+                raise JournalBroken(f"the journal of space {self.space} has a gap before entry {seq + 1}")
+            for seq, blob in page:
+                yield await entry_from_bytes(seq, blob, account=account)
 
     @property
     def requests_floor(self) -> int:

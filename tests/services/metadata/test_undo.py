@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
+import grpc
 import pytest
 from typing_extensions import override
 
 from runtime.network_tokens import NETWORK_KEY, NetworkTokens
+from runtime.pool import Share
 from services.metadata.entry import replay
 from services.metadata.journal.commit import CommitOutcome, Request
-from services.metadata.undo import MAX_UNDO_SECONDS, CopyChanged, undo_copy
+from services.metadata.undo import MAX_UNDO_SECONDS, CopyChanged, CopyUndos, undo_copy
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from syncline.model.errors import InvalidArgument, NoSuchRequest, PermissionDenied
+from syncline.model.accounts import Role
+from syncline.model.errors import InvalidArgument, NoSuchRequest, PermissionDenied, RequestIdReused
 from syncline.model.identifiers import ROOT, NodeId, RequestId, created_node_id, derived_request_id, new_request_id
-from syncline.model.tree import Change, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
+from syncline.model.tree import Change, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, RestoreNode
 from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
-from tests.services.metadata.support import GATEWAY_SECRET, Caller, Service, creating, reason_of
+from tests.services.metadata.support import GATEWAY_SECRET, Caller, Service, creating, reason_of, service
 from tests.support.journal import small_entry
 from tests.support.metadata import still_allowed
 
@@ -54,7 +58,7 @@ class Copy:
     async def undone(self, process: Process, *, device: str = "laptop", later_ms: int = 0) -> CommitOutcome:
         want = Request(self.undo, b"undo", "ben", device, (), 100)
         async with process.spaces.use(SPACE) as live:
-            return await undo_copy(live, want, self.id, now_ms=process.world.clock_ms + later_ms)
+            return await undo_copy(live, want, self.id, now_ms=process.world.clock_ms + later_ms, check=still_allowed)
 
 
 async def commit(process: Process, user: str, *mutations: Mutation, request: RequestId | None = None) -> CommitOutcome:
@@ -163,6 +167,143 @@ async def change(process: Process, copy: Copy, what: str) -> bool:
     return accepted
 
 
+def test_a_change_in_the_very_entry_of_the_copy_is_a_change() -> None:
+    async def main() -> None:
+        process, copy = Process(World(random.Random(1))), Copy()
+        await copy.make(process, 1)
+        (first, mutations) = copy.commits[1]
+        renamed = MoveNode(copy.inner[0], copy.top, "a", copy.top, "renamed")
+        made, other = await asyncio.gather(
+            commit(process, "ben", *mutations, request=first), commit(process, "ann", renamed)
+        )
+        assert made.seq == other.seq
+        assert [result.verdict for result in other.results] == [Verdict.ACCEPTED]
+        with pytest.raises(CopyChanged):
+            await copy.undone(process)
+        assert "/copy/renamed" in live_names(process.world)
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+async def copied_over(process: Process) -> tuple[Copy, NodeId, NodeId]:
+    """Make a copy in the directory `above`, in the place of another directory; return it with the ids of both."""
+    copy = Copy()
+    (above,) = [one.node for one in (await commit(process, "ann", directory("above", ROOT))).results]
+    assert above is not None
+    (replaced,) = [one.node for one in (await commit(process, "ann", directory("copy", above.id))).results]
+    assert replaced is not None
+    copy.top = created_node_id(SPACE, copy.id, 1)
+    await commit(process, "ben", DeleteNode(replaced.id, 0), directory("copy", above.id), request=copy.id)
+    await commit(process, "ben", directory("a", copy.top), request=derived_request_id(copy.id, 0))
+    return copy, above.id, replaced.id
+
+
+def test_a_copy_is_undone_where_a_directory_above_it_was_moved_to() -> None:
+    async def main() -> None:
+        process = Process(World(random.Random(1)))
+        copy, above, replaced = await copied_over(process)
+        await commit(process, "ann", MoveNode(above, ROOT, "above", ROOT, "elsewhere"))
+        await copy.undone(process)
+        assert live_names(process.world) == {"/elsewhere", "/elsewhere/copy"}
+        assert not state(process.world)[replaced].deleted_at_ms
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+def test_a_copy_that_is_in_the_trash_with_a_directory_above_it_is_not_said_to_be_undone() -> None:
+    async def main() -> None:
+        process = Process(World(random.Random(1)))
+        copy, above, _ = await copied_over(process)
+        await commit(process, "ann", DeleteNode(above, 0))
+        with pytest.raises(CopyChanged):
+            await copy.undone(process)
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+def test_a_node_that_somebody_has_restored_elsewhere_stays_there() -> None:
+    async def main() -> None:
+        process = Process(World(random.Random(1)))
+        copy, _, replaced = await copied_over(process)
+        await commit(process, "ann", RestoreNode(replaced, ROOT, "mine"))
+        await copy.undone(process)
+        assert live_names(process.world) == {"/above", "/mine"}
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+class CountedReads(Process):
+    """A process that counts how often it reads and writes, and can stand still."""
+
+    pauses = 0
+    gate: asyncio.Event | None = None
+
+    @override
+    async def _pause(self) -> None:
+        self.pauses += 1
+        if self.gate is not None:
+            await self.gate.wait()
+
+
+def test_an_undo_goes_on_when_its_caller_is_gone_and_a_repetition_waits_for_it() -> None:
+    async def main() -> None:
+        world = World(random.Random(1))
+        other, copy = Process(world), Copy()
+        await copy.make(other)
+        process = CountedReads(world)
+        process.gate = asyncio.Event()
+        undos = CopyUndos(process.spaces, now_ms=world.now_ms)
+        want = Request(copy.undo, b"undo", "ben", "laptop", (), 100)
+
+        async def call(user: str = "ben") -> CommitOutcome:
+            wanted = replace(want, user=user)
+            return await undos.undo(SPACE, wanted, copy.id, share=Share.alone(user), check=still_allowed)
+
+        async with undos.running():
+            first = asyncio.create_task(call())
+            while not process.pauses:
+                await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            again = asyncio.create_task(call())
+            await asyncio.sleep(1)
+            assert process.pauses == 1
+            assert live_names(world) == WHOLE
+            process.gate.set()
+            outcome = await again
+            assert [result.change for result in outcome.results] == [Change.DELETED]
+            assert live_names(world) == set()
+            with pytest.raises(RequestIdReused):
+                await asyncio.gather(call(), call("ann"))
+        for one in (process, other):
+            await one.spaces.stop()
+
+    run_virtually(main())
+
+
+def test_an_undo_without_any_caller_left_is_completed() -> None:
+    async def main() -> None:
+        world = World(random.Random(1))
+        process, copy = Process(world), Copy()
+        await copy.make(process)
+        undos = CopyUndos(process.spaces, now_ms=world.now_ms)
+        want = Request(copy.undo, b"undo", "ben", "laptop", (), 100)
+        async with undos.running():
+            only = asyncio.create_task(undos.undo(SPACE, want, copy.id, share=Share.alone("ben"), check=still_allowed))
+            await asyncio.sleep(0)
+            only.cancel()
+            await asyncio.gather(only, return_exceptions=True)
+            while live_names(world):
+                await asyncio.sleep(1)
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
 def test_what_was_taken_out_of_the_copy_is_kept() -> None:
     async def main() -> None:
         process, copy = Process(World(random.Random(1))), Copy()
@@ -195,7 +336,8 @@ def test_no_change_at_any_moment_of_an_undo_is_lost(what: str) -> None:
     async def once(pauses: int) -> bool:
         """Return True if the undo took as many reads and writes."""
         world = World(random.Random(1))
-        process, other, copy = Interrupted(world), Process(world), Copy()
+        # Neither process sleeps: virtual time stands still while the projector of the other one is busy.
+        process, other, copy = Interrupted(world), Interrupted(world), Copy()
         await copy.make(process)
         accepted: bool | None = None
 
@@ -288,8 +430,12 @@ async def test_who_lost_the_right_to_write_has_a_copy_undone_by_the_gateway_and_
         assert await reason_of(other.stub.UndoCopy(wanted, metadata=by_gateway())) == "NO_SUCH_REQUEST"
     metadata.backend.auth.roles[editor.space, editor.user] = None
     assert await reason_of(editor.commit(M.Mutation(delete=M.DeleteNode(node=made.id)))) == "NO_SUCH_SPACE"
+    # Without the proof of the gateway, the undo needs the right that any change needs.
     for proof in ((), by_gateway("a secret that is not the gateway's, but is as long")):
+        assert await reason_of(editor.stub.UndoCopy(wanted, metadata=proof)) == "NO_SUCH_SPACE"
+        metadata.backend.auth.roles[editor.space, editor.user] = Role.VIEWER
         assert await reason_of(editor.stub.UndoCopy(wanted, metadata=proof)) == "PERMISSION_DENIED"
+        metadata.backend.auth.roles[editor.space, editor.user] = None
     answer = await editor.stub.UndoCopy(wanted, metadata=by_gateway())
     assert answer.seq == 3
     assert (await editor.stub.UndoCopy(wanted, metadata=by_gateway())).seq == 3
@@ -298,3 +444,29 @@ async def test_who_lost_the_right_to_write_has_a_copy_undone_by_the_gateway_and_
         trash = await member.stub.ListTrash(M.ListTrashRequest(space_id=member.space))
     assert not listed.nodes
     assert [node.name for node in trash.nodes] == ["copy"]
+
+
+async def test_a_rate_that_the_copy_has_exhausted_does_not_keep_the_gateway_from_undoing_it() -> None:
+    async with service(rate_commits=0.1) as metadata, metadata.caller() as editor:
+        copy = new_request_id()
+        made = (await editor.commit(creating("copy"), request_id=copy)).results[0].node
+        with suppress(grpc.aio.AioRpcError):
+            for number in range(1000):
+                await editor.commit(creating("a", parent=made.id), request_id=derived_request_id(copy, number))
+        wanted = M.UndoCopyRequest(space_id=editor.space, request_id=new_request_id(), copy_request_id=copy)
+        assert await reason_of(editor.stub.UndoCopy(wanted)) == "RATE_EXCEEDED"
+        await editor.stub.UndoCopy(wanted, metadata=by_gateway())
+        listed = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, parent=ROOT))
+        assert not listed.nodes
+
+
+async def test_who_may_write_undoes_a_copy_without_the_gateway(editor: Caller) -> None:
+    """A stack without a secret of the gateway undoes copies as long as their callers may write."""
+    copy = new_request_id()
+    old = (await editor.commit(creating("copy"))).results[0].node
+    mutations = [M.Mutation(delete=M.DeleteNode(node=old.id)), creating("copy")]
+    await editor.commit(*mutations, request_id=copy)
+    wanted = M.UndoCopyRequest(space_id=editor.space, request_id=new_request_id(), copy_request_id=copy)
+    assert (await editor.stub.UndoCopy(wanted)).seq == 3
+    listed = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, parent=ROOT))
+    assert [node.id for node in listed.nodes] == [old.id]

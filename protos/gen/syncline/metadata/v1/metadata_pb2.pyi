@@ -569,6 +569,7 @@ class CommitChangesRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MUTATIONS_FIELD_NUMBER: _builtins.int
     WRITES_SINCE_MS_FIELD_NUMBER: _builtins.int
+    ALL_OR_NOTHING_FIELD_NUMBER: _builtins.int
     space_id: _builtins.str
     """The space."""
     request_id: _builtins.bytes
@@ -577,6 +578,10 @@ class CommitChangesRequest(_message.Message):
     """The right on which the mutations are based, as ListChanges returned it. If the caller was granted the right to write again since
     then, nothing is applied: ABORTED / RIGHT_CHANGED; the client calls ListChanges with `fresh_right` and decides anew. Without
     this field any right to write suffices, as for a change that a person has just requested.
+    """
+    all_or_nothing: _builtins.bool
+    """No mutation takes effect unless all are accepted. Those that could have been accepted then have the verdict of the first one
+    that was not.
     """
     @_builtins.property
     def mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mutation]:
@@ -589,10 +594,11 @@ class CommitChangesRequest(_message.Message):
         request_id: _builtins.bytes = ...,
         mutations: _abc.Iterable[Global___Mutation] | None = ...,
         writes_since_ms: _builtins.int | None = ...,
+        all_or_nothing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_writes_since_ms", b"_writes_since_ms", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_writes_since_ms", b"_writes_since_ms", "mutations", b"mutations", "request_id", b"request_id", "space_id", b"space_id", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_writes_since_ms", b"_writes_since_ms", "all_or_nothing", b"all_or_nothing", "mutations", b"mutations", "request_id", b"request_id", "space_id", b"space_id", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__writes_since_ms: _TypeAlias = _typing.Literal["writes_since_ms"]  # noqa: Y015
     _WhichOneofArgType__writes_since_ms: _TypeAlias = _typing.Literal["_writes_since_ms", b"_writes_since_ms"]  # noqa: Y015

@@ -302,9 +302,12 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndoCopy(self, request, context):
-        """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
-        has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
-        more than 15 minutes ago, and for a call that does not come from the gateway; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+        """Moves a copy that was not completed to the trash, and restores what it has replaced, by one entry. A call that comes from the gateway
+        needs no right and is not refused by a rate; any other call needs the right to write. The undo goes on when the call has ended; a
+        repetition waits for it. NOT_FOUND / NO_SUCH_REQUEST if the caller has made no such copy; INVALID_ARGUMENT if the request has not made
+        one node; PERMISSION_DENIED for a copy by another device, or of more than 15 minutes ago. ABORTED / COPY_CHANGED if anything in the
+        copy is not of it, or was changed since, or a directory above is in the trash: all of it stays then; or if the copy is in the trash
+        and what it has replaced cannot be restored to its place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -118,9 +118,12 @@ class MetadataServiceStub:
     NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
     """
     UndoCopy: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.UndoCopyRequest, _metadata_pb2.UndoCopyResponse]
-    """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
-    has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
-    more than 15 minutes ago, and for a call that does not come from the gateway; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+    """Moves a copy that was not completed to the trash, and restores what it has replaced, by one entry. A call that comes from the gateway
+    needs no right and is not refused by a rate; any other call needs the right to write. The undo goes on when the call has ended; a
+    repetition waits for it. NOT_FOUND / NO_SUCH_REQUEST if the caller has made no such copy; INVALID_ARGUMENT if the request has not made
+    one node; PERMISSION_DENIED for a copy by another device, or of more than 15 minutes ago. ABORTED / COPY_CHANGED if anything in the
+    copy is not of it, or was changed since, or a directory above is in the trash: all of it stays then; or if the copy is in the trash
+    and what it has replaced cannot be restored to its place.
     """
     ListTrash: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]
     """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -215,9 +218,12 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     NOT_FOUND / NO_SUCH_REQUEST if none of its mutations was accepted, it is still in progress, or it is older than 30 days.
     """
     UndoCopy: _aio.UnaryUnaryMultiCallable[_metadata_pb2.UndoCopyRequest, _metadata_pb2.UndoCopyResponse]  # type: ignore[assignment]
-    """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
-    has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
-    more than 15 minutes ago, and for a call that does not come from the gateway; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+    """Moves a copy that was not completed to the trash, and restores what it has replaced, by one entry. A call that comes from the gateway
+    needs no right and is not refused by a rate; any other call needs the right to write. The undo goes on when the call has ended; a
+    repetition waits for it. NOT_FOUND / NO_SUCH_REQUEST if the caller has made no such copy; INVALID_ARGUMENT if the request has not made
+    one node; PERMISSION_DENIED for a copy by another device, or of more than 15 minutes ago. ABORTED / COPY_CHANGED if anything in the
+    copy is not of it, or was changed since, or a directory above is in the trash: all of it stays then; or if the copy is in the trash
+    and what it has replaced cannot be restored to its place.
     """
     ListTrash: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]  # type: ignore[assignment]
     """The nodes that were deleted themselves (not the nodes below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -411,9 +417,12 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.UndoCopyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.UndoCopyResponse, _abc.Awaitable[_metadata_pb2.UndoCopyResponse]]:
-        """Moves a copy that was not completed to the trash, whatever right the caller has by now. NOT_FOUND / NO_SUCH_REQUEST if the caller
-        has made no such copy; INVALID_ARGUMENT if the request has not made one node; PERMISSION_DENIED for a copy by another device, or of
-        more than 15 minutes ago, and for a call that does not come from the gateway; ABORTED / COPY_CHANGED if anything in the copy is not of it, or was changed since: all of it stays then.
+        """Moves a copy that was not completed to the trash, and restores what it has replaced, by one entry. A call that comes from the gateway
+        needs no right and is not refused by a rate; any other call needs the right to write. The undo goes on when the call has ended; a
+        repetition waits for it. NOT_FOUND / NO_SUCH_REQUEST if the caller has made no such copy; INVALID_ARGUMENT if the request has not made
+        one node; PERMISSION_DENIED for a copy by another device, or of more than 15 minutes ago. ABORTED / COPY_CHANGED if anything in the
+        copy is not of it, or was changed since, or a directory above is in the trash: all of it stays then; or if the copy is in the trash
+        and what it has replaced cannot be restored to its place.
         """
 
     @_abc_1.abstractmethod
