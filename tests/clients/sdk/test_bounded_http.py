@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from syncline.sdk.bounded_http import (
     AnswerTooLong,
     HttpAnswer,
     HttpOrigin,
+    NotConnected,
     NotHttp,
     _is_quiet,
     fetch,
@@ -297,14 +297,35 @@ def test_a_proxy_gets_the_whole_address_and_its_password(monkeypatch: pytest.Mon
     assert {b"host: files.example.com:8000", b"x-one: two", b"Proxy-Authorization: Basic YW5uOnNlY3JldA=="} <= lines
 
 
-def test_each_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_address_of_a_host_is_tried() -> None:
     with hostile(keep) as server:
-        port = server.address.rpartition(":")[2]
+        url = f"http://files.localhost:{server.address.rpartition(':')[2]}/place"
         # The server listens at the second address only.
-        addresses = [(0, 0, 0, "", (host, int(port))) for host in ("127.0.0.2", "127.0.0.1")]
-        monkeypatch.setattr(socket, "getaddrinfo", _once(addresses, socket.getaddrinfo))
-        found = fetch(f"http://files.localhost:{port}/place", {}, max_bytes=1000, seconds=600)
-    assert found.body == b"content"
+        with closing(HttpOrigin(url, look_up=lambda host, port: ["127.0.0.2", "127.0.0.1"])) as origin:
+            assert origin.request("GET", "/place", {}, max_bytes=1000, seconds=600).body == b"content"
+
+
+def test_a_name_that_is_not_looked_up_in_time_is_not_waited_for() -> None:
+    ended = threading.Event()
+
+    def never(_host: str, _port: int) -> list[str]:
+        ended.wait()
+        return []
+
+    with closing(HttpOrigin("http://files.localhost/place", look_up=never)) as origin, pytest.raises(NotConnected):
+        origin.request("GET", "/place", {}, max_bytes=1000, seconds=0.2)
+    ended.set()
+
+
+def test_a_name_without_addresses_is_an_error() -> None:
+    def unknown(_host: str, _port: int) -> list[str]:
+        raise socket.gaierror("unknown name")
+
+    with (
+        closing(HttpOrigin("http://files.localhost/place", look_up=unknown)) as origin,
+        pytest.raises(socket.gaierror, match="unknown name"),
+    ):
+        origin.request("GET", "/place", {}, max_bytes=1000, seconds=600)
 
 
 def test_all_addresses_of_a_host_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,16 +339,12 @@ def test_all_addresses_of_a_host_share_one_deadline(monkeypatch: pytest.MonkeyPa
         tried.append(address)
         raise TimeoutError("timed out")
 
-    addresses = [(0, 0, 0, "", (f"127.0.1.{number}", 80)) for number in range(200)]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *rest, **named: addresses)
+    addresses = [f"127.0.1.{number}" for number in range(200)]
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(bounded_http, "time", SimpleNamespace(monotonic=lambda: now))
-    with pytest.raises(TimeoutError):
-        fetch("http://files.localhost/place", {}, max_bytes=1000, seconds=60)
+    with (
+        closing(HttpOrigin("http://files.localhost/place", look_up=lambda host, port: addresses)) as origin,
+        pytest.raises(NotConnected),
+    ):
+        origin.request("GET", "/place", {}, max_bytes=1000, seconds=60)
     assert len(tried) == 6
-
-
-def _once(addresses: list[Any], real: Callable[..., Any]) -> Callable[..., Any]:
-    """Look up these addresses at first, as those of a name, and then every address as it is."""
-    answers = iter([addresses])
-    return lambda *rest, **named: next(answers, None) or real(*rest, **named)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -323,6 +324,18 @@ def test_a_slow_line_is_given_more_time(bucket: Bucket, proxy: Proxy, monkeypatc
     assert 1 < tries < RETRIES.max_attempts
     store.put(sha256(b"more"), b"more")
     assert len(proxy.requests) == tries + 1
+
+
+def test_a_connection_that_nobody_accepts_says_nothing_about_the_line(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handshake of TLS is not answered."""
+    monkeypatch.setattr(objects, "PUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = bucket.objects(endpoint=f"https://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(Unavailable):
+            store.put(sha256(b"content"), b"content")
+    assert store._put_seconds == 0.2
 
 
 def test_a_silent_line_is_not_waited_for(bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

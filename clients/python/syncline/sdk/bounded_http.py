@@ -13,15 +13,17 @@ import queue
 import select
 import socket
 import ssl
+import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from typing_extensions import override
 
@@ -38,6 +40,16 @@ MAX_ERROR_BYTES: Final = 16 * KIB
 """Maximum size in bytes of the body of an answer whose status is not 2xx; the rest is not read."""
 _PIECE_BYTES: Final = 64 * KIB
 _MAX_IDLE_CONNECTIONS: Final = 8
+
+
+LookUp: TypeAlias = Callable[[str, int], Sequence[str]]
+"""Function that returns the IP addresses of a host name for a TCP port, and raises OSError if there are none."""
+
+
+class NotConnected(TimeoutError):
+    """No address of the host has accepted a connection in time, or the name was not looked up or TLS not agreed on in
+    time. Nothing of the request was sent.
+    """
 
 
 class NotHttp(ConnectionError):
@@ -65,10 +77,12 @@ class HttpAnswer:
 class HttpOrigin:
     """Sends requests to one scheme, host and port over persistent connections. Usable from any thread."""
 
-    def __init__(self, url: str) -> None:
-        """`url` is any URL of the origin. Raise ProxyUnusable or CertificatesUnreadable if the environment names a
-        proxy or certificates that cannot be used.
+    def __init__(self, url: str, *, look_up: LookUp | None = None) -> None:
+        """`url` is any URL of the origin. `look_up` finds the addresses of its host, by default as the system does.
+        Raise ProxyUnusable or CertificatesUnreadable if the environment names a proxy or certificates that cannot be
+        used.
         """
+        self._look_up = look_up or _look_up
         self._netloc = urllib.parse.urlsplit(url).netloc
         self._route = _route(url)
         self._idle: queue.LifoQueue[_Connection] = queue.LifoQueue(_MAX_IDLE_CONNECTIONS)
@@ -87,18 +101,22 @@ class HttpOrigin:
         take: Callable[[int], None] | None = None,
     ) -> HttpAnswer:
         """Return the answer to a request for `target`, an encoded path with its query. Raise NotHttp if it is not HTTP,
-        TimeoutError if it is too slow, and another OSError if no complete answer arrives.
+        NotConnected if the connection takes too long, TimeoutError if anything else does, and another OSError if no
+        complete answer arrives.
 
         The body of a 2xx answer may have `max_bytes`, the body of another one MAX_ERROR_BYTES. The peer may take
         `seconds` in all, and `silence_seconds` without a byte. `take` is called with the size of each piece of the body
         and may wait; that time does not count.
         """
-        connection = self._idle_connection() or _Connection(self._route)
+        connection = self._idle_connection() or _Connection(self._route, self._look_up)
         connection.budget.begin(seconds, silence_seconds or seconds)
         is_reusable = False
         try:
             if connection.sock is None:
-                connection.connect()
+                try:
+                    connection.connect()
+                except TimeoutError as error:
+                    raise NotConnected(str(error)) from None
             # A server may refuse a request before it has read the whole body, and close. Its answer says why.
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, self._full(target), body, self._complete(headers))
@@ -216,8 +234,9 @@ class _Budget:
 class _Connection(http.client.HTTPConnection):
     """A connection whose every operation keeps to the budget of the request."""
 
-    def __init__(self, route: _Route) -> None:
+    def __init__(self, route: _Route, look_up: LookUp) -> None:
         super().__init__(*(route.proxy or (route.host, route.port)))
+        self._look_up = look_up
         self.budget = _Budget()
         self.response_class = partial(_BoundedResponse, budget=self.budget)  # type: ignore[assignment]
         self._route = route
@@ -228,8 +247,8 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the first address of the host that accepts, since a name may have very many addresses."""
         failure = OSError(f"{self.host} has no address")
-        for *_, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
-            self.host = str(address[0])
+        for address in self._addresses():
+            self.host = address
             self.timeout = min(self.budget.seconds(), MAX_CONNECT_SECONDS)
             try:
                 super().connect()
@@ -243,6 +262,21 @@ class _Connection(http.client.HTTPConnection):
         if self._route.tls is not None:
             self.sock.settimeout(self.budget.seconds())
             self.sock = self._route.tls.wrap_socket(self.sock, server_hostname=self._route.host)
+
+    def _addresses(self) -> Sequence[str]:
+        """Return the addresses of the host, looked up in a thread of its own: the resolver has no timeout that a
+        program can set. A thread whose answer comes too late ends when the resolver gives up.
+        """
+        found: Future[Sequence[str]] = Future()
+
+        def look_up(host: str, port: int) -> None:
+            try:
+                found.set_result(self._look_up(host, port))
+            except Exception as error:  # whatever it is, the waiting thread raises it
+                found.set_exception(error)
+
+        threading.Thread(target=look_up, args=(self.host, self.port), name="resolver", daemon=True).start()
+        return found.result(self.budget.seconds())
 
     @override
     def send(self, data: Any) -> None:
@@ -282,21 +316,25 @@ class _Incoming(io.RawIOBase):
         return True
 
     @override
-    def readinto(self, buffer: Any) -> int | None:
+    def readinto(self, buffer: Any) -> int:
         budget = self._budget
         if budget.bytes_left <= 0:
             raise AnswerTooLong("the answer has no end")
         seconds = budget.seconds()
         if seconds != self._sock.gettimeout():  # to set it is a system call, and mostly it is the silence that it was
             self._sock.settimeout(seconds)
-        size: int | None = self._raw.readinto(memoryview(buffer)[: budget.bytes_left])
-        budget.bytes_left -= size or 0
+        size = self._sock.recv_into(memoryview(buffer)[: budget.bytes_left])
+        budget.bytes_left -= size
         return size
 
     @override
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    return [str(address[0]) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def _body(

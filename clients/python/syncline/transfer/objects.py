@@ -17,6 +17,7 @@ from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
 from syncline.s3.clock import ServerClock
 from syncline.s3.errors import PASSING, S3Error, s3_error
+from syncline.sdk.bounded_http import NotConnected
 from syncline.sdk.credentials import S3Credentials, SpaceCredentials
 from syncline.sdk.discovery import StorageAddress
 from syncline.sdk.errors import UnexpectedAnswer
@@ -32,7 +33,7 @@ T = TypeVar("T")
 RETRIES: Final = RetryPolicy(max_attempts=6, first_pause_seconds=0.1, max_pause_seconds=3.0)
 PUT_SECONDS: Final = 2 * 60.0
 """Timeout of a PUT in seconds. A PUT that exceeds it is either dead or on a slow connection, which cannot be
-distinguished: later PUTs get twice the time.
+distinguished: later PUTs get twice the time. A PUT whose connection is not accepted in time does not count.
 """
 MAX_PUT_SECONDS: Final = 32 * 60.0
 
@@ -138,6 +139,8 @@ class S3Objects:
                 span.note(http__request__body__size=len(data))
                 try:
                     is_new = self._signed.put(key, digest, data, credentials=credentials, seconds=seconds)
+                except NotConnected:
+                    raise  # a slow line is not the reason
                 except TimeoutError:
                     self._have_patience(seconds)
                     raise
