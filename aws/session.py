@@ -21,6 +21,7 @@ from runtime.imports import absent
 
 with absent("httpx", "httpx2"):  # an alternative to aiohttp, which aiobotocore imports if it is installed
     from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import AioSession
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -29,6 +30,8 @@ from botocore.loaders import JSONFileLoader, Loader
 
 from aws.errors import THROTTLES, error_code, is_passing
 from runtime import metrics
+from runtime.network import current_share
+from runtime.pool import Pool
 from syncline.model.errors import Unavailable
 from syncline.rpc import traces
 
@@ -49,7 +52,10 @@ ServiceName = Literal["dynamodb", "s3", "sesv2", "sns", "sqs", "sts"]
 _MAX_ATTEMPTS: Final = 4
 _CONNECT_SECONDS: Final = 3
 _READ_SECONDS: Final = 20
-_MAX_CONNECTIONS: Final = 50
+MAX_AWS_REQUESTS: Final = 50
+"""Maximum number of concurrent requests of one client. Callers share them fairly; one caller alone has half of them."""
+_UNLIMITED: Final = 0
+"""The limit of connections with which aiohttp has none."""
 _CREDENTIALS_SECONDS: Final = 5.0
 """Seconds for which the process uses its own credentials before it asks the SDK again whether to renew them."""
 
@@ -94,7 +100,8 @@ def config(**overrides: Any) -> AioConfig:
     defaults: dict[str, Any] = {
         "connect_timeout": _CONNECT_SECONDS,
         "read_timeout": _READ_SECONDS,
-        "max_pool_connections": _MAX_CONNECTIONS,
+        "max_pool_connections": MAX_AWS_REQUESTS,
+        "http_session_cls": _FairSession,
         "retries": {"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS},
         "tcp_keepalive": True,
     }
@@ -198,6 +205,25 @@ def measured(service: str, operation: str) -> Iterator[AwsCall]:
         if call.outcome not in {"ok", "refused"}:
             span.fail(call.outcome)
         span.end()
+
+
+class _FairSession(AIOHTTPSession):
+    """The connections of one client, which callers share fairly: aiohttp grants them in the order of arrival, so that
+    one caller's requests could take all of them and have others wait.
+
+    A request has its place until its answer is complete. The body of an object of S3 is read afterwards; its reader has
+    taken memory for it from a pool. A pause before another attempt takes no place. No request is refused, since its
+    call has begun, and has a deadline.
+    """
+
+    def __init__(self, *, max_pool_connections: int, **rest: Any) -> None:
+        super().__init__(max_pool_connections=_UNLIMITED, **rest)
+        self._requests = Pool("aws_requests", max_pool_connections, counted=True, refuses=False)
+
+    async def send(self, request: Any) -> Any:
+        """Send one HTTP request, and return the answer, when the share of the current call may have a place."""
+        async with self._requests.lent(1, current_share(), patience=None):
+            return await super().send(request)
 
 
 def _measure(class_attributes: dict[str, Any], base_classes: list[type], **_: Any) -> None:

@@ -103,6 +103,7 @@ def _counted(address: IPv4Address | IPv6Address | None) -> str:
 # Each call runs in its own task and so in its own context, so that the variable need not be reset.
 _network: ContextVar[str] = ContextVar("network", default=UNKNOWN)
 _connection: ContextVar[str | None] = ContextVar("connection", default=None)
+_charged: ContextVar[Share | None] = ContextVar("charged", default=None)
 _from_gateway: ContextVar[bool] = ContextVar("from_gateway", default=False)
 
 
@@ -146,9 +147,19 @@ def own_connection() -> str | None:
 
 def current_share() -> Share:
     """Return the share to which the current call is charged in pools: its caller and its network. Before
-    authentication, the network stands for the caller; a service is charged without a network.
+    authentication, the network stands for the caller; a service is charged without a network. After `charge_to`, return
+    the share that was given there.
     """
+    if (charged := _charged.get()) is not None:
+        return charged
     identity, network = find_identity(), _network.get()
     if identity is None:
         return Share.alone(network)
     return Share.alone(identity.account) if identity.kind is CallerKind.SERVICE else Share(identity.account, network)
+
+
+def charge_to(share: Share) -> None:
+    """Charge the rest of the current task to `share`: a task that one call has started may work for other callers as
+    well, and a request of the gateway has no caller of a service.
+    """
+    _charged.set(share)

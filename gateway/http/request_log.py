@@ -11,15 +11,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import metrics
 from gateway.http.pace import TooSlow
 from gateway.http.problems import internal, problem_response, too_slow
-from gateway.http.reception import ACCEPTED
+from gateway.http.reception import ACCEPTED, SENDER
 from gateway.identity.address import OwnAddress
 from gateway.readiness import Readiness
 from gateway.services.calls import CallPatience, RequestOrigin, is_accepted, set_origin, set_patience
 from runtime.http.connection import CUT
 from runtime.interruption import ClientGone
 from runtime.logs import structlog
+from runtime.network import charge_to
 from runtime.network_tokens import NetworkTokens
-from runtime.pool import TooMuchAtOnce
+from runtime.pool import Share, TooMuchAtOnce
 from syncline.model.errors import SynclineError
 from syncline.rpc import traces
 from syncline.rpc.request_ids import REQUEST_ID_KEY, take_request_id
@@ -52,7 +53,9 @@ class RequestMiddleware:
         ident = take_request_id(_header(scope, REQUEST_ID_KEY))
         structlog.contextvars.bind_contextvars(request_id=ident)
         set_patience(CallPatience())
-        set_origin(RequestOrigin(self._own.network(Request(scope)), self._prove))
+        network = self._own.network(Request(scope))
+        set_origin(RequestOrigin(network, self._prove))
+        charge_to(Share(scope.get(SENDER, lambda _: "")(scope) or network, network))
 
         async def sending(message: Message) -> None:
             nonlocal status, sent, complete

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiobotocore.session import AioSession
@@ -14,7 +16,9 @@ from prometheus_client import REGISTRY
 
 from aws.dynamodb import found_item
 from aws.errors import aws_errors, error_code
-from aws.session import Clients, session
+from aws.session import MAX_AWS_REQUESTS, Clients, session
+from runtime.network import charge_to
+from runtime.pool import Share
 from syncline.model.errors import Unavailable
 
 
@@ -204,3 +208,40 @@ async def test_a_call_that_is_given_up_is_measured_as_failed(environment):
         await asyncio.wait([call])
     after = value("syncline_aws_calls_total", service="sns", operation="Publish", outcome="failed")
     assert after == before + 1
+
+
+async def test_requests_of_one_caller_leave_places_for_others(environment):
+    """The service answers nobody before it is released."""
+    arrived: list[str] = []
+    released = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+                arrived.append(json.loads(await reader.readexactly(length))["TableName"])
+                await released.wait()
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: 2\r\n\r\n{}"
+                )
+        writer.close()
+
+    async def ask(client: Any, caller: str) -> None:
+        charge_to(Share(caller, f"network of {caller}"))
+        await client.describe_table(TableName=caller)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Clients() as clients, asyncio.timeout(60):
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        dynamodb = await clients.open("dynamodb")
+        asking = [asyncio.create_task(ask(dynamodb, "mallory")) for _ in range(2 * MAX_AWS_REQUESTS)]
+        while len(arrived) < MAX_AWS_REQUESTS // 2:
+            await asyncio.sleep(0.01)
+        asking.append(asyncio.create_task(ask(dynamodb, "ann")))
+        while "ann" not in arrived:
+            await asyncio.sleep(0.01)
+        assert arrived.count("mallory") == MAX_AWS_REQUESTS // 2
+        released.set()
+        await asyncio.gather(*asking)
+        assert arrived.count("mallory") == 2 * MAX_AWS_REQUESTS

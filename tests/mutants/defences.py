@@ -1162,6 +1162,13 @@ MUTANTS = (
         ("tests/runtime/http/test_reading.py::test_pieces_that_are_not_taken_are_bounded_in_total_and_of_one_network",),
     ),
     Mutant(
+        "requests to AWS are granted in the order of arrival",
+        "aws/session.py",
+        "lent(1, current_share(), patience=None)",
+        "lent(0, current_share(), patience=None)",
+        ("tests/aws/test_session.py::test_requests_of_one_caller_leave_places_for_others",),
+    ),
+    Mutant(
         "a refusal that cannot be delayed is sent at once",
         "gateway/http/refusals.py",
         "            scope[SHUT](seconds)\n            return\n",
@@ -2016,7 +2023,7 @@ MUTANTS = (
     Mutant(
         "headers of an answer over HTTP have no end",
         "clients/python/syncline/sdk/bounded_http.py",
-        "        budget.bytes_left -= size or 0\n",
+        "        budget.bytes_left -= size\n",
         "",
         (
             "tests/clients/sdk/test_bounded_http.py::test_what_is_not_body_and_has_no_end_is_given_up",

@@ -18,6 +18,8 @@ from operator import itemgetter
 from typing import Final, TypeAlias
 
 from runtime.interruption import ASK_SECONDS
+from runtime.network import charge_to
+from runtime.pool import Share
 from runtime.rates import BYTES_PER_CALL, charge
 from runtime.turns import slices
 from services.metadata import metrics
@@ -390,6 +392,7 @@ class Committer:
             await asyncio.gather(self._worker, return_exceptions=True)
 
     async def _work(self) -> None:
+        charge_to(Share.alone(self._view.space))  # the next batches are of other callers
         while self._queue:
             batch = self._take_batch()
             cause, *others = (pending.cause for pending in batch)

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import islice
 
 from runtime.logs import structlog
+from runtime.network import charge_to
+from runtime.pool import Share
 from services.metadata import metrics
 from services.metadata.entry import JournalEntry, fold
 from services.metadata.journal.announce import events
@@ -157,6 +159,7 @@ class Projector:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        charge_to(Share.alone(self._view.space))  # entries of all callers are projected
         pause = self._coalesce_seconds
         while True:
             await self._linger(pause)

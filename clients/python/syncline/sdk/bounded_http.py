@@ -272,7 +272,7 @@ class _Connection(http.client.HTTPConnection):
         def look_up(host: str, port: int) -> None:
             try:
                 found.set_result(self._look_up(host, port))
-            except Exception as error:  # whatever it is, the waiting thread raises it
+            except Exception as error:  # the thread that waits raises every error
                 found.set_exception(error)
 
         threading.Thread(target=look_up, args=(self.host, self.port), name="resolver", daemon=True).start()
