@@ -33,7 +33,7 @@ from runtime.drain import Drain
 from runtime.listening import split_address, with_port
 from runtime.logs import structlog
 from runtime.network_tokens import NetworkTokenVerifier
-from runtime.permissions import REQUEST_BOUNDS, RPCS, WORK
+from runtime.permissions import MAX_SMALL_REQUEST_BYTES, REQUEST_BOUNDS, RPCS, WORK
 from runtime.pool import Pool, Share
 from runtime.rates import Rates
 from runtime.refusals import DelayedRefusals, RefusalRate
@@ -74,6 +74,10 @@ IDLE_SECONDS: Final = 300.0
 """Seconds after which an idle connection is closed."""
 MAX_METADATA_BYTES: Final = 16_384
 """Maximum size of the metadata of a call, in bytes."""
+RECEIVED_BOUNDS: Final = 4
+"""Maximum size of a message that gRPC receives, as a multiple of the largest request that a method of the server
+admits.
+"""
 MAX_HEALTH_WATCHES: Final = 256
 """Maximum number of open streams of the health service, which anybody may open. Each connection counts as a caller of
 its own.
@@ -221,11 +225,17 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         settings.unread_bytes, intake, seconds=settings.request_seconds, rate=settings.body_bytes_per_second
     )
     interceptors += [answers, StreamsEnd(app.drain.until), Decoding(app.bounds)]
+    registrar = _Registrar()
+    for mount in app.mounts:
+        mount(cast("grpc.aio.Server", registrar))
     server = grpc.aio.server(
         interceptors=interceptors,
         options=[
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            (
+                "grpc.max_receive_message_length",
+                received_bytes(registrar.services, app.bounds, settings.max_message_bytes),
+            ),
             # These options bound the bytes of a call that arrive before its caller is known. Bandwidth probing would
             # let the window grow to megabytes.
             ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
@@ -252,11 +262,9 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
             ("grpc.keepalive_timeout_ms", 20_000),
         ],
     )
-    registrar = _Registrar(server)
-    for mount in app.mounts:
-        mount(cast("grpc.aio.Server", registrar))
     checks = Health(app.drain)
     health_pb2_grpc.add_HealthServicer_to_server(checks, cast("grpc.aio.Server", registrar))
+    registrar.register(server)
     server.add_generic_rpc_handlers((Reflection(registrar.services),))
     try:
         port = intake.bind(settings.listen) if intake is not None else 0
@@ -345,21 +353,39 @@ async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[BoundSe
             await listening.server.stop(settings.grace_seconds)
 
 
-class _Registrar:
-    """Stand-in for the server while servicers are added, which records the names of their services."""
+def received_bytes(services: Sequence[str], bounds: Mapping[str, RequestBound], most: int) -> int:
+    """Return the maximum size of a message that gRPC receives for `services`, in bytes, and at most `most`: gRPC
+    refuses a larger one when it knows the size. `bounds` has the bounds of methods by their full names.
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    gRPC has one maximum for all methods of a server. It is RECEIVED_BOUNDS times the largest bound, so that the service
+    itself refuses a message that exceeds its bound a little, and gives the reason.
+    """
+    large = [bound.max_bytes for method, bound in bounds.items() if method.rpartition("/")[0] in services]
+    return min(most, RECEIVED_BOUNDS * max(large, default=MAX_SMALL_REQUEST_BYTES))
+
+
+class _Registrar:
+    """Stand-in for a server, which records the servicers that are added and the names of their services. The names are
+    needed before there is a server.
+    """
+
+    def __init__(self) -> None:
         self.services: list[str] = []
+        self._added: list[Callable[[grpc.aio.Server], None]] = []
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         for handler in handlers:
             if isinstance(handler, grpc.ServiceRpcHandler):
                 self.services.append(handler.service_name())
-        self._server.add_generic_rpc_handlers(handlers)
+        self._added.append(lambda server: server.add_generic_rpc_handlers(handlers))
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        self._server.add_registered_method_handlers(service, handlers)
+        self._added.append(lambda server: server.add_registered_method_handlers(service, handlers))
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add all recorded servicers to `server`."""
+        for add in self._added:
+            add(server)
 
 
 def _nothing(_name: str) -> None:

@@ -21,7 +21,8 @@ from google.protobuf.message_factory import GetMessageClass
 # The package ships stubs but no py.typed marker.
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from runtime.permissions import RPCS, CallerKind
+from runtime.permissions import REQUEST_BOUNDS, RPCS, CallerKind
+from runtime.rpc.server import received_bytes
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -237,7 +238,9 @@ class Fuzz:
         return metadata_pb2.CheckVersionsRequest(open=opened).SerializeToString()
 
     def _message(self, method: MethodDescriptor) -> bytes:
-        while len(message := self._any_message(method)) > MAX_BYTES:
+        # gRPC itself refuses what is larger, without ErrorInfo.
+        most = received_bytes([method.containing_service.full_name], REQUEST_BOUNDS, MAX_BYTES)
+        while len(message := self._any_message(method)) > most:
             pass
         return message
 

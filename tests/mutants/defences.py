@@ -360,6 +360,19 @@ MUTANTS = (
         ("tests/runtime/rpc/test_intake.py::test_a_network_has_as_many_connections_of_a_service_as_it_leaves_free",),
     ),
     Mutant(
+        "messages of any size are received before they are refused",
+        "runtime/rpc/server.py",
+        "    return min(most, RECEIVED_BOUNDS * max(large, default=MAX_SMALL_REQUEST_BYTES))\n",
+        "    return most\n",
+        (
+            "tests/runtime/rpc/test_request_bounds.py::test_a_service_receives_little_more_than_its_largest_request",
+            (
+                "tests/runtime/rpc/test_request_bounds.py::"
+                "test_a_message_that_is_far_too_large_is_refused_when_its_size_is_known"
+            ),
+        ),
+    ),
+    Mutant(
         "the last message of a call stays until garbage is collected",
         "runtime/rpc/requests.py",
         "_: object, context: Context) -> Any:\n            async with arrived(_Incoming(context)) as request:\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -26,7 +27,8 @@ from runtime.permissions import (
     CallerKind,
     RequestBound,
 )
-from runtime.rpc.server import App, running
+from runtime.rpc.requests import WINDOW_BYTES
+from runtime.rpc.server import RECEIVED_BOUNDS, App, received_bytes, running
 from runtime.settings import ServiceSettings
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -51,6 +53,7 @@ from syncline.notify.v1 import notify_pb2
 from syncline.rpc.message_bounds import Malformed, Shape, check_bytes, check_fields, shape_of
 from syncline.sdk.space import MAX_SEAL_BYTES
 from tests.runtime import echo
+from tests.runtime.http2 import http2
 from tests.runtime.rpc.test_requests import Doorkeeper
 
 SERVICES = (
@@ -295,6 +298,38 @@ async def test_a_service_refuses_a_request_above_the_bound_of_its_method(method:
             assert "at most" in (caught.value.details() or "")
         assert not seen
         assert await ask(b"\x12\x00" * 20) == b"20"
+
+
+@pytest.mark.parametrize(
+    ("service", "received"),
+    [("auth.v1.AuthService", 256), ("notify.v1.NotifyService", 256), ("metadata.v1.MetadataService", 4096)],
+)
+def test_a_service_receives_little_more_than_its_largest_request(service: str, received: int) -> None:
+    assert received_bytes([f"syncline.{service}"], REQUEST_BOUNDS, MAX_MESSAGE_BYTES) == received * 1024
+
+
+async def test_a_message_that_is_far_too_large_is_refused_when_its_size_is_known() -> None:
+    async def done(_request: bytes, _context: Any) -> bytes:
+        return b"done"
+
+    app = App(name="test", mounts=[echo.mount(Small=echo.unary(done))], verifier=Doorkeeper(), operations=TABLE)
+    async with running(app) as target, http2(target) as caller:
+        most = RECEIVED_BOUNDS * MAX_SMALL_REQUEST_BYTES
+        codes = []
+        for size in (MAX_SMALL_REQUEST_BYTES, most, most + 1, MAX_MESSAGE_BYTES):
+            stream = caller.begin(echo.path("Small"), token="ann", message_bytes=size, finished=True)
+            await caller.until(partial(caller.codes.__contains__, stream))
+            codes.append(int(caller.codes[stream]))
+        assert codes == [
+            code.value[0]
+            for code in (
+                grpc.StatusCode.OK,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            )
+        ]
+        assert caller.sent[stream] <= WINDOW_BYTES
 
 
 async def test_a_request_is_charged_with_the_memory_of_its_parsed_form() -> None:
