@@ -191,7 +191,7 @@ def measured(service: str, operation: str) -> Iterator[AwsCall]:
     began = time.perf_counter()
     span = traces.span(
         f"{_NAMES[service]}.{operation}",
-        kind=traces.Kind.CLIENT,
+        kind=traces.SpanKind.CLIENT,
         rpc__system="aws-api",
         rpc__service=_NAMES[service],
         rpc__method=operation,

@@ -51,7 +51,7 @@ async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncI
     """
     listener = _listen(settings.listen)
     reception = GatewayReception(
-        process.most_connections(settings.connections), gateway.own, head_seconds=settings.request_seconds
+        process.most_connections(settings.connections), gateway.own, header_section_seconds=settings.request_seconds
     )
     config = uvicorn.Config(
         gateway.app,

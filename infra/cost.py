@@ -15,7 +15,7 @@ _SERVICES: Final = ("Auth", "Metadata", "Notify", "Gateway")
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class CostItem:
     """One line of the estimate: a resource, its number of units, and the price of a unit."""
 
     what: str
@@ -54,7 +54,7 @@ class Prices:
         )
 
 
-def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[Item]:
+def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[CostItem]:
     """Yield the items that cost something even if nobody uses the system. `chosen` has the values of parameters that
     differ from the default. Raise DeployError if the table has no price for a type of machine.
     """
@@ -64,22 +64,22 @@ def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[Item]:
         kind, count = value[f"{service}InstanceType"], int(value[f"{service}Min"])
         if kind not in prices.machines:
             raise DeployError(f"infra/prices.toml has no price for {kind} ({service}InstanceType); add it there")
-        yield Item(f"{service.lower()}: {kind}, at least", count, prices.machines[kind] * _HOURS)
+        yield CostItem(f"{service.lower()}: {kind}, at least", count, prices.machines[kind] * _HOURS)
     machines = sum(int(value[f"{service}Min"]) for service in _SERVICES)
     disk = templates.read("services")["Resources"]["AuthTemplate"]["Properties"]["LaunchTemplateData"]
     gigabytes = disk["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"]
-    yield Item(f"disk of a machine, {gigabytes} GB", machines, gigabytes * table["disk_gb_month"])
-    yield Item("metrics of a machine each minute", machines, table["machine_metrics_month"])
-    yield Item("load balancer", 2, table["load_balancer_hour"] * _HOURS)
-    yield Item("load balancer capacity, one unit each", 2, table["load_balancer_unit_hour"] * _HOURS)
+    yield CostItem(f"disk of a machine, {gigabytes} GB", machines, gigabytes * table["disk_gb_month"])
+    yield CostItem("metrics of a machine each minute", machines, table["machine_metrics_month"])
+    yield CostItem("load balancer", 2, table["load_balancer_hour"] * _HOURS)
+    yield CostItem("load balancer capacity, one unit each", 2, table["load_balancer_unit_hour"] * _HOURS)
     zones = int(value["Zones"])
     gateways = {"zone": zones, "one": 1, "none": 0}[value["NatGateways"]]
-    yield Item("NAT gateway", gateways, table["nat_hour"] * _HOURS)
-    yield Item("public IPv4 address", zones + gateways, table["ipv4_hour"] * _HOURS)
-    yield Item("secret", _count("AWS::SecretsManager::Secret"), table["secret_month"])
-    yield Item("alarm", _count("AWS::CloudWatch::Alarm"), table["alarm_month"])
-    yield Item("metric of our own", _count("AWS::Logs::MetricFilter"), table["metric_month"])
-    yield Item("hosted zone", _count("AWS::Route53::HostedZone"), table["zone_month"])
+    yield CostItem("NAT gateway", gateways, table["nat_hour"] * _HOURS)
+    yield CostItem("public IPv4 address", zones + gateways, table["ipv4_hour"] * _HOURS)
+    yield CostItem("secret", _count("AWS::SecretsManager::Secret"), table["secret_month"])
+    yield CostItem("alarm", _count("AWS::CloudWatch::Alarm"), table["alarm_month"])
+    yield CostItem("metric of our own", _count("AWS::Logs::MetricFilter"), table["metric_month"])
+    yield CostItem("hosted zone", _count("AWS::Route53::HostedZone"), table["zone_month"])
 
 
 def estimate(chosen: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
 """`python -m infra.names`: fails if one public name stands for several things, or a number has no unit in its name.
 
 A reader who meets a name searches the tree for it, and must find one definition. Therefore no two files define a public
-class of one name, and no two files define public functions of one name and different shapes (parameters and result).
+class of one name, and no two files define public functions of one name and different shapes (parameters and result). An
+enumeration or a type alias that is made by an assignment counts as a class; several files may have the same assignment.
 Commands and request handlers are exempt, since only their decorators' frameworks call them. `REASONS` lists the names
 that may occur more than once, with reasons; an unnecessary entry also fails the check.
 
@@ -23,6 +24,8 @@ ROOT: Final = Path(__file__).parents[1]
 FOLDERS: Final = ("lib", "clients", "runtime", "aws", "services", "gateway", "stack", "server", "infra", "benchmarks")
 _PLAIN: Final = frozenset({"contextmanager", "asynccontextmanager", "cache", "lru_cache"})
 """Decorators that leave a function callable by its name."""
+
+_ENUMERATIONS: Final = frozenset({"Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"})
 
 MODELS: Final = "gateway/api/models.py"
 """The module whose classes are the schemas of the HTTP API, with names published in /openapi.json. Code always refers
@@ -52,6 +55,7 @@ def problems(root: Path = ROOT, reasons: Mapping[str, str] = REASONS) -> list[st
     """Return one line for each name that stands for several things, and for each unnecessary reason."""
     classes: dict[str, list[str]] = defaultdict(list)
     functions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    assigned_types: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     found = []
     for file in _files(root):
         name = file.relative_to(root).as_posix()
@@ -63,6 +67,11 @@ def problems(root: Path = ROOT, reasons: Mapping[str, str] = REASONS) -> list[st
                 classes[node.name].append(name)
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_plain(node):
                 functions[node.name][_shape(node)].append(name)
+            elif (assigned := _assigned_type(node)) is not None:
+                assigned_types[assigned[0]][assigned[1]].append(name)
+    for name, values in assigned_types.items():
+        if name in classes or len(values) > 1:
+            classes[name] += [file for files in values.values() for file in files]
     several = {name: files for name, files in classes.items() if len(files) > 1}
     several |= {
         name: [file for files in shapes.values() for file in files]
@@ -117,6 +126,19 @@ def _is_number(value: ast.expr) -> bool:
             return all(_is_number(one) or isinstance(one, ast.Name) for one in (left, right))
         case _:
             return False
+
+
+def _assigned_type(statement: ast.stmt) -> tuple[str, str] | None:
+    """Return the name and the source text of the value if the statement assigns a type alias, or an enumeration in the
+    functional form of `Enum`; otherwise None.
+    """
+    match statement:
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id="TypeAlias"), value=ast.expr() as value):
+            return name, ast.unparse(value)
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id=function)) as value):
+            return (name, ast.unparse(value)) if function in _ENUMERATIONS else None
+        case _:
+            return None
 
 
 def _taken_from_models(tree: ast.Module, name: str) -> list[str]:

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 class FairQueue:
     """Futures that wait for a turn. Turns go round the keys (networks, for example), and within each key round its
-    members (the people of the network, for example). Not thread-safe.
+    people (the people of the network, for example). Not thread-safe.
     """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
-        """The futures by key and by member of the key. Both mappings are in the order in which turns go round."""
+        """The futures by key and by person of the key. Both mappings are in the order in which turns go round."""
         self._counts: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
@@ -27,12 +27,12 @@ class FairQueue:
         """Return the number of futures of `key`, including cancelled ones that no `take` has removed yet."""
         return self._counts.get(key, 0)
 
-    def add(self, key: str, member: str) -> asyncio.Future[None]:
-        """Return a new future, queued behind all other futures of `member`. Cancelling the future removes it from the
+    def add(self, key: str, person: str) -> asyncio.Future[None]:
+        """Return a new future, queued behind all other futures of `person`. Cancelling the future removes it from the
         queue.
         """
         future = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, OrderedDict()).setdefault(member, deque()).append(future)
+        self._waiting.setdefault(key, OrderedDict()).setdefault(person, deque()).append(future)
         self._counts[key] += 1
         return future
 
@@ -40,20 +40,20 @@ class FairQueue:
         """Remove the next future from the queue, and return it with its key; the caller sets its result. Only keys for
         which `may` returns True are considered. Return None if no future waits for such a key.
 
-        The key and the member move to the end of their queues. Futures that are done, since their caller was cancelled,
+        The key and the person move to the end of their queues. Futures that are done, since their caller was cancelled,
         are skipped.
         """
         while (key := next(filter(may, self._waiting), None)) is not None:
-            members = self._waiting.pop(key)
-            member, queue = members.popitem(last=False)
+            people = self._waiting.pop(key)
+            person, queue = people.popitem(last=False)
             future = queue.popleft()
             self._counts[key] -= 1
             if not self._counts[key]:
                 del self._counts[key]
             if queue:
-                members[member] = queue
-            if members:
-                self._waiting[key] = members
+                people[person] = queue
+            if people:
+                self._waiting[key] = people
             if not future.done():
                 return key, future
         return None

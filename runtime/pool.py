@@ -204,12 +204,12 @@ class Pool:
         """Return the waiting request to serve next; None if there is none. Only requests that are within the limits of
         their share count; the requested amount need not be free yet.
         """
-        heads = [
-            head
-            for head in (queue[0] for queue in self._waiting.values())
-            if self._may(head.size, head.share) and (self._fits(head.size) or head.size * _KEPT_FREE <= self._total)
+        candidates = [
+            first
+            for first in (queue[0] for queue in self._waiting.values())
+            if self._may(first.size, first.share) and (self._fits(first.size) or first.size * _KEPT_FREE <= self._total)
         ]
-        return min(heads, key=self._rank, default=None)
+        return min(candidates, key=self._rank, default=None)
 
     def _rank(self, waiter: _Waiter) -> tuple[float, int, int, int]:
         caller, network = (self._held[name] for name in _names(waiter.share))

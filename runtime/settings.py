@@ -47,7 +47,7 @@ HostAndPort: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{_ADDRESS}$
 """Address of a socket, host:port."""
 HostAndPortOrEmpty: TypeAlias = Annotated[str, StringConstraints(pattern=f"^$|^{_ADDRESS}$")]
 """Address of a socket, host:port, or an empty text for no address."""
-Target: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+:\d+$")]
+ServiceTarget: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+:\d+$")]
 """Address of a service as gRPC takes it: host:port, which one of gRPC's schemes may precede."""
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 """CIDR ranges, separated by commas."""
@@ -216,19 +216,19 @@ class PeerSettings(SettingsBase):
 class AuthPeer(PeerSettings):
     """Settings of a process that calls the service auth."""
 
-    auth_target: Target = Field(description="gRPC address of the auth service, host:port.")
+    auth_target: ServiceTarget = Field(description="gRPC address of the auth service, host:port.")
 
 
 class MetadataPeer(PeerSettings):
     """Settings of a process that calls the service metadata."""
 
-    metadata_target: Target = Field(description="gRPC address of the metadata service, host:port.")
+    metadata_target: ServiceTarget = Field(description="gRPC address of the metadata service, host:port.")
 
 
 class NotifyPeer(PeerSettings):
     """Settings of a process that calls the service notify."""
 
-    notify_target: Target = Field(description="gRPC address of the notify service, host:port.")
+    notify_target: ServiceTarget = Field(description="gRPC address of the notify service, host:port.")
 
 
 S = TypeVar("S", bound=SettingsBase)

@@ -7,9 +7,9 @@ Long work is done in slices of about a millisecond, and waits for a turn before 
         await turn(user)
         ...
 
-One slice runs in every REST_ROUNDS iterations of the event loop, beside work that does not wait for turns. A short call
-takes some ten iterations, and so is delayed by one slice instead of one in each iteration. An idle loop passes through
-REST_ROUNDS iterations within microseconds, so that long work waits only for other work.
+One slice runs in every REST_ITERATIONS iterations of the event loop, beside work that does not wait for turns. A short
+call takes some ten iterations, and so is delayed by one slice instead of one in each iteration. An idle loop passes
+through REST_ITERATIONS iterations within microseconds, so that long work waits only for other work.
 
 Turns go round the waiting callers, so that a caller with a hundred requests gets no more turns than a caller with one.
 """
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 SLICE_ITEMS: Final = 100
 """Number of mutations, or nodes, that are processed in one turn."""
-REST_ROUNDS: Final = 10
+REST_ITERATIONS: Final = 10
 """Number of iterations of the event loop between two turns of long work."""
 
 
@@ -53,28 +53,28 @@ async def turn(key: str) -> None:
     """Wait for a turn to run one slice of long work on the event loop. `key` is the name of the account that the turn
     is charged to: a person, or a space.
     """
-    await _of_loop(_bulk, REST_ROUNDS).granted(key, "")
+    await _of_loop(_bulk, REST_ITERATIONS).granted(key, "")
 
 
-def granted(key: str, member: str = "") -> asyncio.Future[None]:
-    """Return a future that gets a result when a request of the network `key` and its person `member` may start.
+def granted(key: str, person: str = "") -> asyncio.Future[None]:
+    """Return a future that gets a result when a request of the network `key` and its person `person` may start.
     Cancelling the future removes the request from the queue. One request starts in each iteration of the event loop.
     """
-    return _of_loop(_requests, 1).granted(key, member)
+    return _of_loop(_requests, 1).granted(key, person)
 
 
 class _Turns:
-    """Turns on one event loop, at most one in `rounds` iterations."""
+    """Turns on one event loop, at most one in `iterations` iterations."""
 
-    def __init__(self, rounds: int) -> None:
-        self._rounds = rounds
+    def __init__(self, iterations: int) -> None:
+        self._iterations = iterations
         self._waiting = FairQueue()
         self._rest = 0
         """Number of iterations of the event loop before the next turn."""
         self._is_called = False
 
-    def granted(self, key: str, member: str) -> asyncio.Future[None]:
-        future = self._waiting.add(key, member)
+    def granted(self, key: str, person: str) -> asyncio.Future[None]:
+        future = self._waiting.add(key, person)
         self._call()
         return future
 
@@ -84,14 +84,14 @@ class _Turns:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Grant one turn, unless the last one was fewer than `rounds` iterations of the event loop ago. The method runs
+        """Grant one turn, unless the last one was fewer than `iterations` of the event loop ago. The method runs
         in each iteration while a request waits.
         """
         self._is_called = False
         self._rest = max(self._rest - 1, 0)
         if not self._rest and (following := self._waiting.take()) is not None:
             following[1].set_result(None)
-            self._rest = self._rounds
+            self._rest = self._iterations
         if self._waiting or self._rest:
             self._call()
 
@@ -101,10 +101,10 @@ _bulk: Final[_OfLoops] = WeakKeyDictionary()
 _requests: Final[_OfLoops] = WeakKeyDictionary()
 
 
-def _of_loop(turns: _OfLoops, rounds: int) -> _Turns:
-    """Return the turns of the running event loop from `turns`; add new ones, with `rounds`, if it has none."""
+def _of_loop(turns: _OfLoops, iterations: int) -> _Turns:
+    """Return the turns of the running event loop from `turns`; add new ones, with `iterations`, if it has none."""
     loop = asyncio.get_running_loop()
     found = turns.get(loop)
     if found is None:
-        found = turns[loop] = _Turns(rounds)
+        found = turns[loop] = _Turns(iterations)
     return found

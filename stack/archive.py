@@ -56,7 +56,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class ArchiveMember(_Strict):
+class BackupEntry(_Strict):
     """The size in bytes and the SHA-256 (in hexadecimal) of one entry of the archive, which is a file."""
 
     size: NonNegativeInt
@@ -74,7 +74,8 @@ class ArchiveManifest(_Strict):
     made: AwareDatetime
     rows: NonNegativeInt
     objects: NonNegativeInt
-    members: dict[str, ArchiveMember]
+    entries: dict[str, BackupEntry] = Field(alias="members")
+    """The entries by name, without the manifest. In the file, the field is called `members`."""
     mismatched: tuple[str, ...] = ()
     """Names of the entries whose bytes did not match their object when the backup was made. Any further mismatch
     happened later.
@@ -88,7 +89,7 @@ class ArchiveManifest(_Strict):
             self.made.isoformat(timespec="seconds"),
             self.rows,
             self.objects,
-            sum(member.size for member in self.members.values()),
+            sum(entry.size for entry in self.entries.values()),
             tuple(str(directory / name) for name in damaged),
         )
 
@@ -133,7 +134,7 @@ def parsed_manifest(text: bytes) -> ArchiveManifest:
         raise BackupFailed(f"this is no backup of Syncline: its manifest has not the form of one ({what})") from None
 
 
-def is_member(name: str) -> bool:
+def is_entry_name(name: str) -> bool:
     """Return True if a backup may contain a file of this name. That is: a database, a secret, or a path below the
     directories of the bytes of objects, without empty names, `.` and `..`, so that it leads nowhere else.
     """

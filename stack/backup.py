@@ -22,8 +22,8 @@ from stack.archive import (
     MANIFEST,
     STATE,
     ArchiveManifest,
-    ArchiveMember,
     ArchiveProgress,
+    BackupEntry,
     BackupFailed,
     Summary,
     disk_errors,
@@ -83,23 +83,23 @@ def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: A
     """Write the archive to `file`; return its summary. A copy of the database is first made in the directory `scratch`,
     or in the system's directory for temporary files if that is None.
     """
-    members: dict[str, ArchiveMember] = {}
+    entries: dict[str, BackupEntry] = {}
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        with _settled(directory, archive, members, scratch, progress) as (snapshot, rows, bodies):
+        with _settled(directory, archive, entries, scratch, progress) as (snapshot, rows, bodies):
             for name in SECRETS:
-                _add(archive, members, f"secrets/{name}", directory / "secrets" / name)
-            _add(archive, members, STATE, snapshot)
+                _add(archive, entries, f"secrets/{name}", directory / "secrets" / name)
+            _add(archive, entries, STATE, snapshot)
         manifest = ArchiveManifest(
             format=FORMAT,
             syncline=importlib.metadata.version("syncline"),
             made=dt.datetime.now(dt.UTC).replace(microsecond=0),
             rows=rows,
             objects=len(bodies),
-            members=members,
-            mismatched=tuple(body.member for body in bodies if body.differs(members[body.member].sha256)),
+            members=entries,
+            mismatched=tuple(body.path for body in bodies if body.differs(entries[body.path].sha256)),
         )
-        _add_bytes(archive, MANIFEST, manifest.model_dump_json(indent=1).encode())
-    damaged = [body.member for body in bodies if body.is_damaged(members[body.member].sha256)]
+        _add_bytes(archive, MANIFEST, manifest.model_dump_json(indent=1, by_alias=True).encode())
+    damaged = [body.path for body in bodies if body.is_damaged(entries[body.path].sha256)]
     return manifest.summary(directory, damaged)
 
 
@@ -107,7 +107,7 @@ def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: A
 def _settled(
     directory: Path,
     archive: tarfile.TarFile,
-    members: dict[str, ArchiveMember],
+    entries: dict[str, BackupEntry],
     scratch: Path | None,
     progress: ArchiveProgress,
 ) -> Iterator[tuple[Path, int, list[Body]]]:
@@ -124,13 +124,13 @@ def _settled(
     missing: list[str] = []
     for _ in range(_MAX_PASSES):
         with _snapshot(directory, scratch) as (snapshot, rows, bodies):
-            new = [body.member for body in bodies if body.member not in members]
+            new = [body.path for body in bodies if body.path not in entries]
             sizes = [_size(directory / name) for name in new]
             progress.expect("backing up", files=len(new), size=sum(sizes))
             before, missing = missing, []
             for name, size in zip(new, sizes, strict=True):
                 try:
-                    _add(archive, members, name, directory / name)
+                    _add(archive, entries, name, directory / name)
                 except FileNotFoundError:
                     missing.append(name)
                 progress.advance(files=1, size=size)
@@ -164,22 +164,22 @@ def _snapshot(directory: Path, scratch: Path | None) -> Iterator[tuple[Path, int
         yield copy, rows, bodies
 
 
-def _add(archive: tarfile.TarFile, members: dict[str, ArchiveMember], name: str, path: Path) -> None:
+def _add(archive: tarfile.TarFile, entries: dict[str, BackupEntry], name: str, path: Path) -> None:
     with path.open("rb") as file:
-        head = _head(name, os.fstat(file.fileno()).st_size)
+        header = _header(name, os.fstat(file.fileno()).st_size)
         summed = _Summed(file)
-        archive.addfile(head, summed)  # type: ignore[arg-type]  # it reads, and asks for no more
-    members[name] = ArchiveMember(size=head.size, sha256=summed.sha256.hexdigest())
+        archive.addfile(header, summed)  # type: ignore[arg-type]  # it reads, and asks for no more
+    entries[name] = BackupEntry(size=header.size, sha256=summed.sha256.hexdigest())
 
 
 def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    archive.addfile(_head(name, len(content)), io.BytesIO(content))
+    archive.addfile(_header(name, len(content)), io.BytesIO(content))
 
 
-def _head(name: str, size: int) -> tarfile.TarInfo:
-    head = tarfile.TarInfo(name)
-    head.size, head.mode = size, PRIVATE_FILE
-    return head
+def _header(name: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = size, PRIVATE_FILE
+    return header
 
 
 class _Summed:

@@ -31,8 +31,8 @@ async def role_credentials(aws: Aws, roles: Mapping[str, str]) -> AsyncIterator[
     """
     tokens = {service: secrets.token_urlsafe(32) for service in roles}
 
-    async def answer(head: bytes) -> tuple[HTTPStatus, Mapping[str, str]]:
-        request, *lines = head.decode("latin-1").split("\r\n")
+    async def answer(header: bytes) -> tuple[HTTPStatus, Mapping[str, str]]:
+        request, *lines = header.decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         service = request.split(" ")[1].removeprefix("/")
         token = headers.get("authorization", "")
@@ -93,10 +93,10 @@ def _expiry() -> str:
 
 def _response(status: HTTPStatus, body: Mapping[str, str]) -> bytes:
     content = json.dumps(body).encode()
-    head = (
+    header = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         "content-type: application/json\r\n"
         f"content-length: {len(content)}\r\n"
         "connection: close\r\n\r\n"
     )
-    return head.encode() + content
+    return header.encode() + content

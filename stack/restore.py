@@ -21,12 +21,12 @@ from stack.archive import (
     REQUIRED,
     STATE,
     ArchiveManifest,
-    ArchiveMember,
     ArchiveProgress,
+    BackupEntry,
     BackupFailed,
     Summary,
     disk_errors,
-    is_member,
+    is_entry_name,
     parsed_manifest,
     read_rows,
 )
@@ -106,48 +106,48 @@ def _make(directory: Path) -> list[Path]:
     return made
 
 
-class _Head(tarfile.TarInfo):
+class _EntryHeader(tarfile.TarInfo):
     """The header of an entry of the tar archive. If it is neither a file nor an extended header of bounded size,
     parsing raises BackupFailed, before any data is read.
     """
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Head:
-        head = super().frombuf(buf, encoding, errors)
-        if head.type == tarfile.XHDTYPE:
-            if head.size > _EXTENDED_HEADER_BYTES:
-                raise BackupFailed(f"{_NO_BACKUP}: the header of a file in it has {head.size:,} bytes")
-        elif head.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
-            raise BackupFailed(f"{_NO_BACKUP}: {head.name!r} in it is no ordinary file")
-        return head
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _EntryHeader:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type == tarfile.XHDTYPE:
+            if header.size > _EXTENDED_HEADER_BYTES:
+                raise BackupFailed(f"{_NO_BACKUP}: the header of a file in it has {header.size:,} bytes")
+        elif header.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
+            raise BackupFailed(f"{_NO_BACKUP}: {header.name!r} in it is no ordinary file")
+        return header
 
 
 def _extracted(
     source: IO[bytes], directory: Path, progress: ArchiveProgress
-) -> tuple[dict[str, ArchiveMember], ArchiveManifest]:
+) -> tuple[dict[str, BackupEntry], ArchiveManifest]:
     """Write the files of the archive `source` to the directory; return their sizes and digests by name, and the
     manifest. Raise BackupFailed if the archive is incomplete, or has an entry that no backup contains; files that were
     written before stay.
     """
-    found: dict[str, ArchiveMember] = {}
+    found: dict[str, BackupEntry] = {}
     manifest = None
     try:
-        with tarfile.open(fileobj=source, mode="r|", tarinfo=_Head) as archive:
-            for head in archive:
+        with tarfile.open(fileobj=source, mode="r|", tarinfo=_EntryHeader) as archive:
+            for header in archive:
                 if manifest is not None:
-                    raise BackupFailed(f"{_NO_BACKUP}: {head.name!r} comes after its manifest")
-                content = archive.extractfile(head)
-                if content is None or head.sparse is not None or head.size < 0:
-                    raise BackupFailed(f"{_NO_BACKUP}: {head.name!r} in it is no ordinary file")
-                if head.name == MANIFEST:
-                    if head.size > MAX_MANIFEST_BYTES:
-                        raise BackupFailed(f"{_NO_BACKUP}: its manifest has {head.size:,} bytes")
+                    raise BackupFailed(f"{_NO_BACKUP}: {header.name!r} comes after its manifest")
+                content = archive.extractfile(header)
+                if content is None or header.sparse is not None or header.size < 0:
+                    raise BackupFailed(f"{_NO_BACKUP}: {header.name!r} in it is no ordinary file")
+                if header.name == MANIFEST:
+                    if header.size > MAX_MANIFEST_BYTES:
+                        raise BackupFailed(f"{_NO_BACKUP}: its manifest has {header.size:,} bytes")
                     manifest = parsed_manifest(content.read())
                     continue
-                if head.name in found:
-                    raise BackupFailed(f"{_NO_BACKUP}: it has {head.name!r} twice")
-                found[head.name] = ArchiveMember(size=head.size, sha256=_extract(content, directory, head.name))
-                progress.advance(files=1, size=head.size)
+                if header.name in found:
+                    raise BackupFailed(f"{_NO_BACKUP}: it has {header.name!r} twice")
+                found[header.name] = BackupEntry(size=header.size, sha256=_extract(content, directory, header.name))
+                progress.advance(files=1, size=header.size)
     except (tarfile.TarError, EOFError, ValueError):
         raise BackupFailed(f"{_NO_BACKUP}, or not all of it") from None
     if manifest is None:
@@ -160,7 +160,7 @@ def _extract(content: IO[bytes], directory: Path, name: str) -> str:
     BackupFailed if no backup has an entry of this name, or if another entry has the same name or is a file where this
     one needs a directory.
     """
-    if not is_member(name):
+    if not is_entry_name(name):
         raise BackupFailed(f"{_NO_BACKUP}: it has a file {name!r}")
     path = directory / name
     sha256 = hashlib.sha256()
@@ -178,7 +178,7 @@ def _extract(content: IO[bytes], directory: Path, name: str) -> str:
     return sha256.hexdigest()
 
 
-def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], directory: Path) -> Summary:
+def _verified(manifest: ArchiveManifest, found: dict[str, BackupEntry], directory: Path) -> Summary:
     """Compare the extracted files with the manifest, and the rows of the database with the files with bytes of objects.
     Remove files with bytes that no row names. Return the summary; it names the files that were damaged before the
     backup. Raise BackupFailed if anything else differs.
@@ -200,27 +200,27 @@ def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], direct
             f"the backup is damaged: {STATE} has {rows:,} rows and {len(bodies):,} objects, "
             f"but its manifest says {manifest.rows:,} and {manifest.objects:,}"
         )
-    objects = {name: member for name, member in found.items() if name not in REQUIRED}
+    objects = {name: entry for name, entry in found.items() if name not in REQUIRED}
     damaged = []
     for body in bodies:
-        if (member := objects.get(body.member)) is None:
-            raise BackupFailed(f"the backup is damaged: it lacks {body.member}")
-        if body.differs(member.sha256) and body.member not in manifest.mismatched:
-            raise BackupFailed(f"the backup is damaged: {body.member} has not the bytes of the object that names it")
-        if body.is_damaged(member.sha256):
-            damaged.append(body.member)
+        if (entry := objects.get(body.path)) is None:
+            raise BackupFailed(f"the backup is damaged: it lacks {body.path}")
+        if body.differs(entry.sha256) and body.path not in manifest.mismatched:
+            raise BackupFailed(f"the backup is damaged: {body.path} has not the bytes of the object that names it")
+        if body.is_damaged(entry.sha256):
+            damaged.append(body.path)
     # objects that were removed from the system during the backup
-    for name in objects.keys() - {body.member for body in bodies}:
+    for name in objects.keys() - {body.path for body in bodies}:
         (directory / name).unlink()
     return manifest.summary(directory, damaged)
 
 
-def _compare(manifest: ArchiveManifest, found: dict[str, ArchiveMember]) -> None:
-    for name in (*REQUIRED, *sorted(manifest.members)):
+def _compare(manifest: ArchiveManifest, found: dict[str, BackupEntry]) -> None:
+    for name in (*REQUIRED, *sorted(manifest.entries)):
         if name not in found:
             raise BackupFailed(f"the backup is damaged: it lacks {name}")
-    for name, member in sorted(found.items()):
-        if (said := manifest.members.get(name)) is None:
+    for name, entry in sorted(found.items()):
+        if (said := manifest.entries.get(name)) is None:
             raise BackupFailed(f"the backup is damaged: it has {name!r}, which its manifest does not name")
-        if said != member:
+        if said != entry:
             raise BackupFailed(f"the backup is damaged: {name} is not what its manifest says")

@@ -25,7 +25,7 @@ from syncline.notify.v1 import notify_pb2
 
 router: Final = APIRouter(tags=["events"])
 
-Messages: TypeAlias = AsyncGenerator[notify_pb2.WatchResponse, None]
+WatchAnswers: TypeAlias = AsyncGenerator[notify_pb2.WatchResponse, None]
 
 _OVERLAP_SECONDS: Final = 30.0
 """Seconds before the token of a call of Watch expires at which the next call begins; by then KeyTokens returns a new
@@ -43,7 +43,7 @@ class Events(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: notify_pb2.WatchResponse, rest: Messages, drain: Drain) -> None:
+    def __init__(self, first: notify_pb2.WatchResponse, rest: WatchAnswers, drain: Drain) -> None:
         super().__init__((), headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         self._first = first
         self._rest = rest
@@ -69,7 +69,7 @@ class Events(StreamingResponse):
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller: Caller) -> Messages:
+async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller: Caller) -> WatchAnswers:
     """Yield the messages of notify's rpc Watch for as long as the caller has an access token; then raise the error that
     ends the call.
 

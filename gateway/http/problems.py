@@ -51,7 +51,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return a problem as a response."""
-    members: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
@@ -59,9 +59,9 @@ def problem(
         "request_id": request_id() or "",
     }
     if details:
-        members["details"] = dict(details)
+        fields["details"] = dict(details)
     fixed = {"cache-control": "no-store"}
-    return Response(json.dumps(members), status, headers=fixed | dict(headers or {}), media_type=MEDIA_TYPE)
+    return Response(json.dumps(fields), status, headers=fixed | dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 def problem_response(error: SynclineError) -> Response:

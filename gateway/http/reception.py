@@ -44,12 +44,12 @@ class GatewayReception(Reception):
     refusals.
     """
 
-    def __init__(self, total: int, own: OwnAddress, *, head_seconds: float) -> None:
+    def __init__(self, total: int, own: OwnAddress, *, header_section_seconds: float) -> None:
         """`total` is the maximum number of connections, and `own` determines the network of a request. The header
-        section of a request has to arrive within `head_seconds`.
+        section of a request has to arrive within `header_section_seconds`.
         """
         pool = ConnectionPool(total, own.proxies)
-        super().__init__(pool, unread_bytes=UNREAD_MEMORY_BYTES, head_seconds=head_seconds)
+        super().__init__(pool, unread_bytes=UNREAD_MEMORY_BYTES, header_section_seconds=header_section_seconds)
         metrics.CONNECTIONS.set_function(pool.taken)
         self._own = own
         self._accepted: LRUCache[bytes, None] = LRUCache(_MAX_REMEMBERED_CREDENTIALS)
@@ -63,26 +63,26 @@ class GatewayReception(Reception):
         One request starts in each iteration of the event loop. Turns go round the networks, and within each network
         round the senders whose credentials were accepted before. All other senders of a network count as one.
         """
-        return granted(self._own.network(Request(scope)), self.member(scope))
+        return granted(self._own.network(Request(scope)), self.person(scope))
 
     @override
-    def member(self, scope: Scope) -> str:
+    def person(self, scope: Scope) -> str:
         credentials = _credentials(scope)
         return credentials.hex() if credentials in self._accepted else ""
 
     @override
     def refusal(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None) -> tuple[Mapping[str, str], bytes]:
         reason = error.reason if error is not None else "INVALID_REQUEST"
-        members = {"title": status.phrase, "status": status, "detail": detail, "reason": reason, "request_id": ""}
+        fields = {"title": status.phrase, "status": status, "detail": detail, "reason": reason, "request_id": ""}
         headers = {"content-type": MEDIA_TYPE, **ALWAYS}
         if error is not None:
             headers["retry-after"] = f"{error.pause_seconds:.0f}"
-        return headers, json.dumps(members).encode()
+        return headers, json.dumps(fields).encode()
 
     @override
     def prepare(self, scope: Scope) -> None:
         scope[ACCEPTED] = self.accept
-        scope[SENDER] = self.member
+        scope[SENDER] = self.person
 
     def accept(self, scope: Scope) -> None:
         """Record that a service has accepted the credentials of the request with this ASGI scope."""

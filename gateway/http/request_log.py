@@ -115,7 +115,7 @@ def _span(scope: Scope) -> traces.Span:
     if scope["path"].strip("/") in _QUIET:
         return traces.NOTHING
     parent = traces.cause(_header(scope, traces.HEADER))
-    return traces.span("http", kind=traces.Kind.SERVER, root=True, parent=parent)
+    return traces.span("http", kind=traces.SpanKind.SERVER, root=True, parent=parent)
 
 
 def _tell(span: traces.Span, route: str, *, status: int, sent: int, complete: bool) -> None:

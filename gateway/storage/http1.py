@@ -23,7 +23,7 @@ from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB
 
 _CONNECT_SECONDS: Final = 5
-_HEAD_BYTES: Final = 32 * KIB
+_HEADER_SECTION_BYTES: Final = 32 * KIB
 """Maximum size of the header section of an answer in bytes; S3's have less than one KiB."""
 _REFUSAL_BYTES: Final = 64 * KIB
 """Maximum size in bytes of the body of an error answer."""
@@ -104,13 +104,13 @@ class Origin:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if body:
             lines.append(f"content-length: {len(body)}")
-        head = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
+        header_section = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
         async with self._connections.lent(1, share, patience=None):
             while True:
                 kept = self._kept()
                 connection = kept or await self._connect()
                 try:
-                    answer = await connection.ask(head, body, _Incoming(self._memory, most), silence)
+                    answer = await connection.ask(header_section, body, _Incoming(self._memory, most), silence)
                 except ConnectionError:
                     connection.abort()
                     if kept is None or connection.heard:
@@ -160,8 +160,8 @@ class _Connection(asyncio.BufferedProtocol):
         """Close the connection at once."""
         self._transport.abort()
 
-    async def ask(self, head: bytes, body: bytes, incoming: _Incoming, silence: float) -> RawResponse:
-        """Send a request, whose header section is `head`, and return the answer, which is received into `incoming`.
+    async def ask(self, header_section: bytes, body: bytes, incoming: _Incoming, silence: float) -> RawResponse:
+        """Send a request, which begins with `header_section`, and return the answer, which is received into `incoming`.
         `silence` and the errors are those of Origin.request. Raise ConnectionResetError if the connection was closed
         before.
         """
@@ -171,7 +171,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._incoming, self._answered = incoming, self._loop.create_future()
         self._watch = self._loop.call_later(silence, self._listen, silence)
         try:
-            self._transport.write(head)
+            self._transport.write(header_section)
             if body:
                 self._transport.write(body)
             return await self._answered
@@ -290,8 +290,8 @@ class _Incoming:
             self._fault = self._fault or BadAnswer(str(error))
         if not self.status:
             self._fed += len(data)
-            if self._fed > _HEAD_BYTES:
-                self._fault = BadAnswer("the head of an answer has no end")
+            if self._fed > _HEADER_SECTION_BYTES:
+                self._fault = BadAnswer("the header section of an answer has no end")
         if self._fault is not None:
             raise self._fault
 

@@ -23,11 +23,11 @@ from runtime.connection_pool import ConnectionPool
 from runtime.http.reading import MAX_PIECE_BYTES, ReadInTurns, Unread
 from runtime.pool import Pool, Share, TooMuchAtOnce
 
-Scope: TypeAlias = MutableMapping[str, Any]
+RequestScope: TypeAlias = MutableMapping[str, Any]
 
 SILENT_SECONDS: Final = 75.0
 """Seconds for which a new connection may stay silent; browsers open connections ahead of time."""
-MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_HEADER_SECTION_BYTES: Final = 32 * 1024
 """Maximum size of all headers of a request in bytes, including trailers after a chunked body."""
 MAX_HEADERS: Final = 100
 MAX_ADDRESS_BYTES: Final = 16 * 1024
@@ -40,14 +40,14 @@ MAX_PARAMETERS: Final = 200
 """Maximum number of query parameters. No valid request has more, and parsing thousands takes milliseconds."""
 MAX_PIPELINED_REQUESTS: Final = 16
 """Maximum number of pipelined requests of one connection that wait for earlier answers."""
-_MAX_LINES_BYTES: Final = MAX_ADDRESS_BYTES + MAX_HEAD_BYTES + 4 * MAX_HEADERS + 64
+_MAX_LINES_BYTES: Final = MAX_ADDRESS_BYTES + MAX_HEADER_SECTION_BYTES + 4 * MAX_HEADERS + 64
 """Maximum size of a header section on the wire, in bytes, including the separators."""
-SMALL_HEAD_BYTES: Final = 4 * 1024
-"""Maximum size in bytes of a head (the header section of a request) that takes nothing from the memory for large heads.
+SMALL_HEADER_SECTION_BYTES: Final = 4 * 1024
+"""Maximum size in bytes of the header section of a request that takes nothing from the memory for large ones.
 """
-LARGE_HEADS_BYTES: Final = 32 * 1024 * 1024
-"""Memory for heads of more than SMALL_HEAD_BYTES, of all connections, in bytes. Each of these heads takes as much
-memory as the largest permitted head.
+LARGE_HEADER_SECTIONS_BYTES: Final = 32 * 1024 * 1024
+"""Memory for header sections of more than SMALL_HEADER_SECTION_BYTES, of all connections, in bytes. Each of these
+header sections takes as much memory as the largest permitted one.
 """
 _MAX_FED_BYTES: Final = 4 * 1024
 """Number of bytes that are parsed in one step while each byte may cause a callback of the parser. When a header section
@@ -79,23 +79,23 @@ class Reception(ABC):
     too_many: ClassVar[HTTPStatus] = HTTPStatus.TOO_MANY_REQUESTS
     """Status of the answer to a connection above the limit."""
 
-    def __init__(self, pool: ConnectionPool, *, unread_bytes: int, head_seconds: float) -> None:
+    def __init__(self, pool: ConnectionPool, *, unread_bytes: int, header_section_seconds: float) -> None:
         """`pool` counts the connections. `unread_bytes` is the memory for input that no request has consumed. The
-        header section of a request has to arrive within `head_seconds` of its first byte.
+        header section of a request has to arrive within `header_section_seconds` of its first byte.
         """
         self.pool = pool
         self.unread = Unread(unread_bytes)
-        self.large_heads = Pool("large_heads", LARGE_HEADS_BYTES)
-        self.head_seconds = head_seconds
+        self.large_headers = Pool("large_heads", LARGE_HEADER_SECTIONS_BYTES)
+        self.header_section_seconds = header_section_seconds
 
     @abstractmethod
-    def turn(self, scope: Scope) -> asyncio.Future[None]:
+    def turn(self, scope: RequestScope) -> asyncio.Future[None]:
         """Return a future that gets a result when the request with this ASGI scope may start. Cancelling the future
         removes the request from the queue.
         """
 
     @abstractmethod
-    def member(self, scope: Scope) -> str:
+    def person(self, scope: RequestScope) -> str:
         """Return the name of the person who sent the request with this ASGI scope. The next input of the connection is
         parsed in this person's turns. Return an empty text for an unknown client.
         """
@@ -107,7 +107,7 @@ class Reception(ABC):
         otherwise None.
         """
 
-    def prepare(self, scope: Scope) -> None:  # noqa: B027 # nothing has to be prepared
+    def prepare(self, scope: RequestScope) -> None:  # noqa: B027 # nothing has to be prepared
         """Add the keys that this process needs in the ASGI scope of a request, before the application sees it. Adds
         nothing by default.
         """
@@ -126,11 +126,11 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._reception = reception
         self._limit: asyncio.TimerHandle | None = None
-        self._in_head = self._may_have_trailer = self._is_chunked = False
+        self._in_header_section = self._may_have_trailer = self._is_chunked = False
         self._begun = 0
         self._calls = 0
         """Total number of callbacks of the parser."""
-        self._fed = self._address_bytes = self._head_bytes = self._headers = 0
+        self._fed = self._address_bytes = self._header_bytes = self._headers = 0
         self._refusal: tuple[HTTPStatus, str, TooMuchAtOnce | None] | None = None
         self._is_refused = self._is_admitted = False
         self.share = Share.alone("")
@@ -139,8 +139,8 @@ class Connection(HttpToolsProtocol):
         """The request that is in progress, or, if none is, the last one."""
         self._is_large = False
         """True if memory was taken from the pool for the header section, or the trailers, that are being parsed."""
-        self._with_large_heads: set[RequestResponseCycle] = set()
-        """The requests for whose heads memory was taken."""
+        self._with_large_headers: set[RequestResponseCycle] = set()
+        """The requests for whose header sections memory was taken."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -164,8 +164,8 @@ class Connection(HttpToolsProtocol):
             self._is_admitted = False
             kept = 0.0 if self._working is None else self._working.scope.get(_KEPT_SECONDS, 0.0)
             self._reception.pool.leave(self.share, after_seconds=kept)  # type: ignore[arg-type]  # of ours
-        self._give_back(len(self._with_large_heads) + self._is_large)
-        self._with_large_heads.clear()
+        self._give_back(len(self._with_large_headers) + self._is_large)
+        self._with_large_headers.clear()
         self._is_large = False
         super().connection_lost(exc)
         # uvicorn would keep the keep-alive timer of a connection that was reset, and the timer keeps everything that it
@@ -175,9 +175,9 @@ class Connection(HttpToolsProtocol):
         self.scope = self.headers = self.cycle = self._working = None  # type: ignore[assignment]  # as before the first request
 
     @property
-    def member(self) -> str:
+    def person(self) -> str:
         """The name of the person in whose turns the next input is parsed; empty for an unknown client."""
-        return "" if self._working is None else self._reception.member(self._working.scope)  # type: ignore[arg-type]  # of uvicorn
+        return "" if self._working is None else self._reception.person(self._working.scope)  # type: ignore[arg-type]  # of uvicorn
 
     @property
     def is_full(self) -> bool:
@@ -192,7 +192,7 @@ class Connection(HttpToolsProtocol):
 
     def next_size(self) -> int:
         """Return the number of bytes to parse in one step, which is large for the plain bytes of a body."""
-        in_body = not self._in_head and self.cycle is not None and self.cycle.more_body
+        in_body = not self._in_header_section and self.cycle is not None and self.cycle.more_body
         return MAX_PIECE_BYTES if in_body and not self._is_chunked else _MAX_FED_BYTES
 
     def parse(self, data: memoryview) -> int:
@@ -202,14 +202,14 @@ class Connection(HttpToolsProtocol):
         begun, calls = self._begun, self._calls
         self._feed(data)
         # A chunk extension may follow the chunk size; the parser makes no callback for it.
-        in_lines = self._in_head or self._may_have_trailer or (self._is_chunked and self._calls == calls)
+        in_lines = self._in_header_section or self._may_have_trailer or (self._is_chunked and self._calls == calls)
         if in_lines and self._begun == begun and not self._is_refused:
             # the parser makes no callback for an unterminated header, so its bytes are counted here
             self._fed += len(data)
             if self._fed > _MAX_LINES_BYTES:
-                detail = f"a head has at most {MAX_HEAD_BYTES} bytes"
+                detail = f"a header section has at most {MAX_HEADER_SECTION_BYTES} bytes"
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, None)
-            elif (error := self._take_for_head(self._fed)) is not None:
+            elif (error := self._take_for_headers(self._fed)) is not None:
                 self._refuse(self._reception.too_many, str(error), error)
         return self._calls - calls
 
@@ -233,12 +233,12 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         super().on_message_begin()
         self._stop()
-        self._in_head, self._may_have_trailer, self._is_chunked = True, False, False
+        self._in_header_section, self._may_have_trailer, self._is_chunked = True, False, False
         self._begun += 1
         self._calls += 1
-        self._fed = self._address_bytes = self._head_bytes = self._headers = 0
-        self._limit = self.loop.call_later(self._reception.head_seconds, self.transport.close)
-        scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn says which keys it puts there itself
+        self._fed = self._address_bytes = self._header_bytes = self._headers = 0
+        self._limit = self.loop.call_later(self._reception.header_section_seconds, self.transport.close)
+        scope: RequestScope = self.scope  # type: ignore[assignment]  # uvicorn says which keys it puts there itself
         scope[ABORT] = self.transport.abort
         self._reception.prepare(scope)
 
@@ -259,11 +259,11 @@ class Connection(HttpToolsProtocol):
         """Callback of the parser for a header, or for a trailer of a chunked body, which is ignored."""
         self._calls += 1
         self._headers += 1
-        self._head_bytes += len(name) + len(value)
-        if self._headers > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
-            detail = f"a request has at most {MAX_HEADERS} headers, of {MAX_HEAD_BYTES} bytes together"
+        self._header_bytes += len(name) + len(value)
+        if self._headers > MAX_HEADERS or self._header_bytes > MAX_HEADER_SECTION_BYTES:
+            detail = f"a request has at most {MAX_HEADERS} headers, of {MAX_HEADER_SECTION_BYTES} bytes together"
             self._stop_at(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
-        if self._in_head:
+        if self._in_header_section:
             self._check_memory()
             super().on_header(name, value)
             self._is_chunked |= self.headers[-1][0] == b"transfer-encoding"
@@ -271,7 +271,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Callback of the parser for the end of the header section."""
         self._stop()
-        self._in_head = False
+        self._in_header_section = False
         if self.url.partition(b"?")[2].count(b"&") >= MAX_PARAMETERS:
             self._stop_at(HTTPStatus.BAD_REQUEST, f"an address has at most {MAX_PARAMETERS} parameters")
         has_body = False
@@ -287,7 +287,7 @@ class Connection(HttpToolsProtocol):
             self._stop_at(HTTPStatus.BAD_REQUEST, detail)
         super().on_headers_complete()
         if self._is_large:
-            self._with_large_heads.add(self.cycle)
+            self._with_large_headers.add(self.cycle)
             self._is_large = False
         if len(self.pipeline) > MAX_PIPELINED_REQUESTS:
             detail = f"at most {MAX_PIPELINED_REQUESTS} requests wait on one connection"
@@ -296,7 +296,7 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Pass the request `cycle` to the application `app` when its turn comes, if its connection is still open."""
         if self._working is not None:
-            self._forget_head(self._working)
+            self._forget_headers(self._working)
         self._working = cycle
         # The function refers to no connection, since a scope may outlive the connection.
         cycle.scope[CUT] = partial(_cut, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
@@ -346,31 +346,31 @@ class Connection(HttpToolsProtocol):
         """Callbacks of the parser call this method to refuse a request whose header section is large, if the pool has
         no memory for it.
         """
-        if (error := self._take_for_head(self._address_bytes + self._head_bytes)) is not None:
+        if (error := self._take_for_headers(self._address_bytes + self._header_bytes)) is not None:
             self._stop_at(self._reception.too_many, str(error), error)
 
-    def _take_for_head(self, size: int) -> TooMuchAtOnce | None:
+    def _take_for_headers(self, size: int) -> TooMuchAtOnce | None:
         """Take memory from the pool for the header section that is being parsed, once `size`, the number of its bytes
-        that have arrived, exceeds SMALL_HEAD_BYTES. Return None if this succeeds, or nothing has to be taken; otherwise
-        return the error for refusing the request.
+        that have arrived, exceeds SMALL_HEADER_SECTION_BYTES. Return None if this succeeds, or nothing has to be taken;
+        otherwise return the error for refusing the request.
         """
-        heads = self._reception.large_heads
-        if size <= SMALL_HEAD_BYTES or self._is_large:
+        large = self._reception.large_headers
+        if size <= SMALL_HEADER_SECTION_BYTES or self._is_large:
             return None
-        if not heads.try_take(_MAX_LINES_BYTES, self.share):
-            return heads.refused("too many requests with large heads; try again in a few seconds")
+        if not large.try_take(_MAX_LINES_BYTES, self.share):
+            return large.refused("too many requests with large headers; try again in a few seconds")
         self._is_large = True
         return None
 
-    def _forget_head(self, cycle: RequestResponseCycle) -> None:
+    def _forget_headers(self, cycle: RequestResponseCycle) -> None:
         """Return the memory for the header section of a request, which is answered and will not be used any more."""
-        if cycle in self._with_large_heads:
-            self._with_large_heads.remove(cycle)
+        if cycle in self._with_large_headers:
+            self._with_large_headers.remove(cycle)
             self._give_back(1)
 
-    def _give_back(self, heads: int) -> None:
-        if heads:
-            self._reception.large_heads.give(heads * _MAX_LINES_BYTES, self.share)
+    def _give_back(self, sections: int) -> None:
+        if sections:
+            self._reception.large_headers.give(sections * _MAX_LINES_BYTES, self.share)
 
     def _stop_at(self, status: HTTPStatus, detail: str, error: TooMuchAtOnce | None = None) -> None:
         """Raise ValueError, which stops the parser, after recording the refusal that `_feed` then sends."""
@@ -398,9 +398,9 @@ class Connection(HttpToolsProtocol):
         connection.
         """
         headers, body = self._reception.refusal(status, detail, error)
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        lines = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n"
+        lines += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(f"{lines}content-length: {len(body)}\r\n\r\n".encode() + body)
 
     def _stop(self) -> None:
         if self._limit is not None:

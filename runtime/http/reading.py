@@ -62,7 +62,7 @@ class Parsing(Protocol):
         """The account that input is charged to."""
 
     @property
-    def member(self) -> str:
+    def person(self) -> str:
         """The name of the person in whose turns the next input is parsed; empty for an unknown client."""
 
     @property
@@ -195,7 +195,7 @@ class ReadInTurns(asyncio.BufferedProtocol):
 
     def _ask_for_turn(self) -> None:
         if self._turn is None:
-            self._turn = granted(self._parsing.share.network, self._parsing.member)
+            self._turn = granted(self._parsing.share.network, self._parsing.person)
             self._turn.add_done_callback(self._parse)
 
     def _parse(self, turn: asyncio.Future[None]) -> None:

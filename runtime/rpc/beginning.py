@@ -46,11 +46,11 @@ run in between by taking turns (`runtime.turns`).
 """
 LOOK_SECONDS: Final = 0.001
 """Seconds between two measurements of the load of the event loop, while calls wait."""
-IDLE_ROUNDS: Final = 10
+IDLE_ITERATIONS: Final = 10
 """Number of iterations of the event loop that one measurement of its load takes."""
 IDLE_SECONDS: Final = 0.000_25
-"""Maximum seconds that IDLE_ROUNDS iterations take on an idle event loop. All started calls are then waiting for I/O,
-and no call has to wait for them.
+"""Maximum seconds that IDLE_ITERATIONS iterations take on an idle event loop. All started calls are then waiting for
+I/O, and no call has to wait for them.
 """
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
@@ -146,9 +146,9 @@ class Beginnings:
             self._looks = True
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
-    def _look(self, rounds: int = IDLE_ROUNDS, since: float | None = None) -> None:
+    def _look(self, iterations: int = IDLE_ITERATIONS, since: float | None = None) -> None:
         """Measure the load of the event loop, then start waiting calls. The method schedules itself once per iteration
-        of the event loop; `rounds` is the number of iterations that are left, and `since` the clock's time, in seconds,
+        of the event loop; `iterations` is the number of those that are left, and `since` the clock's time, in seconds,
         at which the measurement began.
 
         If the iterations took less than IDLE_SECONDS, the loop is idle and no started call counts any more; otherwise
@@ -157,8 +157,8 @@ class Beginnings:
         """
         now = self._clock()
         since = now if since is None else since
-        if rounds:
-            asyncio.get_running_loop().call_soon(self._look, rounds - 1, since)
+        if iterations:
+            asyncio.get_running_loop().call_soon(self._look, iterations - 1, since)
             return
         self._forget(math.inf if now - since < IDLE_SECONDS else now - BEGUN_SECONDS)
         self._serve()

@@ -10,7 +10,7 @@ from typing import Final
 SMALL_FRAME_BYTES: Final = 1_024
 """A frame with a payload below this size, in bytes, counts as small. grpc has a cost per frame, whatever its size."""
 _PREFACE_BYTES: Final = 24
-HEAD_BYTES: Final = 9
+FRAME_HEADER_BYTES: Final = 9
 _DATA: Final = 0
 _HEADERS: Final = 1
 _SETTINGS: Final = 4
@@ -49,7 +49,7 @@ class FrameReader:
         at, end, small = self._left, len(data), 0
         if not self.acknowledged and self._kind != _DATA:
             self.unacknowledged_bytes += min(at, end)
-        while at + HEAD_BYTES <= end:
+        while at + FRAME_HEADER_BYTES <= end:
             kind = data[at + 3]
             if kind == _HEADERS and (call := int.from_bytes(data[at + 5 : at + 9], "big")) > self._last_call:
                 if calls < 1:
@@ -63,10 +63,10 @@ class FrameReader:
             if not self.acknowledged:
                 self._kind = kind
                 self.acknowledged = kind == _SETTINGS and bool(data[at + 4] & _ACK)
-                self.unacknowledged_bytes += HEAD_BYTES
+                self.unacknowledged_bytes += FRAME_HEADER_BYTES
                 if kind != _DATA:
-                    self.unacknowledged_bytes += min(size, end - at - HEAD_BYTES)
-            at += HEAD_BYTES + size
+                    self.unacknowledged_bytes += min(size, end - at - FRAME_HEADER_BYTES)
+            at += FRAME_HEADER_BYTES + size
         self.small += small
         self._left = max(at - end, 0)
         return min(at, end)

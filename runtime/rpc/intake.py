@@ -48,7 +48,7 @@ from runtime.network import network_of, peer_name
 from runtime.permissions import Work
 from runtime.pool import Share
 from runtime.rates import Rate, Rates
-from runtime.rpc.frames import HEAD_BYTES, FrameReader
+from runtime.rpc.frames import FRAME_HEADER_BYTES, FrameReader
 from syncline.model.errors import RateExceeded
 
 HANDSHAKE_SECONDS: Final = 10.0
@@ -661,7 +661,7 @@ class CallerConnection(asyncio.BufferedProtocol):
             return
         self._rest = data[read:]
         self._hand_on(data[:read])
-        if len(self._rest) >= HEAD_BYTES:
+        if len(self._rest) >= FRAME_HEADER_BYTES:
             self._is_parked = True
             self._intake.park(self)
             if self._outer is not None:

@@ -270,7 +270,7 @@ class Trace(Around):
         service, _, method = name.rpartition("/")
         parent = traces.cause(_metadata(context, traces.HEADER))
         current = ExitStack()
-        span = current.enter_context(traces.span(name, kind=traces.Kind.SERVER, root=True, parent=parent))
+        span = current.enter_context(traces.span(name, kind=traces.SpanKind.SERVER, root=True, parent=parent))
         span.note(rpc__system="grpc", rpc__service=service, rpc__method=method)
         try:
             yield

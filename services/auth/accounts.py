@@ -11,7 +11,7 @@ from services.auth import metrics
 from services.auth.attempts import Attempts
 from services.auth.devices import DeviceLists
 from services.auth.keys import Keys
-from services.auth.passwords import Passwords, Verdict
+from services.auth.passwords import PasswordCheck, Passwords
 from services.auth.ports import AccountStore, DeviceStore
 from services.auth.records import Account, Clock, DeviceRecord, Login
 from services.auth.sessions import Sessions, Tokens
@@ -91,11 +91,11 @@ class AccountRegistry:
             metrics.SIGN_INS.labels("limited").inc()
             raise
         login, share = await self._accounts.login(email), Share(email, peer)
-        verdict = await self._passwords.verify(password, login.password_hash if login else None, share)
-        if login is None or verdict is Verdict.WRONG:
+        checked = await self._passwords.verify(password, login.password_hash if login else None, share)
+        if login is None or checked is PasswordCheck.WRONG:
             metrics.SIGN_INS.labels("failed").inc()
             raise WrongPassword
-        if verdict is Verdict.RIGHT_BUT_OUTDATED:
+        if checked is PasswordCheck.RIGHT_BUT_OUTDATED:
             with suppress(TooMuchAtOnce):  # the hash is updated at the next sign-in instead
                 await self._accounts.replace_password_hash(
                     email, old=login.password_hash, new=await self._passwords.hash(password, share)

@@ -27,27 +27,27 @@ list that is too long is shortened step by step.
 """
 
 
-DeviceStanding = Enum("DeviceStanding", "SIGNED_IN REVOKED EXPIRED")
+DeviceState = Enum("DeviceState", "SIGNED_IN REVOKED EXPIRED")
 """The state of a device with respect to a user, which decides if the device may act for the user. A device that does
 not exist, or belongs to another user, counts as revoked.
 """
 
 
-def device_standing(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceStanding:
+def device_state(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceState:
     """Return the state of a device with respect to a user, at `now_ms` in milliseconds since 1970."""
     if device is None or device.user != user or device.revoked_at_ms is not None:
-        return DeviceStanding.REVOKED
-    return DeviceStanding.EXPIRED if device.expires_at_ms <= now_ms else DeviceStanding.SIGNED_IN
+        return DeviceState.REVOKED
+    return DeviceState.EXPIRED if device.expires_at_ms <= now_ms else DeviceState.SIGNED_IN
 
 
 def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceRecord:
     """Return the device if it is signed in. Raise TokenExpired if it has expired, and DeviceRevoked if it was revoked,
     does not exist, or belongs to another user than `user`.
     """
-    standing = device_standing(device, user=user, now_ms=now_ms)
-    if standing is DeviceStanding.EXPIRED:
+    state = device_state(device, user=user, now_ms=now_ms)
+    if state is DeviceState.EXPIRED:
         raise TokenExpired("the key of this device has expired; sign in again")
-    if device is None or standing is DeviceStanding.REVOKED:
+    if device is None or state is DeviceState.REVOKED:
         raise DeviceRevoked
     return device
 

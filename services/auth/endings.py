@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from runtime.logs import structlog
-from runtime.rounds import rounds
+from runtime.periodic_work import run_periodically
 from runtime.workers import results_of
 from services.auth.links import is_open
 from services.auth.ports import AccessStore, DeviceStore, EndingStore, LinkStore
@@ -79,7 +79,7 @@ class Endings:
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Context manager within which `sweep` runs about every SWEEP_SECONDS."""
-        return rounds(self.sweep, interval_seconds=SWEEP_SECONDS)
+        return run_periodically(self.sweep, interval_seconds=SWEEP_SECONDS)
 
     async def sweep(self) -> int:
         """Resume, once, the recorded revocations that are due; return the number of those that this call has

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runtime.logs import structlog
 from services.auth.aliases import with_alias
-from services.auth.devices import DeviceStanding, check_signed_in, device_standing
+from services.auth.devices import DeviceState, check_signed_in, device_state
 from services.auth.holdings import KEPT_FOR_KNOWN, HoldingLimits, decided_anew, is_full, is_own, limit_reached
 from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
 from services.auth.records import Account, Clock, DeviceRecord, Done, Gate, GrantRecord, SpaceRecord
@@ -32,7 +32,7 @@ class CheckedAccess:
     """
 
     role: Role | None
-    device: DeviceStanding = DeviceStanding.SIGNED_IN
+    device: DeviceState = DeviceState.SIGNED_IN
     """The state of the device in the question; SIGNED_IN if the question names none."""
     writes_since_ms: int = 0
     """The time since which the member may write, in milliseconds since 1970, as in GrantRecord; 0 if unknown."""
@@ -45,7 +45,7 @@ class CheckedMany:
     """
 
     spaces: Sequence[SpaceId]
-    devices: Mapping[DeviceId, DeviceStanding]
+    devices: Mapping[DeviceId, DeviceState]
 
 
 def decide_role(
@@ -111,7 +111,7 @@ class Grants:
         grant, found = await self._access.access(space, user=user, device=device)
         return CheckedAccess(
             grant.role if grant is not None else None,
-            device_standing(found, user=user, now_ms=self._clock()) if device is not None else DeviceStanding.SIGNED_IN,
+            device_state(found, user=user, now_ms=self._clock()) if device is not None else DeviceState.SIGNED_IN,
             grant.writes_since_ms if grant is not None else 0,
         )
 
@@ -123,7 +123,7 @@ class Grants:
         now = self._clock()
         return CheckedMany(
             [space for space in spaces if (space, user) in grants],
-            {device: device_standing(found.get(device), user=user, now_ms=now) for device in devices},
+            {device: device_state(found.get(device), user=user, now_ms=now) for device in devices},
         )
 
     async def writers(
@@ -140,7 +140,7 @@ class Grants:
         signed_in = {
             one.device: one.user
             for one in found.values()
-            if device_standing(one, user=one.user, now_ms=now) is DeviceStanding.SIGNED_IN
+            if device_state(one, user=one.user, now_ms=now) is DeviceState.SIGNED_IN
         }
         grants, _ = await self._access.accesses([(space, holder) for holder in set(signed_in.values())], [])
         writers = {holder for (_, holder), grant in grants.items() if _writes(grant.role)}
@@ -197,10 +197,10 @@ class Grants:
     async def _try_to_change(
         self, space: SpaceId, *, done: Done, caller: UserId, member: Account | None, to: Role | None
     ) -> Account:
-        standing = await self._spaces.standing(space, caller, *([member.user] if member else []))
-        if standing is None:
+        found_space = await self._spaces.space_with_grants(space, caller, *([member.user] if member else []))
+        if found_space is None:
             raise NoSuchSpace(space_id=space)
-        found, grants = standing
+        found, grants = found_space
         target = grants.get(member.user) if member else None
         oneself = member is not None and member.user == caller
         decide_role(found, caller=grants.get(caller), target=target, to=to, oneself=oneself)

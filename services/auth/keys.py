@@ -43,7 +43,7 @@ write.
 _KEY = re.compile(r"syk_([a-z2-7]{26})[A-Za-z0-9_-]{43}")
 _SECRET_BYTES = 32
 
-Standing = Enum("Standing", "GOOD FORGED REVOKED EXPIRED")
+KeyState = Enum("KeyState", "GOOD FORGED REVOKED EXPIRED")
 """The state of a presented key with respect to the device that it names."""
 
 
@@ -60,15 +60,15 @@ def parse_key(text: str) -> DeviceId:
     return DeviceId(match[1])
 
 
-def judge_key(text: str, device: DeviceRecord, *, now_ms: int) -> Standing:
+def judge_key(text: str, device: DeviceRecord, *, now_ms: int) -> KeyState:
     """Return the state of the key `text` with respect to `device`, the device that it names, at `now_ms` in
     milliseconds since 1970.
     """
     if device.key is None or not hmac.compare_digest(key_digest(text), device.key.digest):
-        return Standing.FORGED
+        return KeyState.FORGED
     if device.revoked_at_ms is not None:
-        return Standing.REVOKED
-    return Standing.EXPIRED if now_ms >= device.key.expires_at_ms else Standing.GOOD
+        return KeyState.REVOKED
+    return KeyState.EXPIRED if now_ms >= device.key.expires_at_ms else KeyState.GOOD
 
 
 class Keys:
@@ -172,16 +172,16 @@ class Keys:
         """
         device = await self._devices.device(parse_key(text))
         now = self._clock()
-        match Standing.FORGED if device is None else judge_key(text, device, now_ms=now):
-            case Standing.GOOD:
+        match KeyState.FORGED if device is None else judge_key(text, device, now_ms=now):
+            case KeyState.GOOD:
                 assert device is not None
                 await self._note(device, now)
                 return self._tokens(device)
-            case Standing.FORGED:
+            case KeyState.FORGED:
                 raise TokenInvalid("this key is not known")
-            case Standing.REVOKED:
+            case KeyState.REVOKED:
                 raise DeviceRevoked
-            case Standing.EXPIRED:
+            case KeyState.EXPIRED:
                 raise TokenExpired("this key has expired; sign in again")
 
     async def _note(self, device: DeviceRecord, now: int) -> None:

@@ -22,7 +22,7 @@ from services.auth.attempts import Attempts
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.grants import require
 from services.auth.holdings import HoldingLimits, decided_anew, is_full, limit_reached
-from services.auth.passwords import Passwords, Verdict
+from services.auth.passwords import PasswordCheck, Passwords
 from services.auth.ports import AccessStore, GateStore, LinkStore, MakerEnded, SpaceStore
 from services.auth.records import DAY_MS, Clock, GrantRecord, Link
 from services.auth.tokens import AccessToken, AccessTokens
@@ -247,15 +247,17 @@ class Links:
 
     async def _makers(self, found: Sequence[Link]) -> Makers:
         """Return the present grants of the people who made these links, each in the space of the link."""
-        standing = await self._spaces.standing(found[0].space, *(link.user for link in found)) if found else None
-        return {(grant.space, user): grant for user, grant in standing[1].items()} if standing else {}
+        found_space = (
+            await self._spaces.space_with_grants(found[0].space, *(link.user for link in found)) if found else None
+        )
+        return {(grant.space, user): grant for user, grant in found_space[1].items()} if found_space else {}
 
     async def _is_same(self, made: Link, wanted: Link, password: str | None, share: Share) -> bool:
         if _asked_for(made) != _asked_for(wanted) or (made.password_hash is None) != (password is None):
             return False
         if made.password_hash is None or password is None:
             return True
-        return await self._passwords.verify(password, made.password_hash, share) is not Verdict.WRONG
+        return await self._passwords.verify(password, made.password_hash, share) is not PasswordCheck.WRONG
 
     async def of_space(self, space: SpaceId, *, user: UserId, device: DeviceId) -> list[Link]:
         """Return the valid links of a space, newest first."""
@@ -302,7 +304,7 @@ class Links:
         except TooManyAttempts:
             metrics.LINK_OPENINGS.labels("limited").inc()
             raise
-        if await self._passwords.verify(password, password_hash, Share(subject, peer)) is Verdict.WRONG:
+        if await self._passwords.verify(password, password_hash, Share(subject, peer)) is PasswordCheck.WRONG:
             metrics.LINK_OPENINGS.labels("failed").inc()
             raise WrongPassword("the password of this link is wrong")
         await self._attempts.succeeded(subject=subject, peer=peer)

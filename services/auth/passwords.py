@@ -27,9 +27,9 @@ MEMORY_KIB = 32 * 1024
 that size was freed, and keeps it. From 32 MiB on, each hash maps its memory and returns it, so that many sign-ins at
 once leave no memory behind.
 """
-ROUNDS = 2
+ARGON2_PASSES = 2
 
-Verdict = Enum("Verdict", "WRONG RIGHT RIGHT_BUT_OUTDATED")
+PasswordCheck = Enum("PasswordCheck", "WRONG RIGHT RIGHT_BUT_OUTDATED")
 """The result of comparing a password with a hash. RIGHT_BUT_OUTDATED means that the password is right, and that the
 hash was made with other parameters than new hashes.
 """
@@ -57,10 +57,10 @@ class Passwords:
     """
 
     def __init__(
-        self, *, workers: int = 2, places: int = 32, memory_kib: int = MEMORY_KIB, rounds: int = ROUNDS
+        self, *, workers: int = 2, places: int = 32, memory_kib: int = MEMORY_KIB, passes: int = ARGON2_PASSES
     ) -> None:
-        self._hasher = argon2.PasswordHasher(time_cost=rounds, memory_cost=memory_kib, parallelism=1)
-        self._nobody = _unmatchable_hash(memory_kib, rounds)
+        self._hasher = argon2.PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
+        self._nobody = _unmatchable_hash(memory_kib, passes)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password", initializer=lower_priority)
         self._places = Pool("passwords", places)
         self._waiting = FairQueue()
@@ -81,19 +81,19 @@ class Passwords:
         """
         return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
 
-    async def verify(self, password: str, stored: str | None, share: Share) -> Verdict:
+    async def verify(self, password: str, stored: str | None, share: Share) -> PasswordCheck:
         """Compare a password with `stored`, the form in which one is stored. If `stored` is None, because the account
         does not exist, the comparison takes the same time and the result is WRONG. Raise TooMuchAtOnce if `share` has
         too many requests in progress, or all together have.
         """
         return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody), share)
 
-    def _verify(self, password: str, stored: str) -> Verdict:
+    def _verify(self, password: str, stored: str) -> PasswordCheck:
         try:
             self._hasher.verify(stored, password)
         except argon2.exceptions.VerifyMismatchError:
-            return Verdict.WRONG
-        return Verdict.RIGHT_BUT_OUTDATED if self._hasher.check_needs_rehash(stored) else Verdict.RIGHT
+            return PasswordCheck.WRONG
+        return PasswordCheck.RIGHT_BUT_OUTDATED if self._hasher.check_needs_rehash(stored) else PasswordCheck.RIGHT
 
     async def _beside(self, work: Callable[[], T], share: Share) -> T:
         if not self._places.try_take(1, share):
@@ -133,7 +133,7 @@ def _normalized(password: str) -> str:
     return unicodedata.normalize("NFC", password[: MAX_PASSWORD_CHARACTERS + 1])
 
 
-def _unmatchable_hash(memory_kib: int, rounds: int) -> str:
+def _unmatchable_hash(memory_kib: int, passes: int) -> str:
     """Return a well-formed hash with these parameters that no known password matches."""
     salt, digest = (base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
-    return f"$argon2id$v=19$m={memory_kib},t={rounds},p=1${salt}${digest}"
+    return f"$argon2id$v=19$m={memory_kib},t={passes},p=1${salt}${digest}"

@@ -175,7 +175,9 @@ class SpaceStore(Protocol):
     async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
         """Return the space with all its grants, in no particular order; None if there is no such space."""
 
-    async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
+    async def space_with_grants(
+        self, space: SpaceId, *users: UserId
+    ) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
         """Return the space, and by user id the grants of those of `users` that have one. Both come from one read.
         Return None if there is no such space.
         """

@@ -45,7 +45,7 @@ _SECRET_BYTES = 32
 _MAX_TOKEN_CHARACTERS = 128
 """Maximum number of characters of a text that is parsed as a refresh token; a token has fewer."""
 
-Standing = Enum("Standing", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
+RefreshTokenState = Enum("RefreshTokenState", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
 """The state of a presented refresh token with respect to the device that it names."""
 
 
@@ -102,23 +102,23 @@ class Tokens:
     refresh: str = field(default="", repr=False)
 
 
-def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> Standing:
+def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> RefreshTokenState:
     """Return the state of `token` with respect to `device`, the device that it names, at `now_ms` in milliseconds since
     1970.
     """
     chain = device.chain
     if chain is None or not hmac.compare_digest(token.family_digest(), chain.family):
-        return Standing.FORGED
+        return RefreshTokenState.FORGED
     is_revoked = device.revoked_at_ms is not None
     if not is_revoked and now_ms >= chain.expires_at_ms:
-        return Standing.EXPIRED
+        return RefreshTokenState.EXPIRED
     digest = token.digest()
     is_current = hmac.compare_digest(digest, chain.current)
     if not is_current and (chain.previous is None or not hmac.compare_digest(digest, chain.previous)):
-        return Standing.SPENT  # also if the device is revoked: its keys may not have ended yet
+        return RefreshTokenState.SPENT  # also if the device is revoked: its keys may not have ended yet
     if is_revoked:
-        return Standing.REVOKED
-    return Standing.CURRENT if is_current else Standing.PREDECESSOR
+        return RefreshTokenState.REVOKED
+    return RefreshTokenState.CURRENT if is_current else RefreshTokenState.PREDECESSOR
 
 
 class Sessions:
@@ -149,12 +149,12 @@ class Sessions:
         """
         device = await self._devices.device(token.device)
         now = self._clock()
-        match Standing.FORGED if device is None else judge_token(token, device, now_ms=now):
-            case Standing.CURRENT | Standing.PREDECESSOR:
+        match RefreshTokenState.FORGED if device is None else judge_token(token, device, now_ms=now):
+            case RefreshTokenState.CURRENT | RefreshTokenState.PREDECESSOR:
                 assert device is not None
                 assert device.chain is not None
                 return await self._advance(device, device.chain, token, now)
-            case Standing.SPENT:
+            case RefreshTokenState.SPENT:
                 assert device is not None
                 is_found_out = device.revoked_at_ms is not None
                 if not is_found_out:
@@ -162,11 +162,11 @@ class Sessions:
                     log.warning("refresh reused", user=device.user, device=device.device)
                 await self._endings.revoke_copied(device)
                 raise DeviceRevoked if is_found_out else RefreshTokenReused
-            case Standing.REVOKED:
+            case RefreshTokenState.REVOKED:
                 raise DeviceRevoked
-            case Standing.EXPIRED:
+            case RefreshTokenState.EXPIRED:
                 raise TokenExpired(f"this device was not used for {REFRESH_TOKEN_IDLE_DAYS} days; sign in again")
-            case Standing.FORGED:
+            case RefreshTokenState.FORGED:
                 raise TokenInvalid("the refresh token is not known; sign in again")
 
     async def _advance(self, device: DeviceRecord, before: Chain, token: RefreshToken, now: int) -> Tokens:

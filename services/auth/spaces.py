@@ -58,10 +58,10 @@ class Spaces:
         if alias is not None:
             log.info("space created", user=user, space=space.space)
             return Membership(space.space, name, personal=False, role=Role.OWNER, alias=alias, by=user)
-        standing = await self._spaces.standing(space.space, user)
-        if standing is None or user not in standing[1]:
+        found_space = await self._spaces.space_with_grants(space.space, user)
+        if found_space is None or user not in found_space[1]:
             raise NoSuchSpace(space_id=space.space)
-        made, grants = standing
+        made, grants = found_space
         if made.name != name:
             raise RequestIdReused
         return Membership(made.space, made.name, made.personal, grants[user].role, grants[user].alias)
@@ -74,7 +74,7 @@ class Spaces:
         found = await self._spaces.memberships(owner.user)
         own = sum(is_own(one, owner.user) and not one.personal for one in found)
         if own >= (most := self._holdings.spaces):
-            if await self._spaces.standing(space.space) is not None:
+            if await self._spaces.space_with_grants(space.space) is not None:
                 return None
             raise limit_reached(
                 "spaces",
@@ -99,8 +99,8 @@ class Spaces:
         """Assign aliases to the grants `nameless` of a user, which were made before aliases existed. The oldest space
         comes first, so that the result is as if each alias had been assigned together with its grant.
         """
-        standing = await asyncio.gather(*(self._spaces.standing(one.space) for one in nameless))
-        spaces = [found[0] for found in standing if found is not None]
+        found_space = await asyncio.gather(*(self._spaces.space_with_grants(one.space) for one in nameless))
+        spaces = [found[0] for found in found_space if found is not None]
         for space in sorted(spaces, key=lambda space: (not space.personal, space.created_at_ms, space.space)):
 
             async def give(alias: str, *, space: SpaceRecord = space) -> None:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from services.auth.accounts import SignedIn
-from services.auth.devices import DeviceStanding
+from services.auth.devices import DeviceState
 from services.auth.endings import EndedDevice
 from services.auth.grants import CheckedAccess, CheckedMany
 from services.auth.records import (
@@ -188,20 +188,18 @@ def uploads_from_wire(request: auth_pb2.SetUploadsRequest) -> SpaceUploads:
 def checked_to_wire(checked: CheckedAccess) -> auth_pb2.CheckAccessResponse:
     return auth_pb2.CheckAccessResponse(
         role=role_to_wire(checked.role),
-        device_revoked=checked.device is DeviceStanding.REVOKED,
+        device_revoked=checked.device is DeviceState.REVOKED,
         writes_since_ms=checked.writes_since_ms,
-        device_expired=checked.device is DeviceStanding.EXPIRED,
+        device_expired=checked.device is DeviceState.EXPIRED,
     )
 
 
 def checked_many_to_wire(checked: CheckedMany) -> auth_pb2.BatchCheckAccessResponse:
-    by_standing = {
-        standing: [one for one, has in checked.devices.items() if has is standing] for standing in DeviceStanding
-    }
+    by_state = {state: [one for one, has in checked.devices.items() if has is state] for state in DeviceState}
     return auth_pb2.BatchCheckAccessResponse(
         space_ids=checked.spaces,
-        revoked_device_ids=by_standing[DeviceStanding.REVOKED],
-        expired_device_ids=by_standing[DeviceStanding.EXPIRED],
+        revoked_device_ids=by_state[DeviceState.REVOKED],
+        expired_device_ids=by_state[DeviceState.EXPIRED],
     )
 
 

@@ -21,12 +21,12 @@ from syncline.model.accounts import Role
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, TokenExpired
 from syncline.model.identifiers import LinkId, SpaceId
 
-_MAX_REMEMBERED_STANDINGS: Final = 100_000
+_MAX_REMEMBERED_RIGHTS: Final = 100_000
 _Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CallerRight:
     """A caller's role in a space; None without a grant.
 
     `writes_since_ms` is the time at which the caller was granted the right to write, in milliseconds since 1970; 0
@@ -40,7 +40,7 @@ class Standing:
 class GrantSource(Protocol):
     """Source of the grants of callers."""
 
-    async def standing(self, space: SpaceId, caller: Identity) -> Standing:
+    async def right(self, space: SpaceId, caller: Identity) -> CallerRight:
         """Return the role in a space of a person or a visitor of a public link (None without a grant), and the time
         since which they may write.
 
@@ -69,11 +69,11 @@ class RoleCache:
     ) -> None:
         """`grants` is asked for a role that is not cached; `seconds` is the time for which a role is cached."""
         self._grants = grants
-        self._standings: TTLCache[_Key, Standing] = TTLCache(_MAX_REMEMBERED_STANDINGS, seconds, timer=monotonic)
-        self._under_way: dict[_Key, asyncio.Task[Standing]] = {}
-        self._waiting: dict[_Key, asyncio.Task[Standing]] = {}
+        self._rights: TTLCache[_Key, CallerRight] = TTLCache(_MAX_REMEMBERED_RIGHTS, seconds, timer=monotonic)
+        self._under_way: dict[_Key, asyncio.Task[CallerRight]] = {}
+        self._waiting: dict[_Key, asyncio.Task[CallerRight]] = {}
 
-    async def require(self, space: SpaceId, caller: Identity, role: Role, *, now: bool = False) -> Standing:
+    async def require(self, space: SpaceId, caller: Identity, role: Role, *, now: bool = False) -> CallerRight:
         """Return the caller's role in a space, and the time since which the caller may write. Raise NoSuchSpace if the
         caller has no grant, and PermissionDenied if the caller's role is below `role`.
 
@@ -83,7 +83,7 @@ class RoleCache:
         if link is not None and link.space != space:
             raise NoSuchSpace(space_id=space)
         key = (space, caller.user, caller.device, link.link if link else None)
-        has = None if now else self._standings.get(key)
+        has = None if now else self._rights.get(key)
         if has is None or has.role is None or has.role < role:
             has = await self._ask(key, caller)
         if has.role is None:
@@ -103,7 +103,7 @@ class RoleCache:
         except PermissionDenied:
             return None
 
-    async def _ask(self, key: _Key, caller: Identity) -> Standing:
+    async def _ask(self, key: _Key, caller: Identity) -> CallerRight:
         """Return auth's answer to a request that is sent after this call began.
 
         A request that is already in flight may have been answered before this call, so its answer is not used. All
@@ -117,18 +117,18 @@ class RoleCache:
             self._waiting[key] = question
         return await asyncio.shield(question)
 
-    async def _question(self, key: _Key, caller: Identity, *, after: asyncio.Task[Standing] | None) -> Standing:
+    async def _question(self, key: _Key, caller: Identity, *, after: asyncio.Task[CallerRight] | None) -> CallerRight:
         if after is not None:
             await asyncio.wait([after])
         self._under_way[key] = self._waiting.pop(key)
         try:
-            has = await self._grants.standing(key[0], caller)
+            has = await self._grants.right(key[0], caller)
         except (DeviceRevoked, TokenExpired):
-            self._standings.pop(key, None)
+            self._rights.pop(key, None)
             raise
         finally:
             del self._under_way[key]
-        self._standings.pop(key, None)
+        self._rights.pop(key, None)
         if has.role is not None:
-            self._standings[key] = has
+            self._rights[key] = has
         return has

@@ -376,7 +376,7 @@ class ObjectStorage(Protocol):
         listing is consistent.
         """
 
-    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+    async def describe(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         """Return the metadata of an object; None if the object is not in this space."""
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from cachetools import TTLCache
 
 from runtime.logs import structlog
-from runtime.rounds import rounds
+from runtime.periodic_work import run_periodically
 from services.metadata import metrics
 from services.metadata.ports import ListedObject, Measure, MeasureTable, ObjectIndex, ObjectStorage, TreeTable
 from services.metadata.removal import remove_unsealed
@@ -120,7 +120,9 @@ class Measuring:
         """Context manager within which spaces are measured periodically by MEASURES_AT_ONCE workers. A space that takes
         long occupies one worker only.
         """
-        return rounds(self.schedule, *[self.measure] * MEASURES_AT_ONCE, interval_seconds=self._interval_seconds)
+        return run_periodically(
+            self.schedule, *[self.measure] * MEASURES_AT_ONCE, interval_seconds=self._interval_seconds
+        )
 
     async def schedule(self) -> None:
         """Schedule measurements of the spaces for which credentials to write were recently issued."""

@@ -68,7 +68,7 @@ READ_BYTES_AT_ONCE: Final = 4 * MAX_OBJECT_BYTES
 """Maximum number of bytes of objects in memory that are being proven. The bytes of manifests have a budget of the same
 size of their own, since comparing a manifest with the object index takes long.
 """
-HEADS_AT_ONCE: Final = 8
+HEAD_REQUESTS_AT_ONCE: Final = 8
 """Maximum number of concurrent HEAD requests to S3 in one process. Each takes two milliseconds of the event loop, so
 that this many keep the loop busy; more would only delay all other calls.
 """
@@ -206,7 +206,7 @@ class Objects:
         self._calls = Pool("seals", CALLS_AT_ONCE, counted=True)
         self._reads = Pool("seal_reads", READ_BYTES_AT_ONCE)
         self._manifests = Pool("seal_manifests", READ_BYTES_AT_ONCE)
-        self._heads = Pool("heads", HEADS_AT_ONCE, counted=True)
+        self._heads = Pool("heads", HEAD_REQUESTS_AT_ONCE, counted=True)
         self._proof_locks: dict[tuple[SpaceId, Digest], _ProofLock] = {}
 
     def remembered(self, space: SpaceId, digest: Digest) -> Sealed | None:
@@ -259,7 +259,7 @@ class Objects:
         asked = unsealed[: max(0, MAX_UNSEALED_LOOKUPS - unsealed_before)]
         share = Share.alone(space)  # a commit batches the requests of several callers
         heads = await results_of(
-            (partial(self._head, space, digest, share=share) for digest in asked), at_once=_OBJECTS_AT_ONCE
+            (partial(self._describe, space, digest, share=share) for digest in asked), at_once=_OBJECTS_AT_ONCE
         )
         found.update(dict.fromkeys(unsealed, Unsealed(stored=True)))
         found.update((digest, Unsealed(stored=head is not None)) for digest, head in zip(asked, heads, strict=True))
@@ -343,9 +343,9 @@ class Objects:
     def _remember(self, space: SpaceId, digest: Digest, sealed: Sealed) -> None:
         self._remembered[space, digest] = sealed
 
-    async def _head(self, space: SpaceId, digest: Digest, *, share: Share) -> StoredObject | None:
+    async def _describe(self, space: SpaceId, digest: Digest, *, share: Share) -> StoredObject | None:
         async with self._heads.lent(1, share):
-            return await self._storage.head(space, digest)
+            return await self._storage.describe(space, digest)
 
     async def _prove(
         self, space: SpaceId, forms: Sequence[DeclaredObject], known: Sealed | None, removals: int, reading: _Reading
@@ -408,7 +408,7 @@ class Objects:
         known: Sealed | None,
         reading: _Reading,
     ) -> dict[DeclaredObject, Proof]:
-        stored = await self._head(space, digest, share=reading.share)
+        stored = await self._describe(space, digest, share=reading.share)
         if stored is None:
             return dict.fromkeys(forms, SealVerdict.OBJECT_MISSING)
         if stored.barrier is Barrier.HEADERS and known is not None:  # an earlier version sealed it, so it stays sealed

@@ -6,30 +6,30 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-Scope: TypeAlias = dict[str, Any]
+AsgiScope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 
-def request_header(scope: Scope, name: bytes) -> bytes:
+def request_header(scope: AsgiScope, name: bytes) -> bytes:
     """Return the first value of a header of the request, whose `name` is in lower case; empty if there is none."""
     value: bytes = next((value for key, value in scope["headers"] if key.lower() == name), b"")
     return value
 
 
-def announced_bytes(scope: Scope) -> int:
+def announced_bytes(scope: AsgiScope) -> int:
     """Return the size of the request's body according to its headers."""
     length = request_header(scope, b"content-length")
     return int(length) if length.isdigit() else 0
 
 
-def operation(scope: Scope) -> bytes:
+def operation(scope: AsgiScope) -> bytes:
     """Return the operation of a request with a JSON protocol."""
     return request_header(scope, b"x-amz-target").rpartition(b".")[2]
 
 
-async def refuse(scope: Scope, send: Send, status: int, code: str, text: str) -> None:
+async def refuse(scope: AsgiScope, send: Send, status: int, code: str, text: str) -> None:
     """Send an error in the form of the service that is called."""
     if operation(scope):
         kind, body = b"application/x-amz-json-1.0", json.dumps({"__type": code, "message": text})

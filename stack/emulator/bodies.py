@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
 from runtime.pool import Pool, Share, TooMuchAtOnce
-from stack.emulator.asgi import App, Receive, Scope, Send, announced_bytes, refuse, request_header
+from stack.emulator.asgi import AsgiApp, AsgiScope, Receive, Send, announced_bytes, refuse, request_header
 
 MAX_BODY_BYTES: Final = 256 * 1024 * 1024
 """Memory in bytes for the bodies of all requests in progress; the requests of one access key may have half of it if no
@@ -35,11 +35,11 @@ _BAD_REQUEST, _FORBIDDEN, _LENGTH_REQUIRED, _TOO_LARGE, _SLOW_DOWN = 400, 403, 4
 _NOBODY: Final = "nobody"
 
 
-def bounded(app: App) -> App:
+def bounded(app: AsgiApp) -> AsgiApp:
     """Return an ASGI application that takes memory for the body of a request from the pool, and then calls `app`."""
     pool = Pool("aws_bodies", MAX_BODY_BYTES)
 
-    async def with_room(scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_room(scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
@@ -67,7 +67,7 @@ def bounded(app: App) -> App:
     return with_room
 
 
-async def _in_time(app: App, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+async def _in_time(app: AsgiApp, scope: AsgiScope, receive: Receive, send: Send, seconds: float) -> None:
     """Call `app` with a request. If the body of the request has not arrived within `seconds`, answer with an error."""
     deadline = time.monotonic() + seconds
     complete = late = False
@@ -98,7 +98,7 @@ async def _in_time(app: App, scope: Scope, receive: Receive, send: Send, seconds
         await refuse(scope, send, _BAD_REQUEST, "RequestTimeout", "The body did not arrive within the timeout period.")
 
 
-def _caller(scope: Scope) -> str:
+def _caller(scope: AsgiScope) -> str:
     """Return the account of a body: the key that signs it, or that it claims; the anonymous account if the key is
     unknown.
     """

@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 from runtime.logs import structlog
-from stack.emulator.asgi import App, Receive, Scope, Send, announced_bytes, operation, refuse
+from stack.emulator.asgi import AsgiApp, AsgiScope, Receive, Send, announced_bytes, operation, refuse
 from stack.emulator.storage import Storage, StorageFailed
 
 log = structlog.get_logger()
@@ -19,13 +19,13 @@ _NO_ROOM: Final = "the disk of the embedded AWS is full; make room there, then t
 _STORING_OPERATIONS: Final = frozenset({b"PutItem", b"UpdateItem", b"BatchWriteItem", b"TransactWriteItems"})
 
 
-def durable(app: App, storage: Storage) -> App:
+def durable(app: AsgiApp, storage: Storage) -> AsgiApp:
     """Return an ASGI application around `app` that makes it durable: an answer is sent only after all changes before it
     are durable, and a request that stores data is refused if the disk is full.
     """
     said = 0.0
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
         nonlocal said
         started = False
 
@@ -60,7 +60,7 @@ def durable(app: App, storage: Storage) -> App:
     return answer
 
 
-def _needs_room(scope: Scope) -> bool:
+def _needs_room(scope: AsgiScope) -> bool:
     """Return True if the request stores user data: objects and items."""
     if scope["method"] == "PUT":
         return True

@@ -8,7 +8,7 @@ import base64
 import hmac
 from typing import Final
 
-from stack.emulator.asgi import App, Receive, Scope, Send
+from stack.emulator.asgi import AsgiApp, AsgiScope, Receive, Send
 
 _OWN_PATHS: Final = ("/_ministack/", "/_localstack/", "/health")
 _READABLE: Final = frozenset({"/_ministack/health"})
@@ -16,13 +16,13 @@ _READABLE_BY_ROOT: Final = frozenset({"/_ministack/ses/messages", "/_ministack/s
 """Addresses that only the root credentials may read: mails to people, and messages between the services."""
 
 
-def guard_interface(app: App, access_key_id: str, secret_access_key: str) -> App:
+def guard_interface(app: AsgiApp, access_key_id: str, secret_access_key: str) -> AsgiApp:
     """Return an ASGI application that refuses most requests to the emulator's own interface, and passes all other
     requests to `app`. The key is that of root.
     """
     root = b"Basic " + base64.b64encode(f"{access_key_id}:{secret_access_key}".encode())
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(_OWN_PATHS) or _may_read(scope, root):
             await app(scope, receive, send)
             return
@@ -32,7 +32,7 @@ def guard_interface(app: App, access_key_id: str, secret_access_key: str) -> App
     return answer
 
 
-def _may_read(scope: Scope, root: bytes) -> bool:
+def _may_read(scope: AsgiScope, root: bytes) -> bool:
     headers = {name.lower(): value for name, value in scope["headers"]}
     host = headers.get(b"host", b"").rpartition(b":")[0]
     from_page = b"origin" in headers or b"sec-fetch-site" in headers or host not in {b"127.0.0.1", b"localhost"}

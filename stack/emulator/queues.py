@@ -47,7 +47,7 @@ class StoredQueue(dict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name == "messages":
-            value = Messages(value, self)
+            value = QueueMessages(value, self)
             self._replaced = True
         super().__setitem__(name, value)
 
@@ -71,7 +71,7 @@ class StoredQueue(dict[str, Any]):
         self._changed[message["id"]] = message
 
 
-class Messages(list[Any]):
+class QueueMessages(list[Any]):
     """List of the messages of a queue, which reports to the queue the messages that are added."""
 
     def __init__(self, messages: Iterable[Any], queue: StoredQueue) -> None:

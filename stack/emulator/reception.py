@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from typing_extensions import override
 
 from runtime.connection_pool import ConnectionPool
-from runtime.http.connection import Reception, Scope
+from runtime.http.connection import Reception, RequestScope
 from runtime.pool import TooMuchAtOnce
 from runtime.turns import granted
 
@@ -20,7 +20,7 @@ MAX_CONNECTIONS: Final = 4096
 """Maximum number of connections, if the open-file limit is at least twice as high."""
 UNREAD_MEMORY_BYTES: Final = 64 * 1024 * 1024
 """Memory in bytes for unconsumed input of all connections."""
-HEAD_SECONDS: Final = 30.0
+HEADER_SECTION_SECONDS: Final = 30.0
 """Maximum seconds for the header section of a request, from its first byte to its last."""
 
 
@@ -29,18 +29,22 @@ class AwsReception(Reception):
 
     too_many: ClassVar[HTTPStatus] = HTTPStatus.SERVICE_UNAVAILABLE
 
-    def __init__(self, connections: int, *, head_seconds: float = HEAD_SECONDS) -> None:
+    def __init__(self, connections: int, *, header_section_seconds: float = HEADER_SECTION_SECONDS) -> None:
         """`connections` is the maximum number of connections. The header section of a request has to arrive within
-        `head_seconds`.
+        `header_section_seconds`.
         """
-        super().__init__(ConnectionPool(connections, ()), unread_bytes=UNREAD_MEMORY_BYTES, head_seconds=head_seconds)
+        super().__init__(
+            ConnectionPool(connections, ()),
+            unread_bytes=UNREAD_MEMORY_BYTES,
+            header_section_seconds=header_section_seconds,
+        )
 
     @override
-    def turn(self, scope: Scope) -> asyncio.Future[None]:
+    def turn(self, scope: RequestScope) -> asyncio.Future[None]:
         return granted((scope["client"] or ("",))[0])
 
     @override
-    def member(self, scope: Scope) -> str:
+    def person(self, scope: RequestScope) -> str:
         return ""
 
     @override

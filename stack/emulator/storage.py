@@ -309,7 +309,7 @@ class Body:
     """The SHA-256 in the object's key, in hex; None if the key is no digest."""
 
     @property
-    def member(self) -> str:
+    def path(self) -> str:
         """The path of the file below the data directory, which is also the name of its entry in a backup."""
         return f"aws/{self.name}"
 

@@ -31,21 +31,21 @@ def unreadable_transactions(log: Path) -> int:
 
 
 def _unreadable(file: IO[bytes], size: int) -> int:
-    head = file.read(_HEADER.size)
-    if len(head) < _HEADER.size:
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
         return 0
-    magic, _, page_bytes, _, salt1, salt2, *expected = _HEADER.unpack(head)
+    magic, _, page_bytes, _, salt1, salt2, *expected = _HEADER.unpack(header)
     order = ">" if magic & _BIG_ENDIAN else "<"
-    if magic & ~_BIG_ENDIAN != _MAGIC or list(sums := _checksum(head[:-8], (0, 0), order)) != expected:
+    if magic & ~_BIG_ENDIAN != _MAGIC or list(sums := _checksum(header[:-8], (0, 0), order)) != expected:
         # The header is never torn, as it is smaller than a sector. Without it no frame can be read.
         return (size - _HEADER.size) // _FRAME.size
     readable, unreadable = True, 0
-    while len(head := file.read(_FRAME.size)) == _FRAME.size:
+    while len(header := file.read(_FRAME.size)) == _FRAME.size:
         page = file.read(page_bytes)
-        _, pages_after, *salts, _, _ = _FRAME.unpack(head)
+        _, pages_after, *salts, _, _ = _FRAME.unpack(header)
         if readable:
-            sums = _checksum(page, _checksum(head[:_SUMMED], sums, order), order)
-            readable = salts == [salt1, salt2] and list(sums) == list(_FRAME.unpack(head)[4:])
+            sums = _checksum(page, _checksum(header[:_SUMMED], sums, order), order)
+            readable = salts == [salt1, salt2] and list(sums) == list(_FRAME.unpack(header)[4:])
         # Frames with other salts are left from before the last restart of the log.
         if not readable and pages_after and salts == [salt1, salt2]:
             unreadable += 1

@@ -32,6 +32,22 @@ def test_a_class_that_stands_in_two_files_is_told(tmp_path: Path) -> None:
     assert problems(tmp_path, {"Space": "they are the same"}) == []
 
 
+def test_a_type_that_is_assigned_is_told_as_a_class_is(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "lib/syncline/model/a.py": 'State = Enum("State", "OPEN SHUT")\nClock: TypeAlias = Callable[[], int]',
+            "stack/b.py": 'State = Enum("State", "GOOD BAD")\nClock: TypeAlias = Callable[[], int]',
+            "aws/b.py": "App: TypeAlias = int",
+            "runtime/c.py": "class App: ...",
+        },
+    )
+    assert problems(tmp_path, {}) == [
+        "App stands for several things, in aws/b.py, runtime/c.py: say what differs",
+        "State stands for several things, in lib/syncline/model/a.py, stack/b.py: say what differs",
+    ]
+
+
 def test_functions_are_told_apart_by_their_shape(tmp_path: Path) -> None:
     write(
         tmp_path,

@@ -231,7 +231,7 @@ MUTANTS = (
     Mutant(
         "a request has any number of headers of any size",
         "runtime/http/connection.py",
-        "if self._headers > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:",
+        "if self._headers > MAX_HEADERS or self._header_bytes > MAX_HEADER_SECTION_BYTES:",
         "if False:",
         ("tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",),
     ),
@@ -881,7 +881,8 @@ MUTANTS = (
         "a copy that comes again leaves the keys of the device",
         "services/auth/sessions.py",
         "    is_revoked = device.revoked_at_ms is not None\n",
-        "    is_revoked = device.revoked_at_ms is not None\n    if is_revoked:\n        return Standing.REVOKED\n",
+        "    is_revoked = device.revoked_at_ms is not None\n"
+        "    if is_revoked:\n        return RefreshTokenState.REVOKED\n",
         ("tests/services/auth/test_endings.py::test_keys_that_outlived_a_copied_device_end_when_the_copy_comes_again",),
     ),
     Mutant(
@@ -1145,7 +1146,7 @@ MUTANTS = (
     Mutant(
         "a head may take as long as it likes",
         "runtime/http/connection.py",
-        "        self._limit = self.loop.call_later(self._reception.head_seconds, self.transport.close)\n",
+        "        self._limit = self.loop.call_later(self._reception.header_section_seconds, self.transport.close)\n",
         "",
         ("tests/gateway/http/test_connections.py::test_a_head_that_never_ends_is_given_up",),
     ),
@@ -1159,7 +1160,7 @@ MUTANTS = (
     Mutant(
         "what is read takes no turns",
         "runtime/http/reading.py",
-        "            self._turn = granted(self._parsing.share.network, self._parsing.member)\n",
+        "            self._turn = granted(self._parsing.share.network, self._parsing.person)\n",
         "            self._turn = asyncio.get_running_loop().create_future()\n"
         "            self._turn.set_result(None)\n",
         (
@@ -1433,14 +1434,14 @@ MUTANTS = (
     Mutant(
         "turns go to whoever came first",
         "runtime/fair_queue.py",
-        "                self._waiting[key] = members\n",
-        "                self._waiting[key] = members\n                self._waiting.move_to_end(key, last=False)\n",
+        "                self._waiting[key] = people\n",
+        "                self._waiting[key] = people\n                self._waiting.move_to_end(key, last=False)\n",
         ("tests/runtime/test_turns.py::test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few",),
     ),
     Mutant(
         "all turns are granted at once",
         "runtime/turns.py",
-        "            self._rest = self._rounds\n",
+        "            self._rest = self._iterations\n",
         "",
         ("tests/runtime/test_turns.py::test_what_is_not_bulk_runs_between_two_slices",),
     ),
@@ -1457,7 +1458,7 @@ MUTANTS = (
     Mutant(
         "bulk work has a turn in each round of the loop",
         "runtime/turns.py",
-        "_of_loop(_bulk, REST_ROUNDS)",
+        "_of_loop(_bulk, REST_ITERATIONS)",
         "_of_loop(_bulk, 1)",
         ("tests/runtime/test_turns.py::test_a_call_of_some_rounds_meets_one_slice_whoever_does_bulk_work",),
     ),
@@ -1584,8 +1585,8 @@ MUTANTS = (
     Mutant(
         "the device of an expired key counts as signed in",
         "services/auth/devices.py",
-        "DeviceStanding.EXPIRED if device.expires_at_ms <= now_ms else DeviceStanding.SIGNED_IN",
-        "DeviceStanding.SIGNED_IN",
+        "DeviceState.EXPIRED if device.expires_at_ms <= now_ms else DeviceState.SIGNED_IN",
+        "DeviceState.SIGNED_IN",
         ("tests/services/auth/test_keys.py::test_the_device_of_an_expired_key_can_do_nothing_more",),
     ),
     Mutant(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runtime.turns import REST_ROUNDS, granted, turn
+from runtime.turns import REST_ITERATIONS, granted, turn
 
 
 async def test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few() -> None:
@@ -24,9 +24,9 @@ async def test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few(
 async def test_who_share_a_key_share_its_turns() -> None:
     order: list[str] = []
 
-    async def wait(key: str, member: str) -> None:
-        await granted(key, member)
-        order.append(member)
+    async def wait(key: str, person: str) -> None:
+        await granted(key, person)
+        order.append(person)
 
     waiting = [("office", "mallory")] * 50 + [("office", "ann")] * 2 + [("home", "ben")] * 4
     await asyncio.gather(*(wait(*one) for one in waiting))
@@ -50,7 +50,7 @@ async def test_what_is_not_bulk_runs_between_two_slices() -> None:
         await asyncio.sleep(0)
         assert slices - before <= 1
         rounds += 1
-    assert rounds >= 499 * REST_ROUNDS
+    assert rounds >= 499 * REST_ITERATIONS
     await asyncio.gather(*working)
 
 
@@ -66,7 +66,7 @@ async def test_a_call_of_some_rounds_meets_one_slice_whoever_does_bulk_work() ->
     working = [asyncio.create_task(bulk(f"{n}")) for n in range(10)]
     while not all(one.done() for one in working):
         before = slices
-        for _ in range(REST_ROUNDS - 1):
+        for _ in range(REST_ITERATIONS - 1):
             await asyncio.sleep(0)
         assert slices - before <= 1
 
@@ -80,7 +80,7 @@ async def test_a_rest_is_kept_also_where_nobody_waited_for_it_to_end() -> None:
     while not turning.done():
         await asyncio.sleep(0)
         rounds += 1
-    assert rounds >= REST_ROUNDS - 5
+    assert rounds >= REST_ITERATIONS - 5
 
 
 async def test_who_gives_up_takes_no_turn() -> None:

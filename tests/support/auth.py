@@ -150,7 +150,9 @@ class InMemoryIdentityStore:
         found = self._spaces.get(space)
         return (found, [grant for grant in self._grants.values() if grant.space == space]) if found else None
 
-    async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
+    async def space_with_grants(
+        self, space: SpaceId, *users: UserId
+    ) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
         found = self._spaces.get(space)
         if found is None:
             return None

@@ -320,7 +320,7 @@ class MemoryObjects:
         page = sorted((one for one in found if one.name > after), key=lambda one: one.name)
         return Listing(page[:_LISTED], page[_LISTED - 1].name if len(page) > _LISTED else "")
 
-    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+    async def describe(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         data = self.stored.get((space, digest))
         if data is None:
             return None

@@ -216,7 +216,7 @@ class _TracedCalls(_Calls):
     ) -> Any:
         span = traces.span(
             f"{self._service}/{self._method}",
-            kind=traces.Kind.CLIENT,
+            kind=traces.SpanKind.CLIENT,
             rpc__system="grpc",
             rpc__service=self._service,
             rpc__method=self._method,

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from syncline.rpc.spans import HEADER, Attribute, Cause, Kind
+from syncline.rpc.spans import HEADER, Attribute, Cause, SpanKind
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _W3C: Final = TraceContextTextMapPropagator()
 _KINDS: Final = {
-    Kind.INTERNAL: trace.SpanKind.INTERNAL,
-    Kind.SERVER: trace.SpanKind.SERVER,
-    Kind.CLIENT: trace.SpanKind.CLIENT,
+    SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
+    SpanKind.SERVER: trace.SpanKind.SERVER,
+    SpanKind.CLIENT: trace.SpanKind.CLIENT,
 }
 _COMMAND_SECONDS: Final = 2.0
 _TIMEOUTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
@@ -89,7 +89,7 @@ class OtelTracer:
         self,
         name: str,
         *,
-        kind: Kind,
+        kind: SpanKind,
         root: bool,
         parent: Cause,
         links: Iterable[Cause],

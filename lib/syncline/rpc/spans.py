@@ -13,7 +13,7 @@ Cause: TypeAlias = Any
 """A span that later spans belong to, in this process or another one; opaque. None stands for no span."""
 Attribute: TypeAlias = str | int | float | bool
 
-Kind = Enum("Kind", "INTERNAL SERVER CLIENT")
+SpanKind = Enum("SpanKind", "INTERNAL SERVER CLIENT")
 """The kind of a span: work inside the process, the answer to a call, or a call to another process."""
 
 HEADER: Final = "traceparent"
@@ -48,7 +48,7 @@ class Tracer(Protocol):
         self,
         name: str,
         *,
-        kind: Kind,
+        kind: SpanKind,
         root: bool,
         parent: Cause,
         links: Iterable[Cause],

@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from syncline.rpc.spans import HEADER, Attribute, Cause, Kind, Span, Tracer
+from syncline.rpc.spans import HEADER, Attribute, Cause, Span, SpanKind, Tracer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,8 +28,8 @@ __all__ = [
     "HEADER",
     "NOTHING",
     "Cause",
-    "Kind",
     "Span",
+    "SpanKind",
     "cause",
     "configure_traces",
     "current",
@@ -124,7 +124,7 @@ def on() -> bool:
 def span(
     name: str,
     *,
-    kind: Kind = Kind.INTERNAL,
+    kind: SpanKind = SpanKind.INTERNAL,
     root: bool = False,
     parent: Cause = None,
     links: Iterable[Cause] = (),

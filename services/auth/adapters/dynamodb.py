@@ -232,7 +232,9 @@ class DynamoIdentityStore:
         )
         return layout.space_with_grants(space, [item async for item in query])
 
-    async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
+    async def space_with_grants(
+        self, space: SpaceId, *users: UserId
+    ) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
         keys = [layout.space_key(space), *(layout.grant_key(space, user) for user in dict.fromkeys(users))]
         found = layout.space_with_grants(space, await self._table.get_all(keys))
         return (found[0], {grant.user: grant for grant in found[1]}) if found else None

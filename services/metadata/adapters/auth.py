@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from grpc.aio import AioRpcError, Channel
 
 from runtime.identity import Identity
-from services.metadata.access import Standing
+from services.metadata.access import CallerRight
 from services.metadata.ports import Measure
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -35,7 +35,7 @@ class AuthClient:
         response = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in response.keys}
 
-    async def standing(self, space: SpaceId, caller: Identity) -> Standing:
+    async def right(self, space: SpaceId, caller: Identity) -> CallerRight:
         request = auth_pb2.CheckAccessRequest(space_id=space, user_id=caller.user, device_id=caller.device)
         own = (("authorization", f"Bearer {caller.token}"),) if caller.link is not None else None
         try:
@@ -46,7 +46,7 @@ class AuthClient:
             raise DeviceRevoked
         if response.device_expired:
             raise TokenExpired
-        return Standing(Role(response.role) if response.role else None, response.writes_since_ms)
+        return CallerRight(Role(response.role) if response.role else None, response.writes_since_ms)
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
         request = auth_pb2.ListWrittenSpacesRequest(page_token=page_token)

@@ -67,7 +67,7 @@ class S3Storage:
         last = objects[-1]["Key"].removeprefix(prefix) if objects and page["IsTruncated"] else ""
         return Listing([_listed(one, prefix) for one in objects], last)
 
-    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+    async def describe(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         """Return the metadata of an object; None if there is no such object. `sha256` in the result is None for an
         object that was not uploaded in one piece with a SHA-256.
         """

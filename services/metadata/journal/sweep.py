@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from runtime.logs import structlog
-from runtime.rounds import rounds
+from runtime.periodic_work import run_periodically
 from services.metadata import metrics
 from services.metadata.journal.open_spaces import OpenSpaces
 from services.metadata.ports import TreeTable
@@ -31,7 +31,7 @@ class Sweeper:
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Context manager within which `sweep` runs periodically."""
-        return rounds(self.sweep, interval_seconds=self._interval_seconds)
+        return run_periodically(self.sweep, interval_seconds=self._interval_seconds)
 
     async def sweep(self) -> int:
         """Announce and project, once, the entries of all spaces with an expired dirty mark; return the number of these

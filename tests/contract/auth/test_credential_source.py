@@ -158,9 +158,9 @@ async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_get
     await store.create_account(owner, device=new_device(owner.account.user))
     await store.create_account(login, device=device)
     space = owner.account.personal_space
-    standing = await store.standing(space)
-    assert standing is not None
-    found = standing[0]
+    found_space = await store.space_with_grants(space)
+    assert found_space is not None
+    found = found_space[0]
     await store.change_grant(
         found, member=login.account, before=None, after=Role.EDITOR, by=owner.account.user, alias="team"
     )

@@ -68,7 +68,7 @@ async def test_what_is_not_there_is_none(store):
     assert await store.device(DeviceId(new_text_id())) is None
     assert await store.memberships(user) == []
     assert await store.members(SpaceId(new_text_id())) is None
-    assert await store.standing(SpaceId(new_text_id()), user) is None
+    assert await store.space_with_grants(SpaceId(new_text_id()), user) is None
     assert await store.access(SpaceId(new_text_id()), user=user, device=DeviceId(new_text_id())) == (None, None)
 
 
@@ -211,7 +211,7 @@ async def test_a_role_is_given_changed_and_taken(store):
     space = await make_space(store, ann)
     for before, to in [(None, Role.VIEWER), (Role.VIEWER, Role.EDITOR), (Role.EDITOR, Role.OWNER), (Role.OWNER, None)]:
         await store.change_grant(space, member=bob, before=before, after=to, by=ann.user, alias="team")
-        found, grants = await store.standing(space.space, ann.user, bob.user)
+        found, grants = await store.space_with_grants(space.space, ann.user, bob.user)
         assert found.owners == (2 if to is Role.OWNER else 1)
         assert grants.get(bob.user) == (GrantRecord(space.space, bob.user, bob.email, to, "team") if to else None)
         shared = [membership for membership in await store.memberships(bob.user) if not membership.personal]
@@ -246,7 +246,7 @@ async def test_an_alias_of_a_user_means_one_space_for_ever(store):
     with pytest.raises(AliasTaken):
         await store.change_grant(third, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="HIS")
     await store.change_grant(his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="His")
-    found, grants = await store.standing(his.space, ann.user, bob.user)
+    found, grants = await store.space_with_grants(his.space, ann.user, bob.user)
     assert (grants[ann.user].alias, grants[bob.user].alias) == ("His", "Straße")
     assert found.name == "Straße"
 
@@ -257,7 +257,7 @@ async def test_a_grant_from_before_aliases_gets_one_once(store, forget_alias):
     await forget_alias(one.space, ann.user, "one")
     await forget_alias(two.space, ann.user, "two")
     assert await aliases(store, ann.user) in ({None: one.space}, {None: two.space})
-    assert (await store.standing(one.space, ann.user))[1][ann.user].alias is None
+    assert (await store.space_with_grants(one.space, ann.user))[1][ann.user].alias is None
     await store.give_alias(two.space, ann.user, "Team")
     with pytest.raises(AliasTaken):
         await store.give_alias(one.space, ann.user, "team")
@@ -265,7 +265,7 @@ async def test_a_grant_from_before_aliases_gets_one_once(store, forget_alias):
     await store.give_alias(one.space, ann.user, "another")  # the space has an alias already
     await store.give_alias(SpaceId(new_text_id()), ann.user, "nothing")
     assert await aliases(store, ann.user) == {"Team": two.space, "one": one.space}
-    assert (await store.standing(one.space, ann.user))[1][ann.user].alias == "one"
+    assert (await store.space_with_grants(one.space, ann.user))[1][ann.user].alias == "one"
 
 
 async def test_since_when_a_member_writes_is_kept(store):
@@ -278,7 +278,7 @@ async def test_since_when_a_member_writes_is_kept(store):
         )
         grant, _ = await store.access(space.space, user=bob.user, device=None)
         assert grant.writes_since_ms == since
-        _, grants = await store.standing(space.space, bob.user)
+        _, grants = await store.space_with_grants(space.space, bob.user)
         assert grants[bob.user] == grant
 
 
@@ -293,7 +293,7 @@ async def test_a_grant_that_changed_meanwhile_stays(store, before, to):
     await store.change_grant(space, member=bob, before=None, after=Role.VIEWER, by=ann.user, alias="team")
     with pytest.raises(GrantMoved):
         await store.change_grant(space, member=bob, before=before, after=to, by=ann.user, alias="team")
-    found, grants = await store.standing(space.space, bob.user)
+    found, grants = await store.space_with_grants(space.space, bob.user)
     assert (found.owners, grants[bob.user].role) == (1, Role.VIEWER)
 
 
@@ -303,7 +303,7 @@ async def test_the_last_owner_stays(store, to):
     space = await make_space(store, ann)
     with pytest.raises(GrantMoved):
         await store.change_grant(space, member=ann, before=Role.OWNER, after=to, by=ann.user)
-    found, grants = await store.standing(space.space, ann.user)
+    found, grants = await store.space_with_grants(space.space, ann.user)
     assert (found.owners, grants[ann.user].role) == (1, Role.OWNER)
     assert len(await store.memberships(ann.user)) == 2
 
@@ -318,7 +318,7 @@ async def test_who_is_no_owner_any_more_changes_nothing(store):
     for by in (bob.user, dave.user):
         with pytest.raises(GrantMoved):
             await store.change_grant(space, member=carol, before=None, after=Role.VIEWER, by=by, alias="team")
-    assert (await store.standing(space.space, carol.user))[1] == {}
+    assert (await store.space_with_grants(space.space, carol.user))[1] == {}
     # Everybody may leave.
     await store.change_grant(space, member=bob, before=Role.EDITOR, after=None, by=bob.user)
 

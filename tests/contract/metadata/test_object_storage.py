@@ -69,7 +69,7 @@ def put(backend, storage, s3):
 
 @everywhere
 async def test_a_missing_object_is_none(storage, space):
-    assert await storage.head(space, sha256(b"missing")) is None
+    assert await storage.describe(space, sha256(b"missing")) is None
     assert await storage.read(space, sha256(b"missing")) is None
 
 
@@ -77,7 +77,7 @@ async def test_a_missing_object_is_none(storage, space):
 @pytest.mark.parametrize("data", [b"", b"hello", bytes(range(256)) * 40_000], ids=len)
 async def test_an_object_has_its_bytes_and_the_checksum_that_storage_computed(storage, put, space, data):
     name = await put(space, data)
-    assert await storage.head(space, name) == StoredObject(len(data), name)
+    assert await storage.describe(space, name) == StoredObject(len(data), name)
     assert await storage.read(space, name) == data
 
 
@@ -85,14 +85,14 @@ async def test_an_object_has_its_bytes_and_the_checksum_that_storage_computed(st
 async def test_objects_belong_to_their_space(storage, put, space):
     name = await put(space, b"hello")
     other = SpaceId(new_text_id())
-    assert await storage.head(other, name) is None
+    assert await storage.describe(other, name) is None
     assert await storage.read(other, name) is None
 
 
 @everywhere
 async def test_an_object_under_a_wrong_name_tells_by_its_checksum(storage, put, space):
     name = await put(space, b"something else", name=sha256(b"hello"))
-    assert await storage.head(space, name) == StoredObject(14, sha256(b"something else"))
+    assert await storage.describe(space, name) == StoredObject(14, sha256(b"something else"))
 
 
 @everywhere
@@ -113,7 +113,7 @@ async def test_all_objects_of_a_space_are_listed_page_by_page(storage, put, spac
     listed = [*first.objects, *second.objects]
     assert [one.digest for one in listed] == sorted(put_by_name)
     assert [one.size for one in listed] == [len(put_by_name[one.digest]) for one in listed]
-    found = await storage.head(space, listed[0].digest)
+    found = await storage.describe(space, listed[0].digest)
     assert listed[0].etag == found.etag
 
 
@@ -134,11 +134,11 @@ where_conditional = pytest.mark.parametrize("backend", [IN_MEMORY, EMBEDDED], in
 @where_conditional
 async def test_an_object_is_removed_by_its_etag_alone(storage, put, space):
     name = await put(space, b"something else", name=sha256(b"hello"))
-    wrong = await storage.head(space, name)
+    wrong = await storage.describe(space, name)
     assert not await storage.remove(space, name, etag='"0123456789abcdef0123456789abcdef"')
-    assert await storage.head(space, name) == wrong
+    assert await storage.describe(space, name) == wrong
     assert await storage.remove(space, name, etag=wrong.etag)
-    assert await storage.head(space, name) is None
+    assert await storage.describe(space, name) is None
     await put(space, b"hello")
     assert not await storage.remove(space, name, etag=wrong.etag)
     assert await storage.read(space, name) == b"hello"
@@ -147,7 +147,7 @@ async def test_an_object_is_removed_by_its_etag_alone(storage, put, space):
 @where_conditional
 async def test_what_is_gone_need_not_be_removed(storage, put, space):
     name = await put(space, b"hello")
-    etag = (await storage.head(space, name)).etag
+    etag = (await storage.describe(space, name)).etag
     assert [await storage.remove(space, name, etag=etag) for _ in range(2)] == [True, False]
     assert await storage.read(space, name) is None
 
@@ -159,13 +159,13 @@ on_embedded = pytest.mark.parametrize("backend", [EMBEDDED], indirect=True)
 async def test_a_larger_object_is_none_of_ours(storage, put, space):
     name = await put(space, bytes(MAX_OBJECT_BYTES + 1))
     assert await storage.read(space, name) is None
-    assert (await storage.head(space, name)).size == MAX_OBJECT_BYTES + 1
+    assert (await storage.describe(space, name)).size == MAX_OBJECT_BYTES + 1
 
 
 @on_embedded
 async def test_an_object_without_a_sha256_has_none(storage, put, space):
     name = await put(space, b"hello", ChecksumCRC32="NhCmhg==")
-    assert await storage.head(space, name) == StoredObject(5, None)
+    assert await storage.describe(space, name) == StoredObject(5, None)
 
 
 LOCKED = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
@@ -175,13 +175,13 @@ LOCKED = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
 async def test_an_object_with_a_key_of_a_customer_is_told_and_can_be_removed(storage, put, space):
     """HEAD of it is a bad request."""
     name = await put(space, b"hello", **LOCKED)
-    locked = await storage.head(space, name)
+    locked = await storage.describe(space, name)
     assert locked == StoredObject(5, None, barrier=Barrier.KEY)
     assert not await storage.remove(space, name, etag='"0123456789abcdef0123456789abcdef"')
     assert await storage.remove(space, name, etag=locked.etag)
-    assert await storage.head(space, name) is None
+    assert await storage.describe(space, name) is None
     await put(space, b"hello")
-    assert await storage.head(space, name) == StoredObject(5, name)
+    assert await storage.describe(space, name) == StoredObject(5, name)
 
 
 @on_embedded
@@ -189,7 +189,9 @@ async def test_an_object_with_a_key_of_a_customer_is_told_and_can_be_removed(sto
 async def test_an_archived_object_is_told(storage, put, space, storage_class):
     name = await put(space, b"hello", StorageClass=storage_class, ChecksumCRC32="NhCmhg==")
     is_archived = storage_class in {"GLACIER", "DEEP_ARCHIVE"}
-    assert await storage.head(space, name) == StoredObject(5, None, barrier=Barrier.ARCHIVE if is_archived else None)
+    assert await storage.describe(space, name) == StoredObject(
+        5, None, barrier=Barrier.ARCHIVE if is_archived else None
+    )
     assert await storage.read(space, name) == (None if is_archived else b"hello")
 
 
@@ -212,7 +214,7 @@ STRANGE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("strange", STRANGE)
 async def test_an_object_with_headers_that_are_not_ours_is_told(storage, put, space, strange):
     name = await put(space, b"hello", **HELLO, **STRANGE[strange])
-    found = await storage.head(space, name)
+    found = await storage.describe(space, name)
     assert found is not None
     assert (found.size, found.barrier) == (5, Barrier.HEADERS)
     assert (await storage.remove_once(space, name.hex(), etag=found.etag)).removed
@@ -222,7 +224,7 @@ async def test_an_object_with_headers_that_are_not_ours_is_told(storage, put, sp
 @pytest.mark.parametrize("usual", [{}, {"ContentType": "text/html; charset=utf-8"}, {"CacheControl": "no-cache"}])
 async def test_an_object_with_headers_of_an_upload_is_told_to_be_readable(storage, put, space, usual):
     name = await put(space, b"hello", **HELLO, **usual)
-    assert await storage.head(space, name) == StoredObject(5, name)
+    assert await storage.describe(space, name) == StoredObject(5, name)
 
 
 class Server(ThreadingHTTPServer):
@@ -274,7 +276,7 @@ def answering(kind: str):
 async def test_an_object_with_another_key_of_kms_is_told(space):
     with answering("kms") as aws:
         async with aws.client("s3") as client:
-            found = await S3Storage(client, bucket="bucket").head(space, sha256(b"hello"))
+            found = await S3Storage(client, bucket="bucket").describe(space, sha256(b"hello"))
     assert found == StoredObject(5, None, barrier=Barrier.KEY)
     assert found.etag == '"etag"'
 
@@ -282,7 +284,7 @@ async def test_an_object_with_another_key_of_kms_is_told(space):
 async def test_an_object_that_the_role_may_not_see_is_not_taken_for_one_with_another_key(space):
     with answering("hidden") as aws:
         async with aws.client("s3") as client:
-            assert await S3Storage(client, bucket="bucket").head(space, sha256(b"hello")) is None
+            assert await S3Storage(client, bucket="bucket").describe(space, sha256(b"hello")) is None
 
 
 async def test_expired_credentials_are_not_taken_for_a_key_of_a_customer(space):
@@ -290,7 +292,7 @@ async def test_expired_credentials_are_not_taken_for_a_key_of_a_customer(space):
     with answering("expired") as aws:
         async with aws.client("s3") as client:
             with pytest.raises(ClientError):
-                await S3Storage(client, bucket="bucket").head(space, sha256(b"hello"))
+                await S3Storage(client, bucket="bucket").describe(space, sha256(b"hello"))
 
 
 @pytest.mark.parametrize("backend", [MOTO], indirect=True)
@@ -303,7 +305,7 @@ async def test_a_checksum_of_parts_is_none_of_the_whole(storage, s3, backend, sp
     told = {"PartNumber": 1, "ETag": part["ETag"], "ChecksumSHA256": part["ChecksumSHA256"]}
     await s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": [told]})
     assert (await s3.head_object(**where, ChecksumMode="ENABLED"))["ChecksumSHA256"]
-    assert await storage.head(space, sha256(b"hello")) == StoredObject(5, None)
+    assert await storage.describe(space, sha256(b"hello")) == StoredObject(5, None)
     assert await storage.read(space, sha256(b"hello")) == b"hello"
 
 
@@ -317,7 +319,7 @@ async def test_a_role_that_may_not_list_sees_a_missing_object_as_missing(aws, ba
     async with aws.client("s3", narrow) as client:
         storage = S3Storage(client, bucket=backend.bucket)
         assert await storage.read(space, name) == b"hello"
-        assert await storage.head(space, sha256(b"missing")) is None
+        assert await storage.describe(space, sha256(b"missing")) is None
         assert await storage.read(space, sha256(b"missing")) is None
 
 
@@ -330,7 +332,7 @@ async def test_an_object_that_may_not_be_removed_stays(aws, backend, put, space)
     name = await put(space, b"hello")
     async with aws.client("s3", narrow) as client:
         storage = S3Storage(client, bucket=backend.bucket)
-        stored = await storage.head(space, name)
+        stored = await storage.describe(space, name)
         assert stored is not None
         assert not await storage.remove(space, name, etag=stored.etag)
         assert await storage.read(space, name) == b"hello"
@@ -349,7 +351,7 @@ async def test_storage_that_does_not_answer_is_unavailable(space):
     async with nowhere.client("s3", retries={"total_max_attempts": 1}) as client:
         storage = S3Storage(client, bucket="bucket")
         with pytest.raises(Unavailable):
-            await storage.head(space, sha256(b"hello"))
+            await storage.describe(space, sha256(b"hello"))
         with pytest.raises(Unavailable):
             await storage.read(space, sha256(b"hello"))
 
@@ -357,7 +359,7 @@ async def test_storage_that_does_not_answer_is_unavailable(space):
 @where_conditional
 async def test_an_object_that_storage_was_asked_once_to_remove_is_settled(storage, put, space):
     name = await put(space, b"hello")
-    etag = (await storage.head(space, name)).etag
+    etag = (await storage.describe(space, name)).etag
     settled = Deletion(removed=False, is_over=True)
     assert await storage.remove_once(space, name.hex(), etag='"0123456789abcdef0123456789abcdef"') == settled
     assert await storage.read(space, name) == b"hello"
@@ -390,8 +392,8 @@ async def test_a_request_that_was_repeated_may_still_be_on_its_way(put, backend,
 
         s3.meta.events.register("before-send.s3.DeleteObject", fail_once)
         storage = S3Storage(s3, bucket=backend.bucket)
-        stored = await storage.head(space, name)
+        stored = await storage.describe(space, name)
         assert stored is not None
         assert not (await storage.remove_once(space, name.hex(), etag=stored.etag)).is_over
         assert broken == []
-        assert await storage.head(space, name) is None
+        assert await storage.describe(space, name) is None

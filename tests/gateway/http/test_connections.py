@@ -314,7 +314,7 @@ async def test_a_network_has_as_many_connections_as_it_leaves_free():
 
 
 def test_however_many_there_are_a_network_leaves_half():
-    reception = GatewayReception(4096, OwnAddress(public_url="", trusted_networks=()), head_seconds=30.0)
+    reception = GatewayReception(4096, OwnAddress(public_url="", trusted_networks=()), header_section_seconds=30.0)
     greedy = [reception.pool.admit("192.0.2.1", port) for port in range(4096)]
     assert [share is not None for share in greedy].count(True) == 2048
     assert reception.pool.admit("192.0.2.2", 1) is not None

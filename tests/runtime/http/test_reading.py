@@ -17,12 +17,12 @@ from typing_extensions import override
 from runtime.connection_pool import ConnectionPool
 from runtime.http.connection import (
     _MAX_LINES_BYTES,
-    LARGE_HEADS_BYTES,
-    MAX_HEAD_BYTES,
+    LARGE_HEADER_SECTIONS_BYTES,
+    MAX_HEADER_SECTION_BYTES,
     SHUT,
-    SMALL_HEAD_BYTES,
+    SMALL_HEADER_SECTION_BYTES,
     Reception,
-    Scope,
+    RequestScope,
 )
 from runtime.http.reading import (
     MAX_LINGERING_BYTES,
@@ -47,11 +47,11 @@ class Plain(Reception):
     """Connections of no process in particular."""
 
     @override
-    def turn(self, scope: Scope) -> asyncio.Future[None]:
+    def turn(self, scope: RequestScope) -> asyncio.Future[None]:
         return granted(scope["client"][0])
 
     @override
-    def member(self, scope: Scope) -> str:
+    def person(self, scope: RequestScope) -> str:
         return ""
 
     @override
@@ -98,7 +98,7 @@ def plain(
     *, connections: int = 4096, unread: int = 32 * MIB, trusted: Sequence[IPv4Network | IPv6Network] = ()
 ) -> Plain:
     """Connections with few limits."""
-    return Plain(ConnectionPool(connections, trusted), unread_bytes=unread, head_seconds=30.0)
+    return Plain(ConnectionPool(connections, trusted), unread_bytes=unread, header_section_seconds=30.0)
 
 
 async def test_what_many_connections_of_one_network_send_is_read_as_that_of_one() -> None:
@@ -167,7 +167,7 @@ async def test_what_waits_for_the_answer_before_it_is_not_read_ahead() -> None:
     reception = plain()
     async with serving(app, reception) as port, AsyncExitStack() as opened:
         _, writer = await connect(opened, port, _MALLORY)
-        large = b"GET /y HTTP/1.1\r\nhost: x\r\n" + b"x: " + b"y" * (MAX_HEAD_BYTES - 100) + b"\r\n\r\n"
+        large = b"GET /y HTTP/1.1\r\nhost: x\r\n" + b"x: " + b"y" * (MAX_HEADER_SECTION_BYTES - 100) + b"\r\n\r\n"
         writer.write(large * 40)  # more than a connection may send ahead, if it is read ahead
         await until(lambda: app.begun == 1)
         await asyncio.sleep(0.2)
@@ -176,20 +176,20 @@ async def test_what_waits_for_the_answer_before_it_is_not_read_ahead() -> None:
         await until(lambda: app.begun == 40)
 
 
-def _with_head(size: int, path: str = "/x") -> bytes:
+def _with_headers(size: int, path: str = "/x") -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: x\r\nx: {'y' * size}\r\n\r\n".encode()
 
 
 async def test_large_heads_take_memory_that_networks_share() -> None:
     app, reception = Taking(), plain()
-    heads = reception.large_heads
-    most = LARGE_HEADS_BYTES // 2 // _MAX_LINES_BYTES
+    heads = reception.large_headers
+    most = LARGE_HEADER_SECTIONS_BYTES // 2 // _MAX_LINES_BYTES
     async with serving(app, reception) as port, AsyncExitStack() as opened:
         many = [await connect(opened, port, _MALLORY) for _ in range(most + 100)]
         for _, writer in many[::2]:
-            writer.write(_with_head(MAX_HEAD_BYTES // 2))
+            writer.write(_with_headers(MAX_HEADER_SECTION_BYTES // 2))
         for _, writer in many[1::2]:
-            writer.write(_with_head(MAX_HEAD_BYTES // 2)[:-4])  # a header that does not end is as large
+            writer.write(_with_headers(MAX_HEADER_SECTION_BYTES // 2)[:-4])  # a header that does not end is as large
         answers = [asyncio.create_task(reader.readline()) for reader, _ in many]
         await until(lambda: sum(answer.done() for answer in answers) >= 100)
         refused = [answer.result() for answer in answers if answer.done()]
@@ -197,11 +197,15 @@ async def test_large_heads_take_memory_that_networks_share() -> None:
         assert len(refused) == 100, "one network leaves half"
         for answer in answers:
             answer.cancel()
-        assert 0 < heads.taken() <= LARGE_HEADS_BYTES // 2
+        assert 0 < heads.taken() <= LARGE_HEADER_SECTIONS_BYTES // 2
         app.takes.set()
-        for source, size in ((_ANN, SMALL_HEAD_BYTES // 2), (_ANN, MAX_HEAD_BYTES // 2), (_MALLORY, 2_000)):
+        for source, size in (
+            (_ANN, SMALL_HEADER_SECTION_BYTES // 2),
+            (_ANN, MAX_HEADER_SECTION_BYTES // 2),
+            (_MALLORY, 2_000),
+        ):
             reader, writer = await connect(opened, port, source)
-            writer.write(_with_head(size))
+            writer.write(_with_headers(size))
             async with asyncio.timeout(SECONDS):
                 assert b"200" in await reader.readline(), (source, size)
     assert heads.taken() == 0
@@ -212,16 +216,16 @@ async def test_the_memory_of_a_large_head_is_given_back_with_the_next_request() 
     app.takes.set()
     async with serving(app, reception) as port, AsyncExitStack() as opened:
         reader, writer = await connect(opened, port, _ANN)
-        for size in (MAX_HEAD_BYTES // 2, MAX_HEAD_BYTES // 2, 10):
-            writer.write(_with_head(size))
+        for size in (MAX_HEADER_SECTION_BYTES // 2, MAX_HEADER_SECTION_BYTES // 2, 10):
+            writer.write(_with_headers(size))
             async with asyncio.timeout(SECONDS):
                 await reader.readuntil(b"\r\n\r\n")
-            assert bool(reception.large_heads.taken()) == (size > SMALL_HEAD_BYTES)
-        writer.write(_CHUNKED + _CHUNK + b"0\r\nx: " + b"y" * (MAX_HEAD_BYTES // 2) + b"\r\n\r\n")
+            assert bool(reception.large_headers.taken()) == (size > SMALL_HEADER_SECTION_BYTES)
+        writer.write(_CHUNKED + _CHUNK + b"0\r\nx: " + b"y" * (MAX_HEADER_SECTION_BYTES // 2) + b"\r\n\r\n")
         await until(lambda: app.begun == 4)
         async with asyncio.timeout(SECONDS):
             await reader.readuntil(b"\r\n\r\n")
-        await until(lambda: reception.large_heads.taken() == 0)
+        await until(lambda: reception.large_headers.taken() == 0)
 
 
 async def after_refusal(port: int, opened: AsyncExitStack, size: int, *, source: str = _MALLORY) -> bytes:

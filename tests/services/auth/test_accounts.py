@@ -77,7 +77,7 @@ def world() -> World:
 
 @pytest.fixture
 def passwords():
-    with Counting(memory_kib=64, rounds=1) as created:
+    with Counting(memory_kib=64, passes=1) as created:
         yield created
 
 
@@ -88,7 +88,7 @@ async def sign_in(accounts: AccountRegistry, password: str = PASSWORD, email: st
 async def test_a_right_password_renews_an_outdated_hash(world, passwords):
     await world.accounts(passwords).sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer=PEER)
     old = await world.stored_hash()
-    with Passwords(memory_kib=128, rounds=2) as stronger:
+    with Passwords(memory_kib=128, passes=2) as stronger:
         accounts = world.accounts(stronger)
         with pytest.raises(WrongPassword):
             await sign_in(accounts, "wrong password")

@@ -68,7 +68,7 @@ class World:
         )
 
     async def change_role(self, before: Role | None, after: Role | None) -> None:
-        found = await self.store.standing(self.space)
+        found = await self.store.space_with_grants(self.space)
         assert found is not None
         await self.store.change_grant(
             found[0], member=self.account, before=before, after=after, by=self.owner.user, alias="team"

@@ -93,7 +93,7 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "give_alias": lambda store: store.give_alias(SPACE, USER, "team"),
     "memberships": lambda store: store.memberships(USER),
     "members": lambda store: store.members(SPACE),
-    "standing": lambda store: store.standing(SPACE, USER),
+    "space_with_grants": lambda store: store.space_with_grants(SPACE, USER),
     "change_grant": change_grant,
     "access": lambda store: store.access(SPACE, user=USER, device=DEVICE),
     "accesses": lambda store: store.accesses([(SPACE, USER)], [DEVICE]),
@@ -204,9 +204,9 @@ async def test_keys_that_were_left_out_are_asked_for_again():
         return {"Responses": {"identity": [space]}, "UnprocessedKeys": left}
 
     client: Any = Scripted(half, lambda _: {"Responses": {"identity": [grant]}, "UnprocessedKeys": {}})
-    standing = await DynamoIdentityStore(client, table="identity").standing(SPACE, USER)
-    assert standing is not None
-    assert standing[1][USER].role is Role.OWNER
+    found = await DynamoIdentityStore(client, table="identity").space_with_grants(SPACE, USER)
+    assert found is not None
+    assert found[1][USER].role is Role.OWNER
     keys = [request["RequestItems"]["identity"]["Keys"] for _, request in client.requests]
     assert [len(asked) for asked in keys] == [2, 1]
 
@@ -216,14 +216,14 @@ async def test_keys_that_are_left_out_for_ever_are_unavailable():
         return {"Responses": {}, "UnprocessedKeys": request["RequestItems"]}
 
     with pytest.raises(Unavailable):
-        await CALLS["standing"](store_with(none))
+        await CALLS["space_with_grants"](store_with(none))
 
 
 async def test_every_read_is_consistent():
     def nothing(_):
         return {"Responses": {}, "Items": []}
 
-    for name in ("login", "account", "device", "memberships", "members", "standing", "access"):
+    for name in ("login", "account", "device", "memberships", "members", "space_with_grants", "access"):
         client: Any = Scripted(nothing)
         await CALLS[name](DynamoIdentityStore(client, table="identity"))
         for _, request in client.requests:

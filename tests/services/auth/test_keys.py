@@ -135,7 +135,7 @@ async def test_the_device_of_an_expired_key_can_do_nothing_more(auth):
     made = await create(auth, ann, days=1)
     space, device = ann.account.personal_space_id, made.device.device_id
 
-    async def standing():
+    async def state_of_key():
         service, user = auth.as_service(), ann.account.user_id
         one = auth_pb2.CheckAccessRequest(space_id=space, user_id=user, device_id=device)
         many = auth_pb2.BatchCheckAccessRequest(user_id=user, device_ids=[device])
@@ -151,9 +151,9 @@ async def test_the_device_of_an_expired_key_can_do_nothing_more(auth):
         )
 
     auth.clock.advance(DAY_MS - 1)
-    assert await standing() == (False, [], [device])
+    assert await state_of_key() == (False, [], [device])
     auth.clock.advance(1)
-    assert await standing() == (True, [device], [])
+    assert await state_of_key() == (True, [device], [])
 
 
 async def test_credentials_of_a_key_end_with_it(auth):

@@ -68,7 +68,7 @@ async def test_spaces(auth, ann, size):
 @pytest.mark.parametrize("size", [0, 100])
 async def test_members(auth, ann, size):
     space = await auth.create_space(ann)
-    found, _ = await auth.store.standing(SpaceId(space))
+    found, _ = await auth.store.space_with_grants(SpaceId(space))
     for number in range(MANY):
         account = new_account(f"{number:04}{'x' * 50}@{'example' * 8}.com")
         await auth.store.change_grant(

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.pool import Share, TooMuchAtOnce
 from runtime.thread_priority import NICENESS
-from services.auth.passwords import MEMORY_KIB, ROUNDS, Passwords, Verdict, check_password
+from services.auth.passwords import ARGON2_PASSES, MEMORY_KIB, PasswordCheck, Passwords, check_password
 from syncline.model.errors import InvalidArgument
 
 ME = Share("me@example.com", "192.0.2.9")
@@ -18,7 +18,7 @@ ME = Share("me@example.com", "192.0.2.9")
 
 @pytest.fixture
 def passwords():
-    with Passwords(memory_kib=64, rounds=1) as created:
+    with Passwords(memory_kib=64, passes=1) as created:
         yield created
 
 
@@ -26,43 +26,43 @@ async def test_right_and_wrong(passwords):
     stored = await passwords.hash("correct horse", ME)
     assert stored.startswith("$argon2id$")
     assert "horse" not in stored
-    assert await passwords.verify("correct horse", stored, ME) is Verdict.RIGHT
-    assert await passwords.verify("correct horsf", stored, ME) is Verdict.WRONG
-    assert await passwords.verify("", stored, ME) is Verdict.WRONG
+    assert await passwords.verify("correct horse", stored, ME) is PasswordCheck.RIGHT
+    assert await passwords.verify("correct horsf", stored, ME) is PasswordCheck.WRONG
+    assert await passwords.verify("", stored, ME) is PasswordCheck.WRONG
 
 
 async def test_other_parameters_make_a_hash_outdated(passwords):
-    with Passwords(memory_kib=128, rounds=2) as newer:
+    with Passwords(memory_kib=128, passes=2) as newer:
         stored = await passwords.hash("correct horse", ME)
-        assert await newer.verify("correct horse", stored, ME) is Verdict.RIGHT_BUT_OUTDATED
-        assert await newer.verify("wrong", stored, ME) is Verdict.WRONG
-        assert await newer.verify("correct horse", await newer.hash("correct horse", ME), ME) is Verdict.RIGHT
+        assert await newer.verify("correct horse", stored, ME) is PasswordCheck.RIGHT_BUT_OUTDATED
+        assert await newer.verify("wrong", stored, ME) is PasswordCheck.WRONG
+        assert await newer.verify("correct horse", await newer.hash("correct horse", ME), ME) is PasswordCheck.RIGHT
 
 
 async def test_letters_are_the_same_however_they_are_composed(passwords):
     stored = await passwords.hash("pässwörter", ME)
-    assert await passwords.verify("pa\u0308sswo\u0308rter", stored, ME) is Verdict.RIGHT
+    assert await passwords.verify("pa\u0308sswo\u0308rter", stored, ME) is PasswordCheck.RIGHT
 
 
 async def test_a_password_is_not_cut(passwords):
     longest = "x" * 1024
     stored = await passwords.hash(longest, ME)
-    assert await passwords.verify(longest, stored, ME) is Verdict.RIGHT
-    assert await passwords.verify(longest + "y", stored, ME) is Verdict.WRONG
-    assert await passwords.verify(longest[:-1], stored, ME) is Verdict.WRONG
+    assert await passwords.verify(longest, stored, ME) is PasswordCheck.RIGHT
+    assert await passwords.verify(longest + "y", stored, ME) is PasswordCheck.WRONG
+    assert await passwords.verify(longest[:-1], stored, ME) is PasswordCheck.WRONG
 
 
 async def test_without_an_account_the_same_work_is_done():
     with Passwords() as passwords:
-        assert await passwords.verify("whatever", None, ME) is Verdict.WRONG
+        assert await passwords.verify("whatever", None, ME) is PasswordCheck.WRONG
         real = argon2.extract_parameters(await passwords.hash("whatever", ME))
         assert argon2.extract_parameters(passwords._nobody) == real
-        assert (real.memory_cost, real.time_cost, real.parallelism) == (MEMORY_KIB, ROUNDS, 1)
+        assert (real.memory_cost, real.time_cost, real.parallelism) == (MEMORY_KIB, ARGON2_PASSES, 1)
         assert real.type is argon2.Type.ID
 
 
 async def test_the_event_loop_goes_on_while_hashing():
-    with Passwords(memory_kib=64 * 1024, rounds=4) as passwords:
+    with Passwords(memory_kib=64 * 1024, passes=4) as passwords:
         hashing, turns = asyncio.create_task(passwords.hash("correct horse", ME)), 0
         while not hashing.done():
             await asyncio.sleep(0)
@@ -73,7 +73,7 @@ async def test_the_event_loop_goes_on_while_hashing():
 
 async def test_more_than_can_be_served_soon_are_told_at_once_to_come_back():
     """Calls that wait are counted: no more than there are places, and one network leaves some to others."""
-    with Passwords(workers=1, places=10, memory_kib=1024, rounds=1) as passwords:
+    with Passwords(workers=1, places=10, memory_kib=1024, passes=1) as passwords:
         crowd = [Share(f"{i}@example.com", "192.0.2.1") for i in range(50)]
         outcomes = await asyncio.gather(
             *(passwords.hash("correct horse", one) for one in crowd),
@@ -88,7 +88,7 @@ async def test_more_than_can_be_served_soon_are_told_at_once_to_come_back():
 
 
 async def test_one_account_leaves_half_of_the_places():
-    with Passwords(workers=1, places=10, memory_kib=1024, rounds=1) as passwords:
+    with Passwords(workers=1, places=10, memory_kib=1024, passes=1) as passwords:
         outcomes = await asyncio.gather(
             *(passwords.hash("correct horse", Share("ann@example.com", f"192.0.2.{i}")) for i in range(50)),
             return_exceptions=True,

@@ -22,7 +22,7 @@ from runtime.interruption import ASK_SECONDS
 from runtime.permissions import Callers
 from runtime.rpc.server import running
 from runtime.tokens import ISSUER
-from services.metadata.access import Standing
+from services.metadata.access import CallerRight
 from services.metadata.bootstrap import MetadataAdapters, bootstrap
 from services.metadata.ports import Measure
 from services.metadata.settings import MetadataSettings
@@ -59,14 +59,14 @@ class FakeAuth:
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         return {"k": self.key.public_key()}
 
-    async def standing(self, space: SpaceId, caller: Identity) -> Standing:
+    async def right(self, space: SpaceId, caller: Identity) -> CallerRight:
         self.asked += 1
         if caller.link is not None:
             assert (caller.user, caller.device) == ("", "")
-            return Standing(Role.VIEWER if caller.link in self.links and caller.link.space == space else None)
+            return CallerRight(Role.VIEWER if caller.link in self.links and caller.link.space == space else None)
         if caller.device in self.revoked:
             raise DeviceRevoked
-        return Standing(self.roles.get((space, caller.user), None), self.writes_since_ms)
+        return CallerRight(self.roles.get((space, caller.user), None), self.writes_since_ms)
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
         """A page for each space."""

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from runtime.identity import Identity
-from services.metadata.access import RoleCache, Standing
+from services.metadata.access import CallerRight, RoleCache
 from syncline.model.accounts import Role
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
@@ -20,11 +20,11 @@ class SlowAuth:
     """Looks a grant up when it is asked, and answers when it is told to."""
 
     def __init__(self) -> None:
-        self.has: Standing | Exception = Standing(Role.EDITOR, 5)
+        self.has: CallerRight | Exception = CallerRight(Role.EDITOR, 5)
         self.asked = 0
         self.answers = asyncio.Event()
 
-    async def standing(self, space: SpaceId, caller: Identity) -> Standing:
+    async def right(self, space: SpaceId, caller: Identity) -> CallerRight:
         self.asked += 1
         found = self.has
         await self.answers.wait()
@@ -38,7 +38,7 @@ def auth() -> SlowAuth:
     return SlowAuth()
 
 
-def requiring(access: RoleCache) -> asyncio.Task[Standing]:
+def requiring(access: RoleCache) -> asyncio.Task[CallerRight]:
     return asyncio.create_task(access.require(SPACE, BEN, Role.EDITOR, now=True))
 
 
@@ -52,7 +52,7 @@ async def test_who_comes_while_a_question_is_under_way_shares_the_next(auth: Slo
     access = RoleCache(auth)
     first = requiring(access)
     await until_asked(auth, 1)
-    auth.has = Standing(Role.VIEWER)
+    auth.has = CallerRight(Role.VIEWER)
     late = [requiring(access) for _ in range(20)]
     await asyncio.sleep(0)
     auth.answers.set()
@@ -60,7 +60,7 @@ async def test_who_comes_while_a_question_is_under_way_shares_the_next(auth: Slo
     for outcome in await asyncio.gather(*late, return_exceptions=True):
         assert isinstance(outcome, PermissionDenied)
     assert auth.asked == 2
-    auth.has = Standing(Role.EDITOR, 7)
+    auth.has = CallerRight(Role.EDITOR, 7)
     assert (await requiring(access)).writes_since_ms == 7
     assert auth.asked == 3
 
@@ -84,7 +84,7 @@ async def test_an_error_is_for_those_who_asked(auth: SlowAuth, error: Exception)
     auth.has = error
     both = await asyncio.gather(requiring(access), requiring(access), return_exceptions=True)
     assert all(outcome is error for outcome in both)
-    auth.has = Standing(Role.EDITOR)
+    auth.has = CallerRight(Role.EDITOR)
     assert (await requiring(access)).role is Role.EDITOR
 
 
@@ -92,7 +92,7 @@ async def test_what_was_found_ended_is_not_read_either(auth: SlowAuth) -> None:
     access = RoleCache(auth)
     auth.answers.set()
     await requiring(access)
-    auth.has = Standing(None)
+    auth.has = CallerRight(None)
     await access.require(SPACE, BEN, Role.VIEWER)  # the answer is remembered
     with pytest.raises(NoSuchSpace):
         await requiring(access)

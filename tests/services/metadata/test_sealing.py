@@ -232,8 +232,8 @@ async def test_right_bytes_that_were_sealed_meanwhile_are_not_removed_in_place_o
     class Raced(MemoryObjects):
         """Right after HEAD somebody else removes the object, and puts and seals the same bytes."""
 
-        async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
-            found = await super().head(space, digest)
+        async def describe(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+            found = await super().describe(space, digest)
             if self.barriers.pop((space, digest), None) is not None:
                 assert await seal(Objects(index=self, storage=self), ENTRIES) is SealVerdict.SEALED
             return found

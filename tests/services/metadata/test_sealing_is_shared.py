@@ -18,7 +18,7 @@ from runtime.pool import MAX_WAITERS, Share, TooMuchAtOnce
 from services.metadata.ports import Recorded, Sealed, StoredObject
 from services.metadata.sealing import (
     CALLS_AT_ONCE,
-    HEADS_AT_ONCE,
+    HEAD_REQUESTS_AT_ONCE,
     MAX_UNPROVEN_OBJECTS,
     MAX_UNSEALED_LOOKUPS,
     READ_BYTES_AT_ONCE,
@@ -85,7 +85,7 @@ class Counting(MemoryObjects):
         return await super().look(space, objects)
 
     @override
-    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+    async def describe(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         self.heads += 1
         self.heading += 1
         if self.heads_wait:
@@ -93,7 +93,7 @@ class Counting(MemoryObjects):
         self.heading -= 1
         if digest in self.sizes:
             return StoredObject(self.sizes[digest], None if (space, digest) in self.unchecked else digest)
-        return await super().head(space, digest)
+        return await super().describe(space, digest)
 
     @override
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
@@ -209,7 +209,7 @@ async def test_of_what_storage_has_no_checksum_of_and_is_wrong_a_few_are_read(
     ]
     backend.unchecked.update((SPACE, one.digest) for one in declared)
     assert await objects.seal(SPACE, declared, share=MALLORY) == [SealVerdict.OBJECT_MISSING] * MAX_SEAL_DECLARATIONS
-    assert len(backend.reads) <= MAX_UNPROVEN_OBJECTS + HEADS_AT_ONCE
+    assert len(backend.reads) <= MAX_UNPROVEN_OBJECTS + HEAD_REQUESTS_AT_ONCE
 
 
 async def test_somebody_else_finds_room_at_once(objects: Objects, backend: Counting) -> None:
@@ -297,7 +297,7 @@ async def test_a_call_ends_when_too_much_is_not_there(objects: Objects, backend:
     declared = [DeclaredObject(sha(b"%d" % i), 1, SingleBlock()) for i in range(MAX_SEAL_DECLARATIONS)]
     verdicts = await objects.seal(SPACE, declared, share=MALLORY)
     assert verdicts == [SealVerdict.OBJECT_MISSING] * MAX_SEAL_DECLARATIONS
-    assert backend.heads <= MAX_UNPROVEN_OBJECTS + HEADS_AT_ONCE
+    assert backend.heads <= MAX_UNPROVEN_OBJECTS + HEAD_REQUESTS_AT_ONCE
     assert backend.recorded <= 100
 
 
@@ -308,7 +308,7 @@ async def test_a_call_ends_when_too_much_is_not_what_it_is_said_to_be(objects: O
         backend.heads = 0
         verdicts = await objects.seal(SPACE, declared, share=MALLORY)
         assert set(verdicts) == {SealVerdict.SIZE_MISMATCH, SealVerdict.OBJECT_MISSING}
-        assert backend.heads <= MAX_UNPROVEN_OBJECTS + HEADS_AT_ONCE
+        assert backend.heads <= MAX_UNPROVEN_OBJECTS + HEAD_REQUESTS_AT_ONCE
 
 
 async def test_all_that_is_wrong_is_removed_by_one_call(objects: Objects, backend: Counting) -> None:
@@ -345,8 +345,8 @@ async def test_requests_to_storage_are_shared(objects: Objects, backend: Countin
     await until(lambda: backend.heading)
     backend.put(b"y")
     innocent = asyncio.create_task(objects.seal(SPACE, [a_pack(b"y")], share=ANN))
-    await until(lambda: backend.heading > HEADS_AT_ONCE // 2)
-    assert backend.heading == HEADS_AT_ONCE // 2 + 1
+    await until(lambda: backend.heading > HEAD_REQUESTS_AT_ONCE // 2)
+    assert backend.heading == HEAD_REQUESTS_AT_ONCE // 2 + 1
     backend.gate.set()
     assert await innocent == [SealVerdict.SEALED]
     await asyncio.gather(*calls)

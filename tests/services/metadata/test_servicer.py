@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.message import Message
 from typing_extensions import override
 
-from runtime.turns import REST_ROUNDS
+from runtime.turns import REST_ITERATIONS
 from services.metadata.entry import Position
 from services.metadata.ports import Sealed, StoredObject
 from services.metadata.tree import reads
@@ -272,7 +272,7 @@ async def test_large_batches_of_version_checks_take_turns(editor: Caller, monkey
     await asyncio.gather(*(read_all(editor.stub.CheckVersions(iter([opening, batch, batch]))) for _ in range(10)))
     counting.cancel()
     assert len(checked) == 20
-    assert all(later - earlier >= REST_ROUNDS for earlier, later in pairwise(checked))
+    assert all(later - earlier >= REST_ITERATIONS for earlier, later in pairwise(checked))
 
 
 @pytest.mark.parametrize(
@@ -773,7 +773,7 @@ class Unhurried(MemoryObjects):
         self.asked = asyncio.Event()
 
     @override
-    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+    async def describe(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         self.asked.set()
         await asyncio.Event().wait()
         raise AssertionError

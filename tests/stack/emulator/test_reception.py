@@ -60,7 +60,7 @@ async def never(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def test_a_head_that_never_ends_is_given_up() -> None:
-    async with serving(never, AwsReception(100, head_seconds=0.3)) as port, AsyncExitStack() as opened:
+    async with serving(never, AwsReception(100, header_section_seconds=0.3)) as port, AsyncExitStack() as opened:
         reader, writer = await connect(opened, port, _MALLORY)
         writer.write(b"PUT /bucket/x HTTP/1.1\r\nhost: x\r\n")
         async with asyncio.timeout(SECONDS):

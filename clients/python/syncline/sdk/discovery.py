@@ -121,7 +121,7 @@ def _answer(endpoint: str, timeout: float, trust: Trust) -> HttpAnswer:
 
     end = time.monotonic() + timeout
     url = endpoint + WELL_KNOWN
-    with traces.span("http syncline", kind=traces.Kind.CLIENT) as span:
+    with traces.span("http syncline", kind=traces.SpanKind.CLIENT) as span:
         headers = {"accept": "application/json"}
         if parent := span.header():
             headers[traces.HEADER] = parent

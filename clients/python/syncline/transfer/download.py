@@ -21,7 +21,7 @@ from syncline.transfer.objects import ObjectMissing, ObjectStore, ObjectWithheld
 from syncline.transfer.pipeline import GivenUp, Run
 from syncline.transfer.progress import NoTransferProgress, TransferProgress
 from syncline.transfer.safe_open import unlink_below
-from syncline.transfer.write import NotWritten, Target, contradiction, write_small
+from syncline.transfer.write import DownloadTarget, NotWritten, contradiction, write_small
 from syncline.wire.tree import manifest_from_bytes
 
 WORKERS: Final = 8
@@ -81,10 +81,12 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Want:
-    """One block that one file needs: a `Target` and the block's index, or a job whose whole content is the block."""
+    """One block that one file needs: a `DownloadTarget` and the index of the block, or a job whose whole content is the
+    block.
+    """
 
     ref: BlockRef
-    file: Target | DownloadJob
+    file: DownloadTarget | DownloadJob
     index: int = 0
 
 
@@ -156,7 +158,7 @@ class _Download(Run[Downloaded | Failed]):
     def _prepare(self, window: _Window, job: DownloadJob) -> None:
         try:
             self._look_again(job)
-            target = Target(job, self._refs(job))
+            target = DownloadTarget(job, self._refs(job))
             wanted, written = target.prepare()
             wants = [_Want(target.refs[index], target, index) for index in wanted]
             self._progress.advance(size=job.content.size - sum(want.ref.length for want in wants))
@@ -288,11 +290,11 @@ class _Download(Run[Downloaded | Failed]):
         self._progress.advance(files=1)
         self.finish(Downloaded(job, written))
 
-    def _fail(self, file: Target | DownloadJob, error: NotWritten) -> None:
+    def _fail(self, file: DownloadTarget | DownloadJob, error: NotWritten) -> None:
         """Report the failure of a file that cannot be downloaded, unless a result for it was reported before, and
         remove its temporary file.
         """
-        if isinstance(file, Target):
+        if isinstance(file, DownloadTarget):
             with self.lock:
                 if file.failed:
                     return

@@ -257,7 +257,7 @@ def _until_ms(held: S3Credentials) -> int:
 
 
 def _span(operation: str) -> traces.Span:
-    return traces.span(f"S3.{operation}", kind=traces.Kind.CLIENT, rpc__system="aws-api", rpc__service="S3")
+    return traces.span(f"S3.{operation}", kind=traces.SpanKind.CLIENT, rpc__system="aws-api", rpc__service="S3")
 
 
 @contextmanager

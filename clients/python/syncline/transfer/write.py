@@ -51,7 +51,7 @@ def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
         return _finished(descriptor, job)
 
 
-class Target:
+class DownloadTarget:
     """Writes the temporary file of a content that has several blocks, and verifies the whole content. Usable from any
     thread.
     """

@@ -60,9 +60,9 @@ class PausedObjects(MemoryObjects):
         return found
 
     @override
-    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+    async def describe(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         await self._pass("before head")
-        found = await super().head(space, digest)
+        found = await super().describe(space, digest)
         await self._pass("after head")
         return found
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from runtime.turns import REST_ROUNDS, SLICE_ITEMS
+from runtime.turns import REST_ITERATIONS, SLICE_ITEMS
 from services.metadata.entry import Commit, JournalEntry
 from services.metadata.tree.activity import list_activity
 from services.metadata.wire import entry_from_bytes, entry_to_bytes
@@ -51,7 +51,7 @@ async def test_an_entry_is_parsed_in_turns(commits: int) -> None:
     parsed, rounds = await rounds_during(entry_from_bytes(1, await entry_to_bytes(entry), account="ben"))
     assert [commit.request for commit in parsed.commits] == [commit.request for commit in entry.commits]
     assert parsed.created() == MAX_MUTATIONS
-    assert rounds >= (SLICES - 1) * REST_ROUNDS
+    assert rounds >= (SLICES - 1) * REST_ITERATIONS
 
 
 async def _first_page(journal: MemoryJournal, space: SpaceId) -> Any:
@@ -73,4 +73,4 @@ async def test_activity_is_read_in_turns(
     journal, space = MemoryJournal(), SpaceId(new_text_id())
     await journal.append(space, 1, await entry_to_bytes(entry_of(1)))
     _, rounds = await rounds_during(listing(journal, space))
-    assert rounds >= entries * (SLICES - 1) * REST_ROUNDS
+    assert rounds >= entries * (SLICES - 1) * REST_ITERATIONS

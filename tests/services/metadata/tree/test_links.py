@@ -296,9 +296,9 @@ async def test_auth_is_asked_in_the_name_of_the_link(tmp_path) -> None:
             client = AuthClient(channel)
             verifier = UserTokenVerifier(client.keys, now=seconds)
             guest, member = [await verifier.verify(t) for t in (opened.access_token, ann.tokens.access_token)]
-            assert (await client.standing(space, guest)).role is Role.VIEWER
-            assert (await client.standing(space, member)).role is Role.OWNER
-            assert (await client.standing(SpaceId(new_text_id()), guest)).role is None
+            assert (await client.right(space, guest)).role is Role.VIEWER
+            assert (await client.right(space, member)).role is Role.OWNER
+            assert (await client.right(SpaceId(new_text_id()), guest)).role is None
             revoke = auth_pb2.RevokeLinkRequest(request_id=new_request_id(), space_id=space, link_id=made.link.link_id)
             await auth.stub.RevokeLink(revoke, metadata=ann.credentials)
-            assert (await client.standing(space, guest)).role is None
+            assert (await client.right(space, guest)).role is None

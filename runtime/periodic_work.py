@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def rounds(*works: Callable[[], Awaitable[object]], interval_seconds: float) -> AsyncIterator[None]:
+async def run_periodically(*works: Callable[[], Awaitable[object]], interval_seconds: float) -> AsyncIterator[None]:
     """Within this context, call each coroutine function in `works` again and again, with a pause of `interval_seconds`
     seconds on average between two calls. The pause varies at random. A failure is logged, and the next call is made all
     the same.
