@@ -92,27 +92,27 @@ def attribute(value: str | int | bytes | bool) -> Item:
 
 
 def text_of(item: Mapping[str, Any], name: str) -> str:
-    """Return a string attribute."""
+    """Return the attribute `name` of an item, which is a string. Raise KeyError if the item lacks it."""
     return str(item[name]["S"])
 
 
 def number_of(item: Mapping[str, Any], name: str) -> int:
-    """Return a number attribute, which is an integer."""
+    """Return the attribute `name` of an item, which is an integer. Raise KeyError if the item lacks it."""
     return int(item[name]["N"])
 
 
 def bytes_of(item: Mapping[str, Any], name: str) -> bytes:
-    """Return a binary attribute."""
+    """Return the attribute `name` of an item, which is binary. Raise KeyError if the item lacks it."""
     return bytes(item[name]["B"])
 
 
 def flag_of(item: Mapping[str, Any], name: str) -> bool:
-    """Return a boolean attribute."""
+    """Return the attribute `name` of an item, which is a boolean. Raise KeyError if the item lacks it."""
     return bool(item[name]["BOOL"])
 
 
 def key_of(pk: str, sk: str) -> Item:
-    """Return the primary key of an item."""
+    """Return the primary key in DynamoDB's form: `pk` is the partition key, and `sk` the sort key."""
     return {"pk": attribute(pk), "sk": attribute(sk)}
 
 

@@ -42,7 +42,7 @@ class Prices:
 
     @classmethod
     def read(cls) -> Prices:
-        """Return the table that is stored with the templates."""
+        """Return the prices in the file `prices.toml`, which is stored with the templates."""
         found: Mapping[str, Any] = tomllib.loads((templates.HERE / "prices.toml").read_text())
         return cls(
             region=found["region"],

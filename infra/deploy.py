@@ -50,7 +50,9 @@ class DeployOptions:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Deploy; return the exit status."""
+    """Deploy the stage that `arguments` (those of the command line if None) name, and return 0. After a failure, print
+    the reason and return 1.
+    """
     parser = argparse.ArgumentParser(prog="make deploy", description="Deploy a stage to AWS.")
     parser.add_argument("stage", help="the stage, such as prod: names begin with syncline-STAGE")
     parser.add_argument("--set", nargs="*", default=[], metavar="Name=value", help="parameters of the templates")

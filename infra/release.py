@@ -132,7 +132,9 @@ def main() -> int:
 
 
 def uv(*arguments: str, **environment: str) -> None:
-    """Run the uv of this virtual environment. Raise DeployError with uv's output if it fails."""
+    """Run the uv of this virtual environment with `arguments`, and with `environment` in addition to the variables of
+    this process. Raise DeployError with uv's output if it fails.
+    """
     program = Path(sys.executable).with_name("uv")
     done = subprocess.run(
         [str(program), *arguments, "--quiet"], capture_output=True, text=True, check=False, env=os.environ | environment

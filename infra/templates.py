@@ -31,13 +31,13 @@ _Loader.add_multi_constructor("!", _intrinsic)
 
 
 def path(name: str) -> Path:
-    """Return the path of the template `name`."""
+    """Return the path of the CloudFormation template with this name, such as `network`."""
     return HERE / f"{name}.yaml"
 
 
 @cache
 def read(name: str) -> Mapping[str, Any]:
-    """Return the template `name`."""
+    """Return the parsed CloudFormation template with this name, such as `network`. The result is cached."""
     found: Mapping[str, Any] = yaml.load(path(name).read_text(), _Loader)  # noqa: S506 - a safe loader
     return found
 

@@ -35,7 +35,7 @@ class Interruption:
     def __init__(self) -> None:
         self._error: Exception | None = None
         self._waiting: set[asyncio.Task[Any]] = set()
-        """Tasks that are within a `with` block of `interrupting`."""
+        """Tasks that are within the body of a `with` statement of `interrupting`."""
         self._interrupted: set[asyncio.Task[Any]] = set()
         """Tasks that the interruption has cancelled."""
 
@@ -45,8 +45,8 @@ class Interruption:
         return self._error
 
     def interrupt(self, error: Exception) -> None:
-        """Raise `error` in all `with` blocks of `interrupting`, those that are being executed now and those that are
-        entered later.
+        """Raise `error` in the bodies of all `with` statements of `interrupting`, those that are being executed now and
+        those that are entered later.
         """
         self._error = error
         for task in self._waiting:
@@ -70,8 +70,8 @@ class Interruption:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Context manager: at the interruption, cancel what the current task awaits within the `with` block, and raise
-        the error in place of the cancellation, as asyncio.timeout does. No task is created.
+        """Context manager: at the interruption, cancel what the current task awaits within the body of the `with`
+        statement, and raise the error in place of the cancellation, as asyncio.timeout does. No task is created.
         """
         if self._error is not None:
             raise self._error
@@ -111,8 +111,8 @@ def expiring(expires_at: float) -> Iterator[Interruption]:
 async def asked_again(
     ask: Callable[[], Awaitable[object]], *, seconds: float = ASK_SECONDS, patience: float = float(REVOCATION_SECONDS)
 ) -> AsyncIterator[Interruption]:
-    """Context manager that yields an interruption, and calls `ask` every `seconds` seconds until the `with` block ends.
-    If `ask` raises an error, code that uses the interruption is interrupted by this error.
+    """Context manager that yields an interruption, and calls `ask` every `seconds` seconds until the body of the `with`
+    statement ends. If `ask` raises an error, code that uses the interruption is interrupted by this error.
 
     Some failures of `ask` leave open if the right has ended: Unavailable, RateExceeded, and no answer in time. They
     interrupt only if there was no other outcome for `patience` seconds.

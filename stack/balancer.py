@@ -71,7 +71,7 @@ class Balanced:
         return [name for service in self._processes for name in self.instances(service)]
 
     def instances(self, service: str) -> list[str]:
-        """Return the names of one service's processes."""
+        """Return the names of the processes of one service, in the order of their numbers: `auth-1`, `auth-2`."""
         return [f"{service}-{number}" for number in range(1, self._processes[service] + 1)]
 
     def __call__(self, wiring: Wiring) -> list[Child]:

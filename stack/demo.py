@@ -92,7 +92,9 @@ class DemoDevice:
         return output
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command in the background; the caller waits for its end."""
+        """Start the command `syncline` with `arguments` on this device, and return its process, whose standard streams
+        are pipes. The caller has to wait for the end of the process.
+        """
         return subprocess.Popen(
             [sys.executable, "-m", "syncline.cli", *arguments],
             env={**os.environ, "SYNCLINE_HOME": str(self.root / "home")},

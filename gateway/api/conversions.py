@@ -63,14 +63,16 @@ async def each(items: Sequence[Item], shape: Callable[[Item], Shape], *, token: 
 
 
 async def nodes_page(answer: metadata_pb2.ListNodesResponse, *, token: str) -> models.Nodes:
-    """Return one page of nodes."""
+    """Return the page of nodes in an answer of ListNodes, in the form of the API. `token`, an access token, names the
+    person who is charged for the work.
+    """
     return models.Nodes(
         nodes=await each(answer.nodes, node_of, token=token), next_page_token=answer.next_page_token or None
     )
 
 
 def node_of(pb: journal_pb2.Node) -> models.Node:
-    """Convert a node from a service's message."""
+    """Return a node in the form of the API, converted from the message of a service."""
     return node(known_node(pb))
 
 

@@ -259,7 +259,7 @@ class Archives:
         bridge = _Bridge(loop)
         groups = self._read(space, entries, share)
         chunks = stream_zip(
-            _members(bridge, groups),
+            _zip_entries(bridge, groups),
             chunk_size=_CHUNK_BYTES,
             # Most files are compressed already; a deflate stream without compression costs no time.
             get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
@@ -414,7 +414,7 @@ class _Bridge:
             await asyncio.wait(self._working)
 
 
-def _members(bridge: _Bridge, groups: AsyncGenerator[_Group, None]) -> Iterator[Any]:
+def _zip_entries(bridge: _Bridge, groups: AsyncGenerator[_Group, None]) -> Iterator[Any]:
     """Yield the files, symlinks and directories of `groups` in the form that stream_zip expects, with their
     contents.
     """

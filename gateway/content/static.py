@@ -22,7 +22,7 @@ class FixedAnswer:
 
     @classmethod
     def of(cls, content: bytes, media_type: str) -> FixedAnswer:
-        """Return the answer with this body."""
+        """Return the answer with the body `content`, whose entity tag is derived from the SHA-256 of the body."""
         return cls(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
     def response(self, request: Request, headers: Mapping[str, str]) -> Response:

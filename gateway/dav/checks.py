@@ -156,7 +156,7 @@ class CheckedBody:
         self._sums = [(name, _SUMS[kind](), wanted) for name, kind, wanted in _told(headers)]
 
     def update(self, data: memoryview) -> None:
-        """Add the next bytes of the body."""
+        """Add `data`, the next bytes of the body, to each checksum."""
         for _, found, _ in self._sums:
             found.update(data)
 

@@ -514,8 +514,8 @@ def _names(path: str) -> tuple[str, ...]:
 
 
 def segments(raw: str, *, prefix: str = "") -> str:
-    """Return the path in the path of a URL (`raw`, percent-encoded), relative to the mount point. Raise DavRefused if a
-    name in it is invalid.
+    """Return the path of a resource below the mount point of WebDAV, decoded: `/Project/a b` for the URL path `raw`
+    `/dav/Project/a%20b`. Raise DavRefused if `raw` is not below the mount point, or a name in it is invalid.
 
     `prefix` is the prefix that a proxy has removed from request paths.
     """

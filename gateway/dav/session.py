@@ -106,7 +106,7 @@ class Pay(Protocol):
 
 
 def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, DavSpace]:
-    """Return spaces by their names in the caller's addresses."""
+    """Return the spaces by alias: the name of a space in the paths of the caller, and its id if it has no alias."""
     # an auth service of the preceding release sends no aliases: the id is used, since it never means another space
     found = ((pb.alias or pb.space_id, pb) for pb in spaces)
     return {

@@ -123,8 +123,8 @@ class Paced:
 
 
 class AnswerMemory:
-    """The memory for one answer. It is charged to the sender of the request if a service has accepted the sender's
-    credentials before, and otherwise to the network.
+    """The memory for one answer. The pool charges this memory to the sender of the request if a service has accepted
+    the sender's credentials before, and otherwise to the network.
     """
 
     def __init__(self, pool: Pool, own: OwnAddress, scope: Scope) -> None:

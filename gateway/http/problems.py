@@ -50,7 +50,12 @@ def problem(
     details: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a problem as a response."""
+    """Return an error response in the form `application/problem+json` (RFC 9457).
+
+    - `reason` is the reason on which programs branch, and `detail` the text for people.
+    - `details` are further facts about the error, which programs read.
+    - `headers` are added to the headers of the response.
+    """
     fields: dict[str, Any] = {
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -86,7 +91,9 @@ def internal() -> Response:
 
 
 def too_slow() -> Response:
-    """Return the answer to a request whose body came below the minimum rate."""
+    """Return the answer to a request whose body arrived below the minimum rate: 408 with BODY_TOO_SLOW, after which the
+    connection is closed.
+    """
     return problem(
         status=HTTPStatus.REQUEST_TIMEOUT,
         reason="BODY_TOO_SLOW",
@@ -96,14 +103,14 @@ def too_slow() -> Response:
 
 
 async def on_error(_request: Request, error: Exception) -> Response:
-    """Handler of SynclineError."""
+    """Return the problem for `error`, a SynclineError that an operation has raised."""
     assert isinstance(error, SynclineError)
     return problem_response(error)
 
 
 async def on_invalid(_request: Request, error: Exception) -> Response:
-    """Handler of requests that do not match the API's description. The input is not repeated in the answer: it may be
-    secret.
+    """Return the problem for a request that does not match the description of the API. The answer does not repeat the
+    input, which may be secret.
     """
     assert isinstance(error, RequestValidationError)
     details = {
@@ -115,7 +122,7 @@ async def on_invalid(_request: Request, error: Exception) -> Response:
 
 
 async def on_http_exception(_request: Request, error: Exception) -> Response:
-    """Handler of errors that the router raises."""
+    """Return the problem for `error`, an HTTPException that the router has raised, such as 404 and 405."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     detail = {

@@ -151,8 +151,8 @@ async def identified(request: Request) -> str:
 
 
 def csrf_token(key: str) -> str:
-    """Return the CSRF token that belongs to the cookie with this key. It is derived from the key, and reveals nothing
-    about it.
+    """Return the CSRF token that belongs to the cookie with this key. The token is derived from the key, and reveals
+    nothing about the key.
     """
     digest = hmac.digest(key.encode(), b"syncline csrf", hashlib.sha256)
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -50,7 +50,7 @@ class S3Place:
     endpoint: str | None
 
     def url(self, key: str) -> str:
-        """Return the URL of an object."""
+        """Return the URL of the object with this key."""
         if self.endpoint is not None:
             return f"{self.endpoint.rstrip('/')}/{self.bucket}/{key}"
         return f"https://{self.bucket}.s3.{self.region}.amazonaws.com/{key}"

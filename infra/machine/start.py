@@ -24,8 +24,8 @@ _INFO = b"syncline access token signing key"
 
 
 def main() -> None:
-    """Exec the service. Exit with the reason in one line if a secret cannot be read; systemd then starts this program
-    again.
+    """Replace this process by that of the service that the variable SERVICE names. If a secret cannot be read, print
+    the reason in one line and exit with status 1; systemd then starts this program again.
     """
     environment = dict(os.environ)
     service = environment["SERVICE"]

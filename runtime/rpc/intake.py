@@ -622,7 +622,7 @@ class CallerConnection(asyncio.BufferedProtocol):
             self._outer.abort()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Return the buffer for the next read."""
+        """Return the buffer for the next read; a small one if gRPC is behind with reading this connection."""
         shared = self.shared
         is_behind = shared is not None and (shared.parked or shared.resting)
         return self._intake.little_room if is_behind else self._intake.room
@@ -709,7 +709,7 @@ class CallerConnection(asyncio.BufferedProtocol):
             inner.write_eof()
 
     def answered(self, data: bytes) -> None:
-        """Forward bytes of gRPC to the caller."""
+        """Forward `data`, bytes that gRPC has sent, to the caller. Drop them if the caller has gone."""
         if self._outer is not None:
             self._outer.write(data)
 

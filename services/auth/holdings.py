@@ -73,7 +73,9 @@ def is_own(membership: Membership, user: UserId) -> bool:
 
 
 def limit_reached(limit: str, text: str) -> LimitReached:
-    """Return the LimitReached to raise, and count it in the metric. `limit` is the name of a field of HoldingLimits."""
+    """Return the LimitReached to raise, with `text` for people, and count it in the metric. `limit` is the name of a
+    field of HoldingLimits.
+    """
     metrics.LIMITS_REACHED.labels(limit).inc()
     return LimitReached(text, limit=limit)
 

@@ -59,7 +59,7 @@ class RefreshToken:
 
     @classmethod
     def first(cls, device: DeviceId) -> RefreshToken:
-        """Return the first token of a device."""
+        """Return the first refresh token of a device, with a new random family and a new random secret."""
         return cls(device, secrets.token_bytes(_FAMILY_BYTES), secrets.token_bytes(_SECRET_BYTES))
 
     @classmethod

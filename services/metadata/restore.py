@@ -127,7 +127,9 @@ class _Way:
             self.at = made
 
     def free_name(self, name: str, node: NodeId) -> str:
-        """Return `name`, or a similar name that is free in the directory at the end of the way, for the node `node`."""
+        """Return `name` if it is free in the directory `at`, and otherwise a similar name that is free there, for the
+        node with the id `node`.
+        """
         if self.made and self.at == created_node_id(self._view.space, self._request, len(self.made) - 1):
             return name
         return next(one for one in _like(name, node) if self._child(self.at, one) is None)

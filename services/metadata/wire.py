@@ -60,7 +60,7 @@ def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.Muta
 
 
 async def entry_to_bytes(entry: JournalEntry) -> bytes:
-    """Return the stored form of an entry. It is made in turns that are charged to the authors of the commits."""
+    """Return the stored form of an entry. The work is done in turns that are charged to the authors of the commits."""
     pb = journal_pb2.Entry(
         seq=entry.seq,
         append_id=entry.append_id,

@@ -101,7 +101,7 @@ async def bootstrap(
             directory=directory,
             preferences=adapters.store,
             claims=adapters.store,
-            digests=adapters.store,
+            schedule=adapters.store,
             counts=adapters.store,
             sender=adapters.sender,
             url=settings.public_url,

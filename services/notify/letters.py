@@ -19,7 +19,7 @@ _DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
 
 
 @dataclass(slots=True)
-class _Share:
+class _AuthorChanges:
     """The changes of one author in a mail."""
 
     author: str
@@ -54,9 +54,9 @@ def compose(
     url: str,
 ) -> Mail:
     """Return the mail that tells a member about commits of others, of which there is at least one."""
-    shares = _by_author(commits, {member.user: member.email for member in members})
-    changes = sum(share.changes for share in shares)
-    who = shares[0].author if len(shares) == 1 else f"{len(shares)} people"
+    authors = _by_author(commits, {member.user: member.email for member in members})
+    changes = sum(author.changes for author in authors)
+    who = authors[0].author if len(authors) == 1 else f"{len(authors)} people"
     where = one_line(space_name)
     by, where = (one_line(name, _MAX_SUBJECT_NAME_CHARACTERS) for name in (who, space_name))
     subject = f"{by} changed {_items(changes)} in {where}"
@@ -64,8 +64,8 @@ def compose(
     return Mail(
         to=to.email,
         subject=subject,
-        text=_text(where, shares, truncated=truncated, url=url, stop=stop),
-        html=_html(where, shares, truncated=truncated, url=url, stop=stop),
+        text=_text(where, authors, truncated=truncated, url=url, stop=stop),
+        html=_html(where, authors, truncated=truncated, url=url, stop=stop),
     )
 
 
@@ -77,27 +77,27 @@ def one_line(text: str, limit: int | None = None) -> str:
     return cleaned if limit is None or len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
-def _by_author(commits: Sequence[CommitSummary], addresses: Mapping[UserId, str]) -> list[_Share]:
-    shares: dict[UserId, _Share] = {}
+def _by_author(commits: Sequence[CommitSummary], addresses: Mapping[UserId, str]) -> list[_AuthorChanges]:
+    authors: dict[UserId, _AuthorChanges] = {}
     for commit in commits:
-        share = shares.setdefault(commit.user, _Share(addresses.get(commit.user, _FORMER_MEMBER)))
+        author = authors.setdefault(commit.user, _AuthorChanges(addresses.get(commit.user, _FORMER_MEMBER)))
         for deed in _DEEDS:
-            share.counts[deed] += getattr(commit, deed)
-        share.names.update(dict.fromkeys(map(one_line, commit.names)))
-    return list(shares.values())
+            author.counts[deed] += getattr(commit, deed)
+        author.names.update(dict.fromkeys(map(one_line, commit.names)))
+    return list(authors.values())
 
 
 def _items(count: int) -> str:
     return "1 item" if count == 1 else f"{count} items"
 
 
-def _text(where: str, shares: Sequence[_Share], *, truncated: bool, url: str, stop: str) -> str:
+def _text(where: str, authors: Sequence[_AuthorChanges], *, truncated: bool, url: str, stop: str) -> str:
     lines = []
-    for share in shares:
-        lines.append(f"{share.author} changed {_items(share.changes)} in {where}: {share.deeds}")
-        lines += [f"  {name}" for name in share.shown]
-        if share.unnamed > 0:
-            lines.append(f"  and {share.unnamed} more")
+    for author in authors:
+        lines.append(f"{author.author} changed {_items(author.changes)} in {where}: {author.deeds}")
+        lines += [f"  {name}" for name in author.shown]
+        if author.unnamed > 0:
+            lines.append(f"  and {author.unnamed} more")
         lines.append("")
     if truncated:
         lines += ["There are further changes.", ""]
@@ -110,16 +110,16 @@ def _text(where: str, shares: Sequence[_Share], *, truncated: bool, url: str, st
     return "\n".join(lines)
 
 
-def _html(where: str, shares: Sequence[_Share], *, truncated: bool, url: str, stop: str) -> str:
+def _html(where: str, authors: Sequence[_AuthorChanges], *, truncated: bool, url: str, stop: str) -> str:
     parts = ['<!doctype html><html><body style="font-family: sans-serif">']
-    for share in shares:
+    for author in authors:
         parts.append(
-            f"<p><b>{escape(share.author)}</b> changed {_items(share.changes)} in <b>{escape(where)}</b>: "
-            f"{escape(share.deeds)}</p><ul>"
+            f"<p><b>{escape(author.author)}</b> changed {_items(author.changes)} in <b>{escape(where)}</b>: "
+            f"{escape(author.deeds)}</p><ul>"
         )
-        parts += [f"<li>{escape(name)}</li>" for name in share.shown]
-        if share.unnamed > 0:
-            parts.append(f"<li>and {share.unnamed} more</li>")
+        parts += [f"<li>{escape(name)}</li>" for name in author.shown]
+        if author.unnamed > 0:
+            parts.append(f"<li>and {author.unnamed} more</li>")
         parts.append("</ul>")
     if truncated:
         parts.append("<p>There are further changes.</p>")

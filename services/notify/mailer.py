@@ -24,9 +24,9 @@ from services.notify.events import CommitSummary, Event, waiting_from_text, wait
 from services.notify.letters import compose
 from services.notify.ports import (
     ClaimStore,
-    DigestStore,
     MailCounts,
     MailRefused,
+    MailScheduleStore,
     MailSender,
     MemberDirectory,
     PreferenceStore,
@@ -78,7 +78,7 @@ class Mailer:
         directory: MemberDirectory,
         preferences: PreferenceStore,
         claims: ClaimStore,
-        digests: DigestStore,
+        schedule: MailScheduleStore,
         counts: MailCounts,
         sender: MailSender,
         url: str,
@@ -95,7 +95,7 @@ class Mailer:
         self._directory = directory
         self._preferences = preferences
         self._claims = claims
-        self._digests = digests
+        self._schedule = schedule
         self._counts = counts
         self._per_sender = per_sender
         self._per_person = per_person
@@ -167,9 +167,9 @@ class Mailer:
             untold = [commit for commit in commits if commit.seq in claimed]
             quiet_until = 0
             if untold or await self._wait(seqs, claimant):
-                quiet_until = await self._digests.begin_mail(claimant, now=now, lease_until=lease_until)
+                quiet_until = await self._schedule.begin_mail(claimant, now=now, lease_until=lease_until)
                 if not quiet_until and (quiet_until := await self._full_until(member, commits, now=now)):
-                    await self._digests.end_mail(claimant, told=(), quiet_until=quiet_until)
+                    await self._schedule.end_mail(claimant, told=(), quiet_until=quiet_until)
                 if quiet_until:
                     await self._postpone(untold, claimant=claimant, truncated=event.truncated)
                 else:
@@ -206,7 +206,7 @@ class Mailer:
         Waiting changes of other events have their own events delivered again. If the present event also waited for the
         changes of other events, it would be delivered for ever in a space where some changes always wait.
         """
-        waiting = await self._digests.postponed(claimant.space, claimant.user)
+        waiting = await self._schedule.postponed(claimant.space, claimant.user)
         return len(waiting) == MAX_POSTPONED_ENTRIES or not waiting.keys().isdisjoint(
             seqs
         )  # a full list may lack some of them
@@ -219,7 +219,7 @@ class Mailer:
         for commit in commits:
             by_seq.setdefault(commit.seq, []).append(commit)
         waiting = {seq: waiting_to_text(of_seq, truncated=truncated) for seq, of_seq in by_seq.items()}
-        await self._digests.postpone(claimant, waiting, now=self._clock())
+        await self._schedule.postpone(claimant, waiting, now=self._clock())
         await self._claims.finish(claimant, waiting, now=self._clock())
         metrics.MAILS.labels("postponed").inc()
 
@@ -227,12 +227,12 @@ class Mailer:
         self, member: RosterMember, untold: Sequence[CommitSummary], *, claimant: Claimant, event: Event, roster: Roster
     ) -> None:
         """Send the mail that this attempt has begun, about the stored changes and the new ones."""
-        waited = await self._digests.postponed(event.space, member.user)
+        waited = await self._schedule.postponed(event.space, member.user)
         seqs = {commit.seq for commit in untold}
         earlier = [waiting_from_text(text) for seq, text in waited.items() if seq not in seqs]
         commits = [*(commit for of_seq, _ in earlier for commit in of_seq), *untold]
         if not commits:  # another attempt has just mailed them
-            await self._digests.end_mail(claimant, told=(), quiet_until=self._clock())
+            await self._schedule.end_mail(claimant, told=(), quiet_until=self._clock())
             return
         mail = compose(
             to=member,
@@ -251,10 +251,10 @@ class Mailer:
         except Exception:
             metrics.MAILS.labels("failed").inc()
             await self._claims.release(claimant, seqs)
-            await self._digests.end_mail(claimant, told=(), quiet_until=self._clock())
+            await self._schedule.end_mail(claimant, told=(), quiet_until=self._clock())
             raise
         else:
             metrics.MAILS.labels("sent").inc()
             log.info("mail sent", space=event.space, member=member.user, commits=len(commits))
         await self._claims.finish(claimant, seqs, now=self._clock())
-        await self._digests.end_mail(claimant, told=waited, quiet_until=self._clock() + self._window_ms)
+        await self._schedule.end_mail(claimant, told=waited, quiet_until=self._clock() + self._window_ms)

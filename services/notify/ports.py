@@ -65,7 +65,7 @@ class ClaimStore(Protocol):
         """
 
 
-class DigestStore(Protocol):
+class MailScheduleStore(Protocol):
     """Store of the time at which a person may be mailed about a space again, and of the changes that wait for that
     mail.
 
@@ -123,7 +123,7 @@ class LeaseStore(Protocol):
         """Return the queues with a lease that has not expired."""
 
 
-class NotifyStore(PreferenceStore, ClaimStore, DigestStore, MailCounts, LeaseStore, Protocol):
+class NotifyStore(PreferenceStore, ClaimStore, MailScheduleStore, MailCounts, LeaseStore, Protocol):
     """All stores of notify in one, as the adapters implement them."""
 
 

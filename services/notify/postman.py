@@ -62,7 +62,7 @@ log = structlog.get_logger()
 
 
 class Postman:
-    """Processes a queue of events."""
+    """Takes announcements of changes from the mail queue, and has the mailer send mail about them."""
 
     def __init__(self, queue: MessageQueue, mailer: Mailer, *, clock: Clock) -> None:
         self._queue = queue

@@ -30,7 +30,9 @@ def operation(scope: AsgiScope) -> bytes:
 
 
 async def refuse(scope: AsgiScope, send: Send, status: int, code: str, text: str) -> None:
-    """Send an error in the form of the service that is called."""
+    """Answer a request with an error: the HTTP status `status`, the error code `code` of AWS, and `text` for people.
+    The body is JSON if the request has a JSON protocol, and XML otherwise.
+    """
     if operation(scope):
         kind, body = b"application/x-amz-json-1.0", json.dumps({"__type": code, "message": text})
     else:

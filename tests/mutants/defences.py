@@ -1486,7 +1486,7 @@ MUTANTS = (
     Mutant(
         "a round of projection takes all that there is",
         "services/metadata/journal/project.py",
-        "        if changes >= MAX_ROUND_CHANGES:\n",
+        "        if changes >= MAX_PASS_CHANGES:\n",
         "        if False:\n",
         ("tests/services/metadata/journal/test_turns.py::test_a_round_of_projection_ends_after_so_many_changes",),
     ),

@@ -31,7 +31,7 @@ def page_size_from_wire(wanted: int, *, usual: int = MAX_PAGE_ITEMS) -> int:
 
 
 def that_fit(messages: Iterable[M]) -> list[M]:
-    """Return as many of the first messages as fit into one page, but at least one."""
+    """Return the first messages, as many as have at most PAGE_BYTES together, and at least one if there is one."""
     taken: list[M] = []
     size = 0
     for message in messages:

@@ -26,12 +26,12 @@ from services.metadata.wire import entry_from_bytes
 from syncline.model.errors import SynclineError
 from syncline.rpc import traces
 
-MAX_ROUND_ENTRIES = 16
-MAX_ROUND_CHANGES = 2000
+MAX_PASS_ENTRIES = 16
+MAX_PASS_CHANGES = 2000
 """Number of changes at which no further entry is added to those that are projected together."""
-QUIET_ROUNDS = 5
+QUIET_INTERVALS = 5
 """Number of intervals without a commit after which waiting entries are projected; they are also projected when
-MAX_ROUND_ENTRIES of them wait. An item that changes often is then written once, and many commits in a row do not
+MAX_PASS_ENTRIES of them wait. An item that changes often is then written once, and many commits in a row do not
 compete with their own projection.
 """
 MAX_PAUSE_SECONDS = 5.0
@@ -45,10 +45,10 @@ def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
     """Return the first of `entries`, as many as are projected together."""
     some: list[JournalEntry] = []
     changes = 0
-    for entry in islice(entries, MAX_ROUND_ENTRIES):
+    for entry in islice(entries, MAX_PASS_ENTRIES):
         some.append(entry)
         changes += sum(len(commit.results) for commit in entry.commits)
-        if changes >= MAX_ROUND_CHANGES:
+        if changes >= MAX_PASS_CHANGES:
             break
     return some
 
@@ -138,7 +138,7 @@ class Projector:
         return max(tail[0].commits[0].at_ms, self._busy_since_ms)
 
     async def caught_up_to(self, seq: int) -> None:
-        """Wait until entry `seq` is projected."""
+        """Wait until all entries up to sequence number `seq` are projected, without pauses between them."""
         while self._view.floor < seq:
             self._hurried.set()
             self.wake()
@@ -167,7 +167,7 @@ class Projector:
                 with self._span():
                     await self._announce()
                     await self._until_quiet()
-                    done = await self._round()
+                    done = await self._project_next()
                 if done:
                     self._hurried.clear()
                     self._announced = None
@@ -195,17 +195,17 @@ class Projector:
                 await self._hurried.wait()
 
     async def _until_quiet(self) -> None:
-        """Wait until no commit has come for QUIET_ROUNDS intervals; entries are announced in the meantime."""
+        """Wait until no commit has come for QUIET_INTERVALS intervals; entries are announced in the meantime."""
         quiet = 0
-        while quiet < QUIET_ROUNDS and not self._hurried.is_set():
+        while quiet < QUIET_INTERVALS and not self._hurried.is_set():
             seq = self._view.seq
-            if seq - self._view.floor >= MAX_ROUND_ENTRIES:
+            if seq - self._view.floor >= MAX_PASS_ENTRIES:
                 return
             await self._linger(self._coalesce_seconds)
             quiet = quiet + 1 if self._view.seq == seq else 0
             await self._announce()
 
-    async def _round(self) -> bool:
+    async def _project_next(self) -> bool:
         """Project the next entries. Return True when nothing is left and the dirty mark is removed, otherwise False."""
         view = self._view
         await view.validate()

@@ -114,14 +114,16 @@ class SqsQueues:
         self._prefix = prefix
 
     async def create(self, name: str, *, attributes: dict[QueueAttributeNameType, str]) -> tuple[SqsQueue, str]:
-        """Create a queue, or find the one of this name and these attributes; return it with its ARN."""
+        """Create a queue with this name and these attributes, or find the existing queue that has both. Return the
+        queue, and its ARN.
+        """
         with _translated():
             url = (await self._client.create_queue(QueueName=name, Attributes=attributes))["QueueUrl"]
             found = await self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         return SqsQueue(self._client, url=url), found["Attributes"]["QueueArn"]
 
     async def set_policy(self, name: str, policy: str) -> None:
-        """Set the access policy of a queue."""
+        """Set the access policy of the queue with this name to `policy`, a JSON document."""
         with _translated():
             url = (await self._client.get_queue_url(QueueName=name))["QueueUrl"]
             await self._client.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})

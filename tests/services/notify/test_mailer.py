@@ -50,7 +50,7 @@ class World:
             directory=self.auth,
             preferences=self.store,
             claims=self.store,
-            digests=self.store,
+            schedule=self.store,
             counts=self.store,
             sender=self.sender,
             url="http://127.0.0.1:8080",

@@ -250,7 +250,7 @@ async def test_the_mail_of_another_sender_goes_out_after_few_of_a_flood(flooded)
         directory=auth,
         preferences=store,
         claims=store,
-        digests=store,
+        schedule=store,
         counts=store,
         sender=sender,
         url="http://127.0.0.1:8080",

@@ -66,7 +66,7 @@ def moment(milliseconds: int) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes for people."""
+    """Return `count`, a number of bytes, as text with a binary unit: `512 B`, `1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -13,7 +13,9 @@ from syncline.model.printable import harmless, harmless_json
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print one line for people."""
+    """Print `text` as one line to standard output, or to standard error if `err` is True. Control characters are
+    escaped.
+    """
     click.echo(harmless(text), err=err)
 
 

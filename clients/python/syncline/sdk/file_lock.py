@@ -9,8 +9,8 @@ from pathlib import Path
 
 @contextmanager
 def hold_lock(path: Path, *, timeout_seconds: float) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is created, within the context, so that no other process can hold it.
-    Raise TimeoutError if another process holds the lock for longer than `timeout_seconds`.
+    """Within the context, hold the lock of the file `path`, so that no other process can hold it. The file is created
+    if it does not exist. Raise TimeoutError if another process holds the lock for longer than `timeout_seconds`.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - most commands need no lock
 

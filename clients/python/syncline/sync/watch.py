@@ -61,7 +61,7 @@ class Teller(Protocol):
         """Report the results of a sync, except for results that were reported after the preceding sync."""
 
     def remark(self, text: str) -> None:
-        """Report an error that prevents syncs."""
+        """Report an error that prevents syncs; `text` says in words for people what is wrong and what to do."""
 
 
 class Alarm:

@@ -37,7 +37,9 @@ class PackBuilder:
         return self.size >= PACK_BYTES or len(self._parts) >= MAX_PACK_ENTRIES
 
     def add(self, block: Block) -> int:
-        """Add a block; return its offset in the pack. The pack must not be full."""
+        """Add a block, unless the pack has one with its digest already. Return the offset of the block in the pack, in
+        bytes. The pack must not be full.
+        """
         offset = self._offsets.get(block.digest)
         if offset is None:
             offset = self._offsets[block.digest] = self.size

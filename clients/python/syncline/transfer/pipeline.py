@@ -78,8 +78,8 @@ class Run(Generic[R]):
     # ---- any thread ----
 
     def finish(self, result: R) -> None:
-        """Hand the result of one job to the consumer, the caller's thread, which gets it by `next`. It does not end the
-        transfer. May be called from any thread.
+        """Hand the result of one job to the consumer, the caller's thread, which gets it by `next`. The transfer
+        continues. Any thread may call this method.
         """
         self._finished.put(result)
 

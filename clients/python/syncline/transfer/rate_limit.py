@@ -17,8 +17,8 @@ class Limit:
     """Makes threads wait so that at most `rate` bytes per second pass, averaged from the first byte on. Usable from any
     thread.
 
-    It is a token bucket that may be overdrawn: a caller waits until the time for the bytes of earlier callers has
-    passed. Unused capacity of idle times is not accumulated.
+    The limit is a token bucket that may be overdrawn: a caller waits until the time for the bytes of earlier callers
+    has passed. Unused capacity of idle times is not accumulated.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Limit:
         self._paid_at = now()
 
     def take(self, size: int) -> None:
-        """Wait until `size` bytes may pass."""
+        """Block until the rate permits `size` more bytes after those of all earlier calls."""
         with self._lock:
             now = self._now()
             start = max(now, self._paid_at)

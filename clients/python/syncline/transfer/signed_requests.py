@@ -86,13 +86,13 @@ class SignedRequests:
         span: tuple[int, int] | None = None,
         limit: Limit | None = None,
     ) -> memoryview:
-        """Return an object, or its bytes [start, stop) if `span` is given. If there are more than `max_bytes` bytes,
-        return `max_bytes` + 1 of them.
+        """Return the bytes of the object with this key, or its bytes [start, stop) if `span` is given. If there are
+        more than `max_bytes` bytes, return `max_bytes` + 1 of them. With `limit`, the transfer waits for that rate.
         """
         return memoryview(self._get(key, credentials, max_bytes, span, limit).body)
 
     def tag(self, key: str, *, credentials: S3Credentials) -> str:
-        """Return the ETag of an object."""
+        """Return the ETag of the object with this key; UNTAGGED if S3 states none."""
         # GET and not HEAD, whose errors have no code
         return self._get(key, credentials, 1, (0, 1), None).headers.get("etag", UNTAGGED)
 

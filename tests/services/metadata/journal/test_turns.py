@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from services.metadata.entry import Projection
 from services.metadata.journal.commit import Request
-from services.metadata.journal.project import MAX_ROUND_CHANGES
+from services.metadata.journal.project import MAX_PASS_CHANGES
 from services.metadata.tree.reads import CHECKS_PER_TURN, STEPS_PER_TURN
 from services.metadata.tree.search import SLICE_NAMES, NameIndex
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -299,7 +299,7 @@ async def test_a_round_of_projection_ends_after_so_many_changes() -> None:
             await editor.commit(*(creating(f"{number} {one}.txt") for one in range(1500)))
         await projected(backend, editor.space)
     assert sum(table.at_once) == 9000
-    assert max(table.at_once) < MAX_ROUND_CHANGES + 1500
+    assert max(table.at_once) < MAX_PASS_CHANGES + 1500
 
 
 def test_the_requests_of_one_person_do_not_hold_up_those_of_another() -> None:

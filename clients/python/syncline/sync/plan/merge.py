@@ -387,7 +387,7 @@ class _Holders:
         self._enter(node, place)
 
     def remove(self, node: NodeId) -> None:
-        """Take a node out of the target."""
+        """Remove the node, which is in the target, from the target. Raise KeyError if the target lacks the node."""
         self._leave(node)
         del self._target[node]
 

@@ -96,16 +96,16 @@ class Filter(Protocol):
     """
 
     def is_excluded(self, number: int) -> bool:
-        """Return True if an entry is excluded, whatever its kind."""
+        """Return True if the entry with this number in the scan is excluded, whatever its kind."""
 
     def excludes_path(self, path: str) -> bool:
         """Return True if exactly this path is excluded."""
 
     def is_ignored(self, number: int) -> bool:
-        """Return True if an entry is left out unless it is in the space."""
+        """Return True if the entry with this number in the scan is left out, except when its node is in the space."""
 
     def is_left_out(self, number: int) -> bool:
-        """Return True if the entry is excluded or ignored."""
+        """Return True if the entry with this number in the scan is excluded or ignored."""
 
 
 class Everything:

@@ -74,8 +74,8 @@ class Strange:
 
     def add(self, n: int, before: BaseNode) -> bool:
         """Return True if another filesystem is mounted at the directory with number `n` of the scan than at `before`,
-        the node of the base at its path, so that the directory is not synced. It is recorded then, with a problem for
-        the user.
+        the node of the base at its path. In this case, record that the directory is not synced, and a problem for the
+        user.
         """
         entry = self._scan.entries[n]
         if before.filesystem == entry.filesystem or entry.hidden:

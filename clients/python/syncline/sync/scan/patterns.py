@@ -67,8 +67,8 @@ class Rules:
         self._any = re.compile("|".join(pattern.regex for pattern in self._patterns) or _NOTHING)
 
     def verdict(self, path: str, *, is_directory: bool) -> bool | None:
-        """Return True if the pattern that decides ignores `path`, False if it includes `path`, None if no pattern
-        matches.
+        """Return True if the last pattern that matches `path` ignores it, False if that pattern includes it, and None
+        if no pattern matches.
         """
         if self._any.fullmatch(path) is None:
             return None
@@ -197,9 +197,9 @@ def _bracket(glob: str, at: int) -> tuple[str, int]:
             members.append(_CLASSES.get(named[1], ""))
             at = named.end()
             continue
-        low, at = _member(glob, at)
+        low, at = _class_character(glob, at)
         if glob[at : at + 1] == "-" and glob[at + 1 : at + 2] not in {"", "]"}:
-            high, at = _member(glob, at + 1)
+            high, at = _class_character(glob, at + 1)
             if low <= high:
                 members.append(f"{re.escape(low)}-{re.escape(high)}")
         else:
@@ -210,7 +210,7 @@ def _bracket(glob: str, at: int) -> tuple[str, int]:
     return (f"(?!/)[{inside}]" if inside else _NOTHING), at + 1
 
 
-def _member(glob: str, at: int) -> tuple[str, int]:
+def _class_character(glob: str, at: int) -> tuple[str, int]:
     if glob[at] == "\\" and at + 1 < len(glob):
         at += 1
     return glob[at], at + 1

@@ -85,9 +85,14 @@ class Settled:
 class Unobtainable:
     """A content that could not be obtained, and the reason.
 
-    It is tried again if the node's content differs from `content`; if the `suspect`, the object that caused the
-    failure, was replaced; or after a pause since the last attempt. Without a suspect, the content contradicts itself or
-    is impossible on this device, and only a different content helps.
+    A sync tries to obtain the content again in these cases:
+
+    - the node's content differs from `content`;
+    - the `suspect`, the object that caused the failure, was replaced;
+    - `pause_seconds` have passed since the last attempt.
+
+    Without a suspect, the content contradicts itself or is impossible on this device, and only a different content
+    helps.
     """
 
     content: bytes
@@ -591,7 +596,9 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def set_aside(path: Path, now: datetime) -> Path:
-    """Move a damaged database, with the files that belong to it, out of the way; return its new path."""
+    """Rename a damaged database, with its log files, so that a new one can be created at `path`. Return the new path of
+    the damaged database, which contains the time `now`.
+    """
     aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%d-%H%M%S}")
     for suffix in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
