@@ -16,6 +16,8 @@ To prove an object costs the service far more than to declare it costs a caller.
 - A call reads a bounded number of bytes, and stops after a bounded number of objects that cannot be proven.
 - A caller has a bounded number of concurrent calls and HEAD requests.
 - Callers are served in turn.
+
+The same holds for a call that looks up ten thousand digests: see `Objects.missing`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -37,6 +39,7 @@ from cachetools import LRUCache
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from runtime.rates import charge
+from runtime.turns import slices
 from runtime.workers import results_of
 from services.metadata import metrics
 from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
@@ -81,6 +84,18 @@ OBJECTS_PER_CALL: Final = 20
 CALLS_PER_UNPROVEN: Final = 10
 """Number of calls that are charged to the caller's rate limit for each object that S3 was asked about and that could
 not be proven.
+"""
+FINDS_AT_ONCE: Final = 8
+"""Maximum number of concurrent FindMissingObjects calls that have more than one slice of digests; further calls wait.
+Few calls share the lookups, so that each ends soon; many would all exceed their deadlines.
+"""
+LOOKUPS_AT_ONCE: Final = 4
+"""Maximum number of concurrent lookups in the object index for FindMissingObjects calls. Each takes up to a hundred
+records from the table, and some milliseconds of the event loop.
+"""
+LOOKUPS_PER_CALL: Final = 50
+"""Number of digests that a FindMissingObjects call looks up in the object index and that are charged to the caller's
+rate limit like one additional call.
 """
 MAX_UNSEALED_LOOKUPS: Final = 8
 """Maximum number of unsealed objects of a batch of commits for which S3 is asked if they exist. Mutations that name
@@ -207,6 +222,8 @@ class Objects:
         self._reads = Pool("seal_reads", READ_BYTES_AT_ONCE)
         self._manifests = Pool("seal_manifests", READ_BYTES_AT_ONCE)
         self._heads = Pool("heads", HEAD_REQUESTS_AT_ONCE, counted=True)
+        self._finds = Pool("finds", FINDS_AT_ONCE, counted=True)
+        self._lookups = Pool("object_lookups", LOOKUPS_AT_ONCE, counted=True)
         self._proof_locks: dict[tuple[SpaceId, Digest], _ProofLock] = {}
 
     def remembered(self, space: SpaceId, digest: Digest) -> Sealed | None:
@@ -223,11 +240,26 @@ class Objects:
             found.update(await self._recorded(space, unknown))
         return found
 
-    async def missing(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
-        """Return the digests in `digests` whose objects are not sealed."""
-        missing = set(digests)
-        for some in _slices(digests, _RECORDS_AT_ONCE):
-            missing.difference_update(await self.sealed(space, some))
+    async def missing(self, space: SpaceId, digests: Collection[Digest], *, share: Share) -> set[Digest]:
+        """Return the digests in `digests` whose objects are not sealed. Digests that are not in this process's cache
+        are looked up in the object index, a slice at a time, and charged to `share`. The call waits for its turn before
+        each slice, and so that few lookups are in progress at the same time.
+
+        Raise TooMuchAtOnce if the caller, or all callers together, have too many concurrent calls for too long.
+        """
+        missing: set[Digest] = set()
+        looked_up = 0
+        is_long = len(digests) > _RECORDS_AT_ONCE
+        try:
+            async with self._finds.lent(1, share) if is_long else nullcontext():
+                async for some in slices(tuple(digests), share.caller, size=_RECORDS_AT_ONCE):
+                    unknown = [digest for digest in some if self.remembered(space, digest) is None]
+                    if unknown:
+                        async with self._lookups.lent(1, share):
+                            looked_up += len(unknown)
+                            missing.update(set(unknown).difference(await self._recorded(space, unknown)))
+        finally:
+            charge(looked_up // LOOKUPS_PER_CALL)
         return missing
 
     async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
@@ -499,8 +531,8 @@ class Objects:
             self._refused[space, _fingerprint(one)] = SealVerdict.MANIFEST_INVALID
             return SealVerdict.MANIFEST_INVALID
         content_size = 0
-        slices = _ref_slices(manifest)
-        while refs := await asyncio.to_thread(next, slices, None):
+        parts = _ref_slices(manifest)
+        while refs := await asyncio.to_thread(next, parts, None):
             objects = await self.sealed(space, {ref.object for ref in refs})
             if doubtful := await asyncio.to_thread(_not_held, refs, objects):
                 objects |= await self._recorded(space, doubtful)

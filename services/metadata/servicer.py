@@ -169,7 +169,7 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.FindMissingObjectsResponse:
         digests = _packed(request.objects, what="objects", most=MAX_FIND_DIGESTS)
         async with self._allowed(request.space_id, Role.EDITOR) as space:
-            missing = await self._objects.missing(space, set(digests))
+            missing = await self._objects.missing(space, set(digests), share=current_share())
         return metadata_pb2.FindMissingObjectsResponse(
             missing=[i for i, digest in enumerate(digests) if digest in missing]
         )

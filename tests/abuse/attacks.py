@@ -480,6 +480,29 @@ async def questions_of_objects(target: Target, until: float) -> Counter[str]:
 
 
 @attack
+async def questions_of_new_objects(target: Target, until: float) -> Counter[str]:
+    """Ask which of ten thousand objects are missing that nobody asked for before, with 16 calls at once."""
+    return await _questions(target, until, workers=16)
+
+
+@attack
+async def many_questions_of_new_objects(target: Target, until: float) -> Counter[str]:
+    """The same with 48 calls at once."""
+    return await _questions(target, until, workers=48)
+
+
+async def _questions(target: Target, until: float, *, workers: int) -> Counter[str]:
+    async with Calls(target, connections=16) as calls:
+
+        def one() -> Awaitable[str]:
+            objects = os.urandom(32 * 10_000)
+            request = metadata_pb2.FindMissingObjectsRequest(space_id=target.space, objects=objects)
+            return calls.unary("metadata", "FindMissingObjects", request)
+
+        return await many(workers, until, one)
+
+
+@attack
 async def credentials_without_end(target: Target, until: float) -> Counter[str]:
     """Ask for S3 credentials over and over."""
     request = auth_pb2.IssueCredentialsRequest(space_id=target.space, access=auth_pb2.ACCESS_WRITE)

@@ -525,6 +525,36 @@ MUTANTS = (
         ("tests/services/metadata/test_sealing_is_shared.py::test_a_commit_looks_for_a_few_unsealed_objects_only",),
     ),
     Mutant(
+        "questions of objects have any number of lookups in progress",
+        "services/metadata/sealing.py",
+        "                        async with self._lookups.lent(1, share):\n",
+        "                        async with self._lookups.lent(0, share):\n",
+        ("tests/services/metadata/test_sealing_is_shared.py::test_small_questions_of_one_caller_leave_room_as_well",),
+    ),
+    Mutant(
+        "any number of questions of objects is in progress",
+        "services/metadata/sealing.py",
+        "            async with self._finds.lent(1, share) if is_long else nullcontext():\n",
+        "            async with nullcontext():\n",
+        ("tests/services/metadata/test_sealing_is_shared.py::test_questions_of_one_caller_that_wait_are_bounded",),
+    ),
+    Mutant(
+        "a question of many objects costs as much as one of a few",
+        "services/metadata/sealing.py",
+        "            charge(looked_up // LOOKUPS_PER_CALL)\n",
+        "            pass\n",
+        ("tests/services/metadata/test_sealing_is_shared.py::test_a_question_costs_what_is_looked_up",),
+    ),
+    Mutant(
+        "a question of many objects takes no turns",
+        "services/metadata/sealing.py",
+        "                async for some in slices(tuple(digests), share.caller, size=_RECORDS_AT_ONCE):\n",
+        "                for some in _slices(digests, _RECORDS_AT_ONCE):\n",
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::test_a_question_of_many_objects_gives_way_before_each_slice",
+        ),
+    ),
+    Mutant(
         "requests to storage are not shared out",
         "services/metadata/sealing.py",
         "        async with self._heads.lent(1, share):\n",

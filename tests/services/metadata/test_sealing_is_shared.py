@@ -15,10 +15,15 @@ from prometheus_client import REGISTRY
 from typing_extensions import override
 
 from runtime.pool import MAX_WAITERS, Share, TooMuchAtOnce
+from runtime.rates import bind_charging
+from runtime.turns import REST_ITERATIONS
 from services.metadata.ports import Recorded, Sealed, StoredObject
 from services.metadata.sealing import (
     CALLS_AT_ONCE,
+    FINDS_AT_ONCE,
     HEAD_REQUESTS_AT_ONCE,
+    LOOKUPS_AT_ONCE,
+    LOOKUPS_PER_CALL,
     MAX_UNPROVEN_OBJECTS,
     MAX_UNSEALED_LOOKUPS,
     READ_BYTES_AT_ONCE,
@@ -57,6 +62,9 @@ class Counting(MemoryObjects):
         self.reads: Counter[Digest] = Counter()
         self.order: list[Digest] = []
         self.looked_up = 0
+        self.looking = 0
+        self.index_gate = asyncio.Event()
+        self.index_gate.set()
         self.recorded = 0
         self.heads = 0
         self.heading = 0
@@ -77,7 +85,12 @@ class Counting(MemoryObjects):
     @override
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         self.looked_up += len(objects)
-        return await super().sealed(space, objects)
+        self.looking += 1
+        try:
+            await self.index_gate.wait()
+            return await super().sealed(space, objects)
+        finally:
+            self.looking -= 1
 
     @override
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
@@ -444,7 +457,7 @@ async def test_missing_objects_are_asked_for_a_slice_at_a_time(objects: Objects,
     digests = [sha(b"%d" % i) for i in range(1000)]
     for digest in digests[::2]:
         backend.index[SPACE, digest] = Sealed(1)
-    assert await objects.missing(SPACE, digests) == set(digests[1::2])
+    assert await objects.missing(SPACE, digests, share=ANN) == set(digests[1::2])
 
 
 async def test_a_commit_that_names_too_many_packs_of_many_blocks_is_refused(
@@ -457,3 +470,74 @@ async def test_a_commit_that_names_too_many_packs_of_many_blocks_is_refused(
     with pytest.raises(RequestTooLarge):
         await objects.look(SPACE, digests)
     assert len(await objects.look(SPACE, digests[:100])) == 100
+
+
+def new_digests(count: int, *, first: int = 0) -> list[Digest]:
+    return [sha(b"new %d" % n) for n in range(first, first + count)]
+
+
+async def test_lookups_of_one_caller_leave_room_for_others(objects: Objects, backend: Counting) -> None:
+    """Sixteen calls of ten thousand digests each once had sixteen lookups in progress, and everybody waited for all."""
+    backend.index_gate.clear()
+    calls = [
+        asyncio.create_task(objects.missing(SPACE, new_digests(1_000, first=1_000 * n), share=MALLORY))
+        for n in range(16)
+    ]
+    await until(lambda: backend.looking == LOOKUPS_AT_ONCE // 2)
+    innocent = asyncio.create_task(objects.missing(SPACE, new_digests(1, first=-1), share=ANN))
+    await until(lambda: backend.looking == LOOKUPS_AT_ONCE // 2 + 1)
+    backend.index_gate.set()
+    assert len(await innocent) == 1
+    assert [len(missing) for missing in await asyncio.gather(*calls)] == [1_000] * 16
+
+
+async def test_small_questions_of_one_caller_leave_room_as_well(objects: Objects, backend: Counting) -> None:
+    backend.index_gate.clear()
+    calls = [
+        asyncio.create_task(objects.missing(SPACE, new_digests(1, first=n), share=MALLORY)) for n in range(MAX_WAITERS)
+    ]
+    await until(lambda: backend.looking == LOOKUPS_AT_ONCE // 2)
+    innocent = asyncio.create_task(objects.missing(SPACE, new_digests(1, first=-1), share=ANN))
+    await until(lambda: backend.looking == LOOKUPS_AT_ONCE // 2 + 1)
+    backend.index_gate.set()
+    assert len(await innocent) == 1
+    assert [len(missing) for missing in await asyncio.gather(*calls)] == [1] * MAX_WAITERS
+
+
+async def test_questions_of_one_caller_that_wait_are_bounded(objects: Objects, backend: Counting) -> None:
+    backend.index_gate.clear()
+    most = FINDS_AT_ONCE // 2 + MAX_WAITERS
+    calls = [asyncio.create_task(objects.missing(SPACE, new_digests(101), share=MALLORY)) for _ in range(most)]
+    await until(lambda: backend.looking == LOOKUPS_AT_ONCE // 2)
+    with pytest.raises(TooMuchAtOnce):
+        await objects.missing(SPACE, new_digests(101), share=MALLORY)
+    backend.index_gate.set()
+    assert [len(missing) for missing in await asyncio.gather(*calls)] == [101] * most
+
+
+async def test_a_question_of_many_objects_gives_way_before_each_slice(objects: Objects) -> None:
+    rounds = 0
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            await asyncio.sleep(0)
+            rounds += 1
+
+    counting = asyncio.create_task(others())
+    await objects.missing(SPACE, new_digests(2_000), share=ANN)
+    counting.cancel()
+    assert rounds >= REST_ITERATIONS * 19
+
+
+async def test_a_question_costs_what_is_looked_up(objects: Objects, backend: Counting) -> None:
+    charged: list[float] = []
+    known = [backend.put(b"%d" % n) for n in range(500)]
+    await objects.seal(
+        SPACE, [DeclaredObject(one, len(str(n)), SingleBlock()) for n, one in enumerate(known)], share=ANN
+    )
+    bind_charging(charged.append)
+    await objects.missing(SPACE, known, share=ANN)
+    assert charged == []
+    await objects.missing(SPACE, [*known, *new_digests(1_000)], share=ANN)
+    assert charged == [1_000 // LOOKUPS_PER_CALL]
