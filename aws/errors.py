@@ -65,7 +65,7 @@ def is_passing(error: Exception) -> bool:
 
 @contextmanager
 def aws_errors(what: str) -> Iterator[None]:
-    """Convert transient faults of AWS within the block to Unavailable, whose text names the service as `what`; other
+    """Within the context, convert transient faults of AWS to Unavailable, whose text names the service as `what`. Other
     errors pass through.
     """
     try:

@@ -101,7 +101,7 @@ async def bootstrap(
         )
         secret = settings.gateway_secret.get_secret_value()
         allowance = Allowance(adapters.records)
-        opened.push_async_callback(allowance.settled)
+        opened.push_async_callback(allowance.finished)
         app = application(
             Parts(
                 endpoints=endpoints(settings, region=adapters.region),

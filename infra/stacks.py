@@ -56,8 +56,11 @@ class Stacks:
         """Create or change the stack `name`: show its changes, ask `confirm`, and apply them. Wait for the end, and
         return the outputs by name.
 
-        `template` is TemplateBody or TemplateURL. Raise DeployError if the stack's state allows no deployment, if
-        `confirm` returns False, or, with CloudFormation's reasons, if the changes were refused or a resource failed.
+        `template` is TemplateBody or TemplateURL. Raise DeployError in these cases:
+
+        - the stack's state allows no deployment;
+        - `confirm` returns False;
+        - the changes were refused or a resource failed: the text then has CloudFormation's reasons.
         """
         new = self.find(name) is None
         change_set = f"deploy-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"

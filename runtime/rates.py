@@ -82,7 +82,7 @@ class Rates:
         self.charge(work, caller, calls)
 
     def check(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Raise RateExceeded if `admit` would raise it now. Nothing is counted."""
+        """Raise RateExceeded if `admit` would raise it now for `calls` calls. Nothing is counted."""
         seconds = self._late(work, caller, calls)
         if seconds > 0:
             raise self.refused(work, seconds)

@@ -85,7 +85,7 @@ def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: A
     """
     entries: dict[str, BackupEntry] = {}
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        with _settled(directory, archive, entries, scratch, progress) as (snapshot, rows, bodies):
+        with _all_files_added(directory, archive, entries, scratch, progress) as (snapshot, rows, bodies):
             for name in SECRETS:
                 _add(archive, entries, f"secrets/{name}", directory / "secrets" / name)
             _add(archive, entries, STATE, snapshot)
@@ -104,7 +104,7 @@ def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: A
 
 
 @contextmanager
-def _settled(
+def _all_files_added(
     directory: Path,
     archive: tarfile.TarFile,
     entries: dict[str, BackupEntry],

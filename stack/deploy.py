@@ -94,7 +94,7 @@ async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
     deadline = time.monotonic() + _DEADLINE_SECONDS
     async with aws.client("cloudformation") as cloudformation:
         while True:
-            stack = await _settled(cloudformation, name, deadline)
+            stack = await _in_final_state(cloudformation, name, deadline)
             if stack is not None and stack["StackStatus"] in _UNUSABLE:
                 # The first deployment failed: CloudFormation has rolled back the resources, and the stack's name
                 # remains.
@@ -108,7 +108,7 @@ async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
             except ClientError as error:
                 if "No updates are to be performed" not in str(error):
                     raise DeployFailed(str(error)) from error
-            stack = await _settled(cloudformation, name, deadline)
+            stack = await _in_final_state(cloudformation, name, deadline)
             if stack is None:
                 continue  # the embedded AWS was killed during the deployment and restarted without any of it
             if stack["StackStatus"] not in _COMPLETE:
@@ -116,7 +116,7 @@ async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
             return _resources(aws, stack)
 
 
-async def _settled(cloudformation: Any, name: str, deadline: float) -> Mapping[str, Any] | None:
+async def _in_final_state(cloudformation: Any, name: str, deadline: float) -> Mapping[str, Any] | None:
     """Wait until no operation is in progress on the CloudFormation stack `name`; return its description, or None if
     there is no such stack. `deadline` is a time of `time.monotonic`, in seconds; raise DeployFailed if an operation is
     still in progress then.

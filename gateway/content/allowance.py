@@ -274,7 +274,7 @@ class Allowance:
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
-    async def settled(self) -> None:
+    async def finished(self) -> None:
         """Wait until the unspent bytes of all ended downloads are stored, _SETTLING_SECONDS at most."""
         if self._settling:
             await asyncio.wait(self._settling, timeout=_SETTLING_SECONDS)

@@ -292,22 +292,22 @@ class Dav:
 
 
 class _WorkerSlot:
-    """The right of one worker thread to run: one unit of the pool `turns`. While a rate limit makes the worker wait, it
-    has one unit of the pool `paused` instead, so that another worker may run.
+    """The right of one worker thread to run: one slot of the pool `turns`. While a rate limit makes the worker wait, it
+    has one slot of the pool `paused` instead, so that another worker may run.
     """
 
     def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
-        """One unit of the pool `turns` was already taken for this worker. `share` is charged in both pools."""
+        """One slot of the pool `turns` was already taken for this worker. `share` is charged in both pools."""
         self._turns = turns
         self._paused = paused
         self._share = share
         self._has: Pool | None = turns
-        """The pool of which the worker has one unit now; None if it has none."""
+        """The pool of which the worker has one slot now; None if it has none."""
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
         """Context manager within which the worker waits for calls of services. If a rate limit makes a call wait, the
-        worker's unit of `turns` may be exchanged for one of `paused`. At the end of the context one of `turns` is taken
+        worker's slot of `turns` may be exchanged for one of `paused`. At the end of the context one of `turns` is taken
         again, after waiting if necessary.
         """
         patience = _WithoutTurn(self)
@@ -317,13 +317,13 @@ class _WorkerSlot:
         finally:
             patience.over = True
             if self._has is not self._turns:
-                # a waiting place stands for a thread, which is occupied until the worker resumes
+                # a slot of `paused` stands for a thread, which is occupied until the worker resumes
                 await self._turns.take(1, self._share, patience=None)
                 self.end()
                 self._has = self._turns
 
     def let_go(self) -> bool:
-        """Exchange the worker's unit of `turns` for one of `paused`, and return True. Return False, and change nothing,
+        """Exchange the worker's slot of `turns` for one of `paused`, and return True. Return False, and change nothing,
         if `paused` has none free.
         """
         if self._has is not self._paused:
@@ -334,7 +334,7 @@ class _WorkerSlot:
         return True
 
     def end(self) -> None:
-        """Return the worker's unit to its pool, because the worker is done or has to wait."""
+        """Return the worker's slot to its pool, because the worker is done or has to wait."""
         if self._has is not None:
             self._has.give(1, self._share)
             self._has = None

@@ -136,9 +136,13 @@ class StoredLocks:
         ]
 
     def create(self, path: str, lock: Lock) -> Lock:
-        """Store a new lock and return it. Raise DavRefused if the path is in no space, if the owner's text is too long,
-        or if the caller's locks in the space would leave too little memory for others. Raise RecordMoved if the locks
-        of the space have changed since they were read.
+        """Store a new lock and return it. Raise DavRefused in these cases:
+
+        - the path is in no space;
+        - the owner's text is too long;
+        - the caller's locks in the space would leave too little memory for others.
+
+        Raise RecordMoved if the locks of the space have changed since they were read.
         """
         space = self._space(path)
         if space is None:

@@ -193,8 +193,10 @@ def upload(
     that the generator yields, before a worker resumes the generator.
 
     `seen` is called with all bytes in order. A manifest of more than `inline` blocks is stored as an object of its own.
-    Raise TooLarge if the manifest exceeds the maximum size of an object, NotSealed if an object is not accepted, and
-    ClientGone if the body is incomplete.
+
+    - Raise TooLarge if the manifest exceeds the maximum size of an object.
+    - Raise NotSealed if an object is not accepted.
+    - Raise ClientGone if the body is incomplete.
     """
     refs: list[BlockRef] = []
     known: set[Digest] = set()

@@ -64,8 +64,11 @@ class AccountRegistry:
         """Make an account with its personal space, sign in its first device, and return all of them. `peer` is the
         network of the caller.
 
-        Raise AccountExists if the e-mail address is taken, TooManyAttempts if too many accounts were made from the
-        network, and TooMuchAtOnce if too many passwords are being hashed. Nothing is stored then.
+        - Raise AccountExists if the e-mail address is taken.
+        - Raise TooManyAttempts if too many accounts were made from the network.
+        - Raise TooMuchAtOnce if too many passwords are being hashed.
+
+        In each of these cases nothing is stored.
         """
         await self._attempts.admit_account(peer=peer)
         account = Account(UserId(new_text_id()), email, SpaceId(new_text_id()), self._clock())

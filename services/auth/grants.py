@@ -52,10 +52,11 @@ def decide_role(
     space: SpaceRecord, *, caller: GrantRecord | None, target: GrantRecord | None, to: Role | None, oneself: bool
 ) -> None:
     """Return if the caller may change the target's role to `to` (None removes the grant). `oneself` is True if the
-    target is the caller: anybody may leave a space.
+    target is the caller: anybody may leave a space. Otherwise:
 
-    Otherwise raise NoSuchSpace if the caller has no grant, PermissionDenied if the caller's role does not allow the
-    change or the space is personal, or LastOwner if no owner would remain.
+    - Raise NoSuchSpace if the caller has no grant.
+    - Raise PermissionDenied if the caller's role does not allow the change or the space is personal.
+    - Raise LastOwner if no owner would remain.
     """
     if caller is None:
         raise NoSuchSpace(space_id=space.space)
@@ -71,9 +72,11 @@ async def require(
     store: AccessStore, space: SpaceId, access: Access, *, user: UserId, device: DeviceId, now_ms: int
 ) -> tuple[GrantRecord, DeviceRecord]:
     """Return the grant and the device, if the device is signed in and its user has this access to the space.
+    Otherwise:
 
-    Otherwise raise DeviceRevoked or TokenExpired if the device was revoked or has expired, NoSuchSpace if the user has
-    no grant, or PermissionDenied if the user's role does not allow the access.
+    - Raise DeviceRevoked if the device was revoked, and TokenExpired if it has expired.
+    - Raise NoSuchSpace if the user has no grant.
+    - Raise PermissionDenied if the user's role does not allow the access.
     """
     grant, found = await store.access(space, user=user, device=device)
     signed_in = check_signed_in(found, user=user, now_ms=now_ms)

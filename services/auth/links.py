@@ -324,8 +324,9 @@ class Links:
         """Count one download of an opened link, once for each request id, and return True. Count nothing and return
         False if the link does not limit its downloads.
 
-        Raise NoSuchLink if the link is no longer valid, LinkExhausted if it allows no further download, and Unavailable
-        if too many downloads of the link begin at the same time.
+        - Raise NoSuchLink if the link is no longer valid.
+        - Raise LinkExhausted if it allows no further download.
+        - Raise Unavailable if too many downloads of the link begin at the same time.
         """
         link = await self._links.link(opened.space, opened.link)
         if link is None or not await self._opens(link):

@@ -63,8 +63,8 @@ class Writers(Protocol):
         """
 
     async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
-        """Report the result of a measurement to auth. If `refused` is True, auth issues no credentials to write to the
-        space from now on.
+        """Report the result of a measurement to auth. If `measure.refused` is True, auth issues no credentials to write
+        to the space from now on.
 
         Of two measurements, auth uses the one with the later `at_ms`, in whichever order they arrive.
         """

@@ -48,9 +48,12 @@ class GrantCache:
         self._under_way: dict[UserId, asyncio.Task[PersonAccess]] = {}
 
     async def require(self, *spaces: SpaceId, user: UserId, device: DeviceId) -> None:
-        """Return if the user may receive doorbells of all of `spaces` on this device. Otherwise raise NoSuchSpace for a
-        space in which the user has no grant, DeviceRevoked if the device was revoked, TokenExpired if the device has
-        expired, or Unavailable if auth does not answer.
+        """Return if the user may receive doorbells of all of `spaces` on this device. Otherwise:
+
+        - Raise NoSuchSpace for a space in which the user has no grant.
+        - Raise DeviceRevoked if the device was revoked.
+        - Raise TokenExpired if the device has expired.
+        - Raise Unavailable if auth does not answer.
         """
         unknown = [space for space in spaces if (space, user) not in self._granted]
         if not unknown and self._signed_in.get(device) == user:

@@ -400,7 +400,7 @@ def _write(path: Path, body: bytes) -> Path:
 
 
 def sync(descriptor: int) -> None:
-    """Flush a file to the disk; on macOS `fsync` alone would leave it in the disk's cache."""
+    """Flush the open file `descriptor` to the disk. On macOS `fsync` alone would leave bytes in the disk's cache."""
     if sys.platform == "darwin":
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:

@@ -27,7 +27,9 @@ def link_id_from_wire(text: str) -> LinkId:
 
 
 def node_id_from_wire(raw: bytes, *, what: str = "node") -> NodeId:
-    """Return a node id. The root is sixteen zero bytes, never an empty field."""
+    """Return the node id in the field `what` of a message, whose value is `raw`. The id of the root is sixteen zero
+    bytes. Raise InvalidArgument for another length than 16 bytes, also for an empty field.
+    """
     return NodeId(parse_id(raw, what=what))
 
 

@@ -124,8 +124,8 @@ class CommitOutcome:
 
 
 def check_size(mutations: int, size: int) -> None:
-    """Raise RequestTooLarge if the mutations exceed the maximum count, or the maximum serialised size, of one
-    request.
+    """Raise RequestTooLarge if a request has too many mutations, or too many bytes. `mutations` is their number, and
+    `size` their serialised size in bytes.
     """
     if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
         raise RequestTooLarge(
@@ -340,10 +340,13 @@ class Committer:
         The caller's right was checked before the call. If the commit has to wait for longer than ASK_SECONDS, `ask`
         checks the right again before the commit takes effect, and its errors are raised.
 
-        Raise RequestTooLarge if the request fits into no entry, RequestIdReused if its id was used for another request,
-        Contended after MAX_ATTEMPTS lost races for the next entry, Overtaken if the condition of the request does not
-        hold, and Unavailable if the journal does not answer. After Contended and Unavailable, the request may have been
-        recorded; repeating it returns the recorded answer.
+        - Raise RequestTooLarge if the request fits into no entry.
+        - Raise RequestIdReused if its id was used for another request.
+        - Raise Contended after MAX_ATTEMPTS lost races for the next entry.
+        - Raise Overtaken if the condition of the request does not hold.
+        - Raise Unavailable if the journal does not answer.
+
+        After Contended and Unavailable, the request may have been recorded; repeating it returns the recorded answer.
         """
         check_size(len(request.mutations), request.size)
         pending = self._in_flight.get(request.id)

@@ -258,8 +258,9 @@ class NameIndex:
         """Return for each directory the length of the longest path below it. The turns are charged to `account`, a
         person or a space.
 
-        With `only`, the result is an upper bound: files that the index leaves out count as having the longest possible
-        name. All directories are measured in one pass, whatever their size. The index must not change during the call.
+        If the index was made with `only`, the result is an upper bound: files that the index leaves out count as having
+        the longest possible name. All directories are measured in one pass, whatever their size. The index must not
+        change during the call.
         """
         depths: dict[NodeId, PathLength] = {}
         for some in _slices(self._names.values()):

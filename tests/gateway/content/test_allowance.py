@@ -97,7 +97,7 @@ class Visitors:
 
     async def settled(self) -> None:
         for allowance in self._allowances:
-            await allowance.settled()
+            await allowance.finished()
 
 
 async def test_a_link_without_a_limit_counts_nothing() -> None:
@@ -368,4 +368,4 @@ async def test_what_earlier_versions_wrote_is_understood() -> None:
     assert download is not None
     assert (download.continued, download.taken.left, link.counted) == (True, 700, 0)
     download.end(700, complete=True)
-    await allowance.settled()
+    await allowance.finished()

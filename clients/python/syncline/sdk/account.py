@@ -288,9 +288,11 @@ class Accounts:
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
         """Set the role of the account with this address, which becomes a member if it is none.
 
-        Raise NoSuchSpace if the caller is no member, PermissionDenied if the caller is no owner or the space is
-        personal, and LastOwner if no owner would remain. Raise NoSuchAccount if nobody has the address, InvalidArgument
-        for an invalid address, and LimitReached if a new grant exceeds a limit of the space, the member or the caller.
+        - Raise NoSuchSpace if the caller is no member.
+        - Raise PermissionDenied if the caller is no owner or the space is personal.
+        - Raise LastOwner if no owner would remain.
+        - Raise NoSuchAccount if nobody has the address, and InvalidArgument for an invalid address.
+        - Raise LimitReached if a new grant exceeds a limit of the space, the member or the caller.
         """
         request = auth_pb2.SetMemberRequest(
             request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)

@@ -48,8 +48,11 @@ class SpaceCredentials:
         self._held: S3Credentials | None = None
 
     def get(self) -> S3Credentials:
-        """Return credentials that are valid for at least RENEW_MS. Raise NoSuchSpace if the user has no grant,
-        PermissionDenied if the role does not allow the access, and Unavailable if the service does not answer.
+        """Return credentials that are valid for at least RENEW_MS.
+
+        - Raise NoSuchSpace if the user has no grant.
+        - Raise PermissionDenied if the role does not allow the access.
+        - Raise Unavailable if the service does not answer.
         """
         with self._lock:
             held = self._held

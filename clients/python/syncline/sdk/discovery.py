@@ -62,9 +62,12 @@ class Deployment:
 
 
 def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
-    """Request from `endpoint` (an http or https URL) the addresses of its services and its storage. Raise
-    EndpointUnreachable if it does not answer, NotSyncline if the answer is not that of Syncline, NewerSyncline for a
-    newer protocol, and NotTrusted if `trust` does not allow one of the addresses.
+    """Request from `endpoint` (an http or https URL) the addresses of its services and its storage.
+
+    - Raise EndpointUnreachable if it does not answer.
+    - Raise NotSyncline if the answer is not that of Syncline.
+    - Raise NewerSyncline for a newer protocol.
+    - Raise NotTrusted if `trust` does not allow one of the addresses.
     """
     endpoint = normalize_endpoint(endpoint)
     check_endpoint(endpoint, trust)

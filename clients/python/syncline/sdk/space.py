@@ -217,10 +217,13 @@ class Space:
         """Apply mutations in order, in one entry, each with its own verdict. A call may be repeated with the same
         `request_id` and `right`.
 
-        `right` is the right on which the mutations are based; without it any right to write suffices. Raise
-        RequestTooLarge if the mutations exceed one request, RequestIdReused if the id was used for another request,
-        PermissionDenied if the caller may not write, RightChanged, with nothing applied, if the caller's right is no
-        longer `right`, and Contended if too many clients write at once.
+        `right` is the right on which the mutations are based; without it any right to write suffices.
+
+        - Raise RequestTooLarge if the mutations exceed one request.
+        - Raise RequestIdReused if the id was used for another request.
+        - Raise PermissionDenied if the caller may not write.
+        - Raise RightChanged, with nothing applied, if the caller's right is no longer `right`.
+        - Raise Contended if too many clients write at once.
         """
         request = metadata_pb2.CommitChangesRequest(
             space_id=self.id,

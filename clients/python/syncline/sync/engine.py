@@ -49,9 +49,13 @@ class Engine:
         self._now = now
 
     def sync(self, *, mass_delete: MassDelete = MassDelete.REFUSE, wanted: Wanted = AS_BEFORE) -> Report:
-        """Sync until folder and space agree. Raise FolderBusy if another sync of the folder is running, FolderMissing
-        if the folder is not the one that was synced, TooManyDeletions if a mass deletion is not confirmed,
-        StateUnusable if the state database cannot be used, and errors of the services.
+        """Sync until folder and space agree.
+
+        - Raise FolderBusy if another sync of the folder is running.
+        - Raise FolderMissing if the folder is not the one that was synced.
+        - Raise TooManyDeletions if a mass deletion is not confirmed.
+        - Raise StateUnusable if the state database cannot be used.
+        - Errors of the services pass through.
         """
         report = Report()
         started, before = time.monotonic(), self._transfers.counts()

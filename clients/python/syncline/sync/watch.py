@@ -105,7 +105,10 @@ class WatchPatience:
         return not self._said
 
     def pause(self, *, longest: float, took: float = 0.0) -> float:
-        """Return the seconds to wait, which increase with each call until `relax`."""
+        """Return the seconds to wait before the next attempt. They double with each call, up to `longest` seconds,
+        until `relax` is called, and vary at random. `took` is the duration of the last attempt in seconds: the pause is
+        at least a fixed multiple of that.
+        """
         pause = max(self._pause * random.uniform(0.7, 1.0), _WORK_SHARE * took)  # noqa: S311 - no secret
         self._pause = min(2 * self._pause, longest)
         return min(pause, LOOK_SECONDS)

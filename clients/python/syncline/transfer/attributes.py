@@ -31,7 +31,9 @@ GROUP_OF_DIRECTORY: Final = sys.platform == "darwin"
 
 
 def with_executable(mode: int, *, executable: bool) -> int:
-    """Return permissions with the executable bit set for all who may read, or for nobody."""
+    """Return the permission bits of `mode`. The executable bit is set for all who may read if `executable` is True, and
+    otherwise for nobody.
+    """
     mode = stat.S_IMODE(mode)
     return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
 
@@ -52,7 +54,8 @@ class Inheritance:
 
 
 def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[str]:
-    """Give a new file the attributes that it would inherit in this directory with these permissions.
+    """Give the open file `descriptor` the attributes that a new file with the permission bits `mode` inherits in this
+    directory.
 
     Yield descriptions of the attributes that could not be set.
     """
@@ -76,7 +79,8 @@ def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[s
 
 
 def carry_over(old: int, new: int, *, executable: bool) -> Iterator[str]:
-    """Copy the attributes of a file to its replacement; both are open.
+    """Copy the attributes of a file to its replacement. `old` and `new` are the descriptors of the two open files, and
+    `executable` says whether the replacement is executable.
 
     Yield descriptions of the attributes that could not be copied. Privileges are not copied, as the kernel drops them
     when a file is written: they were granted to the old bytes.

@@ -34,8 +34,8 @@ class _Run(NamedTuple):
 
 
 def write(descriptor: int, data: bytes | memoryview, at: int, *, blank: bool) -> None:
-    """Write `data` at the offset `at`, in bytes, leaving holes for runs of zeros. `blank` is True if the file reads as
-    zeros there now. Raise OSError if writing fails.
+    """Write `data` to the open file `descriptor` at the offset `at`, in bytes, and leave holes for runs of zeros.
+    `blank` is True if the file reads as zeros there now. Raise OSError if writing fails.
 
     Zeros at the end of `data` do not extend the file: the caller sets its size.
     """

@@ -100,8 +100,11 @@ class Folder:
             yield
 
     def check_root(self) -> None:
-        """Raise FolderMissing if the folder does not exist or has another marker, FolderUnreadable if it cannot be
-        read, and FolderNotLinked if its link has been removed since it was loaded.
+        """Check that the folder is still the one that was linked.
+
+        - Raise FolderMissing if the folder does not exist or has another marker.
+        - Raise FolderUnreadable if the folder cannot be read.
+        - Raise FolderNotLinked if the link of the folder has been removed since it was loaded.
         """
         if not (self.state / _LINK).exists():
             raise FolderNotLinked(f"{self.root} is not linked any more; `syncline sync DIR` links it anew")

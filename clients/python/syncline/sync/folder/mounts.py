@@ -54,7 +54,9 @@ class Mounts(Protocol):
         """Return the paths, relative to the folder, at which a filesystem is mounted now."""
 
     def look(self, path: str, descriptor: int) -> OpenDirectory:
-        """Return the mount, filesystem and path of the open directory at a path below the folder."""
+        """Return the mount, the filesystem and the path of an open directory. `path` is its path below the folder, and
+        `descriptor` its file descriptor.
+        """
 
 
 def may_be_same(before: str, now: str) -> bool:
@@ -103,7 +105,7 @@ class _Mount:
     source: str
 
     def name(self, descriptor: int) -> str:
-        """Return the name of the filesystem of the open directory."""
+        """Return the name of the filesystem of the open directory with this file descriptor."""
         if uuid := self._uuid():
             return f"uuid={uuid}"
         if not os.major(self.device) and self.kind not in _WITHOUT_SOURCE and re.search(r"[/:@]", self.source):

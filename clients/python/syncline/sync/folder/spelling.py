@@ -34,7 +34,9 @@ class Spellings:
             self._names.setdefault(normalize(name), set()).add(name)
 
     def hold(self, directory: int) -> bool:
-        """Return True if the directory has not changed since its names were read."""
+        """Return True if the directory, an open one with this file descriptor, has not changed since its names were
+        read.
+        """
         return _stamp(directory) == self._stamp
 
     def others(self, name: str) -> frozenset[str]:
@@ -42,7 +44,9 @@ class Spellings:
         return frozenset(self._names.get(normalize(name), ())) - {name}
 
     def changed(self, directory: int, *, come: str, gone: str | None = None) -> None:
-        """Update the names after a change that this process has just made to the directory."""
+        """Update the names after a change that this process has just made to the directory, an open one with this file
+        descriptor. The entry `come` was added, and the entry `gone` was removed.
+        """
         if gone is not None:
             self._names.get(normalize(gone), set()).discard(gone)
         self._names.setdefault(normalize(come), set()).add(come)

@@ -103,7 +103,9 @@ class Unobtainable:
     pause_seconds: int
 
     def is_over(self, now: int) -> bool:
-        """Return True if the pause is over. A clock that was set back does not make it longer."""
+        """Return True if the pause is over at `now`, in seconds since 1970. A clock that was set back does not prolong
+        the pause.
+        """
         return not 0 <= now - self.tried_at < self.pause_seconds
 
 
