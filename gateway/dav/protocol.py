@@ -33,13 +33,13 @@ from gateway.dav.locks import RECORD, Locks
 from gateway.dav.parts import MOUNT
 from gateway.dav.provider import DirectoryResource, File, Provider, Resource, StoredProperty, checked_name, parts_of
 from gateway.dav.refusals import DavRefused
-from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
+from gateway.dav.session import DavSession, replacing
 from gateway.dav.upload import SpaceStorage, upload
-from gateway.services.copies import RunningCopy
+from gateway.services.copies import FirstCommit, RunningCopy, may_have_taken_effect
 from runtime.interruption import ClientGone
 from syncline.model.errors import InvalidArgument
-from syncline.model.identifiers import NodeId, RequestId, new_request_id
-from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
+from syncline.model.identifiers import NodeId, new_request_id
+from syncline.model.tree import Content, CreateNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from syncline.model.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             and saving.merge_directory(self._session, found.space, source=node, target=there)
         ):
             move = MoveNode(node.id, node.parent, node.name, target.parent.node.id, target.name)
-            self._replacing(found.space, there, move)
+            self._session.replace(found.space, there, move)
             if target.there is None:
                 saving.remember_move(self._session, found.space, was=was, now=now, node=node)
         self._unlock(found)
@@ -389,26 +389,28 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             saving.remember_holders(self._session, space, over.content, over.id)
             saving.remember_holders(self._session, space, found.content, over.id, node.id)
         else:
-            request = new_request_id()
             create = CreateNode(target.parent.node.id, target.name, node.kind, node.content)
-            made = self._replacing(space, over, create, request=request)
-            saving.remember_holders(self._session, space, node.content, made.id, node.id)
+            first = FirstCommit(space.id, new_request_id(), replacing(over, create))
+            made: Node | None = None
             try:
+                made = self._session.replace(space, over, create, request=first.request)
+                saving.remember_holders(self._session, space, node.content, made.id, node.id)
                 properties.copy(self._session, space, [(node.id, made.id)])
                 if tree is not None:
-                    every = self._session.copy_below(space, node.id, made.id, tree.running.token, request=request)
-                    tree.every = every
+                    tree.every = self._session.copy_below(
+                        space, node.id, made.id, tree.running.token, request=first.request
+                    )
                     yield tree.advance
                     while tree.copied:
                         properties.copy(self._session, space, tree.copied)
                         yield tree.advance
-            except BaseException:
+            except BaseException as error:
                 # A partial copy is undone: its nodes go to the trash, and the earlier state remains.
                 if tree is not None:
                     self._session.wait(tree.close())
-                replaced = there.node if there is not None else None
-                token = tree.running.valid_token if tree is not None else ""
-                self._session.undo_copy(space, made, replaced, request=request, token=token)
+                if made is not None or _is_undecided(error):
+                    token = tree.running.valid_token if tree is not None else ""
+                    self._session.undo_copy(first, is_made=made is not None, token=token)
                 raise
         yield from _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
 
@@ -417,24 +419,6 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     ) -> Node | None:
         """Restore the former node of a path, as `saving.bring_back` does; `names` are the names of the whole path."""
         return saving.bring_back(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
-
-    def _replacing(
-        self, space: DavSpace, there: Node | None, change: Mutation, *, request: RequestId | None = None
-    ) -> Node:
-        """Commit `change`, which gives the name of the node `there` to another node, and return the other node. The
-        node `there` goes to the trash in the same commit, or stays if the change is refused; None stands for a name
-        that is free.
-
-        Raise DavRefused if the change is refused. `request` is the id of the commit; by default it gets a new one.
-        """
-        if there is None:
-            return self._session.commit_one(space, change, request=request)
-        deletion = DeleteNode(there.id, there.version)
-        deleted, changed = self._session.commit(space, [deletion, change], request=request)
-        accepted_or_raise(deleted)
-        if isinstance(changed, DavRefused):
-            self._session.restore(space, there.id)
-        return accepted_or_raise(changed)
 
     # ---- what they have in common ----
 
@@ -552,6 +536,14 @@ def _destination(environ: Environ) -> tuple[str, ...]:
     if not ours:
         raise DavRefused(HTTPStatus.BAD_GATEWAY, "the destination is on another server")
     return _names(segments(parts.path, prefix=here.prefix))
+
+
+def _is_undecided(error: BaseException) -> bool:
+    """Return True if a commit that has raised `error` may have been recorded all the same."""
+    if isinstance(error, DavRefused):
+        # The refusal of a mutation has no cause; the failure of a call has the error of the service as its cause.
+        return error.__cause__ is not None and may_have_taken_effect(error.__cause__)
+    return may_have_taken_effect(error)
 
 
 def _wanted(request: Element | None) -> tuple[str, list[str] | None]:

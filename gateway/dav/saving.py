@@ -82,8 +82,9 @@ def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: No
     lasting = _is_lasting(session, space, source)
     both = merge.Merge()
     both.replace(source, target)
-    updated, removed = session.commit(space, [*both.updates, *both.others])
+    updated, removed = session.commit(space, [*both.updates, *both.others], all_or_nothing=True)
     if isinstance(updated, DavRefused):
+        # A metadata service of the preceding release decides each mutation by itself.
         if not isinstance(removed, DavRefused):
             session.restore(space, source.id, parent=source.parent, name=source.name)
         raise updated
@@ -213,8 +214,10 @@ def _exchanged(
         return None
     steps.forget_step(session, space, StepKind.TAKEN_AWAY, names)
     copy = CreateNode(node.parent, node.name, NodeKind.FILE, node.content)
-    back, made = session.commit(space, [MoveNode(node.id, node.parent, node.name, parent, names[-1]), copy])
+    move = MoveNode(node.id, node.parent, node.name, parent, names[-1])
+    back, made = session.commit(space, [move, copy], all_or_nothing=True)
     if isinstance(back, DavRefused):
+        # A metadata service of the preceding release decides each mutation by itself.
         if not isinstance(made, DavRefused):
             session.commit(space, [DeleteNode(accepted_or_raise(made).id, 1, discard=True, kept_in=node.id)])
         return None

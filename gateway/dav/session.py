@@ -30,7 +30,7 @@ from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_READ_BYTES, NOTHING, Record, Records
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import commit_mutations, refusal
-from gateway.services.copies import RIGHT_LOST, undo_without_right, undone
+from gateway.services.copies import FirstCommit, request_undo
 from gateway.services.trees import Token, copy_below, pages_of
 from gateway.threads import wait
 from runtime.interruption import ASK_SECONDS
@@ -163,6 +163,8 @@ class DavSession:
         self._usage: dict[SpaceId, DavUsage] = {}
         self._pay = pay
         self._owed = 0
+        self._commit_token = ""
+        """The access token of the last commit; empty before the first one."""
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine `work` on the event loop, and return its result to the calling worker thread. Raise
@@ -304,15 +306,21 @@ class DavSession:
         return self.wait(found())
 
     def commit(
-        self, space: DavSpace, mutations: Sequence[Mutation], *, request: RequestId | None = None
+        self,
+        space: DavSpace,
+        mutations: Sequence[Mutation],
+        *,
+        request: RequestId | None = None,
+        all_or_nothing: bool = False,
     ) -> list[Result | DavRefused]:
         """Apply mutations of a space in one commit, and return for each its result, or the refusal. Accepted ones stay
-        if others are refused. `request` is the id of the commit; by default it gets a new one.
+        if others are refused, unless `all_or_nothing` is True. `request` is the id of the commit; by default it gets a
+        new one.
 
         Raise DavRefused if the commit as a whole is refused; nothing is changed then.
         """
         self._nodes.clear()
-        answer = self.wait(self._committed(space, mutations, request=request))
+        answer = self.wait(self._committed(space, mutations, request=request, all_or_nothing=all_or_nothing))
         results: list[Result | DavRefused] = []
         for pb in answer.results:
             error = refusal(pb)
@@ -320,11 +328,21 @@ class DavSession:
         return results
 
     async def _committed(
-        self, space: DavSpace, mutations: Sequence[Mutation], *, request: RequestId | None = None
+        self,
+        space: DavSpace,
+        mutations: Sequence[Mutation],
+        *,
+        request: RequestId | None = None,
+        all_or_nothing: bool = False,
     ) -> metadata_pb2.CommitChangesResponse:
-        token = await self.person.caller.fresh()
+        token = self._commit_token = await self.person.caller.fresh()
         answer = await commit_mutations(
-            self._services, token, space=space.id, request=request or new_request_id(), mutations=mutations
+            self._services,
+            token,
+            space=space.id,
+            request=request or new_request_id(),
+            mutations=mutations,
+            all_or_nothing=all_or_nothing,
         )
         self._note_right(space, writes=True)  # metadata has just checked it
         return answer
@@ -334,6 +352,22 @@ class DavSession:
         is the id of the commit; by default it gets a new one.
         """
         return accepted_or_raise(self.commit(space, [mutation], request=request)[0])
+
+    def replace(
+        self, space: DavSpace, there: Node | None, change: Mutation, *, request: RequestId | None = None
+    ) -> Node:
+        """Apply `change`, which gives the name of the node `there` to another node, and return the other node. The node
+        `there` goes to the trash in the same commit; None stands for a name that is free. `request` is the id of the
+        commit; by default it gets a new one. Raise DavRefused, with nothing changed, if a part of that is refused.
+        """
+        mutations = replacing(there, change)
+        *deleted, changed = self.commit(space, mutations, request=request, all_or_nothing=len(mutations) > 1)
+        for one in deleted:
+            accepted_or_raise(one)
+        if there is not None and isinstance(changed, DavRefused):
+            # A metadata service of the preceding release decides each mutation by itself.
+            self.restore(space, there.id)
+        return accepted_or_raise(changed)
 
     def copy_below(
         self, space: DavSpace, source: NodeId, target: NodeId, token: Token, *, request: RequestId
@@ -346,27 +380,13 @@ class DavSession:
         self._nodes.clear()
         return copy_below(self._services, token, space=space.id, request=request, source=source, target=target)
 
-    def undo_copy(
-        self, space: DavSpace, made: Node, replaced: Node | None, *, request: RequestId, token: str = ""
-    ) -> None:
-        """Move a partial copy to the trash, and restore the node that the copy has replaced, if there is one. An error
-        is logged and not raised.
-
-        `request` has made the copy, and `token` is the last access token of the copy (empty: a new one); both are for a
-        caller who may not write any more.
+    def undo_copy(self, first: FirstCommit, *, is_made: bool, token: str = "") -> None:
+        """Undo the copy that `first` has begun, as `gateway.services.copies.request_undo` does. `token` is the last
+        access token of the copy; if empty, the one of the last commit.
         """
         self._nodes.clear()
-
-        async def undo() -> None:
-            try:
-                await self._committed(space, [DeleteNode(made.id, made.version)])
-                if replaced is not None:
-                    await self._restored(space, replaced.id)
-            except RIGHT_LOST:
-                valid = token or await self.person.caller.fresh()
-                await undo_without_right(self._services, valid, space=space.id, copy=request)
-
-        self.wait(undone(undo))
+        if valid := token or self._commit_token:
+            self.wait(request_undo(self._services, valid, first, is_made=is_made))
 
     def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
         """Restore a node from the trash, into the directory `parent` (by default its former one) under `name` (by
@@ -458,6 +478,13 @@ class DavSession:
             await self._records.write(space.id, name, data, over=over, expires_at=expires_at)
 
         self.wait(write())
+
+
+def replacing(there: Node | None, change: Mutation) -> list[Mutation]:
+    """Return the mutations by which `change` gives the name of the node `there`, which goes to the trash, to another
+    node; None stands for a name that is free.
+    """
+    return [change] if there is None else [DeleteNode(there.id, there.version), change]
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:

@@ -70,10 +70,18 @@ def refusal(result: journal_pb2.MutationResult) -> SynclineError | None:
 
 
 async def commit_mutations(
-    services: Services, token: str, *, space: str, request: RequestId, mutations: Sequence[Mutation]
+    services: Services,
+    token: str,
+    *,
+    space: str,
+    request: RequestId,
+    mutations: Sequence[Mutation],
+    all_or_nothing: bool = False,
 ) -> metadata_pb2.CommitChangesResponse:
-    """Apply mutations in one request, each with its own verdict."""
-    asked = metadata_pb2.CommitChangesRequest(space_id=space, request_id=request)
+    """Apply mutations in one request, each with its own verdict. With `all_or_nothing`, none takes effect unless all
+    are accepted.
+    """
+    asked = metadata_pb2.CommitChangesRequest(space_id=space, request_id=request, all_or_nothing=all_or_nothing)
     async for some in in_turns(mutations, token):
         asked.mutations.extend(map(mutation_to_wire, some))
     return await ask(services.metadata.CommitChanges, asked, token=token)

@@ -4,7 +4,7 @@ A copy ends when its caller disconnects, after COPY_SECONDS, or shortly before i
 next one. The nodes that it has created until then go to the trash, by a call with a token that is still valid for
 UNDO_SECONDS.
 
-If the caller has lost the right to write meanwhile, metadata undoes the copy without it, unless somebody has changed
+Metadata undoes the copy by one commit, whatever right the caller has by then, unless somebody else has changed
 something in the copy.
 """
 
@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from anyio import CancelScope
 
-from gateway.services.calls import Services, ask
-from gateway.services.changes import accepted, commit_mutations
+from gateway.services.calls import CallPatience, Services, ask, set_patience
+from gateway.services.changes import accepted, commit_mutations, refusal
 from gateway.services.trees import Token, copy_below
 from runtime.claims import read_claims
 from runtime.interruption import ASK_SECONDS, ClientGone, Interruption
@@ -32,13 +33,13 @@ from syncline.model.errors import (
     NoSuchRequest,
     NoSuchSpace,
     PermissionDenied,
+    RateExceeded,
     RequestIdReused,
     SynclineError,
     TokenExpired,
-    Unavailable,
 )
 from syncline.model.identifiers import RequestId, SpaceId, derived_request_id
-from syncline.model.tree import CreateNode, DeleteNode, Node
+from syncline.model.tree import CreateNode, Mutation, Node
 
 COPIES_AT_ONCE: Final = 16
 """Maximum number of directories that one gateway copies at the same time."""
@@ -51,6 +52,20 @@ of a caller with a key is replaced earlier before its expiry.
 _UNDO_PAUSE_SECONDS: Final = 1.0
 RIGHT_LOST: Final = (PermissionDenied, NoSuchSpace, DeviceRevoked)
 """Errors of a commit whose caller may not write in the space any more."""
+_REFUSALS: Final = frozenset(
+    {
+        Kind.INVALID,
+        Kind.DENIED,
+        Kind.NOT_FOUND,
+        Kind.ALREADY_EXISTS,
+        Kind.CONFLICT,
+        Kind.PRECONDITION,
+        Kind.EXHAUSTED,
+    }
+)
+"""Kinds of errors after which nothing of a commit was recorded."""
+_PASSING: Final = frozenset({Kind.UNAVAILABLE, Kind.DEADLINE, Kind.EXHAUSTED})
+"""Kinds of errors of an undo after which it is repeated."""
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 """ASGI's function that returns the next message of the client."""
@@ -138,6 +153,28 @@ class Copies:
             await asyncio.gather(leaving, return_exceptions=True)
 
 
+@dataclass(frozen=True, slots=True)
+class FirstCommit:
+    """The commit with which a copy begins. Its last mutation makes the node of the copy; one before it may delete the
+    node that has the name. The ids of all further commits of the copy follow from `request`.
+    """
+
+    space: SpaceId
+    request: RequestId
+    mutations: Sequence[Mutation]
+
+    async def send(self, services: Services, token: str) -> metadata_pb2.CommitChangesResponse:
+        """Commit the mutations, all of them or none, and return the answer. A repetition has the same answer."""
+        return await commit_mutations(
+            services,
+            token,
+            space=self.space,
+            request=self.request,
+            mutations=self.mutations,
+            all_or_nothing=len(self.mutations) > 1,
+        )
+
+
 async def copy_tree(
     services: Services, copy: RunningCopy, *, space: SpaceId, request: RequestId, source: Node, to: CreateNode
 ) -> Node:
@@ -147,34 +184,18 @@ async def copy_tree(
     `RunningCopy.interrupting`.
     """
     made: Node | None = None
-
-    async def undo() -> None:
-        # The first commit may have been interrupted in progress. Its repetition tells what became of it.
-        token = copy.valid_token
-        try:
-            answer = await commit_mutations(services, token, space=space, request=request, mutations=[to])
-            top = accepted(answer.results[0])
-            delete = DeleteNode(top.id, top.version)
-            await commit_mutations(services, token, space=space, request=undo_of(request), mutations=[delete])
-        except RIGHT_LOST:
-            await undo_without_right(services, token, space=space, copy=request)
-
+    first = FirstCommit(space, request, [to])
     try:
         with copy.interrupting():
-            token = await copy.token()
-            answer = await commit_mutations(services, token, space=space, request=request, mutations=[to])
-            made = accepted(answer.results[0])
+            answer = await first.send(services, await copy.token())
+            made = accepted(answer.results[-1])
             every = copy_below(services, copy.token, space=space, request=request, source=source.id, target=made.id)
             async with aclosing(every):
                 async for _ in every:
                     pass
     except BaseException as error:
-        is_refused = isinstance(error, SynclineError) and not isinstance(
-            error, Unavailable | CopyTooLong | TokenExpired
-        )
-        if copy.valid_token and (made is not None or not is_refused):
-            with CancelScope(shield=True):
-                await undone(undo)
+        if copy.valid_token and (made is not None or may_have_taken_effect(error)):
+            await request_undo(services, copy.valid_token, first, is_made=made is not None)
         raise
     return made
 
@@ -184,41 +205,67 @@ def undo_of(request: RequestId) -> RequestId:
     return derived_request_id(request, 2**32 - 1)
 
 
-async def undo_without_right(services: Services, token: str, *, space: SpaceId, copy: RequestId) -> None:
-    """Have metadata undo the copy whose directory the request with the id `copy` has created, if the caller may not
-    write any more. Do nothing if there is no such copy.
+def may_have_taken_effect(error: BaseException) -> bool:
+    """Return True if a commit that has raised `error` may have been recorded all the same."""
+    return not isinstance(error, SynclineError) or error.kind not in _REFUSALS
+
+
+async def request_undo(services: Services, token: str, first: FirstCommit, *, is_made: bool) -> None:
+    """Undo the copy that `first` has begun: its nodes go to the trash, and what it has replaced is restored, by one
+    commit of metadata, whatever right the caller has by now. `is_made` is False if the answer to `first` is not known.
+    `token` is valid for UNDO_SECONDS.
+
+    The undo is not interrupted, and is repeated while it is refused for a time, for at most UNDO_SECONDS; metadata
+    completes an undo that has begun. An error is logged and not raised, since the caller gets the error that ended the
+    copy.
     """
-    asked = metadata_pb2.UndoCopyRequest(space_id=space, request_id=undo_of(copy), copy_request_id=copy)
+    with CancelScope(shield=True):
+        # A task of its own has its own waiting policy: an exhausted rate would keep the undo waiting for too long.
+        await asyncio.create_task(_undone(services, token, first, is_made=is_made))
+
+
+async def _undone(services: Services, token: str, first: FirstCommit, *, is_made: bool) -> None:
+    set_patience(CallPatience())
+    asked = metadata_pb2.UndoCopyRequest(
+        space_id=first.space, request_id=undo_of(first.request), copy_request_id=first.request
+    )
     # A commit that was sent while the right lasted may take effect for ASK_SECONDS more.
     last = time.monotonic() + 2 * ASK_SECONDS
-    while True:
-        try:
-            # The id names nothing but this undo, so another request under it has undone the copy.
-            with suppress(RequestIdReused):
-                await ask(services.metadata.UndoCopy, asked, token=token)
-        except NoSuchRequest:
-            if time.monotonic() > last:
-                return
-            await asyncio.sleep(_UNDO_PAUSE_SECONDS)
-        else:
-            return
-
-
-async def undone(undo: Callable[[], Awaitable[object]]) -> None:
-    """Call `undo`, again and again while a service is unavailable, for at most UNDO_SECONDS. An error of `undo` is
-    logged and not raised, since the caller gets the error that ended the copy.
-    """
     try:
         async with asyncio.timeout(UNDO_SECONDS):
             while True:
                 try:
-                    await undo()
-                except Unavailable:
+                    if not is_made:
+                        found = await _is_made(services, token, first)
+                        if found is False:
+                            return
+                        is_made = found is True
+                    await ask(services.metadata.UndoCopy, asked, token=token)
+                except RequestIdReused:
+                    return  # the id names nothing but this undo, so another request under it has undone the copy
+                except NoSuchRequest:
+                    if time.monotonic() > last:
+                        return
+                    await asyncio.sleep(_UNDO_PAUSE_SECONDS)
+                except SynclineError as error:
+                    if error.kind not in _PASSING:
+                        raise
                     await asyncio.sleep(_UNDO_PAUSE_SECONDS)
                 else:
                     return
     except (SynclineError, TimeoutError) as error:
         log.warning("copy not undone", reason=error.reason if isinstance(error, SynclineError) else "DEADLINE")
+
+
+async def _is_made(services: Services, token: str, first: FirstCommit) -> bool | None:
+    """Return True if the commit `first` has made the node of the copy, after a repetition of it, and False if it was
+    refused. Return None if a repetition is refused before it tells that.
+    """
+    try:
+        answer = await first.send(services, token)
+    except (*RIGHT_LOST, RateExceeded):
+        return None
+    return refusal(answer.results[-1]) is None
 
 
 async def _interrupt_when_gone(receive: Receive, ending: Interruption) -> None:

@@ -7,6 +7,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +21,10 @@ from runtime.identity import Identity
 from runtime.pool import Pool, Share
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.blocks import Digest
 from syncline.model.errors import (
     DeviceRevoked,
+    InvalidArgument,
     NoSuchNode,
     NoSuchRequest,
     NoSuchSpace,
@@ -39,7 +42,7 @@ from syncline.model.identifiers import (
     derived_request_id,
     new_request_id,
 )
-from syncline.model.tree import CreateNode, Node, NodeKind
+from syncline.model.tree import Content, CreateNode, Node, NodeKind
 from syncline.wire.tree import node_to_wire
 from tests.gateway.fakes import SPACE, TOKEN, Answer, FakeAuth, FakeMetadata, World, gateway
 from tests.support.tokens import unproven_token
@@ -84,7 +87,13 @@ class Tree(FakeMetadata):
         self.lost: SynclineError = PermissionDenied()
         """The error with which commits are refused after that."""
         self.undone: list[RequestId] = []
-        """The copies that were undone without the right."""
+        """The copies that were undone."""
+        self.lost_answers = 0
+        """The number of further commits that take effect and whose answers are lost."""
+        self.refuses_moves = False
+        self.refuses_listings = False
+        self.replaced: dict[RequestId, NodeId] = {}
+        """The nodes that commits have deleted, by request."""
 
     def directory(self, name: str, parent: NodeId = ROOT) -> NodeId:
         node = NodeId(new_request_id())
@@ -108,6 +117,8 @@ class Tree(FakeMetadata):
 
     async def ListNodes(self, request: Any, _context: Any) -> Any:
         self.listed += 1
+        if self.refuses_listings:
+            raise InvalidArgument
         self.listing += 1
         self.most_listing = max(self.most_listing, self.listing)
         try:
@@ -127,8 +138,15 @@ class Tree(FakeMetadata):
             raise self.lost
         if request.request_id not in self.answers:
             self.allowed -= 1
+            if self.refuses_moves and any(one.HasField("move") for one in request.mutations):
+                assert request.all_or_nothing or len(request.mutations) == 1
+                refusal = journal_pb2.MutationResult(verdict=journal_pb2.VERDICT_PATH_TOO_LONG)
+                return metadata_pb2.CommitChangesResponse(results=[refusal] * len(request.mutations))
             results = [self._apply(request, index) for index in range(len(request.mutations))]
             self.answers[request.request_id] = metadata_pb2.CommitChangesResponse(results=results)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise Unavailable
         return self.answers[request.request_id]
 
     async def UndoCopy(self, request: Any, _context: Any) -> Any:
@@ -146,6 +164,7 @@ class Tree(FakeMetadata):
             number += 1
         assert made == self.made, "all that was made is of the copy"
         self.deleted |= made
+        self.deleted.discard(self.replaced.pop(copy, NodeId(b"")))
         self.undone.append(copy)
         self.answers[request.request_id] = metadata_pb2.CommitChangesResponse()
         return metadata_pb2.UndoCopyResponse()
@@ -158,6 +177,7 @@ class Tree(FakeMetadata):
                 raise Unavailable
             node = self.tree[NodeId(mutation.delete.node)]
             self.deleted.add(node.id)
+            self.replaced[RequestId(request.request_id)] = node.id
         else:
             made = created_node_id(SPACE, RequestId(request.request_id), index)
             node = Node(made, NodeId(mutation.create.parent), mutation.create.name, NodeKind.DIRECTORY)
@@ -261,6 +281,69 @@ async def test_a_copy_whose_caller_loses_the_right_to_write_at_any_of_its_writes
         assert len(tree.made) == min(commits, DEEP + 1)
 
 
+@pytest.mark.parametrize("commits", range(1, DEEP + 1))
+async def test_what_a_copy_by_webdav_has_replaced_is_back_when_its_caller_loses_the_right(commits: int) -> None:
+    tree, parent = made(width=0)
+    for level in range(DEEP):
+        parent = tree.directory(f"level {level}", parent)
+    replaced = tree.directory("copy")
+    tree.open.set()
+    tree.allowed = commits
+    (source,) = [node.id for node in tree.children(ROOT) if node.name == "source"]
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=True)
+        answer = await asking.answer(await asyncio.to_thread(asking.send))
+        assert answer.status == 403, answer.body
+        assert {node.id for node in tree.children(ROOT)} == {source, replaced}
+        assert len(tree.undone) == 1
+
+
+@pytest.mark.parametrize("allowed", [1, 2, 3])
+async def test_what_a_copy_by_webdav_has_replaced_is_back_whenever_its_caller_loses_the_right_in_the_undo(
+    allowed: int,
+) -> None:
+    tree, source = made()
+    replaced = tree.directory("copy")
+    tree.refuses_listings, tree.allowed = True, allowed
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=True)
+        answer = await asking.answer(await asyncio.to_thread(asking.send))
+        assert answer.status == 400, answer.body
+        assert {node.id for node in tree.children(ROOT)} == {source, replaced}
+
+
+@DAV
+@pytest.mark.parametrize("over", [False, True], ids=["new", "over"])
+async def test_a_copy_whose_first_answer_is_lost_is_undone(dav: bool, over: bool) -> None:
+    tree, source = made()
+    tree.open.set()
+    replaced = {tree.directory("copy")} if over and dav else set()
+    # A call is repeated a few times by itself.
+    tree.lost_answers = 6
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=dav)
+        answer = await asking.answer(await asyncio.to_thread(asking.send))
+        assert answer.status == 503, answer.body
+        assert len(tree.made) == 1
+        assert {node.id for node in tree.children(ROOT)} == {source} | replaced
+
+
+async def test_a_move_by_webdav_that_is_refused_leaves_what_it_would_replace() -> None:
+    tree, source = made()
+    tree.open.set()
+    other = tree.directory("other")
+    tree.tree[other] = replace(tree.tree[other], kind=NodeKind.FILE, version=1, content=Content(Digest(bytes(32)), 0))
+    tree.refuses_moves = True
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        headers = {"authorization": f"Bearer {TOKEN}", "destination": "/dav/Project/other"}
+        connection = http.client.HTTPConnection(world.address, timeout=60)
+        await asyncio.to_thread(connection.request, "MOVE", "/dav/Project/source", headers=headers)
+        answer = await Asking(world, source, dav=True).answer(connection)
+        assert answer.status == 400, answer.body
+        assert b"PATH_TOO_LONG" in answer.body
+        assert {node.id for node in tree.children(ROOT)} == {source, other}
+
+
 async def test_a_copy_that_was_undone_without_the_right_is_made_anew_once_the_right_is_back() -> None:
     tree, source = made()
     tree.open.set()
@@ -350,7 +433,7 @@ async def test_a_copy_lasts_no_longer_than_its_bound() -> None:
         await stopped.wait()
         return {"type": "http.disconnect"}
 
-    methods = {name: partial(call, getattr(tree, name)) for name in ("ListNodes", "CommitChanges")}
+    methods = {name: partial(call, getattr(tree, name)) for name in ("ListNodes", "CommitChanges", "UndoCopy")}
     services: Any = SimpleNamespace(metadata=SimpleNamespace(**methods))
     to = CreateNode(ROOT, "copy", NodeKind.DIRECTORY)
     with pytest.raises(CopyTooLong):
