@@ -287,10 +287,27 @@ def test_the_release_holds_what_a_machine_needs(tmp_path: Path) -> None:
         }
         assert files
         assert files - names[wheel] <= ONLY_FOR_CHECKS, sorted(files - names[wheel])
-    for program in ("install", "start.py", "drain.py", "ready.py", "syncline.service", "syncline-drain.service"):
+    for program in (
+        *("install", "start.py", "drain.py", "ready.py", "logrotate"),
+        *("syncline.service", "syncline-drain.service", "syncline-logs.service", "syncline-logs.timer"),
+    ):
         assert (MACHINE / program).is_file()
     checked = subprocess.run(["bash", "-n", str(MACHINE / "install")], capture_output=True, check=False)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_the_log_of_a_machine_is_rotated_by_its_size_every_minute() -> None:
+    """A flood of requests that are logged fills a disk within a day."""
+    rules = (MACHINE / "logrotate").read_text()
+    size, kept = (int(re.search(pattern, rules)[1]) for pattern in (r"size (\d+)M\n", r"rotate (\d+)\n"))  # type: ignore[index]
+    assert (kept + 1) * size <= 256
+    assert "/var/log/syncline/service.log {" in rules
+    assert "append:/var/log/syncline/service.log" in (MACHINE / "syncline.service").read_text()
+    assert "OnUnitActiveSec=1min\n" in (MACHINE / "syncline-logs.timer").read_text()
+    unit, install = (MACHINE / "syncline-logs.service").read_text(), (MACHINE / "install").read_text()
+    [used] = re.findall(r"ExecStart=/usr/sbin/logrotate --state \S+ (\S+)\n", unit)
+    assert f'"$here/logrotate" {used}\n' in install
+    assert re.search(r"systemctl enable --now .*syncline-logs\.timer", install)
 
 
 def test_the_same_content_is_the_same_release(tmp_path: Path) -> None:
