@@ -38,12 +38,12 @@ small.
 """
 
 MIN_MEAN_BLOCK_BYTES = MIN_BLOCK_BYTES // 8
-"""Minimum mean size in bytes of the blocks of a manifest that is an object, without the last block. Each block may take
+"""Minimum mean size in bytes of the blocks of a manifest, without the last block. Each block may take
 a request to S3, so that a content of finer blocks takes readers far longer than its size suggests. FastCDC cuts no
 block but the last below MIN_BLOCK_BYTES; an eighth of it leaves room for clients that cut contents differently.
 """
 MAX_FINE_BLOCKS = 16
-"""Number of blocks up to which the blocks of such a manifest may have any size."""
+"""Number of blocks up to which the blocks of a manifest may have any size."""
 
 
 class MalformedManifest(ValueError):
@@ -101,7 +101,7 @@ class Manifest:
 
     @property
     def is_too_fine(self) -> bool:
-        """True if a manifest that is an object has too many blocks for its content: more than MAX_FINE_BLOCKS, with a
+        """True if the manifest has too many blocks for its content: more than MAX_FINE_BLOCKS, with a
         mean size below MIN_MEAN_BLOCK_BYTES.
         """
         return len(self) > MAX_FINE_BLOCKS and self.size < (len(self) - 1) * MIN_MEAN_BLOCK_BYTES

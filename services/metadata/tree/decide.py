@@ -459,7 +459,7 @@ def _manifest_refused(tree: Tree, content: Content) -> Verdict | None:
         manifest.check()
     except MalformedManifest:
         return Verdict.MANIFEST_INVALID
-    if manifest.size != content.size or len(manifest) > MAX_INLINE_BLOCKS:
+    if manifest.size != content.size or len(manifest) > MAX_INLINE_BLOCKS or manifest.is_too_fine:
         return Verdict.MANIFEST_INVALID
     if not manifest:
         return None if content.digest == _EMPTY_DIGEST else Verdict.MANIFEST_INVALID

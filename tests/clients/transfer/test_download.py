@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from syncline.model.blocks import EMPTY_MANIFEST, KIB, MIB, MIN_BLOCK_BYTES, Digest, Manifest
+from syncline.model.blocks import EMPTY_MANIFEST, KIB, MAX_FINE_BLOCKS, MIB, MIN_BLOCK_BYTES, BlockRef, Digest, Manifest
 from syncline.model.errors import PermissionDenied, Unavailable
 from syncline.model.tree import Content
 from syncline.transfer import download, holes, upload
 from syncline.transfer.download import Downloader
 from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, LocalBlock, Signature, Trouble
+from syncline.wire.tree import manifest_to_wire
 from tests.clients.transfer.fakes import (
     MemorySpace,
     MemoryStore,
@@ -331,6 +332,30 @@ def test_a_content_that_contradicts_itself_is_refused(space: MemorySpace, here: 
         failed = failure(space.store, DownloadJob(1, contradiction, there / "x", 0o600))
         assert failed.trouble is Trouble.CORRUPT
         assert not (there / "x").exists()
+
+
+@pytest.mark.parametrize("is_inline", [True, False], ids=["inline", "an object"])
+@pytest.mark.parametrize(("blocks", "is_fetched"), [(MAX_FINE_BLOCKS, True), (MAX_FINE_BLOCKS + 1, False)])
+def test_a_content_of_finer_blocks_than_a_service_accepts_is_not_fetched(
+    store: MemoryStore, there: Path, blocks: int, is_fetched: bool, is_inline: bool
+) -> None:
+    """Each block is an object of its own, so that each byte would take a request."""
+    parts = [bytes([number]) for number in range(blocks)]
+    for part in parts:
+        store.put(sha256(part), part)
+    manifest = Manifest.of([BlockRef(sha256(part), 1, sha256(part), 0) for part in parts])
+    content = Content(sha256(b"".join(parts)), blocks, manifest=manifest)
+    if not is_inline:
+        raw = manifest_to_wire(manifest).SerializeToString()
+        store.put(sha256(raw), raw)
+        content = dataclasses.replace(content, manifest=EMPTY_MANIFEST, manifest_object=sha256(raw))
+    job = DownloadJob(there / "x", content, there / "x", 0o600)
+    if is_fetched:
+        downloaded(store, [job])
+        assert (there / "x").read_bytes() == b"".join(parts)
+        return
+    assert failure(store, job).trouble is Trouble.CORRUPT
+    assert len(store.gets) == (0 if is_inline else 1)
 
 
 @pytest.mark.parametrize("data", [b"no manifest", b"\xff" * 100, b""])

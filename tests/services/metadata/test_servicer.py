@@ -23,7 +23,7 @@ from services.metadata.tree.view import SpaceView
 from services.metadata.wire import cursor_to_wire
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.accounts import Role
-from syncline.model.blocks import Digest
+from syncline.model.blocks import MIN_MEAN_BLOCK_BYTES, Digest
 from syncline.model.identifiers import ROOT, SpaceId, created_node_id, new_request_id, new_text_id
 from syncline.model.limits import MAX_FIND_DIGESTS, MAX_PAGE_ITEMS, MAX_SEAL_DECLARATIONS
 from syncline.model.tree import MAX_CHECK_FILES
@@ -462,9 +462,9 @@ BIG = 1024
 
 async def _large_files(metadata: Service, editor: Caller, count: int) -> list[J.Node]:
     """Files with manifests of about 38 KB each, by name."""
-    metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(1)
-    manifest = J.Manifest(blocks=EMPTY_DIGEST * BIG, lengths=[1] * BIG)
-    content = J.Content(digest=bytes(32), size=BIG, manifest=manifest)
+    metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(MIN_MEAN_BLOCK_BYTES)
+    manifest = J.Manifest(blocks=EMPTY_DIGEST * BIG, lengths=[MIN_MEAN_BLOCK_BYTES] * BIG)
+    content = J.Content(digest=bytes(32), size=BIG * MIN_MEAN_BLOCK_BYTES, manifest=manifest)
     made: list[J.Node] = []
     for start in range(0, count, 7):
         names = [f"{n:03}" for n in range(start, min(start + 7, count))]
@@ -499,7 +499,8 @@ async def test_pages_are_bounded_by_bytes_and_by_count(lag: float) -> None:
             assert [node.name for node in await pages(stub.ListNodes, listing, "nodes")] == [one.name for one in made]
         digest = made[0].content.digest
         for version in range(1, 41):
-            content = J.Content(digest=digest, size=BIG, mtime_ns=version, manifest=made[0].content.manifest)
+            large = made[0].content
+            content = J.Content(digest=digest, size=large.size, mtime_ns=version, manifest=large.manifest)
             update = M.UpdateContent(node=made[0].id, base_version=version, content=content)
             await editor.commit(M.Mutation(update=update))
         for size in (1000, 10):

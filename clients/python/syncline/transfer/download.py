@@ -341,6 +341,8 @@ def _checked(manifest: Manifest, content: Content) -> list[BlockRef]:
         raise contradiction() from None
     if manifest.size != content.size or (len(manifest) == 1 and manifest.blocks != content.digest):
         raise contradiction()
+    if manifest.is_too_fine:  # no service accepts it, and each of its blocks may take a request
+        raise contradiction()
     return list(manifest.refs())
 
 

@@ -13,7 +13,7 @@ import pytest
 from services.metadata.journal.commit import CommitOutcome, Request
 from services.metadata.ports import Sealed
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from syncline.model.blocks import BlockRef, Digest, Manifest
+from syncline.model.blocks import MIN_MEAN_BLOCK_BYTES, BlockRef, Digest, Manifest
 from syncline.model.identifiers import ROOT, SpaceId, new_request_id
 from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, NodeKind
 from syncline.model.verdicts import Verdict
@@ -104,12 +104,12 @@ def rated(*rates: str) -> Any:
 
 def long_content(metadata: Service, space: SpaceId, blocks: int) -> Content:
     """A content of many blocks in one pack that is sealed."""
-    data = bytes(number % 256 for number in range(blocks))
-    pack = Digest(hashlib.sha256(data).digest())
-    refs = [BlockRef(Digest(hashlib.sha256(data[at : at + 1]).digest()), 1, pack, at) for at in range(blocks)]
-    sealed = Sealed(blocks, tuple(range(blocks)), (1,) * blocks, b"".join(ref.digest for ref in refs))
+    pack, length = Digest(hashlib.sha256(b"%d" % blocks).digest()), MIN_MEAN_BLOCK_BYTES
+    offsets = tuple(range(0, blocks * length, length))
+    refs = [BlockRef(Digest(hashlib.sha256(b"%d" % at).digest()), length, pack, at) for at in offsets]
+    sealed = Sealed(blocks * length, offsets, (length,) * blocks, b"".join(ref.digest for ref in refs))
     metadata.backend.objects.index[space, pack] = sealed
-    return Content(pack, blocks, manifest=Manifest.of(refs))
+    return Content(pack, blocks * length, manifest=Manifest.of(refs))
 
 
 async def test_a_move_of_a_node_with_a_long_manifest_costs_what_the_journal_keeps_of_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 from services.metadata.ports import Sealed
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.accounts import Role
-from syncline.model.blocks import Digest
+from syncline.model.blocks import MIN_MEAN_BLOCK_BYTES, Digest
 from syncline.model.identifiers import ROOT, new_request_id
 from syncline.wire.pages import page_token_to_wire
 from tests.services.metadata.support import (
@@ -126,10 +126,10 @@ async def test_what_the_table_does_not_hold_yet_is_told() -> None:
 
 
 async def test_a_page_of_large_manifests_ends_before_it_is_too_large(metadata: Service, editor: Caller) -> None:
-    blocks = 1024
-    metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(1)
-    manifest = J.Manifest(blocks=EMPTY_DIGEST * blocks, lengths=[1] * blocks)
-    content = J.Content(digest=bytes(32), size=blocks, manifest=manifest)
+    blocks = 960
+    metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(MIN_MEAN_BLOCK_BYTES)
+    manifest = J.Manifest(blocks=EMPTY_DIGEST * blocks, lengths=[MIN_MEAN_BLOCK_BYTES] * blocks)
+    content = J.Content(digest=bytes(32), size=blocks * MIN_MEAN_BLOCK_BYTES, manifest=manifest)
     for entry in range(7):
         films = [
             M.CreateNode(parent=ROOT, name=f"{entry} {n}", kind=J.NODE_KIND_FILE, content=content) for n in range(8)

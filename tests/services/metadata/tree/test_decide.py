@@ -10,7 +10,7 @@ import pytest
 
 from services.metadata.ports import Sealed
 from services.metadata.tree.decide import Circumstances, NotLoaded, PathLength, Unsealed, decide
-from syncline.model.blocks import MIB, BlockRef, Digest, Manifest
+from syncline.model.blocks import MAX_FINE_BLOCKS, MIB, BlockRef, Digest, Manifest
 from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.tree import (
     Change,
@@ -285,6 +285,8 @@ def whole(data: bytes, length: int) -> BlockRef:
         (WHOLE, V.ACCEPTED),
         (Content(sha(b"not empty"), 0), V.MANIFEST_INVALID),
         (Content(SMALL, 11, manifest=Manifest.of([ref()])), V.MANIFEST_INVALID),  # lengths do not add up
+        (Content(BLOCK, 160, manifest=Manifest.of([ref()] * MAX_FINE_BLOCKS)), V.ACCEPTED),
+        (Content(BLOCK, 170, manifest=Manifest.of([ref()] * (MAX_FINE_BLOCKS + 1))), V.MANIFEST_INVALID),  # too fine
         (Content(BLOCK, 10, manifest=Manifest.of([ref()])), V.MANIFEST_INVALID),  # the only block is not the content
         (Content(SMALL, 10, target="x", manifest=Manifest.of([ref()])), V.MANIFEST_INVALID),
         (Content(SMALL, 10, manifest=Manifest(b"short", (10,))), V.MANIFEST_INVALID),

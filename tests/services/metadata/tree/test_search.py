@@ -20,7 +20,7 @@ from services.metadata.tree.search import SPACE_WEIGHT, NameSearch, words_of
 from services.metadata.tree.view import SpaceView
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.accounts import Role
-from syncline.model.blocks import Digest
+from syncline.model.blocks import MIN_MEAN_BLOCK_BYTES, Digest
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id, new_request_id, new_text_id
 from syncline.model.names import MAX_PATH_NAMES, name_problem
@@ -440,9 +440,9 @@ async def test_what_is_committed_before_is_found_wherever_it_was_and_whatever_la
 
 async def test_a_page_of_large_manifests_ends_before_it_is_too_large(metadata: Service, editor: Caller) -> None:
     blocks = 1024
-    metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(1)
-    manifest = J.Manifest(blocks=EMPTY_DIGEST * blocks, lengths=[1] * blocks)
-    content = J.Content(digest=bytes(32), size=blocks, manifest=manifest)
+    metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(MIN_MEAN_BLOCK_BYTES)
+    manifest = J.Manifest(blocks=EMPTY_DIGEST * blocks, lengths=[MIN_MEAN_BLOCK_BYTES] * blocks)
+    content = J.Content(digest=bytes(32), size=blocks * MIN_MEAN_BLOCK_BYTES, manifest=manifest)
     for entry in range(7):
         films = [
             M.CreateNode(parent=ROOT, name=f"film {entry} {n}", kind=J.NODE_KIND_FILE, content=content)

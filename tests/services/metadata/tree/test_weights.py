@@ -11,7 +11,7 @@ from services.metadata.journal.commit import Request
 from services.metadata.ports import Sealed
 from services.metadata.tree.search import NAME_BYTES, NameIndex
 from services.metadata.tree.view import WEIGHED_BYTES
-from syncline.model.blocks import BlockRef, Digest, Manifest
+from syncline.model.blocks import MIN_MEAN_BLOCK_BYTES, BlockRef, Digest, Manifest
 from syncline.model.identifiers import ROOT, NodeId, new_request_id
 from syncline.model.tree import Content, CreateNode, MoveNode, Node, NodeKind
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
@@ -23,13 +23,13 @@ CAPACITY = 1_000
 
 
 async def stored_content(rng: random.Random, world: World) -> Content:
-    """A content of many blocks in one pack."""
-    data = rng.randbytes(BLOCKS)
-    pack = Digest(hashlib.sha256(data).digest())
-    refs = [BlockRef(Digest(hashlib.sha256(data[at : at + 1]).digest()), 1, pack, at) for at in range(BLOCKS)]
-    sealed = Sealed(BLOCKS, tuple(range(BLOCKS)), (1,) * BLOCKS, b"".join(ref.digest for ref in refs))
+    """A content of many blocks in one pack, which nobody reads."""
+    pack, length = Digest(rng.randbytes(32)), MIN_MEAN_BLOCK_BYTES
+    offsets = tuple(range(0, BLOCKS * length, length))
+    refs = [BlockRef(Digest(hashlib.sha256(b"%d" % at).digest()), length, pack, at) for at in offsets]
+    sealed = Sealed(BLOCKS * length, offsets, (length,) * BLOCKS, b"".join(ref.digest for ref in refs))
     await world.objects.seal(SPACE, {pack: sealed})
-    return Content(pack, BLOCKS, manifest=Manifest.of(refs))
+    return Content(pack, BLOCKS * length, manifest=Manifest.of(refs))
 
 
 def memory_of(contents: Sequence[Content]) -> int:
