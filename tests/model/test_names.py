@@ -89,7 +89,9 @@ ODD_NAMES = (
             st.tuples(st.sampled_from(["", " ", "x"]), st.sampled_from([*DEVICES, *map(str.lower, DEVICES)]))
             .map("".join)
             .flatmap(
-                lambda name: st.tuples(st.just(name), st.sampled_from(["", ".", " ", ".txt", " .a", ":", "x", "..."]))
+                lambda name: st.tuples(
+                    st.just(name), st.sampled_from(["", ".", " ", ".txt", " .a", ":", "x", "...", "~1", "~12.txt"])
+                )
             ),
         ),
         st.text(min_size=1),
@@ -100,9 +102,15 @@ ODD_NAMES = (
 
 
 def held_by_windows(name: str) -> bool:
-    """Return True if Windows holds a file of this name under exactly this name."""
+    """Return True if Windows holds a file of this name under exactly this name, which is no short name of another."""
     base = name.partition(".")[0].rstrip(" ").upper()
-    return not re.search(r'[\x00-\x1f"*:<>?\\|/]', name) and not name.endswith((".", " ")) and base not in DEVICES
+    is_short = any(
+        len(name[: mark.start()].rpartition(".")[2]) < 7
+        and re.fullmatch(r"[0-9]{1,6}(\.[^.]{0,3})?", name[mark.end() :])
+        for mark in re.finditer("~", name)
+    )
+    is_plain = not re.search(r'[\x00-\x1f"*:<>?\\|/]', name) and not name.endswith((".", " "))
+    return is_plain and not is_short and base not in DEVICES
 
 
 @given(ODD_NAMES)
@@ -140,6 +148,14 @@ def test_a_clipped_name_leaves_room_for_a_number(name: str) -> None:
         ("a ", "a%20"),
         ("a. .", "a. %2E"),
         ("tab\t", "tab%09"),
+        ("PROGRA~1", "PROGRA%7E1"),
+        ("a~12.txt", "a%7E12.txt"),
+        ("~1.", "%7E1%2E"),
+        ("a:b~1", "a%3Ab%7E1"),
+        ("report~1.html", "report~1.html"),
+        ("reports~1.txt", "reports~1.txt"),
+        ("a~b.txt", "a~b.txt"),
+        ("~$report.doc", "~$report.doc"),
         ("console.txt", "console.txt"),
         (" con", " con"),
         ("100%", "100%"),

@@ -1206,6 +1206,23 @@ MUTANTS = (
         ("tests/runtime/http/test_reading.py::test_pieces_that_are_not_taken_are_bounded_in_total_and_of_one_network",),
     ),
     Mutant(
+        "an inline manifest may have as fine blocks as it likes",
+        "services/metadata/tree/decide.py",
+        " or manifest.is_too_fine:",
+        ":",
+        ("tests/services/metadata/tree/test_decide.py::test_the_verdict_on_each_content",),
+    ),
+    Mutant(
+        "a device fetches each byte of a content by a request",
+        "clients/python/syncline/transfer/download.py",
+        "    if manifest.is_too_fine:",
+        "    if False:",
+        (
+            "tests/clients/transfer/test_download.py::"
+            "test_a_content_of_finer_blocks_than_a_service_accepts_is_not_fetched",
+        ),
+    ),
+    Mutant(
         "requests to AWS are granted in the order of arrival",
         "aws/session.py",
         "lent(1, current_share(), patience=None)",

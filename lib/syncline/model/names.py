@@ -31,6 +31,7 @@ SCRATCH_PREFIX = ".syncline-tmp-"
 _UNARCHIVABLE = re.compile(
     r"""[\x01-\x1f"*:<>?\\|]"""  # characters that Windows refuses, or takes for a separator or a stream of a file
     r"""|[ .]\Z"""  # Windows drops them at the end of a name
+    r"""|(?<![^.]{7})~(?=[0-9]{1,6}(?:\.[^.]{0,3})?\Z)"""  # the form of short names, such as PROGRA~1
     r"""|\A(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$|clock\$)(?=[ ]*(?:[.:]|\Z))""",  # devices
     re.IGNORECASE | re.ASCII,
 )
@@ -134,7 +135,8 @@ def shortened(text: str, size: int) -> str:
 
 def archived_name(name: str) -> str:
     """Return the form of a name in archives, in which every system can hold it: what Windows cannot hold is
-    percent-encoded, such as `a%3Ab` for `a:b`, `NU%4C.txt` for `NUL.txt` and `a%2E` for `a.`.
+    percent-encoded, such as `a%3Ab` for `a:b`, `NU%4C.txt` for `NUL.txt`, `a%2E` for `a.` and `PROGRA%7E1` for
+    `PROGRA~1`, which Windows may take for the short name of another file.
 
     Decoding gives the name again. The form may have more than MAX_NAME_BYTES, and may be the name of another node.
     """
