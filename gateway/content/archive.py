@@ -30,7 +30,7 @@ from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB, MIB
 from syncline.model.errors import Kind, SynclineError
 from syncline.model.identifiers import SpaceId
-from syncline.model.names import ARCHIVED_NUMBER_BYTES, MAX_NAME_BYTES, archived_name, clipped, normalize, with_mark
+from syncline.model.names import ARCHIVED_NUMBER_BYTES, MAX_NAME_BYTES, archived_name, clipped, folded, with_mark
 from syncline.model.tree import Content, Node, NodeKind
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class _Names:
 
 
 def _hash(name: str) -> int:
-    return hash(normalize(name.casefold()))
+    return hash(folded(name))
 
 
 class _Directory:

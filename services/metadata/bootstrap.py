@@ -11,6 +11,7 @@ from functools import partial
 
 from aws.session import Clients
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
+from runtime.logs import structlog
 from runtime.rpc.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
@@ -79,6 +80,9 @@ async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
         )
 
 
+log = structlog.get_logger()
+
+
 def system_clock() -> int:
     """Return the present time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -132,6 +136,8 @@ async def bootstrap(
         interval_seconds=settings.measure_seconds,
         keep_days=settings.keep_unsealed_days,
     )
+    if not settings.gateway_secret.get_secret_value():
+        log.warning("no gateway secret", consequence="a copy stays if its caller loses the right to write meanwhile")
     undos = CopyUndos(spaces, now_ms=system_clock)
     servicer = MetadataServicer(
         access=RoleCache(adapters.auth, seconds=access_seconds),

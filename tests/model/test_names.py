@@ -16,6 +16,7 @@ from syncline.model.names import (
     MAX_NAME_BYTES,
     archived_name,
     clipped,
+    folded,
     most_archived_bytes,
     name_problem,
     normalize,
@@ -23,6 +24,12 @@ from syncline.model.names import (
     split_path,
     with_mark,
 )
+
+
+@pytest.mark.parametrize(("one", "other"), [("Straße", "STRASSE"), ("É", "e\u0301"), ("ſ", "S")])
+def test_names_that_differ_only_in_case_or_composition_have_one_folded_form(one: str, other: str) -> None:
+    assert folded(one) == folded(other) == folded(folded(one))
+    assert unicodedata.is_normalized("NFC", folded(one))
 
 
 @pytest.mark.parametrize("name", ["a", "...", "a b", ".hidden", "é" * 127, "x" * 255, "名前", "-rf", "a\nb", "con"])

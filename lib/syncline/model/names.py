@@ -72,6 +72,11 @@ def normalize(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def folded(text: str) -> str:
+    """Return the form in which names and words are compared without regard to case: case-folded, in NFC."""
+    return normalize(normalize(text).casefold())
+
+
 def path_problem(path: str) -> str | None:
     """Return the reason that `path` is not a sequence of valid names joined by '/', in words for people; None if it is
     one. The empty path is the root.

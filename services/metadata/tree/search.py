@@ -32,7 +32,7 @@ from services.metadata.tree.view import Missing, SpaceView
 from syncline.model.errors import InvalidArgument, InvalidCursor
 from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, SpaceId
 from syncline.model.limits import MAX_QUERY_CHARACTERS
-from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES, most_archived_bytes, normalize
+from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES, folded, most_archived_bytes
 from syncline.model.tree import Node, NodeKind
 
 T = TypeVar("T")
@@ -62,11 +62,6 @@ such a path is within MAX_PATH_BYTES.
 """
 _AFTER_ALL: Final = NodeId(b"\xff" * (ID_BYTES + 1))
 """A value that is greater than every node id."""
-
-
-def folded(text: str) -> str:
-    """Return the case-folded form in which names and words are compared."""
-    return normalize(normalize(text).casefold())
 
 
 def words_of(query: str) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import grpc
 import pytest
+import structlog
+from pydantic import SecretStr
 from typing_extensions import override
 
 from runtime.network_tokens import NETWORK_KEY, NetworkTokens
@@ -470,3 +472,11 @@ async def test_who_may_write_undoes_a_copy_without_the_gateway(editor: Caller) -
     assert (await editor.stub.UndoCopy(wanted)).seq == 3
     listed = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, parent=ROOT))
     assert [node.id for node in listed.nodes] == [old.id]
+
+
+@pytest.mark.parametrize("secret", ["", GATEWAY_SECRET], ids=["without", "with"])
+async def test_a_start_without_the_secret_of_the_gateway_is_logged(secret: str) -> None:
+    with structlog.testing.capture_logs() as events:
+        async with service(gateway_secret=SecretStr(secret)):
+            pass
+    assert ("no gateway secret" in {event["event"] for event in events}) is (not secret)
