@@ -135,7 +135,9 @@ def data_directory(path: Path, *, volume: bool = False) -> Iterator[DataDirector
 
 
 def check_restored(path: Path) -> None:
-    """Raise StackError if the restore of a backup into `path` is incomplete."""
+    """Raise StackError if a backup is being restored into the data directory `path`, or if such a restore was broken
+    off.
+    """
     if (path / RESTORING).exists():
         raise StackError(f"{path} holds half of a restored backup; empty it and restore that again")
 

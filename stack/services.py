@@ -80,7 +80,9 @@ class Wiring:
 
 
 def service_children(wiring: Wiring) -> list[Child]:
-    """Return the services as children, in the order of their dependencies."""
+    """Return the descriptions of the services auth, metadata, notify and gateway, for a Supervisor to start. A service
+    comes after the services that it calls.
+    """
     ports, resources = wiring.ports, wiring.resources
     auth, metadata, notify = (f"{HOST}:{port}" for port in (ports.auth, ports.metadata, ports.notify))
     return [

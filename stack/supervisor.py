@@ -36,8 +36,11 @@ _MAX_LINE_BYTES: Final = 1024 * 1024
 class Child:
     """Description of a program that a Supervisor starts and restarts.
 
-    `ready` returns True if the program serves; it must answer within about a second, and must not raise. A program that
-    exits with the status `hopeless` is not restarted, since that would not help: the stack has failed.
+    - `name` is the name of the child in output and errors. `argv` is the command, and `env` the complete environment.
+    - `ready` returns True if the program serves. It must answer within about a second, and must not raise.
+    - `hopeless` is the exit status by which the program says that a restart would not help. The program is then not
+      restarted, and the stack has failed. With None, no exit status has this meaning.
+    - `stop_seconds` is the number of seconds between SIGTERM and SIGKILL.
     """
 
     name: str

@@ -220,8 +220,8 @@ class Storage:
 
     def commit(self) -> None:
         """Write all changes that were collected before this call, in one transaction of SQLite, and return when they
-        are durable. It blocks the calling thread; it is for use where no event loop runs, and `durable` where one does.
-        Raise StorageFailed if the disk does not accept them.
+        are durable. This method blocks the calling thread. Code on an event loop calls `durable` instead. Raise
+        StorageFailed if the disk does not accept the changes.
         """
         batch, self._pending = self._pending, _Batch()
         self._commit(batch)

@@ -38,12 +38,14 @@ small.
 """
 
 MIN_MEAN_BLOCK_BYTES = MIN_BLOCK_BYTES // 8
-"""Minimum mean size in bytes of the blocks of a manifest, without the last block. Each block may take
-a request to S3, so that a content of finer blocks takes readers far longer than its size suggests. FastCDC cuts no
-block but the last below MIN_BLOCK_BYTES; an eighth of it leaves room for clients that cut contents differently.
+"""Minimum mean size, in bytes, of the blocks of a manifest; the last block is not counted. Each block may take a
+request to S3, so that a content of finer blocks takes readers far longer than its size suggests. FastCDC cuts no block
+but the last below MIN_BLOCK_BYTES; an eighth of that size leaves room for clients that cut contents differently.
 """
 MAX_FINE_BLOCKS = 16
-"""Number of blocks up to which the blocks of a manifest may have any size."""
+"""Number of blocks up to which the blocks of a manifest may have any size. For more blocks, MIN_MEAN_BLOCK_BYTES
+applies.
+"""
 
 
 class MalformedManifest(ValueError):
@@ -82,7 +84,9 @@ class Manifest:
 
     @classmethod
     def of(cls, refs: Sequence[BlockRef]) -> Manifest:
-        """Return the manifest of `refs` in their order, in its shortest form."""
+        """Return the manifest of the blocks `refs`, in their order. If each block is an object of its own, the arrays
+        about objects are left empty.
+        """
         blocks = b"".join(ref.digest for ref in refs)
         lengths = tuple(ref.length for ref in refs)
         if all(ref.object == ref.digest and ref.offset == 0 for ref in refs):

@@ -100,7 +100,7 @@ class Cut:
         return self._buffer[: self._filled]
 
     def fill(self, count: int) -> None:
-        """Record that the caller has read `count` bytes into `room`. A count of 0 means the end of the file."""
+        """Record that the caller has read `count` bytes into `room`. A count of 0 means the end of the content."""
         self._filled += count
         self.ended = not count
 

@@ -44,9 +44,9 @@ _SPREAD: Final = 0.2
 def jittered_pause_seconds(told: float, number: int) -> float:
     """Return the seconds to wait before a call that a limit refused is repeated for the `number`th time (from 1).
 
-    `told` is the number of seconds that the limit has stated. A limit states the same moment to all refused callers,
-    and admits one of them then. A random delay is added, so that these callers do not all return at once, however often
-    a caller was too late.
+    `told` is the number of seconds that the service has asked for. It names the same moment to all refused callers, and
+    at that moment it admits only one of them. A random delay is therefore added, so that the callers do not all return
+    at once. The pause also has a minimum, which grows with `number`.
     """
     least = _LEAST_PAUSES[min(number, len(_LEAST_PAUSES)) - 1]
     return max(told, least) * (1 + _SPREAD * random.random())  # noqa: S311 - spreads load, no secret

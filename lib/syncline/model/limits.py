@@ -42,7 +42,7 @@ MAX_PAGE_ITEMS: Final = 1_000
 MAX_WATCHED_SPACES: Final = 100
 """Maximum number of spaces of one Watch call."""
 MAX_CHECKED_RIGHTS: Final = 100
-"""Maximum number of spaces, and of devices, in one check of rights."""
+"""Maximum number of spaces in one request for the rights of callers, and also of devices."""
 MAX_MEASURED_NODES: Final = 100
 """Maximum number of nodes in one MeasureTree call."""
 MAX_QUERY_CHARACTERS: Final = 255

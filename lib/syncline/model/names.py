@@ -68,7 +68,7 @@ def name_problem(name: str) -> str | None:
 
 
 def normalize(name: str) -> str:
-    """Return the name in Unicode normal form C (NFC), as it is sent."""
+    """Return `name` in Unicode normal form C (NFC), the form in which names are sent and stored."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -154,8 +154,9 @@ def _with_last_encoded(found: re.Match[str]) -> str:
 
 
 def most_archived_bytes(name: str) -> int:
-    """Return the greatest number of bytes that a name may have in an archive, unless another name in its directory
-    differs from it in case only.
+    """Return the maximum size in bytes of the form of a name in an archive, including the number that is added if
+    another node has the same form. The result does not hold if another name in the directory differs from this one in
+    case only.
     """
     form = archived_name(name)
     size = len(form.encode())
@@ -165,18 +166,17 @@ def most_archived_bytes(name: str) -> int:
 
 
 def split_path(path: str) -> tuple[str, ...]:
-    """Return the names of a path that a person typed or that an address contains: as `parse_path`, but slashes at the
-    beginning and the end are ignored.
+    """Return the names of a path that a person typed or that an address contains. Slashes at the beginning and the end
+    are ignored. Raise InvalidArgument if the path breaks a rule.
     """
     return parse_path(path.strip("/"))
 
 
 def normalized_path(path: str) -> tuple[str, ...]:
-    """Return the names of a path that some systems send decomposed: as `split_path`, after Unicode normalisation to
-    NFC.
+    """Return the names of a path after Unicode normalisation to NFC, since some systems send names decomposed. Slashes
+    at the beginning and the end are ignored. Raise InvalidArgument if the path breaks a rule.
 
-    Normalisation takes quadratic time on a run of combining marks, so the length of each name is checked first. Raise
-    InvalidArgument if the path breaks a rule.
+    Normalisation takes quadratic time on a run of combining marks, so the length of each name is checked first.
     """
     names = path.strip("/").split("/")
     most = _MAX_DECOMPOSED_CHARACTERS

@@ -117,8 +117,8 @@ class CreateNode:
 
 @dataclass(frozen=True, slots=True)
 class UpdateContent:
-    """A mutation: make `content` the new version of a file or symlink. Rejected if the current version is no longer
-    `base_version`, since the client would overwrite what it has not seen.
+    """A mutation: make `content` the new version of a file or symlink. The service refuses the mutation if the current
+    version is no longer `base_version`, since the client would overwrite a version that it has not seen.
     """
 
     node: NodeId
@@ -128,8 +128,8 @@ class UpdateContent:
 
 @dataclass(frozen=True, slots=True)
 class MoveNode:
-    """A mutation: move or rename a node, with everything below it, to `name` in the directory `parent`. Rejected unless
-    the node still is `from_name` in the directory `from_parent`.
+    """A mutation: move or rename a node, with everything below it, to `name` in the directory `parent`. The service
+    refuses the mutation unless the node still has the name `from_name` in the directory `from_parent`.
     """
 
     node: NodeId
@@ -141,12 +141,16 @@ class MoveNode:
 
 @dataclass(frozen=True, slots=True)
 class DeleteNode:
-    """A mutation: move a node, with everything below it, to the trash. Rejected if the current version is no longer
-    `base_version`.
+    """A mutation: move a node, with everything below it, to the trash. `base_version` is the version that the client
+    has seen, 0 for a directory; the service refuses the mutation if the current version is another one.
 
-    With `discard`, the node leaves no trace in the trash if its removal loses nothing; otherwise it goes to the trash
-    as usual. Nothing is lost with an empty directory, nor with a file each of whose versions is empty or equal to one
-    of the last versions of the file `kept_in`.
+    With `discard`, a node that holds nothing worth keeping is removed without a trace in the trash. Any other node goes
+    to the trash as usual. These nodes hold nothing worth keeping:
+
+    - an empty directory;
+    - a file of at most four versions, each of which is empty or equal to one of the last four versions of `kept_in`.
+
+    `kept_in` is the id of another live file, or None to compare with no file.
     """
 
     node: NodeId
@@ -157,8 +161,8 @@ class DeleteNode:
 
 @dataclass(frozen=True, slots=True)
 class RestoreNode:
-    """A mutation: restore a node from the trash, by default to the directory and name that it had. `parent`, if not
-    None, is another directory, and `name`, if not empty, another name.
+    """A mutation: restore a node from the trash. `parent` is the id of the directory into which it is put, or None for
+    the directory that it was in. `name` is its new name; an empty name stands for the name that it had.
     """
 
     node: NodeId
@@ -168,8 +172,8 @@ class RestoreNode:
 
 @dataclass(frozen=True, slots=True)
 class RestoreVersion:
-    """A mutation: make the content of the earlier version `version` the newest version of a file. Rejected if the
-    current version is no longer `base_version`.
+    """A mutation: make the content of the earlier version `version` the newest version of a file. The service refuses
+    the mutation if the current version is no longer `base_version`.
     """
 
     node: NodeId
@@ -197,7 +201,7 @@ class Result:
 
     - For an accepted mutation, `node` is its new state and `change` the effect. `moved_from` is the former parent and
       name of a node that was moved, otherwise None.
-    - For a rejected mutation, `node` is the node because of which it was rejected, such as the node that already has
+    - For a refused mutation, `node` is the node that is the reason of the refusal, such as the node that already has
       the name; None if there is none. `change` and `moved_from` are None.
     """
 

@@ -30,8 +30,8 @@ for long.
 """
 
 MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
-"""Maximum size of a message of LIST_CHANGES, in bytes. Such a message may have a hundred nodes with long manifests more
-than a page.
+"""Maximum size in bytes of one message in the answer to the method LIST_CHANGES. Such a message is a page, and in
+addition up to a hundred nodes with long manifests.
 """
 MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
 """Maximum size of a message of any other method, in bytes: twice the size of a page."""
@@ -65,11 +65,17 @@ def aio_channel(
     tls: bool = False,
     root_certificates: bytes | None = None,
 ) -> grpc.aio.Channel:
-    """Return a channel for asyncio, to be used in `async with` or closed.
+    """Return a channel for asyncio to the service at `target` (host:port). The caller uses the channel in `async with`,
+    or closes it.
 
-    `idempotent` has full names of methods (`pkg.Service/Method`) or of whole services (`pkg.Service`); their calls are
-    repeated on transient faults. `timeout` (seconds) is the deadline of unary calls without one of their own. The
-    channel uses no proxy, since the services are on the same network.
+    - `authorization` returns the token of each call; None sends calls without a token.
+    - `idempotent` has full names of methods (`pkg.Service/Method`) or of whole services (`pkg.Service`); their calls
+      are repeated on transient faults.
+    - `timeout`, in seconds, is the deadline of unary calls that have no deadline of their own.
+    - With `tls`, the connection is encrypted. `root_certificates` are the trusted certificates in PEM; None means those
+      that gRPC trusts by default.
+
+    The channel uses no proxy, since the services are on the same network.
     """
     options = [*_options(idempotent), *_through(None)]
     channel = (
@@ -90,8 +96,8 @@ def sync_channel(
     root_certificates: bytes | None = None,
     proxy: str | None = None,
 ) -> grpc.Channel:
-    """Return a channel for use in threads, in `with` or closed by the caller; the other arguments are those of
-    `aio_channel`. `proxy` is the address of an HTTP proxy, `http://host:port`; None for no proxy.
+    """Return a channel for use in threads, which the caller uses in `with` or closes. `proxy` is the address of an HTTP
+    proxy, `http://host:port`; None for no proxy. The other arguments are those of `aio_channel`.
     """
     options = [*_options(idempotent), *_through(proxy)]
     channel = (
@@ -103,9 +109,11 @@ def sync_channel(
 
 
 def service_config(idempotent: Iterable[str]) -> str:
-    """Return a gRPC service config, as JSON, by which gRPC repeats failed calls of the methods in `idempotent`, refuses
-    answers of more than MAX_ANSWER_BYTES of all methods but LIST_CHANGES, and opens further connections when one has as
-    many calls as the server allows.
+    """Return a gRPC service config as JSON. By this configuration, gRPC
+
+    - repeats failed calls of `idempotent`, full names of methods or of whole services,
+    - refuses answers of more than MAX_ANSWER_BYTES from all methods except LIST_CHANGES, and
+    - opens a further connection when a connection has as many calls as the server allows.
     """
     wanted = [name.strip("/") for name in idempotent]
     repeated = {"retryPolicy": _RETRY_POLICY, "maxResponseMessageBytes": MAX_ANSWER_BYTES}
@@ -203,8 +211,8 @@ class _Calls:
 
 
 class _TracedCalls(_Calls):
-    """The same method, which also makes a span for each call. A span ends when its call does, which for streams may be
-    much later.
+    """A method of a stub, like `_Calls`, that also makes a span for each call. The span ends when the call ends, which
+    for streams may be much later than the return of the method.
     """
 
     def __init__(self, calls: _Calls, method: str) -> None:
@@ -252,7 +260,9 @@ def _end_with(answer: Any, span: traces.Span) -> None:
 
 
 _ending: set[asyncio.Task[None]] = set()
-"""References to running tasks, since the event loop keeps none."""
+"""The tasks that end the spans of calls. They are kept here because the event loop keeps no strong reference to a task.
+
+"""
 
 
 def _end_soon(call: grpc.aio.Call, span: traces.Span) -> None:
@@ -274,8 +284,8 @@ def _end(span: traces.Span, code: grpc.StatusCode) -> None:
 
 
 def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
-    """Decode a message. Raise RequestTooLarge, which ends the call, for a large message of more fields than nodes have
-    room for; Malformed if the bytes are no message.
+    """Decode a message by `decode`. Raise RequestTooLarge, which ends the call, if the message is larger than
+    MAX_ANSWER_BYTES and has more than MAX_LARGE_MESSAGE_FIELDS fields; raise Malformed if the bytes are no message.
     """
     if len(raw) > MAX_ANSWER_BYTES:
         check_fields(raw, {}, MAX_LARGE_MESSAGE_FIELDS)

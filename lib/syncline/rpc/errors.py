@@ -167,8 +167,8 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
 
 @contextmanager
 def rpc_errors() -> Iterator[None]:
-    """Context that converts an RpcError from its body to the SynclineError that the other side has reported; other
-    failures pass through.
+    """Context that converts a grpc.RpcError from its body to the SynclineError that the other side has reported. An
+    RpcError for which there is no SynclineError (`error_from_rpc`) passes through, as does any other exception.
     """
     try:
         yield

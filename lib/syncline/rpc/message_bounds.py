@@ -14,8 +14,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from syncline.model.errors import RequestTooLarge
 
 Shape: TypeAlias = "Mapping[int, Shape]"
-"""The fields of a message whose values are messages that may have many parts: by their number, the shape of the
-value.
+"""The part of a kind of message that has to be looked into when its fields are counted: it maps the number of each
+field whose values are sub-messages with many parts to the shape of these sub-messages.
 """
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

@@ -22,7 +22,7 @@ class ServerClock:
         return self._offset != 0.0
 
     def now(self) -> float:
-        """Return seconds since 1970."""
+        """Return the present time of S3 in seconds since 1970."""
         return time.time() + self._offset
 
     def hear(self, date: str) -> bool:

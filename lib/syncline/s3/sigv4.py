@@ -60,10 +60,11 @@ class Signer:
         body_sha256: str = NO_BODY,
         now: float | None = None,
     ) -> dict[str, str]:
-        """Return the headers of a request for `key` (percent-encoded) besides `host`: the headers `signed`, in lower
-        case, and those of the signature.
+        """Return all headers of a request except `host`: the headers `signed`, whose names are in lower case, and those
+        of the signature by `credentials`.
 
-        `now` is in seconds since 1970, by default those of the system's clock.
+        `key` is the percent-encoded rest of the URL below the base. `body_sha256` is the SHA-256 of the body in
+        hexadecimal, by default that of an empty body. `now` is in seconds since 1970; None means the system's clock.
         """
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         headers = {**signed, "x-amz-content-sha256": body_sha256, "x-amz-date": moment}
@@ -88,10 +89,11 @@ class Signer:
         seconds: int,
         now: float | None = None,
     ) -> str:
-        """Return a URL for `key` (percent-encoded) whose query has the signature: whoever has the URL may send the
-        request for `seconds`, with any body and with the headers `signed`, which are in lower case.
+        """Return a URL whose query contains the signature of a request by `credentials`. Anybody who has the URL may
+        send the request for `seconds`, with the headers `signed`, whose names are in lower case, and with any body.
 
-        `now` is in seconds since 1970, by default those of the system's clock.
+        `key` is the percent-encoded rest of the URL below the base. `now` is in seconds since 1970; None means the
+        system's clock.
         """
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         names, listed = _canonical({"host": self._sent_host, **signed})

@@ -24,14 +24,16 @@ T = TypeVar("T")
 
 
 def page_size_from_wire(wanted: int, *, usual: int = MAX_PAGE_ITEMS) -> int:
-    """Return the number of entries of a page. A wanted size of 0 means `usual`; a larger size than MAX_PAGE_ITEMS means
-    MAX_PAGE_ITEMS.
+    """Return the number of entries of a page. `wanted` is the number that a request asks for: 0 means `usual`, and more
+    than MAX_PAGE_ITEMS means MAX_PAGE_ITEMS.
     """
     return min(wanted or usual, MAX_PAGE_ITEMS)
 
 
 def that_fit(messages: Iterable[M]) -> list[M]:
-    """Return the first messages, as many as have at most PAGE_BYTES together, and at least one if there is one."""
+    """Return the longest beginning of `messages` whose serialised size is at most PAGE_BYTES in all. A first message
+    that is larger is returned alone.
+    """
     taken: list[M] = []
     size = 0
     for message in messages:

@@ -68,7 +68,7 @@ def manifest_to_wire(manifest: Manifest) -> journal_pb2.Manifest:
 
 
 def manifest_from_wire(pb: journal_pb2.Manifest) -> Manifest:
-    """Return the columns unchecked; `Manifest.check` checks that they fit together."""
+    """Return the manifest of a message, unchecked; `Manifest.check` checks that its arrays fit together."""
     if not pb.blocks and not pb.lengths:
         return EMPTY_MANIFEST
     return Manifest(

@@ -25,7 +25,10 @@ _received: list[int] = []
 
 
 def install_handlers() -> None:
-    """Install handlers for the signals. A signal that is ignored, such as SIGHUP under nohup, stays ignored."""
+    """Install handlers for SIGNALS, which end a command. The first signal raises KeyboardInterrupt in the main thread,
+    and the process exits after PATIENCE_SECONDS at the latest; later signals do nothing. A signal that the process
+    ignores now, such as SIGHUP under nohup, stays ignored. To be called in the main thread.
+    """
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)

@@ -111,7 +111,9 @@ class WhoAmI:
 def sign_up(
     home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
 ) -> Session:
-    """Make an account and sign in this device.
+    """Make an account and sign in this device, whose state is in `home`. `endpoint` is the http or https URL of the
+    installation, and `trust` has the user's exceptions from the rule of where a device sends secrets. Return the
+    session, which the caller closes.
 
     Raise AccountExists if the address is taken, InvalidArgument for an invalid address, password or device name, and
     TooManyAttempts if too many accounts were made from this network. Raise AlreadySignedIn if the device is signed in,
@@ -125,7 +127,7 @@ def sign_up(
 def sign_in(
     home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
 ) -> Session:
-    """Sign in this device.
+    """Sign in this device to an existing account. The arguments and the result are those of `sign_up`.
 
     Raise WrongPassword for a wrong address or password, InvalidArgument for an invalid address or device name, and
     TooManyAttempts after too many attempts. Raise AlreadySignedIn, Unavailable and other errors as `sign_up` does.

@@ -168,7 +168,9 @@ class HttpOrigin:
 
 
 def fetch(url: str, headers: Mapping[str, str], *, max_bytes: int, seconds: float) -> HttpAnswer:
-    """Return the answer to one GET of a URL without a query. The bounds and errors are those of HttpOrigin.request."""
+    """Return the answer to one GET of `url`, whose query is ignored. The bounds and errors are those of
+    HttpOrigin.request.
+    """
     with closing(HttpOrigin(url)) as origin:
         target = urllib.parse.urlsplit(url).path or "/"
         return origin.request("GET", target, headers, max_bytes=max_bytes, seconds=seconds)

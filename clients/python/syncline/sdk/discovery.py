@@ -28,7 +28,7 @@ _MAX_DOCUMENT_BYTES = 64 * 1024
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PASSING: Final = frozenset({408, 429})
-"""Statuses below 500 of answers that may be other ones later."""
+"""Statuses below 500 of answers that may be followed by other answers later: a timeout of the server, and a limit."""
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -43,7 +43,9 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class StorageAddress:
-    """The S3 bucket. `endpoint` is None for AWS itself."""
+    """The S3 bucket of a deployment. `endpoint` is the URL of the storage, or None for AWS itself. `path_style` is True
+    if the name of the bucket is in the path of a URL, and False if it is in the host name.
+    """
 
     endpoint: str | None
     region: str

@@ -30,7 +30,9 @@ _PLAIN: Final = frozenset({bool, bytes, int, str, type(None)})
 
 
 class Progress:
-    """Counts the pages of one listing, or of one pull, and the items on them."""
+    """Counts the pages and items of one listing, or of one pull of changes, and raises an error when there are too
+    many.
+    """
 
     def __init__(self, what: str) -> None:
         """`what` names the listing in the text of an error."""
@@ -85,8 +87,8 @@ def memory_bytes(value: object) -> int:
 
 
 def gathered(items: Iterable[T], what: str, advice: str) -> list[T]:
-    """Return all items of a listing. Raise ListingTooLarge if they take too much memory; `what` and `advice` are as for
-    HeldMemory.
+    """Return all items of a listing. `what` names the items in the text of an error, and `advice` says what to do if
+    they are too large. Raise ListingTooLarge if they take more memory than MAX_HELD_BYTES.
     """
     held = HeldMemory(what, advice)
     found = []

@@ -153,8 +153,8 @@ class Session:
 
     @classmethod
     def open(cls, home: Path) -> Session:
-        """Return the device whose state is in `home`, without any call. Raise NotSignedIn if the device is not signed
-        in, and AccountUnreadable if its account file cannot be used.
+        """Return the session of the device whose state is in `home`, without any call to the services. Raise
+        NotSignedIn if the device is not signed in, and AccountUnreadable if its account file cannot be used.
         """
         file = AccountFile(home)
         account = file.load()

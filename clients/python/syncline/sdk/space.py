@@ -43,10 +43,11 @@ _MAX_CHECK_BATCHES = 4
 class SpaceState(NamedTuple):
     """The size of a space and the limits for it.
 
-    - `seq` is the last sequence number of the journal.
-    - Sizes are in bytes: that of all versions, the quota, and that of uploads that are not sealed, which the service
-      determines from time to time.
-    - The numbers of nodes are the present one and the maximum.
+    - `head` is the last sequence number of the journal.
+    - `used_bytes` is the size of all versions, and `quota_bytes` the quota.
+    - `nodes` is the present number of nodes, and `max_nodes` their maximum.
+    - `unsealed_bytes` and `unsealed_objects` are the size and the number of uploads that are not sealed, as of the last
+      time that the service determined them.
     """
 
     head: int
@@ -60,8 +61,8 @@ class SpaceState(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """The sequence number of the journal entry that holds the accepted mutations, and one result for each mutation, in
-    order.
+    """The answer to a commit: the sequence number of the journal entry that holds the accepted mutations, or of the
+    head if none was accepted, and one result for each mutation, in order.
     """
 
     seq: int
@@ -105,7 +106,7 @@ class ChangesPage:
     - With `reset`, everything that the client knew before this page is invalid.
     - `cursor` is the cursor after this page; it is empty while a listing is incomplete.
     - `seq` is the sequence number for which the cursor stands.
-    - `right` is the permission of this device to write in the space.
+    - `right` is the right of this device in the space.
     """
 
     nodes: tuple[Node, ...]
@@ -146,7 +147,7 @@ class PackEntries:
 
 
 class Form(Enum):
-    """The form of an uploaded object that has no pack entries."""
+    """The form of an uploaded object that is no pack. For a pack, a Declaration has PackEntries instead."""
 
     BLOCK = "a single block"
     MANIFEST = "a serialised manifest"
@@ -154,7 +155,9 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """A declaration of an uploaded object, which the service proves before it seals the object."""
+    """A client's statement about an object that it has uploaded: the digest and the size in bytes of the object, and
+    its form. The service checks the statement before it seals the object.
+    """
 
     digest: Digest
     size: int
@@ -217,13 +220,15 @@ class Space:
         """Apply mutations in order, in one entry, each with its own verdict. A call may be repeated with the same
         `request_id` and `right`.
 
-        `right` is the right on which the mutations are based; without it any right to write suffices.
+        `right` is the right of this device on which the mutations are based, as `changes` has stated it. With None, any
+        right to write suffices, as for a change that a person has just requested. Nothing is applied if one of these
+        errors is raised:
 
-        - Raise RequestTooLarge if the mutations exceed one request.
-        - Raise RequestIdReused if the id was used for another request.
-        - Raise PermissionDenied if the caller may not write.
-        - Raise RightChanged, with nothing applied, if the caller's right is no longer `right`.
-        - Raise Contended if too many clients write at once.
+        - RightChanged if the right to write was granted anew after `right` was stated;
+        - PermissionDenied if the caller may not write;
+        - RequestTooLarge if the mutations exceed one request;
+        - RequestIdReused if the id was used for another request;
+        - Contended if too many clients write at once.
         """
         request = metadata_pb2.CommitChangesRequest(
             space_id=self.id,
@@ -237,8 +242,8 @@ class Space:
         return Committed(answer.seq, results)
 
     def restore_version(self, node: NodeId, version: int, base_version: int, request_id: RequestId) -> Restored:
-        """Make the content of version `version` the newest version of a file, whose current version is `base_version`.
-        A call may be repeated with the same `request_id`.
+        """Make the content of version `version` the newest version of a file. The verdict refuses that if the current
+        version is no longer `base_version`. A call may be repeated with the same `request_id`.
         """
         request = metadata_pb2.RestoreVersionRequest(
             space_id=self.id, request_id=request_id, node=node, version=version, base_version=base_version
@@ -315,10 +320,11 @@ class Space:
             again = again or listing
 
     def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[Checked]:
-        """Compare local digests with the current versions. Files are given by path or by id.
+        """Compare local digests with the current versions. Each file is given by its path or its node id, with the
+        digest of the local file; a directory has the digest `NO_DIGEST`. Yield one answer for each batch of files, in
+        order.
 
-        `files` is consumed in the caller's thread, a few batches ahead of the answers. A directory has the digest
-        `NO_DIGEST`.
+        `files` is consumed in the caller's thread, a few batches ahead of the answers.
         """
         stream = _CheckStream(self)
         try:

@@ -94,10 +94,12 @@ def check_endpoint(endpoint: str, trust: Trust) -> None:
 
 
 def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust) -> None:
-    """Raise NotTrusted if `what`, a service or the storage, must not be used at the address `host` that `endpoint` has
-    announced, because the address is outside of the endpoint's domain, or is reached without TLS, and the user has not
-    agreed to that (`trust`); an https endpoint may never lead to an address without TLS. `tls` is True if the
-    connection is encrypted.
+    """Raise NotTrusted if a device must not send secrets to `host`, the address that `endpoint` has announced for
+    `what` (a service or the storage). `tls` is True if the connection to it is encrypted. That is the case
+
+    - if the connection has no TLS and `endpoint` is an https URL;
+    - if the connection has no TLS, `host` is another machine, and `trust` does not allow http;
+    - if `host` is outside of the endpoint's domain, and `trust` does not name it.
     """
     parts = urllib.parse.urlsplit(endpoint)
     own = (parts.hostname or "").lower()
@@ -121,7 +123,10 @@ def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust)
 
 
 def is_this_machine(host: str) -> bool:
-    """Return True if packets to `host` never leave this machine."""
+    """Return True if `host` is a name or an address of the loopback interface, so that packets to it never leave this
+    machine. `host` is a host name or an IP address without a port. Names are not looked up: only `localhost` and names
+    below it count.
+    """
     host = host.lower().rstrip(".")
     if _is_address(host):
         return ipaddress.ip_address(host).is_loopback

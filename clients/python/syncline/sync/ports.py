@@ -53,14 +53,17 @@ class SpacePort(Protocol):
 
     def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[ChangesAnswer]:
         """Yield the changes after `cursor` up to the head, in at least one page. Raise InvalidCursor if the journal has
-        no such position. The right in the pages may be some seconds old unless `fresh_right` is set.
+        no such position. The right of this device that each page states may be some seconds old, unless `fresh_right`
+        is set.
         """
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> CommitAnswer:
         """Apply mutations in order, each with its own verdict. A call may be repeated with the same `request_id` and
         `right`.
 
-        Raise RightChanged, and apply nothing, if the device's right is no longer `right`.
+        `right` is the right of this device on which the mutations are based, as `changes` has stated it. None means
+        that the service has stated none; then any right to write suffices. Raise RightChanged, and apply nothing, if
+        the right to write was granted anew after `right` was stated.
         """
 
 

@@ -40,7 +40,9 @@ def with_executable(mode: int, *, executable: bool) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """The attributes that a file inherits from its directory: the group, and the default access control list."""
+    """The attributes that a new file inherits from its directory. `group` is the id of the group; None means the group
+    of the process. `acl` is the default access control list as the kernel stores it, or None if there is none.
+    """
 
     group: int | None = None
     acl: bytes | None = None
@@ -55,7 +57,7 @@ class Inheritance:
 
 def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[str]:
     """Give the open file `descriptor` the attributes that a new file with the permission bits `mode` inherits in this
-    directory.
+    directory, while the caller iterates.
 
     Yield descriptions of the attributes that could not be set.
     """
@@ -79,11 +81,13 @@ def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[s
 
 
 def carry_over(old: int, new: int, *, executable: bool) -> Iterator[str]:
-    """Copy the attributes of a file to its replacement. `old` and `new` are the descriptors of the two open files, and
-    `executable` says whether the replacement is executable.
+    """Copy the attributes of a file other than its bytes to the file that replaces it, while the caller iterates. `old`
+    and `new` are open descriptors of the two files. With `executable`, everybody who may read the new file may also
+    execute it; otherwise nobody may.
 
-    Yield descriptions of the attributes that could not be copied. Privileges are not copied, as the kernel drops them
-    when a file is written: they were granted to the old bytes.
+    Yield a description, such as "the owner", of each attribute that the new file does not get; the others are copied.
+    Privileges (`PRIVILEGES`, setuid and setgid) are among the former: they were granted to the old bytes, and the
+    kernel, too, drops them when a file is written. Raise OSError if the permissions cannot be set.
     """
     before, now = os.fstat(old), os.fstat(new)
     mode = with_executable(before.st_mode, executable=executable)

@@ -381,7 +381,9 @@ class _Holders:
         return list(self._below.get(directory, ()))
 
     def move(self, node: NodeId, place: Place) -> None:
-        """Put a node of the target at another place."""
+        """Change the place of `node`, which is in the target, to `place`, both in the target and in this index. Other
+        nodes may have the same place; `clashes` then returns it.
+        """
         self._leave(node)
         self._target[node] = place
         self._enter(node, place)

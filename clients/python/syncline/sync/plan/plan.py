@@ -21,12 +21,18 @@ from syncline.sync.trees import BaseNode, LocalNode, Place, RemoteNode, path_of
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Operations by stage. The order within a stage matters for `arrange_*` and `delete_*`, not for contents.
+    """The operations that make folder and space agree, in stages. `in_order` yields the stages in the order in which a
+    sync carries them out.
 
-    In the folder: `arrange_local`, then `fetches` and `modes`, then `delete_local`; in the space: `arrange_remote`,
-    then `sends`, then `delete_remote`. `arrange_local` precedes all operations in the space, and `delete_remote` is
-    last of all (`in_order`). `target` maps each node that folder and space have in common after the sync to its place
-    there; node ids are the keys of `target`.
+    - `arrange_local` and `arrange_remote` change names and places, in the folder and in the space: they make
+      directories, move nodes, and delete the nodes for whose deletion another operation waits.
+    - `sends` and `fetches` transfer contents to the space and to the folder, and `modes` sets executable bits in the
+      folder.
+    - `delete_local` and `delete_remote` delete the other nodes, in the folder and in the space.
+
+    The order of the operations within a stage matters for `arrange_*` and `delete_*`, and for no other stage. `target`
+    is the tree that folder and space have in common after the sync: it maps the id of each node to its place. `local`
+    is the local tree, with the node ids of `target`.
     """
 
     target: Mapping[NodeId, Place]

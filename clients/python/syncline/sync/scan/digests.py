@@ -48,7 +48,9 @@ def hash_files(files: Files, paths: Sequence[str]) -> dict[str, Hashed]:
 
 
 def hash_file(files: Files, path: str) -> Hashed | None:
-    """Return the digest of one file; None if it cannot be read or is no regular file."""
+    """Return the digest of one file of the folder, with the other facts of Hashed; None if the file cannot be read,
+    changes while it is read, or is no regular file.
+    """
     return hash_files(files, [path]).get(path)
 
 
