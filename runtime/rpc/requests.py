@@ -15,7 +15,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
@@ -30,12 +30,19 @@ from syncline.model.errors import DeadlineExceeded, InvalidArgument
 from syncline.rpc.message_bounds import check_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from runtime.permissions import RequestBound
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+
+NextMessage: TypeAlias = "Callable[[], Awaitable[Any]]"
+"""The method `read` of gRPC's context, which returns the next message of a call in bytes, or EOF, and keeps none.
+
+gRPC's own iterator over the messages of a call refers to each message until the next one is read, or until garbage is
+collected, and so to the request of a call long after the call has ended.
+"""
 
 WINDOW_BYTES: Final = 65_535
 """Number of bytes of a message that arrive before the server reads it: the initial flow-control window of HTTP/2."""
@@ -43,7 +50,7 @@ ARRIVING_SECONDS: Final = 1.0
 """Seconds after which a message that is not complete counts as possibly large. Until then, the bytes that the network
 can transmit in that time bound its size.
 """
-MAX_ARRIVING_MESSAGES: Final = 64
+MAX_ARRIVING_MESSAGES: Final = 32
 """Maximum number of messages that the process reads at the same time within their first ARRIVING_SECONDS."""
 MAX_SILENT_STREAMS: Final = 64
 """Maximum number of streams of which the process has been reading the next message for longer than ARRIVING_SECONDS."""
@@ -89,7 +96,7 @@ class Taking(Wrapping):
     - Each message first takes a slot of the pool with MAX_ARRIVING_MESSAGES slots, for ARRIVING_SECONDS at most. Nearly
       all messages are complete by then.
     - The request of a call that takes longer may have the maximum size. It moves to a pool with as many slots as
-      messages of the maximum size fit into half of the memory.
+      messages of the maximum size fit into half of the memory. So does each complete message that waits for memory.
     - The next message of a stream that takes longer moves to a pool of MAX_SILENT_STREAMS slots, since streams may be
       silent for long.
 
@@ -123,11 +130,11 @@ class Taking(Wrapping):
             arrived = self._small
 
         async def plain(_: object, context: Context) -> Any:
-            async with arrived(_Incoming(context)) as request:
+            async with arrived(context.read) as request:
                 return await inner(request, context)
 
         async def generated(_: object, context: Context) -> AsyncIterator[Any]:
-            async with arrived(_Incoming(context)) as request, aclosing(inner(request, context)) as responses:
+            async with arrived(context.read) as request, aclosing(inner(request, context)) as responses:
                 async for response in responses:
                     yield response
 
@@ -138,7 +145,7 @@ class Taking(Wrapping):
         return wrapped
 
     @asynccontextmanager
-    async def _unary(self, bound: RequestBound, arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _unary(self, bound: RequestBound, read: NextMessage) -> AsyncIterator[bytes]:
         """Yield the one message of a unary request, which stays charged to the pool until the context manager exits.
 
         Raise InvalidArgument if the call has no message, RequestTooLarge if the message exceeds `bound`,
@@ -147,11 +154,11 @@ class Taking(Wrapping):
         """
         share = _share()
         if share is None:
-            request = await _next(arriving, self._seconds)
+            request = await _next(read, self._seconds)
             check_bytes(len(request), bound.max_bytes)
             yield request
             return
-        message = await self._message(arriving, bound, share, self._late, seconds=self._seconds)
+        message = await self._message(read, bound, share, self._late, seconds=self._seconds)
         if message is None:
             raise InvalidArgument(_NO_REQUEST)
         try:
@@ -160,37 +167,35 @@ class Taking(Wrapping):
             self._pool.give(bound.parsed_bytes(len(message)), share)
 
     @asynccontextmanager
-    async def _small(self, arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _small(self, read: NextMessage) -> AsyncIterator[bytes]:
         """Yield the one message of a call of the health service, which is not charged to a pool. Raise InvalidArgument
         if there is none or it exceeds MAX_HEALTH_REQUEST_BYTES, and DeadlineExceeded if it is not complete after
         HEALTH_SECONDS.
         """
-        request = await _next(arriving, HEALTH_SECONDS)
+        request = await _next(read, HEALTH_SECONDS)
         if len(request) > MAX_HEALTH_REQUEST_BYTES:
             raise InvalidArgument(f"a request of the health service has at most {MAX_HEALTH_REQUEST_BYTES} bytes")
         yield request
 
     @asynccontextmanager
-    async def _stream(self, bound: RequestBound, arriving: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _stream(self, bound: RequestBound, read: NextMessage) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield an iterator over the messages of a stream, each charged to the pool until the next one has arrived. The
         iterator raises TooMuchAtOnce if no slot is free for the next message, and RequestTooLarge if the message
         exceeds `bound`.
         """
         share = _share()
-        incoming = _within(arriving, bound) if share is None else self._messages(arriving, bound, share)
+        incoming = _within(read, bound) if share is None else self._messages(read, bound, share)
         async with aclosing(incoming) as messages:
             yield messages
 
-    async def _messages(
-        self, arriving: AsyncIterator[bytes], bound: RequestBound, share: Share
-    ) -> AsyncGenerator[bytes, None]:
+    async def _messages(self, read: NextMessage, bound: RequestBound, share: Share) -> AsyncGenerator[bytes, None]:
         """Yield the messages of a stream. Each is charged to `share` until the next one has arrived or the iterator is
         closed.
         """
         held = 0
         try:
             while True:
-                message = await self._message(arriving, bound, share, self._silent, seconds=math.inf)
+                message = await self._message(read, bound, share, self._silent, seconds=math.inf)
                 self._pool.give(held, share)
                 held = bound.parsed_bytes(len(message or b""))
                 if message is None:
@@ -200,7 +205,7 @@ class Taking(Wrapping):
             self._pool.give(held, share)
 
     async def _message(
-        self, arriving: AsyncIterator[bytes], bound: RequestBound, share: Share, later: Pool, *, seconds: float
+        self, read: NextMessage, bound: RequestBound, share: Share, later: Pool, *, seconds: float
     ) -> bytes | None:
         """Return the next message, after charging it to the pool of memory; None at the end of the stream. The caller
         releases the charge.
@@ -213,7 +218,7 @@ class Taking(Wrapping):
         at_first = min(ARRIVING_SECONDS, seconds)
         place = self._arriving
         await place.take(1, share)
-        coming = asyncio.ensure_future(_or_end(arriving))
+        coming = asyncio.ensure_future(_or_end(read))
         try:
             await asyncio.wait((coming,), timeout=at_first)
             if not coming.done() and seconds > at_first:
@@ -225,8 +230,8 @@ class Taking(Wrapping):
             check_bytes(len(message or b""), bound.max_bytes)
             size = bound.parsed_bytes(len(message or b""))
             if not self._pool.try_take(size, share):
-                if place is not later:  # a message that waits for memory does not need a place for arriving messages
-                    place = _moved(place, later, share)
+                if place is not self._late:  # a message that waits for memory has arrived, and has its full size
+                    place = _moved(place, self._late, share)
                 await self._pool.take(size, share)
             return message
         finally:
@@ -234,27 +239,9 @@ class Taking(Wrapping):
             place.give(1, share)
 
 
-class _Incoming(AsyncIterator[bytes]):
-    """Iterator over the messages of a call that keeps none of them.
-
-    gRPC's own iterator refers to each message until the next one is read, or until garbage is collected, and so to the
-    request of a call long after the call has ended.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    @override
-    async def __anext__(self) -> bytes:
-        message = await self._context.read()
-        if message is grpc.aio.EOF:
-            raise StopAsyncIteration
-        return cast("bytes", message)
-
-
-async def _within(arriving: AsyncIterator[bytes], bound: RequestBound) -> AsyncGenerator[bytes, None]:
+async def _within(read: NextMessage, bound: RequestBound) -> AsyncGenerator[bytes, None]:
     """Yield the messages of a stream. Raise RequestTooLarge if one exceeds `bound`."""
-    async for message in arriving:
+    while (message := await _or_end(read)) is not None:
         check_bytes(len(message), bound.max_bytes)
         yield message
 
@@ -281,25 +268,27 @@ def _moved(place: Pool, later: Pool, share: Share) -> Pool:
     return later
 
 
-async def _or_end(arriving: AsyncIterator[bytes]) -> bytes | None:
+async def _or_end(read: NextMessage) -> bytes | None:
     """Return the next message of a call; None at the end of the stream."""
-    return await anext(arriving, None)
+    message = await read()
+    return None if message is grpc.aio.EOF else message
 
 
-async def _next(arriving: AsyncIterator[bytes], seconds: float) -> bytes:
+async def _next(read: NextMessage, seconds: float) -> bytes:
     """Return the next message of a call. Raise InvalidArgument if there is none, and DeadlineExceeded if it is not
     complete after `seconds`.
     """
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return await anext(arriving)
-    except StopAsyncIteration:
-        raise InvalidArgument(_NO_REQUEST) from None
+            message = await _or_end(read)
     except TimeoutError:
         if not limit.expired():
             raise
         raise _late(seconds) from None
+    if message is None:
+        raise InvalidArgument(_NO_REQUEST)
+    return message
 
 
 def _late(seconds: float) -> DeadlineExceeded:

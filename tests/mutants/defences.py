@@ -375,8 +375,8 @@ MUTANTS = (
     Mutant(
         "the last message of a call stays until garbage is collected",
         "runtime/rpc/requests.py",
-        "_: object, context: Context) -> Any:\n            async with arrived(_Incoming(context)) as request:\n",
-        "_: Any, context: Context) -> Any:\n            async with arrived(_) as request:\n",
+        "_: object, context: Context) -> Any:\n            async with arrived(context.read) as request:\n",
+        "_: Any, context: Context) -> Any:\n            async with arrived(_.__anext__) as request:\n",
         ("tests/runtime/rpc/test_requests.py::test_nothing_keeps_a_request_when_its_call_has_ended",),
     ),
     Mutant(

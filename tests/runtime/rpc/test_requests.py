@@ -300,6 +300,22 @@ async def test_the_last_message_of_a_stream_counts_until_the_next_one_or_the_end
         assert await answer == str(LARGE).encode()
 
 
+async def test_messages_of_streams_that_wait_for_memory_have_the_places_of_late_requests() -> None:
+    """Places of silent streams are many, since a silent stream has no message. Complete messages would fill them."""
+    async with service() as target, echo.connect(target, authorization=lambda: "mallory") as channel:
+        streams = [channel.stream_stream(echo.path("Sizes"))() for _ in range(PLACES // 2)]
+        for one in streams:
+            await one.write(bytes(LARGE))
+            assert await one.read() == str(LARGE).encode()
+        before = refused("late")
+        async with http2(target) as greedy:
+            for _ in range(PLACES // 2 + 6):
+                greedy.begin(echo.path("Sizes"), token="mallory", message_bytes=LARGE, finished=True)
+            await greedy.until(lambda: len(greedy.codes) == 6)
+            assert set(greedy.codes.values()) == {code(grpc.StatusCode.RESOURCE_EXHAUSTED)}
+            assert refused("late") == before + 6
+
+
 async def test_a_process_looks_well_whatever_does_not_arrive() -> None:
     async with service() as target, http2(target) as slow:
         for _ in range(100):
