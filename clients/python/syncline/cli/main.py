@@ -92,7 +92,7 @@ class Interrupted(BaseException):
 
 
 class Commands(click.Group):
-    """Loads a command's family when the command is asked for."""
+    """Group of commands that imports the module of a command only when that command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [name for names in FAMILIES.values() for name in names]

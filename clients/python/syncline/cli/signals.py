@@ -54,10 +54,10 @@ def _remind(reader: int) -> None:
 
 
 def received() -> bool:
-    """Return True if a signal was received.
+    """Return True if a signal that ends the command was received.
 
-    From then on any error may be a result of it: foreign code, above all an import, may convert a KeyboardInterrupt to
-    another error.
+    From then on any error may be a result of the signal: foreign code, above all an import, may convert a
+    KeyboardInterrupt to another error.
     """
     return bool(_received)
 

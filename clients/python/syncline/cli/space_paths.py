@@ -85,16 +85,18 @@ def place(text: str) -> Iterator[SpacePath]:
 
 
 def place_in(session: Session, text: str) -> SpacePath:
-    """Return the place that a text names: `space:path`, or a path in the personal space if no ':' comes before the
-    first '/'.
+    """Return the place that the argument `text` names, `SPACE:PATH` or a path in the personal space, with `session` for
+    the calls. The text before the first ':' is the space if it has no '/'. Raise InvalidArgument for an invalid path,
+    and the errors of `Accounts.resolve`.
     """
     space, path = split_place(text)
     return SpacePath(Space(session, Accounts(session).resolve(space or PERSONAL)), path, text)
 
 
 def split_place(text: str) -> tuple[str | None, str]:
-    """Return the two parts of an argument `[SPACE:]PATH`: the space, None if the argument names none, and the path,
-    without slashes around it and in normal form (NFC).
+    """Return the two parts of an argument `[SPACE:]PATH`: the space, and the path without slashes around it and in
+    normal form (NFC). The space is None if the argument names none. Raise InvalidArgument if the path is invalid, or if
+    the text before ':' is empty.
     """
     space = _space_in(text)
     if space == "":

@@ -100,13 +100,15 @@ class HttpOrigin:
         silence_seconds: float | None = None,
         take: Callable[[int], None] | None = None,
     ) -> HttpAnswer:
-        """Return the answer to a request for `target`, an encoded path with its query. Raise NotHttp if it is not HTTP,
-        NotConnected if the connection takes too long, TimeoutError if anything else does, and another OSError if no
-        complete answer arrives.
+        """Return the answer to a request for `target`, an encoded path with its query.
 
-        The body of a 2xx answer may have `max_bytes`, the body of another one MAX_ERROR_BYTES. The peer may take
-        `seconds` in all, and `silence_seconds` without a byte. `take` is called with the size of each piece of the body
-        and may wait; that time does not count.
+        - The body of a 2xx answer may have `max_bytes`, the body of another one MAX_ERROR_BYTES.
+        - The peer may take `seconds` in all, and `silence_seconds` without a byte; None sets no separate bound on
+          silence.
+        - `take` is called with the size of each piece of the body and may wait; that time does not count.
+
+        Raise NotHttp if the answer is not HTTP, NotConnected if the connection takes too long, TimeoutError if anything
+        else does, and another OSError if no complete answer arrives.
         """
         connection = self._idle_connection() or _Connection(self._route, self._look_up)
         connection.budget.begin(seconds, silence_seconds or seconds)

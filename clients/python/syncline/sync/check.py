@@ -70,11 +70,13 @@ def check(
     excluded: frozenset[str] = frozenset(),
     verify: bool = False,
 ) -> Verdicts:
-    """Compare the files of a folder with the current versions, except those at or below `excluded` paths.
+    """Compare the files of a folder with the current versions in the space, and change nothing.
 
-    A file whose signature is unchanged is not read, unless `verify` is set. A file that is ignored and unknown to the
-    space counts as no difference. Entries that a sync would leave out are not compared, and are reported as a sync
-    reports them.
+    - `base` is the last state on which folder and space agreed, by node id.
+    - `excluded` are paths from the folder's root; files at or below one of them are not compared.
+    - A file whose signature is unchanged since the base is not read, unless `verify` is set.
+    - A file that is ignored and unknown to the space counts as no difference.
+    - Entries that a sync would leave out are not compared, and are reported as a sync reports them.
     """
     scanned = scan(files)
     within = nested(folder, files, scanned, excluded)

@@ -21,8 +21,8 @@ from syncline.sync.state.database import State, set_aside, state_errors
 
 
 class Engine:
-    """Syncs one folder with its space. `device` is the name of this device in the names of conflict copies. The
-    arguments after `progress` have defaults that only tests replace.
+    """Syncs one folder with its space. `transfers` makes the uploader and the downloader, and `device` is the name of
+    this device in the names of conflict copies. The arguments after `progress` have defaults that only tests replace.
     """
 
     def __init__(

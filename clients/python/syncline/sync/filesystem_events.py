@@ -33,7 +33,9 @@ MAX_SETTLE_SECONDS: Final = 1.6
 LOOK_SECONDS: Final = 5.0
 """Minimum number of seconds between two polls of the directories that cannot be watched."""
 _LOOKING_SHARE: Final = 20
-"""Minimum pause between two polls, as a multiple of the duration of a poll."""
+"""Minimum pause between two polls of the directories that cannot be watched, as a multiple of the duration of a poll.
+
+"""
 _AGAIN_SECONDS: Final = 60.0
 """Seconds between two attempts to watch the directories that could not be watched."""
 
@@ -41,10 +43,11 @@ _NO_MORE: Final = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Lookout:
-    """Calls `ring` when something in the folder has changed, and once when it starts. Has to be closed.
+    """Watches the folder at `root` in a thread of its own: calls `ring` when something in the folder has changed, and
+    once when the watch starts. Has to be closed.
 
-    `say` is called once for each reason that directories cannot be watched, with a text that says what to do. `ring`
-    and `say` are called in the lookout's thread. `renew` restarts the lookout, for example after the folder was
+    `say` is called once for each reason that directories cannot be watched, with a text that says what to do. Both
+    functions are called in the thread of the Lookout. `renew` restarts the watch, for example after the folder was
     unavailable.
     """
 

@@ -71,8 +71,8 @@ class UploaderPort(Protocol):
     """Uploads files to storage."""
 
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
-        """Yield results in any order, each as soon as its content may be committed. `jobs` is consumed as capacity
-        allows.
+        """Upload each job. Yield results in any order, each as soon as its content may be committed. `jobs` is consumed
+        as capacity allows.
         """
 
 
@@ -80,8 +80,8 @@ class DownloaderPort(Protocol):
     """Downloads contents from storage."""
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
-        """Yield results in any order, each when its destination holds the content. `jobs` is consumed as capacity
-        allows.
+        """Download each job. Yield results in any order, each when its destination holds the content. `jobs` is
+        consumed as capacity allows.
         """
 
 
@@ -92,7 +92,9 @@ class CheckedFile(Protocol):
     def asked(self) -> str | NodeId: ...
     @property
     def difference(self) -> object:
-        """An enum: CONTENT, UNKNOWN (no live node has that path) or DELETED (that node is deleted)."""
+        """An enum: CONTENT (the current version has another content), UNKNOWN (no live node has that path) or DELETED
+        (that node is deleted).
+        """
 
 
 class CheckAnswer(Protocol):
@@ -108,7 +110,9 @@ class Checking(Protocol):
     """Port to the operation of a space that a comparison by checksums needs."""
 
     def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[CheckAnswer]:
-        """Compare local digests with the current versions. Files are given by path or by id."""
+        """Compare local digests with the current versions, and yield one answer for each batch of files. Files are
+        given by path or by node id, each with the digest of the local file.
+        """
 
 
 class SyncProgress(Protocol):
@@ -140,14 +144,14 @@ def _no_counts() -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Transfers:
-    """The functions that make the uploader and the downloader of a sync, each called when there is something to
-    transfer. The first gets a function that looks up known blocks.
+    """The functions that make the uploader and the downloader of a sync. Each is called when there is something to
+    transfer. `uploader` is called with a function that returns where in storage a block is, if that is known.
     """
 
     uploader: Callable[[KnownBlocks], UploaderPort]
     downloader: Callable[[], DownloaderPort]
     counts: Callable[[], Counts] = field(default=_no_counts)
-    """Function that returns the number of requests to services and storage so far."""
+    """Function that returns the counts of requests to services and storage so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,10 @@ def preview(
     report: Report,
     wanted: Wanted = AS_BEFORE,
 ) -> None:
-    """Add to a report the operations that a sync would carry out, and the excluded paths."""
+    """Add to `report` what a sync with the options `wanted` would do: the operations that it would carry out, the paths
+    that are excluded, and the problems. The folder and the space stay unchanged, while `state` gets the changes of the
+    space and the options. `label` is part of the names of conflict copies.
+    """
     base = state.load_base()
     mirror = Mirror(state, base)
     mirror.pull(space)
@@ -247,7 +250,9 @@ def _rules_first(todo: Plan) -> Plan | None:
 
 
 class Rounds:
-    """Carries out the rounds of one sync, and keeps the state that the rounds share: base, mirror, report."""
+    """Carries out the rounds of one sync, and keeps what the rounds share: the base, the mirror (a copy of the space's
+    tree) and the report.
+    """
 
     def __init__(
         self,

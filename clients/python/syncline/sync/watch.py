@@ -51,7 +51,7 @@ class DoorbellSource(Protocol):
 
     @property
     def trouble(self) -> SynclineError | None:
-        """The error that currently prevents notifications; None while they work."""
+        """The error that currently prevents notifications; None while they arrive."""
 
 
 class Teller(Protocol):
@@ -74,8 +74,8 @@ class Alarm:
         self._event.set()
 
     def wait(self, *, least: float = 0.0, most: float) -> None:
-        """Wait until the alarm is set, at least `least` and at most `most` seconds; an alarm that is already set
-        counts.
+        """Wait until the alarm is set, at least `least` and at most `most` seconds, and reset it. An alarm that was set
+        before the call ends the wait as well.
         """
         if least:
             time.sleep(least)
@@ -84,7 +84,7 @@ class Alarm:
 
 
 class WatchPatience:
-    """Determines the pause after an error, and keeps the texts that have been reported about it, so that none is
+    """Determines the pause after an error, and keeps the texts that have been reported about errors, so that no text is
     reported twice.
     """
 
@@ -101,13 +101,12 @@ class WatchPatience:
 
     @property
     def is_over(self) -> bool:
-        """True if the last sync had no error."""
+        """True if the last call of `news` had no text, since the last attempt had no error."""
         return not self._said
 
     def pause(self, *, longest: float, took: float = 0.0) -> float:
-        """Return the seconds to wait before the next attempt. They double with each call, up to `longest` seconds,
-        until `relax` is called, and vary at random. `took` is the duration of the last attempt in seconds: the pause is
-        at least a fixed multiple of that.
+        """Return the seconds to wait after an error. The pauses double with each call, up to `longest` seconds, until
+        `relax` is called. A pause is at least _WORK_SHARE times `took`, the seconds that the failed attempt took.
         """
         pause = max(self._pause * random.uniform(0.7, 1.0), _WORK_SHARE * took)  # noqa: S311 - no secret
         self._pause = min(2 * self._pause, longest)
@@ -134,9 +133,9 @@ def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exce
 
 
 def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSource, teller: Teller) -> None:
-    """Sync the folder at `root` at once, and again whenever there may be something to do. Never returns: it raises an
-    error of a class in `FINAL`, or a BaseException that is no Exception, such as an interruption. Other errors are
-    reported to `teller` and the sync is tried again.
+    """Sync the folder at `root` at once by `sync`, and again after each change in the folder and each doorbell. Never
+    returns: it raises an error of a class in `FINAL`, or a BaseException that is no Exception, such as an interruption.
+    Other errors are reported to `teller`, and the sync is tried again.
     """
     alarm = Alarm()
     remarks = _Remarks(teller)

@@ -32,14 +32,14 @@ _MAX_WINDOW_BYTES: Final = 512 * MIB
 """Size in bytes of the files that are planned together, so that all blocks from one pack are fetched with one request.
 """
 _MAX_GAP_BYTES: Final = 256 * KIB
-"""Maximum size in bytes of a gap between two requested blocks that one request fetches together with the blocks; to
-fetch such a gap takes as long as a second request.
+"""Maximum size in bytes of a gap between two requested blocks of an object, up to which one request fetches both blocks
+and the gap. A larger gap takes longer to transfer than a second request.
 """
 _MAX_RANGE_BYTES: Final = PACK_BYTES + MIB
 _ABSENT: Final = "absent"
-"""The tag of an object that is not in storage."""
+"""The tag that stands for an object which storage does not have."""
 _KEPT_BACK: Final = "kept back"
-"""The tag of an object that storage does not return."""
+"""The tag that stands for an object which storage has and does not return (ObjectWithheld)."""
 _UNAVAILABLE: Final = {
     _ABSENT: (Trouble.MISSING, "is not in storage any more, or storage denies it; it cannot be downloaded"),
     _KEPT_BACK: (
@@ -60,8 +60,9 @@ class Downloader:
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
         """Download each job; yield results in any order.
 
-        `jobs` is consumed in the caller's thread, somewhat ahead. If storage is unavailable, the SynclineError with the
-        reason is raised after all available results. Partially written files stay, to be resumed.
+        `jobs` is consumed in the caller's thread, somewhat ahead of the results. If storage is unavailable, the
+        SynclineError with the reason is raised after all available results. Partially written files then stay, so that
+        a later call with the same destinations resumes them.
         """
         return _Download(self._store, self._workers, self._progress).results(jobs)
 

@@ -46,8 +46,9 @@ class Trouble(Enum):
 class UploadJob:
     """One file to upload.
 
-    `key` identifies the job for the caller and is returned with the result. If `expected` is given and differs from the
-    file's signature, nothing is uploaded. If `root` is given, no symlink between it and the file is followed.
+    - `key` identifies the job for the caller and is returned with the result.
+    - If `expected` is given and differs from the file's signature, nothing is uploaded, and the job fails.
+    - If `root` is given, no symlink between it and the file is followed.
     """
 
     key: Hashable
@@ -90,11 +91,14 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class DownloadJob:
-    """One content to be written to `destination`, a temporary file chosen by the caller, with these permissions.
+    """One content to be written to `destination`, a temporary file chosen by the caller, with the permissions `mode`.
 
-    An existing destination was left by an interrupted run: its correct blocks are kept. `known` has local places of
-    blocks, which are used before storage. If `root` is given, no symlink between it and the destination is followed.
-    With a `suspect`, the job fails as before, and nothing is written, for as long as storage has the same object.
+    - `key` identifies the job for the caller and is returned with the result.
+    - An existing destination was left by an interrupted run: its correct blocks are kept.
+    - `known` has local places of blocks, by digest, which are used before storage.
+    - If `root` is given, no symlink between it and the destination is followed.
+    - `suspect` is the object because of which an earlier job for this content failed. While storage still has the same
+      object, this job fails for the same reason, and nothing is written.
     """
 
     key: Hashable

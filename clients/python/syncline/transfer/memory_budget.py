@@ -8,8 +8,8 @@ from syncline.transfer.pipeline import GivenUp
 
 
 class Budget:
-    """Reserves up to `limit` bytes of memory for the threads of one transfer. A request above `limit` waits until
-    nothing else is reserved.
+    """Reserves up to `limit` bytes of memory for the threads of one transfer. A single request for more than `limit`
+    bytes waits until nothing else is reserved, and is then granted.
     """
 
     def __init__(self, limit: int) -> None:

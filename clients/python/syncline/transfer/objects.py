@@ -104,8 +104,9 @@ class ObjectStore(Protocol):
 class S3Objects:
     """Implements ObjectStore on S3: one conditional PUT per object, with its checksum.
 
-    With a `limit`, a GET is read in small pieces at that rate. A PUT is charged as a whole before it is sent: the
-    average is right, but each object is sent at full speed.
+    With `limit`, a limit of the bandwidth, a GET is read in small pieces, each as soon as the limit permits it. A PUT
+    is charged to the limit as a whole before it is sent, so that the average is right, but each object is sent at full
+    speed.
     """
 
     def __init__(
@@ -276,7 +277,9 @@ def _reading(digest: Digest) -> Iterator[None]:
 
 
 def open_objects(space: Space, access: Access, *, limit: Limit | None = None) -> S3Objects:
-    """Return the objects of a space of a signed-in device, without any call yet."""
+    """Return access to the objects in storage of a space. `access` is what the S3 credentials are requested for, at the
+    first use. No call is made yet.
+    """
     session = space.session
     return S3Objects(session.deployment.s3, SpaceCredentials(session, space.id, access), session.requests, limit)
 

@@ -19,7 +19,9 @@ R = TypeVar("R")
 
 
 class GivenUp(Exception):
-    """Raised in a thread of a transfer: the transfer has ended, and there is nothing left to do."""
+    """Raised in a thread that works for a transfer after the transfer has ended, so that the thread stops its work. The
+    exception reports no failure of its own.
+    """
 
 
 class Run(Generic[R]):
@@ -57,7 +59,9 @@ class Run(Generic[R]):
         return result
 
     def error(self) -> BaseException:
-        """Return the exception of the thread that ended the transfer. It must have ended by one."""
+        """Return the exception with which a thread has ended the transfer. To be called only after `next` or GivenUp
+        has shown that there is one.
+        """
         assert self._error is not None
         return self._error
 

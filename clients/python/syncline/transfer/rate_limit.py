@@ -10,12 +10,14 @@ from typing import Final
 MIN_BYTES_PER_SECOND: Final = 1024
 MAX_BYTES_PER_SECOND: Final = 1 << 40
 LIMITED_WORKERS: Final = 2
-"""Maximum number of concurrent requests under a limit: more would only wait for each other, and time out half done."""
+"""Maximum number of concurrent requests of a transfer with a bandwidth limit. More requests would only wait for each
+other, and time out before they are complete.
+"""
 
 
 class Limit:
-    """Makes threads wait so that at most `rate` bytes per second pass, averaged from the first byte on. Usable from any
-    thread.
+    """Limits the bandwidth of a transfer: makes threads wait so that at most `rate` bytes per second pass, averaged
+    from the first byte on. Usable from any thread.
 
     The limit is a token bucket that may be overdrawn: a caller waits until the time for the bytes of earlier callers
     has passed. Unused capacity of idle times is not accumulated.
@@ -37,7 +39,9 @@ class Limit:
         self._paid_at = now()
 
     def take(self, size: int) -> None:
-        """Block until the rate permits `size` more bytes after those of all earlier calls."""
+        """Account for `size` more bytes, and block until the bandwidth permits them after the bytes of all earlier
+        calls.
+        """
         with self._lock:
             now = self._now()
             start = max(now, self._paid_at)

@@ -12,10 +12,11 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> int:
-    """Return a descriptor of the file at `path`, which the caller closes. Raise OSError if the file cannot be opened.
+    """Open the file at `path`, and return its descriptor, which the caller closes. `flags` and `mode` (for a new file)
+    are those of `os.open`. Raise OSError if the file cannot be opened.
 
-    Neither a directory between `root` and the file nor the file itself may be a symlink; without a `root` only the file
-    is checked.
+    Neither a directory between `root` and the file nor the file itself may be a symlink. If `root` is None, only the
+    file is checked.
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     if root is None:

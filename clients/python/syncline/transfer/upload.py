@@ -109,8 +109,8 @@ class Uploader:
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
         """Upload each job; yield results in any order, each as soon as all objects of its content are sealed.
 
-        `jobs` is consumed in the caller's thread, somewhat ahead. If the service or storage is unavailable, the
-        SynclineError with the reason is raised after all available results.
+        `jobs` is consumed in the caller's thread, somewhat ahead of the results. If the service or storage is
+        unavailable, the SynclineError with the reason is raised after all available results.
         """
         run = _Upload(
             space=self._space,
@@ -124,9 +124,11 @@ class Uploader:
 
 
 class _Object:
-    """An object that is being uploaded. A pack has a builder while it is open, and a declaration once it is closed.
-    `kept` is the number of bytes that it holds in memory until it is stored. `refused` is the service's verdict if it
-    was not sealed.
+    """An object that is being uploaded: a pack, a single block or a manifest.
+
+    - `builder` collects the blocks of a pack while it is open, and `declaration` is None until it is closed.
+    - `kept` is the number of bytes that the object holds in memory until it is stored.
+    - `refused` is the verdict of the service if it has not sealed the object.
     """
 
     __slots__ = ("builder", "data", "declaration", "done", "kept", "refused", "waiting")
@@ -153,7 +155,9 @@ class _Object:
         return self.declaration
 
     def full(self) -> bool:
-        """Return True if the open pack has to be closed."""
+        """Return True if the object is an open pack that has to be closed, since it has as many bytes or blocks as a
+        pack may have.
+        """
         return self.builder is not None and self.builder.full
 
 

@@ -32,7 +32,7 @@ class Ledger:
 
     - `here` is the local tree, which each operation in the folder updates.
     - `base` is a copy in memory of the base in the state database; both are updated together.
-    - Paths and reasons are for people.
+    - `passing` and `problems()` have paths and reasons to show to people.
     """
 
     def __init__(

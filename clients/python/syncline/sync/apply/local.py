@@ -46,7 +46,7 @@ this device. The pause doubles with each attempt.
 
 
 class LocalApplier:
-    """Carries out the operations of one round of a plan in the folder, and reports their results to the ledger."""
+    """Carries out, in the folder, the operations of the plan of one round, and reports their results to the ledger."""
 
     def __init__(
         self,
@@ -505,10 +505,11 @@ Known = Callable[[NodeId], Container[Digest | None]]
 
 
 def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str], *, discard: bool) -> list[str]:
-    """Put files back that an interrupted run had moved aside, unless the space has their content. Return the paths of
-    the files that were put back.
+    """Put files back into the folder that an interrupted run had moved to the private directory, unless the space has
+    their content. Return the paths of the files that were put back. A file that cannot be put back stays in the private
+    directory.
 
-    - `known` returns the contents of a node that the space has.
+    - `known` returns the digests of the contents of a node that the space has.
     - `path_for` returns the path at which to put the file of a node.
     - With `discard`, files whose content the space has are removed; otherwise these files stay in the private
       directory.

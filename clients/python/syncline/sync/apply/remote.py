@@ -63,7 +63,7 @@ _FINAL = {
 
 
 class RemoteApplier:
-    """Applies the operations of one round to the space."""
+    """Carries out, in the space, the operations of the plan of one round, and reports their results to the ledger."""
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class RemoteApplier:
         new_request: Callable[[], RequestId],
         progress: SyncProgress,
     ) -> None:
-        """`right` is the permission of this device to write in the space, as it was when the plan was made; None if the
-        service has not stated it. Every commit carries it, so that the service refuses a plan made before a change of
-        rights.
+        """`here` is the applier of the same round for the folder. `right` is the right of this device in the space, as
+        it was when the plan was made; None if the service has not stated it. Every commit carries the right, so that
+        the service refuses a plan that was made before the right to write was granted anew.
         """
         self._ledger = ledger
         self._plan = ledger.plan
@@ -337,7 +337,10 @@ class RemoteApplier:
 
 
 def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: dict[NodeId, BaseNode]) -> None:
-    """Repeat the commits whose answer is unknown, and record their results."""
+    """Repeat the commits of earlier runs whose answers are unknown, and record the answers in `state`, `mirror` and
+    `base`. A commit that the service refuses for good was not applied, and is dropped: its changes are planned anew.
+    Raise the error of a commit that may succeed later; this commit and the following ones stay recorded.
+    """
     for commit in state.in_flight():
         try:
             results = space.commit(commit.mutations, commit.request, right=commit.right).results

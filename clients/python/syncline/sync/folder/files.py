@@ -155,10 +155,11 @@ class Files:
         self._note_name(path)
 
     def move(self, path: str, to: str, *, directory: bool = False, back: bool = False) -> None:
-        """Rename an entry. Raise FileExistsError if an entry is at `to`, in any Unicode spelling.
+        """Rename the entry at `path` to `to`. Raise FileExistsError if an entry is at `to`, in any Unicode spelling.
 
-        With `back`, `to` is the former name of the entry, and only an entry with exactly that name is in the way: an
-        entry that a person made in another spelling must not prevent the way back.
+        `directory` has to be True for a directory, since cached descriptors of directories are closed then. With
+        `back`, `to` is the former name of the entry, and only an entry with exactly that name is in the way: an entry
+        that a person made in another spelling must not prevent the way back.
         """
         if not back:
             self._expect_free(to, but=path)
@@ -263,13 +264,16 @@ class Files:
         self._unlink(aside)
 
     def mode(self, *, executable: bool, like: str | None = None) -> int:
-        """Return the permissions for a new file, or for the replacement of the file at `like`."""
+        """Return the permissions for a new file or, with `like`, for the file that replaces the one at the path `like`.
+        `executable` is the executable bit of the file.
+        """
         if like is not None:
             return with_executable(self.stat(like).st_mode, executable=executable) & 0o777
         return with_executable(0o666 & ~self._umask, executable=executable) & ~self._umask
 
     def carry_over(self, path: str, temporary: str, *, executable: bool) -> list[str]:
-        """Copy the attributes other than the bytes from the file at `path` to its replacement.
+        """Copy the attributes other than the bytes from the file or symlink at `path` to `temporary`, which replaces
+        it. `executable` is the executable bit of the replacement.
 
         Return descriptions of the attributes that could not be copied.
         """
@@ -296,8 +300,8 @@ class Files:
         return [*lost, "a hard link"] if found.st_nlink > 1 else lost
 
     def inherit(self, temporary: str, directory: str, *, executable: bool) -> list[str]:
-        """Give a new file the attributes that files inherit in a directory. Return descriptions of those that could not
-        be set.
+        """Give the new file `temporary` the attributes that files inherit in `directory`. `executable` is the
+        executable bit of the file. Return descriptions of the attributes that could not be set.
         """
         inherited = self._inheritance(directory)
         if inherited == self._inheritance(TEMPORARY) and inherited.acl is None:

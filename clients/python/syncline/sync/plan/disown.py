@@ -36,14 +36,15 @@ class Disowned:
 
 def is_estranged(told: Right, state: State) -> bool:
     """Return True if changes in the folder since the last sync may have been made while this device lacked the right to
-    change the space. `told` is the right that the service states now.
+    change the space. `told` is the right that the service states now; `state` has the right at the last sync.
     """
     return told.read_only or state.right not in {None, told} or state.refused
 
 
 def disown(base: Base, local: Local, remote: Remote, *, label: str, edits: bool) -> Disowned:
-    """Return a plan as if the moves and deletions in the folder since the last sync, and with `edits` also the changed
-    contents, had not been made; and the nodes concerned. `label` is part of the names of conflict copies.
+    """Return a plan that reverts the moves and deletions that were made in the folder since the last sync, and, with
+    `edits`, also the changed contents; each edited content becomes a conflict copy. `label` is part of the names of
+    conflict copies.
     """
     agreed = dict(base)
     nodes: set[NodeId] = set()

@@ -16,12 +16,14 @@ from syncline.sync.plan.plan import Plan
 from syncline.sync.ports import MassDelete
 
 MIN_GUARDED_FILES = 20
-"""Minimum number of files in the base from which on a mass deletion needs a confirmation."""
+"""Minimum number of files in the base for which a mass deletion needs a confirmation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """The number of files of the base that a plan deletes on each side, and the number of files in the base."""
+    """Numbers of files of the base: those that a plan deletes in the folder (`local`) and in the space (`remote`), and
+    all (`of`).
+    """
 
     local: int
     remote: int
@@ -29,11 +31,13 @@ class Deletions:
 
 
 def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> tuple[Plan, str]:
-    """Return the plan that may be carried out, and a text about the deletions that wait for a confirmation, empty if
-    none waits.
+    """Return the plan that may be carried out, and a text about the deletions that wait for a confirmation; the text is
+    empty if none waits. A plan is a mass deletion if it deletes more than half of the files of the base on one side,
+    and the base has at least MIN_GUARDED_FILES files.
 
-    `root` is the path of the folder, for the texts. Raise TooManyDeletions for a mass deletion if `mass_delete` is
-    REFUSE.
+    `mass_delete` decides what happens to a mass deletion: with DO, the plan is carried out; with HOLD, it is carried
+    out without its deletions on that side; with REFUSE, TooManyDeletions is raised. `root` is the path of the folder,
+    for the texts.
     """
     if mass_delete is MassDelete.DO:
         return todo, ""

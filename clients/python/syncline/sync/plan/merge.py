@@ -293,8 +293,8 @@ class _Merge:
                         self._conflicts.add(loser)
 
     def _claim(self, node: NodeId, place: Place) -> tuple[bool, bool, bool, NodeId]:
-        """Return the sort key of the wish of `node` to have the parent and name `place`. Of several nodes, the one with
-        the least key keeps the name: first the one that has it in the space, then the one that has it in the folder.
+        """Return a sort key for the nodes that the merge would put at the same `place`. The node with the least key
+        keeps the name: first the node that has this place in the space, then the node that has it in the folder.
         """
         there, here = self._remote.get(node), self._local.get(original_id(node))
         return (
@@ -305,8 +305,9 @@ class _Merge:
         )
 
     def _unite(self, loser: NodeId, winner: NodeId, holders: _Holders) -> bool:
-        """Unite two nodes of one name into the `winner` if both are directories, or equal files of which the winner is
-        not here; return True if they were united. Nodes that are in the space are never the `loser` of a union.
+        """Unite two nodes that would have one place into the node `winner`, if both are directories, or if both are
+        equal files and the winner is not in the folder. Remove `loser` from the target and return True; return False,
+        and change nothing, if they cannot be united. A node that is in the space is never the `loser` of a union.
         """
         mine, theirs = self._local.get(original_id(loser)), self._remote.get(winner)
         if loser in self._remote or mine is None or theirs is None or mine.kind is not theirs.kind:

@@ -207,7 +207,7 @@ class State:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('seq', ?)", (seq,))
 
     def load_remote(self) -> dict[NodeId, RemoteNode]:
-        """Return all known nodes of the space, including deleted ones, by id."""
+        """Return all nodes of the space that the state has stored, including deleted ones, by id."""
         kinds = {kind.value: kind for kind in NodeKind}
         return {
             NodeId(id_): RemoteNode(
@@ -338,7 +338,7 @@ class State:
     @property
     def place(self) -> tuple[Path, str] | None:
         """The path of the folder at the last sync, and the name of its filesystem (`mounts.OpenDirectory.name`); None
-        before that.
+        before the first sync.
         """
         root, filesystem = self._meta("root"), self._meta("filesystem")
         return None if root is None or filesystem is None else (Path(os.fsdecode(root)), str(filesystem))
