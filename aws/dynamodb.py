@@ -148,10 +148,10 @@ class Table:
     async def get_all(
         self, keys: Iterable[Item], *, only: Sequence[str] = (), account: str | None = None
     ) -> list[Item]:
-        """Return the items with these distinct primary keys that exist, in no particular order; with `only`, just these
-        attributes of each.
+        """Return the items that exist with the primary keys `keys`, which are distinct, in no particular order. If
+        `only` is given, each item has just these attributes.
 
-        With an `account`, each call waits for a turn on the event loop that is charged to this account.
+        If `account` is given, each call of DynamoDB waits for a turn on the event loop that is charged to this account.
         """
         found: list[Item] = []
         batches = _batches(keys, count=_MAX_KEYS_PER_READ)
@@ -200,7 +200,9 @@ class Table:
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     async def first_page(self, **query: Any) -> tuple[Sequence[Item], bool]:
-        """Return the items of a query that one call returns (1 MB at most), and True if there are more."""
+        """Return the items of a query that one call returns (1 MB at most), and True if there are more items. `query`
+        has the arguments of DynamoDB's Query.
+        """
         with aws_errors(self._called):
             page = await self._client.query(TableName=self._name, ConsistentRead=True, **query)
         return page["Items"], "LastEvaluatedKey" in page
@@ -208,8 +210,9 @@ class Table:
     # ---- single writes
 
     async def put(self, item: Item, condition: str | None = None, values: Item | None = None) -> None:
-        """Write an item, if the condition holds or none is given. Raise ConditionFailed if the condition does not hold,
-        and MetTransaction if another transaction is in progress on the item.
+        """Write an item, if the condition holds or none is given. `condition` is an expression of DynamoDB, and
+        `values` has the values in it by their names. Raise ConditionFailed if the condition does not hold, and
+        MetTransaction if a transaction is in progress on the item.
         """
         with self._conditional():
             await self._client.put_item(**self._put(item, condition, values), **_found_if(condition))
@@ -297,8 +300,8 @@ class Table:
         return {"ConditionCheck": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
 
     async def transact(self, *writes: Item) -> None:
-        """Carry out all writes or none. Raise Cancelled if a condition failed or another transaction was in progress on
-        an item.
+        """Carry out all writes or none. Each is a result of `putting`, `updating`, `deleting` or `checking`. Raise
+        Cancelled if a condition failed or another transaction was in progress on an item.
         """
         reasons = await self._cancelled(writes, once=True)
         if CONDITION_FAILED in reasons or CONFLICT in reasons:
@@ -330,8 +333,9 @@ class Table:
     # ---- many writes that do not belong together
 
     def puts(self, items: Iterable[Item]) -> Iterator[Call]:
-        """Yield functions, to be passed to `all_done`. Each writes a batch of the items, which have distinct keys,
-        unconditionally.
+        """Yield functions to be passed to `all_done`, each of which writes a part of `items`, whatever the table holds.
+        The keys of the items are distinct. A function raises Unavailable if DynamoDB does not accept all of its items;
+        some may have been written.
         """
         return (partial(self._put_batch, batch) for batch in _batches(items, count=MAX_ITEMS_PER_WRITE))
 
@@ -349,12 +353,13 @@ class Table:
     def puts_if(
         self, condition: str, items: Iterable[tuple[Item, Item | None]], count: int, *, refused: list[Item] | None
     ) -> Iterator[Call]:
-        """Yield functions, to be passed to `all_done`. Each writes some of `count` items with distinct keys, on
-        `condition`. `items` yields each item with the values for `condition`.
+        """Yield functions to be passed to `all_done`, each of which writes a part of `items`, each item only if
+        `condition` holds for it. `items` yields pairs of an item and the values in `condition`; the keys of the items
+        are distinct, and `count` is their number.
 
-        The items are independent of each other. Items whose condition does not hold are added to `refused`. If
-        `refused` is None, they are not reported; the condition must then be false for an item that has been written, so
-        that the SDK may safely repeat a call that was carried out.
+        The items are independent of each other. An item whose condition does not hold is added to `refused`. If
+        `refused` is None, such items are not reported. The condition must then be false for an item that has been
+        written, so that the SDK may safely repeat a call that was carried out.
         """
         puts = (self._put(item, condition, values) for item, values in items)
         if count <= _MAX_ITEMS_ONE_BY_ONE:
@@ -435,7 +440,10 @@ async def all_done(
     account: str | None = None,
     place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> None:
-    """Await all calls with bounded concurrency; the arguments are those of `results_of`."""
+    """Call each function in `calls` and await it, at most _MAX_PARALLEL_CALLS at the same time. The first error of a
+    call is raised; calls in progress are then cancelled. `account` and `place` are those of
+    `runtime.workers.results_of`.
+    """
     await results_of(calls, at_once=_MAX_PARALLEL_CALLS, account=account, place=place)
 
 

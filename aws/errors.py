@@ -65,8 +65,8 @@ def is_passing(error: Exception) -> bool:
 
 @contextmanager
 def aws_errors(what: str) -> Iterator[None]:
-    """Within the context, convert transient faults of AWS to Unavailable, whose text names the service as `what`. Other
-    errors pass through.
+    """Context manager that converts transient faults of AWS to Unavailable, whose text names the service of AWS as
+    `what`. Other errors pass through.
     """
     try:
         yield

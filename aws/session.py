@@ -93,9 +93,10 @@ def session() -> AioSession:
 
 
 def config(**overrides: Any) -> AioConfig:
-    """Return the configuration of an AWS client; `overrides` are botocore Config arguments.
+    """Return the configuration of an AWS client; `overrides` are arguments of botocore's Config that replace the
+    defaults.
 
-    botocore retries (standard mode), so no caller may repeat a call for the same reason.
+    botocore repeats calls after transient faults (standard mode), so no code may repeat a call for the same reason.
     """
     defaults: dict[str, Any] = {
         "connect_timeout": _CONNECT_SECONDS,
@@ -221,7 +222,9 @@ class _FairSession(AIOHTTPSession):
         self._requests = Pool("aws_requests", max_pool_connections, counted=True, refuses=False)
 
     async def send(self, request: Any) -> Any:
-        """Send one HTTP request, and return the answer, when the share of the current call may have a place."""
+        """Send one HTTP request of the SDK and return the answer, after waiting until the share of the current call may
+        have one of the MAX_AWS_REQUESTS places.
+        """
         async with self._requests.lent(1, current_share(), patience=None):
             return await super().send(request)
 

@@ -44,7 +44,7 @@ class ConnectionPool:
         return Share.alone(f"{address} {port}" if self.is_trusted(address) else network_of(address))
 
     def refused(self) -> TooMuchAtOnce:
-        """Return the error for a refused connection, and count it in the metric."""
+        """Return the error for a connection that `admit` has refused, and count the refusal in the metric of pools."""
         return self._pool.refused("too many connections; close some, or try again in a few seconds")
 
     def leave(self, share: Share, *, after_seconds: float = 0.0) -> None:

@@ -12,7 +12,7 @@ class Drain(Interruption):
     """Ends streams when the process is about to stop.
 
     `runtime.rpc.server` passes the results of every async-generator handler through `until`, so that handlers need no
-    code for draining: a stream ends with OK only if its handler has ended it.
+    code for draining. A stream that the process ends has the error Draining; only its handler ends a stream with OK.
     """
 
     def __init__(self) -> None:

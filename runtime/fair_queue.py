@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 
 class FairQueue:
-    """Futures that wait for a turn. Turns go round the keys (networks, for example), and within each key round its
-    people (the people of the network, for example). Not thread-safe.
+    """Futures that wait for a turn, each for a key (a network, for example) and a person. Turns go round the keys, and
+    within each key round its people. Not thread-safe.
     """
 
     def __init__(self) -> None:

@@ -67,12 +67,14 @@ _identity: ContextVar[Identity | None] = ContextVar("identity", default=None)
 
 
 def set_identity(identity: Identity | None) -> None:
-    """Bind the verified caller for the rest of this call."""
+    """Record the verified caller for the rest of the current call; None for a call without one."""
     _identity.set(identity)
 
 
 def find_identity() -> Identity | None:
-    """Return the verified caller, or None for a public method or outside of a call."""
+    """Return the verified caller of the current call. Return None outside of a call, and in a call of a method that is
+    open to anybody.
+    """
     return _identity.get()
 
 
@@ -85,8 +87,8 @@ def current_identity() -> Identity:
 
 
 def current_user() -> Identity:
-    """Return the verified caller, who is a person. Raise Unauthenticated without a caller, PermissionDenied for a
-    service or a link.
+    """Return the verified caller, who is a person. Raise Unauthenticated without a caller, and PermissionDenied if the
+    caller is a service or the visitor of a public link.
     """
     identity = current_reader()
     if identity.link is not None:
@@ -95,10 +97,10 @@ def current_user() -> Identity:
 
 
 def current_reader() -> Identity:
-    """Return the verified caller, a person or a public link. Raise Unauthenticated without a caller, PermissionDenied
-    for a service.
+    """Return the verified caller, a person or the visitor of a public link. Raise Unauthenticated without a caller, and
+    PermissionDenied if the caller is a service.
 
-    An operation for a link must stay within the scope of the link.
+    The calling operation has to check that a visitor stays within the scope of the link (`Identity.link`).
     """
     identity = current_identity()
     if identity.service is not None:
@@ -107,8 +109,8 @@ def current_reader() -> Identity:
 
 
 def current_link() -> LinkScope:
-    """Return the scope of the calling public link. Raise Unauthenticated without a caller, PermissionDenied for any
-    other caller.
+    """Return the scope of the public link whose visitor is the verified caller. Raise Unauthenticated without a caller,
+    and PermissionDenied for any other caller.
     """
     link = current_identity().link
     if link is None:
@@ -117,8 +119,8 @@ def current_link() -> LinkScope:
 
 
 def current_service() -> str:
-    """Return the name of the calling service. Raise Unauthenticated without a caller, PermissionDenied for any other
-    caller.
+    """Return the name of the service that is the verified caller. Raise Unauthenticated without a caller, and
+    PermissionDenied for any other caller.
     """
     service = current_identity().service
     if service is None:

@@ -19,9 +19,9 @@ ASK_SECONDS: Final = 4.0
 stream; a right that has ended ends the stream within REVOCATION_SECONDS.
 """
 REMEMBERED_SECONDS: Final = REVOCATION_SECONDS - ASK_SECONDS - 1.0
-"""Seconds for which a service may cache a right. A stream that is opened with a cached right just before the cache
-drops the right is checked ASK_SECONDS later. REVOCATION_SECONDS is the sum of REMEMBERED_SECONDS, ASK_SECONDS and one
-second for the check.
+"""Seconds for which a service may cache auth's answer that a caller has a right. A stream may be opened with a cached
+answer just before the cache drops it; the right is then checked ASK_SECONDS later. REVOCATION_SECONDS is the sum of
+REMEMBERED_SECONDS, ASK_SECONDS and one second for the check.
 """
 
 
@@ -30,7 +30,7 @@ class ClientGone(Exception):
 
 
 class Interruption:
-    """Raises an error in code that waits, as soon as the error is set by `interrupt`."""
+    """Raises an error in code that waits within `until` or `interrupting`, as soon as `interrupt` sets the error."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
@@ -54,7 +54,7 @@ class Interruption:
             task.cancel()
 
     async def until(self, items: AsyncIterable[T]) -> AsyncIterator[T]:
-        """Yield `items` until they end, or until the interruption; raise the error then.
+        """Yield `items` until they end. At the interruption, raise its error instead of yielding further items.
 
         If the next item is being awaited at that moment, it is dropped. An item that was yielded before stays with the
         consumer, and the error is raised when the consumer asks for the next one.
@@ -92,8 +92,8 @@ class Interruption:
 
 @contextmanager
 def expiring(expires_at: float) -> Iterator[Interruption]:
-    """Context manager that yields an interruption. Code that uses it is interrupted by TokenExpired at `expires_at`, in
-    seconds since 1970; an infinite time never interrupts.
+    """Context manager that yields an interruption, which raises TokenExpired at `expires_at`, in seconds since 1970, in
+    code that waits within it. If `expires_at` is infinite, the interruption never happens.
     """
     interruption = Interruption()
     if math.isinf(expires_at):
@@ -112,10 +112,11 @@ async def asked_again(
     ask: Callable[[], Awaitable[object]], *, seconds: float = ASK_SECONDS, patience: float = float(REVOCATION_SECONDS)
 ) -> AsyncIterator[Interruption]:
     """Context manager that yields an interruption, and calls `ask` every `seconds` seconds until the body of the `with`
-    statement ends. If `ask` raises an error, code that uses the interruption is interrupted by this error.
+    statement ends. `ask` checks the caller's right. If it raises an error, the interruption raises this error in code
+    that waits within it.
 
-    Some failures of `ask` leave open if the right has ended: Unavailable, RateExceeded, and no answer in time. They
-    interrupt only if there was no other outcome for `patience` seconds.
+    Some failures of `ask` leave open if the right has ended: Unavailable, the refusal of a limit such as RateExceeded,
+    and no answer in time. They interrupt only if there was no other outcome for `patience` seconds.
     """
     interruption, clock = Interruption(), asyncio.get_running_loop().time
 

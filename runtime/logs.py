@@ -48,8 +48,9 @@ def configured_format() -> Format:
 
 
 def configure_logs(*, fmt: Format = "json", level: str = "info", service: str | None = None) -> None:
-    """Configure structlog, and route log records of libraries from WARNING upwards to it. `service` is the name of the
-    process.
+    """Configure structlog, and route log records of libraries from WARNING upwards to it. `fmt` is the format of an
+    event: `json`, or `console` for people. Events below `level` are dropped. `service` is the name of the process,
+    which each event includes; None leaves it out.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -98,23 +99,26 @@ def take_uncaught() -> None:
 
 
 def add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Add the ids of the current trace and span, if there are any."""
+    """Add the ids of the current trace and span, if there are any, to a log event. For structlog."""
     event.update(traces.ids())
     return event
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Blank the values of keys that look like secrets, at any depth, and bearer tokens in texts."""
+    """Replace secrets in a log event by REDACTED: values, at any depth, whose keys look like those of secrets, and
+    bearer tokens in texts. For structlog.
+    """
     for key, value in event.items():
         event[key] = _redacted(key, value)
     return event
 
 
 def show_harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape foreign values for a terminal, so that they cannot start a line or control the terminal. JSON needs no
-    escaping.
+    """Escape the texts of a log event for a terminal, so that a text of a caller can neither start a line nor control
+    the terminal. For structlog; JSON needs no escaping.
 
-    A traceback keeps its lines, since an error may repeat such a value: they are indented, and no event is.
+    A traceback keeps its lines, but each is indented. An error may repeat a text of a caller, and only a line without
+    indentation begins an event.
     """
     for key, value in event.items():
         if isinstance(value, str):

@@ -38,8 +38,9 @@ def limit_arenas(count: int = 2) -> None:
 
 
 def settle() -> None:
-    """Freeze the objects of the garbage collector. Called once after startup: the objects that live then stay alive, so
-    that no collection need visit them again.
+    """Return memory that only startup has used to the operating system: collect garbage, trim the heap, and unmap code
+    that only startup has read. Freeze the remaining objects, which mostly live as long as the process, so that no
+    garbage collection visits them again. Called once after startup.
     """
     gc.collect()
     gc.freeze()
@@ -71,8 +72,8 @@ async def returning(growth_bytes: int = GROWTH_BYTES, look_seconds: float = _LOO
 
 
 async def _give_back(large_bytes: int, look_seconds: float) -> None:
-    """Collect garbage and trim the heap if the process is larger than `large_bytes` and its size has changed since the
-    last attempt.
+    """Check the size of the process every `look_seconds`, for ever. Collect garbage and trim the heap whenever the
+    process is larger than `large_bytes` and its size has changed by more than _CHANGE_BYTES since the last attempt.
     """
     libc = ctypes.CDLL(None)
     left, pause = 0, look_seconds

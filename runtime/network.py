@@ -61,10 +61,14 @@ def network_of(
 ) -> str:
     """Return the network of a client; UNKNOWN if it cannot be determined.
 
-    `address` is that of the connection, `forwarded` the values of `x-forwarded-for`. Each of the `trusted_proxies`
-    proxies in front of this process has appended the address that it saw; earlier entries of `forwarded` are untrusted.
-    If the address that results is within `trusted_networks`, which contain only further proxies, the entry before it is
-    used instead, and so on. Of an IPv6 address, the first 64 bits are used, which belong to one customer.
+    - `address` is the IP address that the connection comes from.
+    - `forwarded` has the values of the header `x-forwarded-for`, each a list of addresses.
+    - `trusted_proxies` is the number of proxies in front of this process. Each has appended the address that it saw to
+      `forwarded`; earlier entries are untrusted.
+    - `trusted_networks` contain only further proxies. If the address that results is within them, the entry before it
+      is used instead, and so on.
+
+    Of an IPv6 address, the first 64 bits are used, which belong to one customer.
     """
     way = [hop.strip() for value in forwarded for hop in value.split(",")]
     way.append(address)
@@ -108,11 +112,11 @@ _from_gateway: ContextVar[bool] = ContextVar("from_gateway", default=False)
 
 
 def bind_network(network: str, own_connection: str | None, *, from_gateway: bool = False) -> None:
-    """Bind, for the rest of a call, the network that it comes from.
+    """Record, for the rest of the current call, that it comes from `network`.
 
-    `own_connection` is gRPC's name of the caller's connection, if that carries only calls of this caller; None if a
-    proxy or the gateway is between the caller and this process. `from_gateway` says that the call is proven to come
-    from the gateway.
+    `own_connection` is gRPC's name of the caller's connection, if the connection carries only calls of this caller;
+    None if a proxy or the gateway is between the caller and this process. `from_gateway` is True if the call is proven
+    to come from the gateway.
     """
     _network.set(network)
     _connection.set(own_connection)
@@ -159,7 +163,7 @@ def current_share() -> Share:
 
 
 def charge_to(share: Share) -> None:
-    """Charge the rest of the current task to `share`: a task that one call has started may work for other callers as
-    well, and a request of the gateway has no caller of a service.
+    """Let `current_share` return `share` for the rest of the current task. This is for a task that works for other
+    callers than the call that started it, and for requests to the gateway, which are no gRPC calls.
     """
     _charged.set(share)

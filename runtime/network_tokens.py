@@ -32,6 +32,7 @@ class NetworkTokens:
     """
 
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
+        """`secret` is shared with all services, and `now` returns seconds since 1970."""
         self._secret = secret
         self._now = now
         self._minted: LRUCache[str, tuple[str, float]] = LRUCache(_MAX_REMEMBERED_NETWORKS)
@@ -54,6 +55,7 @@ class NetworkTokenVerifier:
     """
 
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
+        """`secret` is shared with the gateway, and `now` returns seconds since 1970."""
         self._secret = secret
         self._now = now
 

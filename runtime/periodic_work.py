@@ -15,9 +15,9 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def run_periodically(*works: Callable[[], Awaitable[object]], interval_seconds: float) -> AsyncIterator[None]:
-    """Within this context, call each coroutine function in `works` again and again, with a pause of `interval_seconds`
-    seconds on average between two calls. The pause varies at random. A failure is logged, and the next call is made all
-    the same.
+    """Context manager within which each coroutine function in `works` is called again and again, each in a task of its
+    own. A pause of `interval_seconds` on average, which varies at random, precedes each call. A failure is logged, and
+    the next call is made all the same. The tasks are cancelled at the end of the context.
     """
     tasks = [asyncio.create_task(_repeat(work, interval_seconds)) for work in works]
     try:

@@ -118,14 +118,16 @@ _FIELD_BYTES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class RequestBound:
-    """The maximum size of a request, or of a message of a stream of requests, which is checked before it is parsed."""
+    """The maximum size of a request, or of each message if a method takes a stream of requests. The size is checked
+    before the message is parsed.
+    """
 
     max_bytes: int = MAX_SMALL_REQUEST_BYTES
     """Maximum size of the serialised request, in bytes."""
     max_fields: int | None = None
-    """Maximum number of fields in the request and in its sub-messages, except for those without messages and lists of
-    texts; None for no other limit than `max_bytes`. It is more than the largest request has that the method accepts, so
-    that the method itself answers what exceeds its own limits a little.
+    """Maximum number of fields in the request and in its sub-messages; None for no other limit than `max_bytes`. The
+    fields of a sub-message without messages and lists of texts do not count. The maximum is more than the largest
+    accepted request has, so that the method itself refuses a request that exceeds its own limits a little.
     """
     parsed_bytes_per_byte: int = PARSED_BYTES_PER_BYTE
     """Maximum memory of the parsed request, in bytes for each byte of its serialised form, beside the memory of
@@ -133,7 +135,7 @@ class RequestBound:
     """
 
     def parsed_bytes(self, size: int) -> int:
-        """Return the maximum memory of a parsed request, in bytes, whose serialised form has `size` bytes."""
+        """Return the maximum memory, in bytes, of a parsed request whose serialised form has `size` bytes."""
         fields = _FIELD_BYTES * (self.max_fields or 0)
         return min(size * PARSED_BYTES_PER_BYTE, size * self.parsed_bytes_per_byte + fields)
 

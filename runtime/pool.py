@@ -40,7 +40,7 @@ is served only when enough happens to be free, so that one large request does no
 MAX_WAITERS: Final = 128
 """Maximum number of waiting requests of one caller in one pool; further ones are refused at once."""
 MAX_NETWORK_WAITERS: Final = 1024
-"""Maximum number of waiting requests of all callers of one network in one pool."""
+"""Maximum number of waiting requests of all callers of one network in one pool; further ones are refused at once."""
 PATIENCE_SECONDS: Final = 20.0
 
 REFUSED: Final = prometheus_client.Counter(
@@ -58,8 +58,8 @@ class TooMuchAtOnce(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The caller (a person or a public link) and its network, to whose account an amount that is taken from a pool is
-    charged.
+    """The account to which an amount that is taken from a pool is charged: a caller (a person or a public link), and
+    the network that the caller uses.
     """
 
     caller: str
@@ -67,8 +67,8 @@ class Share:
 
     @classmethod
     def alone(cls, caller: str) -> Share:
-        """Return a share with one name for both the caller and its network: the network is unknown, or the
-        caller is.
+        """Return a share with `caller` as the name of both the caller and its network, because one of the two is
+        unknown.
         """
         return cls(caller, caller)
 
@@ -93,10 +93,11 @@ class Pool:
     """
 
     def __init__(self, name: str, total: int, *, counted: bool = False, refuses: bool = True) -> None:
-        """`total` is the whole amount, and `name` the label in the metric. `counted` is True if the pool counts things,
-        such as connections, rather than bytes: a request of at most 1/1024 of the free amount is then not granted
-        beyond the limits. `refuses` is False if a request waits however many others wait: each has taken something
-        else before, which limits their number.
+        """- `name` is the label of the pool in the metric, and `total` the whole amount.
+        - `counted` is True if the pool counts things, such as connections, rather than bytes. A request of at most
+          1/1024 of the free amount is then not granted beyond the limits.
+        - `refuses` is False if a request waits however many others wait. This is for requests whose number is limited
+          by something that each has taken before.
         """
         self._name = name
         self._refuses = refuses
@@ -181,7 +182,9 @@ class Pool:
 
     @asynccontextmanager
     async def lent(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> AsyncIterator[None]:
-        """Take `size` for the duration of the context; arguments and errors are those of `take`."""
+        """Context manager that takes the amount `size` for `share`, as `take` does with the same arguments and errors,
+        and returns it to the pool at the end.
+        """
         await self.take(size, share, patience=patience)
         try:
             yield
@@ -240,8 +243,8 @@ class Pool:
             self._held[name] += size
 
     def refused(self, text: str = "") -> TooMuchAtOnce:
-        """Return the error to raise after `try_take` has returned False, with `text` for people, and count it in the
-        metric.
+        """Return the error to raise after `try_take` has returned False, and count the refusal in the metric. `text`
+        tells people the reason; an empty one stands for the default text of TooMuchAtOnce.
         """
         REFUSED.labels(self._name).inc()
         return TooMuchAtOnce(text)

@@ -85,10 +85,10 @@ def live(
 
 
 def most_connections(wanted: int, *, files: int = 1) -> int:
-    """Return the maximum number of connections to accept: `wanted`, or the number for which half of the open-file limit
-    suffices, if that is less.
+    """Return the maximum number of connections to accept: `wanted`, or fewer if half of the process's open-file limit
+    does not suffice for them.
 
-    Each connection takes `files` descriptors. The other half is for files and outgoing connections.
+    Each connection takes `files` file descriptors. The other half of the limit is for files and outgoing connections.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if most == resource.RLIM_INFINITY else min(wanted, most // 2 // files)
@@ -104,8 +104,8 @@ def open_many() -> None:
 
 @contextmanager
 def told_to_stop() -> Iterator[asyncio.Event]:
-    """Context manager that yields an event, which the first SIGTERM or SIGINT sets. A second signal ends the process at
-    once.
+    """Context manager that yields an event. The first SIGTERM or SIGINT sets the event; a second signal ends the
+    process at once.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -74,9 +74,9 @@ class Rates:
         return len(self._whole_at)
 
     def admit(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Count `calls` calls of a caller within their rate. Otherwise count nothing, and raise RateExceeded with the
-        seconds after which the calls will be admitted. More calls than the burst has are admitted when the burst is
-        full.
+        """Count `calls` calls of `caller` if they are within the rate of `work`. Otherwise count nothing, and raise
+        RateExceeded with the seconds after which the calls will be admitted. More calls than the burst has are admitted
+        when the burst is full.
         """
         self.check(work, caller, calls)
         self.charge(work, caller, calls)
@@ -89,7 +89,8 @@ class Rates:
 
     def owe(self, work: Work, caller: str, calls: float, *, most_seconds: float = math.inf) -> float:
         """Count `calls` calls of a caller even above the rate, and return the seconds after which `admit` would have
-        admitted them; 0 within the rate. From `most_seconds` on, nothing is counted, so that the excess is bounded.
+        admitted them; 0 within the rate. If these are `most_seconds` or more, count nothing, so that the excess is
+        bounded.
         """
         late = self._late(work, caller, calls)
         if late < most_seconds:
@@ -136,8 +137,8 @@ class Rates:
             self._next_look = max(_FEW, 2 * len(self._whole_at))
 
     def refused(self, work: Work, seconds: float, text: str = "") -> RateExceeded:
-        """Return the RateExceeded for calls that will be admitted after `seconds`, with `text` for people, and count
-        the refusal in the metric.
+        """Return the RateExceeded for calls that will be admitted after `seconds`, and count the refusal in the metric.
+        `text` tells people the reason; an empty one stands for a default text with the seconds.
         """
         REFUSED.labels(work.name.lower()).inc()
         whole = max(1, math.ceil(seconds))

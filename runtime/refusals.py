@@ -17,19 +17,19 @@ from runtime.pool import Pool, Share
 from runtime.rates import Rate, Rates
 
 REFUSALS_PER_SECOND: Final = 50.0
-"""Maximum rate at which limits refuse calls of one network without a pause."""
+"""Maximum number of calls of one network per second that limits refuse without a delay of the answer."""
 REFUSALS_AT_ONCE: Final = 256
 MAX_PAUSE_SECONDS: Final = 5.0
-"""Maximum seconds of one pause, however far a network is above the rate."""
+"""Maximum seconds by which one answer is delayed, however many calls of its network were refused."""
 MAX_DELAYED_REFUSALS: Final = 512
-"""Maximum number of answers of one process that are delayed at the same time. The connection of a further one is not
-used for the time of the delay instead.
+"""Maximum number of answers of one process that are delayed at the same time. A further answer is sent at once, and its
+connection is not used for the time of the delay instead.
 """
 
 
 class RefusalRate:
-    """Counts refused calls by network, and says for how long to delay their answers. For one event loop (not
-    thread-safe).
+    """Counts the calls that limits refuse by network, and computes for how long to delay their answers. For one event
+    loop (not thread-safe).
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,16 +37,17 @@ class RefusalRate:
         self._rates = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)}, clock=clock)
 
     def pause(self, network: str) -> float:
-        """Count a refused call of `network`, unless its answers are already delayed by the maximum. Return the seconds
-        by which the answer has to be delayed; 0 within the rate.
+        """Count a refused call of `network`, and return the seconds by which its answer has to be delayed: 0 while the
+        network has at most REFUSALS_PER_SECOND refused calls, and MAX_PAUSE_SECONDS at most. At that maximum, the call
+        is not counted.
         """
         late = self._rates.owe(Work.ANONYMOUS, network, 1, most_seconds=MAX_PAUSE_SECONDS)
         return min(late, MAX_PAUSE_SECONDS)
 
 
 class DelayedRefusals:
-    """Delays the answers to refused calls while their network exceeds the rate. For one event loop (not
-    thread-safe).
+    """Delays the answers to calls that a limit has refused, while their network has more than REFUSALS_PER_SECOND such
+    calls. For one event loop (not thread-safe).
     """
 
     def __init__(self, rate: RefusalRate, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -56,7 +57,7 @@ class DelayedRefusals:
         self._delayed = Pool("delayed_refusals", MAX_DELAYED_REFUSALS, counted=True)
 
     async def delay(self, share: Share) -> float:
-        """Count a refused call of `share`, and wait until it may be answered; then return 0.
+        """Count a refused call of `share`, wait until it may be answered, and return 0.
 
         If MAX_DELAYED_REFUSALS answers are delayed already, or too many of this share, return at once the seconds by
         which the answer would have to be delayed. The caller of this method then has to keep the connection of the

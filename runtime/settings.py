@@ -87,7 +87,9 @@ class Observed(SettingsBase):
 
 
 class ServiceSettings(Observed):
-    """Settings of every service. Each service adds its own in a subclass, with the mixins below for its peers."""
+    """Settings of every service. Each service adds its own settings in a subclass, and those of the services that it
+    calls by the mixins AuthPeer, MetadataPeer and NotifyPeer.
+    """
 
     listen: HostAndPort = Field(
         default="127.0.0.1:0",

@@ -50,12 +50,12 @@ class TokenVerifier(Protocol):
 
 
 class UserTokenVerifier:
-    """Verifies access tokens of people and of public links against a set of public keys that is fetched when it is
-    needed.
+    """Verifies access tokens of people and of public links against the public keys of auth.
 
-    `fetch_keys` returns all current keys by `kid`. It is called for an unknown `kid`, at most every ten seconds, and
-    once an hour so that a withdrawn key becomes invalid. An error of `fetch_keys` is raised to the caller of `verify`
-    if the token's key is not known yet.
+    `fetch_keys` returns all current keys by their ids, which tokens name as `kid`. It is called for an unknown `kid`,
+    at most every ten seconds, and once an hour so that a withdrawn key becomes invalid. An error of `fetch_keys` is
+    raised to the caller of `verify` if the token's key is not known yet. `now` returns seconds since 1970, and
+    `monotonic` seconds of a clock that is never set back.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class UserTokenVerifier:
 
 
 class ServiceTokenVerifier:
-    """Verifies service tokens against the shared secret."""
+    """Verifies service tokens against `secret`, which all services share. `now` returns seconds since 1970."""
 
     def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
         self._secret = secret
@@ -153,8 +153,8 @@ class AnyTokenVerifier:
 
 
 def mint_service_token(name: str, secret: str, *, now: float | None = None) -> str:
-    """Return a token that authenticates the service `name` to the others for five minutes from `now` (seconds since
-    1970).
+    """Return a token that authenticates the service `name` to the others for five minutes from `now`, in seconds since
+    1970; None for the present time. `secret` is the secret that all services share.
     """
     issued = int(time.time() if now is None else now)
     claims = {
@@ -168,8 +168,9 @@ def mint_service_token(name: str, secret: str, *, now: float | None = None) -> s
 
 
 def service_authorization(name: str, secret: str, *, now: Callable[[], float] = time.time) -> Callable[[], str]:
-    """Return a function for `authorization=` of a channel. The function takes no argument and returns a service token,
-    a new one if the last token expires within a minute.
+    """Return a function for the argument `authorization` of a gRPC channel. The function takes no argument and returns
+    a service token of the service `name`, signed with `secret`. It returns the same token until a minute before that
+    token expires. `now` returns seconds since 1970.
     """
     token, renew_at = "", 0.0
 

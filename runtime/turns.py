@@ -32,8 +32,9 @@ REST_ITERATIONS: Final = 10
 
 
 async def slices(items: Sequence[T], key: str, *, size: int = SLICE_ITEMS) -> AsyncIterator[Sequence[T]]:
-    """Yield all items in order, `size` at a time, and wait for a turn before each slice. Items that fit into one slice
-    need no turn. `key` is the name of the account that the turns are charged to: a person, or a space.
+    """Yield all items in order, `size` at a time, and wait for a turn before each of these slices. If all items fit
+    into one slice, wait for no turn. `key` is the name of the account that the turns are charged to: a person, or a
+    space.
     """
     for at in range(0, len(items), size):
         if len(items) > size:

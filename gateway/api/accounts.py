@@ -54,7 +54,9 @@ async def sign_in(
 
 @router.post("/sessions/refresh")
 async def refresh(body: models.Refresh, services: GatewayServices) -> models.Tokens:
-    """Exchange a refresh token for new tokens. The old one becomes invalid."""
+    """Exchange a refresh token for a new access token and a new refresh token. The old refresh token is accepted until
+    the new one is used.
+    """
     asked = auth_pb2.RefreshTokenRequest(refresh_token=body.refresh_token)
     answer = await ask(services.auth.RefreshToken, asked)
     return conversions.tokens(answer.tokens)

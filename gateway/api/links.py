@@ -91,7 +91,9 @@ async def revoke_link(space: Space, link_id: LinkId, name: Named, caller: Signed
 async def open_link(
     body: models.OpenLink, request: Request, response: Response, services: GatewayServices
 ) -> models.OpenedLink:
-    """Open a public link. The cookie that is set, or the token, gives read access to the linked node."""
+    """Open a public link. The token in the answer gives read access to the linked node, and so does the cookie that
+    the answer sets.
+    """
     check_origin(request)
     opened = await ask(
         services.auth.OpenLink,

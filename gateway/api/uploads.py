@@ -79,7 +79,9 @@ async def create_uploads(
 async def seal_objects(
     space: Space, body: models.StoredObjects, caller: Signed, services: GatewayServices
 ) -> models.Sealed:
-    """Have uploaded objects proven. A version can name only sealed objects. Each object has its own verdict."""
+    """Seal uploaded objects: the service checks that each holds the bytes that its name promises. A version can name
+    only sealed objects. Each object has its own verdict, in the order of the request.
+    """
     answer = await ask(
         services.metadata.SealObjects,
         metadata_pb2.SealObjectsRequest(space_id=space, objects=[_declaration(stored) for stored in body.objects]),

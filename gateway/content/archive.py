@@ -47,12 +47,12 @@ _EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
 """The latest time that the extended timestamp, with 32-bit seconds, can represent."""
 DIRECTORY_BYTES: Final = 384 * MIB
-"""Memory in bytes for the final lists of all archives in progress."""
+"""Memory in bytes for the central directories of all archives in progress."""
 _DIRECTORY_STEP_BYTES: Final = MIB
 _ENTRY_BYTES: Final = 512
-"""Memory in bytes of one item of the ZIP file's list besides its path, and of the hash of its name."""
+"""Memory in bytes of one item of the central directory besides its path, and of the hash of its name."""
 _PATH_COPIES: Final = 2
-"""Number of times that the path of one item of the list may be in memory."""
+"""Number of times that the path of one item of the central directory may be in memory."""
 
 Children = Callable[[Node], AsyncIterator[Node]]
 """Function that takes a directory, and returns an asynchronous iterator over the nodes in it that are not in
@@ -69,14 +69,16 @@ class ArchiveTooLarge(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSize:
-    """The number of items that the list at the end of a ZIP file has, and the bytes of all their paths together."""
+    """The size of the central directory of a ZIP file, which is the list of all paths at its end: the number of paths,
+    and the bytes of all paths together.
+    """
 
     paths: int
     path_bytes: int
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that the list of the ZIP file takes, in bytes."""
+        """Memory that the central directory of the ZIP file takes while the file is made, in bytes."""
         return _ENTRY_BYTES * self.paths + _PATH_COPIES * self.path_bytes
 
 

@@ -85,8 +85,8 @@ _HINT: Final = (
 
 
 class Dav:
-    """The ASGI application of WebDAV: authenticates the sender of each request, and has the request answered on the
-    event loop or by workers.
+    """The ASGI application of WebDAV. It authenticates the sender of each request. The request is then answered on the
+    event loop or by worker threads, as the module lists.
     """
 
     def __init__(self, parts: DavParts) -> None:
@@ -151,8 +151,9 @@ class Dav:
             await _refuse(_refusal(error), scope, receive, send)
 
     async def _person(self, request: Request, names: tuple[str, ...]) -> Person:
-        """Return the sender of a request; the spaces are from an answer of auth within the last REMEMBERED_SECONDS.
-        Raise DavRefused if the sender is not authenticated, or must not use the method.
+        """Return the sender of a request, of which `names` is the path below the mount point. The spaces of the sender
+        come from an answer of auth within the last REMEMBERED_SECONDS. Raise DavRefused if the sender is not
+        authenticated, or must not use the method.
         """
         authorization, space = request.headers.get("authorization"), names[0] if names else ""
         return await self._callers.person(authorization, method=request.method, space=space)
@@ -219,12 +220,13 @@ class Dav:
         *,
         gone: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Have worker threads handle the request, and send the answer part by part. Between two parts the worker is
-        free; it is not occupied while the client is waited for.
+        """Handle the request in worker threads, and send the answer part by part by `answer`. Between two parts no
+        worker is occupied, so that none waits for the client.
 
-        `environ` is the request in the form of WSGI, and memory and threads are charged to `share`. `gone` returns True
-        if the client has disconnected: a request that only reads then ends with ClientGone after the current part. A
-        change that a worker has begun is completed all the same, except for the copy of a directory, which is undone.
+        - `share` is charged for memory and threads.
+        - `person` is the sender of the request, and `environ` the request in the form of WSGI.
+        - `gone` returns True if the client has disconnected. After the current part, ClientGone is then raised. A
+          change that a worker has begun is completed all the same, except for the copy of a directory, which is undone.
         """
         mount = environ["syncline.here"].prefix + MOUNT
         session = DavSession(
@@ -254,14 +256,15 @@ class Dav:
             raise
 
     async def _ask_right(self, person: Person, space: SpaceId, *, writes: bool) -> None:
-        """Check with auth that `person` may read in the space now, or, with `writes`, write in it; otherwise raise the
-        error with which auth refuses.
+        """Ask auth if `person` may read in the space now, or, if `writes`, write in it. Raise the error of auth if the
+        person may not.
         """
         await right_check(self._parts.services, person.caller.fresh, space, writes=writes)()
 
     async def _pay(self, user: str, size: int, *, refusable: bool) -> None:
-        """Wait until the rate limit for bytes of stored properties admits `size` bytes of the user. If `refusable`,
-        raise RateExceeded instead, and count nothing, if _MAX_OWING_REQUESTS requests of the user wait already.
+        """Wait until the rate limit for bytes of stored properties admits `size` further bytes of the user. If
+        _MAX_OWING_REQUESTS requests of the user wait already and `refusable` is True, raise RateExceeded at once, and
+        count nothing.
         """
         if refusable and self._owing[user] >= _MAX_OWING_REQUESTS:
             text = "too many of your requests wait for the limit of properties; try again in a few seconds"
@@ -292,12 +295,13 @@ class Dav:
 
 
 class _WorkerSlot:
-    """The right of one worker thread to run: one slot of the pool `turns`. While a rate limit makes the worker wait, it
-    has one slot of the pool `paused` instead, so that another worker may run.
+    """The right of one worker thread to run. The worker has one slot of the pool `turns`, which bounds how many
+    workers run at the same time. While a rate limit makes the worker wait, it has one slot of the pool `paused`
+    instead, so that another worker may run.
     """
 
     def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
-        """One slot of the pool `turns` was already taken for this worker. `share` is charged in both pools."""
+        """`share` is charged in both pools. The caller takes the slot of `turns` before the worker starts."""
         self._turns = turns
         self._paused = paused
         self._share = share
@@ -306,9 +310,9 @@ class _WorkerSlot:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Context manager within which the worker waits for calls of services. If a rate limit makes a call wait, the
-        worker's slot of `turns` may be exchanged for one of `paused`. At the end of the context one of `turns` is taken
-        again, after waiting if necessary.
+        """Context manager within which the worker waits for calls of services. If a rate limit makes a call wait,
+        another worker may run meanwhile (`let_go`). At its end, the context manager waits until this worker may run
+        again.
         """
         patience = _WithoutTurn(self)
         set_patience(patience)
@@ -323,8 +327,9 @@ class _WorkerSlot:
                 self._has = self._turns
 
     def let_go(self) -> bool:
-        """Exchange the worker's slot of `turns` for one of `paused`, and return True. Return False, and change nothing,
-        if `paused` has none free.
+        """Let another worker run while this one waits for a rate limit, and return True: take a slot of the pool
+        `paused`, and return the slot of `turns`. If the worker has a slot of `paused` already, only return True.
+        Return False, and change nothing, if `paused` has no slot free for the share of this worker.
         """
         if self._has is not self._paused:
             if not self._paused.try_take(1, self._share):
@@ -334,15 +339,17 @@ class _WorkerSlot:
         return True
 
     def end(self) -> None:
-        """Return the worker's slot to its pool, because the worker is done or has to wait."""
+        """Return the worker's slot to its pool, because the worker is done or has to wait. Further calls have no
+        effect.
+        """
         if self._has is not None:
             self._has.give(1, self._share)
             self._has = None
 
 
 class _WithoutTurn(CallPatience):
-    """The waiting policy of calls for which a worker thread waits: while a limit makes a call wait, the worker's slot
-    lets another worker run.
+    """The waiting policy of the calls of services for which a worker thread waits: while a limit makes a call wait,
+    another worker may run in place of this one.
     """
 
     def __init__(self, slot: _WorkerSlot) -> None:
@@ -361,8 +368,8 @@ class _WithoutTurn(CallPatience):
 
 
 class _Answer:
-    """The answer to a WebDAV request while it is sent. The first part of the body is kept until a second one follows,
-    so that an answer of one part gets a Content-Length.
+    """The answer to a WebDAV request while it is sent. The first part of the body is held back until a second part
+    follows or the body ends. A body of one part is then sent with its Content-Length.
     """
 
     def __init__(self, send: Send) -> None:
@@ -377,15 +384,21 @@ class _Answer:
         """The slot of the worker that produces the present part of the answer."""
 
     def waiting(self) -> AbstractAsyncContextManager[None]:
-        """Return the context in which the worker of the present part waits for calls."""
+        """Return the context manager within which the worker that produces the present part waits for calls of
+        services (`_WorkerSlot.waiting`).
+        """
         return self.slot.waiting()
 
     def told(self, line: str, headers: Iterable[tuple[str, str]], _: Any = None) -> None:
-        """Record the status line and the headers of the answer, as WSGI's `start_response` does."""
+        """Record the status line and the headers of the answer, which are sent with the body. This is WSGI's
+        `start_response`.
+        """
         self._status, self._headers = int(line.partition(" ")[0]), list(headers)
 
     async def send(self, part: bytes) -> None:
-        """Send the next part of the body. The first part is only kept; it is sent with the second one."""
+        """Send the next part of the body. The first part is held back: it is sent before the second one, or by `end`
+        with its Content-Length if it is the only one. The status and the headers are sent before it.
+        """
         if not self.begun and self._held is None:
             self._held = part
             return
@@ -396,7 +409,9 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def end(self) -> None:
-        """End the body."""
+        """End the body, after sending what was held back. An answer of which nothing was sent yet gets a
+        Content-Length, unless it has one.
+        """
         held = self._held or b""
         if not self.begun and all(name.lower() != "content-length" for name, _ in self._headers):
             self._headers.append(("Content-Length", str(len(held))))
@@ -411,8 +426,8 @@ class _Answer:
 
 
 def _environ(request: Request, person: Person, path: str, here: SeenAddress) -> dict[str, Any]:
-    """Return the request as an environment of WSGI, with the additional keys that WsgiDAV and this package use. `path`
-    is the path below the mount point, and `here` the gateway's address as the sender sees it.
+    """Return the request of `person` as an environment of WSGI, with the additional keys that WsgiDAV and this package
+    use. `path` is the path below the mount point, and `here` the gateway's address as the sender sees it.
     """
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
@@ -443,15 +458,15 @@ def _unmodified_since(value: str) -> str | None:
 
 
 _READ: Final[dict[str, Callable[[str], str | None]]] = {"if": readable_if, "if-unmodified-since": _unmodified_since}
-"""The function, by the name of a header, that parses the header and returns it in the form that WsgiDAV parses
-correctly; None if the header is left out.
+"""Functions by the name of a header. Each takes the value of the header, and returns it in the form that WsgiDAV parses
+correctly. If it returns None, the header is left out.
 """
 
 
 @asynccontextmanager
 async def _left(request: Request) -> AsyncIterator[Callable[[], bool]]:
-    """Provide, within the context, a function that returns True if the client has disconnected. The body of the request
-    must have been read.
+    """Context manager that yields a function which returns True if the client of the request has disconnected. The body
+    of the request must have been read.
     """
     disconnect = asyncio.ensure_future(request.receive())
     try:

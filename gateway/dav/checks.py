@@ -70,7 +70,9 @@ _SUMS: Final[dict[str, Callable[[], hashlib._Hash | _Adler32]]] = {
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise DavRefused for a header with an invalid value."""
+    """Raise DavRefused if a header of _PARSED, which WsgiDAV or this package parses later, has an invalid value, or if
+    Destination is too long. `headers` has the values by the lower-case names.
+    """
     for name, (form, grammar) in _PARSED.items():
         value = headers.get(name)
         if value is not None and (len(value) > MAX_HEADER_BYTES or not grammar.fullmatch(value.strip())):

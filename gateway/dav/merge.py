@@ -23,8 +23,8 @@ _MAX_COMMIT_BYTES: Final = 200_000
 
 @dataclass(slots=True)
 class Merge:
-    """The mutations of a merge: they give each replaced file the content of the file that replaces it, and delete the
-    latter.
+    """The mutations of a merge. A replaced file gets the content of the file that replaces it, and the replacing file
+    is deleted.
     """
 
     updates: list[UpdateContent] = field(default_factory=list)
@@ -46,9 +46,11 @@ class Merge:
 
 
 def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> Merge | None:
-    """Return the mutations that merge `source` into `target`, which is of the same kind. Return None if the two have no
-    file at the same path, or if the merge is too large: for one commit, or for the quota of the space, since new
-    versions count towards it, whereas a plain move would not.
+    """Return the mutations that merge `source` into `target`, which is of the same kind. Return None in these cases:
+
+    - the two directories have no file at the same path;
+    - they have too many nodes for a merge, which makes two commits;
+    - the new versions exceed the quota of the space. A plain move would not count towards it.
     """
     found = Merge()
     if source.kind is NodeKind.FILE:
@@ -81,10 +83,11 @@ def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node)
 
 
 def commit_merge(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) -> bool:
-    """Commit the merge, then the mutations `more`, and return True. Return False, with nothing else changed, if a file
-    could not get its new content. Raise DavRefused if a mutation after that is refused.
+    """Commit the merge in two commits, the second one with the mutations `more` at its end, and return True.
 
-    A refusal after that loses nothing: each replaced node is in the trash, or unchanged.
+    The first commit gives the replaced files their new contents. If it refuses one of them, return False without the
+    second commit; the other files keep their new contents. Raise DavRefused if a commit as a whole, or a mutation of
+    the second commit, is refused. Nothing is lost then: each replaced node is in the trash, or unchanged.
     """
     if any(isinstance(result, DavRefused) for result in session.commit(space, merge.updates)):
         return False

@@ -53,8 +53,8 @@ _QUOTA: Final = frozenset({"{DAV:}quota-used-bytes", "{DAV:}quota-available-byte
 
 
 def parts_of(path: str) -> tuple[str, ...]:
-    """Return the names of a path below the mount point; the first is the alias of the space. Raise InvalidArgument if
-    one is invalid.
+    """Return the names in a path below the mount point, in order. The first is the alias of the space, and the others
+    are the names of directories and of a node in it. Raise InvalidArgument if a name is invalid.
     """
     return normalized_path(path)
 

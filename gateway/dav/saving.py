@@ -43,8 +43,8 @@ Names = tuple[str, ...]
 
 
 def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) -> None:
-    """Delete `node`, which is at the path `names`. It goes to the trash if the deletion would lose something, and
-    otherwise leaves no trace. Raise DavRefused, with the node unchanged, if the deletion is refused.
+    """Delete `node`, which is at the path `names`. If something would be lost otherwise, the node goes to the trash; if
+    not, it leaves no trace. Raise DavRefused, with the node unchanged, if the deletion is refused.
     """
     mutations: Sequence[Mutation] | None = None
     if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
@@ -97,8 +97,8 @@ def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: No
 
 def remember_holders(session: DavSession, space: DavSpace, content: Content | None, *holders: NodeId) -> None:
     """Record, for later requests of the same client, that the files `holders` have this content as their current
-    version or the one before. A file with the same content that the client has just made, and then deletes, then need
-    not go to the trash. Do nothing for an empty content.
+    version or the one before. If the client deletes another file with the same content that it has just made, that file
+    need not go to the trash. Do nothing for an empty content.
     """
     if content is not None and content.size:
         told = {"in": [holder.hex() for holder in holders]}
@@ -108,12 +108,12 @@ def remember_holders(session: DavSession, space: DavSpace, content: Content | No
 def bring_back(
     session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind, *, written: bool
 ) -> Node | None:
-    """Restore the node that the client has removed from the path `names` within the last SAVE_SECONDS, so that the new
-    content becomes its next version, and return it. Return None if the client removed no node of this kind from there,
-    or it cannot be restored.
+    """Restore the node that the client has removed from the path `names` within the last SAVE_SECONDS, and return it.
+    The caller is about to put a new content at this path, which becomes the next version of the restored node. Return
+    None if the client removed no node of the kind `kind` from there, or if the node cannot be restored.
 
-    `parent` is the directory of the path. `written` is True if the node that is about to be put at the path was written
-    at another path before.
+    `parent` is the directory of the path. `written` is True if the client has written the new content at another path
+    before.
     """
     taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
     if taken_away is None:
@@ -148,12 +148,13 @@ def bring_back_empty(session: DavSession, space: DavSpace, parent: NodeId, names
 
 
 def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable: Callable[[Names], bool]) -> bool:
-    """Complete a save before the client deletes the node at the path `names`, a backup to which, or into which, the
-    client moved the old document.
+    """Complete a save before the client deletes its backup, which is at the path `names`: the old document, which the
+    client has moved there, or a directory into which the client has moved it.
 
-    If the client has put a new node of the same kind at the former path of the moved one, the moved node returns there
-    with the new content. Return True if the returned node is the one at `names` itself, which then need not be deleted;
-    otherwise False. `writable` returns True if no lock prevents the client from writing to the file at a path.
+    If the client has put a new node of the same kind at the former path of the old document, the old document returns
+    there with the new content. Return True if the old document was at `names` itself, where nothing is left to delete;
+    otherwise False. `writable` takes a path, and returns True if no lock prevents the client from writing to the file
+    at this path.
     """
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, names)
     step = moved_here or steps.remembered(session, space, StepKind.MOVED_INTO, names)
@@ -175,16 +176,22 @@ def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable:
 
 
 def merge_directory(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> bool:
-    """Merge the directory `source` into the directory `target`, which it replaces, and return True. Return False, with
-    nothing changed, if the two cannot be merged. Raise DavRefused if a mutation after the new contents is refused.
+    """Replace the directory `target` by the directory `source` in such a way that the files of `target` keep their
+    history, and return True. A file of `target` gets the content of the file at the same path in `source` as a new
+    version. All other nodes of `source` move into `target`, and the other nodes of `target` go to the trash. `source`
+    is deleted.
+
+    Return False if that is not possible: nothing has changed then, except that some files of `target` may have their
+    new versions already. Raise DavRefused if the space refuses a commit, or a mutation that follows the new versions;
+    no content is lost then, but the merge is incomplete.
     """
     found = merge.merging(session, space, source=source, target=target)
     return found is not None and merge.commit_merge(session, space, found)
 
 
 def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names:
-    """Return the path at which `node` was before the client began to move it, and forget the recorded move to the path
-    `was`. Return `was` if the client has not moved the node to there.
+    """Return the path at which `node`, which is at the path `was`, was before the client moved it there. Return `was`
+    if the client has not moved it. The recorded move to `was` is forgotten.
     """
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
     if moved_here is None:

@@ -79,7 +79,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class DavUsage:
-    """The bytes that a space uses, and its quota; 0 means no quota."""
+    """The number of bytes that a space uses, and the maximum of this number; a quota of 0 means no maximum."""
 
     used: int
     quota: int

@@ -54,7 +54,9 @@ _CLASSES: Final[dict[Verdict, type[SynclineError]]] = {
 
 
 def refused(verdict: Verdict) -> SynclineError:
-    """Return the error for a verdict that refuses a change."""
+    """Return the error to raise for a mutation that was refused with `verdict`: an instance of the subclass of
+    MutationRefused for this verdict.
+    """
     return _CLASSES[verdict]()
 
 

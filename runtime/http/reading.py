@@ -99,6 +99,7 @@ class ReadInTurns(asyncio.BufferedProtocol):
     """A connection whose input is parsed piece by piece, in turns."""
 
     def __init__(self, parsing: Parsing, unread: Unread) -> None:
+        """`parsing` parses the input of this connection, and `unread` is the state that all connections share."""
         self._parsing = parsing
         self._unread = unread
         self._share = Share.alone("")
@@ -178,9 +179,9 @@ class ReadInTurns(asyncio.BufferedProtocol):
         return self._discarded is not None
 
     def close(self) -> None:
-        """Close the connection after its last answer. If the client is still sending, the input is first discarded for
-        up to MAX_LINGERING_SECONDS, so that the client can read the answer; this is left out if
-        MAX_LINGERING_CONNECTIONS connections discard input already.
+        """Close the connection after its last answer. If the client is still sending, the input is first discarded, for
+        up to MAX_LINGERING_SECONDS and MAX_LINGERING_BYTES, so that the client can read the answer. Close at once if
+        the share of the connection has no place among the MAX_LINGERING_CONNECTIONS that discard input.
         """
         share = self._parsing.share
         if self.is_lingering or self._transport.is_closing():

@@ -40,8 +40,8 @@ class Answers(Wrapping):
     def __init__(self, total: int, intake: Intake | None, *, seconds: float, rate: float) -> None:
         """`total` is the memory for unread answers of all callers of this process, in bytes.
 
-        `intake` closes a connection if its client is more than `seconds` behind a rate of `rate` bytes per second with
-        reading; None closes none.
+        `intake` closes a connection whose client has not read an answer in time: the client has `seconds`, plus one
+        second for each `rate` bytes of unread answers on the connection. If `intake` is None, no connection is closed.
         """
         super().__init__()
         self._pool = Pool("answers", total)

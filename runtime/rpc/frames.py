@@ -41,8 +41,9 @@ class FrameReader:
         """Stream identifier of the last call."""
 
     def feed(self, data: bytes, calls: float) -> int:
-        """Parse `data`, and return the number of parsed bytes. Parsing stops before the frame that begins a further
-        call once `calls` calls have begun in `data`, and before an incomplete frame header.
+        """Parse `data`, which continues the bytes that were parsed before, and return the number of parsed bytes.
+        `calls` is the number of gRPC calls that may begin in `data`; infinity sets no limit. Parsing stops before the
+        frame that begins a further call, and before an incomplete frame header.
 
         The caller passes the remaining bytes again, in front of the bytes that arrive next.
         """

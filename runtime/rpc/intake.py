@@ -217,7 +217,7 @@ class Intake:
         self.discard()
 
     def discard(self) -> None:
-        """Release the port, and remove the socket and its directory."""
+        """Stop listening on the port, and remove the Unix socket of gRPC and the directory that it is in."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -350,8 +350,8 @@ class Intake:
             self._units.charge(Work.ANONYMOUS, connection.network, -1)
 
     def refused(self, peer: str) -> None:
-        """Record that a call on the connection `peer` carries an invalid token: it costs the network of the connection
-        one unit.
+        """Record that a call on the connection `peer` carries an invalid token, or none: the network of the connection
+        is charged one unit.
         """
         connection = self._by_peer.get(peer)
         if connection is not None and connection.network is not None:
@@ -568,13 +568,14 @@ class _Network:
 
 
 class CallerConnection(asyncio.BufferedProtocol):
-    """The connection of a caller, whose bytes are copied to and from a connection to gRPC. The latter is opened when
-    the first bytes arrive.
+    """The connection of a caller. Its bytes are copied to and from a second connection, to the gRPC server behind the
+    intake. The second connection is opened when the first bytes arrive on the first one.
     """
 
     def __init__(self, intake: Intake, share: Share, peer: str, shared: _Network | None) -> None:
-        """`share` is the one that the pool of connections is charged for, and `peer` the name of the connection as gRPC
-        would write it. `shared` is the network of the connection; None if the network is trusted.
+        """- `share` is the account to which the intake's pool of connections charges the connection.
+        - `peer` is the name of the connection as gRPC would write it (`ipv4:192.0.2.1:5000`).
+        - `shared` holds the counts of the connection's network; None if the network is trusted.
         """
         self.name = ""
         self.peer = peer
@@ -616,19 +617,25 @@ class CallerConnection(asyncio.BufferedProtocol):
         self._limit = self._loop.call_later(HANDSHAKE_SECONDS, self.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the connection of a caller."""
+        """Start the connection of a caller, of which `transport` is the transport. Close it if `abort` was called
+        before.
+        """
         self._outer = cast("asyncio.Transport", transport)
         if self._cut:
             self._outer.abort()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Return the buffer for the next read; a small one if gRPC is behind with reading this connection."""
+        """Return the buffer for the next read. It is a small one (_FEW_BYTES) while a connection of the same network is
+        parked or rests.
+        """
         shared = self.shared
         is_behind = shared is not None and (shared.parked or shared.resting)
         return self._intake.little_room if is_behind else self._intake.room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Forward bytes of the caller to gRPC, as far as limits allow."""
+        """Forward the `nbytes` bytes of the caller that are in the buffer to gRPC, as far as the limits of the intake
+        allow; the others wait.
+        """
         if self._cut:
             return
         data = bytes(self._intake.room[:nbytes])
@@ -723,23 +730,25 @@ class CallerConnection(asyncio.BufferedProtocol):
             self._limit = self._loop.call_later(_CLOSING_SECONDS, self.abort)
 
     def pause_writing(self) -> None:
-        """Stop reading from gRPC while the caller does not read."""
+        """Stop reading from gRPC, since the caller does not read the answers; asyncio calls `resume_writing` later."""
         if self._inner is not None:
             self._inner.pause_reading()
 
     def resume_writing(self) -> None:
-        """Resume reading from gRPC."""
+        """Resume reading from gRPC, since the caller reads the answers again."""
         if self._inner is not None and not self._inner.is_closing():
             self._inner.resume_reading()
 
     def pause(self) -> None:
-        """Stop reading from the caller while gRPC does not read."""
+        """Stop reading from the caller until `resume`, since gRPC does not read what is forwarded."""
         self._is_full = True
         if self._outer is not None:
             self._outer.pause_reading()
 
     def resume(self) -> None:
-        """Resume reading from the caller, unless the connection is parked or rests."""
+        """Resume reading from the caller, since gRPC reads again. A connection that is parked, or rests, is not read
+        yet.
+        """
         self._is_full = False
         self._read_on()
 
@@ -781,7 +790,7 @@ class CallerConnection(asyncio.BufferedProtocol):
         return self._inner is not None or self._opening is not None
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Close the connection to gRPC, since the caller's connection has ended."""
+        """Close the connection to the gRPC server behind the intake, since the caller's connection has ended."""
         if self._inner is not None:
             self._inner.abort()
         self.forget()
@@ -797,8 +806,8 @@ class CallerConnection(asyncio.BufferedProtocol):
         return self._cut
 
     def prove(self) -> None:
-        """Record that a call on the connection had a valid token or the gateway's proof; it need not prove itself in
-        time any more.
+        """Record that a call on the connection had a valid token or the gateway's proof. The connection is known from
+        now on, and `expect_proof` no longer closes it.
         """
         self.known = True
         if self._proof is not None:
@@ -809,8 +818,8 @@ class CallerConnection(asyncio.BufferedProtocol):
         self._proof = self._loop.call_later(seconds, self.abort)
 
     def forget(self) -> None:
-        """Release the count of a connection that has ended in the pool of connections and in its network. Has no effect
-        after the first time.
+        """Stop counting the connection, which has ended, in the pool of connections and in its network. Further calls
+        have no effect.
         """
         self._limit.cancel()
         if self._proof is not None:

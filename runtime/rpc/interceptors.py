@@ -122,6 +122,9 @@ class StreamsEnd(Wrapping):
     """
 
     def __init__(self, until: Callable[[AsyncIterator[Any]], AsyncIterator[Any]]) -> None:
+        """`until` takes the responses of a stream, and yields them until they end or the server is about to stop; it
+        raises Draining then (`Drain.until`).
+        """
         super().__init__()
         self._until = until
 
@@ -156,8 +159,8 @@ class Around(Wrapping):
 
     @abstractmethod
     def around(self, rpc: Rpc, context: Context) -> AbstractAsyncContextManager[None]:
-        """Return an asynchronous context manager, which is entered before the handler of the call and left after its
-        last response.
+        """Return the asynchronous context manager for one call of the method `rpc`. It is entered before the handler of
+        the call, and left after the last response of the handler. `context` is gRPC's context of the call.
         """
 
     @override
@@ -192,7 +195,9 @@ class Decoding(Wrapping):
     """
 
     def __init__(self, bounds: Mapping[str, RequestBound]) -> None:
-        """`bounds` has the bounds of methods by their full names, of which `max_fields` is checked here."""
+        """`bounds` has the bounds of methods by their full names; SMALL_REQUEST applies to a missing method. Of a
+        bound, only `max_fields` is checked here.
+        """
         super().__init__()
         self._bounds = bounds
 
@@ -338,7 +343,9 @@ class Metrics(Around):
 
 
 class DefaultDeadline(Around):
-    """Interceptor that sets a deadline for unary calls that have none, so that no call hangs for ever."""
+    """Interceptor that ends a unary call without a deadline with DeadlineExceeded after `seconds`, so that no call
+    hangs for ever.
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -364,8 +371,13 @@ class DefaultDeadline(Around):
 
 
 class Errors(Around):
-    """Interceptor that converts exceptions to gRPC statuses: a SynclineError with its reason, any other to INTERNAL
-    with the request id.
+    """Interceptor that answers a call whose handler has raised an exception with a gRPC status:
+
+    - A SynclineError becomes the status of its kind, with its reason.
+    - The error of a call to another service is passed on, if it is a SynclineError as well.
+    - Any other exception is logged, and becomes INTERNAL with the request id, by which it is found in the log.
+
+    The cancellation of a call passes through unchanged.
     """
 
     @asynccontextmanager

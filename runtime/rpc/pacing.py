@@ -43,8 +43,8 @@ class Pacing(Wrapping):
     """
 
     def __init__(self, rates: Rates, work: Mapping[str, Work], *, streams: int) -> None:
-        """`work` has the kind of work by full method name; a method that is missing has no rate limit. `streams` is the
-        maximum number of open streams of one method for one caller.
+        """`rates` counts the calls. `work` has the kind of work by full method name; a method that is missing has no
+        rate limit. `streams` is the maximum number of open streams of one method for one caller.
         """
         super().__init__()
         self._rates = rates

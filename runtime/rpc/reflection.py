@@ -33,7 +33,9 @@ _METHOD: Final = "ServerReflectionInfo"
 
 
 class Reflection(grpc.GenericRpcHandler):
-    """Server reflection, loaded at the first call, since it takes megabytes and most processes never receive one."""
+    """Server reflection. Its code is loaded at the first call of reflection, since the code takes megabytes and most
+    processes never receive such a call.
+    """
 
     def __init__(self, services: list[str]) -> None:
         self._services = services

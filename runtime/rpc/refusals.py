@@ -38,6 +38,7 @@ class Refusals(Around):
     """
 
     def __init__(self, intake: Intake | None, delayed: DelayedRefusals) -> None:
+        """`delayed` delays the answers. `intake` stops reading a connection; None if the service has no intake."""
         super().__init__()
         self._intake = intake
         self._delayed = delayed

@@ -106,7 +106,9 @@ logging.getLogger("grpc._cython.cygrpc").addFilter(_concerns_the_service)
 class App:
     """A composed service, ready to be served.
 
-    - `verifier` verifies tokens; without it, callers are not authenticated.
+    - `name` is the name of the service.
+    - `mounts` add the servicers of the service to the server.
+    - `verifier` verifies tokens; if it is None, callers are not authenticated.
     - `operations` has the kinds of callers that each method admits, by the full name of the method
       (`pkg.Service/Method`). A missing method admits nobody.
     - `bounds` has the maximum size of a request of each method; SMALL_REQUEST applies to a missing method.
@@ -277,9 +279,13 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
 
 
 async def run(app: App, settings: ServiceSettings) -> None:
-    """Serve `app` until SIGTERM or SIGINT, then drain: calls in flight succeed, streams end with Draining.
+    """Serve `app` until SIGTERM or SIGINT, then drain:
 
-    A second signal ends the process at once.
+    - For `drain_seconds` of the settings, the service still accepts calls, while its health status says that it stops.
+    - Then streams end with Draining, and no new call is accepted.
+    - Calls in flight have `grace_seconds` of the settings to end; those that take longer are cancelled.
+
+    A second signal ends the process at once. Raise OSError if the address, or that of the metrics, is taken.
     """
     with process.told_to_stop() as stopping:
         async with _serving(app, settings) as listening, memory.returning():
@@ -292,7 +298,9 @@ async def run(app: App, settings: ServiceSettings) -> None:
 
 @asynccontextmanager
 async def running(app: App, settings: ServiceSettings | None = None) -> AsyncIterator[str]:
-    """Serve `app` on a free port exactly as `run` does, and yield its address. For tests."""
+    """Serve `app` as `run` does until the context ends, and yield its address, host:port. For tests. By default it
+    listens on a free port of 127.0.0.1, and drains without waiting for a balancer; `settings` replaces the defaults.
+    """
     used = settings or ServiceSettings(
         listen="127.0.0.1:0", drain_seconds=0, grace_seconds=2, service_secret=SecretStr("for tests only " * 3)
     )
@@ -302,8 +310,9 @@ async def running(app: App, settings: ServiceSettings | None = None) -> AsyncIte
 
 @asynccontextmanager
 async def background(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run the coroutine function `work` beside the server until the server stops. If `work` fails, log the error and
-    call `work` again after a pause.
+    """Context manager within which the coroutine function `work` runs in a task; the task is cancelled at the end. If
+    `work` fails, the error is logged and `work` is called again after a pause. If `work` returns, it is not called
+    again. `name` names the task in the log.
     """
 
     async def persist() -> None:

@@ -23,6 +23,7 @@ class Strangers:
     """
 
     def __init__(self, intake: Intake | None) -> None:
+        """`intake` closes the connections; if it is None, nothing is counted or closed."""
         self._intake = intake
         self._refusals = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)})
 

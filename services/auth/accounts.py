@@ -24,8 +24,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The result of a sign-in: the account, its new device and the tokens. A browser gets a key instead of a refresh
-    token.
+    """The result of a sign-in: the account, its new device and the tokens of the device. A browser gets `key` instead
+    of a refresh token; for other devices `key` is empty.
     """
 
     account: Account
@@ -61,8 +61,8 @@ class AccountRegistry:
     async def sign_up(
         self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Make an account with its personal space, sign in its first device, and return all of them. `peer` is the
-        network of the caller.
+        """Make an account with its personal space, sign in its first device, and return all of them. `device_name` and
+        `kind` are those of the device, and `peer` is the network of the caller.
 
         - Raise AccountExists if the e-mail address is taken.
         - Raise TooManyAttempts if too many accounts were made from the network.
@@ -83,7 +83,8 @@ class AccountRegistry:
     async def sign_in(
         self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Sign in a new device of the account with this e-mail address. `peer` is the network of the caller.
+        """Sign in a new device of the account with this e-mail address, and return both with the tokens. `device_name`
+        and `kind` are those of the device, and `peer` is the network of the caller.
 
         Raise WrongPassword if the password or the address is wrong, TooManyAttempts above a limit of `AttemptLimits`,
         and TooMuchAtOnce if too many passwords are being hashed.

@@ -69,8 +69,8 @@ class Attempts:
         await self._count(_NEW, peer, self._limits.accounts)
 
     async def succeeded(self, *, subject: str, peer: str) -> None:
-        """Record that a correct password for `subject` came from the network `peer`: reset the counters of the subject,
-        and take this attempt back from the counter of the network, in which failed attempts stay.
+        """Record that a correct password for `subject` came from the network `peer`. The counters of the subject are
+        reset. The counter of the network is decremented by this attempt; failed attempts stay counted there.
         """
         await asyncio.gather(
             self._store.forget_attempts(subject=subject, peer=peer),

@@ -44,7 +44,7 @@ class AuthAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: AuthSettings) -> AsyncIterator[AuthAdapters]:
-    """Context manager that yields the adapters for AWS."""
+    """Context manager that yields auth's adapters for AWS (DynamoDB and STS), and closes their clients at the end."""
     async with Clients() as clients:
         yield AuthAdapters(
             DynamoIdentityStore(await clients.open("dynamodb"), table=settings.identity_table),

@@ -68,12 +68,14 @@ def session_policy(target: TransferTarget, space: SpaceId, access: Access, *, un
 
 
 def session_name(user: UserId, device: DeviceId) -> str:
-    """Return the session name that the audit log of S3 shows: 53 characters, all of which STS allows."""
+    """Return the name of the STS session of this user and device, which the audit log of S3 shows: 53 characters, all
+    of which STS allows.
+    """
     return f"{user}.{device}"
 
 
 class CredentialIssuer:
-    """Issues credentials. The grant is checked each time; only answers of STS are cached."""
+    """Issues S3 credentials. The grant of the caller is checked each time; only answers of STS are cached."""
 
     def __init__(
         self,
@@ -95,8 +97,9 @@ class CredentialIssuer:
         self._under_way: dict[Key, asyncio.Task[TemporaryCredentials]] = {}
 
     async def issue(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
-        """Return S3 credentials for the objects of a space, for reading or also for writing. They are valid for at
-        least five minutes, or until the key of the program `device` expires.
+        """Return S3 credentials for the objects of a space, for reading or, by `access`, also for writing. `user` and
+        `device` are the caller. The credentials are valid for at least five minutes, or until the device expires if
+        that is sooner.
 
         - Raise DeviceRevoked or TokenExpired if the device was revoked or has expired.
         - Raise NoSuchSpace without a grant, and PermissionDenied if the role does not allow the access.

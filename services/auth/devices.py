@@ -34,15 +34,17 @@ not exist, or belongs to another user, counts as revoked.
 
 
 def device_state(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceState:
-    """Return the state of a device with respect to a user, at `now_ms` in milliseconds since 1970."""
+    """Return the state of a device with respect to a user, at `now_ms` in milliseconds since 1970. `device` is None if
+    there is no such device.
+    """
     if device is None or device.user != user or device.revoked_at_ms is not None:
         return DeviceState.REVOKED
     return DeviceState.EXPIRED if device.expires_at_ms <= now_ms else DeviceState.SIGNED_IN
 
 
 def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceRecord:
-    """Return the device if it is signed in. Raise TokenExpired if it has expired, and DeviceRevoked if it was revoked,
-    does not exist, or belongs to another user than `user`.
+    """Return the device if it is signed in at `now_ms`, in milliseconds since 1970. Raise TokenExpired if it has
+    expired. Raise DeviceRevoked if it was revoked, does not exist (None), or belongs to another user than `user`.
     """
     state = device_state(device, user=user, now_ms=now_ms)
     if state is DeviceState.EXPIRED:
@@ -127,14 +129,14 @@ class Devices:
         self._clock = clock
 
     async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
-        """Return the device that the presented access token was issued to. Raise DeviceRevoked or TokenExpired if the
-        device was revoked or has expired since the token was issued.
+        """Return the record of the calling device. `user` and `device` are those of the presented access token. Raise
+        DeviceRevoked or TokenExpired if the device was revoked or has expired since the token was issued.
         """
         return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
 
     async def of_user(self, user: UserId, *, calling: DeviceId) -> list[DeviceRecord]:
-        """Return the devices of a user that have not expired, newest first. Revoked ones are included. `calling` is the
-        id of a device that is never missing, although the list may lag.
+        """Return the devices of a user that have not expired, newest first. Revoked ones are included. A device that
+        was added a moment ago may be missing, unless it is `calling`, the calling device.
         """
         now = self._clock()
         found = await self._store.devices(user, including=calling)
@@ -142,7 +144,8 @@ class Devices:
         return sorted(kept, key=lambda device: device.place)
 
     async def sign_out(self, device: DeviceId, *, user: UserId) -> None:
-        """Sign out the calling device. Idempotent. Raise NoSuchDevice if the device is not the user's.
+        """Sign out `device`, the calling device of `user`. Idempotent. Raise NoSuchDevice if the device is not the
+        user's.
 
         The keys of programs that were made from it stay valid: a user who signs out of a browser may still use
         programs.

@@ -51,8 +51,9 @@ class CheckedMany:
 def decide_role(
     space: SpaceRecord, *, caller: GrantRecord | None, target: GrantRecord | None, to: Role | None, oneself: bool
 ) -> None:
-    """Return if the caller may change the target's role to `to` (None removes the grant). `oneself` is True if the
-    target is the caller: anybody may leave a space. Otherwise:
+    """Check that a caller may change the role of a person, the target, to `to`. None for `to` removes the grant.
+    `caller` and `target` are the present grants of both; None for a person without one. `oneself` is True if the target
+    is the caller: anybody may leave a space.
 
     - Raise NoSuchSpace if the caller has no grant.
     - Raise PermissionDenied if the caller's role does not allow the change or the space is personal.
@@ -71,10 +72,12 @@ def decide_role(
 async def require(
     store: AccessStore, space: SpaceId, access: Access, *, user: UserId, device: DeviceId, now_ms: int
 ) -> tuple[GrantRecord, DeviceRecord]:
-    """Return the grant and the device, if the device is signed in and its user has this access to the space.
-    Otherwise:
+    """Check that the caller has `access`, to read or to write, to a space. Return the caller's grant and device.
 
-    - Raise DeviceRevoked if the device was revoked, and TokenExpired if it has expired.
+    `user` and `device` are the caller, and `now_ms` is the present time in milliseconds since 1970.
+
+    - Raise TokenExpired if the device has expired.
+    - Raise DeviceRevoked if the device was revoked, does not exist, or belongs to another user.
     - Raise NoSuchSpace if the user has no grant.
     - Raise PermissionDenied if the user's role does not allow the access.
     """
@@ -110,7 +113,9 @@ class Grants:
         self._clock = clock
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId | None) -> CheckedAccess:
-        """Return the user's role in the space, and the state of the device, if one is given."""
+        """Return the user's role in the space, and the state of `device`, if it is not None. Without a grant, the role
+        is None.
+        """
         grant, found = await self._access.access(space, user=user, device=device)
         return CheckedAccess(
             grant.role if grant is not None else None,
@@ -132,7 +137,7 @@ class Grants:
     async def writers(
         self, space: SpaceId, devices: Collection[DeviceId], *, user: UserId, device: DeviceId
     ) -> list[DeviceId]:
-        """Return those of the devices that are signed in and whose users may write in the space.
+        """Return those of `devices` that are signed in and whose users may write in the space.
 
         The caller is `user` with `device`, who must be allowed to read the space; otherwise raise the errors of
         `require`.
@@ -150,8 +155,8 @@ class Grants:
         return [one for one, holder in signed_in.items() if holder in writers]
 
     async def members(self, space: SpaceId, *, asking: UserId | None) -> tuple[SpaceRecord, list[GrantRecord]]:
-        """Return a space and its grants, sorted by address. Raise NoSuchSpace if the space does not exist, or if
-        `asking` is a user without a grant in it.
+        """Return a space and its grants, sorted by e-mail address. `asking` is the calling user; None if another
+        service asks. Raise NoSuchSpace if the space does not exist, or if the calling user has no grant in it.
         """
         found = await self._spaces.members(space)
         if found is None or (asking is not None and all(grant.user != asking for grant in found[1])):
@@ -160,7 +165,7 @@ class Grants:
 
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
         """Set the role of the account with this e-mail address in a space, and return the new grant. `caller` is the
-        user who asks for it. A repeated request has no further effect.
+        user who asks for it, and `request` the id of the request: a repetition has no further effect.
 
         - Raise NoSuchSpace, PermissionDenied or LastOwner if the caller may not make this change (`decide_role`).
         - Raise NoSuchAccount for an unknown address.
@@ -173,8 +178,8 @@ class Grants:
         return GrantRecord(space, member.user, member.email, role, alias=None)
 
     async def remove(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str) -> None:
-        """Remove the grant of the account with this address; do nothing if the account has none. Raise the errors of
-        `set`, except LimitReached.
+        """Remove the grant of the account with this e-mail address; do nothing if the account has none. Arguments and
+        errors are those of `set`, except LimitReached.
         """
         await self._change(space, request=request, caller=caller, email=email, to=None)
 

@@ -30,8 +30,8 @@ _RETRIES: Final = RetryPolicy(max_attempts=8, first_pause_seconds=0.02, max_paus
 
 
 KEPT_FOR_KNOWN: Final = 8
-"""Reciprocal of the part of a list that is reserved for people whom its owner has admitted to a space. Accounts are
-free of charge, so that strangers could otherwise fill any list.
+"""Reciprocal of the reserved part of a person's list of spaces: only people whom that person has admitted to a space
+may fill it. Accounts are free of charge, so that people whom nobody knows could otherwise fill the list.
 """
 
 
@@ -64,8 +64,8 @@ def is_full(limit: int, *, total: int, held: int) -> bool:
 
 
 def is_own(membership: Membership, user: UserId) -> bool:
-    """Return True if the user made the space. In a space from the time before makers were recorded, every owner counts
-    as the maker.
+    """Return True if `user`, whose membership it is, made the space. In a space from the time before makers were
+    recorded, every owner counts as the maker.
     """
     if membership.by is None:
         return membership.personal or membership.role is Role.OWNER

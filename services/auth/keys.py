@@ -44,7 +44,9 @@ _KEY = re.compile(r"syk_([a-z2-7]{26})[A-Za-z0-9_-]{43}")
 _SECRET_BYTES = 32
 
 KeyState = Enum("KeyState", "GOOD FORGED REVOKED EXPIRED")
-"""The state of a presented key with respect to the device that it names."""
+"""The state of a presented key with respect to the device that it names: GOOD if it is valid, FORGED if it is not the
+device's key, REVOKED or EXPIRED if the device was revoked or has expired.
+"""
 
 
 def key_digest(text: str) -> bytes:
@@ -72,7 +74,7 @@ def judge_key(text: str, device: DeviceRecord, *, now_ms: int) -> KeyState:
 
 
 class Keys:
-    """Makes keys and exchanges them for access tokens."""
+    """Makes the keys of browsers and programs, and exchanges keys for access tokens."""
 
     def __init__(
         self,
@@ -94,8 +96,8 @@ class Keys:
         self._clock = clock
 
     def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, str, Tokens]:
-        """Return a new device for the browser of a user who has just been authenticated, its key, and its tokens;
-        nothing is stored yet.
+        """Return a new device called `name` for the browser of a user who has just been authenticated, its key, and its
+        tokens. Nothing is stored: the caller adds the device to the store.
         """
         until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY_MS
         device, key = self._new(
@@ -165,7 +167,8 @@ class Keys:
         raise limit_reached("keys", f"you have {most} keys, as many as one person may have; revoke some first")
 
     async def exchange(self, text: str) -> Tokens:
-        """Return an access token of the key's device; a program's token never outlives its key.
+        """Return an access token of the device for which the key `text` stands, without a refresh token. A program's
+        access token never outlives its key.
 
         Raise TokenMalformed for a text that is no key, TokenInvalid for a key that was never issued or was dropped long
         after its end, DeviceRevoked if its device was revoked, and TokenExpired for an expired key.

@@ -82,8 +82,8 @@ def attempts_at(link: Link) -> str:
 
 
 def _asked_for(link: Link) -> tuple[object, ...]:
-    """Return those values of a link that a repeated request must ask for as well, and its token, which is returned only
-    once.
+    """Return the values of a link that a repetition of the request that made it must ask for as well. The digest of the
+    link's token is among them, since the answer to the repetition must be the same token.
     """
     return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
 
@@ -230,9 +230,9 @@ class Links:
         return partial(limit_reached, "links", text)
 
     async def _without_ended(self, found: Sequence[Link], makers: Makers) -> list[Link]:
-        """Drop links of `found` that are no longer valid, at most _DROPPED_AT_ONCE, and return the others. `makers` has
-        the present grants of their makers. A link that was revoked less than _ENDED_KEPT_MS ago is not dropped, so that
-        a repetition of the request that made it does not make it again.
+        """Remove links of `found` that are no longer valid from the store, at most _DROPPED_AT_ONCE, and return the
+        others. `makers` has the present grants of the people who made the links. A link that was revoked less than
+        _ENDED_KEPT_MS ago is not removed: a repetition of the request that made the link then does not make it again.
         """
         now = self._clock()
         ended = [
@@ -260,7 +260,11 @@ class Links:
         return await self._passwords.verify(password, made.password_hash, share) is not PasswordCheck.WRONG
 
     async def of_space(self, space: SpaceId, *, user: UserId, device: DeviceId) -> list[Link]:
-        """Return the valid links of a space, newest first."""
+        """Return the valid links of a space, newest first.
+
+        `user` and `device` are the caller, who must be allowed to write in the space; otherwise raise the errors of
+        `grants.require`.
+        """
         await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.links(space)
         makers, now = await self._makers(found), self._clock()
@@ -268,7 +272,11 @@ class Links:
         return sorted(kept, key=lambda link: link.place)
 
     async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
-        """Revoke a link; do nothing if it is revoked already. Raise NoSuchLink if the space has no such link."""
+        """Revoke a link of a space permanently; do nothing if it is revoked already.
+
+        `user` and `device` are the caller, who must be allowed to write in the space; otherwise raise the errors of
+        `grants.require`. Raise NoSuchLink if the space has no such link.
+        """
         await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.link(space, link)
         if found is None:
@@ -279,12 +287,15 @@ class Links:
     # ---- for anybody who has the token
 
     async def open(self, token: str, *, password: str, peer: str) -> tuple[Link, AccessToken]:
-        """Open a link for a visitor: return the link with this token, and an access token for its node, which does not
-        outlive the link. `peer` is the network of the visitor.
+        """Open a link for a visitor: return the link with the link token `token`, and an access token for its node. The
+        access token does not outlive the link. `password` is empty if the visitor gives none, and `peer` is the network
+        of the visitor.
 
-        Raise NoSuchLink if no valid link has this token. For a link with a password, raise LinkPasswordNeeded if none
-        is given, WrongPassword for a wrong one, TooManyAttempts above a limit of `AttemptLimits`, and TooMuchAtOnce if
-        too many passwords are being hashed.
+        Raise NoSuchLink if no valid link has this link token. For a link with a password, also raise:
+
+        - LinkPasswordNeeded if `password` is empty, and WrongPassword if it is wrong;
+        - TooManyAttempts above a limit of `AttemptLimits`;
+        - TooMuchAtOnce if too many passwords are being hashed.
         """
         link = await self._links.link_with_token(token_digest(token)) if is_link_token(token) else None
         if link is None or not await self._opens(link):

@@ -72,9 +72,8 @@ class AccountStore(Protocol):
     """Store of accounts, which are found by e-mail address and by id."""
 
     async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
-        """Store the account, its personal space with the owner's grant, and its first device, atomically.
-
-        The alias of the personal space is its name.
+        """Store the account `login`, its personal space with the owner's grant, and `device`, its first device,
+        atomically. The name of the personal space is its alias as well.
 
         Raise AccountExists and store nothing if another account has the e-mail address. Of concurrent calls for one
         address, at most one succeeds; another one may raise Unavailable.
@@ -229,8 +228,9 @@ class AccessStore(Protocol):
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
-        """Return the user's grant in the space, and the device, in one round trip. Each is None if it does not exist;
-        the second is also None if `device` is None. The device may be revoked or expired.
+        """Return the user's grant in the space, and the device, in one round trip. Each is None if it does not exist.
+        The device is also None if the argument `device` is None. It may be revoked or expired, or belong to another
+        user.
         """
 
     async def accesses(
@@ -250,9 +250,9 @@ class AttemptStore(Protocol):
     """
 
     async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
-        """Count one attempt at a subject and return 0, or count nothing if `limit` attempts are counted already, and
-        return the milliseconds until the counter ends. The counter is that of the network `peer`, or that of all
-        networks together if `peer` is None.
+        """Count one attempt at a subject and return 0. If `limit` attempts are counted already, count nothing and
+        return the milliseconds until the counter ends. The counter is that of the network `peer`, or, if `peer` is
+        None, that of all networks together.
 
         A counter begins with its first attempt and lasts `window_ms`. Of concurrent attempts, at most `limit` are
         counted.

@@ -46,7 +46,14 @@ _MAX_TOKEN_CHARACTERS = 128
 """Maximum number of characters of a text that is parsed as a refresh token; a token has fewer."""
 
 RefreshTokenState = Enum("RefreshTokenState", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
-"""The state of a presented refresh token with respect to the device that it names."""
+"""The state of a presented refresh token with respect to the device that it names.
+
+- CURRENT is the last token that the device got.
+- PREDECESSOR is the token that was exchanged for it, which is still accepted.
+- SPENT is any older token, and so a copy.
+- FORGED is a token that the device never got.
+- REVOKED and EXPIRED are tokens of a device that was revoked or has expired.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class RefreshToken:
         return f"{self.device}.{base64.urlsafe_b64encode(self.family + self.secret).decode()}"
 
     def successor(self) -> RefreshToken:
-        """Return the next token of the family."""
+        """Return a new refresh token of the same device and family, with a new random secret."""
         return replace(self, secret=secrets.token_bytes(_SECRET_BYTES))
 
     def family_digest(self) -> bytes:
@@ -131,7 +138,9 @@ class Sessions:
         self._clock = clock
 
     def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, Tokens]:
-        """Return a new device of a user who has just been authenticated, and its tokens; nothing is stored yet."""
+        """Return a new device called `name`, of a user who has just been authenticated, and its tokens. Nothing is
+        stored: the caller adds the device to the store.
+        """
         now = self._clock()
         token = RefreshToken.first(DeviceId(new_text_id()))
         chain = Chain(token.family_digest(), token.digest(), None, now + REFRESH_TOKEN_IDLE_DAYS * DAY_MS)
@@ -139,13 +148,14 @@ class Sessions:
         return device, self._tokens(user, token)
 
     async def refresh(self, token: RefreshToken) -> Tokens:
-        """Exchange a refresh token for new tokens.
+        """Exchange a refresh token for a new access token and a new refresh token. The presented token is accepted
+        again until the new refresh token is used.
 
-        - Raise RefreshTokenReused for a copy, after which the device is signed out.
+        - Raise RefreshTokenReused for an older token, which shows that it was copied; the device is signed out then.
         - Raise DeviceRevoked if the device was revoked, and TokenExpired if it has expired.
         - Raise TokenInvalid for a token that was never issued, or whose device was dropped long after its end.
-        - Raise Unavailable, after which the call may be repeated, if a concurrent refresh of the device succeeded, or
-          if not all keys of a copied device could be revoked.
+        - Raise Unavailable if a concurrent refresh of the device succeeded, or if not all keys that were made from a
+          device with a copied token could be revoked. The call may be repeated.
         """
         device = await self._devices.device(token.device)
         now = self._clock()

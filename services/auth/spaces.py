@@ -35,7 +35,8 @@ class Spaces:
         self._clock = clock
 
     async def create(self, *, user: UserId, request: RequestId, name: str) -> Membership:
-        """Make a shared space that the user owns, or return the space that the same request made before.
+        """Make a shared space that the user owns, and return it as the user sees it. A repeated `request` returns the
+        space that it made before.
 
         - Raise InvalidArgument for the name of personal spaces, and NoSuchAccount if the account does not exist.
         - Raise RequestIdReused if the space of the earlier request has another name, and NoSuchSpace if the user has no
@@ -68,7 +69,7 @@ class Spaces:
 
     async def _try_to_create(self, space: SpaceRecord, owner: Account) -> str | None:
         """Add the space, and return the owner's alias for it; return None if the space exists already. Raise
-        LimitReached if the user has made too many spaces.
+        LimitReached if the owner has made too many spaces, and GateMoved if a concurrent addition came first.
         """
         gates = await self._gates.gates(f"spaces {owner.user}")
         found = await self._spaces.memberships(owner.user)
@@ -88,7 +89,9 @@ class Spaces:
         return await with_alias(space.name, space.space, create)
 
     async def of_user(self, user: UserId) -> list[Membership]:
-        """Return the spaces that the user has a grant in: the personal one, then the others by name."""
+        """Return the spaces in which the user has a grant: the personal one, then the others by name. Grants without an
+        alias get one.
+        """
         found = await self._spaces.memberships(user)
         if any(one.alias is None for one in found):
             await self._give_aliases(user, [one for one in found if one.alias is None])

@@ -27,7 +27,7 @@ class UnusableKey(OSError):
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """An access token as text, with the time of its expiry, in milliseconds since 1970, and its lifetime."""
+    """An access token as text, and the time at which it expires, `expires_at_ms`, in milliseconds since 1970."""
 
     text: str = field(repr=False)
     expires_at_ms: int
@@ -37,9 +37,11 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """The signing key, and all verifying keys, by their ids.
+    """The key that signs access tokens, `current` with the id `kid`, and all public keys that verify them, by their
+    ids.
 
-    To rotate keys, start with the new key as `current` and the old one as `previous`; remove `previous` a day later.
+    To rotate keys, start auth with the new key as `current` and the old one as `previous` (`from_files`). Remove
+    `previous` a day later.
     """
 
     kid: str
@@ -48,14 +50,15 @@ class SigningKeys:
 
     @classmethod
     def of(cls, current: Ed25519PrivateKey, *previous: Ed25519PublicKey) -> SigningKeys:
-        """Return keys that sign with `current` and verify with `previous` as well."""
+        """Return keys that sign with `current`, and verify with `current` and with `previous`."""
         public = {key_id(key): key for key in (current.public_key(), *previous)}
         return cls(key_id(current.public_key()), current, public)
 
     @classmethod
     def from_files(cls, current: Path, previous: Path | None = None) -> SigningKeys:
-        """Return keys from PEM files; the file `previous` may hold a private or a public key. Raise UnusableKey if a
-        file cannot be read as an Ed25519 key.
+        """Return the keys in PEM files: `current` holds the private key that signs. `previous` holds the preceding key,
+        private or public, which only verifies; None for no such key. Raise UnusableKey if a file cannot be read as an
+        Ed25519 key.
         """
         signer = _read_key(current)
         if not isinstance(signer, Ed25519PrivateKey):
@@ -80,7 +83,8 @@ class AccessTokens:
     def issue(
         self, *, user: UserId, device: DeviceId, program: bool = False, until_ms: int | None = None
     ) -> AccessToken:
-        """Return a token that authenticates the user's device for 15 minutes, or until `until_ms` if that is sooner.
+        """Return a token that authenticates the user's device for 15 minutes, or until `until_ms`, in milliseconds
+        since 1970, if that is sooner.
 
         `program` is True for the device of a program; the token is then valid only for operations that are open to
         programs.
@@ -89,7 +93,8 @@ class AccessTokens:
         return self._sign(named, ACCESS_TOKEN_SECONDS * SECOND_MS, until_ms)
 
     def issue_for_link(self, scope: LinkScope, *, peer: str, until_ms: int | None = None) -> AccessToken:
-        """Return a token with the access of a public link, valid for 12 hours, or until `until_ms` if that is sooner.
+        """Return a token with the access of a public link, valid for 12 hours, or until `until_ms`, in milliseconds
+        since 1970, if that is sooner.
 
         `peer` is the network from which the link was opened. Visitors from one network count as one caller.
         """

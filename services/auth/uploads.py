@@ -36,8 +36,8 @@ log = structlog.get_logger()
 
 
 class Uploads:
-    """Records for which spaces credentials to write are issued, and refuses these for spaces that are closed to
-    uploads. One instance serves all spaces of a process.
+    """Records the spaces for which credentials to write are issued, and refuses such credentials for spaces that are
+    closed to uploads. One instance serves all spaces of a process.
     """
 
     def __init__(self, store: UploadStore, *, clock: Clock) -> None:

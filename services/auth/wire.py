@@ -204,8 +204,8 @@ def checked_many_to_wire(checked: CheckedMany) -> auth_pb2.BatchCheckAccessRespo
 
 
 def ids_from_wire(texts: Sequence[str], parse: Callable[..., T], *, what: str) -> list[T]:
-    """Return the distinct ids in `texts`. Raise InvalidArgument for more than MAX_CHECKED_RIGHTS texts, or for one that
-    is no id.
+    """Return the distinct ids in `texts`, each read by `parse`. Raise InvalidArgument for more than MAX_CHECKED_RIGHTS
+    texts, or for a text that is no id; `what` names the ids in the text of the error.
     """
     if len(texts) > MAX_CHECKED_RIGHTS:
         raise InvalidArgument(f"{what} has at most {MAX_CHECKED_RIGHTS}, not {len(texts)}", field=what)
@@ -228,7 +228,7 @@ def link_to_wire(link: Link) -> auth_pb2.Link:
 
 
 def ended_to_wire(ended: EndedDevice) -> auth_pb2.RevokeDeviceResponse:
-    """Return the message about a revoked device; each list is cut to the size of one message."""
+    """Return the message about a revoked device. Its lists of keys and links are cut to what fits into one message."""
     return auth_pb2.RevokeDeviceResponse(
         ended_keys=that_fit(map(device_to_wire, ended.keys)),
         ended_links=that_fit(map(link_to_wire, ended.links)),

@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_UNDO_SECONDS: Final = 900
-"""Maximum age in seconds of a copy that is undone in this way. The gateway ends a copy after ten minutes."""
+"""Maximum age in seconds of a copy that this module undoes. The gateway ends a copy after ten minutes."""
 MAX_PROOF_SECONDS: Final = 600.0
 """Maximum duration of one undo in seconds, after which metadata gives it up. Its caller may be gone long before."""
 UNDOS_AT_ONCE: Final = 4
 """Maximum number of copies that one process undoes at the same time; further undos wait for a while."""
 _PROOFS: Final = 10
-"""Maximum number of attempts to commit one undo. Each further one follows a change of the copy during the one before
-it, and reads only the entries since.
+"""Maximum number of attempts to commit one undo. If the copy changes during an attempt, the next attempt follows, which
+reads only the journal entries since.
 """
 _NODES_PER_LOOK: Final = 100
 """Number of changed nodes that are looked up together."""
@@ -67,10 +67,16 @@ class CopyChanged(SynclineError):
 
 
 class CopyUndos:
-    """The undos of copies that this process has in progress."""
+    """Undoes copies of directories, and keeps the undos that are in progress in this process. An undo is a task of its
+    own, which does not end with its caller. A repeated request waits for the task of the first one.
+
+    To undo a copy means to move the copy to the trash, and to restore the node that it has replaced, if there is one.
+    """
 
     def __init__(self, spaces: OpenSpaces, *, now_ms: Callable[[], int], seconds: float = MAX_PROOF_SECONDS) -> None:
-        """`now_ms` returns milliseconds since 1970, and `seconds` is the maximum duration of one undo."""
+        """`spaces` gives access to the spaces of this process, `now_ms` returns milliseconds since 1970, and `seconds`
+        is the maximum duration of one undo.
+        """
         self._spaces = spaces
         self._now_ms = now_ms
         self._seconds = seconds
@@ -81,13 +87,13 @@ class CopyUndos:
     async def undo(
         self, space: SpaceId, want: Request, copy: RequestId, *, share: Share, check: AskAnew
     ) -> CommitOutcome:
-        """Undo a copy as `undo_copy` does, and return its result. The undo goes on if the caller is cancelled, and a
-        repetition waits for the undo in progress. `share` is the caller's share of the undos of this process.
+        """Undo a copy as `undo_copy` does with the same arguments and errors, and return its result. The undo goes on
+        if the calling task is cancelled. A repetition of the request `want` waits for the undo in progress. `share` is
+        charged for a place among the UNDOS_AT_ONCE undos of this process.
 
-        `check` checks the right of the caller again, as for `Committer.commit`.
-
-        Raise TooMuchAtOnce after waiting for a place, DeadlineExceeded if the undo takes longer than one may,
-        RequestIdReused if another undo in progress has the id, and the errors of `undo_copy`.
+        - Raise TooMuchAtOnce if no place is free after a while; nothing is changed then.
+        - Raise DeadlineExceeded if the undo takes longer than one may. The request may be repeated.
+        - Raise RequestIdReused if an undo in progress has the same id and is for another request or caller.
         """
         key = (space, want.id)
         if key in self._of:
@@ -105,7 +111,9 @@ class CopyUndos:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Context manager that cancels the undos in progress at its end; their callers may repeat them elsewhere."""
+        """Context manager that cancels the undos in progress at its end. Their callers may repeat them in another
+        process.
+        """
         try:
             yield
         finally:
@@ -135,10 +143,15 @@ class CopyUndos:
 
 
 async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: int, check: AskAnew) -> CommitOutcome:
-    """Move the node that the request with the id `copy` has created to the trash, and restore the node that the same
-    request has deleted in order to make room, if there is one. `want` is the request to do so, without mutations; a
-    repetition of it returns the first outcome. `check` checks the right of the caller again, as for
-    `Committer.commit`; it does nothing for the gateway, whose callers need no right.
+    """Undo a copy in the space `live`: move the node that the request with the id `copy` has created to the trash, and
+    restore the node that the same request has deleted in order to make room, if there is one.
+
+    - `want` is the request to undo the copy, without mutations. A repetition of it returns the first outcome.
+    - `now_ms` is the present time in milliseconds since 1970.
+    - `check` checks the right of the caller again, as for `Committer.commit`. It does nothing for the gateway, whose
+      callers need no right.
+
+    Errors:
 
     - Raise NoSuchRequest if the caller has made no such copy, and InvalidArgument if the request has done something
       else.

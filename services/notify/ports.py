@@ -57,11 +57,13 @@ class ClaimStore(Protocol):
         """
 
     async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
-        """Finish the claims of these sequence numbers after the user was mailed: they can never be claimed again."""
+        """Finish the claims of `claimant` for the entries with the sequence numbers `seqs`, since the user was mailed
+        about them at `now`. They can then never be claimed again.
+        """
 
     async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
-        """Free the claims of these sequence numbers that this attempt holds, since the user was not mailed. Claims of
-        other attempts stay.
+        """Free the claims that `claimant` holds for the entries with the sequence numbers `seqs`, since the user was
+        not mailed about them. Finished claims, and claims of another attempt to mail the same user, stay.
         """
 
 
