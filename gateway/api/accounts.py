@@ -41,7 +41,7 @@ async def sign_up(
 async def sign_in(
     body: models.SignIn, request: Request, response: Response, services: GatewayServices
 ) -> models.SignedIn:
-    """Sign in a device."""
+    """Sign in a new device of an account by e-mail address and password."""
     check_origin(request)
     answer = await ask(
         services.auth.SignIn,

@@ -31,8 +31,8 @@ async def commit_one(services: Services, caller: Caller, *, space: str, request:
 async def answered(
     services: Services, caller: Caller, *, space: str, name: RequestName
 ) -> metadata_pb2.GetAnswerResponse | None:
-    """Return the answer that metadata gave to this request before, if the request has an `Idempotency-Key` and is a
-    repetition; otherwise None.
+    """Return the answer that metadata gave to the request `name` before. Return None if the request was not carried out
+    before, or has no `Idempotency-Key`, so that it cannot be a repetition.
     """
     if not name.given:
         return None

@@ -57,14 +57,14 @@ def with_etag(response: Response, found: Node) -> models.Node:
 
 async def each(items: Sequence[Item], shape: Callable[[Item], Shape], *, token: str) -> list[Shape]:
     """Return the items of a long answer in the form of the API, in order; `shape` converts one item. The work is done
-    in slices, which are charged to the owner of the access token `token`.
+    in slices, each in a turn that is charged to the person or public link of the access token `token`.
     """
     return [shape(one) async for some in in_turns(items, token) for one in some]
 
 
 async def nodes_page(answer: metadata_pb2.ListNodesResponse, *, token: str) -> models.Nodes:
-    """Return the page of nodes in an answer of ListNodes, in the form of the API. `token`, an access token, names the
-    person who is charged for the work.
+    """Return the page of nodes in an answer of ListNodes, in the form of the API. The work is charged to the person or
+    public link of the access token `token`.
     """
     return models.Nodes(
         nodes=await each(answer.nodes, node_of, token=token), next_page_token=answer.next_page_token or None

@@ -130,8 +130,9 @@ async def answer(
     name: str,
     begin: Begin | None = None,
 ) -> Response:
-    """Return a response that streams an archive of the nodes `tops`. `measured` are the ids of these nodes, or the id
-    of the root for a whole space; `begin` is called before bytes are sent, as by `download`.
+    """Return a response that streams an archive of the nodes `tops`, called `name`. `measured` are the ids of these
+    nodes, or the id of the root for a whole space. `begin` counts a download by a public link before bytes are sent;
+    None counts nothing.
     """
 
     async def measure(most: ArchiveSize) -> ArchiveSize:

@@ -73,7 +73,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LinkDownload:
-    """The thing that is downloaded by a public link: `what` is the digest of a content or the id of a node, as text."""
+    """The content or the directory that is downloaded by the public link `link` in `space`. `what` names it as text."""
 
     space: SpaceId
     link: str
@@ -182,8 +182,8 @@ class Allowance:
     async def begin(
         self, place: LinkDownload, count: Count, *, size: int | None, part: int | None = None
     ) -> Download | None:
-        """Continue an unfinished download of `place`, or count a new one by calling `count`. Return None if the link
-        does not limit downloads. The caller must end the returned download.
+        """Return a download of `place`, which the caller must end: it continues an unfinished one, or is a new one that
+        was counted by calling `count`. Return None if the link does not limit downloads.
 
         `size` is the size of the content in bytes, None for an archive. `part` is the length of the requested range in
         bytes, None for everything. Raise LinkExhausted if the link allows no further download.

@@ -157,7 +157,7 @@ def _hash(name: str) -> int:
 
 
 class _Directory:
-    """Reserves memory from the pool for the list at the end of one ZIP file, and returns it."""
+    """Reserves memory from the pool for the central directory of one ZIP file, and returns it."""
 
     def __init__(self, pool: Pool, share: Share) -> None:
         self._pool = pool
@@ -166,16 +166,17 @@ class _Directory:
         self._used = 0
 
     async def reserve(self, size: ArchiveSize) -> None:
-        """Take the memory for a list of `size` at once, if the list is large. Raise TooMuchAtOnce if the pool has too
-        little for a while.
+        """Take the memory for a central directory of this size at once, if it is large. Raise TooMuchAtOnce if the pool
+        has too little for a while.
         """
         if size.memory_bytes > _DIRECTORY_STEP_BYTES:
             await self._pool.take(size.memory_bytes, self._share)
             self._taken = size.memory_bytes
 
     async def paid(self, entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[ArchiveEntry, None]:
-        """Yield `entries` unchanged, each after memory for its item of the list was taken. Raise TooMuchAtOnce if there
-        are more of them than memory was reserved for, and the pool has no further memory for a while.
+        """Yield `entries` unchanged, each after memory for its item of the central directory was taken. Raise
+        TooMuchAtOnce if there are more of them than memory was reserved for, and the pool has no further memory for a
+        while.
         """
         async with aclosing(entries):
             async for entry in entries:
@@ -209,7 +210,7 @@ class Archives:
         directory_bytes: int = DIRECTORY_BYTES,
     ) -> None:
         """`contents` reads the contents of files. `under_way` is the pool that bounds the number of archives at the
-        same time, and `directory_bytes` the memory for the lists of all of them, in bytes.
+        same time, and `directory_bytes` the memory for the central directories of all of them, in bytes.
 
         `threads` has as many threads as there can be archives, so that no archive waits for the thread of another.
         """
@@ -227,9 +228,11 @@ class Archives:
     ) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of the ZIP file of `entries`. The generator has to be closed if it is not exhausted.
 
-        `measure` returns the size of the list, and `share` is charged for the memory. Before the first bytes, raise
-        TooMuchAtOnce if too many archives are being made, and ArchiveTooLarge if the list is longer than one archive
-        may have. Raise an error between two parts if a content cannot be read; the ZIP file is then incomplete.
+        `measure` returns the size of the central directory, and `share` is charged for the memory.
+
+        - Before the first bytes, raise TooMuchAtOnce if too many archives are being made, and ArchiveTooLarge if the
+          central directory would be longer than one archive may have.
+        - Between two parts, raise an error if a content cannot be read. The ZIP file is then incomplete.
         """
         async with self._under_way.lent(1, share):
             directory = _Directory(self._directories, share)

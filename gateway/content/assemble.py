@@ -78,11 +78,11 @@ class Contents:
 
     @asynccontextmanager
     async def manifest(self, space: SpaceId, content: Content, share: Share) -> AsyncGenerator[Manifest, None]:
-        """Provide the manifest of a content within the context, whether it is inline or an object of its own. Raise
-        TooMuchAtOnce if the pool has no memory for it.
+        """Context manager that yields the manifest of a content, which is inline or an object of its own. Raise
+        TooMuchAtOnce if the pool of manifests has no memory for it.
 
-        The memory for a separate manifest is taken for the duration of the context; concurrent readers of the same
-        manifest share it.
+        `share` is charged for the memory of a manifest that is an object of its own, until the end of the context.
+        Concurrent readers of the same manifest share the memory.
         """
         if not content.manifest_object:
             yield _checked(content.manifest, content)
@@ -195,9 +195,8 @@ class Contents:
                 await asyncio.gather(*reading, return_exceptions=True)
 
     async def read_together(self, space: SpaceId, contents: Sequence[Content], *, share: Share) -> list[bytes]:
-        """Return all bytes of several contents with inline manifests; the caller has taken the memory for them.
-
-        Adjacent blocks are fetched together.
+        """Return the bytes of each of several contents, in the order of `contents`. Their manifests are inline, and the
+        caller has taken the memory for the bytes. Adjacent blocks are fetched together, in turns of `share`.
         """
         manifests = [_checked(content.manifest, content) for content in contents]
         found: dict[tuple[Digest, int, int], bytes] = {}

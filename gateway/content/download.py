@@ -68,10 +68,11 @@ async def download(
 ) -> Response:
     """Return the answer to a GET or HEAD of a content.
 
-    - `name` is the file name for the client. With `inline`, the content is displayed in the browser if that is safe.
-    - `begin` is called only before bytes are sent; an error that it raises becomes the answer.
-    - The memory is charged to `share`.
-    - Sending continues for as long as `check_right`, which is called every few seconds, raises nothing.
+    - `name` is the file name for the client. If `inline`, the content is displayed in the browser if that is safe.
+    - `begin` counts a download by a public link; None counts nothing. It is called only before bytes are sent. An error
+      that it raises becomes the answer.
+    - `share` is charged for the memory.
+    - `check_right` checks the right of the caller. It is called every few seconds, and its error ends the sending.
     """
     headers = description(name, content, inline=inline)
     answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
@@ -117,11 +118,11 @@ async def download(
 
 
 async def first_of(parts: AsyncGenerator[T, None], check_right: CheckRight) -> T:
-    """Return the first part that `parts` yields, so that an immediate failure can still be answered with a status.
-    Raise the error of `parts`, after closing it.
+    """Return the first part that `parts` yields, and raise its error: a failure before the first part can still be
+    answered with a status.
 
-    If the first part took _WAITED_SECONDS or longer, because it waited for memory, `check_right` is called again, since
-    the earlier check may be outdated; its error is raised too.
+    If the first part took longer than _WAITED_SECONDS, because it waited for memory, `check_right` is called, since an
+    earlier check of the caller's right may be outdated. If it raises an error, `parts` is closed and the error raised.
     """
     clock = asyncio.get_running_loop().time
     began = clock()

@@ -73,7 +73,7 @@ def description(name: str, content: Content, *, inline: bool = False) -> dict[st
 
 
 def attachment(name: str, kind: str) -> dict[str, str]:
-    """Return the headers of a generated file that is saved under this name."""
+    """Return the headers of a generated file of the media type `kind`, which the client saves under `name`."""
     return {
         "cache-control": "no-store",
         "content-type": kind,
@@ -93,8 +93,8 @@ def content_type(name: str) -> str:
 
 
 def disposition(name: str, *, inline: bool = False) -> str:
-    """Return the header Content-Disposition (RFC 6266) that has a client save the file under `name`, or display it with
-    `inline`. The name is given in ASCII for old clients and in UTF-8 for all others.
+    """Return the value of the header Content-Disposition (RFC 6266), by which a client saves the file under `name`, or,
+    if `inline`, displays it. The name is given in ASCII for old clients and in UTF-8 for all others.
     """
     how = "inline" if inline else "attachment"
     ascii_name = "".join(character if character in _FALLBACK else "_" for character in name)

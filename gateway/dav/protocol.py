@@ -79,8 +79,8 @@ class Upload:
 
 
 class TreeCopy:
-    """Copies everything below a directory on the event loop: the code that handles the request yields `begin` once and
-    `advance` repeatedly, as steps for the event loop.
+    """Copies everything below a directory on the event loop. The code that handles the request runs in a worker: it
+    yields `begin` once, and then `advance` again and again, each as a `Step` that the event loop awaits.
     """
 
     def __init__(self, enter: Callable[[], Awaitable[RunningCopy]]) -> None:
@@ -94,11 +94,14 @@ class TreeCopy:
         self._enter = enter
 
     async def begin(self) -> None:
-        """Count the copy as running, before anything is changed. Raise TooMuchAtOnce if too many copies are running."""
+        """Count the copy as running until the end of the request; called before anything is changed. Raise
+        TooMuchAtOnce if too many copies are running.
+        """
         self.running = await self._enter()
 
     async def advance(self) -> None:
-        """Make the next commit of the copy, and set `copied` to its pairs; no pair means that the copy is complete.
+        """Make the next commit of the copy, and set `copied` to the pairs of nodes that it has copied. If the copy is
+        complete, only set `copied` to an empty list.
 
         Raise MutationRefused if a node cannot be created. If the copy has to end early, raise ClientGone, CopyTooLong
         or TokenExpired, as `RunningCopy.interrupting` does. The caller then undoes the copy.

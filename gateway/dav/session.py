@@ -89,8 +89,8 @@ class AskRight(Protocol):
     """Port by which a session checks with auth whether the caller still has a right."""
 
     async def __call__(self, space: SpaceId, *, writes: bool) -> None:
-        """Return if the caller may read in the space now, or, with `writes`, write in it; otherwise raise the
-        SynclineError with which auth refuses.
+        """Ask auth if the caller may read in the space now, or, if `writes`, write in it. Raise the SynclineError of
+        auth if the caller may not.
         """
 
 
@@ -100,8 +100,8 @@ class Pay(Protocol):
     """
 
     async def __call__(self, size: int, *, refusable: bool) -> None:
-        """Wait until the rate limit admits `size` further bytes of the properties that WebDAV clients set, for the
-        caller. If `refusable`, raise RateExceeded instead if too many requests of the caller wait.
+        """Wait until the rate limit of the caller admits `size` further bytes of properties. If too many requests of
+        the caller wait already and `refusable` is True, raise RateExceeded at once, and count nothing.
         """
 
 
@@ -181,8 +181,8 @@ class DavSession:
             raise refused_by(error) from error
 
     async def _check_right(self, space: DavSpace, *, writes: bool = False) -> None:
-        """Return if the caller may read the records of a space, or, with `writes`, write them; otherwise raise the
-        error with which auth refuses. The right is asked for again after a while, since a request may last long.
+        """Check that the caller may read the records of a space, or, if `writes`, write them. Raise the error of auth
+        if the caller may not. Auth is asked again after a while, since a request may last long.
         """
         asked_at = self._asked_at.get((space.id, writes), -math.inf if writes else self._began_at)
         if self._monotonic() - asked_at > (WRITING_SECONDS if writes else ASK_SECONDS):
@@ -313,9 +313,9 @@ class DavSession:
         request: RequestId | None = None,
         all_or_nothing: bool = False,
     ) -> list[Result | DavRefused]:
-        """Apply mutations of a space in one commit, and return for each its result, or the refusal. Accepted ones stay
-        if others are refused, unless `all_or_nothing` is True. `request` is the id of the commit; by default it gets a
-        new one.
+        """Apply mutations of a space in one commit, and return for each its result, or the refusal, in order. If one
+        is refused, the others are applied all the same, unless `all_or_nothing` is True. `request` is the id of the
+        commit; None stands for a new id.
 
         Raise DavRefused if the commit as a whole is refused; nothing is changed then.
         """

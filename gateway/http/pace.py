@@ -38,7 +38,7 @@ back-pressure.
 
 
 class TooSlow(Exception):
-    """The client sends or receives more slowly than the minimum rate."""
+    """The client sends or receives a body more slowly than the minimum rate of transfer."""
 
 
 class Paced:
@@ -136,8 +136,8 @@ class AnswerMemory:
         self._share: Share | None = None
 
     async def reserve(self, size: int) -> None:
-        """Take `size` bytes from the pool for an answer that will be made, in place of those that were taken before.
-        Raise TooMuchAtOnce, with nothing taken, if the pool has too little for a while.
+        """Take `size` bytes from the pool for an answer that will be made. Bytes that were taken before are returned
+        first. Raise TooMuchAtOnce, with nothing taken, if the pool has too little for a while.
         """
         self.release()
         if self._share is None:

@@ -70,7 +70,7 @@ def problem(
 
 
 def problem_response(error: SynclineError) -> Response:
-    """Convert an error of ours, or of a service."""
+    """Return an error of the gateway, or of a service, as a problem."""
     headers = {}
     if error.kind is Kind.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
@@ -91,8 +91,8 @@ def internal() -> Response:
 
 
 def too_slow() -> Response:
-    """Return the answer to a request whose body arrived below the minimum rate: 408 with BODY_TOO_SLOW, after which the
-    connection is closed.
+    """Return the answer to a request whose body arrived below the minimum rate of transfer: the status 408 with the
+    reason BODY_TOO_SLOW. A header of the answer closes the connection.
     """
     return problem(
         status=HTTPStatus.REQUEST_TIMEOUT,

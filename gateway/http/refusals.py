@@ -17,11 +17,12 @@ from runtime.refusals import DelayedRefusals
 
 
 class RefusalMiddleware:
-    """ASGI middleware that delays answers with the status 429 while their network exceeds the rate of refused requests.
+    """ASGI middleware that delays answers with the status 429 while their network has more of them per second than
+    `runtime.refusals` allows without a delay.
 
     The application has ended when an answer waits, so that the request holds nothing but its answer. If no further
-    answer can be delayed, the connection is closed without an answer, and keeps its place among the connections of its
-    network for the time of the delay: a client that connects again soon finds no place.
+    answer can be delayed, the connection is closed without an answer. For the time of the delay, it still counts among
+    the connections of its network, so that a client which connects again soon may be refused.
     """
 
     def __init__(self, app: ASGIApp, *, own: OwnAddress, delayed: DelayedRefusals) -> None:

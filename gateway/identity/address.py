@@ -128,7 +128,7 @@ class OwnAddress:
         """The networks from which only our proxies connect."""
 
     def of(self, request: Request) -> SeenAddress:
-        """Return our address as the sender of this request sees it."""
+        """Return the gateway's address as the sender of this request sees it."""
         told, prefix = list[Authority](), ""
         if is_within(request.client.host if request.client else "", self._trusted):
             told += _forwarded(request)

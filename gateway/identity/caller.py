@@ -83,8 +83,9 @@ class Caller:
         return self.claims.expires_at
 
     async def fresh(self) -> str:
-        """Return an access token that is valid now. Operations that may last longer than one token is valid call this
-        before each request.
+        """Return an access token of the caller: for a caller with a key, one that is valid now; for any other caller,
+        the one that the request carried. Operations that may last longer than one token is valid call this before each
+        request. Raise the errors of `KeyTokens.caller`.
         """
         return await self.keys.token(self.key) if self.keys is not None and self.key else self.token
 

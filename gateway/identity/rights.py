@@ -24,9 +24,12 @@ def right_check(
     - DeviceRevoked if the device was revoked;
     - NoSuchSpace if the grant has ended;
     - PermissionDenied, with `writes`, if the caller may not write;
-    - TokenExpired if `token` raises it.
+    - TokenExpired if the device or the access token has expired;
+    - Unavailable if auth does not answer;
+    - the errors of `token`.
 
-    `token` returns an access token of the caller; for a key it can return a new one at any time.
+    `token` is called for each check, and returns an access token of the caller; for a caller with a key it can return a
+    new one at any time.
     """
     least = auth_pb2.ROLE_EDITOR if writes else auth_pb2.ROLE_VIEWER
 

@@ -86,13 +86,15 @@ class CallPatience:
     """
 
     def __init__(self, *, begun: bool = False) -> None:
-        """With `begun`, even the first call waits for limits."""
+        """`begun` is True if even the first call of the request waits for limits."""
         self.begun = begun
         self.accepted = False
         """True once a service has carried out a call on behalf of the caller."""
 
     async def pause(self, seconds: float, error: SynclineError) -> None:  # noqa: ARG002 - others may raise it
-        """Wait `seconds`. A subclass may raise `error`, the refusal by the limit, instead."""
+        """Wait `seconds` before a refused call is repeated. `error` is the refusal by the limit, which a subclass may
+        raise instead of waiting.
+        """
         await asyncio.sleep(seconds)
 
 
@@ -100,8 +102,8 @@ _patience: ContextVar[CallPatience | None] = ContextVar("patience", default=None
 
 
 def set_patience(patience: CallPatience) -> None:
-    """Set the waiting policy of all further calls of services in this task and its child tasks; without one, no call
-    waits.
+    """Set the waiting policy of all further calls of services in this task and its child tasks. In a task without a
+    policy, no call waits.
     """
     _patience.set(patience)
 

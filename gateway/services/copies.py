@@ -110,8 +110,9 @@ class RunningCopy:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Raise an error within this block as soon as the copy has to end: ClientGone if the caller has disconnected,
-        CopyTooLong after COPY_SECONDS, and TokenExpired shortly before the last token expires.
+        """Context manager within which an error is raised as soon as the copy has to end: ClientGone if the caller has
+        disconnected, CopyTooLong after the maximum duration of a copy, and TokenExpired shortly before the last token
+        expires.
         """
         with self._ending.interrupting():
             yield
@@ -132,10 +133,12 @@ class Copies:
 
     @asynccontextmanager
     async def running(self, share: Share, token: Token, receive: Receive) -> AsyncIterator[RunningCopy]:
-        """Provide a RunningCopy, and count the copy until the end of the block, which includes its undo.
+        """Context manager that yields a RunningCopy, and counts the copy until its end. The caller makes the copy, and
+        undoes it if necessary, within the context.
 
-        `receive` must have returned the whole body of the request. Raise TooMuchAtOnce, without waiting, if `share` may
-        have no further copy.
+        - `share` is charged for the copy. Raise TooMuchAtOnce, without waiting, if it may have no further one.
+        - `token` returns an access token of the caller.
+        - `receive` returns the next message of the client, and must have returned the whole body of the request.
         """
         if not self._under_way.try_take(1, share):
             raise self._under_way.refused("too many directories are being copied at once; try again in a few seconds")

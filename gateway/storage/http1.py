@@ -33,7 +33,7 @@ _SCRATCH_BYTES: Final = 4 * KIB
 
 
 class BodyTooLarge(Exception):
-    """The body of an answer is larger than requested."""
+    """The body of an answer is larger than the caller of `Origin.request` allows."""
 
 
 class BadAnswer(ConnectionError):
@@ -200,7 +200,7 @@ class _Connection(asyncio.BufferedProtocol):
     # -- as asyncio.BufferedProtocol has them
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note that the connection is open."""
+        """Record that the connection is open, and keep its transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

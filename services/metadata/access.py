@@ -27,10 +27,10 @@ _Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]
 
 @dataclass(frozen=True, slots=True)
 class CallerRight:
-    """A caller's role in a space; None without a grant.
+    """A caller's right in a space: the role, None without a grant, and the time since which the caller may write.
 
-    `writes_since_ms` is the time at which the caller was granted the right to write, in milliseconds since 1970; 0
-    without that right, and if it came with the space (CheckAccessResponse).
+    `writes_since_ms` is this time in milliseconds since 1970. It is 0 if the caller may not write, and if the caller
+    made the space.
     """
 
     role: Role | None
@@ -41,10 +41,10 @@ class GrantSource(Protocol):
     """Source of the grants of callers."""
 
     async def right(self, space: SpaceId, caller: Identity) -> CallerRight:
-        """Return the role in a space of a person or a visitor of a public link (None without a grant), and the time
-        since which they may write.
+        """Return the right of `caller`, a person or the visitor of a public link, in a space.
 
-        Raise DeviceRevoked, TokenExpired for an expired device, or Unavailable if auth does not answer.
+        Raise DeviceRevoked if the caller's device was revoked, TokenExpired if it has expired, and Unavailable if auth
+        does not answer.
         """
 
 
@@ -67,17 +67,21 @@ class RoleCache:
         seconds: float = REMEMBERED_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`grants` is asked for a role that is not cached; `seconds` is the time for which a role is cached."""
+        """`grants` is asked for a role that is not cached, `seconds` is the time for which a role is cached, and
+        `monotonic` returns seconds.
+        """
         self._grants = grants
         self._rights: TTLCache[_Key, CallerRight] = TTLCache(_MAX_REMEMBERED_RIGHTS, seconds, timer=monotonic)
         self._under_way: dict[_Key, asyncio.Task[CallerRight]] = {}
         self._waiting: dict[_Key, asyncio.Task[CallerRight]] = {}
 
     async def require(self, space: SpaceId, caller: Identity, role: Role, *, now: bool = False) -> CallerRight:
-        """Return the caller's role in a space, and the time since which the caller may write. Raise NoSuchSpace if the
-        caller has no grant, and PermissionDenied if the caller's role is below `role`.
+        """Check that `caller` has at least the role `role` in a space, and return the caller's right there. Raise
+        NoSuchSpace if the caller has no grant, PermissionDenied if the caller's role is below `role`, and the errors of
+        `GrantSource.right`.
 
-        With `now`, the cache is not used: the result is auth's answer to a request that was sent after this call began.
+        If `now` is True, the cache is not used: the result is auth's answer to a request that was sent after this call
+        began.
         """
         link = caller.link
         if link is not None and link.space != space:
@@ -95,8 +99,9 @@ class RoleCache:
         return has
 
     async def writes_since_ms(self, space: SpaceId, caller: Identity, *, now: bool = False) -> int | None:
-        """Return the time since which the caller may write, in milliseconds since 1970 (CheckAccessResponse); None if
-        the caller may not write. Raise NoSuchSpace if the caller has no grant. With `now`, the cache is not used.
+        """Return the time since which the caller may write, as in CallerRight, in milliseconds since 1970. Return None
+        if the caller may not write. Raise NoSuchSpace if the caller has no grant. If `now` is True, the cache is not
+        used.
         """
         try:
             return (await self.require(space, caller, Role.EDITOR, now=now)).writes_since_ms

@@ -54,7 +54,7 @@ class MetadataAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
-    """Context manager that yields the adapters for AWS."""
+    """Context manager that yields metadata's adapters for AWS and auth, and closes their clients at the end."""
     secret = settings.service_secret.get_secret_value()
     async with (
         Clients() as clients,

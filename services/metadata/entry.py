@@ -33,8 +33,9 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A point in a journal: directly after entry `seq`. 8 bytes distinguish this entry from any other one with the same
-    number, which exists if the table was restored from a backup and continued with different entries.
+    """A point in a journal: directly after entry `seq`. `mark` has 8 bytes, which distinguish this entry from any other
+    entry with the same number. Another one exists if the table was restored from a backup and continued with different
+    entries.
     """
 
     seq: int
@@ -45,8 +46,8 @@ BEGINNING = Position(0, bytes(8))
 
 
 def position_after(seq: int, append_id: bytes) -> Position:
-    """Return the position directly after entry `seq`; `append_id`, of at least 8 bytes, distinguishes this entry from
-    any other.
+    """Return the position directly after entry `seq`. `append_id` is that of the entry, has at least 8 bytes, and
+    distinguishes the entry from any other.
     """
     return Position(seq, append_id[:8])
 
@@ -157,8 +158,8 @@ class Projection:
 
 
 async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
-    """Return the projection of consecutive entries. The work is done in slices, in turns that are charged to `account`,
-    a person or a space.
+    """Return the projection of consecutive entries. The work is done in slices, each in a turn that is charged to
+    `account`, the name of a person or a space.
     """
     projection = Projection(entries[-1].used_bytes)
     for entry in entries:

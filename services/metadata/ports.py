@@ -50,13 +50,13 @@ class Journal(Protocol):
         """
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """Return up to `limit` entries with their sequence numbers: those above `after`, in ascending order without a
-        gap. The result includes every entry that was appended before the call.
+        """Return up to `limit` entries of a space with sequence numbers above `after`, each with its sequence number,
+        in ascending order without a gap. The result includes every entry that was appended before the call.
         """
 
     async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """Return up to `limit` entries with their sequence numbers: those below `seq`, in descending order without a
-        gap. The result includes every entry that was appended before the call.
+        """Return up to `limit` entries of a space with sequence numbers below `seq`, each with its sequence number, in
+        descending order without a gap. The result includes every entry that was appended before the call.
 
         The result is shorter if the entries are large: it ends with the entry at which the total reaches
         MAX_READ_BACK_BYTES.
@@ -161,12 +161,12 @@ class TreeTable(Protocol):
         unmark: Mapping[str, int],
         nodes: int | None = None,
     ) -> None:
-        """Advance the sequence numbers `projected_seq` and `announced_seq`, never back, and remove the dirty marks
-        `unmark`.
+        """Advance the stored sequence numbers to `projected_seq` and `announced_seq`, and remove the dirty marks
+        `unmark`. A stored number that is greater already stays.
 
         `used_bytes` and `nodes` (None if not known) are the totals after entry `projected_seq`. `unmark` has the end of
-        the lease of each mark by process; a mark that was renewed in the meantime stays. After the removal of the last
-        mark, `stale` does not return the space any more.
+        the lease of each mark by the name of its process; a mark that was renewed in the meantime stays. After the
+        removal of the last mark, `stale` does not return the space any more.
         """
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
@@ -175,9 +175,9 @@ class TreeTable(Protocol):
         """
 
     async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:
-        """Return up to `limit` spaces with dirty marks of which the last lease ended before `now_ms`, in milliseconds
-        since 1970: their processes have stopped before they projected and announced all entries. The result may lag by
-        seconds.
+        """Return up to `limit` spaces that have dirty marks, all of which ended before `now_ms`, in milliseconds since
+        1970. The processes that set these marks have stopped before they projected and announced all entries. The
+        result may lag by seconds.
         """
 
 
@@ -352,7 +352,9 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of a listing. `after` is the name after which the next page begins; empty on the last page."""
+    """A page of the listing of a space's objects in S3, in the order of their names. `after` is the name after which
+    the next page begins; empty on the last page.
+    """
 
     objects: Sequence[ListedObject]
     after: str
@@ -391,7 +393,7 @@ class ObjectStorage(Protocol):
 
     async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
         """Remove the object with this name, as a listing returned it, if it has this etag. The request is sent once and
-        never repeated, so that the caller knows from the result whether it can still take effect.
+        never repeated, so that the result tells the caller if the request can still take effect.
         """
 
 
@@ -433,9 +435,9 @@ class MeasureTable(Protocol):
         """
 
     async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
-        """Claim the measurement of a space that is scheduled for `since_ms`, by postponing it to `until_ms`, and return
-        True. Change nothing and return False if it is scheduled for another time, or not any more: another process has
-        claimed it.
+        """Claim the measurement of a space that is scheduled for `since_ms`: postpone it to `until_ms`, and return
+        True. If the measurement is scheduled for another time, or is not scheduled any more, another process has
+        claimed it; change nothing and return False then.
         """
 
     async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:

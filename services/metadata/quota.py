@@ -32,7 +32,7 @@ MEASURES_AT_ONCE: Final = 4
 SPACES_AT_ONCE: Final = 25
 """Number of spaces that a worker measures one after the other before it reads again which spaces are due."""
 DUE_AT_ONCE: Final = 4 * SPACES_AT_ONCE
-"""Number of spaces that are due which a worker reads, and then chooses from at random, since the workers of all
+"""Number of due spaces that a worker reads at once. It chooses some of them at random, since the workers of all
 processes read the same ones.
 """
 _LEASE_MS: Final = 600_000
@@ -135,8 +135,8 @@ class Measuring:
                 return
 
     async def measure(self) -> int:
-        """Measure the spaces that are due, one after the other, until at most SPACES_AT_ONCE were due or other
-        processes had the leases of all. Return the number of measured spaces.
+        """Measure the spaces that are due, one after the other. Return the number of measured spaces when at most
+        SPACES_AT_ONCE spaces were due at the last read, or when other processes had the leases of all that were chosen.
         """
         measured = 0
         while True:
@@ -198,9 +198,10 @@ class Measuring:
         """Report the measurement to auth, save it, and return True. Return False if another process has taken over the
         lease, which ends at `lease`. `before` is the measurement that was saved last.
 
-        The space is first saved as refused, then reported to auth, then the actual measurement is saved. If this
-        process stops in between, the next measurement knows that auth may be refusing. It also has a later time, so
-        that auth uses it even if this report arrives afterwards.
+        First the table records that auth may refuse uploads to the space. Then the measurement is reported to auth, and
+        last it is saved. If this process stops in between, the next measurement finds that auth may be refusing
+        uploads. The next measurement also has a later time, so that auth uses it even if this report arrives
+        afterwards.
         """
         if measure.refused or before.refused:
             renewed = self._now_ms() + _LEASE_MS

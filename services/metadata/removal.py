@@ -36,7 +36,7 @@ async def remove_unsealed(
     etag: str,
     now_ms: Callable[[], int],
 ) -> bool:
-    """Remove the object if it has this etag and has not been sealed. Return True if it was removed.
+    """Remove the object named `digest` of a space if it has this etag and is not sealed. Return True if it was removed.
 
     The removal has ended when S3 has answered its only request. If the answer is lost, the removal counts as in
     progress for a day, and the object cannot be sealed until then. The removal is therefore completed even if the

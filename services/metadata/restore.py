@@ -71,8 +71,9 @@ async def brought_back(
     plan: Callable[[], Awaitable[tuple[Mutation, ...]]],
     commit: Callable[[tuple[Mutation, ...]], Awaitable[CommitOutcome]],
 ) -> tuple[CommitOutcome, Result]:
-    """Commit the mutations that `plan` returns, which restore a node, and return the outcome of the commit and the
-    result for the node. If concurrent changes invalidate the mutations, both functions are called again.
+    """Restore a node: call `commit` with the mutations that `plan` returns, and return the outcome of the commit and
+    the result for the node. If concurrent changes have invalidated the mutations, both functions are called again, at
+    most _MAX_ATTEMPTS times in total.
     """
     mutations = await plan()
     answer = await commit(mutations)

@@ -127,8 +127,8 @@ class SingleBlock:
 
 @dataclass(frozen=True, slots=True)
 class PackOfBlocks:
-    """Declares that the object consists of many blocks: the digests (32 bytes each, one after the other), offsets and
-    lengths of the blocks, in bytes.
+    """Declares that the object consists of many blocks. `blocks` has their digests, 32 bytes each, one after the other.
+    `offsets` and `lengths` are those of the blocks in the object, in bytes.
     """
 
     blocks: bytes
@@ -264,7 +264,7 @@ class Objects:
 
     async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
         """Return the digests in `digests` whose objects are not sealed. For many objects this costs less than
-        `missing`, since the facts about sealed ones are neither fetched nor cached.
+        `missing`, since the proven facts about sealed objects are neither read nor cached.
         """
         unknown = {digest for digest in digests if self.remembered(space, digest) is None}
         return unknown - await self._index.known(space, unknown) if unknown else set()
@@ -272,12 +272,14 @@ class Objects:
     async def look(
         self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0, unsealed_before: int = 0
     ) -> dict[Digest, Sealed | Unsealed]:
-        """Return, for each of `digests`, the facts that are proven about it; for an unsealed object, Unsealed with True
-        if the object is in S3.
+        """Return, for each of `digests`, the facts that are proven about the object. For an object that is not sealed,
+        return Unsealed, with True if the object is in S3.
 
-        S3 is asked about MAX_UNSEALED_LOOKUPS of these objects, less `unsealed_before`, the number of those that were
-        asked about before for the same batch; the others are reported as stored. Raise RequestTooLarge if the facts do
-        not fit into memory together with the `beside` proven blocks that the caller holds.
+        - S3 is asked about at most MAX_UNSEALED_LOOKUPS unsealed objects of a batch of commits; further ones are
+          reported as stored. `unsealed_before` is the number of those that were asked about in earlier calls for the
+          batch.
+        - `beside` is the number of proven blocks that the caller holds in memory already. Raise RequestTooLarge if the
+          facts do not fit into memory together with these.
         """
         found: dict[Digest, Sealed | Unsealed] = {}
         entries = beside
@@ -298,11 +300,11 @@ class Objects:
         return found
 
     async def seal(self, space: SpaceId, declared: Sequence[DeclaredObject], *, share: Share) -> list[SealVerdict]:
-        """Prove that each declared object is as declared, record the proven facts, and return the verdicts in the order
-        of `declared`. The call waits for its turn, and its reads are charged to `share`.
+        """Prove that each object is as its declaration says, record the proven facts, and return the verdicts in the
+        order of `declared`. The call waits for its turn, and its reads are charged to `share`.
 
-        Once MAX_UNPROVEN_OBJECTS of the objects could not be proven, all objects that S3 was not asked about yet are
-        reported as missing.
+        Once MAX_UNPROVEN_OBJECTS of the objects could not be proven, S3 is asked about no further object; the verdict
+        on the others is then that they are missing.
 
         - Raise InvalidArgument if an object is declared as more than MAX_SEAL_FORMS different things.
         - Raise RequestTooLarge if more than MAX_SEAL_READ_BYTES have to be read.

@@ -117,23 +117,23 @@ class MetadataServicer(MetadataServiceServicer):
 
     @asynccontextmanager
     async def _open(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[LiveSpace]:
-        """Yield the space with its view, committer and projector, after checking as `_allowed` does that the caller has
-        `role` in the space.
+        """Context manager that yields the space with its view, committer and projector, after checking as `_allowed`
+        does that the caller has at least the role `role` in the space.
         """
         async with self._allowed(space_id, role, caller) as space, self._spaces.use(space) as live:
             yield live
 
     def _while_allowed(self, space: SpaceId, role: Role) -> AbstractAsyncContextManager[Interruption]:
-        """Return a context manager for a stream or a long call, which checks periodically if the caller still has this
-        role in the space. It yields an interruption, which interrupts the call when the right has ended.
+        """Return a context manager for a stream or a long call. It checks periodically if the caller still has at least
+        the role `role` in the space, and yields an interruption, which interrupts the call when the right has ended.
         """
         ask = partial(self._access.require, space, current_user(), role, now=True)
         return asked_again(ask, seconds=self._ask_seconds)
 
     @asynccontextmanager
     async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[SpaceId]:
-        """Context manager that yields the space after checking that `caller` has `role` in it. By default, `caller` is
-        the caller of this rpc, who must be a person.
+        """Context manager that yields the id of the space after checking that `caller` has at least the role `role` in
+        it. By default, `caller` is the caller of this rpc, who must be a person.
 
         If the call took longer than `ask_seconds`, for example because it waited for its turn, the role is checked
         again at the end of the context, and the call is answered only if the caller still has it.
@@ -255,9 +255,12 @@ class MetadataServicer(MetadataServiceServicer):
         size: int,
         writes_since_ms: int | None = None,
     ) -> CommitOutcome:
-        """Commit the mutations of a request, whose serialised size is `size` bytes. Raise RightChanged if
-        `writes_since_ms`, in milliseconds since 1970, is given and the caller's present right to write was granted at
-        another time.
+        """Commit `mutations`, which follow from `request` and have a serialised size of `size` bytes. Return the
+        outcome.
+
+        `writes_since_ms` is the time, in milliseconds since 1970, at which the caller's right to write was granted when
+        the caller made the changes; None if the request does not state it. Raise RightChanged, with nothing committed,
+        if the present right was granted at another time. Raise the errors of `Committer.commit`.
         """
         caller = current_user()
         wanted = Request(
@@ -624,15 +627,16 @@ async def _fitting(
     items: Sequence[T], to_wire: Callable[[T], M], *, place: Callable[[T], P], end: P | None
 ) -> tuple[list[M], P | None]:
     """Return the messages of as many of the first `items` as fit into one page, and the position after which the next
-    page begins: `end` if all of `items` fit, otherwise the `place` of the last item that fits.
+    page begins. This position is `end` if all of `items` fit; otherwise it is what `place` returns for the last item
+    that fits.
     """
     page = await _that_fit(items, to_wire)
     return page, end if len(page) == len(items) else place(items[len(page) - 1])
 
 
 def _charge_growth(results: Sequence[journal_pb2.MutationResult], *, beyond: int = 0) -> None:
-    """Charge the size of a commit's results, as far as it exceeds `beyond` bytes, as further calls of the caller, since
-    the journal keeps the results.
+    """Charge the caller for the size of a commit's results as for further calls, since the journal keeps the results.
+    Only the part that exceeds `beyond` bytes is charged.
     """
     charge((sum(result.ByteSize() for result in results) - beyond) // BYTES_PER_CALL)
 

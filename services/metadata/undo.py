@@ -195,7 +195,8 @@ class _Proof:
 
     def __init__(self, copy: RequestId, top: Node, replaced: Sequence[Node], *, user: str, seq: int) -> None:
         """`top` is the node that the request `copy` has made, and `replaced` has the nodes that the request has
-        deleted. The journal is followed after entry `seq`: that before the one of the request.
+        deleted. `user` made the request. `seq` is the number of the entry before that of the request, after which the
+        journal is followed.
         """
         self.top = top
         self.replaced = replaced
@@ -272,8 +273,8 @@ def _is_in(reader: ViewReader, node: NodeId, top: NodeId) -> bool:
 
 
 async def _begun(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: int) -> _Proof:
-    """Return the proof of a copy that has looked at nothing but the answer to the request `copy`. Raise the errors of
-    `undo_copy` that concern this request.
+    """Return a proof for the copy that the request `copy` has begun; the proof has followed no entry of the journal
+    yet. Raise those errors of `undo_copy` that concern this request.
     """
     first = await live.committer.answer(copy, user=want.user)
     accepted = [result for result in first.results if result.verdict is Verdict.ACCEPTED]

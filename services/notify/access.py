@@ -48,7 +48,7 @@ class GrantCache:
         self._under_way: dict[UserId, asyncio.Task[PersonAccess]] = {}
 
     async def require(self, *spaces: SpaceId, user: UserId, device: DeviceId) -> None:
-        """Return if the user may receive doorbells of all of `spaces` on this device. Otherwise:
+        """Check that `user`, who calls with `device`, may receive the doorbells of all of `spaces`:
 
         - Raise NoSuchSpace for a space in which the user has no grant.
         - Raise DeviceRevoked if the device was revoked.

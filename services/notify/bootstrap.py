@@ -49,7 +49,7 @@ class NotifyAdapters:
 
 @asynccontextmanager
 async def on_aws(settings: NotifySettings) -> AsyncIterator[NotifyAdapters]:
-    """Context manager that yields the adapters for AWS."""
+    """Context manager that yields notify's adapters for AWS, and closes their clients at the end."""
     async with Clients() as clients:
         sqs = await clients.open("sqs", read_timeout=READ_TIMEOUT_SECONDS)
         yield NotifyAdapters(

@@ -83,15 +83,17 @@ def parse(body: str) -> Event:
 
 
 def waiting_to_text(commits: Sequence[CommitSummary], *, truncated: bool) -> str:
-    """Return a text to be stored that holds the summaries of commits, and the flag whether their event was
-    truncated.
+    """Return the text in which the summaries of commits are stored until the next mail. `truncated` is True if their
+    event has left some commits out; the text holds it as well.
     """
     kept = {"commits": [dataclasses.asdict(commit) for commit in commits], "truncated": truncated}
     return json.dumps(kept, separators=(",", ":"))
 
 
 def waiting_from_text(text: str) -> tuple[tuple[CommitSummary, ...], bool]:
-    """Return the summaries from a text of `waiting_to_text`, and True if the event had left some out."""
+    """Return the summaries in a text that `waiting_to_text` has made, and True if their event has left some commits
+    out.
+    """
     kept = json.loads(text)
     return tuple(map(_commit, kept["commits"])), kept["truncated"]
 

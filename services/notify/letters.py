@@ -53,7 +53,12 @@ def compose(
     truncated: bool,
     url: str,
 ) -> Mail:
-    """Return the mail that tells a member about commits of others, of which there is at least one."""
+    """Return the mail that tells the member `to` about `commits`, at least one, which others have made in a space.
+
+    - `members` has the members whom the mail names by their addresses. It calls any other author a former member.
+    - `truncated` is True if there are further commits that `commits` lacks.
+    - `url` is the address of Syncline for people, to which the mail links.
+    """
     authors = _by_author(commits, {member.user: member.email for member in members})
     changes = sum(author.changes for author in authors)
     who = authors[0].author if len(authors) == 1 else f"{len(authors)} people"

@@ -51,8 +51,8 @@ log = structlog.get_logger()
 
 
 class HeldElsewhere(Exception):
-    """Another attempt, which may have crashed, has claimed mails about some of the changes: try again when the leases
-    of its claims have expired.
+    """Another attempt to mail has claimed the mails about some of the changes, and may have crashed. Try again when the
+    leases of its claims have expired.
     """
 
 
@@ -200,8 +200,8 @@ class Mailer:
         return 0
 
     async def _wait(self, seqs: Sequence[int], claimant: Claimant) -> bool:
-        """Return True if some of the changes of this event, by their sequence numbers `seqs`, are stored for the
-        member's next mail, or may be: a list of stored changes that is full may lack some of them.
+        """Return True if some of the changes of this event are stored for the member's next mail, or may be stored: the
+        list of stored changes may be cut. `seqs` has the sequence numbers of the changes.
 
         Waiting changes of other events have their own events delivered again. If the present event also waited for the
         changes of other events, it would be delivered for ever in a space where some changes always wait.

@@ -84,18 +84,20 @@ class MailScheduleStore(Protocol):
         """
 
     async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
-        """End the mail that this attempt began, sent or not: remove the sequence numbers `told`, which the mail was
-        about, from the waiting changes, and set the end of the quiet time to `quiet_until`.
+        """End the mail that `claimant` began, whether it was sent or not. Remove the changes with the sequence numbers
+        `told`, which the mail was about, from the waiting changes, and set the end of the quiet time to `quiet_until`.
 
         Do nothing if another attempt has begun a mail since.
         """
 
     async def postpone(self, claimant: Claimant, waiting: Mapping[int, str], *, now: int) -> None:
-        """Store the texts of changes that wait for the next mail, by sequence number. Idempotent."""
+        """Store changes that wait for the next mail to the user of `claimant`: their texts by sequence number.
+        Idempotent.
+        """
 
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
-        """Return the texts of at most a thousand waiting changes by sequence number, in ascending order. Every write
-        that was acknowledged before the call is included.
+        """Return the texts of the changes in a space that wait for the next mail to a user, by sequence number, in
+        ascending order, at most a thousand. Every write that was acknowledged before the call is included.
         """
 
 
@@ -122,7 +124,7 @@ class LeaseStore(Protocol):
         """End the lease of a queue; the queue itself stays. Do nothing for a queue without a lease."""
 
     async def held_queues(self, *, now: int) -> Collection[str]:
-        """Return the queues with a lease that has not expired."""
+        """Return the names of the queues with a lease that has not expired at `now`, in milliseconds since 1970."""
 
 
 class NotifyStore(PreferenceStore, ClaimStore, MailScheduleStore, MailCounts, LeaseStore, Protocol):

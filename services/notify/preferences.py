@@ -25,8 +25,8 @@ class Preferences:
         self._clock = clock
 
     async def get(self, space: SpaceId, *, user: UserId, device: DeviceId) -> MailMode:
-        """Return the mode that is in effect for the user: the chosen one, else the default. Raise the errors of
-        `GrantCache.require`.
+        """Return the mail mode of the caller, `user` with `device`, for a space: the mode that the user has chosen, or
+        the default. Raise the errors of `GrantCache.require`.
         """
         await self._access.require(space, user=user, device=device)
         return await self._store.mode(space, user) or DEFAULT
@@ -34,8 +34,9 @@ class Preferences:
     async def set(
         self, space: SpaceId, mode: MailMode, *, request: RequestId, user: UserId, device: DeviceId
     ) -> MailMode:
-        """Set the mode, and return the choice that this request has made; a repeated request has no further effect.
-        Raise RequestIdReused if the request id was used for another choice.
+        """Set the mail mode of the caller, `user` with `device`, for a space. Return the mode that the request with the
+        id `request` has set; a repetition has no further effect. Raise RequestIdReused if the id was used for another
+        choice, and the errors of `GrantCache.require`.
         """
         await self._access.require(space, user=user, device=device)
         chosen = await self._store.set_mode(space, user, mode, request=request, now=self._clock())

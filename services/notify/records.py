@@ -82,7 +82,9 @@ class Claim(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """One attempt to mail a user about changes of a space. `attempt` is random and distinguishes it from others."""
+    """One attempt to mail a user about changes of a space. `attempt` is random, and distinguishes this attempt from
+    other attempts to mail the same user.
+    """
 
     space: SpaceId
     user: UserId

@@ -36,11 +36,13 @@ class Watches:
     async def watch(
         self, spaces: Sequence[SpaceId], *, user: UserId, device: DeviceId
     ) -> AsyncGenerator[Doorbell | None, None]:
-        """Yield a heartbeat, after which every announcement is delivered, then doorbells and heartbeats without end.
+        """Yield a heartbeat (None), after which every announcement of `spaces` is delivered, then doorbells and
+        heartbeats without end. `user` and `device` are the caller.
 
-        Raise the errors of `GrantCache.require`: at the start for all spaces, later for the space of each doorbell, and
-        every few seconds for all spaces again. Raise Unavailable also if announcements may have been missed. Raise
-        RateExceeded if the person watches too many spaces.
+        - Raise the errors of `GrantCache.require`: at the start for all spaces, later for the space of each doorbell,
+          and every few seconds for all spaces again. Only in the last case, Unavailable is not raised.
+        - Raise Unavailable if announcements may have been missed.
+        - Raise RateExceeded if the person watches too many spaces.
         """
         with (
             self._counted(len(spaces), user),

@@ -69,8 +69,8 @@ _TOO_MANY_NAMES: Final = 1 << 30
 
 
 class Overtaken(Exception):
-    """An earlier change, from another request, breaks the condition of this request; nothing of this request was
-    committed.
+    """A change by another request, which came first, breaks the condition of this request (`Request.condition`).
+    Nothing of this request was committed.
     """
 
 
@@ -93,7 +93,13 @@ class Untouched:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The mutations that one caller requests in one space; `size` is their serialised size in bytes."""
+    """The mutations that one caller requests in one space.
+
+    - `fingerprint` distinguishes this request from a different one with the same id.
+    - `user` and `device` are the ids of the caller.
+    - `size` is the serialised size of the mutations, in bytes.
+    - `condition` has to hold when the request is committed; None for no condition.
+    """
 
     id: RequestId
     fingerprint: bytes
@@ -107,16 +113,16 @@ class Request:
 
     @property
     def is_decided_alone(self) -> bool:
-        """True if no other request may be in the batch of this one, since others would have to be decided again
-        whenever this one drops out.
+        """True if this request must be a batch by itself. It may drop out of its batch, and the other requests of the
+        batch would then have to be decided again.
         """
         return self.condition is not None or self.all_or_nothing
 
 
 @dataclass(frozen=True, slots=True)
 class CommitOutcome:
-    """The sequence number of the entry that has the accepted mutations (the head if none was accepted), and the result
-    of each mutation.
+    """The result of each mutation of a request, in order. `seq` is the sequence number of the entry that has the
+    accepted mutations; if none was accepted, it is the head.
     """
 
     seq: int
@@ -135,8 +141,8 @@ def check_size(mutations: int, size: int) -> None:
 
 
 AskAnew: TypeAlias = Callable[[], Awaitable[None]]
-"""Coroutine function without arguments that returns if the caller of a commit still has the right to write, and
-otherwise raises the error with which the commit is to be refused.
+"""Coroutine function without arguments that checks again if the caller of a commit has the right to write. If the
+caller has not, it raises the error with which the commit is to be refused.
 """
 
 
@@ -335,18 +341,17 @@ class Committer:
         return not self._in_flight
 
     async def commit(self, request: Request, *, ask: AskAnew) -> CommitOutcome:
-        """Decide the request and append an entry. A repeated request that was recorded returns its first answer.
+        """Decide the mutations of the request, append those that are accepted to the journal, and return the outcome. A
+        repetition of a request that was recorded returns the first outcome.
 
         The caller's right was checked before the call. If the commit has to wait for longer than ASK_SECONDS, `ask`
         checks the right again before the commit takes effect, and its errors are raised.
 
         - Raise RequestTooLarge if the request fits into no entry.
         - Raise RequestIdReused if its id was used for another request.
-        - Raise Contended after MAX_ATTEMPTS lost races for the next entry.
         - Raise Overtaken if the condition of the request does not hold.
-        - Raise Unavailable if the journal does not answer.
-
-        After Contended and Unavailable, the request may have been recorded; repeating it returns the recorded answer.
+        - Raise Contended if other processes appended the next entry first in MAX_ATTEMPTS attempts, and Unavailable if
+          the journal does not answer. The request may have been recorded then; a repetition returns the outcome.
         """
         check_size(len(request.mutations), request.size)
         pending = self._in_flight.get(request.id)
@@ -364,8 +369,8 @@ class Committer:
         return await asyncio.shield(pending.answer)
 
     async def first_answer(self, request: Request, *, ask: AskAnew) -> CommitOutcome | None:
-        """Return the result of `commit` for a request that was recorded before or is being decided in this process;
-        otherwise None.
+        """Return the result of `commit` for a request that was recorded before, or that is being decided in this
+        process; return None for any other request. `ask` is as for `commit`.
 
         Raise RequestIdReused if another request was recorded under the id, and the errors of `commit`.
         """
@@ -376,9 +381,9 @@ class Committer:
         return await self.commit(request, ask=ask)
 
     async def answer(self, request: RequestId, *, user: str) -> CommitOutcome:
-        """Return the recorded answer to a request of this user. The entry is read for it, and its size counts as
-        further calls of the caller. Raise NoSuchRequest if no request of this user was recorded under the id, even if
-        another user's was.
+        """Return the recorded outcome of a request of this user. The entry with the outcome is read from the journal,
+        and its size is charged as further calls of the caller. Raise NoSuchRequest if no request of this user was
+        recorded under the id, even if another user's was.
         """
         await self._view.validate()
         seq = (await self._view.answered([request])).get(request)
@@ -481,7 +486,7 @@ class Committer:
                 return [pending for pending in batch if pending.request.id not in answered]
 
     async def _reused(self, batch: Sequence[_Pending]) -> list[_Pending]:
-        """Return the requests of the batch whose id was used by another request, of which no answer is kept any more.
+        """Return the requests of the batch whose id was used by an earlier request whose answer is not kept any more.
 
         The node whose id follows from the request id then exists. No other node may take that id, even one of the same
         kind.
@@ -599,7 +604,7 @@ class Committer:
             looked.depths_seq, looked.depths = await self._depths.depths_below(self._view, missing.depths | moved)
 
     async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> ListedNames:
-        """Return the number of names in a directory, counted up to `enough`. If counting them needs more listed names
+        """Return the number of names in a directory, counted up to `enough`. If more names have to be listed for this
         than `looked` still allows, return _TOO_MANY_NAMES as the number.
         """
         seq, names, size = self._view.seq, 0, max(enough, _NAMES_LISTED_AT_ONCE)

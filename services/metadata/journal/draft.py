@@ -33,8 +33,8 @@ _OBJECTS_REFUSED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ListedNames:
-    """The number of names in a directory as of entry `seq`: exactly `names` if `complete` is True, otherwise at least
-    `names`.
+    """The number of names that nodes have in a directory after entry `seq`: exactly `names` if `complete` is True,
+    otherwise at least `names`.
     """
 
     seq: int
@@ -104,7 +104,9 @@ class Draft:
         self._undecided: set[NodeId] = set()
 
     def fork(self) -> Draft:
-        """Return a copy of the draft, on which later mutations are tried in order to learn which keys they need."""
+        """Return a copy of the draft, on which later mutations are tried only to find out which nodes and names their
+        decisions need.
+        """
         other = copy.copy(self)
         other.known_live = self.known_live.copy()
         other.known_path_lengths = self.known_path_lengths.copy()
@@ -172,8 +174,8 @@ class Draft:
         raise NotLoaded
 
     def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
-        """Return the result of `mutation` and apply it to the draft; return None if a key has to be loaded first, which
-        is then in `missing`.
+        """Decide `mutation` in the context `at`, apply it to the draft if it is accepted, and return the result. If a
+        node, a name or another value has to be loaded first, add it to `missing` and return None.
         """
         self._undecided.discard(at.new_id)  # a node that names itself as its parent must not wait for itself
         result: Result | None = None

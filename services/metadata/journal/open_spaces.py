@@ -72,8 +72,8 @@ class OpenSpaces:
 
     @contextlib.asynccontextmanager
     async def use(self, space: SpaceId) -> AsyncIterator[LiveSpace]:
-        """Provide a space within the context, for which it stays in memory. The caller validates its view before using
-        it.
+        """Context manager that yields a space, which stays in memory until the end of the context. The caller has to
+        validate the view of the space before using it.
         """
         live = self._live.get(space)
         metrics.VIEW_USES.labels("miss" if live is None else "hit").inc()
@@ -151,8 +151,8 @@ class OpenSpaces:
             await self.stop()
 
     async def stop(self) -> None:
-        """Finish the commits in progress, then the projections. If a projection cannot be finished, the dirty mark of
-        its space stays, and another process finishes it.
+        """Finish the commits in progress, then the projections. If a projection cannot be finished, its space keeps the
+        dirty mark, by which another process finds the space and finishes the projection.
         """
         await asyncio.gather(*(live.committer.stop() for live in self._live.values()))
         await asyncio.gather(*(live.projector.stop() for live in self._live.values()))

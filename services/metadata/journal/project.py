@@ -242,8 +242,9 @@ class Projector:
         return done
 
     async def _announce(self, by_others: int = 0) -> int:
-        """Publish the entries that this process knows and that have not been published; return the sequence number of
-        the last published one. `by_others` is the sequence number up to which other processes have published.
+        """Announce the entries that this process knows and that have not been announced. Return the sequence number of
+        the last entry that is announced. `by_others` is the sequence number up to which other processes have announced
+        entries.
         """
         if self._announced is None:
             by_others = by_others or (await self._table.state(self._view.space)).announced_seq

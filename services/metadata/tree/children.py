@@ -35,7 +35,9 @@ class Children:
         return self._holders[name]
 
     def get(self, name: str, otherwise: NodeId | None) -> NodeId | None:
-        """Return the node with this name, None if the name is known to be free, and `otherwise` if neither is known."""
+        """Return the node with this name; None if the name is known to be free. Return `otherwise` if nothing is known
+        about the name.
+        """
         return self._holders.get(name, otherwise)
 
     def __setitem__(self, name: str, holder: NodeId | None) -> None:

@@ -87,20 +87,22 @@ class Tree(Protocol):
 
     @property
     def known_live(self) -> set[NodeId]:
-        """Return a set of directories of which `is_live` has found that neither they nor the directories above them are
-        deleted, and to which it adds others. It saves walking up a deep tree again.
+        """Return the set in which `is_live` collects directories. Neither these nor the directories above them are
+        deleted. The set saves walking up a deep tree again.
 
         Code that applies the deletion of a directory must clear this set; no other change removes a directory from it.
         """
 
     @property
     def known_path_lengths(self) -> dict[NodeId, PathLength]:
-        """Return a cache of the path lengths of directories, by id, to which `path_length_of` adds. Code that moves a
-        directory must clear it.
+        """Return the dictionary in which `path_length_of` caches the path lengths of directories, by id. Code that
+        moves a directory must clear it.
         """
 
     def depth_below(self, directory: NodeId) -> PathLength:
-        """Return the depth of a directory (the longest path below it, without nodes in the trash), or a longer path."""
+        """Return the depth of a directory: the longest path below it, without nodes in the trash. The result may also
+        be an upper bound of the depth.
+        """
 
     def node(self, node: NodeId) -> Node | None: ...
 
@@ -293,8 +295,9 @@ def _delete(tree: Tree, want: DeleteNode, at: Circumstances) -> Result:
 
 
 def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
-    """Return True if deleting the node loses nothing: it is an empty directory, or a file of which each version is
-    empty or is also a version of the file `elsewhere`.
+    """Return True if deleting the node loses nothing. That is so for an empty directory. It is so for a file with at
+    most _MAX_COMPARED_VERSIONS versions if each of them is empty, or equal to one of as many last versions of the file
+    `elsewhere`; None stands for no such file.
     """
     if node.kind is NodeKind.DIRECTORY:
         return tree.is_empty(node.id)
@@ -349,8 +352,8 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
 
 
 def path_length_of(tree: Tree, directory: NodeId) -> PathLength:
-    """Return the length of a directory's path; `_BEYOND` if the path has more names than allowed, without walking all
-    the way to the root.
+    """Return the length of a directory's path. If the path has more names than allowed, return `_BEYOND`, without
+    walking all the way to the root.
     """
     way: list[Node] = []
     asked = directory

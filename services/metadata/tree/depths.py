@@ -34,8 +34,9 @@ class Depths:
     async def depths_below(
         self, view: SpaceView, directories: Collection[NodeId]
     ) -> tuple[int, dict[NodeId, PathLength]]:
-        """Return the longest path below each directory, without nodes in the trash, or a longer path, and the sequence
-        number at which this is valid. That may be older than the view's present one.
+        """Return a sequence number, and for each directory its depth at this number: the longest path below it, without
+        nodes in the trash. A depth may be greater than the true one. The sequence number may be lower than the view's
+        present one.
         """
         seq, left = view.seq, MAX_WALKED_NODES
         found: dict[NodeId, PathLength] = {}

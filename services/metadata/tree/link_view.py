@@ -12,14 +12,16 @@ from syncline.model.tree import Node
 
 
 def scope(caller: Identity) -> NodeId:
-    """Return the node of which the caller may read everything below and itself: the linked node for a visitor of a
+    """Return the node that the caller may read together with everything below it: the linked node for a visitor of a
     public link, ROOT for a member of the space.
     """
     return ROOT if caller.link is None else caller.link.node
 
 
 def shown(node: Node, caller: Identity) -> Node:
-    """Return `node` without the fields that the caller may not see."""
+    """Return `node` as the caller may see it. For a visitor of a public link, the author is left out, and the parent of
+    the linked node is ROOT.
+    """
     if caller.link is None:
         return node
     return replace(node, parent=ROOT if node.id == caller.link.node else node.parent, user="", device="")

@@ -355,14 +355,16 @@ class NameSearch:
 
     @property
     def size(self) -> int:
-        """Number of names in memory."""
+        """Memory of all indexes of this process, expressed as the number of names of usual length that take as much
+        memory.
+        """
         return self._size
 
     async def depths_below(
         self, view: SpaceView, directories: Collection[NodeId]
     ) -> tuple[int, dict[NodeId, PathLength]]:
         """Return the sequence number of the journal's head, and for each directory the length of the longest path below
-        it, or a greater length.
+        it. A length may be greater than the true one.
 
         The turns are charged to the space, since commits of several people are decided together.
         """

@@ -401,9 +401,9 @@ class SpaceView:
     # -- reading through to the table -------------------------------------------------------------------
 
     async def covered(self, read: Callable[[], Awaitable[RowsT]], newest: Callable[[RowsT], int]) -> RowsT:
-        """Return rows that `read` has read from the table and that, together with the state in memory, are valid at the
-        view's `seq`. `newest` returns the highest sequence number among the rows. `read` is called again if the view
-        has dropped entries from memory meanwhile.
+        """Call `read`, which reads rows from the table, and return its result. Together with the state in memory, the
+        returned rows are valid at the view's `seq`. `newest` takes rows, and returns the highest sequence number among
+        them. `read` is called again if the view has dropped entries from memory meanwhile.
         """
         while True:
             floor = self.floor
@@ -459,8 +459,9 @@ class SpaceView:
     async def list_names(
         self, parent: NodeId, *, after: str, limit: int
     ) -> tuple[list[tuple[str, NodeId]], str | None]:
-        """Return up to `limit` names in a directory that nodes have, in order, greater than `after`, each with its
-        node. Also return the name after which the next page begins; None on the last page.
+        """Return a page of the names that nodes have in the directory `parent`: up to `limit` names greater than
+        `after`, in order, each with its node. Also return the name after which the next page begins; None on the last
+        page.
         """
         if parent in self._complete:
             held = list(islice(self._held_after(parent, after), limit + 1))
