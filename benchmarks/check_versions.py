@@ -1,7 +1,7 @@
-"""The rate at which one core of the metadata service compares local checksums with the table.
+"""The speed at which one core of the metadata service compares local checksums with the table.
 
 One stream over `FILES` files in `DIRECTORIES` directories, by path and by node id: cold (nothing in the service's
-memory) and warm. The rate per core is files over the CPU seconds that the service spent.
+memory) and warm. The speed per core is the number of files in one CPU second of the service.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class CommittedTree:
 def commit_tree(
     stub: MetadataServiceStub, space: str, *, files: int = FILES, directories: int = DIRECTORIES
 ) -> CommittedTree:
-    """Commit empty files, evenly distributed, one directory with its files per request."""
+    """Commit `files` empty files, evenly distributed over `directories` directories, to the space with the id `space`.
+    One request makes one directory with its files. Return the files.
+    """
     tree = CommittedTree(space, [], [])
     per_directory = files // directories
     content = journal_pb2.Content(digest=EMPTY_DIGEST)
@@ -77,8 +79,8 @@ def commit_tree(
 
 
 def check_all(stub: MetadataServiceStub, space: str, batches: Batches) -> int:
-    """Run one CheckVersions stream with these batches; return the number of files that differ from the current
-    versions.
+    """Check the versions of `batches`, each a list of files with their digests, by one CheckVersions stream. Return the
+    number of files that differ from the current versions in the space.
     """
 
     def messages() -> Iterator[metadata_pb2.CheckVersionsRequest]:

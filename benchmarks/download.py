@@ -66,12 +66,12 @@ http {{
 
 @dataclass
 class Server:
-    """A server from which the file is downloaded, and the rates measured with this server."""
+    """A server from which the file is downloaded, and the measured speeds of the downloads from it."""
 
     processes: list[psutil.Process]
     fetch: Callable[[], None]
     rates: list[float] = field(default_factory=list)
-    """Rates in bytes per second, one value for each download."""
+    """Speeds in bytes per second, one value for each download."""
     seconds: list[float] = field(default_factory=list)
     """CPU seconds of the server per GiB, one value for each download."""
 
@@ -80,7 +80,7 @@ class Server:
         return max(self.rates)
 
     def measure(self) -> None:
-        """Download the file once."""
+        """Download the file once, and record the speed of the download and the CPU seconds of the server."""
         used, began = self._used(), time.perf_counter()
         self.fetch()
         self.rates.append(SIZE / (time.perf_counter() - began))

@@ -46,7 +46,9 @@ def main() -> None:
 
 
 def compare(scratch: Path, *, files: int, rounds: int) -> None:
-    """Measure both systems alternately, so that other load on the machine affects both."""
+    """Sync `files` small files to both systems alternately, `rounds` times each, and print the times and their ratio.
+    The systems alternate so that other load on the machine affects both.
+    """
     source = scratch / "source"
     small_files(source, files)
     with ExitStack() as opened:
@@ -90,7 +92,9 @@ def compare(scratch: Path, *, files: int, rounds: int) -> None:
 
 
 def after_a_kill(scratch: Path, *, files: int) -> None:
-    """Measure the seconds from start to serving, with `files` files, after all processes were killed."""
+    """Sync `files` small files to a durable system and kill all of its processes; then print the seconds from the next
+    start until it serves.
+    """
     source, data = scratch / "many", scratch / "killed"
     small_files(source, files, MANY_BYTES)
     with _up(data) as up:

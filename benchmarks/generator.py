@@ -117,8 +117,8 @@ class Watched:
 def commits(
     parties: Parties, writers: Sequence[Writer], contents: Sequence[bytes], *, seconds: float, most: int
 ) -> Load:
-    """Have each writer commit one new file for each of `contents` (serialised Contents) concurrently, at most `most`
-    times.
+    """Have each writer make commits for `seconds`, at most `most` of them, one after the other; the writers work
+    concurrently. Each commit makes one new file for each of `contents` (serialised Contents).
 
     The CPU includes the projection to the table, which no operation waits for.
     """
@@ -138,8 +138,8 @@ def commits(
 def checks(
     parties: Parties, targets: Sequence[str], token: str, space: str, batches: Sequence[bytes], *, seconds: float
 ) -> Load:
-    """Run one stream for each of `targets`; an operation is one of `batches` (serialised requests), sent and
-    answered.
+    """Check versions for `seconds`, by one stream to each of `targets` (host:port). An operation is one of `batches`
+    (serialised requests), sent and answered. `token` is the access token, and `space` the id of the space.
     """
 
     async def run() -> Load:
@@ -154,8 +154,8 @@ def checks(
 
 
 def gets(parties: Parties, addresses: Sequence[str], request: bytes, *, expect: bytes, seconds: float) -> Load:
-    """Open one connection for each of `addresses`, and send `request` on it repeatedly; every answer begins with
-    `expect`.
+    """Open one connection to each of `addresses`, and send `request`, the bytes of an HTTP request, on it repeatedly
+    for `seconds`. Every answer has to begin with `expect`.
     """
 
     async def run() -> Load:

@@ -26,7 +26,9 @@ MB = 1_000_000
 
 
 def figures(device: BenchmarkDevice, *tracer: str) -> dict[str, Any]:
-    """Return the report of a sync, as the command prints it with --json."""
+    """Sync the folder of `device`, by a command that is run under `tracer` if that is given, and return the report that
+    the command prints with --json.
+    """
     done = subprocess.run(
         [*tracer, tool("syncline"), "sync", str(device.folder), "--json"],
         env={**os.environ, "SYNCLINE_HOME": str(device.home)},

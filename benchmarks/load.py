@@ -171,8 +171,9 @@ class Results:
     _first: Load | None = None
 
     def add(self, what: str, processes: int, load: Load, *, items: int = 0) -> None:
-        """Add a line; with two processes, the line includes the growth over the preceding line, which has one
-        process.
+        """Add the line of a load, described by `what`, on `processes` processes of the service. With two processes, the
+        line includes the growth over the preceding line, which has one process. If `items` is given, an operation has
+        so many files, and a second line counts files instead of operations.
         """
         cpu, count = load.cpu, load.operations
         wall, clock = load.seconds, ""

@@ -27,7 +27,9 @@ class Cost:
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str] | None = None, *, stdin: str = "") -> Cost:
-    """Run a command to its end. Raise RuntimeError with its output if it fails."""
+    """Run a command to its end, with `environment` in addition to the variables of this process, and with the input
+    `stdin`. Return its time and memory. Raise RuntimeError, whose text has its error output, if the command fails.
+    """
     reader, writer = os.pipe()
     began = time.perf_counter()
     with os.fdopen(reader) as peak:
@@ -51,7 +53,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str] | None = 
 
 
 def tool(name: str) -> str:
-    """Return a program of this virtual environment."""
+    """Return the path of a program of this virtual environment."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -59,7 +61,9 @@ SMALL_FILES = sized(10_000, short=200)
 
 
 def small_files(folder: Path, count: int = SMALL_FILES, size: int = 4 * KIB) -> None:
-    """Create `count` files of random bytes, a hundred in each directory."""
+    """Create `count` files below `folder`, a hundred in each directory. Each has `size` random bytes, which are the
+    same in each run.
+    """
     source = random.Random(count)
     for at in range(count):
         path = folder / f"{at // 100:03}" / f"{at % 100:02}"
@@ -88,7 +92,7 @@ class BenchmarkDevice:
         return self._run("sync", str(self.folder), "--space", space, "--json")
 
     def sign(self, verb: str, endpoint: str, email: str) -> None:
-        """Run `signup` or `login`."""
+        """Run `verb`, which is `signup` or `login`, with a password that is the same for all devices."""
         self._run(verb, "--endpoint", endpoint, "--email", email, "--password-stdin", stdin="a long password\n")
 
     def create_space(self, name: str) -> None:

@@ -51,7 +51,9 @@ class CollectedSpan:
 
 
 class Collector:
-    """Receives spans by OTLP over HTTP within its context. `variables` make a process send its spans here."""
+    """Receives spans by OTLP over HTTP within its context. `variables` are the environment variables by which a process
+    sends its spans to this collector.
+    """
 
     def __init__(self) -> None:
         self._spans: list[CollectedSpan] = []

@@ -61,7 +61,7 @@ def delays(one: Path, other: Path) -> list[float]:
 
 @contextmanager
 def watching(*devices: BenchmarkDevice) -> Iterator[None]:
-    """Sync the devices continuously within the context."""
+    """Run `syncline sync --watch` for the folder of each device within the context."""
     children = [
         subprocess.Popen(
             [tool("syncline"), "sync", str(device.folder), "--watch"],

@@ -65,7 +65,9 @@ class Released:
 
 
 def faults(root: Path = ROOT) -> Iterator[str]:
-    """Yield one line for each malformed fragment, and one for a CHANGELOG.md that does not match the fragments."""
+    """Yield one line for each malformed fragment in `root`, the directory of the repository, and one for a CHANGELOG.md
+    that does not match the fragments.
+    """
     directory = root / "changelog"
     for path in sorted(directory.glob("*/[!.]*")):
         for fault in _fragment_faults(path):
@@ -98,7 +100,9 @@ def _fragment_faults(path: Path) -> Iterator[str]:
 
 
 def changelog_document(root: Path = ROOT) -> str:
-    """Return the text of CHANGELOG.md. Raise BadChangelog if a fragment or a directory is malformed."""
+    """Return the text of CHANGELOG.md, made of the fragments in `root`, the directory of the repository. Raise
+    BadChangelog if a fragment or a directory is malformed.
+    """
     return "\n".join([_HEAD, *(_section(released) for released in reversed(versions(root)))])
 
 

@@ -16,12 +16,12 @@ _SERVICES: Final = ("Auth", "Metadata", "Notify", "Gateway")
 
 @dataclass(frozen=True, slots=True)
 class CostItem:
-    """One line of the estimate: a resource, its number of units, and the price of a unit."""
+    """One line of the estimate: what is paid for, how many of it (`quantity`), and the price of each."""
 
     what: str
     quantity: float
     price: float
-    """Price of one unit, in dollars per month."""
+    """Price of one, in dollars per month."""
 
     @property
     def dollars(self) -> float:
@@ -31,7 +31,9 @@ class CostItem:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The table of prices."""
+    """The prices of `prices.toml`: those of things that are paid per month or hour, of machines per hour by their type,
+    and of things that are paid by their use, each with the amount to which its price applies.
+    """
 
     region: str
     as_of: str
@@ -55,8 +57,8 @@ class Prices:
 
 
 def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[CostItem]:
-    """Yield the items that cost something even if nobody uses the system. `chosen` has the values of parameters that
-    differ from the default. Raise DeployError if the table has no price for a type of machine.
+    """Yield the items that cost something even if nobody uses the system. `chosen` has the values of template
+    parameters, by name, that differ from the default. Raise DeployError if there is no price for a type of machine.
     """
     value = {**_defaults(), **chosen}
     table = prices.table
@@ -83,8 +85,8 @@ def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[CostItem]:
 
 
 def estimate(chosen: Mapping[str, str]) -> str:
-    """Return the estimate of the monthly cost as text for people; `chosen` has the values of parameters that differ
-    from the default.
+    """Return the estimate of the monthly cost as text for people. `chosen` has the values of template parameters, by
+    name, that differ from the default. Raise DeployError if there is no price for a type of machine.
     """
     prices = Prices.read()
     items = [item for item in fixed(prices, chosen) if item.quantity]

@@ -86,8 +86,11 @@ def deploy(
     say: Callable[[str], None] = lambda line: print(line, flush=True),  # noqa: T201 - the terminal is the interface
     poll_seconds: float = 3.0,
 ) -> Mapping[str, str]:
-    """Deploy all stacks in their order, as the module says; return the outputs of all stacks, by name. Raise
-    DeployError, whose text says what to do, if a step fails.
+    """Deploy all stacks of the stage in the order that the module states; return the outputs of all stacks, by name.
+    Raise DeployError, whose text says what to do, if a step fails; the stacks that were changed before stay changed.
+
+    `session` is a session of the AWS SDK. `confirm` is asked before the changes of each stack, with the question as
+    text, and returns True to apply them. `say` prints one line of progress.
     """
     s3 = session.client("s3")
     stacks = Stacks(session.client("cloudformation"), say=say, poll_seconds=poll_seconds)
@@ -130,8 +133,9 @@ def check_templates() -> None:
 
 
 def check_values(chosen: Mapping[str, str], existing: Mapping[str, Existing | None]) -> None:
-    """Check that every parameter has a value, and that every value has a parameter. Raise DeployError, whose text names
-    the wrong parameters.
+    """Check that every parameter of a template has a value, and that every value in `chosen` is that of a parameter.
+    `existing` has the present stack of each template, or None, by the name of the template. Raise DeployError, whose
+    text names the wrong parameters.
     """
     declared = templates.parameters()
     known = {name for template in declared.values() for name in template} - _OURS
@@ -167,8 +171,9 @@ def _before(existing: Mapping[str, Existing | None]) -> dict[str, str]:
 def parameters_of(
     name: str, chosen: Mapping[str, str], outputs: Mapping[str, str], existing: Existing | None
 ) -> list[dict[str, Any]]:
-    """Return the parameters of the template `name`: chosen values, outputs of earlier stacks, and otherwise the present
-    values.
+    """Return the parameters of the template `name` in the form of CloudFormation. A value is taken from `chosen`,
+    otherwise from `outputs`, those of the stacks that were deployed before, and otherwise from `existing`, the present
+    stack. A parameter without any of these keeps its default and is left out.
     """
     values: list[dict[str, Any]] = []
     for parameter in templates.parameters()[name]:

@@ -52,7 +52,9 @@ SERVER_PROGRAM: Final = """
 import gateway.bootstrap, services.auth.bootstrap, services.metadata.bootstrap, services.notify.bootstrap, stack.up
 """
 OF_OTHERS: Final = ("core", "wire", "runtime", "aws", "services", "gateway", "clients", "stack", "lib")
-"""Names of packages that may lie beside a user's program, and that our distributions must not take."""
+"""Names of packages that may lie beside a user's program. Our distributions must neither import nor install packages of
+these names.
+"""
 _TIMEOUT_SECONDS: Final = 120
 
 

@@ -1,4 +1,5 @@
-"""`python -m infra.names`: fails if one public name stands for several things, or a number has no unit in its name.
+"""`python -m infra.names`: fails if one public name stands for several things, or the name of a number does not say
+what is counted.
 
 A reader who meets a name searches the tree for it, and must find one definition. Therefore no two files define a public
 class of one name, and no two files define public functions of one name and different shapes (parameters and result). An
@@ -6,8 +7,8 @@ enumeration or a type alias that is made by an assignment counts as a class; sev
 Commands and request handlers are exempt, since only their decorators' frameworks call them. `REASONS` lists the names
 that may occur more than once, with reasons; an unnecessary entry also fails the check.
 
-A constant that is a number is named for its unit and its bound: a bound begins with MAX or MIN and names what is
-counted, and a name never ends in a quantity (`TIMEOUT`, `PAGE`) where its unit should be.
+A constant that is a number is named for its unit of measurement and its bound: a bound begins with MAX or MIN and names
+what is counted, and a name never ends in a quantity (`TIMEOUT`, `PAGE`) where its unit should be.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 def problems(root: Path = ROOT, reasons: Mapping[str, str] = REASONS) -> list[str]:
-    """Return one line for each name that stands for several things, and for each unnecessary reason."""
+    """Return one line for each name that stands for several things, for each number whose name lacks a unit of
+    measurement, for each model of the HTTP API that is imported by itself, and for each entry of `reasons` that is not
+    necessary.
+    """
     classes: dict[str, list[str]] = defaultdict(list)
     functions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     assigned_types: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

@@ -50,8 +50,9 @@ class Wheels:
     server: Path
 
     def requirements(self, extra: str = "") -> tuple[str, str]:
-        """Return the files of both wheels as requirements of pip, that of the server with `extra` appended. Names would
-        not do, since a package index might have other packages of these names.
+        """Return the files of both wheels as requirements of pip: the client, and the server with the extra `extra`, if
+        one is named. The requirements are files and not names, since a package index might have other packages of our
+        names.
         """
         chosen = f"[{extra}]" if extra else ""
         return f"syncline @ {self.client.as_uri()}", f"syncline-server{chosen} @ {self.server.as_uri()}"
@@ -76,7 +77,9 @@ def built() -> Iterator[Release]:
 
 
 def build_wheels(directory: Path, *, sdist: bool = False) -> Wheels:
-    """Build our wheels in `directory`; with `sdist`, each from a source distribution that is built there first."""
+    """Build our wheels in `directory`, and return their files. With `sdist`, source distributions are built there
+    first, and each wheel from its source distribution. Raise DeployError if that fails.
+    """
     python = ("--python", sys.executable, "--no-build-isolation")  # with the build backend that constraints.txt pins
     formats = () if sdist else ("--wheel",)  # without a format, uv builds both, the wheel from the sdist
     for project in (ROOT, ROOT / "server"):
@@ -87,7 +90,9 @@ def build_wheels(directory: Path, *, sdist: bool = False) -> Wheels:
 
 
 def install_wheels(wheels: Wheels, directory: Path) -> None:
-    """Install our wheels and their dependencies in `directory`, as for the machines."""
+    """Install our wheels and their dependencies in `directory`, in the versions of constraints.txt, for the platform
+    and the Python of the machines. Raise DeployError if that fails.
+    """
     constraints = str(ROOT / "constraints.txt")
     uv(
         *("pip", "install", "--target", str(directory), "--constraints", constraints),

@@ -43,5 +43,7 @@ def read(name: str) -> Mapping[str, Any]:
 
 
 def parameters() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """Return the parameters of each template."""
+    """Return the declarations of the parameters of each template, by the name of the template and the name of the
+    parameter.
+    """
     return {name: read(name).get("Parameters", {}) for name in ORDER}

@@ -118,7 +118,7 @@ class Balanced:
 
 
 def command(configuration: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the command that runs Envoy with this configuration."""
+    """Return the command that runs Envoy with `configuration`, a bootstrap configuration of Envoy."""
     return (
         *(sys.executable, "-P", "-m", "envoy._main"),
         *("--config-yaml", json.dumps(configuration)),
@@ -129,8 +129,9 @@ def command(configuration: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def local_configuration(*, listen_on: int, admin: int, clusters: Mapping[str, list[int]]) -> dict[str, Any]:
-    """Return `infra/envoy.yaml` for the loopback interface, with the ports to listen on and the instances of each
-    cluster.
+    """Return the configuration of `infra/envoy.yaml`, changed for processes on the loopback interface. `listen_on` is
+    the port on which Envoy serves, `admin` the port of its admin interface, and `clusters` has the ports of the
+    instances of each cluster, by the cluster's name in the file.
     """
     configuration: dict[str, Any] = yaml.safe_load(_CONFIGURATION.read_text())
     resources = configuration["static_resources"]

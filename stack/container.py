@@ -82,7 +82,9 @@ class Handout:
 
 
 async def run_container(*, listen_on: str, name: str, data: Path, services: Path) -> None:
-    """Serve at `listen_on` (host:port) until SIGTERM. `name` is the host name in the view of the other containers.
+    """Serve the embedded AWS at `listen_on` (host:port) until SIGTERM or SIGINT. `name` is its host name in the view of
+    the other containers. `data` is the data directory, and `services` the directory with one directory for each
+    service, in which the service finds its secrets.
 
     Raise StackError if the embedded AWS cannot start or cannot continue.
     """

@@ -26,8 +26,9 @@ _REQUEST_SECONDS: Final = 5.0
 
 @asynccontextmanager
 async def role_credentials(aws: Aws, roles: Mapping[str, str]) -> AsyncIterator[Callable[[str], dict[str, str]]]:
-    """Serve the credentials of `roles` (ARN by service); yield a function that returns the variables for a service's
-    environment.
+    """Context manager that serves the credentials of the services' roles on a port of its own. `roles` has the ARN of
+    each role, by the name of the service. Yield a function that takes the name of a service, and returns the
+    environment variables with which the service fetches its credentials.
     """
     tokens = {service: secrets.token_urlsafe(32) for service in roles}
 

@@ -82,7 +82,9 @@ class DemoDevice:
         return self.root / "folder"
 
     def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> str:
-        """Run one command; return its standard output. Raise StoryBroken if its exit status is not `expect`."""
+        """Run the command `syncline` with `arguments` on this device; return its standard output. Raise StoryBroken if
+        its exit status is not `expect`.
+        """
         with self.start(*arguments) as child:
             output, errors = child.communicate(stdin)
         if child.returncode != expect:
@@ -106,7 +108,9 @@ class DemoDevice:
         )
 
     def sync(self, *arguments: str) -> dict[str, Any]:
-        """Sync the folder; return the report that the command prints with --json."""
+        """Sync the folder; return the report that the command prints with --json. `arguments` are further arguments of
+        the command. Raise StoryBroken if anything could not be synced.
+        """
         figures: dict[str, Any] = json.loads(self.run("sync", str(self.folder), "--json", *arguments))
         expect(not figures["problems"], f"{self.name} could not sync everything: {figures['problems']}")
         return figures
@@ -162,8 +166,9 @@ def moved(figures: dict[str, Any]) -> str:
 
 
 def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[], Mails] | None, tag: str = "") -> None:
-    """Tell everything but the start of the system. `mails` returns all sent mails; without it the story does not check
-    them.
+    """Tell the story on a system that serves at `endpoint`. The devices have their directories in `scratch`. `mails`
+    returns all sent mails; with None, the story does not check mails. `tag` is a suffix of the e-mail addresses. Raise
+    StoryBroken if a claim of the story does not hold.
     """
     laptop = DemoDevice("Ann", "laptop", scratch / "laptop", tag)
     desktop = DemoDevice("Ann", "desktop", scratch / "desktop", tag)

@@ -90,9 +90,11 @@ class Aws:
         policy: Mapping[str, Any] | None = None,
         seconds: int = 3600,
     ) -> AwsCredentials:
-        """Return temporary credentials of a role, restricted by a session policy if one is given.
+        """Return temporary credentials of the role with the ARN `role_arn`, restricted by the session policy `policy`
+        if it is given. `by` are the credentials that request them; None means those of root.
 
-        Unlike AWS, the embedded one accepts any number of `seconds`, so that expiry can be tested.
+        The credentials are valid for `seconds`. Unlike AWS, the embedded one accepts any number, so that expiry can be
+        tested.
         """
         arguments = {"RoleArn": role_arn, "RoleSessionName": "stack", "DurationSeconds": seconds}
         if policy is not None:
@@ -187,7 +189,7 @@ def emulator(
     - `root` is the only access key with the rights of root.
     - `inherited` has further file descriptors that the process keeps open, such as the lock of the data directory.
     - `also` names additional services of AWS; their state is not stored.
-    - Without `durable`, nothing is stored, in order to measure the cost of durability.
+    - Without `durable`, only the bytes of objects are written to the disk, in order to measure the cost of durability.
 
     `listener` must stay open in this process. An emulator that is restarted after a crash continues on the same socket,
     with everything that was acknowledged.

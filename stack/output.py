@@ -50,11 +50,15 @@ class Output:
         self._files.clear()
 
     def say(self, text: str) -> None:
-        """Write a line of the stack itself, not of a child, in the same way as `line` does."""
+        """Write a line of the stack itself, not of a child, to the file and the terminal; control characters are
+        escaped.
+        """
         self.line(_OWN_NAME, text)
 
     def line(self, name: str, text: str) -> None:
-        """Print one line of the child `name`, without its end; control characters are escaped."""
+        """Write one line of the child `name`, without its end, to the file and the terminal; control characters are
+        escaped. A full disk or a closed terminal is ignored.
+        """
         text = harmless(text)
         self._tail(name).append(text)
         data = f"{text}\n".encode(errors="replace")

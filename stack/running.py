@@ -45,8 +45,15 @@ def running_stack(
     children: MakeChildren = service_children,
     durable: bool = True,
 ) -> Iterator[Stack]:
-    """Provide the whole stack; `variables` are added to the environment of every service. `durable` is that of
-    `emulator`.
+    """Provide the whole stack, ready, and stop it at the end of the context.
+
+    - `port` is the first of its five ports; 0 takes free ones.
+    - `data` is the data directory. With None, the data are in a temporary directory, which is removed at the end.
+    - `variables` are added to the environment of every service.
+    - `children` makes the descriptions of the services' processes.
+    - Without `durable`, the embedded AWS stores nothing on disk except the bytes of objects.
+
+    Raise StackError if the stack cannot start.
     """
     opening = stack(port=port, data=data, variables=variables, children=children, durable=durable)
     with _in_background(opening) as running:

@@ -144,10 +144,11 @@ def service_children(wiring: Wiring) -> list[Child]:
 
 
 def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return a service's complete environment.
+    """Return the complete environment of the service `name`, which listens on `port`. `variables` are settings of this
+    service alone, by name without the prefix `SYNCLINE_`.
 
-    Other `SYNCLINE_*` variables are passed on, so that limits and log levels can be set for all services; the user's
-    AWS account is not.
+    `SYNCLINE_*` variables of this process are passed on, so that limits and log levels can be set for all services; the
+    user's AWS account is not.
     """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key not in _SECRETS}
     shared = {**inherited, **wiring.variables}
@@ -182,10 +183,11 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
 
 
 def _metrics_listen(asked: str, name: str) -> str:
-    """Return the address at which a service serves its metrics, if they are enabled: the configured port is the first
-    of four.
+    """Return the address at which the service `name` serves its metrics. `asked` is the configured address. Its port is
+    that of the first service, and each further service has the next one.
 
-    With port 0 the system chooses a port, and the service logs it.
+    With port 0, or without a port, the address is returned unchanged: the system then chooses a port, and the service
+    logs it.
     """
     port = asked.rpartition(":")[2]
     if not port.isdecimal() or not int(port):

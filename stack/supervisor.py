@@ -88,8 +88,9 @@ class Supervisor:
     async def start(self, *children: Child, within: float) -> None:
         """Start `children` concurrently and return when all are ready.
 
-        A child that ends before it is ready is restarted, unless it is hopeless. Raise StartFailed if a child still
-        ends before it is ready, or `within` seconds have passed; the other children keep running until `stop`.
+        A child that ends before it is ready is restarted, up to _MAX_STARTS starts, unless it exits with its status
+        `hopeless`. Raise StartFailed if a child cannot be started in this way, or if a child is not ready after
+        `within` seconds; the other children keep running until `stop`.
         """
         deadline = time.monotonic() + within
         starting = []
@@ -119,15 +120,16 @@ class Supervisor:
         return {name: running.process.pid for name, running in self._running.items()}
 
     async def failure(self) -> StackError:
-        """Wait until a child has failed for good, so that the stack cannot continue; return the reason."""
+        """Wait until a child exits with its status `hopeless`, so that the stack cannot continue; return the reason."""
         await self._failed.wait()
         assert self._failure is not None
         return self._failure
 
     async def stop(self) -> None:
-        """Stop all children, the last started first: SIGTERM, then, after the timeout, SIGKILL to the group.
+        """Stop all children, the last started first. Each child gets SIGTERM; after its `stop_seconds`, its process
+        group gets SIGKILL.
 
-        If it is cancelled while it waits, it kills all remaining children.
+        If this method is cancelled while it waits, it kills all remaining children.
         """
         try:
             for name, running in reversed(list(self._running.items())):

@@ -117,11 +117,16 @@ async def stack(
     proxies: Sequence[IPv4Network | IPv6Network] = (),
     durable: bool = True,
 ) -> AsyncIterator[Stack]:
-    """Provide the whole stack, ready; stop it cleanly at the end.
+    """Provide the whole stack, ready; stop it cleanly at the end of the context.
 
-    `terminal` receives the children's output, `variables` are added to the environment of every service, and `children`
-    makes the children. `proxies` are those of `Wiring`, and `durable` is that of `emulator`. Raise StackError if the
-    stack cannot start.
+    - `port` is the first of its five ports; 0 takes free ones.
+    - `data` is the data directory. With None, the data are in a temporary directory, which is removed at the end.
+    - `terminal` receives the children's output; None keeps it in files only.
+    - `children` makes the descriptions of the services' processes, and `variables` are added to their environment.
+    - `proxies` are networks that contain only reverse proxies in front of the gateway, which the gateway trusts.
+    - Without `durable`, the embedded AWS stores nothing on disk except the bytes of objects.
+
+    Raise StackError if the stack cannot start.
     """
     async with AsyncExitStack() as opened:
         path = opened.enter_context(_data(data))

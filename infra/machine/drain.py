@@ -51,7 +51,7 @@ def _let_go(instance: str) -> None:
 
 
 def metadata(path: str) -> str | None:
-    """Return a value of the machine's metadata, or None if it does not exist."""
+    """Return the value at `path` of the metadata of this machine, or None if it does not exist."""
     try:
         token = _answer("PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
         return _answer("GET", f"meta-data/{path}", {"X-aws-ec2-metadata-token": token})

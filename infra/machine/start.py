@@ -73,7 +73,9 @@ def _written(path: Path, text: str) -> str:
 
 
 def signing_key(text: str) -> bytes:
-    """Return the Ed25519 key in PEM that is derived from a random text: any 32 bytes are a key."""
+    """Return the Ed25519 private key, in PEM, that is derived from the random text of a secret. Equal texts give equal
+    keys.
+    """
     seed = HKDF(hashes.SHA256(), _KEY_BYTES, salt=None, info=_INFO).derive(text.encode())
     return Ed25519PrivateKey.from_private_bytes(seed).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -22,8 +22,8 @@ from infra.site import protos, rest
 ROOT: Final = Path(__file__).parents[2]
 LINK: Final = re.compile(r"(\[[^\]]*\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 PAGES: Final[Mapping[str, str]] = {"README.md": "index.md", "protos": "reference/protos.md"}
-"""The path in the site of each document from outside of docs/ whose path in the site differs from that in the
-repository, by the latter.
+"""The documents from outside of docs/ whose path in the site differs from their path in the repository: the path in the
+site, by the path in the repository.
 """
 _LANGUAGES: Final = {".js": "js", ".json": "json", ".proto": "proto", ".py": "python", ".ts": "ts", ".yaml": "yaml"}
 

@@ -27,9 +27,9 @@ other key has requests.
 MAX_UNSIGNED_BYTES: Final = 64 * 1024
 """Maximum size in bytes of the body of a request that no known key signs, or whose signature is wrong."""
 GRACE_SECONDS: Final = 30.0
-"""Seconds by which a body may lag behind MIN_BYTES_PER_SECOND."""
+"""Seconds by which the arrival of a body may be later than MIN_BYTES_PER_SECOND requires."""
 MIN_BYTES_PER_SECOND: Final = 16 * 1024
-"""Minimum rate of a body, in bytes per second."""
+"""Minimum speed at which a body arrives, in bytes per second."""
 
 _BAD_REQUEST, _FORBIDDEN, _LENGTH_REQUIRED, _TOO_LARGE, _SLOW_DOWN = 400, 403, 411, 413, 503
 _NOBODY: Final = "nobody"
@@ -99,8 +99,9 @@ async def _in_time(app: AsgiApp, scope: AsgiScope, receive: Receive, send: Send,
 
 
 def _caller(scope: AsgiScope) -> str:
-    """Return the account of a body: the key that signs it, or that it claims; the anonymous account if the key is
-    unknown.
+    """Return the name of the account that the body of a request is charged to. That is the id of the key whose
+    signature of the headers is right; another account, of those who only claim that key, if the signature also covers
+    the body and so cannot be checked yet; and the anonymous account in all other cases.
     """
     evaluator: Any = importlib.import_module("ministack.core.iam_evaluator")
     sigv4: Any = importlib.import_module("ministack.core.sigv4")

@@ -19,8 +19,8 @@ _COMPLETE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 
 
 def earlier_state(storage: Storage) -> Path | None:
-    """Return the directory in which an earlier version of Syncline saved the emulator's state, if it has not been taken
-    over yet.
+    """Return the directory in which an earlier version of Syncline saved the emulator's state; None if there is none,
+    or if `storage` has taken it over already.
 
     The emulator itself reads this directory, when its modules are imported. The earlier version saved only at a clean
     stop: if it was killed before the first stop, or while saving, it left parts that do not fit together. This function

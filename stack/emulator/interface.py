@@ -18,7 +18,7 @@ _READABLE_BY_ROOT: Final = frozenset({"/_ministack/ses/messages", "/_ministack/s
 
 def guard_interface(app: AsgiApp, access_key_id: str, secret_access_key: str) -> AsgiApp:
     """Return an ASGI application that refuses most requests to the emulator's own interface, and passes all other
-    requests to `app`. The key is that of root.
+    requests to `app`. `access_key_id` and `secret_access_key` are the credentials of root.
     """
     root = b"Basic " + base64.b64encode(f"{access_key_id}:{secret_access_key}".encode())
 

@@ -62,13 +62,13 @@ _SESSIONS: Final = "sts.sessions"
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """Counts of the state that was read from the storage."""
+    """Numbers of what was read from the storage at the start: rows, items of tables, and objects."""
 
     rows: int
     items: int
     objects: int
     unfinished: int
-    """Number of removed files of bytes that no object named."""
+    """Number of files with bytes of objects that were removed, since no object named them."""
 
 
 class WriteThrough:
@@ -109,8 +109,8 @@ class WriteThrough:
     # ---- reading back ------------------------------------------------------------------------------------------
 
     def read_back(self) -> ReadBack:
-        """Fill the emulator, which is empty, from the storage. Return counts. Raise StorageDamaged if a row cannot be
-        read.
+        """Fill the emulator, which is empty, from the storage. Files with bytes of objects that no row names are
+        removed. Return the numbers of what was read. Raise StorageDamaged if a row cannot be read.
         """
         small: dict[str, dict[str, Any]] = {}
         rest: dict[str, list[tuple[str, Any]]] = {}
