@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -72,9 +73,10 @@ async def archive(
     ],
 ) -> Response:
     """Download several files and directories as one ZIP file. If several have the same name, all but the first get a
-    number. Names are as in the archive of one directory.
+    number. What lies in another of the directories is in the archive once, where it lies in that directory. Names are
+    as in the archive of one directory.
     """
-    found = [(await read_node(services, caller, space, node_id_of(one)))[0] for one in dict.fromkeys(node)]
+    found = _topmost([await read_node(services, caller, space, node_id_of(one)) for one in dict.fromkeys(node)])
     measured = [one.id for one in found]
     return await answer(request, space, _these(found), services, caller, measured=measured, name="files")
 
@@ -173,6 +175,14 @@ async def below(services: Services, caller: Caller, space: str, node: NodeId) ->
         return children_of(services, caller.fresh, space, ROOT), "space"
     found, _ = await look_at_node(services, caller, space, node)
     return _these([found]), found.name
+
+
+def _topmost(found: Sequence[tuple[CoreNode, str]]) -> list[CoreNode]:
+    """Return those of the nodes that lie in no other of them, in the order of `found`, which has each node with its
+    path. Without this, an archive of a hundred nested directories would list the innermost one a hundred times.
+    """
+    paths = {path for _, path in found}
+    return [node for node, path in found if paths.isdisjoint(map(str, PurePosixPath(path).parents))]
 
 
 async def _these(nodes: Sequence[CoreNode]) -> AsyncGenerator[CoreNode, None]:

@@ -525,6 +525,13 @@ MUTANTS = (
         ("tests/services/metadata/test_sealing_is_shared.py::test_a_commit_looks_for_a_few_unsealed_objects_only",),
     ),
     Mutant(
+        "an archive of nested directories lists the innermost ones again and again",
+        "gateway/api/trees.py",
+        " if paths.isdisjoint(map(str, PurePosixPath(path).parents))]",
+        "]",
+        ("tests/gateway/api/test_nodes.py::test_a_directory_within_another_one_is_listed_once_for_a_zip",),
+    ),
+    Mutant(
         "questions of objects have any number of lookups in progress",
         "services/metadata/sealing.py",
         "                        async with self._lookups.lent(1, share):\n",

@@ -238,6 +238,22 @@ def test_files_of_one_name_are_all_in_a_zip(ann: Person):
         assert [archive.read(name) for name in archive.namelist()] == [b"1", b"2"]
 
 
+def test_a_directory_within_another_one_is_listed_once_for_a_zip(ann: Person):
+    """Twelve nested directories once were 78 entries, and a hundred would have been 5,050."""
+    nested = [ann.folder("nested")]
+    for number in range(11):
+        nested.append(ann.folder(f"{number}", nested[-1]["id"]))
+    deepest = ann.file("file", b"deep", nested[-1]["id"])
+    beside = ann.folder("nested2")  # The name of this directory only begins alike.
+    nodes = [one["id"] for one in (deepest, *reversed(nested), beside)]
+    answer = ann.ask("GET", f"{ann.top}/archive", query={"node": nodes})
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        path = "/".join(["nested", *(f"{number}" for number in range(11)), "file"])
+        assert archive.read(path) == b"deep"
+        assert len(archive.namelist()) == len(nodes)
+        assert "nested2/" in archive.namelist()
+
+
 def test_an_empty_space_is_an_empty_zip(ann: Person):
     answer = ann.ask("GET", f"{ann.top}/nodes/root/archive")
     with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
