@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from gateway.content.allowance import Download
 from gateway.content.assemble import Contents
@@ -19,6 +19,7 @@ from gateway.content.ranges import Part, RangeOutcome, wanted
 from gateway.http.pace import ACCOUNTED
 from gateway.http.problems import problem
 from gateway.identity.rights import CheckRight
+from runtime.http.connection import RESET
 from runtime.interruption import asked_again
 from runtime.pool import Share
 from syncline.model.errors import Kind, SynclineError
@@ -141,7 +142,10 @@ def _is_part_or_whole(answer: Part | RangeOutcome) -> bool:
 
 
 class Streamed(StreamingResponse):
-    """A response that streams bytes. An error after its start can be reported only by breaking the connection."""
+    """A response that streams bytes. An error after its start can be reported only by breaking the connection. When the
+    right has ended, the connection is reset, since the kernel could otherwise hold megabytes for a slow reader, who
+    would receive them long afterwards.
+    """
 
     def __init__(
         self,
@@ -160,6 +164,11 @@ class Streamed(StreamingResponse):
         self._complete = False
         self._first = first
         self._rest = rest
+        self._reset: Callable[[], None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._reset = scope.get(RESET)
+        await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         try:
@@ -170,14 +179,18 @@ class Streamed(StreamingResponse):
 
     async def _stream(self, send: Send) -> None:
         async with aclosing(self._rest), asked_again(self._check_right) as ending:
-            with ending.interrupting():
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                await self._send(send, self._first)
-                async for part in self._rest:
-                    await self._send(send, part)
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                # set here, because a client that has everything may disconnect before the next await
-                self._complete = True
+            try:
+                with ending.interrupting():
+                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                    await self._send(send, self._first)
+                    async for part in self._rest:
+                        await self._send(send, part)
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    # set here, because a client that has everything may disconnect before the next await
+                    self._complete = True
+            finally:
+                if ending.error is not None and not self._complete and self._reset is not None:
+                    self._reset()
 
     async def _send(self, send: Send, part: memoryview | bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True, ACCOUNTED: True})

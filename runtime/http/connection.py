@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from functools import partial
@@ -38,6 +40,10 @@ and the parser accepts any number of zeros.
 """
 MAX_PARAMETERS: Final = 200
 """Maximum number of query parameters. No valid request has more, and parsing thousands takes milliseconds."""
+MAX_UNSENT_BYTES: Final = 128 * 1024
+"""Maximum number of bytes of one connection that the kernel holds and has not sent yet. The bytes that are on their way
+are not limited, so that a fast connection loses nothing.
+"""
 MAX_PIPELINED_REQUESTS: Final = 16
 """Maximum number of pipelined requests of one connection that wait for earlier answers."""
 _MAX_LINES_BYTES: Final = MAX_ADDRESS_BYTES + MAX_HEADER_SECTION_BYTES + 4 * MAX_HEADERS + 64
@@ -63,11 +69,17 @@ CUT: Final = "syncline.cut"
 closes the connection, because the response will not be completed. The application logs the reason, so uvicorn logs no
 error.
 """
+RESET: Final = "syncline.reset"
+"""Key in the ASGI scope of a request. The value is a function that resets the connection (RST of TCP): data that was
+written and that the client has not received yet is dropped, also by the kernel. The application logs the reason.
+"""
 SHUT: Final = "syncline.shut"
 """Key in the ASGI scope of a request. The value is a function of a number of seconds. The function closes the
 connection at once, without an answer. For these seconds, the connection still counts towards the limit of its network.
 A connection of a trusted proxy does not, since that place would be missing to all clients.
 """
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
+"""Value of SO_LINGER with which closing a connection resets it, and drops what the kernel has not sent."""
 _KEPT_SECONDS: Final = "syncline.kept_seconds"
 """Key in the ASGI scope of a request. The value is the number of seconds for which its connection counts after its end.
 """
@@ -146,6 +158,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         pool, peer = self._reception.pool, self.client or ("", 0)
         self.share = pool.share_of(*peer)
+        _bound_unsent(transport)
         self._is_admitted = pool.admit(*peer) is not None
         if self._is_admitted:
             self._limit = self.loop.call_later(SILENT_SECONDS, transport.close)
@@ -300,6 +313,7 @@ class Connection(HttpToolsProtocol):
         self._working = cycle
         # The function refers to no connection, since a scope may outlive the connection.
         cycle.scope[CUT] = partial(_cut, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
+        cycle.scope[RESET] = partial(_reset, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
         is_counted = not self._reception.pool.is_trusted((self.client or ("", 0))[0])
         cycle.scope[SHUT] = partial(_shut, cycle, self.transport, is_counted)  # type: ignore[typeddict-unknown-key]  # as above
         start = super()._start_asgi_task
@@ -408,9 +422,28 @@ class Connection(HttpToolsProtocol):
             self._limit = None
 
 
+def _bound_unsent(transport: asyncio.Transport) -> None:
+    """Let the kernel hold at most MAX_UNSENT_BYTES of a TCP connection besides what is on its way to the client, on
+    systems that can: by default, it holds up to 4 MB, which a slow client receives for minutes.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if option is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT_BYTES)
+
+
 def _cut(cycle: RequestResponseCycle, transport: asyncio.BaseTransport) -> None:
     cycle.disconnected = True  # otherwise uvicorn logs an error about the incomplete response
     transport.close()
+
+
+def _reset(cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
+    cycle.disconnected = True  # otherwise uvicorn logs an error about the incomplete response
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+    transport.abort()
 
 
 def _shut(cycle: RequestResponseCycle, transport: asyncio.Transport, is_counted: bool, seconds: float) -> None:

@@ -51,6 +51,8 @@ class FakeAuth(AuthServiceServicer):
         self.down = False
         self.tokens: list[str] = []
         """The access tokens that KEY is traded for, one after the other."""
+        self.role = auth_pb2.ROLE_VIEWER
+        """The role that everybody has in every space."""
 
     async def GetJwks(self, request, _context):
         self.asked += 1
@@ -81,8 +83,8 @@ class FakeAuth(AuthServiceServicer):
             raise TokenExpired("the access token has expired; sign in again")
 
     async def CheckAccess(self, _request, _context):
-        """The right lasts: what is cut is cut for another reason."""
-        return auth_pb2.CheckAccessResponse(role=auth_pb2.ROLE_VIEWER)
+        """The right lasts, unless the test ends it: what is cut is cut for another reason."""
+        return auth_pb2.CheckAccessResponse(role=self.role)
 
 
 class FakeMetadata(MetadataServiceServicer):

@@ -532,6 +532,27 @@ MUTANTS = (
         ("tests/gateway/api/test_nodes.py::test_a_directory_within_another_one_is_listed_once_for_a_zip",),
     ),
     Mutant(
+        "what the kernel holds of a download is sent although the right has ended",
+        "runtime/http/connection.py",
+        "        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)\n",
+        "        pass\n",
+        ("tests/gateway/http/test_connections.py::test_nothing_of_a_content_arrives_once_the_right_to_it_has_ended",),
+    ),
+    Mutant(
+        "a download without a right to it ends in order",
+        "gateway/content/download.py",
+        "                if ending.error is not None and not self._complete and self._reset is not None:\n",
+        "                if False:\n",
+        ("tests/gateway/http/test_connections.py::test_nothing_of_a_content_arrives_once_the_right_to_it_has_ended",),
+    ),
+    Mutant(
+        "the kernel holds megabytes of an answer",
+        "runtime/http/connection.py",
+        "            connection.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT_BYTES)\n",
+        "            pass\n",
+        ("tests/gateway/http/test_connections.py::test_the_kernel_holds_little_of_a_content_for_a_slow_client",),
+    ),
+    Mutant(
         "questions of objects have any number of lookups in progress",
         "services/metadata/sealing.py",
         "                        async with self._lookups.lent(1, share):\n",

@@ -14,7 +14,8 @@ from prometheus_client import REGISTRY
 
 from gateway.http.reception import GatewayReception
 from gateway.identity.address import OwnAddress
-from runtime.http.connection import Connection
+from runtime.http.connection import MAX_UNSENT_BYTES, Connection
+from syncline.auth.v1 import auth_pb2
 from syncline.model.blocks import MIB
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway
 
@@ -436,6 +437,54 @@ async def test_whoever_takes_a_content_too_slowly_is_cut_off_and_gives_its_memor
                 while part := await asyncio.to_thread(connection.recv, 1_000_000):
                     taken += len(part)
             assert taken < 20_000_000
+
+
+@pytest.mark.parametrize("address", ["content/large", f"archive?node={'0' * 31}1"], ids=["download", "archive"])
+async def test_nothing_of_a_content_arrives_once_the_right_to_it_has_ended(address: str) -> None:
+    """The kernel held megabytes for a slow reader, who received them for most of a minute."""
+    small = 4_096
+    async with gateway() as world:
+        world.file("large" if "large" in address else "", [bytes([index]) * 1_000_000 for index in range(20)])
+        host, _, port = world.address.rpartition(":")
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, small)
+            connection.settimeout(10)
+            await asyncio.to_thread(connection.connect, (host, int(port)))
+            head = f"GET /v1/spaces/{SPACE}/{address} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+            connection.sendall(head.encode())
+            assert (await asyncio.to_thread(connection.recv, small)).startswith(b"HTTP/1.1 200")
+            world.auth.role = auth_pb2.ROLE_UNSPECIFIED
+            await until(lambda: served_by(int(port)) == 0)
+            arrived = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := await asyncio.to_thread(connection.recv, 1_000_000):
+                    arrived += len(part)
+            assert arrived <= 4 * small  # These bytes are in the client's own kernel.
+            assert content_memory() == 0
+
+
+def unacknowledged(port: int) -> int:
+    """Return the number of bytes that the kernel holds for clients of this port: unsent, or not acknowledged yet."""
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(int(queues.partition(":")[0], 16) for _, at, _, _, queues, *_ in lines if at.endswith(f":{port:04X}"))
+
+
+async def test_the_kernel_holds_little_of_a_content_for_a_slow_client() -> None:
+    small = 4_096
+    async with gateway() as world:
+        world.file("large", [bytes([index]) * 1_000_000 for index in range(20)])
+        host, _, port = world.address.rpartition(":")
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, small)
+            await asyncio.to_thread(connection.connect, (host, int(port)))
+            head = f"GET /v1/spaces/{SPACE}/content/large HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+            connection.sendall(head.encode())
+            await until(lambda: unacknowledged(int(port)) >= MAX_UNSENT_BYTES)
+            most = 0
+            for _ in range(100):
+                await asyncio.to_thread(connection.recv, small)
+                most = max(most, unacknowledged(int(port)))
+            assert most <= 2 * MAX_UNSENT_BYTES
 
 
 async def until(condition: Callable[[], bool]) -> None:
