@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
@@ -164,11 +164,16 @@ class Streamed(StreamingResponse):
         self._complete = False
         self._first = first
         self._rest = rest
-        self._reset: Callable[[], None] | None = None
+        self._has_ended = False
+        """True if the right ended before everything was sent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._reset = scope.get(RESET)
-        await super().__call__(scope, receive, send)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Not earlier: Starlette cancels the task of a client that has disconnected, and its error would be lost.
+            if self._has_ended:
+                scope.get(RESET, lambda: None)()
 
     async def stream_response(self, send: Send) -> None:
         try:
@@ -189,8 +194,7 @@ class Streamed(StreamingResponse):
                     # set here, because a client that has everything may disconnect before the next await
                     self._complete = True
             finally:
-                if ending.error is not None and not self._complete and self._reset is not None:
-                    self._reset()
+                self._has_ended = ending.error is not None and not self._complete
 
     async def _send(self, send: Send, part: memoryview | bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True, ACCOUNTED: True})
