@@ -26,7 +26,8 @@ def enforce_as_aws(emulator: Any, *, root_key_id: str) -> None:
     """
     _know_s3_conditions()
     _hide_what_is_missing(emulator)
-    _know_literals()
+    _match_as_iam()
+    _know_whole_keys()
     _know_one_root(root_key_id)
 
 
@@ -80,25 +81,44 @@ def _is_missing_key(method: str, body: Any) -> bool:
     return method == "HEAD" or (method == "GET" and isinstance(body, bytes) and b"<Code>NoSuchKey</Code>" in body)
 
 
-def _know_literals() -> None:
-    """Make `${*}`, `${?}` and `${$}` in a policy stand for the characters `*`, `?` and `$`, as on AWS."""
+def _match_as_iam() -> None:
+    """Make patterns in policies match as on AWS:
+
+    - `*` and `?` stand for any characters, and for any character, newlines included.
+    - A pattern matches a whole text: `$` of a regular expression also matches before a newline at the end.
+    - `${*}`, `${?}` and `${$}` stand for the characters `*`, `?` and `$`.
+    """
     evaluator: Any = importlib.import_module("ministack.core.iam_evaluator")
-    without_literals = evaluator._fnmatch_compile
     wildcards = {"*": ".*", "?": "."}
 
     @functools.lru_cache(maxsize=4096)
     def _fnmatch_compile(pattern: str, ignore_case: bool) -> re.Pattern[str]:
         parts = re.split(r"\$\{([*?$])\}", pattern)
-        if len(parts) == 1:
-            compiled: re.Pattern[str] = without_literals(pattern, ignore_case)
-            return compiled
         expression = "".join(
             re.escape(part) if is_literal else "".join(wildcards.get(one, re.escape(one)) for one in part)
             for part, is_literal in zip(parts, itertools.cycle((False, True)), strict=False)
         )
-        return re.compile(f"^{expression}$", re.IGNORECASE if ignore_case else 0)
+        return re.compile(rf"\A(?:{expression})\Z", re.DOTALL | (re.IGNORECASE if ignore_case else 0))
 
     evaluator._fnmatch_compile = _fnmatch_compile
+
+
+def _know_whole_keys() -> None:
+    """Check policies with the key under which an object is stored. The emulator would leave out slashes at the end of a
+    key, and all but one of several slashes, so that an object of a key that no policy allows could be stored.
+    """
+    actions: Any = importlib.import_module("ministack.core.iam_actions")
+    known = actions.extract_resource_arn
+
+    @functools.wraps(known)
+    def extract_resource_arn(service: str, method: str, path: str, *more: Any) -> str:
+        bucket, _, key = path.lstrip("/").partition("/")
+        if service == "s3" and key:
+            return f"arn:aws:s3:::{bucket}/{key}"
+        arn: str = known(service, method, path, *more)
+        return arn
+
+    actions.extract_resource_arn = extract_resource_arn
 
 
 def _know_one_root(access_key_id: str) -> None:
