@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from botocore.exceptions import ClientError
 
 from aws.errors import aws_errors, error_code
+from runtime.network import current_share
+from runtime.pool import Pool
 from runtime.workers import results_of
 from syncline.model.errors import Unavailable
 from syncline.model.retry_policy import RetryPolicy
@@ -53,6 +55,12 @@ _MAX_ITEMS_ONE_BY_ONE: Final = 4
 one batch and are no slower.
 """
 _MAX_PARALLEL_CALLS: Final = 4
+MAX_FEW_KEYS: Final = 25
+"""Maximum number of keys of a batch read that takes no place among the long ones."""
+LONG_READS_AT_ONCE: Final = 8
+"""Maximum number of concurrent batch reads with more than MAX_FEW_KEYS keys, by all callers of a table in one process.
+Each takes some milliseconds of the event loop.
+"""
 
 
 class ConditionFailed(Exception):
@@ -135,6 +143,7 @@ class Table:
         self._client: Any = client  # items are built by adapters, so precise types would add nothing
         self._name = name
         self._called = called
+        self._long_reads = Pool("long_reads", LONG_READS_AT_ONCE, counted=True, refuses=False)
 
     # ---- reads
 
@@ -155,8 +164,16 @@ class Table:
         """
         found: list[Item] = []
         batches = _batches(keys, count=_MAX_KEYS_PER_READ)
-        await all_done((partial(self._get_batch, batch, found, only) for batch in batches), account=account)
+        await all_done((partial(self._get_in_turn, batch, found, only) for batch in batches), account=account)
         return found
+
+    async def _get_in_turn(self, keys: Sequence[Item], found: list[Item], only: Sequence[str]) -> None:
+        """Add the items with these keys to `found`. Callers share the concurrent reads of many keys fairly: otherwise a
+        person whose calls read a hundred items each would have all others wait for these reads.
+        """
+        is_long = len(keys) > MAX_FEW_KEYS
+        async with self._long_reads.lent(1, current_share(), patience=None) if is_long else nullcontext():
+            await self._get_batch(keys, found, only)
 
     async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: Sequence[str]) -> None:
         attributes: Item = {}

@@ -314,6 +314,7 @@ class AuthServicer(AuthServiceServicer):
         space = space_id_from_wire(request.space_id)
         devices = wire.ids_from_wire(request.device_ids, device_id_from_wire, what="device_ids")
         caller = current_user()
+        charge(2 * len(devices) // ITEMS_PER_CALL)  # a device is read, and then the grant of its user
         writers = await self._grants.writers(space, devices, user=caller.user, device=caller.device)
         return auth_pb2.CheckWritersResponse(device_ids=writers)
 

@@ -1,5 +1,7 @@
 """The tests show how the kit understands DynamoDB's answers, whichever adapter asks."""
 
+import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,6 +9,8 @@ from botocore.exceptions import ClientError
 
 from aws.dynamodb import (
     CONDITION_FAILED,
+    LONG_READS_AT_ONCE,
+    MAX_FEW_KEYS,
     NEW,
     Cancelled,
     ConditionFailed,
@@ -19,6 +23,8 @@ from aws.dynamodb import (
     number_of,
     text_of,
 )
+from runtime.network import charge_to
+from runtime.pool import Share
 from syncline.model.errors import Unavailable
 
 ITEM = {**key_of("p", "s"), "n": attribute(7), "b": attribute(b"raw"), "yes": attribute(True)}
@@ -100,6 +106,40 @@ async def test_a_transaction_that_is_wrong_is_a_defect():
     tested, _ = table(refusal("TransactionCanceledException", CancellationReasons=reasons))
     with pytest.raises(ClientError):
         await tested.transact(tested.putting(ITEM))
+
+
+async def test_long_reads_of_one_caller_leave_places_for_others():
+    """The table answers nobody before it is released."""
+    reading: list[str] = []
+    released = asyncio.Event()
+
+    class Slow:
+        async def batch_get_item(self, *, RequestItems: Any) -> Any:  # noqa: N803 # as the SDK names it
+            reading.append(RequestItems["t"]["Keys"][0]["pk"]["S"])
+            await released.wait()
+            return {"Responses": {}}
+
+    client: Any = Slow()
+    tested = Table(client, "t", called="the table")
+
+    async def ask(caller: str, count: int) -> None:
+        charge_to(Share(caller, f"network of {caller}"))
+        await tested.get_all(key_of(caller, str(n)) for n in range(count))
+
+    async def until(count: int) -> None:
+        while len(reading) < count:
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(60):
+        asking = [asyncio.create_task(ask("mallory", 100)) for _ in range(2 * LONG_READS_AT_ONCE)]
+        await until(LONG_READS_AT_ONCE // 2)
+        asking.append(asyncio.create_task(ask("ann", 100)))
+        asking.append(asyncio.create_task(ask("mallory's few", MAX_FEW_KEYS)))
+        await until(LONG_READS_AT_ONCE // 2 + 2)
+        assert Counter(reading) == {"mallory": LONG_READS_AT_ONCE // 2, "ann": 1, "mallory's few": 1}
+        released.set()
+        await asyncio.gather(*asking)
+    assert reading.count("mallory") == 2 * LONG_READS_AT_ONCE
 
 
 async def test_a_query_goes_over_pages_up_to_its_limit():

@@ -541,8 +541,8 @@ MUTANTS = (
     Mutant(
         "a download without a right to it ends in order",
         "gateway/content/download.py",
-        "                if ending.error is not None and not self._complete and self._reset is not None:\n",
-        "                if False:\n",
+        "            if self._has_ended:\n",
+        "            if False:\n",
         ("tests/gateway/http/test_connections.py::test_nothing_of_a_content_arrives_once_the_right_to_it_has_ended",),
     ),
     Mutant(
@@ -551,6 +551,13 @@ MUTANTS = (
         "            connection.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT_BYTES)\n",
         "            pass\n",
         ("tests/gateway/http/test_connections.py::test_the_kernel_holds_little_of_a_content_for_a_slow_client",),
+    ),
+    Mutant(
+        "reads of many items are granted in the order of arrival",
+        "aws/dynamodb.py",
+        "self._long_reads.lent(1, current_share(), patience=None)",
+        "self._long_reads.lent(0, current_share(), patience=None)",
+        ("tests/aws/test_dynamodb.py::test_long_reads_of_one_caller_leave_places_for_others",),
     ),
     Mutant(
         "questions of objects have any number of lookups in progress",
@@ -1911,6 +1918,20 @@ MUTANTS = (
         '- Sid: CreateOnly\n            Effect: Deny\n            Principal: "*"\n'
         "            Action: s3:PutObjectAcl\n",
         ("tests/infra/test_enforcement.py::test_an_object_is_never_overwritten",),
+    ),
+    Mutant(
+        "a pattern of a policy matches a key with a newline after it",
+        "stack/emulator/enforcement.py",
+        '        return re.compile(rf"\\A(?:{expression})\\Z", ',
+        '        return re.compile(rf"\\A(?:{expression})$", ',
+        ("tests/infra/test_enforcement.py::test_only_keys_that_can_be_sealed_can_be_put",),
+    ),
+    Mutant(
+        "slashes at the end of a key are left out when a policy is checked",
+        "stack/emulator/enforcement.py",
+        '        if service == "s3" and key:\n',
+        "        if False:\n",
+        ("tests/infra/test_enforcement.py::test_only_keys_that_can_be_sealed_can_be_put",),
     ),
     Mutant(
         "keys of objects may have a letter that is no digit",
