@@ -14,7 +14,9 @@ BENCHMARKS = ("check_versions", "transfer", "durability", "download", "memory", 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the named benchmarks, all if none is named; return 1 if one of them failed, 2 for an unknown name."""
+    """Run the benchmarks that `arguments` name, or all if they name none; `--short` runs short forms. Return 1 if a
+    benchmark failed, 2 for an unknown name, and otherwise 0.
+    """
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measure, and print the figures.")
     parser.add_argument("--short", action="store_true", help="with little of everything: whether the benchmark runs")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is named")

@@ -176,11 +176,11 @@ def watch(
     streams: int,
     idle_seconds: float,
 ) -> Watched:
-    """Open `streams` watches of `space`, spread over `connections` (target and token), leave them idle for
-    `idle_seconds`, and then publish announcements; return what this cost.
+    """Open `streams` watches of `space`, spread over `connections` (target and access token), leave them idle for
+    `idle_seconds`, and then publish announcements; return what this cost the processes of `parties`.
 
-    Each of `announcements` is published to the topic as metadata publishes it, after all streams have received the
-    preceding one. An announcement makes notify send a doorbell on every stream.
+    Each of `announcements` is published to the SNS topic with the ARN `topic`, on `aws`, as metadata publishes it,
+    after all streams have received the preceding one. An announcement makes notify send a doorbell on every stream.
     """
 
     async def run() -> Watched:
@@ -220,7 +220,9 @@ def watch(
 
 
 def pin(pid: int, cores: Iterable[int]) -> None:
-    """Restrict a process to these cores, with each of its threads; new threads inherit the restriction."""
+    """Restrict the process with the id `pid` to these cores, with each of its threads; new threads inherit the
+    restriction.
+    """
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with suppress(ProcessLookupError):  # the thread has just ended
             os.sched_setaffinity(int(thread.name), cores)

@@ -18,7 +18,9 @@ from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, Me
 
 @asynccontextmanager
 async def in_memory(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
-    """Yield the production adapters, except for those that are in memory."""
+    """Context manager that yields the production adapters, except that the journal, the table, the index of objects and
+    the topic are in the memory of this process.
+    """
     async with on_aws(settings) as adapters:
         yield replace(
             adapters, journal=MemoryJournal(), table=MemoryTable(), index=MemoryObjects(), topic=MemoryTopic()

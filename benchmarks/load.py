@@ -86,9 +86,9 @@ class Machine:
     cores: Sequence[int] = field(default_factory=lambda: sorted(os.sched_getaffinity(0)))
 
     def place(self, service: Sequence[Process], behind: Sequence[Process]) -> Parties:
-        """Pin each process of the service to a core of its own as far as possible, and the processes of the backends
-        and of this benchmark to the remaining cores, or to all if none remain. Return the processes and the cores of
-        the load.
+        """Pin each process of `service` to a core of its own as far as possible. Pin the emulator, the processes
+        `behind`, which the service calls, and this benchmark to the remaining cores, or to all if none remain. Return
+        the ids of the processes, and the cores on which the load runs.
         """
         own = [self.cores[-1 - number % len(self.cores)] for number in range(len(service))]
         rest = self._rest(own)
@@ -220,7 +220,7 @@ class Bench:
     # ---- commits
 
     def commits(self, results: Results) -> None:
-        """Measure commits over the emulated DynamoDB."""
+        """Measure commits over the emulated DynamoDB, and add them to `results`."""
         for what, spaces in (("commits, a space each", WRITERS), ("commits, all into one space", 1)):
             for processes in PROCESSES:
                 used = self._serving.metadata[:processes]
@@ -228,8 +228,8 @@ class Bench:
                 results.add(what, processes, load)
 
     def commits_in_memory(self, results: Results) -> None:
-        """Measure commits with storage in memory. The processes share no storage in this case, so that each space
-        belongs to one process.
+        """Measure commits with storage in memory, and add them to `results`. The processes share no storage in this
+        case, so that each space belongs to one process.
         """
         for what, spaces, counts in (
             ("the same in memory, a space each", WRITERS, PROCESSES),
@@ -281,8 +281,8 @@ class Bench:
     # ---- version checks
 
     def checks(self, results: Results) -> None:
-        """Measure warm version checks: the compared nodes are in the service's memory; each batch reads the journal's
-        head.
+        """Measure warm version checks, and add them to `results`. The compared nodes are in the service's memory; each
+        batch reads the journal's head.
         """
         with sync_channel(self._serving.metadata[0].target, authorization=lambda: self._person.token) as channel:
             space = self._serving.new_space(self._person)
@@ -304,8 +304,8 @@ class Bench:
     # ---- the gateway
 
     def gets(self, results: Results) -> None:
-        """Measure downloads of a part of a small file, which need metadata and S3; and a request without any
-        backend.
+        """Measure downloads of a part of a small file, which need metadata and S3, and a request without any backend.
+        Add both to `results`.
         """
         metadata, auth = self._serving.metadata[0], self._serving.auth
         space = self._person.space

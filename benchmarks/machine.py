@@ -72,7 +72,7 @@ def small_files(folder: Path, count: int = SMALL_FILES, size: int = 4 * KIB) -> 
 
 
 def large_file(folder: Path, size: int) -> None:
-    """Create one file of random bytes."""
+    """Create one file of `size` random bytes in `folder`. The bytes are the same in each run."""
     folder.mkdir(parents=True, exist_ok=True)
     source = random.Random(size)
     with (folder / "large.bin").open("wb") as file:

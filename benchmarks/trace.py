@@ -76,8 +76,8 @@ class Collector:
         self._thread.join()
 
     def trace(self, root: str, *, until: Sequence[str]) -> list[CollectedSpan]:
-        """Return the latest trace that begins with the span `root`, once it has spans of all these names. Raise
-        TimeoutError if they do not arrive in time.
+        """Return the spans of the latest trace that begins with the span `root`, once it has spans of all the names in
+        `until`. Raise TimeoutError if they do not arrive in time.
         """
         return self.until(lambda spans: _trace(spans, root, until))
 

@@ -76,7 +76,7 @@ def watching(*devices: BenchmarkDevice) -> Iterator[None]:
 
 @contextmanager
 def ended(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """End these processes at the end of the context."""
+    """Context manager that ends the processes `children` when its body ends, and waits for their end."""
     try:
         yield
     finally:

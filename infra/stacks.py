@@ -56,7 +56,8 @@ class Stacks:
         """Create or change the stack `name`: show its changes, ask `confirm`, and apply them. Wait for the end, and
         return the outputs by name.
 
-        `template` is TemplateBody or TemplateURL. Raise DeployError in these cases:
+        `template` is TemplateBody or TemplateURL with its value, and `parameters` are in the form of CloudFormation.
+        Raise DeployError in these cases:
 
         - the stack's state allows no deployment;
         - `confirm` returns False;

@@ -75,8 +75,8 @@ class Balanced:
         return [f"{service}-{number}" for number in range(1, self._processes[service] + 1)]
 
     def __call__(self, wiring: Wiring) -> list[Child]:
-        """Return the balancer and the instances of all services. The balancer comes first, so that it is stopped
-        last.
+        """Return the descriptions of the balancer and of the instances of all services. The balancer comes first, so
+        that it is stopped last. `wiring` has the addresses and secrets of the stack.
         """
         self._admin, *ports = free_ports(1 + sum(self._processes.values()))
         at = dict(zip(self.names, ports, strict=True))

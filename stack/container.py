@@ -64,8 +64,8 @@ class Handout:
             self._write(service, "aws-config", f"[default]\ncredential_process = {command}\n")
 
     async def credentials(self, aws: Aws, resources: Resources) -> None:
-        """Write temporary credentials of each service's role to its directory, over the earlier ones. Called again
-        before they expire.
+        """Request temporary credentials of each service's role from `aws`, and write them to the service's directory,
+        over the earlier ones. To be called again before they expire.
         """
         for service, role in resources.roles().items():
             document = await process_credentials(aws, role)

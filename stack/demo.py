@@ -82,8 +82,8 @@ class DemoDevice:
         return self.root / "folder"
 
     def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> str:
-        """Run the command `syncline` with `arguments` on this device; return its standard output. Raise StoryBroken if
-        its exit status is not `expect`.
+        """Run the command `syncline` with `arguments` and the input `stdin` on this device; return its standard output.
+        Raise StoryBroken if its exit status is not `expect`.
         """
         with self.start(*arguments) as child:
             output, errors = child.communicate(stdin)

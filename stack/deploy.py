@@ -71,9 +71,8 @@ def template() -> Path:
 
 
 async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
-    """Create the resources of the template, with names that begin with `prefix`; do nothing if all exist.
-
-    May be repeated after an incomplete or failed deployment.
+    """Create in `aws` the resources of the template, with names that begin with `prefix`, or update them to the present
+    template; return the resources. May be repeated after an incomplete or failed deployment.
 
     Raise DeployFailed with CloudFormation's reason for each resource that failed.
     """

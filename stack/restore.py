@@ -41,7 +41,8 @@ _NO_BACKUP: Final = "this is no backup of Syncline"
 
 
 def restore(file: Path | IO[bytes], directory: Path, progress: ArchiveProgress) -> Summary:
-    """Create a data directory from a backup, and compare the result with the manifest.
+    """Create a data directory from the backup `file`, and compare the result with the manifest of the backup.
+    `progress` receives the progress. Return the figures of the restore.
 
     `directory` must be empty or missing. Raise BackupFailed, and leave the directory unchanged, if it is not empty, or
     if the backup is unreadable, incomplete or cannot be written.

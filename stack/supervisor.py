@@ -67,7 +67,7 @@ class Supervisor:
     """Starts child processes, restarts each child that ends, and stops all children in reverse order."""
 
     def __init__(self, output: Output, *, first_delay: float = 0.5, longest_delay: float = 30.0) -> None:
-        """A child that ended is restarted after `first_delay` seconds.
+        """`output` receives the output of the children. A child that ended is restarted after `first_delay` seconds.
 
         The delay doubles after each failure, up to `longest_delay`; an exit with status 0 was requested and is no
         failure.

@@ -79,7 +79,8 @@ async def up(
     children: MakeChildren = service_children,
     proxies: Sequence[IPv4Network | IPv6Network] = (),
 ) -> int:
-    """Run the stack in the foreground until a signal stops it; a second signal kills all remaining processes.
+    """Run the stack in the foreground until a signal stops it; a second signal kills all remaining processes. The
+    arguments are those of `stack`.
 
     Return 0 after a clean stop, 1 after a forced one. Raise StackError if the stack cannot start or cannot continue.
     """

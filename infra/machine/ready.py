@@ -11,7 +11,9 @@ _POLL_SECONDS = 1.0
 
 
 async def main(service: str, port: int) -> None:
-    """Probe the service as the load balancer does, and return once the service reports that it serves."""
+    """Probe `service`, which listens on `port` of this machine, as the load balancer does, and return once the service
+    reports that it serves.
+    """
     while True:
         if service == "gateway":
             ready = await http_ok("127.0.0.1", port, "/readyz")

@@ -32,8 +32,8 @@ _origin: dict[str, str] = {}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are not in docs/: references, documents of other folders, and all files that a document links
-    to.
+    """Add to `files` the pages that are not in docs/, and return it: references, documents of other folders, and all
+    files that a document links to. MkDocs calls this function before it reads the pages.
     """
     _origin.clear()
     made = {
@@ -61,7 +61,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - MkDocs names them
-    """Return a document with each link to a file of the repository replaced by a link to the page of the file."""
+    """Return the document `markdown` of a page, with each link to a file of the repository replaced by a link to the
+    page of that file. MkDocs calls this function for each page.
+    """
     here = page.file.src_uri
     path = _origin.get(here, "")
     if not path.endswith(".md"):

@@ -19,13 +19,15 @@ def request_header(scope: AsgiScope, name: bytes) -> bytes:
 
 
 def announced_bytes(scope: AsgiScope) -> int:
-    """Return the size of the request's body according to its headers."""
+    """Return the size in bytes of the request's body, as its headers state it; 0 if they state none."""
     length = request_header(scope, b"content-length")
     return int(length) if length.isdigit() else 0
 
 
 def operation(scope: AsgiScope) -> bytes:
-    """Return the operation of a request with a JSON protocol."""
+    """Return the operation of AWS that a request names, such as `PutItem`, if its service has a JSON protocol;
+    otherwise empty.
+    """
     return request_header(scope, b"x-amz-target").rpartition(b".")[2]
 
 

@@ -154,8 +154,8 @@ class Storage:
             self._pending.changes.append((store, None, None))
 
     def write_body(self, body: bytes) -> str:
-        """Start to write the bytes of an object to a new file, without waiting for the end. Return the name of the
-        file, relative to the directory of the storage; the caller puts the name into a row of the same transaction.
+        """Start to write `body`, the bytes of an object, to a new file, without waiting for the end. Return the name of
+        the file, relative to the directory of the storage; the caller puts the name into a row of the same transaction.
         """
         name = secrets.token_hex(_NAME_BYTES)
         name = f"{OBJECTS}/{name[:2]}/{name}"

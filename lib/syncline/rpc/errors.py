@@ -97,7 +97,7 @@ async def abort(
     *,
     metadata: tuple[tuple[str, str | bytes], ...] = (),
 ) -> Never:
-    """End the call with `error`; `metadata` is added to the trailers."""
+    """End the call of `context` with `error`, by an exception of grpc. `metadata` is added to the trailers."""
     details = (DETAILS_KEY, status_of(error).SerializeToString())
     try:
         await context.abort(grpc_code(error), _text(error), (*metadata, details))

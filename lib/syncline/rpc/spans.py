@@ -54,8 +54,9 @@ class Tracer(Protocol):
         links: Iterable[Cause],
         attributes: Mapping[str, Attribute],
     ) -> Span:
-        """Return a started span. It belongs to `parent`; without a parent, it begins a trace of its own if `root` is
-        True, and otherwise belongs to the current span. `links` are further spans that caused it.
+        """Return a started span of the kind `kind`, with `attributes`. The span belongs to `parent`; without a parent,
+        it begins a trace of its own if `root` is True, and otherwise belongs to the current span. `links` are further
+        spans that caused it.
         """
 
     def current(self) -> Cause:

@@ -130,10 +130,11 @@ def span(
     links: Iterable[Cause] = (),
     **attributes: Attribute,
 ) -> Span:
-    """Return a started span: enter it as a context, or call its `end`.
+    """Return a started span: enter it as a context, or call its `end`. `links` are further spans that caused it, and
+    `attributes` are added to it; `__` in a keyword stands for a dot.
 
     The span belongs to `parent`. Without a parent, a `root` starts a trace, and any other span belongs to the current
-    one; if there is none, a no-op span is returned.
+    span; if there is none, a no-op span is returned.
     """
     if _tracer is None or not (root or parent is not None or _tracer.current() is not None):
         return NOTHING

@@ -53,9 +53,12 @@ def page_of(
     token: str,
     listing: str,
 ) -> tuple[list[M], str]:
-    """Return one page of items in the order of their `place`, and the token of the next page, empty for the last one.
+    """Return one page of `items` as messages, and the token of the next page; the token is empty for the last page.
 
-    `size` and `token` are those of the request. Raise InvalidPageToken if the token was not made for this listing.
+    - `items` are in the order of `place`, a function that returns the text by which the listing is sorted.
+    - `to_wire` converts an item to a message.
+    - `size` and `token` are those of the request.
+    - `listing` names the listing. Raise InvalidPageToken if the token was not made for it.
     """
     after = text_token_from_wire(token, listing=listing)
     rest = [item for item in items if place(item) > after]
@@ -89,8 +92,8 @@ def page_token_from_wire(token: str, *, listing: str) -> bytes:
 
 
 def text_token_from_wire(token: str, *, listing: str) -> str:
-    """Return the text after which the listing continues, empty for the first page. Raise InvalidPageToken as
-    `page_token_from_wire` does.
+    """Return the text after which the listing continues, as `token` states it; empty for the first page. Raise
+    InvalidPageToken if the token was not made for this listing.
     """
     try:
         return page_token_from_wire(token, listing=listing).decode() if token else ""

@@ -116,8 +116,9 @@ def get(where: str, local: Path, force: bool) -> None:
 
 
 def _dress(temporary: Path, target: Path) -> None:
-    """Copy the attributes of the replaced file to a downloaded one, or let it inherit those of its directory, and flush
-    it.
+    """Copy the attributes of the file at `target` to `temporary`, a downloaded file that will replace it. If there is
+    no such file, give `temporary` the attributes that files inherit in the directory of `target`. Then flush
+    `temporary` to the disk. A symlink is left as it is.
     """
     from syncline.transfer.attributes import Inheritance, carry_over, inherit  # noqa: PLC0415 - `ls` does without
 
@@ -156,8 +157,8 @@ def _print_file(path: Path) -> None:
 
 
 def _move_new(temporary: Path, target: Path) -> None:
-    """Rename a downloaded file to its final name, but never over a file that another program has created since the
-    command began. Raise InvalidArgument if such a file exists.
+    """Rename the downloaded file `temporary` to `target`, but never over a file that another program has created since
+    the command began. Raise InvalidArgument if such a file exists.
     """
     try:
         os.link(temporary, target, follow_symlinks=False)
@@ -170,8 +171,9 @@ def _move_new(temporary: Path, target: Path) -> None:
 
 
 def _downloaded(where: SpacePath, node: Node, directory: Path) -> Path:
-    """Download the content to a temporary file in `directory`, with its time and mode, and return its path. Raise
-    InvalidArgument if this system cannot store the target of a symlink, and SynclineError if the download fails.
+    """Download the content of `node` to a temporary file in `directory`, with its time and mode, and return the path of
+    the file. `where` names the node in the texts of errors. Raise InvalidArgument if this system cannot store the
+    target of a symlink, and SynclineError if the download fails.
     """
     from syncline.cli.progress import progress  # noqa: PLC0415 - `ls` does without a transfer
     from syncline.transfer.download import Downloader  # noqa: PLC0415

@@ -222,8 +222,10 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
 
 
 def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
-    """Return the node for an id or a path in the trash, and its former path, if it is in the trash. Raise
-    InvalidArgument if several nodes match.
+    """Return the id of the node that `what` means, an id in hexadecimal or a former path, and the former path of the
+    node. The path is None for an id that is not in the list of the trash, since a node that was deleted with a
+    directory above it has an id, too. Raise InvalidArgument if several nodes match, or if no node in the trash had the
+    path.
     """
     path = "/".join(normalized_path(what))
     is_id = re.fullmatch(f"[0-9a-f]{{{2 * ID_BYTES}}}", what) is not None

@@ -240,7 +240,8 @@ class Accounts:
     def revoke(self, device: DeviceId, *, end_links: bool = False) -> Revocation:
         """Sign out a device permanently, with the keys that it has made; with `end_links` also end its public links.
 
-        Raise NoSuchDevice if the user has no such device, and Unavailable if a key or link could not be ended yet.
+        Raise NoSuchDevice if the user has no such device. Raise Unavailable if a key or link could not be ended yet:
+        the service tries it again later, and the call may be repeated.
         """
         request = auth_pb2.RevokeDeviceRequest(device_id=device, end_links=end_links)
         answer = self._session.call(lambda stubs: stubs.auth.RevokeDevice, request)
@@ -275,8 +276,10 @@ class Accounts:
     def _listed(
         self, method: Callable[[Stubs], Any], request: Any, items: Callable[[Any], Iterable[Item]]
     ) -> list[Item]:
-        """Return the items of all pages of a listing. Raise UnexpectedAnswer for a listing that makes no progress, and
-        for an item that this client does not understand. Raise ListingTooLarge for one that takes too much memory.
+        """Return the items of all pages of a listing. `method` returns a method of the stubs, which is called with
+        `request` once for each page, and `items` returns the items of an answer. Raise UnexpectedAnswer for a listing
+        that makes no progress, and for an item that this client does not understand. Raise ListingTooLarge for a
+        listing that takes too much memory.
         """
 
         def page(token: str) -> tuple[list[Item], str]:

@@ -67,8 +67,8 @@ class AccountFile:
             ) from None
 
     def save(self, account: StoredAccount) -> None:
-        """Replace the file durably; only the user can read it. The caller holds `locked()`. Raise HomeNotPrivate as
-        `check_private` does, and OSError if the file cannot be written.
+        """Replace the content of the file by `account`, durably; only the user can read the file. The caller holds
+        `locked()`. Raise HomeNotPrivate as `check_private` does, and OSError if the file cannot be written.
         """
         self._make_home()
         temporary = self.path.with_name("account.json.tmp")

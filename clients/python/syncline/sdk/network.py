@@ -64,7 +64,9 @@ def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
 
 
 def proxy_headers(proxy: str) -> dict[str, str]:
-    """Return the headers for a proxy, by name: the credentials in its address, or no header if there are none."""
+    """Return the headers to send to the proxy with the address `proxy`, by name: the credentials in the address, or no
+    header if it has none.
+    """
     parts = urllib.parse.urlsplit(proxy)
     if parts.username is None:
         return {}

@@ -304,7 +304,9 @@ class Session:
 
 
 def error_of_call(failure: grpc.RpcError) -> SynclineError:
-    """Return the SynclineError for a failed call. The error is UnexpectedAnswer if the service sent no reason."""
+    """Return the SynclineError for `failure`, the error with which gRPC has ended a call. The result is
+    UnexpectedAnswer if the service sent no reason.
+    """
     error = error_from_rpc(failure)
     if error is not None:
         return error

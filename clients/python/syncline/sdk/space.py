@@ -338,7 +338,7 @@ class Space:
             stream.close()
 
     def get_node(self, selector: NodeId | str) -> Located:
-        """Return the live node with this id or path. Raise NoSuchNode if there is none."""
+        """Return the live node with the id or the path `selector`. Raise NoSuchNode if there is none."""
         request = (
             metadata_pb2.GetNodeRequest(space_id=self.id, path=selector)
             if isinstance(selector, str)
@@ -349,7 +349,9 @@ class Space:
             return Located(node_from_wire(answer.node), answer.path, answer.seq)
 
     def list_nodes(self, parent: NodeId = ROOT) -> Iterator[Node]:
-        """Yield the live children of a directory by name. Raise NoSuchNode if there is no such live directory."""
+        """Yield the live children of the directory `parent`, in the order of their names. Raise NoSuchNode if there is
+        no such live directory.
+        """
 
         def page(token: str) -> tuple[Iterable[Node], str]:
             request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent, page_token=token)

@@ -84,7 +84,9 @@ def host_of_url(url: str) -> str:
 
 
 def check_endpoint(endpoint: str, trust: Trust) -> None:
-    """Raise NotTrusted if `endpoint` (an http or https URL) would be used without TLS and nobody has agreed to that."""
+    """Raise NotTrusted if `endpoint` (an http or https URL) would be used without TLS on another machine, and `trust`
+    does not allow that.
+    """
     parts = urllib.parse.urlsplit(endpoint)
     if parts.scheme == "http" and not trust.http and not is_this_machine(parts.hostname or ""):
         raise NotTrusted(
@@ -95,11 +97,12 @@ def check_endpoint(endpoint: str, trust: Trust) -> None:
 
 def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust) -> None:
     """Raise NotTrusted if a device must not send secrets to `host`, the address that `endpoint` has announced for
-    `what` (a service or the storage). `tls` is True if the connection to it is encrypted. That is the case
+    `what` (a service or the storage). `tls` is True if the connection to `host` is encrypted. Each of these conditions
+    is sufficient:
 
-    - if the connection has no TLS and `endpoint` is an https URL;
-    - if the connection has no TLS, `host` is another machine, and `trust` does not allow http;
-    - if `host` is outside of the endpoint's domain, and `trust` does not name it.
+    - The connection has no TLS, and `endpoint` is an https URL.
+    - The connection has no TLS, `host` is another machine, and `trust` does not allow http.
+    - `host` is outside of the domain of `endpoint`, and `trust` does not name it.
     """
     parts = urllib.parse.urlsplit(endpoint)
     own = (parts.hostname or "").lower()

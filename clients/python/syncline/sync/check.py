@@ -120,8 +120,8 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
 
 
 def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
-    """Return the directories at which another filesystem is mounted than at the last sync. Nothing in them is
-    compared.
+    """Return the directories at which another filesystem is mounted than at the last sync. Nothing in them is compared.
+    `places` has the place of each node of `base`, with the local spelling of its name.
     """
     # A check does not load the tree of the space. It assumes that nothing was deleted there, so that everything below
     # strange places is left out.
@@ -136,8 +136,9 @@ def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[Nod
 def _spelled_otherwise(
     scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place], verdicts: Verdicts
 ) -> set[int]:
-    """Return the entries whose name differs only in Unicode spelling from that of another entry, which is compared
-    instead. Each returned entry is reported as a problem.
+    """Return the numbers, in the scan, of the entries whose name differs only in Unicode spelling from that of another
+    entry, which is compared instead. Add a problem for each of them to `verdicts`. `places` has the place of each node
+    of `base`, with the local spelling of its name.
     """
     if not (groups := doubles(scanned)):
         return set()

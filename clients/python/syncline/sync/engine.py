@@ -82,7 +82,9 @@ class Engine:
         return report
 
     def dry_run(self, *, wanted: Wanted = AS_BEFORE) -> Report:
-        """Return the report of what a sync would do now. Nothing is changed: not the folder, the space or the state."""
+        """Return the report of what a sync with the options `wanted` would do now. Nothing is changed: not the folder,
+        the space or the state.
+        """
         from syncline.sync.rounds import preview  # noqa: PLC0415 - as above
 
         report = Report()

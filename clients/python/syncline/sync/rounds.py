@@ -187,8 +187,8 @@ def _awake(nodes: dict[NodeId, _Node], asleep: frozenset[NodeId]) -> dict[NodeId
 
 
 def _check_filesystem(scanned: Scan, base: Mapping[NodeId, BaseNode], state: State, folder: Folder) -> None:
-    """Raise FolderMissing if the folder is not on the filesystem that was synced; a folder that was moved may be on
-    another one.
+    """Raise FolderMissing if the folder is not on the filesystem that was synced, and has files in the base. Otherwise
+    record its present path and filesystem in `state`. A folder that was moved may be on another filesystem.
     """
     root, filesystem = state.place or (None, "")
     if (root, filesystem) == (folder.root, scanned.filesystem):

@@ -200,8 +200,8 @@ def _tell(teller: Teller, report: Report, new: set[str], *, always: bool) -> Non
 
 
 class _Remarks:
-    """Collects the errors that other threads report during a watch, and the state of notifications. Each is shown to
-    the user between two syncs, once for as long as it lasts.
+    """Collects the errors that other threads report during a watch, and the state of notifications. Each text is shown
+    to the user between two syncs.
     """
 
     def __init__(self, teller: Teller) -> None:
@@ -215,8 +215,8 @@ class _Remarks:
             self._waiting.append(text)
 
     def hear(self, trouble: SynclineError | None) -> None:
-        """Record the state of notifications: the error that prevents them, or None. Report that they are unavailable if
-        that lasts for more than DEAF_SECONDS.
+        """Record the state of notifications: `trouble` is the error that prevents them, or None. Report that
+        notifications are unavailable if that lasts for more than DEAF_SECONDS.
         """
         now = time.monotonic()
         if trouble is None:
@@ -238,8 +238,8 @@ class _Remarks:
 
 
 def _listen(alarm: Alarm, doorbells: DoorbellSource, stopped: threading.Event) -> None:
-    """Set the alarm for each doorbell. An error does not end the watch: the alarm is set, and the sync that follows
-    raises an error in FINAL if the watch has to end.
+    """Set the alarm for each doorbell, until `stopped` is set. An error does not end the watch: the alarm is set, and
+    the sync that follows raises an error in FINAL if the watch has to end.
     """
     patience = WatchPatience()
     while not stopped.is_set():

@@ -47,8 +47,8 @@ def write(descriptor: int, data: bytes | memoryview, at: int, *, blank: bool) ->
 
 
 def is_zeros(ref: BlockRef) -> bool:
-    """Return True if a block is the one that the chunker cuts a long run of zeros into. Such a block need not be
-    fetched.
+    """Return True if `ref` is the block of zeros into which the chunker cuts a long run of zeros. Such a block need not
+    be fetched.
     """
     return ref.length == MAX_BLOCK_BYTES and ref.digest == _zeros()[0]
 

@@ -278,7 +278,7 @@ def _reading(digest: Digest) -> Iterator[None]:
 
 def open_objects(space: Space, access: Access, *, limit: Limit | None = None) -> S3Objects:
     """Return access to the objects in storage of a space. `access` is what the S3 credentials are requested for, at the
-    first use. No call is made yet.
+    first use, and `limit` limits the bandwidth; None means no limit. No call is made yet.
     """
     session = space.session
     return S3Objects(session.deployment.s3, SpaceCredentials(session, space.id, access), session.requests, limit)

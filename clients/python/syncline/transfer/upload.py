@@ -415,8 +415,8 @@ class _Upload(Run[Uploaded | Failed]):
             self._settle(one, None if verdict is SealVerdict.SEALED else verdict)
 
     def _settle(self, one: _Object, refused: SealVerdict | None) -> None:
-        """Record the service's verdict on an object, and continue with the files that wait for it. `refused` is None if
-        the object is sealed, otherwise the verdict that refuses it for good.
+        """Record the service's verdict on the object `one`, and continue with the files that wait for it. `refused` is
+        None if the object is sealed, otherwise the verdict that refuses it for good.
         """
         with self.lock:
             one.done, one.refused = True, refused

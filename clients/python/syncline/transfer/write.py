@@ -112,8 +112,9 @@ class DownloadTarget:
         return local.read(known, ref) if known is not None else None
 
     def put(self, index: int, data: memoryview) -> Signature | None:
-        """Write a verified block; return the file's signature if the block completes the content. Raise NotWritten if
-        the file cannot be written, or if the complete file is not the content.
+        """Write the verified bytes of the block with the number `index` of the content. Return the file's signature if
+        the block completes the content, otherwise None. Raise NotWritten if the file cannot be written, or if the
+        complete file is not the content.
         """
         with _errors():
             with _open(self.job, os.O_WRONLY) as descriptor:

@@ -27,7 +27,7 @@ def leads_out(path: str, target: str) -> bool:
 
 def leading_out(state: State, live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
     """Return an exclusion for each symlink of the space that leads out of the folder, so that this device does not sync
-    it.
+    it. `live` has the live nodes of the space, by id; `state` has their contents.
     """
     links = [node.id for node in live.values() if node.kind is NodeKind.SYMLINK]
     places = {node.id: node.place for node in live.values()} if links else {}

@@ -58,8 +58,9 @@ class LocalApplier:
         now: int,
         holding: Container[NodeId] = frozenset(),
     ) -> None:
-        """`holding` are the directories with something inside that is not synced; they have to stay even if the space
-        has deleted them. `now` is in seconds since 1970.
+        """`ledger` has the plan, and receives the results. `downloader` is called when the first content has to be
+        fetched. `holding` are the directories with something inside that is not synced; they have to stay even if the
+        space has deleted them. `now` is in seconds since 1970.
         """
         self._now = now
         self._tried: dict[NodeId, Unobtainable] = {}

@@ -253,9 +253,9 @@ class RemoteApplier:
         self._sent(operation, content, Signature.of(found), trusted=True)
 
     def _sent(self, operation: Write, content: Content, signature: Signature, *, trusted: bool) -> None:
-        """Queue the mutation for a content that is in storage now, unless the space has the same content already.
-        `signature` is that of the file that was read; `trusted` is False if the file may have changed since without a
-        change of its signature.
+        """Queue the mutation that gives the node of `operation` a content, which is in storage now, unless the space
+        has the same content already. `signature` is that of the file that was read; `trusted` is False if the file may
+        have changed since without a change of its signature.
         """
         node, ledger = operation.node, self._ledger
         ledger.update_here(

@@ -148,7 +148,7 @@ class Files:
         self._note_name(path)
 
     def make_symlink(self, path: str, target: str) -> None:
-        """Make a symlink. Raise FileExistsError if the name is taken."""
+        """Make a symlink at `path`, whose target is the text `target`. Raise FileExistsError if the name is taken."""
         self._expect_free(path)
         parent, name = self._at(path)
         os.symlink(target, name, dir_fd=parent)
@@ -432,8 +432,8 @@ class Files:
 
     @contextlib.contextmanager
     def _both(self, path: str, other: str) -> Iterator[tuple[int, str, int, str]]:
-        """Return, for each of two paths, the descriptor of the parent directory and the last name; both descriptors are
-        valid until the next call.
+        """Context that provides, for each of two paths, the descriptor of the parent directory and the last name. Both
+        descriptors are valid until the next call of a method.
         """
         source, name = self._at(path)
         # The second walk may evict descriptors that the first one opened, but only if it opens that many itself.

@@ -60,7 +60,9 @@ class Mounts(Protocol):
 
 
 def may_be_same(before: str, now: str) -> bool:
-    """Return True if two different names may denote the same directory of the same filesystem."""
+    """Return True if `before` and `now`, two different names of open directories (`OpenDirectory.name`), may denote the
+    same directory of the same filesystem.
+    """
     (one, path), (other, other_path) = before.split(" ", 1), now.split(" ", 1)
     return path == other_path and (one.startswith(_WEAK) or other.startswith(_WEAK))
 

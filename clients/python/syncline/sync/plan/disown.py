@@ -78,7 +78,9 @@ def _wished(operation: Operation, *, edits: bool) -> Iterator[NodeId]:
 
 
 def read_only(todo: Plan) -> tuple[Plan, list[Problem]]:
-    """Return the part of a plan that changes the folder only, and a problem for each local change that is not sent."""
+    """Return the part of the plan `todo` that changes the folder only, and a problem for each local change that is not
+    sent.
+    """
     kept = [
         Problem(printable(path_of(node, todo.target)), READS_ONLY)
         for node in dict.fromkeys(operation.node for operation in todo.operations(Side.REMOTE))

@@ -11,8 +11,8 @@ from syncline.sync.trees import path_of
 
 
 def described(todo: Plan, remote: Remote) -> Iterator[tuple[str, str]]:
-    """Yield a description of each operation, in the order in which a sync carries the operations out: the action in
-    words, and the path (both paths for a move).
+    """Yield a description of each operation of the plan `todo`, in the order in which a sync carries the operations
+    out: the action in words, and the path (both paths for a move). `remote` has the nodes of the space, by id.
     """
     before = {
         Side.LOCAL: {node: (here.parent, here.local_name) for node, here in todo.local.items()},

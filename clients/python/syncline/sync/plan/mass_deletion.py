@@ -63,7 +63,9 @@ def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> t
 
 
 def deletions(todo: Plan, base: Base) -> Deletions:
-    """Count the deleted files. A file whose place another file takes is replaced, not deleted."""
+    """Return the numbers of files that the plan `todo` deletes. A file whose place another file takes is replaced, not
+    deleted.
+    """
     deleted = _deleted_files(todo, base)
 
     def count(side: Side) -> int:
@@ -74,7 +76,7 @@ def deletions(todo: Plan, base: Base) -> Deletions:
 
 
 def without_deletions(todo: Plan, base: Base, sides: Container[Side]) -> Plan:
-    """Return the plan without its deletions on these sides, which a later sync may make.
+    """Return the plan `todo` without its deletions on these sides, which a later sync may make.
 
     Replacements are kept. An operation that needs the place of a node that is not deleted will fail and report it.
     """

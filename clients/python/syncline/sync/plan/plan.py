@@ -142,7 +142,7 @@ def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
 
 def is_agreed(base: BaseNode | None, here: LocalNode, there: RemoteNode) -> bool:
     """Return True if folder and space have the node in the same state, and the base records that state, so that nothing
-    is to be done.
+    is to be done. The arguments are the node in the base, or None, and in the folder and the space.
     """
     return (
         base is not None

@@ -51,7 +51,9 @@ class Pattern:
         return re.compile(self.regex)
 
     def names(self, path: str, *, is_directory: bool) -> bool:
-        """Return True if the pattern matches exactly this path, not only a directory above it."""
+        """Return True if the pattern matches exactly `path`, not only a directory above it. `is_directory` is True if
+        the path is that of a directory.
+        """
         return (is_directory or not self.directories_only) and self._compiled.fullmatch(path) is not None
 
 
@@ -68,7 +70,7 @@ class Rules:
 
     def verdict(self, path: str, *, is_directory: bool) -> bool | None:
         """Return True if the last pattern that matches `path` ignores it, False if that pattern includes it, and None
-        if no pattern matches.
+        if no pattern matches. `is_directory` is True if the path is that of a directory.
         """
         if self._any.fullmatch(path) is None:
             return None

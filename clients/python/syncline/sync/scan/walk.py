@@ -214,8 +214,9 @@ class _Scanner:
         self._pending.extend(reversed(directories))
 
     def _top(self, number: int, path: str, descriptor: int, above: _Top | None) -> _Top:
-        """Return the open directory as a new top if another filesystem is mounted there, otherwise the top that it is
-        below.
+        """Return the directory at `path`, which is open as `descriptor`, as a new top if another filesystem is mounted
+        there; otherwise return `above`, the top that it is below. `number` is the number of the directory in the scan.
+        `above` is None for the folder itself.
         """
         device = os.fstat(descriptor).st_dev
         if above is None:
