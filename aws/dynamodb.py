@@ -244,7 +244,9 @@ class Table:
         names: Mapping[str, str] | None = None,
         returned: bool = False,
     ) -> Item:
-        """Update an item, if the condition holds or none is given. Raise the errors of `put`.
+        """Update the item with the primary key `key`, if the condition holds or none is given. `update` and `condition`
+        are expressions of DynamoDB; `values` and `names` have the values and the attribute names in them. Raise the
+        errors of `put`.
 
         Return the new values of the updated attributes if `returned` is True; otherwise an empty item.
         """
@@ -258,7 +260,9 @@ class Table:
         return attributes
 
     async def delete(self, key: Item, condition: str | None = None, values: Item | None = None) -> None:
-        """Delete an item, if the condition holds or none is given. Raise the errors of `put`."""
+        """Delete the item with the primary key `key`, if the condition holds or none is given. `condition` and `values`
+        are as for `put`. Raise the errors of `put`.
+        """
         with self._conditional():
             await self._client.delete_item(
                 TableName=self._name, Key=key, **_under(condition, values), **_found_if(condition)
@@ -285,7 +289,7 @@ class Table:
         values: Item | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return the write of an item, as an argument of `transact`."""
+        """Return the write of an item, as an argument of `transact`. The other arguments are as for `update`."""
         return {"Put": self._put(item, condition, values, names)}
 
     def updating(
@@ -297,7 +301,7 @@ class Table:
         condition: str | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return the update of an item, as an argument of `transact`."""
+        """Return the update of an item, as an argument of `transact`. The arguments are as for `update`."""
         return {"Update": self._update(key, update, values, condition, names)}
 
     def deleting(
@@ -307,13 +311,15 @@ class Table:
         values: Item | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return the deletion of an item, as an argument of `transact`."""
+        """Return the deletion of an item, as an argument of `transact`. The arguments are as for `update`."""
         return {"Delete": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
 
     def checking(
         self, key: Item, condition: str, values: Item | None = None, names: Mapping[str, str] | None = None
     ) -> Item:
-        """Return a condition on an item that a transaction does not write, as an argument of `transact`."""
+        """Return a condition on an item that a transaction does not write, as an argument of `transact`. The arguments
+        are as for `update`.
+        """
         return {"ConditionCheck": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
 
     async def transact(self, *writes: Item) -> None:
@@ -375,8 +381,8 @@ class Table:
         are distinct, and `count` is their number.
 
         The items are independent of each other. An item whose condition does not hold is added to `refused`. If
-        `refused` is None, such items are not reported. The condition must then be false for an item that has been
-        written, so that the SDK may safely repeat a call that was carried out.
+        `refused` is None, such items are not reported. The condition must then be false for an item that is written
+        already: the SDK may repeat a call that was carried out.
         """
         puts = (self._put(item, condition, values) for item, values in items)
         if count <= _MAX_ITEMS_ONE_BY_ONE:
@@ -482,7 +488,9 @@ def _found_if(condition: str | None) -> Item:
 
 
 def found_item(error: ClientError) -> Mapping[str, Any] | None:
-    """Return the item that failed a condition, if the call requested it by ReturnValuesOnConditionCheckFailure."""
+    """Return the stored item that failed a condition, if the call that raised `error` requested it by
+    ReturnValuesOnConditionCheckFailure. Return None if it did not, or if there is no such item.
+    """
     answer: Mapping[str, Any] = error.response
     item: Mapping[str, Any] | None = answer.get("Item")
     return item

@@ -188,7 +188,9 @@ class AwsCall:
 
 @contextmanager
 def measured(service: str, operation: str) -> Iterator[AwsCall]:
-    """Context manager that records the metrics and the span of the call to AWS within it."""
+    """Context manager that records the metrics and the span of one call to AWS, which is made within it. `service` and
+    `operation` name the call as botocore does.
+    """
     began = time.perf_counter()
     span = traces.span(
         f"{_NAMES[service]}.{operation}",

@@ -91,6 +91,6 @@ class UploadAddresses(Protocol):
     def sign(
         self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, size: int, seconds: int
     ) -> UploadAddress:
-        """Return a URL that accepts a PUT of exactly `size` bytes with the SHA-256 `digest` within `seconds`, and never
-        overwrites an object.
+        """Return a URL for an upload into a space, signed with `credentials`. It accepts a PUT of exactly `size` bytes
+        with the SHA-256 `digest` within `seconds`, and never overwrites an object.
         """

@@ -25,7 +25,7 @@ def wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
 
 
 def outcome(work: Future[T], loop: asyncio.AbstractEventLoop) -> T:
-    """Return the result of `work`, which runs on the event loop `loop`, to the calling thread, which waits for it.
+    """Wait in the calling thread for `work`, which runs on the event loop `loop`, and return its result.
 
     Raise the errors of `work`, and LoopStopped if the loop does not run any more: a process cannot exit while a thread
     waits. There is no other time limit, so all work has to end by itself.

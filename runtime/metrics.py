@@ -48,8 +48,8 @@ log = structlog.get_logger()
 
 @contextmanager
 def exposed(address: str) -> Iterator[None]:
-    """Serve `/metrics` on `address` (host:port) from a thread within this context; serve nothing if `address` is empty.
-    Raise OSError if the address is taken.
+    """Context manager within which a thread serves `/metrics` on `address` (host:port). If `address` is empty, nothing
+    is served. Raise OSError if the address is taken.
     """
     if not address:
         yield

@@ -62,7 +62,8 @@ def live(
     log_format: Literal["json", "console"],
     log_level: Literal["debug", "info", "warning", "error"],
 ) -> None:
-    """Run the coroutine function `life` on an event loop, with logs and traces under the name `name`.
+    """Run the coroutine function `life` on an event loop, with logs and traces under the name `name`. Log events below
+    `log_level` are dropped, and the others are written as `log_format` says: JSON, or text for people.
 
     Exit with status 1 if `life` raises OSError, or Unavailable because a peer that it needs at startup does not answer.
     """

@@ -128,7 +128,7 @@ class Rates:
         return late if late > _ROUNDING else 0
 
     def charge(self, work: Work, caller: str, calls: float) -> None:
-        """Count `calls` calls of a caller without refusing or waiting, even above the rate."""
+        """Count `calls` calls of a caller for the rate of `work`, even above the rate, without refusing or waiting."""
         now = self._clock()
         whole_at = max(now, self._whole_at.get((work, caller), now))
         self._whole_at[work, caller] = whole_at + calls / self._rates[work].per_second

@@ -44,8 +44,8 @@ _RENEWALS_PER_LEASE: Final = 4
 _KEPT_SECONDS: Final = 30 * 86_400
 """Seconds for which unspent bytes can be used."""
 PATIENCE_SECONDS: Final = 5.0
-"""Maximum number of seconds for which a request waits for bytes that another request, which seems to be in progress,
-has taken: a client that reconnects at once often arrives before its first connection is known to be broken.
+"""Maximum number of seconds for which a request waits for bytes that another request has taken and seems to be sending.
+A client that reconnects at once often arrives before its first connection is known to be broken.
 """
 _LOOK_SECONDS: Final = 0.2
 """Seconds between two reads of the record by a waiting request."""
@@ -214,9 +214,9 @@ class Allowance:
             return await self._counted(place, worth, part, by_bytes=size is not None)
 
     async def _counted(self, place: LinkDownload, worth: int, part: int | None, *, by_bytes: bool) -> Download:
-        """Return the download that was just counted: it takes the requested part of the content's `worth` (in bytes, or
-        1 for an archive), and the rest is stored as unspent. `part` is the length of the requested range in bytes, None
-        for everything.
+        """Return the download of `place` that was just counted. `worth` is the size of the content in bytes if
+        `by_bytes` is True; for an archive it is 1. `part` is the length of the requested range in bytes, None for
+        everything. The download takes this part, and the rest is stored as unspent.
         """
         paid = _Amount(worth, worth if by_bytes else 0)
         download = Download(_Amount(min(worth, part or worth), 0), continued=False, by_bytes=by_bytes)
@@ -320,6 +320,9 @@ class Download:
     """
 
     def __init__(self, taken: _Amount, *, continued: bool, by_bytes: bool) -> None:
+        """`taken` is the permitted amount that the download has taken: in bytes if `by_bytes` is True, otherwise in
+        archives.
+        """
         self.continued = continued
         """True if the download continues one that was counted before."""
         self.taken = taken

@@ -157,6 +157,10 @@ class Streamed(StreamingResponse):
         check_right: CheckRight,
         counted: Download | None = None,
     ) -> None:
+        """- `first` is the first part of the body, and `rest` yields the other parts.
+        - `check_right` checks the right of the caller every few seconds; its error ends the response.
+        - `counted` is the counted download of a public link, which the response ends; None if nothing is counted.
+        """
         super().__init__(rest, status_code, headers)
         self._check_right = check_right
         self._counted = counted

@@ -195,8 +195,9 @@ class Resource:
         return StoredProperty(value)
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool = False) -> None:
-        """Check a property, and record it; the request writes all properties together at its end. Raise DavRefused for
-        a property that cannot be set.
+        """Check that the property `name` (in Clark notation) can be set to `value`, or removed if `value` is None, and
+        record the change. The request writes all properties together at its end. If `dry_run`, WsgiDAV only checks, and
+        properties that the gateway keeps are not recorded. Raise DavRefused for a property that cannot be set.
         """
         if name in _MTIMES and isinstance(self, File):
             if value is None:

@@ -190,8 +190,8 @@ def merge_directory(session: DavSession, space: DavSpace, *, source: Node, targe
 
 
 def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names:
-    """Return the path at which `node`, which is at the path `was`, was before the client moved it there. Return `was`
-    if the client has not moved it. The recorded move to `was` is forgotten.
+    """Return the path from which the client moved `node` to its present path `was`; if the client has not moved it,
+    return `was`. The recorded move to `was` is forgotten.
     """
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
     if moved_here is None:
@@ -326,8 +326,8 @@ def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
 
 
 def _is_backup(was: Names, now: Names) -> bool:
-    """Return True if a file that was moved from the path `was` to the path `now` has a name there that looks like that
-    of a backup.
+    """Return True if the move of a file from the path `was` to the path `now` gave the file a name that looks like the
+    name of a backup.
     """
     stem = was[-1].rpartition(".")[0] or was[-1]
     if stem not in now[-1] or _BACKUP.search(was[-1]):

@@ -133,9 +133,9 @@ class SpaceStorage:
         raise NotSealed
 
     async def _put_and_seal(self, blocks: Sequence[Block], token: str, *, manifest: bool) -> list[Block]:
-        """Store blocks, or serialised manifests with `manifest`, and have them sealed. Return those under whose key
-        other bytes were stored; these bytes have been removed, so that the caller has to store the blocks again. Raise
-        NotSealed if an object could not be sealed for another reason.
+        """Store blocks, or, if `manifest`, serialised manifests, and have them sealed. `token` is an access token of
+        the caller. Return those under whose key other bytes were stored; these bytes have been removed, so that the
+        objects have to be stored again. Raise NotSealed if an object could not be sealed for another reason.
         """
         credentials = await self._held.get(self._services, self._space, token)
         async with asyncio.TaskGroup() as puts:
@@ -167,8 +167,9 @@ class UploadCredentials:
         self._issued: LRUCache[tuple[bytes, SpaceId], WriteCredentials] = LRUCache(remembered)
 
     async def get(self, services: Services, space: SpaceId, token: str) -> WriteCredentials:
-        """Return credentials that are valid for some more minutes. Raise PermissionDenied if the caller may not write
-        in the space, and NoSuchSpace if the caller has no grant.
+        """Return credentials to put objects into `space` that are valid for some more minutes. `token` is an access
+        token of the caller. Raise PermissionDenied if the caller may not write in the space, and NoSuchSpace if the
+        caller has no grant.
         """
         name = (hashlib.sha256(token.encode()).digest(), space)
         held = self._issued.get(name)

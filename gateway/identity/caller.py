@@ -54,8 +54,8 @@ class CrossSite(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request, once identified: the access token with which the services are called, and the key with
-    which the token was obtained (empty for a caller who sent an access token).
+    """The sender of a request, once identified. `token` is the access token with which the services are called, and
+    `key` the key for which the token was exchanged; empty for a caller who sent an access token.
     """
 
     token: str = field(repr=False)

@@ -181,7 +181,9 @@ def _begun(patience: CallPatience | None, token: str) -> None:
 
 
 async def ask_pages(method: Callable[..., Awaitable[T]], request: Any, *, token: str) -> AsyncGenerator[T, None]:
-    """Yield the answers of a paginated rpc, page by page. Raise the SynclineError that the service reports."""
+    """Yield the answers of the paginated rpc `method`, page by page, from the page on that `request` asks for. `token`
+    is the caller's access token. Raise the SynclineError that the service reports.
+    """
     while True:
         page: Any = await ask(method, request, token=token)
         yield page
@@ -222,8 +224,8 @@ async def in_turns(items: Sequence[T], token: str) -> AsyncIterator[Sequence[T]]
 
 
 def known_node(pb: journal_pb2.Node) -> Node:
-    """Return the node in a message of metadata. Raise ValueError if the message is malformed: that is a defect of ours,
-    and must not become InvalidArgument, which blames the client.
+    """Return the node in a message of metadata. Raise ValueError if the message is malformed: that is a defect of a
+    service, and must not become InvalidArgument, which blames the client.
     """
     try:
         return node_from_wire(pb)

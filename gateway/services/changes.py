@@ -61,8 +61,8 @@ def refused(verdict: Verdict) -> SynclineError:
 
 
 def refusal(result: journal_pb2.MutationResult) -> SynclineError | None:
-    """Return the error for a change that was not accepted; None if it was. The details of the error name the node that
-    prevents the change, if there is one.
+    """Return the error for the result of a mutation that was refused; None if the mutation was accepted. The details of
+    the error name the node that prevents the mutation, if there is one.
     """
     verdict = Verdict(result.verdict)
     if verdict is Verdict.ACCEPTED:
@@ -80,8 +80,9 @@ async def commit_mutations(
     mutations: Sequence[Mutation],
     all_or_nothing: bool = False,
 ) -> metadata_pb2.CommitChangesResponse:
-    """Apply mutations in one request, each with its own verdict. With `all_or_nothing`, none takes effect unless all
-    are accepted.
+    """Apply mutations of a space in one commit of metadata, the request with the id `request`, and return the answer,
+    which has the verdict on each. `token` is the caller's access token. If `all_or_nothing` is True, no mutation takes
+    effect unless all are accepted.
     """
     asked = metadata_pb2.CommitChangesRequest(space_id=space, request_id=request, all_or_nothing=all_or_nothing)
     async for some in in_turns(mutations, token):

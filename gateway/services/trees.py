@@ -77,12 +77,13 @@ async def children_of(services: Services, token: Token, space: str, directory: N
 async def copy_below(
     services: Services, token: Token, *, space: SpaceId, request: RequestId, source: NodeId, target: NodeId
 ) -> AsyncGenerator[list[tuple[NodeId, NodeId]], None]:
-    """Copy everything below one directory to below another; yield the pairs of source and copy of each commit.
+    """Copy everything below the directory `source` to below the directory `target` of the same space. Yield, for each
+    commit, the pairs of the ids of source and copy. `token` returns an access token for each call.
 
-    Copies level by level, so that parents precede their children, with as many nodes per commit as possible. The ids of
-    the commits are derived from `request`, so that a repetition over the same tree has no further effect, and so that
-    metadata can tell what belongs to the copy. Raise
-    MutationRefused if a node cannot be created.
+    Nodes are copied level by level, so that parents precede their children, with as many nodes per commit as possible.
+    The ids of the commits are derived from `request`, so that a repetition over the same tree has no further effect,
+    and so that metadata can tell what belongs to the copy. Raise MutationRefused if a node cannot be created; what was
+    copied before stays.
     """
     number = 0
     batch = _Batch(space, derived_request_id(request, number))

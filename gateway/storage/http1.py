@@ -161,9 +161,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     async def ask(self, header_section: bytes, body: bytes, incoming: _Incoming, silence: float) -> RawResponse:
-        """Send a request, which begins with `header_section`, and return the answer, which is received into `incoming`.
-        `silence` and the errors are those of Origin.request. Raise ConnectionResetError if the connection was closed
-        before.
+        """Send a request, which consists of `header_section` and `body`. Receive the answer into `incoming`, and return
+        it. `silence` and the errors are those of Origin.request. Raise ConnectionResetError if the connection was
+        closed before.
         """
         self.heard, self._silent = False, True
         if self._transport.is_closing():  # the transport is closing and has not reported it yet

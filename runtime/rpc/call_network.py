@@ -47,7 +47,7 @@ class CallNetwork(Around):
         - `gateway` verifies the gateway's network tokens. Without it, no call can be proven to come from the gateway.
         - `peer` takes gRPC's name of a connection, and returns the name of the connection from the caller. The two
           differ if an `Intake` is in front of gRPC.
-        - `proven` is called with the latter name for each call that is proven to come from the gateway.
+        - `proven` is called for each call that is proven to come from the gateway, with the result of `peer`.
         """
         super().__init__()
         self._gateway = gateway

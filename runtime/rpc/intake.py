@@ -88,8 +88,8 @@ CALLS_WAITING: Final = 1_024
 no further call of the network is forwarded to gRPC.
 """
 _STUCK_SECONDS: Final = 0.25
-"""Seconds in which gRPC accepts no call of a network after which forwarded calls no longer count: gRPC has refused them
-by itself.
+"""If gRPC accepts no call of a network for this number of seconds, the calls that were forwarded to it no longer count:
+gRPC has refused them by itself.
 """
 _FEW_BYTES: Final = 4_096
 """Maximum size of one read from a connection, in bytes, while a connection of the same network is parked (waits to
@@ -358,9 +358,9 @@ class Intake:
             self._charge(connection.network, 1)
 
     def read(self, connection: CallerConnection, network: _Network, reader: FrameReader, data: bytes) -> int | None:
-        """Charge the bytes `data`, which were read from a connection of an untrusted network and which `reader`
-        follows. Return the number of bytes that may be forwarded; the caller passes the others again later. Return None
-        if the connection was closed because `data` exceeds a limit.
+        """Charge the bytes `data`, which were read from a connection of the untrusted network `network`. `reader`
+        follows the frames of this connection. Return the number of bytes that may be forwarded; the caller passes the
+        others again later. Return None if the connection was closed because `data` exceeds a limit.
         """
         before, is_known, small, calls = reader.unacknowledged_bytes, reader.acknowledged, reader.small, reader.calls
         read = reader.feed(data, math.inf if connection.is_gateway else self._left(network))

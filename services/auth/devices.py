@@ -22,8 +22,8 @@ from syncline.model.limits import ANSWER_DAYS
 log = structlog.get_logger()
 
 _DEVICES_AT_ONCE: Final = 20
-"""Maximum number of revoked or expired devices that are removed from a user's list when a device is added, so that a
-list that is too long is shortened step by step.
+"""Maximum number of revoked or expired devices that are removed from a user's list when a device is added. A list that
+is too long is therefore shortened step by step.
 """
 
 

@@ -135,8 +135,8 @@ class Endings:
         return await asyncio.shield(task)
 
     async def _begin(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
-        """Record the revocation of a device, carry it out, and return its result. `device_last` and `end_links` are as
-        for `_end`.
+        """Record the revocation of a device of `user`, carry it out, and return its result. `device_last` and
+        `end_links` are as for `_end`.
         """
         due_at_ms = self._clock() + _PATIENCE_MS
         ending = DeviceEnding(new_text_id(), device, user, device_last, end_links, due_at_ms)

@@ -294,7 +294,8 @@ class ObjectIndex(Protocol):
         """
 
     async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
-        """Record that a removal of an object is about to begin, and return the number of the removal.
+        """Record that a removal of an object is about to begin, and return the number of the removal. The removal has
+        certainly ended at `until_ms`; `now_ms` is the present time. Both are milliseconds since 1970.
 
         Record nothing and return None if the object is sealed, or if another removal may be in progress.
         """

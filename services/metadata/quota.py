@@ -40,8 +40,8 @@ _LEASE_MS: Final = 600_000
 it until the measurement ends.
 """
 _MAX_GAP_MS: Final = 86_400_000
-"""Maximum delay of a measurement after it was due, in milliseconds. A longer delay counts as a gap, after which the
-table does not know which objects were sealed.
+"""Maximum delay of a measurement after it was due, in milliseconds. A longer delay counts as a gap: the table may lack
+objects that were sealed in the meantime.
 """
 _MAX_REMEMBERED_SPACES: Final = 1_000
 _REMEMBERED_SECONDS: Final = 3_600

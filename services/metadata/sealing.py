@@ -82,8 +82,8 @@ the objects that it declares, and a client that has lost objects uploads them ag
 OBJECTS_PER_CALL: Final = 20
 """Number of objects in a SealObjects call that are charged to the caller's rate limit like one additional call."""
 CALLS_PER_UNPROVEN: Final = 10
-"""Number of calls that are charged to the caller's rate limit for each object that S3 was asked about and that could
-not be proven.
+"""Number of calls that are charged to the caller's rate limit for each object that could not be proven although S3 was
+asked about it.
 """
 FINDS_AT_ONCE: Final = 8
 """Maximum number of concurrent FindMissingObjects calls that have more than one slice of digests; further calls wait.
@@ -162,8 +162,8 @@ Proof = Sealed | SealVerdict
 
 @dataclass(slots=True)
 class _Reading:
-    """The limits of one SealObjects call: the share that its reads are charged to, the number of bytes that it may
-    still read, and the number of objects that it could not prove.
+    """The limits of one SealObjects call. Its reads are charged to `share`, and `left` is the number of bytes that the
+    call may still read.
     """
 
     share: Share

@@ -74,9 +74,8 @@ P = TypeVar("P")
 DEFAULT_PAGE_ENTRIES = 100
 """Default number of entries per page for listings whose entries may hold manifests."""
 USUAL_GROWTH: Final = 4
-"""Maximum ratio of the size of a commit's answer, which the journal keeps, to the size of its request, up to which
-nothing is charged for the answer. The answer to a move of a node with a long manifest is a thousand times as large as
-its request.
+"""Maximum ratio of the size of a commit's answer to the size of its request at which nothing is charged for the answer.
+The journal keeps the answer. That to a move of a node with a long manifest is a thousand times as large as the request.
 """
 
 

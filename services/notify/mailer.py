@@ -87,10 +87,13 @@ class Mailer:
         per_sender: int,
         per_person: int,
     ) -> None:
-        """For `window_ms` after a mail, no other mail goes to the same member about the same space.
+        """- `window_ms` is the time in milliseconds after a mail in which no other mail goes to the same member about
+          the same space.
+        - `per_person` is the maximum number of mails to one person in an hour, and `per_sender` the maximum number of
+          those about the changes of one other person.
+        - `url` is the address of Syncline for people, to which the mails link.
 
-        A person gets at most `per_person` mails in an hour, and at most `per_sender` about the changes of one other
-        person.
+        The other arguments are the ports that the mailer uses.
         """
         self._directory = directory
         self._preferences = preferences
@@ -188,8 +191,9 @@ class Mailer:
         return space in (await self._directory.check([space], user=user, devices=[])).spaces
 
     async def _full_until(self, member: RosterMember, commits: Sequence[CommitSummary], *, now: int) -> int:
-        """Count a mail to a member about these commits, and return 0. If a limit of the member is reached, count
-        nothing and return the end of the window, in milliseconds since 1970.
+        """Count a mail to a member about these commits at `now`, and return 0. If the member has got as many mails as
+        the limits per hour allow, return the time at which a further one may be sent. Times are milliseconds since
+        1970.
         """
         sender, person = f"{member.user}#{commits[0].user}", str(member.user)
         for subject, limit in ((sender, self._per_sender), (person, self._per_person)):

@@ -49,16 +49,16 @@ class ClaimStore(Protocol):
     """
 
     async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
-        """Claim the mail about the entry with the sequence number `seq` for `claimant` if the claim is free, and return
-        the resulting state of the claim. Of concurrent attempts, one succeeds. An attempt that holds the claim may
-        claim again, which renews the claim.
+        """Claim the mail about the entry with the sequence number `seq` for `claimant` until `lease_until`, if the
+        claim is free at `now`. Return the resulting state of the claim. Of concurrent attempts, one succeeds. An
+        attempt that holds the claim may claim again, which renews the claim.
 
         Claims are remembered for at least 14 days.
         """
 
     async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
-        """Finish the claims of `claimant` for the entries with the sequence numbers `seqs`, since the user was mailed
-        about them at `now`. They can then never be claimed again.
+        """Finish, at the time `now`, the claims of `claimant` for the entries with the sequence numbers `seqs`, since
+        the user was mailed about them, or they are stored for the next mail. They can then never be claimed again.
         """
 
     async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
@@ -76,8 +76,8 @@ class MailScheduleStore(Protocol):
     """
 
     async def begin_mail(self, claimant: Claimant, *, now: int, lease_until: int) -> int:
-        """Begin a mail to a person about a space, and return 0. If `now` is in the quiet time after the last mail,
-        begin none and return the end of the quiet time.
+        """Begin a mail to the user of `claimant` about the space of `claimant`, and return 0. If `now` is in the quiet
+        time after the last mail, begin none and return the end of the quiet time.
 
         From the beginning of a mail the quiet time lasts until `lease_until`, and from its end as `end_mail` says. Of
         concurrent attempts, one succeeds. The same attempt may begin again.

@@ -254,7 +254,9 @@ def device_item(device: DeviceRecord) -> Item:
 
 
 def made_key_item(maker: DeviceId, program: DeviceRecord) -> Item:
-    """Return the KEY item, which lists a program for the device `maker`, from which its key was made."""
+    """Return the KEY item of the device `program`, whose key was made from the device `maker`. It lists the program for
+    `maker`.
+    """
     return {
         **key_of(device_pk(maker), f"{KEY_PREFIX}{program.device}"),
         "expires_at": time_to_live(program.expires_at_ms),

@@ -84,7 +84,7 @@ class Untouched:
     nodes: Collection[NodeId]
 
     def is_broken_by(self, changes: Iterable[Result]) -> bool:
-        """Return True if one of these accepted results breaks the condition."""
+        """Return True if one of `changes`, the accepted results of an entry above `seq`, breaks the condition."""
         return any(
             result.node is not None and (result.node.id in self.nodes or result.node.parent in self.nodes)
             for result in changes

@@ -34,8 +34,8 @@ from syncline.model.tree import (
 from syncline.model.verdicts import Verdict
 
 _MAX_COMPARED_VERSIONS = 4
-"""Maximum number of versions that are compared when a file is deleted without a trash entry, both of that file and of
-the file that keeps its contents.
+"""Maximum number of versions of a file that are compared before the file is deleted without a trash entry, and maximum
+number of versions of the other file that has to have the same contents.
 """
 
 
@@ -381,7 +381,7 @@ def _is_too_long(tree: Tree, node: Node, place: PathLength) -> bool:
 
 def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:
     """Return the result that refuses to put a node into the directory `parent` under this name; None if the name is
-    free and valid. The node `mover` may have the name already.
+    free and valid. `mover` is a node that is moved, and may have the name already; None if no node is moved.
     """
     if name_problem(name) or (parent == ROOT and name == RESERVED_AT_ROOT):
         return Result(Verdict.NAME_INVALID)

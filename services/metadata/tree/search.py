@@ -113,8 +113,8 @@ class _Name:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The nodes of one page of a search in the order of paths, the path after which the next page begins (None on the
-    last page), and the sequence number at which both are valid.
+    """One page of the result of a search, as of sequence number `seq`. `nodes` has the nodes in the order of paths, and
+    `end` is the path after which the next page begins; None on the last page.
     """
 
     seq: int
@@ -379,8 +379,8 @@ class NameSearch:
     async def size_below(
         self, view: SpaceView, tops: Sequence[MeasuredTop], *, most: TreeSize, account: str
     ) -> TreeSize:
-        """Return the size of the trees below directories. Stop once the size exceeds `most`. The turns are charged to
-        the person `account`.
+        """Return the size of the trees below the directories `tops`. Stop once the size exceeds `most`; the result is
+        then a lower bound. The turns are charged to the person `account`.
 
         The journal is read once for all directories: a space whose index is not kept is read from the beginning.
         """

@@ -290,8 +290,8 @@ class SpaceView:
         return self.counted_nodes()
 
     def counted_nodes(self) -> int:
-        """Return the number of nodes at the view's `seq`, which `count_nodes` has determined before and which each
-        entry has updated since.
+        """Return the number of nodes at the view's `seq`, including deleted ones, without reading. `count_nodes` must
+        have been called before.
         """
         assert self._nodes_made is not None, "the nodes are counted before"
         return self._nodes_made
