@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 from typing_extensions import override
 
 from services.metadata.entry import Projection
@@ -70,14 +71,15 @@ async def counted() -> AsyncIterator[Rounds]:
             rounds.calls.append(count)
             count = 0
 
-    sys.setprofile(called)
-    ticking = asyncio.create_task(tick())
-    try:
-        yield rounds
-    finally:
-        over = True
-        await ticking
-        sys.setprofile(None)
+    with capture_logs():  # a line of the log is formatted in one round, for a terminal by hundreds of small functions
+        sys.setprofile(called)
+        ticking = asyncio.create_task(tick())
+        try:
+            yield rounds
+        finally:
+            over = True
+            await ticking
+            sys.setprofile(None)
 
 
 @pytest.fixture
