@@ -89,7 +89,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A person who commits new files to one space through one process of the service."""
+    """A person, with an access token, who commits new files to one space through the process of the service at `target`
+    (host:port).
+    """
 
     target: str
     token: str
@@ -98,11 +100,13 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The resources that watches used. Bytes and CPU are totals of all processes of the service."""
+    """The resources that `streams` watches used. Bytes and CPU are totals of all processes of the service.
+    `heartbeats_cpu` is the CPU of the time in which `heartbeats` heartbeats arrived and nothing else happened.
+    """
 
     streams: int
     base_bytes: int
-    """Resident bytes with a few streams."""
+    """Resident bytes with the first `base_streams` watches."""
     base_streams: int
     open_bytes: int
     """Resident bytes with all streams, idle, after heartbeats."""

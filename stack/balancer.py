@@ -42,7 +42,9 @@ _TARGETS: Final = ("AUTH_TARGET", "METADATA_TARGET", "NOTIFY_TARGET", "PUBLIC_AU
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One instance (process) of a service, as the balancer reports it."""
+    """One instance (process) of a service, as the balancer reports it: the name of the service in `cluster`, the port
+    of the instance, and whether it has passed the last check of its health.
+    """
 
     cluster: str
     port: int

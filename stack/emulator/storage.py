@@ -1,7 +1,7 @@
 """The durable storage of the embedded AWS: one SQLite database, and the bytes of objects in files beside it.
 
-state.db rows: what a store holds under a key, as JSON; written with a write-ahead log (`state.db-wal`) objects/ the
-bytes of S3 objects, each in a file that is written once under a name of its own
+    state.db    rows: the value that a store holds under a key, as JSON; written with a write-ahead log (`state.db-wal`)
+    objects/    the bytes of S3 objects, each in a file that is written once under a name of its own
 
 Changes are collected while a request runs, and one transaction makes all collected changes durable at once, while
 further changes are collected for the next transaction (group commit). A row that names a file of bytes is in no

@@ -32,7 +32,9 @@ LEFT_BY: Final = {
     **dict.fromkeys(("signup", "login", "logout", "devices", "spaces", "share", "unshare", "notify"), MAY_BE_DONE),
     **dict.fromkeys(("put", "mkdir", "mv", "rm", "restore", "trash"), MAY_BE_DONE),
 }
-"""The text about the state after a command was interrupted. A command that is missing here has changed nothing."""
+"""The text about the state that an interrupted command has left, by the name of the command. A command that is missing
+here has changed nothing.
+"""
 
 DEBUG: Final = "SYNCLINE_DEBUG"
 """Environment variable that shows tracebacks of unexpected errors."""

@@ -33,10 +33,10 @@ _KINDS = frozenset(kind.value for kind in DeviceKind)
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One installed client, browser or program.
+    """One installed client, browser or program of the user.
 
-    Times are milliseconds since 1970; `revoked_at_ms` is 0 while the device is signed in. `kind` is None if the service
-    does not state it, or states an unknown kind.
+    Times are milliseconds since 1970; `revoked_at_ms` is 0 while the device is signed in. `current` is True for the
+    device that made the call. `kind` is None if the service does not state it, or states an unknown kind.
     """
 
     id: DeviceId
@@ -52,7 +52,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLink:
-    """A public link that a device has made, and its space."""
+    """A public link that a device has made, and its space. `created_at_ms` is in milliseconds since 1970."""
 
     id: LinkId
     space: SpaceId
@@ -63,7 +63,7 @@ class DeviceLink:
 class Revocation:
     """The keys and links that were revoked together with a device, and the links of the device that remain valid.
 
-    A list may be shorter than its count if there are very many.
+    Each list may be shorter than the count beside it, since the service does not send very long lists as a whole.
     """
 
     ended_keys: list[Device]

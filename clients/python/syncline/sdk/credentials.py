@@ -22,7 +22,8 @@ _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{0,8192}")
 
 @dataclass(frozen=True, slots=True)
 class S3Credentials:
-    """Temporary S3 credentials that open the objects of one space.
+    """Temporary S3 credentials that open the objects of one space: those whose keys begin with `key_prefix`, in the
+    bucket `bucket`.
 
     `expires_at_ms` is in milliseconds since 1970 by the clock of the service, `ours_until_ms` by the clock of this
     device, which may be wrong.

@@ -77,7 +77,7 @@ class Restored(NamedTuple):
 
 
 class BroughtBack(NamedTuple):
-    """The outcome of restoring a node from the trash, and its present path."""
+    """The result of restoring a node from the trash, and the present path of the node."""
 
     result: Result
     path: str
@@ -117,8 +117,10 @@ class ChangesPage:
 
 
 class Differing(NamedTuple):
-    """A file that is not the current version: its path or id as in the request, the kind of difference, and the current
-    state of the node (None, 0 and None if there is none).
+    """A file that is not the current version.
+
+    - `asked` is its path or id as in the request, and `difference` the kind of the difference.
+    - `node`, `version` and `digest` are the current state of the node; None, 0 and None if there is no node.
     """
 
     asked: str | NodeId
@@ -373,8 +375,9 @@ class Space:
         return paged(page)
 
     def trash(self, path: str = "") -> Iterator[Trashed]:
-        """Yield the nodes that were deleted themselves, by id. With a path, yield only the former nodes at that path,
-        including those that were deleted with a directory above.
+        """Yield the nodes that were deleted themselves, in the order of their ids. Nodes that were deleted with a
+        directory above them are left out. With a path, yield the nodes that were at this path before their deletion,
+        including those that were deleted with a directory above them.
         """
 
         def page(token: str) -> tuple[Iterable[Trashed], str]:

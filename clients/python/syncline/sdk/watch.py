@@ -27,16 +27,17 @@ _MAX_DELAY_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Event of a watch: a connection exists, and every change from now on is announced by a doorbell. The caller must
-    request the changes before this event from the journal. The event comes again after each reconnection.
+    """Event of a watch: a connection exists, and every change from now on is announced by a doorbell. Changes that were
+    made before this event are not announced; the caller must pull them from the journal. The event comes again after
+    each reconnection.
     """
 
 
 class Watch:
-    """Iterates over Listening and Doorbell events until it is closed, and reconnects as often as necessary.
+    """Iterates over Listening and Doorbell events of `spaces` until it is closed, and reconnects as often as necessary.
 
-    Raises errors that no reconnection can resolve, such as NoSuchSpace or DeviceRevoked. `close` may be called from
-    another thread.
+    An iteration raises errors that no reconnection can resolve, such as NoSuchSpace or DeviceRevoked. `close` may be
+    called from another thread. A connection counts as dead after `silence` seconds without a message.
     """
 
     def __init__(self, session: Session, spaces: list[SpaceId], *, silence: float = SILENCE_SECONDS) -> None:
@@ -49,8 +50,8 @@ class Watch:
 
     @property
     def trouble(self) -> SynclineError | None:
-        """The error because of which doorbells do not arrive at present; None while they do, and before the first
-        attempt.
+        """The error because of which doorbells do not arrive at present; None while they arrive, and before the first
+        attempt to connect.
         """
         return self._trouble
 

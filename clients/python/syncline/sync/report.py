@@ -11,8 +11,14 @@ from syncline.sync.trees import Problem
 
 @dataclass(slots=True)
 class Report:
-    """The report of one sync: numbers of transferred files and symlinks, numbers of other operations on items of any
-    kind, problems by path, and notices for people.
+    """The report of one sync.
+
+    - `uploaded` and `downloaded` are numbers of files and symlinks. `moved`, `deleted_local`, `deleted_remote` and
+      `conflicts` (nodes that got a conflict name) are numbers of nodes of any kind.
+    - `skipped` is the number of sockets, pipes and devices in the folder, which are never synced.
+    - `bytes_up` and `bytes_down` are the bytes of content that were transferred, and `requests` counts the requests by
+      their kind.
+    - `problems` have the items that were not synced, and `notices` further texts for people.
     """
 
     uploaded: int = 0

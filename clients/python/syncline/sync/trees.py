@@ -83,7 +83,12 @@ class LocalNode:
 
 @dataclass(frozen=True, slots=True)
 class RemoteNode:
-    """A node as it is in the space, without the values that only transfers need."""
+    """A node as it is in the space, without the values that only transfers need.
+
+    - `version` is 0 and `digest` None for a directory. `size` is in bytes.
+    - `seq` is the sequence number of the entry that has this state.
+    - `deleted` is True if the node itself was deleted, and not only a directory above it.
+    """
 
     id: NodeId
     parent: NodeId
@@ -129,7 +134,9 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An item that was not synced, and the reason."""
+    """A file, directory or symlink that was not synced, by its path from the folder's root, and the reason in words for
+    people.
+    """
 
     path: str
     reason: str

@@ -58,7 +58,9 @@ class Teller(Protocol):
     """Output for the user of a watch."""
 
     def tell(self, report: Report) -> None:
-        """Report the results of a sync, except for results that were reported after the preceding sync."""
+        """Report the results of a sync. Problems that were already reported after the preceding sync have been removed
+        from `report`.
+        """
 
     def remark(self, text: str) -> None:
         """Report an error that prevents syncs; `text` says in words for people what is wrong and what to do."""

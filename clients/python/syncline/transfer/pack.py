@@ -11,7 +11,7 @@ from syncline.sdk.space import Declaration, Form, PackEntries
 
 @dataclass(frozen=True, slots=True)
 class ClosedPack:
-    """A closed pack: its bytes, and its declaration."""
+    """A pack to which no block is added any more: its bytes, and the declaration by which it is sealed."""
 
     data: bytes
     declaration: Declaration

@@ -76,9 +76,9 @@ class DownloadTarget:
         """True if the file was empty, so that unwritten parts read as zeros."""
 
     def prepare(self) -> tuple[list[int], Signature | None]:
-        """Create the file; return the indices of the missing blocks, and the file's signature if the content is
-        complete. Raise NotWritten if the file cannot be written. Correct blocks that an interrupted run left, or that
-        are found on this device, are used.
+        """Create the file, and write the correct blocks that are found on this device; those that an interrupted run
+        left are kept. Return the indices of the blocks that are still missing, and the file's signature if the content
+        is complete, otherwise None. Raise NotWritten if the file cannot be written.
         """
         wanted = []
         complete = None

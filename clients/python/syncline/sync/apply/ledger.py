@@ -57,8 +57,8 @@ class Ledger:
         self._before: dict[NodeId, Place] = {node: (here.parent, here.local_name) for node, here in plan.local.items()}
 
     def settle(self) -> None:
-        """Update the base for the nodes of the plan that need no operation: both sides agree on them, or neither has
-        them.
+        """Update the base for the nodes of the plan that need no operation: those on which both sides agree, and those
+        that neither side has.
         """
         for node in self.plan.gone:
             self.forget(node)

@@ -24,7 +24,7 @@ class Side(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Make:
-    """Make a directory, with the parent and name that the target of the plan has for the node."""
+    """Make a directory on one side, with the parent and name that the target of the plan has for the node."""
 
     side: Side
     node: NodeId
@@ -32,8 +32,8 @@ class Make:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Move or rename a node to its place in the target; with `aside`, to a temporary place, from which a later
-    operation moves it.
+    """Move or rename a node on one side to its place in the target; with `aside`, to a temporary place, from which a
+    later operation moves it.
     """
 
     side: Side
@@ -55,7 +55,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class SetMode:
-    """Set or clear the executable bit, as it is on the other side."""
+    """Set or clear the executable bit of a file on one side, as it is on the other side."""
 
     side: Side
     node: NodeId
@@ -63,9 +63,9 @@ class SetMode:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a node.
+    """Delete a node on one side.
 
-    In the folder each item is deleted by its own operation, a directory after its contents. In the space a directory is
+    In the folder each node is deleted by its own operation, a directory after its contents. In the space a directory is
     deleted with all nodes `below` it, nearest first.
     """
 

@@ -51,6 +51,7 @@ class Plan:
     gone: tuple[NodeId, ...] = ()
     """Nodes of the base that exist neither in the folder nor in the space."""
     conflicts: frozenset[NodeId] = frozenset()
+    """The nodes of `target` that get a conflict name by this plan."""
 
     def operations(self, side: Side) -> Iterator[Operation]:
         """Return the operations on one side, in the order in which a sync carries them out."""

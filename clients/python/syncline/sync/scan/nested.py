@@ -27,8 +27,9 @@ _COPIED = (
 
 
 def nested(folder: Folder, files: Files, scanned: Scan, excluded: Iterable[str] = ()) -> dict[int, Problem]:
-    """Return a problem for each such nested directory, which is not synced, by the number of its entry; excluded
-    directories are not included.
+    """Return a problem for each directory of the scan that is the root of another folder linked to the same space, or
+    of the folder itself once more (a copy or a mount), by the number of the directory. Such a directory is not synced.
+    Directories at or below `excluded` paths are not included.
     """
     left = tuple(excluded)
     found = {}

@@ -73,9 +73,9 @@ class Strange:
     # ---- what is strange ----
 
     def add(self, n: int, before: BaseNode) -> bool:
-        """Return True if another filesystem is mounted at the directory with number `n` of the scan than at `before`,
-        the node of the base at its path. In this case, record that the directory is not synced, and a problem for the
-        user.
+        """Record that the directory with number `n` of the scan is not synced, with a problem for the user, and return
+        True, if another filesystem is mounted at it than at `before`, the node of the base at its path. Otherwise
+        return False.
         """
         entry = self._scan.entries[n]
         if before.filesystem == entry.filesystem or entry.hidden:
@@ -108,7 +108,9 @@ class Strange:
             self._problems.append(Problem(printable(path_of(before.id, places)), _ABSENT))
 
     def problems(self) -> list[Problem]:
-        """Return a problem, for the user, for each directory that is not synced for this reason."""
+        """Return a problem, for the user, for each directory that is not synced because another filesystem is mounted
+        at it than at the last sync, or because its filesystem is not mounted now.
+        """
         return self._problems
 
     def asleep(self, local: Mapping[NodeId, LocalNode]) -> frozenset[NodeId]:
@@ -158,7 +160,9 @@ class Strange:
 
 
 def shows_files(scan: Scan, top: int, known: Iterable[BaseNode]) -> bool:
-    """Return True if any file below an entry has exactly the signature of a known file, or if no file is known."""
+    """Return True if any file below the directory with number `top` of the scan has exactly the signature of a file
+    among the nodes `known`, or if there is no file among them.
+    """
     signatures: set[Signature] = {node.signature for node in known if node.kind is NodeKind.FILE}
     within = {top}
     for n, entry in enumerate(scan.entries):  # parents before children

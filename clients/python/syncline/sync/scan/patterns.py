@@ -39,7 +39,7 @@ _CLASSES: Final = {
 @dataclass(frozen=True)
 class Pattern:
     """A pattern, which matches a path if `regex` matches the whole path. `ignores` is False for a pattern with `!`,
-    which includes paths again.
+    which includes paths again. `directories_only` is True for a pattern that ends with a slash.
     """
 
     ignores: bool

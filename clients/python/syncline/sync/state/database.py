@@ -61,7 +61,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A commit that was sent, or was about to be sent, and whose answer is unknown."""
+    """A commit that was sent, or was about to be sent, and whose answer is unknown. `evidence` has the facts for each
+    of `mutations`, in order; None for a mutation without a local file that was read.
+    """
 
     request: RequestId
     mutations: tuple[Mutation, ...]
