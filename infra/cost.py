@@ -31,8 +31,12 @@ class CostItem:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The prices of `prices.toml`: those of things that are paid per month or hour, of machines per hour by their type,
-    and of things that are paid by their use, each with the amount to which its price applies.
+    """The prices of the file `prices.toml`, for the region `region` as of the day `as_of`.
+
+    - `table` has the prices of what is paid per month or hour, by name.
+    - `machines` has the price of an hour, in dollars, by the type of the machine.
+    - `use` has the prices of what is paid by its use, each with the amount to which the price applies.
+    - `not_included` names what the estimate leaves out.
     """
 
     region: str

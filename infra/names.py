@@ -53,9 +53,12 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 def problems(root: Path = ROOT, reasons: Mapping[str, str] = REASONS) -> list[str]:
-    """Return one line for each name that stands for several things, for each number whose name lacks a unit of
-    measurement, for each model of the HTTP API that is imported by itself, and for each entry of `reasons` that is not
-    necessary.
+    """Return one line for each fault:
+
+    - a name that stands for several things;
+    - a number whose name lacks a unit of measurement, or has another word than MAX or MIN for its bound;
+    - a model of the HTTP API that is imported without its module;
+    - an entry of `reasons` that is not necessary.
     """
     classes: dict[str, list[str]] = defaultdict(list)
     functions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

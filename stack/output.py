@@ -24,8 +24,9 @@ _OWN_NAME: Final = "stack"
 class Output:
     """Writes the output of all child processes, line by line, to one file for each child and to the terminal.
 
-    A file that a line would make larger than the maximum, or that an earlier run has left, is renamed to `{name}.log.1`
-    and replaces the file of that name. The line is the first one of a new `{name}.log`.
+    The file `{name}.log` is renamed to `{name}.log.1`, in place of an earlier file of that name, when a line would make
+    it larger than the maximum, and when it was left by an earlier run. The line is then the first one of a new
+    `{name}.log`.
     """
 
     def __init__(self, directory: Path, *, terminal: TextIO | None, max_log_bytes: int = MAX_LOG_BYTES) -> None:

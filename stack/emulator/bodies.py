@@ -99,9 +99,12 @@ async def _in_time(app: AsgiApp, scope: AsgiScope, receive: Receive, send: Send,
 
 
 def _caller(scope: AsgiScope) -> str:
-    """Return the name of the account that the body of a request is charged to. That is the id of the key whose
-    signature of the headers is right; another account, of those who only claim that key, if the signature also covers
-    the body and so cannot be checked yet; and the anonymous account in all other cases.
+    """Return the name of the account to which the body of a request is charged.
+
+    - If the signature of the headers is right, the account is the id of the key that signs them.
+    - If the signature also covers the body, it cannot be checked yet. The account is then one for all those who claim
+      that key.
+    - In all other cases, the account is the anonymous one.
     """
     evaluator: Any = importlib.import_module("ministack.core.iam_evaluator")
     sigv4: Any = importlib.import_module("ministack.core.sigv4")

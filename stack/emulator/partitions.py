@@ -56,8 +56,8 @@ class Partition(dict[str, Any]):
         return self._order
 
     def values(self) -> Any:
-        """Return the items. While a query is answered that wants a page, return the items of that page only, since the
-        emulator calls this method to get the items that it evaluates.
+        """Return the items. During a query of which only one page is wanted, return the items of that page, since the
+        emulator evaluates all items that this method returns.
         """
         page = _page.get()
         return super().values() if page is None else list(page.items(self))

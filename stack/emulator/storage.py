@@ -244,8 +244,9 @@ class Storage:
         return self.directory / DATABASE
 
     def _begin(self) -> None:
-        """Write the collected changes on the thread that makes transactions, and after that the changes that were
-        collected meanwhile, and so on. Called on the event loop; it does not wait.
+        """Start to write the collected changes on the thread that makes transactions. When they are written, the
+        changes that were collected meanwhile are written, until none are left. Called on the event loop; this method
+        does not wait.
         """
         with self._lock:
             batch, self._pending = self._pending, _Batch()

@@ -134,7 +134,7 @@ def span(
     `attributes` are added to it; `__` in a keyword stands for a dot.
 
     The span belongs to `parent`. Without a parent, a `root` starts a trace, and any other span belongs to the current
-    span; if there is none, a no-op span is returned.
+    span. A no-op span is returned if there is no current span either, or if this process does not trace.
     """
     if _tracer is None or not (root or parent is not None or _tracer.current() is not None):
         return NOTHING

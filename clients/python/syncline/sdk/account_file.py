@@ -48,9 +48,9 @@ class AccountFile:
         self.path = home / "account.json"
 
     def load(self) -> StoredAccount | None:
-        """Return the account; None if there is no file, because the device is not signed in. Raise HomeNotPrivate as
-        `check_private` does, and AccountUnreadable, leaving the file as it is, if the file cannot be read or is
-        damaged.
+        """Return the account, or None if the file does not exist, which means that the device is not signed in. Raise
+        HomeNotPrivate as `check_private` does. Raise AccountUnreadable, leaving the file as it is, if the file cannot
+        be read or is damaged.
         """
         check_private(self.path.parent)
         try:

@@ -47,8 +47,8 @@ LookUp: TypeAlias = Callable[[str, int], Sequence[str]]
 
 
 class NotConnected(TimeoutError):
-    """No address of the host has accepted a connection in time, or the name was not looked up or TLS not agreed on in
-    time. Nothing of the request was sent.
+    """There was no connection in time, so nothing of the request was sent: the host name was not looked up, no address
+    of the host accepted a connection, or TLS was not agreed on.
     """
 
 
@@ -362,8 +362,8 @@ def _is_success(status: int) -> bool:
 
 
 def _is_quiet(sock: socket.socket) -> bool:
-    """Return True if the peer of an idle connection has neither closed it nor sent bytes that nobody asked for, which
-    would be taken for the next answer.
+    """Return True if an idle connection can be used again: the peer has not closed it, and has sent no bytes. Bytes
+    that the peer sends without a request would be taken for the next answer.
     """
     poll = select.poll()
     poll.register(sock, select.POLLIN)

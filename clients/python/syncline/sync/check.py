@@ -163,7 +163,8 @@ def _locals(  # noqa: PLR0917 - what a check is made of
     left_out: set[int],
 ) -> Iterator[_Local]:
     """Yield each file and symlink with its digest: from the base if the signature is unchanged, otherwise by reading
-    the file.
+    the file. `base_by_path` has the files and symlinks of the base, and `left_out` the numbers of entries that are not
+    compared. A file that cannot be read is added to `verdicts` as a problem.
     """
     unread: dict[str, bool] = {}
     within = set(left_out)

@@ -93,7 +93,7 @@ class _Found:
 
 
 def choose(state: State, wanted: Wanted) -> None:
-    """Store the exclusions and inclusions that the options `wanted` of a sync request, in the state of the folder.
+    """Store in `state` the exclusions and inclusions that `wanted`, the options of a sync, requests.
 
     Raise NotExcluded if a path to include is not excluded. A path that the last sync included may be given again, for
     example after a failed sync.
@@ -223,8 +223,8 @@ def _distrusted(base: dict[NodeId, BaseNode]) -> dict[NodeId, BaseNode]:
 
 
 def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, BaseNode], state: State) -> None:
-    """Mark in base and state, as not trusted, the files whose bytes have changed while their signature has not, so that
-    they are read again until they are synced.
+    """Find the files of `local` whose bytes have changed while their signature has not. Mark them as not trusted in
+    `base` and `state`, so that they are read again until they are synced.
     """
     for id_, here in local.items():
         before = base.get(id_)
@@ -234,8 +234,9 @@ def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, Base
 
 
 def _rules_first(todo: Plan) -> Plan | None:
-    """Return a plan that only downloads ignore files, if the whole plan would upload files before their rules are known
-    here; None if the whole plan can be carried out as it is. The rest follows in the next round.
+    """Return the part of the plan `todo` that downloads ignore files (`.synclineignore`), if the whole plan would
+    upload files before their rules are known here; the rest follows in the next round. Return None if the whole plan
+    can be carried out as it is.
     """
     fetches = tuple(fetch for fetch in todo.fetches if todo.target[fetch.node][1] == IGNORE_FILE)
     if not fetches or not (todo.sends or todo.arrange_remote):
@@ -332,16 +333,16 @@ class Rounds:
             )
 
     def _note_right(self, right: Right | None, *, refused: bool) -> None:
-        """Record the right with which changes are made here from now on, if the service reported one; `refused` is True
-        if the space has refused a change because this device lacked the right.
+        """Record `right`, the right with which changes are made here from now on; do nothing if the service has
+        reported none. `refused` is True if the space has refused a change because this device lacked the right.
         """
         if right is not None and (self._state.right, self._state.refused) != (right, refused):
             self._state.right, self._state.refused = right, refused
             self._state.commit()
 
     def _note_settled(self, found: _Found) -> None:
-        """If the plan was empty, record the fingerprint of the folder, so that the next sync can skip the rounds if
-        folder and space are unchanged.
+        """Record the fingerprint of the folder if the plan was empty and the sync had no problems, so that the next
+        sync can skip the rounds if folder and space are unchanged.
         """
         if not found.plan.is_empty or self._report.problems:
             return

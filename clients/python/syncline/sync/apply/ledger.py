@@ -103,8 +103,8 @@ class Ledger:
         self.passing[self.path(node)] = reason
 
     def problem(self, node: NodeId, reason: str) -> None:
-        """Record that an operation was not carried out, and that only the user can change that. `reason` is a text for
-        people.
+        """Record that an operation was not carried out because of something that only the user can change. `reason` is
+        a text for people.
         """
         self._failed.add(node)
         self._problems[self.path(node)] = reason

@@ -348,8 +348,8 @@ class LocalApplier:
         return DownloadJob(operation.node, content, destination, mode, known, self._files.root, suspect)
 
     def _blocks_here(self, operation: Write, content: Content) -> dict[Digest, LocalBlock]:
-        """Return the blocks of the new content that the file to be replaced contains, each with its position in that
-        file, so that they need not be downloaded.
+        """Return the blocks of the new content that are in the file to be replaced, by digest, each with its position
+        in that file. These blocks need not be downloaded.
         """
         path = self.path(operation.node)
         if not operation.replaces or path is None or len(content.manifest) < 2:

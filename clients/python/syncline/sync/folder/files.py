@@ -367,8 +367,9 @@ class Files:
         return f"{TEMPORARY}/{_INCOMING}{token}"
 
     def temporaries(self) -> tuple[list[str], list[str]]:
-        """Return the names of the files that an interrupted run left in the private directory: the tokens of files that
-        were being downloaded, and the tokens of files that were moved there to be removed. Both lists are sorted.
+        """Return the tokens of the files that an interrupted run left in the private directory, as two sorted lists:
+        the files that were being downloaded, and the files that were moved there in order to be removed. A token is the
+        name of such a file.
         """
         try:
             descriptor = self.open_directory(TEMPORARY)

@@ -28,8 +28,8 @@ def conflict_name(name: str, label: str, taken: Container[str]) -> str:
 class ConflictNames:
     """The names of the conflict copies in one directory.
 
-    For long names that are shortened to the same stem, numbering continues after the number that was given last, so
-    that each of thousands of copies takes a few steps.
+    Names that are too long are shortened, so that several may get the same stem. For such a stem, numbering continues
+    after the last number that was given, so that each of thousands of copies takes a few steps.
     """
 
     def __init__(self, label: str) -> None:

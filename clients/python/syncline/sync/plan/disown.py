@@ -24,9 +24,7 @@ READS_ONLY = "stays here only: your role in this space only lets you read; ask a
 
 @dataclass(frozen=True, slots=True)
 class Disowned:
-    """A plan that reverts the local changes for which this device lacked the right, and the nodes that had these
-    changes.
-    """
+    """A plan that reverts local changes which were made without the right to write, and the nodes of these changes."""
 
     plan: Plan
     nodes: frozenset[NodeId]

@@ -153,8 +153,8 @@ class _Reshaping:
         return []
 
     def _doomed(self, top: NodeId) -> list[NodeId] | None:
-        """Return all nodes below `top`, nearest first, if `top` may be deleted now, because neither `top` nor a node
-        below it exists after the sync; otherwise None. The target is the tree that both sides have after the sync.
+        """Return all nodes below `top`, nearest first, if `top` may be deleted now; otherwise None. It may be deleted
+        if neither `top` nor any node below it is in the target, the tree that both sides have after the sync.
         """
         if top in self._target:
             return None

@@ -20,8 +20,8 @@ _READERS = min(4, os.cpu_count() or 1)
 
 
 def hash_files(files: Files, paths: Sequence[str]) -> dict[str, Hashed]:
-    """Read regular files, and return for each path the digest and what else was found. A file that cannot be read, or
-    that changes while it is read, is missing in the result.
+    """Read the regular files at `paths`, relative to the folder, and return the digest and the other facts of Hashed by
+    path. A file that cannot be read, or that changes while it is read, is missing in the result.
     """
     hashed: dict[str, Hashed] = {}
     pending: list[tuple[str, Future[Hashed | None]]] = []
@@ -48,8 +48,8 @@ def hash_files(files: Files, paths: Sequence[str]) -> dict[str, Hashed]:
 
 
 def hash_file(files: Files, path: str) -> Hashed | None:
-    """Return the digest of one file of the folder, with the other facts of Hashed; None if the file cannot be read,
-    changes while it is read, or is no regular file.
+    """Return the digest of the file at `path`, relative to the folder, with the other facts of Hashed. Return None if
+    the file cannot be read, changes while it is read, or is no regular file.
     """
     return hash_files(files, [path]).get(path)
 

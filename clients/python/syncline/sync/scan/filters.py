@@ -97,7 +97,9 @@ class Excluded:
 
     @classmethod
     def of(cls, exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> Excluded:
-        """Return the exclusions in a space. `live` are the live nodes of the space, parents before children."""
+        """Return what `exclusions` leave alone in a space and in the folder. `live` are the live nodes of the space,
+        parents before children.
+        """
         exclusions = list(exclusions)
         private = {node.id for node in live.values() if node.name == PRIVATE}
         if not exclusions and not private:
@@ -117,8 +119,8 @@ NOTHING_EXCLUDED = Excluded(frozenset(), frozenset())
 
 
 def found_again(exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
-    """Return an updated exclusion for each of `exclusions` whose node is not live, and at whose path there is a live
-    node.
+    """Return an updated exclusion for each of `exclusions` whose node has gone while another live node is at its path;
+    the exclusion then has that node. `live` are the live nodes of the space, by id.
     """
     open_ = [one for one in exclusions if one.node not in live]
     at = by_path({one.path for one in open_}, live)
@@ -126,7 +128,9 @@ def found_again(exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNod
 
 
 def by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str, NodeId]:
-    """Return the ids of the live nodes at these paths, by path; a path without a node is missing."""
+    """Return the ids of the live nodes at these paths, by path; a path without a node is missing. `live` are the live
+    nodes of the space, parents before children.
+    """
     prefixes: dict[str, None] = {}
     for path in paths:
         names = path.split("/")
@@ -183,8 +187,8 @@ class Filters:
         self._bytes_read = 0
 
     def is_left_out(self, number: int) -> bool:
-        """Return True if the file or directory is excluded by this device, or is ignored and therefore left out unless
-        the space has it.
+        """Return True if this device excludes the file or directory, or if an ignore rule matches it. An ignored file
+        is still synced if the space has it; that is left to the caller.
         """
         return self.is_excluded(number) or self.is_ignored(number)
 

@@ -42,8 +42,10 @@ _SECOND_NS = 1_000_000_000
 
 
 def is_trusted(signature: Signature, read_at_ns: int) -> bool:
-    """Return True if every change of a file after it was read, at `read_at_ns` or later, would change its signature. A
-    change within the granularity of the filesystem's clock may leave the signature the same: a tick of the kernel, or
+    """Return True if every later change of a file will change its signature. `signature` is that of the file when it
+    was read, and `read_at_ns` the time at which reading began, in nanoseconds since 1970.
+
+    A change within the granularity of the filesystem's clock may leave the signature the same: a tick of the kernel, or
     two seconds if the filesystem stores whole seconds only.
     """
     coarse = signature.ctime_ns % _SECOND_NS == 0 and signature.mtime_ns % _SECOND_NS == 0
@@ -314,8 +316,8 @@ class _Identification:
     # ---- files ----
 
     def _is_dropped(self, n: int) -> bool:
-        """Return True if another entry with the same NFC name is kept in place of this entry: the one that the base
-        has, otherwise one of the others.
+        """Return True if entry number `n` of the scan is not synced because another entry of its directory, whose name
+        is the same in NFC, is kept. The kept entry is the one that the base has, or else one of them.
         """
         entries = self._scan.entries
         group = self._doubles.pop((entries[n].parent, entries[n].name), None)
@@ -328,8 +330,9 @@ class _Identification:
         return n in self._dropped
 
     def _find_unseen(self, directories: Iterable[int]) -> None:
-        """Put the nodes of the base that were in directories which are unreadable now into the local tree, unchanged,
-        unless they are found elsewhere.
+        """Put the nodes of the base that cannot be seen now into the local tree, unchanged, unless they are found
+        elsewhere. These are the nodes in unreadable directories among `directories` (numbers in the scan), and those of
+        entries that could not be examined.
         """
         inside: dict[NodeId, list[BaseNode]] | None = None
         pending: list[NodeId] = []
@@ -415,8 +418,8 @@ class _Identification:
         return next((b.id for b in self._maybe_from_elsewhere(n) if b.signature.mtime_ns == mtime_ns), None)
 
     def _maybe_in_space(self, n: int) -> RemoteNode | None:
-        """Return the node of the space at this place, with this size, that was never in this folder; None if there is
-        none.
+        """Return the node of the space that has the place and the size of file number `n` of the scan and was never in
+        this folder; None if there is none.
         """
         entry = self._scan.entries[n]
         node = self._remote_at.get((self._nodes[entry.parent], entry.name))
@@ -503,7 +506,7 @@ class _Identification:
 
     @staticmethod
     def _is_unchanged(entry: ScannedEntry, before: BaseNode) -> bool:
-        """Return True if a file is unchanged since the base.
+        """Return True if the file `entry` of the scan is certainly the same as `before`, its node in the base.
 
         A move changes the ctime of a file, so a moved file is read again: another content may have the same size and
         time, for example after `cp -p` or `touch -r`.

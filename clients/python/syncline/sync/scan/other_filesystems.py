@@ -100,7 +100,9 @@ class Strange:
         return True
 
     def add_missing(self, before: BaseNode) -> None:
-        """Record a missing directory at which a filesystem was mounted: systems remove it when a disk is ejected."""
+        """Record that the directory `before` of the base, at which a filesystem was mounted, is missing in the folder:
+        systems remove such a directory when a disk is ejected. Its nodes stay as they are in the space.
+        """
         self._tops.add(before.id)
         self.below |= self._subtree(before)
         if before.id in self._remote:

@@ -81,8 +81,8 @@ class Rules:
 
 
 def pattern_of(line: str) -> Pattern | None:
-    """Return the pattern in a line; None if there is none. Raise ValueError with the reason if the line is no valid
-    pattern.
+    """Return the pattern in `line`, a line of an ignore file; None if the line has no pattern. Raise ValueError with
+    the reason if the line is no valid pattern.
     """
     if not line.endswith("\\ "):
         line = line.rstrip()

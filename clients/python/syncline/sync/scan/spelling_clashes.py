@@ -21,10 +21,11 @@ def doubles(scan: Scan) -> dict[tuple[int, str], list[int]]:
 
 
 def closest(group: Iterable[int], scan: Scan, before: BaseNode | None, same_inode: Container[int]) -> list[int]:
-    """Return the entries of a group, sorted so that the entry to keep is first: the one that is the node `before`,
-    which the base has at this place, otherwise the entry whose name is in NFC.
+    """Return the entries of `group`, sorted so that the entry to keep is first. That is the entry of the node `before`,
+    which the base has at this place, or else the entry whose name is in NFC.
 
-    `same_inode` has the numbers of the entries with the inode of `before`.
+    `group` has the numbers, in the scan, of entries whose names have the same NFC, and `same_inode` the numbers of
+    those with the inode of `before`.
     """
 
     def strangeness(n: int) -> tuple[bool, bool, bool]:

@@ -129,8 +129,8 @@ def fingerprint(files: Files) -> bytes:
 
 
 def _listed(descriptor: int, path: str) -> list[os.DirEntry[str]]:
-    """Return the entries of a directory, sorted by name, without the private ones of this client. Private entries of
-    other clients are included.
+    """Return the entries of a directory, sorted by name. `descriptor` is its open descriptor and `path` its path. The
+    private directory of this client is left out; those of nested folders are included.
     """
     with os.scandir(descriptor) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
@@ -302,7 +302,9 @@ class _Scanner:
 
 
 def directory_signature(found: os.stat_result) -> Signature:
-    """Return the signature of a directory: its inode only, since its times change with its entries."""
+    """Return the signature of the directory with the status `found`: its inode only, since its times change with its
+    entries.
+    """
     return Signature(0, 0, 0, found.st_ino)
 
 

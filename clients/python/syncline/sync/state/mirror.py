@@ -100,8 +100,8 @@ class Mirror:
         return changed or agreed_elsewhere
 
     def _agree_anew(self) -> None:
-        """Rebuild the base (the last state on which folder and space agreed) from the space's present history, so that
-        nothing counts as deleted that the space has merely lost.
+        """Rebuild the base (the last state on which folder and space agreed) after the space has lost changes, so that
+        a node which the space has lost does not count as deleted.
 
         - A node that the space does not have counts as new in the folder.
         - A node that the space has in an older version counts as changed in the folder.
