@@ -64,7 +64,9 @@ class Gateway:
 
 @asynccontextmanager
 async def on_aws(settings: GatewaySettings) -> AsyncIterator[GatewayAdapters]:
-    """Context manager that yields the adapters for AWS."""
+    """Context manager that yields the gateway's adapters for AWS (S3 and DynamoDB), and closes their connections at the
+    end.
+    """
     async with Clients() as clients:
         here = region()
         ours = S3Place(settings.bucket, here, s3_endpoint())

@@ -37,9 +37,9 @@ class RefusalRate:
         self._rates = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)}, clock=clock)
 
     def pause(self, network: str) -> float:
-        """Count a refused call of `network`, and return the seconds by which its answer has to be delayed: 0 while the
-        network has at most REFUSALS_PER_SECOND refused calls, and MAX_PAUSE_SECONDS at most. At that maximum, the call
-        is not counted.
+        """Count a refused call of `network`, and return the seconds by which its answer has to be delayed. They are 0
+        while the network has at most REFUSALS_PER_SECOND refused calls, or a burst of REFUSALS_AT_ONCE, and at most
+        MAX_PAUSE_SECONDS. At that maximum, the call is not counted.
         """
         late = self._rates.owe(Work.ANONYMOUS, network, 1, most_seconds=MAX_PAUSE_SECONDS)
         return min(late, MAX_PAUSE_SECONDS)

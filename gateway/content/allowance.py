@@ -171,6 +171,9 @@ class Allowance:
     def __init__(
         self, records: Records, *, lease_seconds: float = LEASE_SECONDS, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
+        """`lease_seconds` is the duration of a lease. `patience_seconds` is the maximum time for which a request waits
+        for bytes that another request has taken.
+        """
         self._records = records
         self._patience_seconds = patience_seconds
         self._lease_seconds = lease_seconds

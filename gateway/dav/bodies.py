@@ -34,8 +34,9 @@ class Incoming:
         self._last = False
 
     async def fill(self, cut: Cut) -> None:
-        """Read from the body until the free part of the chunker's buffer is full, or the body has ended. Raise
-        ClientGone for an incomplete body, or the error of `ending`.
+        """Read from the body into the buffer of the chunker `cut` until the buffer is full, or the body has ended.
+        Raise ClientGone if the client disconnects before the end of the body, and the error of the interruption if the
+        sender's right has ended.
         """
         while not cut.ended and len(cut.room):
             if not self._rest and not self._last:

@@ -84,7 +84,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 
 def readable_if(value: str) -> str:
-    """Return the readable lists of conditions of an If header. Raise DavRefused if there is none.
+    """Return the readable lists of conditions in `value`, that of an If header. Raise DavRefused if there is none.
 
     The header is fulfilled if one list holds. An unreadable list, such as the truncated last list of some clients,
     therefore counts as a list that does not hold: it is left out together with everything after it.

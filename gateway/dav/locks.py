@@ -64,8 +64,10 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
     def _get_write_conflicts(
         self, url: str, depth: str, token_list: Sequence[str], principal: str
     ) -> DAVErrorCondition:
-        """Return the locks that prevent `principal` from writing. WsgiDAV refuses all changes of a directory that
-        contains a lock, even with the token.
+        """Return an error condition with the locks that prevent `principal` from writing to `url`, and, if `depth` is
+        "infinity", to anything below. `token_list` has the tokens in the request; a lock of `principal` with one of
+        these tokens prevents nothing. WsgiDAV's own method refuses all changes of a directory that contains a lock,
+        even with the token.
         """
         condition = DAVErrorCondition(PRECONDITION_CODE_MissingLockToken)
         locks = self.get_indirect_url_lock_list(url)

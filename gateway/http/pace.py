@@ -128,6 +128,7 @@ class AnswerMemory:
     """
 
     def __init__(self, pool: Pool, own: OwnAddress, scope: Scope) -> None:
+        """`own` determines the network of the request, and `scope` is the ASGI scope of the request."""
         self._pool = pool
         self._own = own
         self._scope = scope

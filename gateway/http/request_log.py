@@ -40,6 +40,10 @@ class RequestMiddleware:
     def __init__(
         self, app: ASGIApp, *, readiness: Readiness, own: OwnAddress, network_tokens: NetworkTokens | None
     ) -> None:
+        """- `readiness` tells if the process is about to stop; answers then close their connection.
+        - `own` determines the network of a request.
+        - `network_tokens` prove to services that a call comes from the gateway; None if the gateway has no secret.
+        """
         self._app = app
         self._readiness = readiness
         self._own = own

@@ -96,6 +96,7 @@ class KeyTokens:
     """
 
     def __init__(self, services: Services, *, now: Callable[[], float] = time.time) -> None:
+        """`now` returns seconds since 1970."""
         self._services = services
         self._now = now
         self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_MAX_REMEMBERED_TOKENS)

@@ -21,6 +21,7 @@ class AnonymousCalls:
     """Admits calls that carry no access token."""
 
     def __init__(self, *, per_network: Rate, per_secret: Rate) -> None:
+        """`per_network` is the rate of all such calls of one network, and `per_secret` of those with one secret."""
         self._networks = Rates({Work.ANONYMOUS: per_network})
         self._secrets = Rates({Work.ANONYMOUS: per_secret})
 

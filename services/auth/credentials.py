@@ -87,6 +87,7 @@ class CredentialIssuer:
         lifetime_seconds: int,
         clock: Clock,
     ) -> None:
+        """`target` is the location of the objects, and `lifetime_seconds` the lifetime that is requested from STS."""
         self._access = access
         self._source = source
         self._uploads = uploads
@@ -120,7 +121,7 @@ class CredentialIssuer:
         return issued
 
     def lifetime_ms(self, issued: TemporaryCredentials) -> int:
-        """Return the time for which credentials last from now on, in milliseconds."""
+        """Return the milliseconds for which the credentials `issued` are still valid; 0 if they have expired."""
         return max(0, issued.expires_at_ms - self._clock())
 
     async def _assume(self, space: SpaceId, access: Access, *, caller: DeviceRecord) -> TemporaryCredentials:

@@ -38,12 +38,13 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The refresh tokens of a device, of which each was exchanged for the next one. Only the SHA-256 of each token is
-    kept.
+    """The refresh tokens of a device, each of which was exchanged for the next one. Only digests (SHA-256) are kept.
 
-    `current` is the last one, and `previous` the one that was exchanged for it; None at the start. `family` is the
-    digest of the part that all tokens of the device share: it distinguishes a token that was issued once from a forged
-    one.
+    - `current` is the digest of the last token.
+    - `previous` is the digest of the token that was exchanged for the last one; None if there is only one.
+    - `family` is the digest of the part that all tokens of the device share. It distinguishes a token that was issued
+      once from a forged one.
+    - `expires_at_ms` is the time until which the last token is valid, in milliseconds since 1970.
     """
 
     family: bytes = field(repr=False)
@@ -54,7 +55,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The stored part of a key: its SHA-256, and the time until which it is valid."""
+    """The stored part of a key: its SHA-256, and the time until which it is valid, in milliseconds since 1970."""
 
     digest: bytes = field(repr=False)
     expires_at_ms: int

@@ -98,8 +98,10 @@ class MetadataServicer(MetadataServiceServicer):
         ask_seconds: float,
         now_ms: Callable[[], int],
     ) -> None:
-        """`ask_seconds` is the interval at which a stream or a long call checks the right of its caller. `now_ms`
-        returns milliseconds since 1970.
+        """- `quota_bytes` is the maximum size of all versions of a space in bytes.
+        - `max_nodes` is the maximum number of nodes in a space.
+        - `ask_seconds` is the interval at which a stream or a long call checks the right of its caller.
+        - `now_ms` returns milliseconds since 1970.
         """
         self._now_ms = now_ms
         self._ask_seconds = ask_seconds

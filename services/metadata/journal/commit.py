@@ -322,6 +322,12 @@ class Committer:
         max_journal_bytes: int,
         now_ms: Callable[[], int],
     ) -> None:
+        """- `view` is the view of the space, and `projector` projects what is appended.
+        - `objects` answers which objects are sealed, and `depths` computes the depths of directories.
+        - `quota_bytes` is the maximum size of all versions of the space in bytes, `max_nodes` the maximum number of its
+          nodes, and `max_journal_bytes` the maximum size of its journal in bytes.
+        - `now_ms` returns milliseconds since 1970.
+        """
         self._max_nodes = max_nodes
         self._max_journal_bytes = max_journal_bytes
         self._depths = depths

@@ -55,6 +55,11 @@ class OpenSpaces:
         lease_ms: int,
         capacity: int,
     ) -> None:
+        """- `process` is the name under which this process sets dirty marks, each a lease of `lease_ms` milliseconds.
+        - `quota_bytes`, `max_nodes` and `max_journal_bytes` are the limits of each space, as for `Committer`.
+        - `now_ms` returns milliseconds since 1970.
+        - `coalesce_seconds` is the time for which an announcement waits for further commits, as for `Projector`.
+        """
         self._journal = journal
         self._table = table
         self._topic = topic

@@ -30,9 +30,9 @@ MAX_PASS_ENTRIES = 16
 MAX_PASS_CHANGES = 2000
 """Number of changes at which no further entry is added to those that are projected together."""
 QUIET_INTERVALS = 5
-"""Number of intervals without a commit after which waiting entries are projected; they are also projected when
-MAX_PASS_ENTRIES of them wait. An item that changes often is then written once, and many commits in a row do not
-compete with their own projection.
+"""Number of intervals (of `coalesce_seconds`) without a commit after which waiting entries are projected. They are also
+projected when MAX_PASS_ENTRIES of them wait. An item that changes often is then written once, and many commits in a row
+do not compete with their own projection.
 """
 MAX_PAUSE_SECONDS = 5.0
 MAX_CAUSES = 32
@@ -70,6 +70,11 @@ class Projector:
         coalesce_seconds: float,
         lease_ms: int,
     ) -> None:
+        """- `view` is the view of the space.
+        - `process` is the name under which this process sets dirty marks, each a lease of `lease_ms` milliseconds.
+        - `now_ms` returns milliseconds since 1970.
+        - `coalesce_seconds` is the time for which an announcement waits for further commits, in order to include them.
+        """
         self._view = view
         self._journal = journal
         self._table = table
@@ -138,7 +143,9 @@ class Projector:
         return max(tail[0].commits[0].at_ms, self._busy_since_ms)
 
     async def caught_up_to(self, seq: int) -> None:
-        """Wait until all entries up to sequence number `seq` are projected, without pauses between them."""
+        """Wait until all entries up to sequence number `seq` are projected. The run no longer waits for a quiet time
+        without commits.
+        """
         while self._view.floor < seq:
             self._hurried.set()
             self.wake()

@@ -24,6 +24,7 @@ class Sweeper:
     def __init__(
         self, *, spaces: OpenSpaces, table: TreeTable, now_ms: Callable[[], int], interval_seconds: float
     ) -> None:
+        """`now_ms` returns milliseconds since 1970."""
         self._spaces = spaces
         self._table = table
         self._now_ms = now_ms

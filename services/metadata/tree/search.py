@@ -346,6 +346,7 @@ class NameSearch:
     """Searches of all spaces, with the indexes that this process keeps in memory."""
 
     def __init__(self, *, journal: Journal, most_names: int = MAX_INDEXED_NAMES) -> None:
+        """`most_names` is the maximum of `size`, the number of names in memory."""
         self._journal = journal
         self._most = most_names
         self._kept: OrderedDict[SpaceId, _Kept] = OrderedDict()

@@ -58,7 +58,7 @@ class Missing:
     versions: set[tuple[NodeId, int]] = field(default_factory=set)
     objects: set[Digest] = field(default_factory=set)
     directories: dict[NodeId, int] = field(default_factory=dict)
-    """Directories, each with the number of names for which it must be known if nodes have them."""
+    """Directories whose names have to be counted, by id, each with the number up to which they have to be counted."""
     depths: set[NodeId] = field(default_factory=set)
     """Directories whose depth must be loaded."""
 
@@ -72,6 +72,7 @@ class SpaceView:
     """
 
     def __init__(self, space: SpaceId, *, journal: Journal, table: TreeTable, capacity: int) -> None:
+        """`capacity` is the number of nodes and names in memory above which the view drops those that the table has."""
         self.space = space
         self.seq = 0
         self.floor = 0

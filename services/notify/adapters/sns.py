@@ -24,7 +24,7 @@ class SnsDoorbellQueues:
     """Implements DoorbellQueues on SNS and SQS."""
 
     def __init__(self, sns: SNSClient, sqs: SQSClient, *, topic: str, prefix: str) -> None:
-        """`topic` is an ARN."""
+        """`topic` is the ARN of the topic of changes. The names of all doorbell queues begin with `prefix`."""
         self._sns = sns
         self._queues = SqsQueues(sqs, prefix=prefix)
         self._topic = topic
