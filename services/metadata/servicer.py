@@ -77,6 +77,8 @@ USUAL_GROWTH: Final = 4
 """Maximum ratio of the size of a commit's answer to the size of its request at which nothing is charged for the answer.
 The journal keeps the answer. That to a move of a node with a long manifest is a thousand times as large as the request.
 """
+MEASURED_NODES_PER_CALL: Final = 25
+"""Number of nodes of a MeasureTree call, each of which is looked up by itself, that are charged like one more call."""
 
 
 class MetadataServicer(MetadataServiceServicer):
@@ -457,6 +459,7 @@ class MetadataServicer(MetadataServiceServicer):
         if len(request.nodes) > MAX_MEASURED_NODES:
             raise InvalidArgument(f"at most {MAX_MEASURED_NODES} nodes can be measured at once", field="nodes")
         nodes = [node_id_from_wire(raw, what="nodes") for raw in request.nodes]
+        charge(len(nodes) // MEASURED_NODES_PER_CALL)
         most = TreeSize(request.max_paths, request.max_path_bytes)
         caller = current_reader()
         async with self._open(request.space_id, Role.VIEWER, caller) as live:

@@ -15,6 +15,7 @@ from services.metadata.tree.search import MAX_INDEXED_NAMES, MeasuredTop, NameSe
 from services.metadata.tree.sizes import TreeSizes
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.identifiers import ROOT, NodeId, SpaceId, created_node_id, new_request_id
+from syncline.model.limits import MAX_MEASURED_NODES
 from syncline.model.tree import CreateNode, DeleteNode, Mutation, NodeKind
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import UNPROJECTED_SECONDS, creating, reason_of, service
@@ -150,6 +151,19 @@ async def test_what_is_measured_is_what_may_be_read() -> None:
             assert answer.paths == 2
             for beyond in (ROOT, top.id, other.id):
                 assert await reason_of(visitor.stub.MeasureTree(measured(beyond))) == "NO_SUCH_NODE"
+
+
+@pytest.mark.parametrize(("nodes", "answered"), [(1, 20), (MAX_MEASURED_NODES, 4)])
+async def test_a_measurement_costs_as_much_as_the_nodes_that_are_looked_up(nodes: int, answered: int) -> None:
+    """A call with a hundred nodes counts as five: the burst is twenty calls."""
+    async with service(rate_searches=0.001, rate_burst_seconds=20_000) as metadata, metadata.caller() as editor:
+        file = await editor.create("a.txt")
+        request = M.MeasureTreeRequest(
+            space_id=editor.space, nodes=[file.id] * nodes, max_paths=1000, max_path_bytes=10_000
+        )
+        for _ in range(answered):
+            assert (await editor.stub.MeasureTree(request)).paths == nodes
+        assert await reason_of(editor.stub.MeasureTree(request)) == "RATE_EXCEEDED"
 
 
 async def test_a_large_tree_is_measured_up_to_what_is_asked_for() -> None:
