@@ -44,7 +44,9 @@ def appears(path: Path, data: bytes) -> None:
 
 
 def delays(one: Path, other: Path) -> list[float]:
-    """Return the seconds from saving a file in one folder until it is in the other, for one file after another."""
+    """Save files in the folder `one`, one after the other, and return the seconds until each of them is in the folder
+    `other`.
+    """
     source = random.Random(1)
     found = []
     for n in range(-1, FILES):

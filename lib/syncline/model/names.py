@@ -78,8 +78,8 @@ def folded(text: str) -> str:
 
 
 def path_problem(path: str) -> str | None:
-    """Return the reason that `path` is not a sequence of valid names joined by '/', in words for people; None if it is
-    one. The empty path is the root.
+    """Return the reason that `path`, names joined by '/', breaks a rule for paths, in words for people; None if it
+    breaks none. The empty path is the root.
     """
     if len(path) > MAX_PATH_BYTES:  # checked first; no character has less than a byte
         return _TOO_LONG

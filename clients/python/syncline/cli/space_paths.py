@@ -21,7 +21,9 @@ from syncline.sdk.session import Session
 from syncline.sdk.space import Space
 
 LOCAL = click.Path(readable=False, path_type=Path)
-"""A path on this machine. An invalid one is no usage error: the command that uses it reports it, or waits."""
+"""A path on this machine. An invalid path is no usage error: the command that uses it reports the error, or waits until
+the path can be used.
+"""
 
 
 class ChangeRefused(SynclineError):
@@ -85,9 +87,9 @@ def place(text: str) -> Iterator[SpacePath]:
 
 
 def place_in(session: Session, text: str) -> SpacePath:
-    """Return the place that the argument `text` names, `SPACE:PATH` or a path in the personal space, with `session` for
-    the calls. The text before the first ':' is the space if it has no '/'. Raise InvalidArgument for an invalid path,
-    and the errors of `Accounts.resolve`.
+    """Return the path in a space that the argument `text` names: `SPACE:PATH`, or a path in the personal space. The
+    text before the first ':' is the space if it has no '/'. `session` makes the calls. Raise InvalidArgument for an
+    invalid path, and the errors of `Accounts.resolve`.
     """
     space, path = split_place(text)
     return SpacePath(Space(session, Accounts(session).resolve(space or PERSONAL)), path, text)
@@ -113,9 +115,9 @@ def _space_in(text: str) -> str | None:
 
 @contextmanager
 def place_or_file(text: str) -> Iterator[SpacePath]:
-    """Provide the place of a `SPACE:PATH`, or of a path in a synced folder.
+    """Context with the path in a space that `text` names: `SPACE:PATH`, or the path of a file in a synced folder.
 
-    `a:b` is always a place in a space, whatever files exist here, as for scp and rsync; a file of that name is `./a:b`.
+    `a:b` is always a path in a space, whatever files exist here, as for scp and rsync; a file of that name is `./a:b`.
     Raise NoSuchSpace if there is no such space; the text hints at a local file of that name.
     """
     if _space_in(text):
@@ -136,8 +138,8 @@ def place_or_file(text: str) -> Iterator[SpacePath]:
 
 
 def file_at(where: SpacePath) -> Node:
-    """Return the file or symlink at this path. Raise NoSuchNode if there is no node, and InvalidArgument if the node is
-    a directory.
+    """Return the file or symlink at the path `where`. Raise NoSuchNode if there is no node, and InvalidArgument if the
+    node is a directory.
     """
     node = where.node()
     if node is None or node.content is None:
@@ -162,7 +164,9 @@ _HINTS: Final[Mapping[Verdict, str]] = {
 
 
 def accepted_node(result: Result, text: str) -> Node:
-    """Return the node of an accepted mutation. Raise ChangeRefused with the meaning of any other verdict."""
+    """Return the node of `result`, the result of a mutation, if the mutation was accepted. Otherwise raise
+    ChangeRefused, whose text begins with `text` and has the meaning of the verdict.
+    """
     if result.verdict is Verdict.ACCEPTED and result.node is not None:
         return result.node
     hint = _HINTS.get(result.verdict)

@@ -90,7 +90,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A user's grant in a space."""
+    """A user's role in a space."""
 
     user: UserId
     email: str

@@ -70,7 +70,8 @@ class Downloader:
 @dataclass(slots=True)
 class _Window:
     """A group of files for which the ranges of objects to request are determined together, once the last file of the
-    group is prepared. `unprepared` counts the remaining ones.
+    group is prepared. `unprepared` is the number of files that are not prepared yet. `wants` has the blocks to fetch,
+    by object.
     """
 
     unprepared: int = 0

@@ -95,7 +95,7 @@ class DownloadJob:
 
     - `key` identifies the job for the caller and is returned with the result.
     - An existing destination was left by an interrupted run: its correct blocks are kept.
-    - `known` has local places of blocks, by digest, which are used before storage.
+    - `known` has copies of blocks in files of this device, by digest, which are used before storage.
     - If `root` is given, no symlink between it and the destination is followed.
     - `suspect` is the object because of which an earlier job for this content failed. While storage still has the same
       object, this job fails for the same reason, and nothing is written.

@@ -44,8 +44,8 @@ WORKERS: Final = 8
 """Number of concurrent PUT requests. More were slower in measurements."""
 MEMORY_BYTES: Final = 64 * MIB
 MIN_MEMORY_BYTES: Final = 32 * MIB
-"""Minimum memory in bytes: an open pack, blocks that are waiting to be looked up together, and the largest block have
-to fit.
+"""Minimum memory in bytes of an upload: an open pack, blocks that are waiting to be looked up together, and the largest
+block have to fit.
 """
 MAX_ATTEMPTS: Final = 3
 """Maximum number of attempts to upload a file if storage had other bytes under the keys of its objects."""
@@ -62,8 +62,8 @@ _MAX_UNSEALED_SECONDS: Final = 0.5
 _MAX_REMEMBERED_BLOCKS: Final = 65_536
 
 KnownBlocks = Callable[[Digest], BlockRef | None]
-"""Function that returns the place of a block in this space, or None if it is not known. It is called from several
-threads, but never from two at once.
+"""Function that returns the object and the offset of a block in this space, or None if they are not known. It is called
+from several threads, but never from two at once.
 """
 
 

@@ -373,7 +373,7 @@ class _Holders:
             self._enter(node, place)
 
     def clashes(self) -> list[tuple[Place, list[NodeId]]]:
-        """Return the places that several nodes have, in order, each with its nodes."""
+        """Return the places that several nodes have, sorted, each with its nodes."""
         self._shared = {place for place in self._shared if len(self._at.get(place, ())) > 1}
         return [(place, list(self._at[place])) for place in sorted(self._shared)]
 

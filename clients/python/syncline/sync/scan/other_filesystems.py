@@ -116,8 +116,8 @@ class Strange:
         return self._problems
 
     def asleep(self, local: Mapping[NodeId, LocalNode]) -> frozenset[NodeId]:
-        """Return the nodes of base, folder and space of which it is unknown whether they still exist: those at strange
-        places, and all nodes below them in any of the three trees.
+        """Return the nodes of base, folder and space of which it is unknown whether they still exist: the strange
+        directories, and all nodes below them in any of the three trees. `local` is the local tree.
         """
         asleep = self.below - self.forgotten
         pending = list(asleep)

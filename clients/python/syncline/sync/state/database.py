@@ -409,7 +409,9 @@ class State:
         return found
 
     def put_unobtainable(self, node: NodeId, what: Unobtainable) -> None:
-        """Record that the content of a node is unobtainable, and remove the records of nodes that no longer exist."""
+        """Record that the content of a node could not be obtained, as `what` describes, and remove the records of nodes
+        that no longer exist.
+        """
         self._begin()
         self._db.execute("DELETE FROM unobtainable WHERE node NOT IN (SELECT id FROM remote WHERE deleted_at_ms = 0)")
         object_, tag = (what.suspect.object, what.suspect.tag) if what.suspect is not None else (None, "")
