@@ -214,8 +214,8 @@ class _FairSession(AIOHTTPSession):
     """The connections of one client, which callers share fairly: aiohttp grants them in the order of arrival, so that
     one caller's requests could take all of them and have others wait.
 
-    A request has its place until its answer is complete. The body of an object of S3 is read afterwards; its reader has
-    taken memory for it from a pool. A pause before another attempt takes no place. No request is refused, since its
+    A request has its slot until its answer is complete. The body of an object of S3 is read afterwards; its reader has
+    taken memory for it from a pool. A pause before another attempt takes no slot. No request is refused, since its
     call has begun, and has a deadline.
     """
 
@@ -225,7 +225,7 @@ class _FairSession(AIOHTTPSession):
 
     async def send(self, request: Any) -> Any:
         """Send one HTTP request of the SDK and return the answer, after waiting until the share of the current call may
-        have one of the MAX_AWS_REQUESTS places.
+        have one of the MAX_AWS_REQUESTS slots.
         """
         async with self._requests.lent(1, current_share(), patience=None):
             return await super().send(request)

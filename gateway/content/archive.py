@@ -1,5 +1,6 @@
 """A tree as a ZIP file, which is generated while it is sent. Memory for contents is bounded, whatever their size. A ZIP
-file ends with a list of its entries, which grows with each path; the memory for it is taken from a pool.
+file ends with a list of its entries, the central directory, which grows with each path. The memory for the central
+directory is taken from a pool.
 
 Each directory is listed when the archive reaches it. A tree that changes while its archive is sent still gives a valid
 archive: a content stays readable once it was opened, since versions never change.

@@ -76,7 +76,7 @@ written and that the client has not received yet is dropped, also by the kernel.
 SHUT: Final = "syncline.shut"
 """Key in the ASGI scope of a request. The value is a function of a number of seconds. The function closes the
 connection at once, without an answer. For these seconds, the connection still counts towards the limit of its network.
-A connection of a trusted proxy does not, since that place would be missing to all clients.
+A connection of a trusted proxy does not, since all clients of the proxy would then have one connection less.
 """
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 """Value of SO_LINGER with which closing a connection resets it, and drops what the kernel has not sent."""

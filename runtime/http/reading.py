@@ -181,7 +181,7 @@ class ReadInTurns(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close the connection after its last answer. If the client is still sending, the input is first discarded, for
         up to MAX_LINGERING_SECONDS and MAX_LINGERING_BYTES, so that the client can read the answer. Close at once if
-        the share of the connection has no place among the MAX_LINGERING_CONNECTIONS that discard input.
+        the share of the connection may have no further one of the MAX_LINGERING_CONNECTIONS that discard input.
         """
         share = self._parsing.share
         if self.is_lingering or self._transport.is_closing():

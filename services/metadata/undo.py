@@ -89,9 +89,9 @@ class CopyUndos:
     ) -> CommitOutcome:
         """Undo a copy as `undo_copy` does with the same arguments and errors, and return its result. The undo goes on
         if the calling task is cancelled. A repetition of the request `want` waits for the undo in progress. `share` is
-        charged for a place among the UNDOS_AT_ONCE undos of this process.
+        charged for one of the UNDOS_AT_ONCE slots for undos of this process.
 
-        - Raise TooMuchAtOnce if no place is free after a while; nothing is changed then.
+        - Raise TooMuchAtOnce if no slot is free after a while; nothing is changed then.
         - Raise DeadlineExceeded if the undo takes longer than one may. The request may be repeated.
         - Raise RequestIdReused if an undo in progress has the same id and is for another request or caller.
         """
