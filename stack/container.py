@@ -54,7 +54,7 @@ class Handout:
             (directory / _CREDENTIALS).unlink(missing_ok=True)
 
     def secrets(self, directory: DataDirectory) -> None:
-        """Write to each service's directory the secrets that never change while the data directory lasts."""
+        """Write to each service's directory the secrets of the data directory `directory`, which never change."""
         for service in ("auth", "metadata", "notify"):
             self._write(service, "service-secret", directory.service_secret())
         self._write("auth", "signing-key.pem", directory.signing_key_file.read_text())

@@ -10,7 +10,9 @@ from syncline.sdk.errors import HomeNotPrivate
 
 
 def default_home() -> Path:
-    """Return `SYNCLINE_HOME`, else the user's data directory for Syncline on this platform. It need not exist."""
+    """Return the directory that `SYNCLINE_HOME` names, or else the user's data directory for Syncline on this platform.
+    The directory need not exist.
+    """
     if configured := os.environ.get("SYNCLINE_HOME"):
         return Path(configured).absolute()
     import platformdirs  # noqa: PLC0415 - imported only where nothing else says it

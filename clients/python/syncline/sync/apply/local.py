@@ -311,8 +311,8 @@ class LocalApplier:
                     yield job
 
     def _is_to_be_tried(self, operation: Write, content: Content, before: Unobtainable) -> bool:
-        """Return False if the same content could not be obtained before (`before`) and the pause after that attempt is
-        not over.
+        """Return True if the content of `operation` is to be downloaded although an earlier attempt failed: because
+        that attempt, recorded in `before`, was for another content, or because the pause after it is over.
         """
         return before.is_over(self._now) or before.content != self._identity(operation, content)
 

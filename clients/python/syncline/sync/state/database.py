@@ -51,7 +51,8 @@ _SIGN = 1 << 63
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Facts about the local file that was read for a mutation, to be recorded in the base when the space has accepted
-    the mutation: its signature, whether that can be trusted, and the spelling of its name.
+    the mutation: the signature of the file, whether the signature can be trusted (`BaseNode.trusted`), and the spelling
+    of the file's name.
     """
 
     signature: Signature
