@@ -22,8 +22,9 @@ REFUSALS_AT_ONCE: Final = 256
 MAX_PAUSE_SECONDS: Final = 5.0
 """Maximum seconds by which one answer is delayed, however many calls of its network were refused."""
 MAX_DELAYED_REFUSALS: Final = 512
-"""Maximum number of answers of one process that are delayed at the same time. A further answer is sent at once, and its
-connection is not used for the time of the delay instead.
+"""Maximum number of answers of one process that are delayed at the same time. For a further refused call, a service
+answers at once and, where no balancer is in front, does not read the connection for the time of the delay. The gateway
+closes the connection without an answer; a trusted proxy gets the answer at once, and its connection is closed then.
 """
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.identity.address import OwnAddress
-from runtime.http.connection import SHUT
+from runtime.http.connection import CLOSE_UNANSWERED
 from runtime.pool import Share
 from runtime.refusals import DelayedRefusals
 
@@ -23,6 +23,9 @@ class RefusalMiddleware:
     The application has ended when an answer waits, so that the request holds nothing but its answer. If no further
     answer can be delayed, the connection is closed without an answer. For the time of the delay, it still counts among
     the connections of its network, so that a client which connects again soon may be refused.
+
+    A trusted proxy gets an answer that cannot be delayed at once, as the last one of its connection. A balancer would
+    repeat a request whose connection was closed, and then tell its client that the gateway has failed.
     """
 
     def __init__(self, app: ASGIApp, *, own: OwnAddress, delayed: DelayedRefusals) -> None:
@@ -46,7 +49,9 @@ class RefusalMiddleware:
 
         await self._app(scope, receive, sending)
         if answer and (seconds := await self._delayed.delay(Share.alone(self._own.network(Request(scope))))):
-            scope[SHUT](seconds)
-            return
+            if (close_unanswered := scope.get(CLOSE_UNANSWERED)) is not None:
+                close_unanswered(seconds)
+                return
+            answer[0]["headers"] = [*answer[0].get("headers", ()), (b"connection", b"close")]
         for message in answer:
             await send(message)

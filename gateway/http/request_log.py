@@ -15,7 +15,7 @@ from gateway.http.reception import ACCEPTED, SENDER
 from gateway.identity.address import OwnAddress
 from gateway.readiness import Readiness
 from gateway.services.calls import CallPatience, RequestOrigin, is_accepted, set_origin, set_patience
-from runtime.http.connection import CUT
+from runtime.http.connection import CLOSE_AFTER_SENDING
 from runtime.interruption import ClientGone
 from runtime.logs import structlog
 from runtime.network import charge_to
@@ -96,7 +96,7 @@ class RequestMiddleware:
                     log.exception("response broken off")
             finally:
                 if status != 0 and not complete:
-                    scope.get(CUT, lambda: None)()
+                    scope.get(CLOSE_AFTER_SENDING, lambda: None)()
                 if is_accepted() and ACCEPTED in scope:
                     scope[ACCEPTED](scope)
                 route = getattr(scope.get("endpoint"), "__name__", "none")

@@ -64,7 +64,7 @@ before.
 ABORT: Final = "syncline.abort"
 """Key in the ASGI scope of a request. The value is a function that closes the connection at once and drops unsent data.
 """
-CUT: Final = "syncline.cut"
+CLOSE_AFTER_SENDING: Final = "syncline.close_after_sending"
 """Key in the ASGI scope of a request. The value is a function that sends the data that was written so far and then
 closes the connection, because the response will not be completed. The application logs the reason, so uvicorn logs no
 error.
@@ -73,10 +73,11 @@ RESET: Final = "syncline.reset"
 """Key in the ASGI scope of a request. The value is a function that resets the connection (RST of TCP): data that was
 written and that the client has not received yet is dropped, also by the kernel. The application logs the reason.
 """
-SHUT: Final = "syncline.shut"
+CLOSE_UNANSWERED: Final = "syncline.close_unanswered"
 """Key in the ASGI scope of a request. The value is a function of a number of seconds. The function closes the
 connection at once, without an answer. For these seconds, the connection still counts towards the limit of its network.
-A connection of a trusted proxy does not, since all clients of the proxy would then have one connection less.
+A request of a trusted proxy lacks the key: a balancer repeats a request whose connection was closed, and all clients of
+the proxy would have one connection less.
 """
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 """Value of SO_LINGER with which closing a connection resets it, and drops what the kernel has not sent."""
@@ -312,10 +313,10 @@ class Connection(HttpToolsProtocol):
             self._forget_headers(self._working)
         self._working = cycle
         # The function refers to no connection, since a scope may outlive the connection.
-        cycle.scope[CUT] = partial(_cut, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
+        cycle.scope[CLOSE_AFTER_SENDING] = partial(_close_after_sending, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
         cycle.scope[RESET] = partial(_reset, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
-        is_counted = not self._reception.pool.is_trusted((self.client or ("", 0))[0])
-        cycle.scope[SHUT] = partial(_shut, cycle, self.transport, is_counted)  # type: ignore[typeddict-unknown-key]  # as above
+        if not self._reception.pool.is_trusted((self.client or ("", 0))[0]):
+            cycle.scope[CLOSE_UNANSWERED] = partial(_close_unanswered, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
         start = super()._start_asgi_task
         self._turn = self._reception.turn(cycle.scope)  # type: ignore[arg-type]  # of uvicorn
         self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
@@ -433,7 +434,7 @@ def _bound_unsent(transport: asyncio.Transport) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT_BYTES)
 
 
-def _cut(cycle: RequestResponseCycle, transport: asyncio.BaseTransport) -> None:
+def _close_after_sending(cycle: RequestResponseCycle, transport: asyncio.BaseTransport) -> None:
     cycle.disconnected = True  # otherwise uvicorn logs an error about the incomplete response
     transport.close()
 
@@ -446,8 +447,7 @@ def _reset(cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-def _shut(cycle: RequestResponseCycle, transport: asyncio.Transport, is_counted: bool, seconds: float) -> None:
+def _close_unanswered(cycle: RequestResponseCycle, transport: asyncio.Transport, seconds: float) -> None:
     cycle.disconnected = True  # otherwise uvicorn logs an error about the missing response
-    if is_counted:
-        cycle.scope[_KEPT_SECONDS] = seconds  # type: ignore[typeddict-unknown-key]  # of ours
+    cycle.scope[_KEPT_SECONDS] = seconds  # type: ignore[typeddict-unknown-key]  # of ours
     transport.abort()

@@ -17,7 +17,11 @@ from typing import Any
 import grpc
 import pytest
 import yaml
+from starlette.requests import Request
 
+from gateway.http.reception import GatewayReception
+from gateway.http.refusals import RefusalMiddleware
+from gateway.identity.address import OwnAddress
 from gateway.services.calls import IDEMPOTENT
 from runtime.rpc.server import MAX_STREAMS_PER_CONNECTION, App, running
 from stack.balancer import DRAIN_SECONDS, command, free_ports, local_configuration
@@ -26,6 +30,8 @@ from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.notify.v1 import notify_pb2
 from syncline.rpc.channel import aio_channel
+from tests.gateway.http.refusing import Refusing
+from tests.runtime.connections import serving
 from tests.runtime.http2 import http2
 
 FILE = Path(__file__).resolve().parents[2] / "infra" / "envoy.yaml"
@@ -214,28 +220,35 @@ async def status(reader: asyncio.StreamReader) -> str:
     return code
 
 
+@asynccontextmanager
+async def balancing(instance: Instance, gateway: int) -> AsyncIterator[Edge]:
+    """Run Envoy in front of a gateway that listens on the port `gateway`."""
+    pytest.importorskip("envoy", reason="there is no Envoy for this platform")
+    port, admin, nobody = free_ports(3)
+    clusters = {cluster["name"]: [nobody] for cluster in RESOURCES["clusters"]}
+    clusters["gateway"] = [gateway]
+    process = await asyncio.create_subprocess_exec(
+        *command(local_configuration(listen_on=port, admin=admin, clusters=clusters))
+    )
+    try:
+        edge = Edge(port, instance)
+        async with asyncio.timeout(60):
+            while not await serves(edge):
+                await asyncio.sleep(0.05)
+        yield edge
+    finally:
+        process.kill()
+        await process.wait()
+
+
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
-    pytest.importorskip("envoy", reason="there is no Envoy for this platform")
     instance = Instance()
-    port, admin, nobody = free_ports(3)
     async with await asyncio.start_server(instance.serve, "127.0.0.1", 0, limit=1 << 24) as server:
-        clusters = {cluster["name"]: [nobody] for cluster in RESOURCES["clusters"]}
-        clusters["gateway"] = [server.sockets[0].getsockname()[1]]
-        process = await asyncio.create_subprocess_exec(
-            *command(local_configuration(listen_on=port, admin=admin, clusters=clusters))
-        )
-        try:
-            edge = Edge(port, instance)
-            async with asyncio.timeout(60):
-                while not await serves(edge):
-                    await asyncio.sleep(0.05)
+        async with balancing(instance, server.sockets[0].getsockname()[1]) as edge:
             yield edge
-        finally:
-            process.kill()
-            await process.wait()
-            for writer in instance.writers:
-                await close(writer)
+        for writer in instance.writers:
+            await close(writer)
 
 
 async def serves(edge: Edge) -> bool:
@@ -304,6 +317,28 @@ async def test_what_arrived_and_may_change_something_is_not_sent_again(edge: Edg
             await again.say("HTTP/1.1 207 Multi-Status\r\ncontent-length: 0\r\n\r\n")
         assert await status(asked.reader) == ("207" if repeated else "503")
         assert edge.instance.arrived.empty()
+
+
+@pytest.mark.parametrize("method", ["GET", "PROPFIND", "POST"])
+async def test_a_refusal_that_cannot_be_delayed_is_answered_once(method: str) -> None:
+    """The balancer would repeat a request whose connection is closed without an answer."""
+    refusing = Refusing()
+    own = OwnAddress(public_url="", trusted_networks=[], trusted_proxies=1)
+    app = RefusalMiddleware(refusing, own=own, delayed=refusing.delayed)
+    reception = GatewayReception(100, own, header_section_seconds=30.0)
+    async with serving(app, reception) as port, balancing(Instance(), port) as edge:
+        async with edge.asking(f"{method} /v1/spaces", "content-length: 0") as asked:
+            assert await status(asked.reader) == "429"
+        # Envoy names an address of the machine for clients on the loopback interface.
+        network = own.network(Request(refusing.last))
+        async with (
+            refusing.exhausted(network),
+            edge.asking(f"{method} /v1/spaces", "content-length: 0") as asked,
+            asyncio.timeout(60),
+        ):
+            _, code, headers = await head(asked.reader)
+    assert (code, dict(headers).get("retry-after")) == ("429", "1")
+    assert refusing.asked == 2
 
 
 # ---- and in front of a service

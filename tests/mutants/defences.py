@@ -1267,22 +1267,19 @@ MUTANTS = (
     Mutant(
         "a refusal that cannot be delayed is sent at once",
         "gateway/http/refusals.py",
-        "            scope[SHUT](seconds)\n            return\n",
-        "            pass\n",
+        "                close_unanswered(seconds)\n                return\n",
+        "                pass\n",
         (
             "tests/gateway/http/test_refusals.py::"
             "test_one_network_has_half_of_the_delayed_answers_and_further_ones_are_not_sent",
         ),
     ),
     Mutant(
-        "a connection that is shut gives its place to the next one of its network at once",
+        "a connection that is closed unanswered gives its place to the next one of its network at once",
         "runtime/http/connection.py",
         "self._reception.pool.leave(self.share, after_seconds=kept)",
         "self._reception.pool.leave(self.share, after_seconds=0 * kept)",
-        (
-            "tests/runtime/http/test_reading.py::"
-            "test_a_connection_that_is_shut_counts_for_a_while_unless_it_is_a_proxys",
-        ),
+        ("tests/runtime/http/test_reading.py::test_a_connection_that_is_closed_unanswered_counts_for_a_while",),
     ),
     Mutant(
         "whoever is refused is closed at once",

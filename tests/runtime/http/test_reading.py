@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
 import pytest
@@ -17,9 +16,9 @@ from typing_extensions import override
 from runtime.connection_pool import ConnectionPool
 from runtime.http.connection import (
     _MAX_LINES_BYTES,
+    CLOSE_UNANSWERED,
     LARGE_HEADER_SECTIONS_BYTES,
     MAX_HEADER_SECTION_BYTES,
-    SHUT,
     SMALL_HEADER_SECTION_BYTES,
     Reception,
     RequestScope,
@@ -91,14 +90,12 @@ async def refusing(scope: Any, receive: Any, send: Any) -> None:
 
 async def shutting(scope: Any, receive: Any, send: Any) -> None:
     """Close the connection, which counts for as many seconds as the path says."""
-    scope[SHUT](float(scope["path"].strip("/")))
+    scope[CLOSE_UNANSWERED](float(scope["path"].strip("/")))
 
 
-def plain(
-    *, connections: int = 4096, unread: int = 32 * MIB, trusted: Sequence[IPv4Network | IPv6Network] = ()
-) -> Plain:
+def plain(*, connections: int = 4096, unread: int = 32 * MIB) -> Plain:
     """Connections with few limits."""
-    return Plain(ConnectionPool(connections, trusted), unread_bytes=unread, header_section_seconds=30.0)
+    return Plain(ConnectionPool(connections, []), unread_bytes=unread, header_section_seconds=30.0)
 
 
 async def test_what_many_connections_of_one_network_send_is_read_as_that_of_one() -> None:
@@ -289,11 +286,9 @@ def test_the_loop_of_the_processes_does_the_same() -> None:
         runner.run(live())
 
 
-@pytest.mark.parametrize(("path", "trusted", "kept"), [("/3600", (), 1), ("/0.01", (), 0), ("/3600", (_MALLORY,), 0)])
-async def test_a_connection_that_is_shut_counts_for_a_while_unless_it_is_a_proxys(
-    path: str, trusted: Sequence[str], kept: int
-) -> None:
-    reception = plain(connections=3, trusted=[ip_network(one) for one in trusted])
+@pytest.mark.parametrize(("path", "kept"), [("/3600", 1), ("/0.01", 0)])
+async def test_a_connection_that_is_closed_unanswered_counts_for_a_while(path: str, kept: int) -> None:
+    reception = plain(connections=3)
     async with serving(shutting, reception) as port, AsyncExitStack() as opened:
         reader, writer = await connect(opened, port, _MALLORY)
         _, open_until_the_end = await connect(opened, port, _ANN)
