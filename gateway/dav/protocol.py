@@ -33,9 +33,9 @@ from gateway.dav.locks import RECORD, Locks
 from gateway.dav.parts import MOUNT
 from gateway.dav.provider import DirectoryResource, File, Provider, Resource, StoredProperty, checked_name, parts_of
 from gateway.dav.refusals import DavRefused
-from gateway.dav.session import DavSession, replacing
+from gateway.dav.session import DavSession
 from gateway.dav.upload import SpaceStorage, upload
-from gateway.services.copies import FirstCommit, RunningCopy, may_have_taken_effect
+from gateway.services.copies import RunningCopy, may_have_taken_effect
 from runtime.interruption import ClientGone
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import NodeId, new_request_id
@@ -393,16 +393,14 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             saving.remember_holders(self._session, space, found.content, over.id, node.id)
         else:
             create = CreateNode(target.parent.node.id, target.name, node.kind, node.content)
-            first = FirstCommit(space.id, new_request_id(), replacing(over, create))
+            request = new_request_id()
             made: Node | None = None
             try:
-                made = self._session.replace(space, over, create, request=first.request)
+                made = self._session.replace(space, over, create, request=request)
                 saving.remember_holders(self._session, space, node.content, made.id, node.id)
                 properties.copy(self._session, space, [(node.id, made.id)])
                 if tree is not None:
-                    tree.every = self._session.copy_below(
-                        space, node.id, made.id, tree.running.token, request=first.request
-                    )
+                    tree.every = self._session.copy_below(space, node.id, made.id, tree.running.token, request=request)
                     yield tree.advance
                     while tree.copied:
                         properties.copy(self._session, space, tree.copied)
@@ -413,7 +411,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
                     self._session.wait(tree.close())
                 if made is not None or _is_undecided(error):
                     token = tree.running.valid_token if tree is not None else ""
-                    self._session.undo_copy(first, is_made=made is not None, token=token)
+                    self._session.undo_copy(space, request, token=token)
                 raise
         yield from _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
 
@@ -542,7 +540,9 @@ def _destination(environ: Environ) -> tuple[str, ...]:
 
 
 def _is_undecided(error: BaseException) -> bool:
-    """Return True if a commit that has raised `error` may have been recorded all the same."""
+    """Return `may_have_taken_effect` for the error of a call that a worker thread has made, which is a DavRefused if
+    the call was refused.
+    """
     if isinstance(error, DavRefused):
         # The refusal of a mutation has no cause; the failure of a call has the error of the service as its cause.
         return error.__cause__ is not None and may_have_taken_effect(error.__cause__)

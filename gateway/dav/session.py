@@ -30,7 +30,7 @@ from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_READ_BYTES, NOTHING, Record, Records
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import commit_mutations, refusal
-from gateway.services.copies import FirstCommit, request_undo
+from gateway.services.copies import request_undo
 from gateway.services.trees import Token, copy_below, pages_of
 from gateway.threads import wait
 from runtime.interruption import ASK_SECONDS
@@ -360,7 +360,7 @@ class DavSession:
         `there` goes to the trash in the same commit; None stands for a name that is free. `request` is the id of the
         commit; by default it gets a new one. Raise DavRefused, with nothing changed, if a part of that is refused.
         """
-        mutations = replacing(there, change)
+        mutations = [change] if there is None else [DeleteNode(there.id, there.version), change]
         *deleted, changed = self.commit(space, mutations, request=request, all_or_nothing=len(mutations) > 1)
         for one in deleted:
             accepted_or_raise(one)
@@ -380,13 +380,13 @@ class DavSession:
         self._nodes.clear()
         return copy_below(self._services, token, space=space.id, request=request, source=source, target=target)
 
-    def undo_copy(self, first: FirstCommit, *, is_made: bool, token: str = "") -> None:
-        """Undo the copy that `first` has begun, as `gateway.services.copies.request_undo` does. `token` is the last
-        access token of the copy; if empty, the one of the last commit.
+    def undo_copy(self, space: DavSpace, copy: RequestId, *, token: str = "") -> None:
+        """Undo the copy whose first commit is the request `copy`, as `gateway.services.copies.request_undo` does.
+        `token` is the last access token of the copy; if empty, the one of the last commit.
         """
         self._nodes.clear()
         if valid := token or self._commit_token:
-            self.wait(request_undo(self._services, valid, first, is_made=is_made))
+            self.wait(request_undo(self._services, valid, space=space.id, copy=copy))
 
     def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
         """Restore a node from the trash, into the directory `parent` (by default its former one) under `name` (by
@@ -478,13 +478,6 @@ class DavSession:
             await self._records.write(space.id, name, data, over=over, expires_at=expires_at)
 
         self.wait(write())
-
-
-def replacing(there: Node | None, change: Mutation) -> list[Mutation]:
-    """Return the mutations by which `change` gives the name of the node `there`, which goes to the trash, to another
-    node; None stands for a name that is free.
-    """
-    return [change] if there is None else [DeleteNode(there.id, there.version), change]
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:

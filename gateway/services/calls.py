@@ -151,11 +151,14 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
     patience = _patience.get()
     deadline = time.monotonic() + PATIENCE_SECONDS
     pauses = 0
+    is_of_repetition = False
     while True:
         try:
             with rpc_errors():
                 answer = await method(request, metadata=_metadata(token))
         except SynclineError as error:
+            # An earlier attempt remains in doubt whatever the attempts after it are answered.
+            error.is_of_repetition = is_of_repetition = is_of_repetition or error.is_of_repetition
             seconds = error.slow_down_seconds
             if seconds is None:
                 _begun(patience, token)

@@ -12,34 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
+import grpc
 from anyio import CancelScope
 
 from gateway.services.calls import CallPatience, Services, ask, set_patience
-from gateway.services.changes import accepted, commit_mutations, refusal
+from gateway.services.changes import accepted, commit_mutations
 from gateway.services.trees import Token, copy_below
 from runtime.claims import read_claims
 from runtime.interruption import ASK_SECONDS, ClientGone, Interruption
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from syncline.metadata.v1 import metadata_pb2
-from syncline.model.errors import (
-    DeviceRevoked,
-    Kind,
-    NoSuchRequest,
-    NoSuchSpace,
-    PermissionDenied,
-    RateExceeded,
-    RequestIdReused,
-    SynclineError,
-    TokenExpired,
-)
+from syncline.model.errors import Kind, NoSuchRequest, RequestIdReused, SynclineError, TokenExpired
 from syncline.model.identifiers import RequestId, SpaceId, derived_request_id
-from syncline.model.tree import CreateNode, Mutation, Node
+from syncline.model.tree import CreateNode, Node
 
 COPIES_AT_ONCE: Final = 16
 """Maximum number of directories that one gateway copies at the same time."""
@@ -50,8 +40,6 @@ UNDO_SECONDS: Final = 45.0
 of a caller with a key is replaced earlier before its expiry.
 """
 _UNDO_PAUSE_SECONDS: Final = 1.0
-RIGHT_LOST: Final = (PermissionDenied, NoSuchSpace, DeviceRevoked)
-"""Errors of a commit whose caller may not write in the space any more."""
 _REFUSALS: Final = frozenset(
     {
         Kind.INVALID,
@@ -63,8 +51,8 @@ _REFUSALS: Final = frozenset(
         Kind.EXHAUSTED,
     }
 )
-"""Kinds of errors after which nothing of a commit was recorded."""
-_PASSING: Final = frozenset({Kind.UNAVAILABLE, Kind.DEADLINE, Kind.EXHAUSTED})
+"""Kinds of errors after which nothing of a commit was recorded, if the call had one attempt."""
+_TRANSIENT: Final = frozenset({Kind.UNAVAILABLE, Kind.DEADLINE, Kind.EXHAUSTED})
 """Kinds of errors of an undo after which it is repeated."""
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -126,9 +114,9 @@ class RunningCopy:
 class Copies:
     """Counts the copies that one gateway has in progress, and bounds their number."""
 
-    def __init__(self, under_way: Pool, *, seconds: float = COPY_SECONDS) -> None:
-        """`under_way` is the pool that bounds the number of copies, and `seconds` the maximum duration of each."""
-        self._under_way = under_way
+    def __init__(self, in_progress: Pool, *, seconds: float = COPY_SECONDS) -> None:
+        """`in_progress` is the pool that bounds the number of copies, and `seconds` the maximum duration of each."""
+        self._in_progress = in_progress
         self._seconds = seconds
 
     @asynccontextmanager
@@ -140,8 +128,8 @@ class Copies:
         - `token` returns an access token of the caller.
         - `receive` returns the next message of the client, and must have returned the whole body of the request.
         """
-        if not self._under_way.try_take(1, share):
-            raise self._under_way.refused("too many directories are being copied at once; try again in a few seconds")
+        if not self._in_progress.try_take(1, share):
+            raise self._in_progress.refused("too many directories are being copied at once; try again in a few seconds")
         ending = Interruption()
         copy = RunningCopy(token, ending)
         limit = asyncio.get_running_loop().call_later(self._seconds, ending.interrupt, CopyTooLong())
@@ -152,30 +140,8 @@ class Copies:
             limit.cancel()
             copy.stop()
             leaving.cancel()
-            self._under_way.give(1, share)
+            self._in_progress.give(1, share)
             await asyncio.gather(leaving, return_exceptions=True)
-
-
-@dataclass(frozen=True, slots=True)
-class FirstCommit:
-    """The commit with which a copy begins. Its last mutation makes the node of the copy; one before it may delete the
-    node that has the name. The ids of all further commits of the copy follow from `request`.
-    """
-
-    space: SpaceId
-    request: RequestId
-    mutations: Sequence[Mutation]
-
-    async def send(self, services: Services, token: str) -> metadata_pb2.CommitChangesResponse:
-        """Commit the mutations, all of them or none, and return the answer. A repetition has the same answer."""
-        return await commit_mutations(
-            services,
-            token,
-            space=self.space,
-            request=self.request,
-            mutations=self.mutations,
-            all_or_nothing=len(self.mutations) > 1,
-        )
 
 
 async def copy_tree(
@@ -187,10 +153,10 @@ async def copy_tree(
     `RunningCopy.interrupting`.
     """
     made: Node | None = None
-    first = FirstCommit(space, request, [to])
     try:
         with copy.interrupting():
-            answer = await first.send(services, await copy.token())
+            token = await copy.token()
+            answer = await commit_mutations(services, token, space=space, request=request, mutations=[to])
             made = accepted(answer.results[-1])
             every = copy_below(services, copy.token, space=space, request=request, source=source.id, target=made.id)
             async with aclosing(every):
@@ -198,7 +164,7 @@ async def copy_tree(
                     pass
     except BaseException as error:
         if copy.valid_token and (made is not None or may_have_taken_effect(error)):
-            await request_undo(services, copy.valid_token, first, is_made=made is not None)
+            await request_undo(services, copy.valid_token, space=space, copy=request)
         raise
     return made
 
@@ -209,66 +175,60 @@ def undo_of(request: RequestId) -> RequestId:
 
 
 def may_have_taken_effect(error: BaseException) -> bool:
-    """Return True if a commit that has raised `error` may have been recorded all the same."""
-    return not isinstance(error, SynclineError) or error.kind not in _REFUSALS
+    """Return True if a commit that has raised `error` may have been recorded all the same: if the error is no refusal,
+    or if only the last one of several attempts was refused.
+    """
+    return not isinstance(error, SynclineError) or error.kind not in _REFUSALS or error.is_of_repetition
 
 
-async def request_undo(services: Services, token: str, first: FirstCommit, *, is_made: bool) -> None:
-    """Undo the copy that `first` has begun: its nodes go to the trash, and what it has replaced is restored, by one
-    commit of metadata, whatever right the caller has by now. `is_made` is False if the answer to `first` is not known.
-    `token` is valid for UNDO_SECONDS.
+async def request_undo(services: Services, token: str, *, space: SpaceId, copy: RequestId) -> None:
+    """Undo the copy whose first commit is the request `copy`: its nodes go to the trash, and what it has replaced is
+    restored, by one commit of metadata, whatever right the caller has by now. Nothing is changed if the first commit
+    was not recorded. `token` is valid for UNDO_SECONDS.
 
-    The undo is not interrupted, and is repeated while it is refused for a time, for at most UNDO_SECONDS; metadata
-    completes an undo that has begun. An error is logged and not raised, since the caller gets the error that ended the
-    copy.
+    The undo is not interrupted, and is repeated while it is refused for a time or the first commit may still arrive,
+    for at most UNDO_SECONDS; metadata completes an undo that has begun. An error is logged and not raised, since the
+    caller gets the error that ended the copy.
     """
     with CancelScope(shield=True):
         # A task of its own has its own waiting policy: an exhausted rate would keep the undo waiting for too long.
-        await asyncio.create_task(_undone(services, token, first, is_made=is_made))
+        await asyncio.create_task(_undone(services, token, space, copy))
 
 
-async def _undone(services: Services, token: str, first: FirstCommit, *, is_made: bool) -> None:
+async def _undone(services: Services, token: str, space: SpaceId, copy: RequestId) -> None:
     set_patience(CallPatience())
-    asked = metadata_pb2.UndoCopyRequest(
-        space_id=first.space, request_id=undo_of(first.request), copy_request_id=first.request
-    )
-    # A commit that was sent while the right lasted may take effect for ASK_SECONDS more.
-    last = time.monotonic() + 2 * ASK_SECONDS
+    asked = metadata_pb2.UndoCopyRequest(space_id=space, request_id=undo_of(copy), copy_request_id=copy)
+    missing_until: float | None = None
     try:
         async with asyncio.timeout(UNDO_SECONDS):
             while True:
                 try:
-                    if not is_made:
-                        found = await _is_made(services, token, first)
-                        if found is False:
-                            return
-                        is_made = found is True
                     await ask(services.metadata.UndoCopy, asked, token=token)
                 except RequestIdReused:
                     return  # the id names nothing but this undo, so another request under it has undone the copy
                 except NoSuchRequest:
-                    if time.monotonic() > last:
+                    # The first commit is not repeated to find out what became of it: one that has never arrived would
+                    # take effect by that. One that was sent while the right lasted may take effect for ASK_SECONDS
+                    # more.
+                    if missing_until is None:
+                        missing_until = time.monotonic() + 2 * ASK_SECONDS
+                    elif time.monotonic() > missing_until:
                         return
                     await asyncio.sleep(_UNDO_PAUSE_SECONDS)
                 except SynclineError as error:
-                    if error.kind not in _PASSING:
+                    if error.kind not in _TRANSIENT:
                         raise
                     await asyncio.sleep(_UNDO_PAUSE_SECONDS)
                 else:
                     return
-    except (SynclineError, TimeoutError) as error:
-        log.warning("copy not undone", reason=error.reason if isinstance(error, SynclineError) else "DEADLINE")
-
-
-async def _is_made(services: Services, token: str, first: FirstCommit) -> bool | None:
-    """Return True if the commit `first` has made the node of the copy, after a repetition of it, and False if it was
-    refused. Return None if a repetition is refused before it tells that.
-    """
-    try:
-        answer = await first.send(services, token)
-    except (*RIGHT_LOST, RateExceeded):
-        return None
-    return refusal(answer.results[-1]) is None
+    except TimeoutError:
+        # Metadata may still be at work: it continues an undo without its caller, and logs how the undo ends.
+        log.warning("copy not known to be undone", seconds=UNDO_SECONDS)
+    except SynclineError as error:
+        log.warning("copy not undone", reason=error.reason)
+    except grpc.aio.AioRpcError as error:
+        # A metadata service of the preceding release does not have the call (UNIMPLEMENTED).
+        log.warning("copy not undone", reason=error.code().name)
 
 
 async def _interrupt_when_gone(receive: Receive, ending: Interruption) -> None:

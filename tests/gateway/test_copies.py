@@ -12,7 +12,9 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
+import structlog
 from typing_extensions import override
 
 from gateway.services.copies import COPIES_AT_ONCE, UNDO_SECONDS, Copies, CopyTooLong, copy_tree
@@ -29,6 +31,7 @@ from syncline.model.errors import (
     NoSuchRequest,
     NoSuchSpace,
     PermissionDenied,
+    RateExceeded,
     SynclineError,
     Unavailable,
 )
@@ -90,6 +93,12 @@ class Tree(FakeMetadata):
         """The copies that were undone."""
         self.lost_answers = 0
         """The number of further commits that take effect and whose answers are lost."""
+        self.lost_requests = 0
+        """The number of further commits that are lost before they take effect."""
+        self.undos = 0
+        """The number of calls of UndoCopy."""
+        self.knows_undo = True
+        """False for a metadata service without UndoCopy."""
         self.refuses_moves = False
         self.refuses_listings = False
         self.replaced: dict[RequestId, NodeId] = {}
@@ -134,6 +143,9 @@ class Tree(FakeMetadata):
         return metadata_pb2.GetAnswerResponse()
 
     async def CommitChanges(self, request: Any, _context: Any) -> Any:
+        if self.lost_requests:
+            self.lost_requests -= 1
+            raise Unavailable
         if self.allowed == 0:
             raise self.lost
         if request.request_id not in self.answers:
@@ -149,8 +161,11 @@ class Tree(FakeMetadata):
             raise Unavailable
         return self.answers[request.request_id]
 
-    async def UndoCopy(self, request: Any, _context: Any) -> Any:
+    async def UndoCopy(self, request: Any, context: Any) -> Any:
         """Move the nodes that the requests of the copy have made to the trash, as metadata does."""
+        self.undos += 1
+        if not self.knows_undo:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         if self.fails:
             self.fails -= 1
             raise Unavailable
@@ -298,26 +313,29 @@ async def test_what_a_copy_by_webdav_has_replaced_is_back_when_its_caller_loses_
         assert len(tree.undone) == 1
 
 
-@pytest.mark.parametrize("allowed", [1, 2, 3])
-async def test_what_a_copy_by_webdav_has_replaced_is_back_whenever_its_caller_loses_the_right_in_the_undo(
-    allowed: int,
-) -> None:
+async def test_what_a_copy_by_webdav_has_replaced_is_back_after_an_error_though_its_caller_may_commit_no_more() -> None:
     tree, source = made()
     replaced = tree.directory("copy")
-    tree.refuses_listings, tree.allowed = True, allowed
+    tree.refuses_listings, tree.allowed = True, 1
     async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
         asking = Asking(world, source, dav=True)
         answer = await asking.answer(await asyncio.to_thread(asking.send))
         assert answer.status == 400, answer.body
         assert {node.id for node in tree.children(ROOT)} == {source, replaced}
+        assert len(tree.undone) == 1
 
 
-@DAV
-@pytest.mark.parametrize("over", [False, True], ids=["new", "over"])
+BEGUN = pytest.mark.parametrize(
+    ("dav", "over"), [(False, False), (True, False), (True, True)], ids=["api", "webdav", "webdav over a node"]
+)
+"""Copies by the API, to a name that is free, and by WebDAV, to a free name and in the place of a node."""
+
+
+@BEGUN
 async def test_a_copy_whose_first_answer_is_lost_is_undone(dav: bool, over: bool) -> None:
     tree, source = made()
     tree.open.set()
-    replaced = {tree.directory("copy")} if over and dav else set()
+    replaced = {tree.directory("copy")} if over else set()
     # A call is repeated a few times by itself.
     tree.lost_answers = 6
     async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
@@ -326,6 +344,62 @@ async def test_a_copy_whose_first_answer_is_lost_is_undone(dav: bool, over: bool
         assert answer.status == 503, answer.body
         assert len(tree.made) == 1
         assert {node.id for node in tree.children(ROOT)} == {source} | replaced
+
+
+@BEGUN
+@pytest.mark.parametrize("lost", [PermissionDenied(), RateExceeded()], ids=lambda lost: lost.reason)
+async def test_a_copy_whose_first_answer_is_lost_is_undone_though_the_repetition_is_refused(
+    dav: bool, over: bool, lost: SynclineError
+) -> None:
+    tree, source = made()
+    tree.open.set()
+    replaced = {tree.directory("copy")} if over else set()
+    tree.lost_answers, tree.allowed, tree.lost = 1, 1, lost
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=dav)
+        answer = await asking.answer(await asyncio.to_thread(asking.send))
+        assert answer.status in {403, 429}, answer.body
+        assert len(tree.made) == 1
+        assert {node.id for node in tree.children(ROOT)} == {source} | replaced
+
+
+@DAV
+async def test_the_refusal_of_the_only_attempt_to_begin_a_copy_asks_for_no_undo(dav: bool) -> None:
+    tree, source = made()
+    tree.allowed = 0
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=dav)
+        answer = await asking.answer(await asyncio.to_thread(asking.send))
+        assert answer.status == 403, answer.body
+        assert tree.undos == 0
+
+
+@BEGUN
+async def test_a_copy_whose_first_commit_never_arrives_changes_nothing(dav: bool, over: bool) -> None:
+    tree, source = made()
+    tree.open.set()
+    replaced = {tree.directory("copy")} if over else set()
+    # A call has four attempts.
+    tree.lost_requests = 4
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        asking = Asking(world, source, dav=dav)
+        answer = await asking.answer(await asyncio.to_thread(asking.send))
+        assert answer.status == 503, answer.body
+        assert tree.made == set()
+        assert {node.id for node in tree.children(ROOT)} == {source} | replaced
+        assert tree.undos > 0
+
+
+async def test_an_undo_that_metadata_does_not_know_leaves_the_error_that_ended_the_copy() -> None:
+    """A metadata service of the preceding release has no `UndoCopy`."""
+    tree, source = made()
+    tree.refuses_listings, tree.knows_undo = True, False
+    async with gateway(World(metadata=tree, auth=ONE_SPACE())) as world:
+        with structlog.testing.capture_logs() as events:
+            asking = Asking(world, source, dav=False)
+            answer = await asking.answer(await asyncio.to_thread(asking.send))
+        assert answer.status == 400, answer.body
+        assert [one["reason"] for one in events if one["event"] == "copy not undone"] == ["UNIMPLEMENTED"]
 
 
 async def test_a_move_by_webdav_that_is_refused_leaves_what_it_would_replace() -> None:

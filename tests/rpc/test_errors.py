@@ -159,6 +159,23 @@ async def test_defect_tells_nothing_but_the_request_id():
     assert (defect.reason, defect.kind, defect.details) == ("INTERNAL", Kind.INTERNAL, {"request_id": ident})
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_refusal_says_if_an_attempt_came_before_it(attempts: int):
+    """gRPC repeats a call by itself, and tells its caller only the last answer."""
+    answers = [NoSuchSpace(), Unavailable()][:attempts]
+
+    async def fail(_request, _context):
+        raise answers.pop()
+
+    async with (
+        running(App(name="test", mounts=[echo.mount(Fail=echo.unary(fail))])) as target,
+        echo.connect(target, idempotent=[echo.SERVICE]) as channel,
+    ):
+        with pytest.raises(NoSuchSpace) as caught, rpc_errors():
+            await channel.unary_unary(echo.path("Fail"))(b"")
+    assert caught.value.is_of_repetition is (attempts > 1)
+
+
 async def test_a_broken_connection_is_told_from_a_defect():
     """A balancer resets the stream when the process behind it is gone, which the client sees as INTERNAL too."""
 

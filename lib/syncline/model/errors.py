@@ -67,6 +67,11 @@ class SynclineError(Exception):
     None.
     """
 
+    is_of_repetition: bool = False
+    """True if the call was repeated automatically after an attempt whose answer is unknown, and a later attempt got
+    this error. Even if the error is a refusal, the earlier attempt may have taken effect.
+    """
+
     def __init__(self, message: str = "", **details: str) -> None:
         super().__init__(message or (type(self).__doc__ or self.reason).split("\n", 1)[0])
         self.details: Mapping[str, str] = details

@@ -28,6 +28,10 @@ _Detail = TypeVar("_Detail", bound=Message)
 
 DOMAIN = "syncline"
 DETAILS_KEY = "grpc-status-details-bin"
+_ATTEMPTS_OF_GRPC: Final = "grpc-previous-rpc-attempts"
+"""The key by which gRPC tells a server, but not the caller, how many attempts of the call came before."""
+_ATTEMPTS_KEY: Final = "syncline-previous-attempts"
+"""The key in the trailers of an error by which the server tells the caller the number of earlier attempts."""
 
 
 class Wire(NamedTuple):
@@ -97,10 +101,15 @@ async def abort(
     *,
     metadata: tuple[tuple[str, str | bytes], ...] = (),
 ) -> Never:
-    """End the call of `context` with `error`, by an exception of grpc. `metadata` is added to the trailers."""
+    """End the call of `context` with `error`, by an exception of grpc. `metadata` is added to the trailers, and so is
+    the number of earlier attempts of the call, if there were any.
+    """
     details = (DETAILS_KEY, status_of(error).SerializeToString())
+    attempts = [
+        (_ATTEMPTS_KEY, value) for key, value in context.invocation_metadata() or () if key == _ATTEMPTS_OF_GRPC
+    ]
     try:
-        await context.abort(grpc_code(error), _text(error), (*metadata, details))
+        await context.abort(grpc_code(error), _text(error), (*metadata, *attempts, details))
     except grpc.aio.AbortError as aborted:
         _let_go_at_the_end(aborted)
         raise
@@ -146,6 +155,7 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
     if info is not None:
         known = _class_for(info.reason) or _unknown_class(info.reason, _KIND_OF_CODE.get(code, Kind.INTERNAL))
         revived = _revive(known, text, info.metadata)
+        revived.is_of_repetition = any(key == _ATTEMPTS_KEY for key, _ in trailers)
         if revived.retry_after_seconds is None and (pause := _retry_seconds(trailers)) is not None:
             # for an unknown class, the default pause is unknown as well
             revived.details = {**revived.details, RETRY_AFTER: str(pause)}
