@@ -177,7 +177,7 @@ class Table:
 
     async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: Sequence[str]) -> None:
         attributes: Item = {}
-        if only:  # by aliases, since some names are reserved words of DynamoDB
+        if only:  # by aliases, because some names are reserved words of DynamoDB
             attributes["ProjectionExpression"] = ", ".join(f"#{name}" for name in only)
             attributes["ExpressionAttributeNames"] = {f"#{name}": name for name in only}
         left: Mapping[str, Any] = {self._name: {"Keys": keys, "ConsistentRead": True, **attributes}}

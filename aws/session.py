@@ -215,7 +215,7 @@ class _FairSession(AIOHTTPSession):
     one caller's requests could take all of them and have others wait.
 
     A request has its slot until its answer is complete. The body of an object of S3 is read afterwards; its reader has
-    taken memory for it from a pool. A pause before another attempt takes no slot. No request is refused, since its
+    taken memory for it from a pool. A pause before another attempt takes no slot. No request is refused, because its
     call has begun, and has a deadline.
     """
 

@@ -29,7 +29,7 @@ class Readiness:
     async def missing(self) -> list[str]:
         """Return the names of the required services that do not serve; empty if the process is ready.
 
-        Concurrent callers share one check, since anybody may call this at any rate.
+        Concurrent callers share one check, because anybody may call this at any rate.
         """
         if self._draining:
             return ["gateway"]

@@ -92,11 +92,11 @@ def _resolved(importing: str, relative: str) -> str:
 
 
 def _policy(upload_origin: str, here: SeenAddress) -> str:
-    """Return the content security policy of a page: scripts and styles only from the path of the app, since contents
+    """Return the content security policy of a page: scripts and styles only from the path of the app, because contents
     are on the same host.
 
-    A policy cannot name an IPv6 host with a path. It contains `self` then, and the headers of contents prevent their
-    execution.
+    A policy cannot name an IPv6 host with a path. The policy then contains `self`, and the headers of contents prevent
+    their execution.
     """
     hosts = dict.fromkeys(_host(one) for one in here.own)
     named = bool(hosts) and None not in hosts

@@ -40,8 +40,8 @@ class FairQueue:
         """Remove the next future from the queue, and return it with its key; the caller sets its result. Only keys for
         which `may` returns True are considered. Return None if no future waits for such a key.
 
-        The key and the person move to the end of their queues. Futures that are done, since their caller was cancelled,
-        are skipped.
+        The key and the person move to the end of their queues. Futures that are done, because their caller was
+        cancelled, are skipped.
         """
         while (key := next(filter(may, self._waiting), None)) is not None:
             people = self._waiting.pop(key)

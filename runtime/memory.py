@@ -97,7 +97,7 @@ def resident_bytes() -> int:
 def _let_go_of_code(libc: ctypes.CDLL) -> None:
     """Unmap code and constants that only startup has read; pages that are read again are loaded from the page cache.
 
-    This is done only for file mappings in which this process has written no page, since written pages, such as
+    This is done only for file mappings in which this process has written no page, because written pages, such as
     addresses that the dynamic linker filled in, would be lost.
     """
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

@@ -26,7 +26,7 @@ import prometheus_client
 from syncline.model.errors import Kind, SynclineError
 
 NETWORK_FACTOR: Final = 4
-"""Factor for one network: if no other network uses the pool, it gets 4/5, since many people may share one address."""
+"""Factor for one network: if no other network uses the pool, it gets 4/5, because many people may share one address."""
 HOLDERS_FACTOR: Final = 3
 """Factor for the callers of one network who already hold a part of the pool: they get 3/4 in total, so that the next
 caller of that network finds some.

@@ -199,7 +199,7 @@ def _prove(
             algorithms=[algorithm],
             issuer=ISSUER,
             audience=audience,
-            # Expiry is checked below against our clock; `iat` is not, since the clocks of two servers differ.
+            # Expiry is checked below against our clock; `iat` is not, because the clocks of two servers differ.
             options={"require": ["exp", "sub"], "verify_exp": False, "verify_iat": False},
         )
     except jwt.InvalidTokenError:

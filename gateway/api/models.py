@@ -24,7 +24,7 @@ Email = Annotated[str, StringConstraints(min_length=3, max_length=254)]
 Password = Annotated[str, StringConstraints(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 # A device may have files whose names contain control characters, and such names are kept; in a request to this API they
-# are refused, since they are hardly intended.
+# are refused, because they are hardly intended.
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$"),

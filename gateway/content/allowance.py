@@ -40,7 +40,7 @@ from syncline.model.identifiers import SpaceId
 LEASE_SECONDS: Final = 20.0
 """Duration of a lease in seconds, from its last renewal."""
 _RENEWALS_PER_LEASE: Final = 4
-"""Number of renewals of a lease within LEASE_SECONDS, since clocks may differ and a renewal may be late."""
+"""Number of renewals of a lease within LEASE_SECONDS, because clocks may differ and a renewal may be late."""
 _KEPT_SECONDS: Final = 30 * 86_400
 """Seconds for which unspent bytes can be used."""
 PATIENCE_SECONDS: Final = 5.0
@@ -56,7 +56,7 @@ _PAUSE_SECONDS: Final = 0.02
 multiplied by the number of such attempts.
 """
 _MAX_LEASES: Final = 100
-"""Maximum number of leases in one record, since its size is limited; further concurrent downloads of the content have
+"""Maximum number of leases in one record, because its size is limited; further concurrent downloads of the content have
 no lease.
 """
 _SETTLING_SECONDS: Final = 5.0
@@ -271,7 +271,7 @@ class Allowance:
 
     def _put_back(self, place: LinkDownload, ident: str | None, unspent: _Amount) -> None:
         """Start a task that removes the lease `ident` and adds `unspent` to the unspent bytes of the record. The
-        calling task does not wait for it, since it may be about to be cancelled.
+        calling task does not wait for it, because it may be about to be cancelled.
         """
         task = asyncio.create_task(self._give_up(place, ident, unspent))
         self._settling.add(task)

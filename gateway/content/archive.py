@@ -3,7 +3,7 @@ file ends with a list of its entries, the central directory, which grows with ea
 directory is taken from a pool.
 
 Each directory is listed when the archive reaches it. A tree that changes while its archive is sent still gives a valid
-archive: a content stays readable once it was opened, since versions never change.
+archive: a content stays readable once it was opened, because versions never change.
 
 An archive can be extracted safely on every system: names are in a form that Windows can hold as well, and no two
 entries have names that a system takes for the same.
@@ -405,7 +405,7 @@ class _Bridge:
                 raise CutShort from None
             if item is end:
                 return
-            yield item  # type: ignore[misc]  # it is a T, since it is not the end
+            yield item  # type: ignore[misc]  # it is a T, because it is not the end
         raise CutShort
 
     def stop(self) -> None:

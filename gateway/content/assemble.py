@@ -186,8 +186,8 @@ class Contents:
                     under_way.popleft()
             finally:
                 reading = [one.reading for one in under_way if one.reading is not None]
-                # cancelled before anything is awaited, since the task of a disconnected client is cancelled at its next
-                # await
+                # cancelled before anything is awaited, because the task of a disconnected client is cancelled at its
+                # next await
                 for one in under_way:
                     self._memory.pool(one.fetch.length).give(one.taken, share)
                 for task in reading:
@@ -195,8 +195,9 @@ class Contents:
                 await asyncio.gather(*reading, return_exceptions=True)
 
     async def read_together(self, space: SpaceId, contents: Sequence[Content], *, share: Share) -> list[bytes]:
-        """Return the bytes of each of several contents, in the order of `contents`. Their manifests are inline, and the
-        caller has taken the memory for the bytes. Adjacent blocks are fetched together, in turns of `share`.
+        """Return the bytes of each of several contents, in the order of `contents`. Their manifests must be inline, and
+        the caller must have taken the memory for the bytes from a pool. Adjacent blocks are fetched together, in turns
+        of `share`.
         """
         manifests = [_checked(content.manifest, content) for content in contents]
         found: dict[tuple[Digest, int, int], bytes] = {}

@@ -122,8 +122,9 @@ async def first_of(parts: AsyncGenerator[T, None], check_right: CheckRight) -> T
     """Return the first part that `parts` yields, and raise its error: a failure before the first part can still be
     answered with a status.
 
-    If the first part took longer than _WAITED_SECONDS, because it waited for memory, `check_right` is called, since an
-    earlier check of the caller's right may be outdated. If it raises an error, `parts` is closed and the error raised.
+    If the first part took longer than _WAITED_SECONDS, because it waited for memory, an earlier check of the caller's
+    right may be outdated, and `check_right` is called. If `check_right` raises an error, `parts` is closed and the
+    error raised.
     """
     clock = asyncio.get_running_loop().time
     began = clock()
@@ -143,7 +144,7 @@ def _is_part_or_whole(answer: Part | RangeOutcome) -> bool:
 
 class Streamed(StreamingResponse):
     """A response that streams bytes. An error after its start can be reported only by breaking the connection. When the
-    right has ended, the connection is reset, since the kernel could otherwise hold megabytes for a slow reader, who
+    right has ended, the connection is reset, because the kernel could otherwise hold megabytes for a slow reader, who
     would receive them long afterwards.
     """
 

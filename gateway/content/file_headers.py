@@ -11,7 +11,7 @@ from urllib.parse import quote
 from syncline.model.tree import Content
 
 _TYPES: Final = MimeTypes()
-"""Table of media types by file name extension: only Python's built-in table, since with the machine's own tables an
+"""Table of media types by file name extension: only Python's built-in table, because with the machine's own tables an
 answer would depend on the machine.
 """
 _COMPRESSED: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}

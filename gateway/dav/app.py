@@ -301,7 +301,7 @@ class _WorkerSlot:
     """
 
     def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
-        """`share` is charged in both pools. The caller takes the slot of `turns` before the worker starts."""
+        """`share` is charged in both pools. The caller must take a slot of `turns` before the worker starts."""
         self._turns = turns
         self._paused = paused
         self._share = share
@@ -396,8 +396,8 @@ class _Answer:
         self._status, self._headers = int(line.partition(" ")[0]), list(headers)
 
     async def send(self, part: bytes) -> None:
-        """Send the next part of the body. The first part is held back: it is sent before the second one, or by `end`
-        with its Content-Length if it is the only one. The status and the headers are sent before it.
+        """Send the next part of the body. The first part is held back: it is sent before the second part, or by `end`
+        with its Content-Length if it is the only part. The status and the headers are sent before the first part.
         """
         if not self.begun and self._held is None:
             self._held = part

@@ -1,4 +1,4 @@
-"""The mount of WebDAV. Its modules are imported at the first request, since many gateways never receive a request for
+"""The mount of WebDAV. Its modules are imported at the first request, because many gateways never receive a request for
 WebDAV.
 """
 

@@ -58,7 +58,7 @@ _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
 start.
 """
 _MAX_NAMED_PROPERTIES: Final = 64
-"""Maximum number of properties that a PROPFIND may name, since each is looked up for each node in a directory."""
+"""Maximum number of properties that a PROPFIND may name, because each is looked up for each node in a directory."""
 _MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
 
 
@@ -225,7 +225,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self, environ: Environ, start_response: StartResponse
     ) -> Iterator[bytes | Step]:
         """Store the body of the request as a file. Besides the parts of the answer, this method yields each `Step` that
-        the event loop has to finish before the next one, since no worker may wait for a client that sends slowly.
+        the event loop has to finish before the next one, because no worker may wait for a client that sends slowly.
 
         Raise DavRefused if the request is refused, and ClientGone if the body is incomplete.
         """

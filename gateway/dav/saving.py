@@ -246,7 +246,7 @@ def _taken_again(session: DavSession, space: DavSpace, parent: NodeId, names: Na
     node, was = children.pop(names[-1])
     if was != kind.value:
         return None
-    steps.remember(session, space, StepKind.EMPTIED, names[:-1], children)  # renewed, since the client is still at it
+    steps.remember(session, space, StepKind.EMPTIED, names[:-1], children)  # renewed, because the client is still at it
     return _restored(session, space, NodeId(bytes.fromhex(node)), parent, names[-1])
 
 

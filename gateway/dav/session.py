@@ -46,7 +46,7 @@ from syncline.wire.tree import content_from_wire, result_from_wire
 T = TypeVar("T")
 
 WRITING_SECONDS: Final = 1.0
-"""Seconds for which a check of the right to write is valid, since one change writes several records."""
+"""Seconds for which a check of the right to write is valid, because one change writes several records."""
 _PAGE_ITEMS: Final = 1000
 _PAGE_VERSIONS: Final = 10
 WRITING: Final = frozenset({auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER})
@@ -107,7 +107,7 @@ class Pay(Protocol):
 
 def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, DavSpace]:
     """Return the spaces by alias: the name of a space in the paths of the caller, and its id if it has no alias."""
-    # an auth service of the preceding release sends no aliases: the id is used, since it never means another space
+    # an auth service of the preceding release sends no aliases: the id is used, because it never means another space
     found = ((pb.alias or pb.space_id, pb) for pb in spaces)
     return {
         alias: DavSpace(SpaceId(pb.space_id), alias, pb.role in WRITING, pb.role == auth_pb2.ROLE_OWNER)
@@ -182,7 +182,7 @@ class DavSession:
 
     async def _check_right(self, space: DavSpace, *, writes: bool = False) -> None:
         """Check that the caller may read the records of a space, or, if `writes`, write them. Raise the error of auth
-        if the caller may not. Auth is asked again after a while, since a request may last long.
+        if the caller may not. Auth is asked again after a while, because a request may last long.
         """
         asked_at = self._asked_at.get((space.id, writes), -math.inf if writes else self._began_at)
         if self._monotonic() - asked_at > (WRITING_SECONDS if writes else ASK_SECONDS):
@@ -463,7 +463,7 @@ class DavSession:
 
     def write(self, space: DavSpace, name: str, data: bytes, *, expires_at: float | None = None) -> None:
         """Write `data` as the record `name` of a space, or remove the record if `data` is empty. The record is dropped
-        from the cache. It may be dropped from the store from `expires_at` on, in seconds since 1970; None keeps it.
+        from the cache. The store may drop the record from `expires_at` on, in seconds since 1970; None keeps it.
 
         Nothing is written, and an error is raised, in these cases:
 
@@ -481,8 +481,8 @@ class DavSession:
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:
-    """Return the new state of the node if the mutation with this result was accepted; otherwise raise the result, a
-    DavRefused.
+    """Return the new state of the node if `result` is a Result, which must be that of an accepted mutation. If the
+    mutation was refused, `result` is a DavRefused: raise it.
     """
     if isinstance(result, DavRefused):
         raise result

@@ -62,7 +62,7 @@ _ONCE: Final = frozenset(
     }
 )
 """All other headers that affect an answer; a request with two values of one of these headers is refused. Headers that
-proxies add are not among them, since the last value is used there (`identity/address.py`).
+proxies add are not among them, because the last value is used there (`identity/address.py`).
 """
 
 

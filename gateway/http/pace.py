@@ -6,7 +6,7 @@ rate. A body at the minimum rate therefore continues for ever, and a slower one 
 The time of our own processing does not count.
 
 A part of an answer stays in memory until the connection has taken it; large answers are charged to the caller. A
-handler whose answer is known to become large reserves memory before it makes the answer, since the parts of which the
+handler whose answer is known to become large reserves memory before it makes the answer, because the parts of which the
 answer is made take memory as well. Contents have a pool of their own (`content/assemble.py`).
 """
 

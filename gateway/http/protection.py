@@ -19,8 +19,8 @@ ALWAYS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
 }
-"""Default headers of answers. Pages and contents set no-cache instead, since clients revalidate them by ETag, and have
-policies of their own; public keys and discovery may be cached for a while.
+"""Default headers of answers. Pages and contents set no-cache instead, because clients revalidate them by ETag, and
+have policies of their own; public keys and discovery may be cached for a while.
 """
 
 

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 class RequestMiddleware:
     """ASGI middleware around each request.
 
-    The log contains the route and not the path, since paths are private. If an error occurs after the response has
+    The log contains the route and not the path, because paths are private. If an error occurs after the response has
     begun, the middleware cuts the connection instead of completing it.
     """
 

@@ -2,7 +2,7 @@
 
 A request names the address in Host. A proxy in front of the gateway may have rewritten Host, and then sends the
 original in `Forwarded` (RFC 7239) or `X-Forwarded-Proto`, `-Host`, `-Port` and `-Prefix`: these headers are trusted
-only from trusted networks, since anybody can send them. `public_url`, if it is configured, is always ours.
+only from trusted networks, because anybody can send them. `public_url`, if it is configured, is always ours.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class DynamoRecords:
     """Implements Records on the gateway's table."""
 
     def __init__(self, open_client: Callable[[], Awaitable[DynamoDBClient]], *, table: str) -> None:
-        """`open_client` is called to open the client of DynamoDB at its first use, since the client takes more memory
+        """`open_client` is called to open the client of DynamoDB at its first use, because the client takes more memory
         than all records.
         """
         self._open_client = open_client

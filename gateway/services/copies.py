@@ -187,7 +187,7 @@ async def request_undo(services: Services, token: str, *, space: SpaceId, copy: 
     was not recorded. `token` is valid for UNDO_SECONDS.
 
     The undo is not interrupted, and is repeated while it is refused for a time or the first commit may still arrive,
-    for at most UNDO_SECONDS; metadata completes an undo that has begun. An error is logged and not raised, since the
+    for at most UNDO_SECONDS; metadata completes an undo that has begun. An error is logged and not raised, because the
     caller gets the error that ended the copy.
     """
     with CancelScope(shield=True):

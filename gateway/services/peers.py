@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HEALTH_SECONDS: Final = 1.0
 _HEALTH_OF: Final = "x-syncline-service"
-"""Metadata key of a health check. Its value names the service for the load balancer, since the rpc has the same path
+"""Metadata key of a health check. Its value names the service for the load balancer, because the rpc has the same path
 for all services.
 """
 

@@ -125,7 +125,7 @@ async def _listed(
     """Yield the nodes in each source directory of `level`, in slices, together with the id of the directory's copy.
     `level` has the ids of source and copy, and its order is kept.
 
-    The first pages of the next directories are read ahead, since a tree may consist of very many small directories.
+    The first pages of the next directories are read ahead, because a tree may consist of very many small directories.
     """
     rest = iter(level)
     ahead: deque[tuple[NodeId, AsyncGenerator[_Page, None], asyncio.Task[_Page | None]]] = deque()

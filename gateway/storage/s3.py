@@ -119,7 +119,7 @@ class S3ObjectSource:
 class S3UploadAddresses:
     """Implements UploadAddresses by presigned requests to the bucket.
 
-    The SDK is not used, since it signs a hundred addresses in tens of milliseconds, in which the event loop does
+    The SDK is not used, because it signs a hundred addresses in tens of milliseconds, in which the event loop does
     nothing else.
     """
 

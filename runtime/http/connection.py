@@ -49,15 +49,14 @@ MAX_PIPELINED_REQUESTS: Final = 16
 _MAX_LINES_BYTES: Final = MAX_ADDRESS_BYTES + MAX_HEADER_SECTION_BYTES + 4 * MAX_HEADERS + 64
 """Maximum size of a header section on the wire, in bytes, including the separators."""
 SMALL_HEADER_SECTION_BYTES: Final = 4 * 1024
-"""Maximum size in bytes of the header section of a request that takes nothing from the memory for large ones.
-"""
+"""Maximum size in bytes of the header section of a request that takes nothing from the memory for large ones."""
 LARGE_HEADER_SECTIONS_BYTES: Final = 32 * 1024 * 1024
 """Memory for header sections of more than SMALL_HEADER_SECTION_BYTES, of all connections, in bytes. Each of these
 header sections takes as much memory as the largest permitted one.
 """
 _MAX_FED_BYTES: Final = 4 * 1024
 """Number of bytes that are parsed in one step while each byte may cause a callback of the parser. When a header section
-begins within such a step, the bytes of the step do not count towards its size, since they may belong to the request
+begins within such a step, the bytes of the step do not count towards its size, because they may belong to the request
 before.
 """
 
@@ -312,7 +311,7 @@ class Connection(HttpToolsProtocol):
         if self._working is not None:
             self._forget_headers(self._working)
         self._working = cycle
-        # The function refers to no connection, since a scope may outlive the connection.
+        # The function refers to no connection, because a scope may outlive the connection.
         cycle.scope[CLOSE_AFTER_SENDING] = partial(_close_after_sending, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
         cycle.scope[RESET] = partial(_reset, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
         if not self._reception.pool.is_trusted((self.client or ("", 0))[0]):

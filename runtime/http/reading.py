@@ -2,7 +2,7 @@
 
 A connection with input is read once, into one buffer of the process. What was read is called a piece. The connection is
 read again only when the piece has been parsed and the request has consumed the result. Each piece waits for a turn
-(runtime/turns.py). A turn ends at MAX_TURN_COST_BYTES, which counts bytes and parser callbacks, since a body of
+(runtime/turns.py). A turn ends at MAX_TURN_COST_BYTES, which counts bytes and parser callbacks, because a body of
 one-byte chunks costs a hundred times as much as its size suggests. A network with thousands of connections that each
 send a byte therefore has one piece parsed for each piece of another network.
 
@@ -52,7 +52,7 @@ class Parsing(Protocol):
         """Release the connection, which has ended."""
 
     def pause_writing(self) -> None:
-        """Stop writing to the connection until `resume_writing`, since its client does not read fast enough."""
+        """Stop writing to the connection until `resume_writing`, because its client does not read fast enough."""
 
     def resume_writing(self) -> None:
         """Resume writing to the connection."""

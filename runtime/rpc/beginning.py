@@ -170,8 +170,8 @@ class Beginnings:
 class Beginning(Wrapping):
     """Interceptor that lets the calls of people wait until they may start.
 
-    Calls of other services do not wait, since they are made for calls of people that have waited in the calling
-    service. Health checks do not wait either, since a busy process has to answer them.
+    Calls of other services do not wait, because they are made for calls of people that have waited in the calling
+    service. Health checks do not wait either, because a busy process has to answer them.
     """
 
     def __init__(self, beginnings: Beginnings) -> None:

@@ -28,7 +28,7 @@ class FrameReader:
         """
         self.unacknowledged_bytes = 0
         """Number of bytes that arrived before the client acknowledged the server's SETTINGS. Payloads of DATA frames do
-        not count, since HTTP/2's flow control bounds them from the start.
+        not count, because HTTP/2's flow control bounds them from the start.
         """
         self.small = 0
         """Number of small frames so far."""

@@ -315,8 +315,8 @@ class Intake:
 
     def proven(self, peer: str) -> None:
         """Record that a call on the connection `peer` is proven to come from the gateway. The connection counts as
-        known, and the limit of forwarded calls does not apply to it, since the gateway calls for many networks and has
-        turns of its own.
+        known, and the limit of forwarded calls does not apply to it, because the gateway calls for many networks and
+        has turns of its own.
         """
         connection = self._by_peer.get(peer)
         if connection is not None and connection.shared is not None and not connection.is_gateway:
@@ -730,23 +730,25 @@ class CallerConnection(asyncio.BufferedProtocol):
             self._limit = self._loop.call_later(_CLOSING_SECONDS, self.abort)
 
     def pause_writing(self) -> None:
-        """Stop reading from gRPC, since the caller does not read the answers; asyncio calls `resume_writing` later."""
+        """Stop reading from gRPC, because the caller does not read the answers; asyncio calls `resume_writing`
+        later.
+        """
         if self._inner is not None:
             self._inner.pause_reading()
 
     def resume_writing(self) -> None:
-        """Resume reading from gRPC, since the caller reads the answers again."""
+        """Resume reading from gRPC, because the caller reads the answers again."""
         if self._inner is not None and not self._inner.is_closing():
             self._inner.resume_reading()
 
     def pause(self) -> None:
-        """Stop reading from the caller until `resume`, since gRPC does not read what is forwarded."""
+        """Stop reading from the caller until `resume`, because gRPC does not read what is forwarded."""
         self._is_full = True
         if self._outer is not None:
             self._outer.pause_reading()
 
     def resume(self) -> None:
-        """Resume reading from the caller, since gRPC reads again. A connection that is parked, or rests, is not read
+        """Resume reading from the caller, because gRPC reads again. A connection that is parked, or rests, is not read
         yet.
         """
         self._is_full = False
@@ -790,7 +792,7 @@ class CallerConnection(asyncio.BufferedProtocol):
         return self._inner is not None or self._opening is not None
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Close the connection to the gRPC server behind the intake, since the caller's connection has ended."""
+        """Close the connection to the gRPC server behind the intake, because the caller's connection has ended."""
         if self._inner is not None:
             self._inner.abort()
         self.forget()

@@ -33,7 +33,7 @@ _METHOD: Final = "ServerReflectionInfo"
 
 
 class Reflection(grpc.GenericRpcHandler):
-    """Server reflection. Its code is loaded at the first call of reflection, since the code takes megabytes and most
+    """Server reflection. Its code is loaded at the first call of reflection, because the code takes megabytes and most
     processes never receive such a call.
     """
 

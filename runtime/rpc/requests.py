@@ -97,14 +97,14 @@ class Taking(Wrapping):
       all messages are complete by then.
     - The request of a call that takes longer may have the maximum size. It moves to a pool with as many slots as
       messages of the maximum size fit into half of the memory. So does each complete message that waits for memory.
-    - The next message of a stream that takes longer moves to a pool of MAX_SILENT_STREAMS slots, since streams may be
+    - The next message of a stream that takes longer moves to a pool of MAX_SILENT_STREAMS slots, because streams may be
       silent for long.
 
     If the second pool has no free slot, the call ends with TooMuchAtOnce.
 
     A complete message that exceeds the bound of its method is refused as RequestTooLarge. Any other is charged to the
     other half of the memory with the size that it may have when it is parsed: the request of a call until the call is
-    answered, and the message of a stream until the next one has arrived, since the handler keeps it that long. A
+    answered, and the message of a stream until the next one has arrived, because the handler keeps it that long. A
     message waits if the share of its caller and network is used up.
     """
 

@@ -83,8 +83,8 @@ class AccountRegistry:
     async def sign_in(
         self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Sign in a new device of the account with this e-mail address, and return both with the tokens. `device_name`
-        and `kind` are those of the device, and `peer` is the network of the caller.
+        """Sign in a new device of the account with this e-mail address, and return the account, the device and its
+        tokens. `device_name` and `kind` are those of the device, and `peer` is the network of the caller.
 
         Raise WrongPassword if the password or the address is wrong, TooManyAttempts above a limit of `AttemptLimits`,
         and TooMuchAtOnce if too many passwords are being hashed.

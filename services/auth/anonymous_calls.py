@@ -18,7 +18,9 @@ from runtime.rates import Rate, Rates
 
 
 class AnonymousCalls:
-    """Admits calls that carry no access token."""
+    """Counts the calls that carry no access token, such as sign-ins and the renewal of access tokens, and refuses those
+    that exceed the rate of their network or of the secret that they present.
+    """
 
     def __init__(self, *, per_network: Rate, per_secret: Rate) -> None:
         """`per_network` is the rate of all such calls of one network, and `per_secret` of those with one secret."""

@@ -16,7 +16,7 @@ from services.auth.records import DAY_MS, MINUTE_MS, SECOND_MS, Clock
 from syncline.model.errors import RETRY_AFTER, TooManyAttempts
 
 _ALL: Final = "all"
-"""Subject of the counter of all attempts of a network. No e-mail address equals this text, since it has no @."""
+"""Subject of the counter of all attempts of a network. No e-mail address equals this text, because it has no @."""
 KNOWN_DAYS: Final = 30
 """Days after a successful sign-in for which attempts from the same network are exempt from the limit per address."""
 _NEW: Final = "new"

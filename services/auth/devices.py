@@ -58,7 +58,7 @@ class DeviceLists:
     """Keeps the list of each user's devices short: devices that were revoked or have expired are removed from a full
     list, those first that ended first.
 
-    A new sign-in is never refused for a full list, since a user who cannot sign in could not remove a device either.
+    A new sign-in is never refused for a full list, because a user who cannot sign in could not remove a device either.
     Instead the least recently used device is signed out, browsers before clients. A program's key is made by a
     signed-in user, so no device is signed out for it.
     """

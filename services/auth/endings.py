@@ -2,9 +2,9 @@
 no access.
 
 To "end" a device, key or link here means to revoke it permanently. The keys of programs that were made from a device
-end with it, since each key grants the same access. Its public links end only if the owner of the device requests that,
-since innocent visitors may use them. No key or link is missed: a store adds a key or link of a device only if the
-device is not revoked, so a list that is read afterwards is complete.
+end with it, because each key grants the same access. Its public links end only if the owner of the device requests
+that, because innocent visitors may use them. No key or link is missed: a store adds a key or link of a device only if
+the device is not revoked, so a list that is read afterwards is complete.
 
 A revocation is recorded before it begins, and the record is removed when everything has ended. A process that is killed
 in between, or that could not end everything, leaves the record, and any process resumes a revocation whose record it
@@ -258,7 +258,7 @@ class _Ended:
 
     def raise_failure(self, device: DeviceId) -> None:
         """Raise an error if any is recorded: one that indicates a fault of the service, otherwise Unavailable."""
-        if self.failures:  # logged as well, since the caller may have disconnected
+        if self.failures:  # logged as well, because the caller may have disconnected
             log.warning("device ended in part", device=device, failures=len(self.failures))
         for failure in self.failures:
             if not isinstance(failure, Unavailable):

@@ -1,9 +1,9 @@
 """Limits of the number of items in the lists of one person or one space (spaces, members, devices, keys, links), so
 that no list grows without bound, least of all through actions of other people.
 
-Existing items are counted by reading the list when one is added, since lists are never longer than their limits; there
-is no counter that could be wrong. Two concurrent additions cannot rely on the same count: each addition increments the
-version of the list, the "gate", and the second one then has to count again.
+Existing items are counted by reading the list when one is added, because lists are never longer than their limits;
+there is no counter that could be wrong. Two concurrent additions cannot rely on the same count: each addition
+increments the version of the list, the "gate", and the second one then has to count again.
 
 A list that others can fill is shared as pools are (runtime.pool): one person may have added as many items as remain
 free afterwards, so that the next person always finds room.
@@ -82,8 +82,8 @@ def limit_reached(limit: str, text: str) -> LimitReached:
 
 async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
     """Return the result of `decide`, a coroutine function that reads, decides, and writes on the condition that nothing
-    has changed since. It is called again if it raises GrantMoved or GateMoved, since a concurrent writer came first.
-    Raise Contended with the text `busy` after 8 such calls.
+    has changed since. `decide` is called again if it raises GrantMoved or GateMoved, because a concurrent writer came
+    first. Raise Contended with the text `busy` after 8 such calls.
     """
     for pause in _RETRIES.pauses():
         try:

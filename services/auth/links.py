@@ -76,14 +76,14 @@ def token_digest(text: str) -> bytes:
 
 def attempts_at(link: Link) -> str:
     """Return the name under which attempts with a link's password are counted (the `subject` of AttemptStore). No
-    e-mail address equals it, since it has no @.
+    e-mail address equals it, because it has no @.
     """
     return f"link/{link.link}"
 
 
 def _asked_for(link: Link) -> tuple[object, ...]:
     """Return the values of a link that a repetition of the request that made it must ask for as well. The digest of the
-    link's token is among them, since the answer to the repetition must be the same token.
+    link's token is among them, because the answer to the repetition must be the same token.
     """
     return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
 

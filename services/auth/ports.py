@@ -223,7 +223,9 @@ class SpaceStore(Protocol):
 
 
 class AccessStore(Protocol):
-    """Store of grants and devices, as each check of a caller's rights reads them."""
+    """Reads the grants and devices that decide what a caller may do, with as few round trips as possible, because every
+    call of a service needs such a check.
+    """
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
@@ -329,9 +331,10 @@ class LinkStore(Protocol):
         """Count one download and return True if the link is not revoked and allows one more download; otherwise return
         False.
 
-        A repeated `request` is not counted again: for ANSWER_DAYS from `now_ms`, in milliseconds since 1970, it returns
-        True. Of concurrent requests, at most as many as the link allows are counted. Raise Unavailable if too many
-        downloads of the link begin at the same time.
+        If a request that was counted is repeated within ANSWER_DAYS, return True without counting it again, even if the
+        link has been revoked or allows no more downloads. `request` is the id of the request, and `now_ms` the present
+        time, in milliseconds since 1970. Of concurrent requests, at most as many as the link allows are counted. Raise
+        Unavailable if too many downloads of the link begin at the same time.
         """
 
 

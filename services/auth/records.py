@@ -30,7 +30,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """An account with its password hash, as a sign-in reads it."""
+    """An account with its password hash, which a sign-in verifies."""
 
     account: Account
     password_hash: str = field(repr=False)
@@ -92,7 +92,9 @@ class DeviceRecord:
 
     @property
     def place(self) -> str:
-        """The key by which a list of devices is sorted, and at which a page of it can begin: newest first, as text."""
+        """The sort key of this device in a list of devices, which has the newest device first. A page token contains a
+        sort key.
+        """
         return _newest_first(self.created_at_ms, self.device)
 
 
@@ -126,8 +128,8 @@ class GrantRecord:
 
     @property
     def place(self) -> str:
-        """The key by which a list of members is sorted, and at which a page of it can begin: by e-mail address,
-        as text.
+        """The sort key of this grant in a list of members, which is in the order of e-mail addresses. A page token
+        contains a sort key.
         """
         return f"{self.email} {self.user}"
 
@@ -149,8 +151,8 @@ class Membership:
 
     @property
     def place(self) -> str:
-        """The key by which a list of spaces is sorted, and at which a page of it can begin: personal spaces first, then
-        by name, as text.
+        """The sort key of this space in a list of spaces, which has personal spaces first, and is otherwise in the
+        order of names. A page token contains a sort key.
         """
         return f"{int(not self.personal)}{self.name.casefold()}\0{self.space}"
 
@@ -181,7 +183,9 @@ class Link:
 
     @property
     def place(self) -> str:
-        """The key by which a list of links is sorted, and at which a page of it can begin: newest first, as text."""
+        """The sort key of this link in a list of links, which has the newest link first. A page token contains a sort
+        key.
+        """
         return _newest_first(self.created_at_ms, self.link)
 
 
@@ -254,5 +258,7 @@ class TemporaryCredentials:
 
 
 def _newest_first(created_at_ms: int, ident: str) -> str:
-    """Return a sort key for a listing with the newest first, as text."""
+    """Return the sort key of an item in a list that has the newest item first. `created_at_ms` is the time of the
+    item's creation, and `ident` its id, which orders items of the same time.
+    """
     return f"{10**18 - created_at_ms:019}{ident}"

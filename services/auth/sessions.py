@@ -4,8 +4,8 @@ A refresh token is `{device}.{family}{secret}`; the family is the same for all t
 each time. Only digests are stored. Tokens of a device are judged as follows:
 
 - One token is current.
-- Its predecessor is accepted as well until the current token is used, since the answer with the current token may have
-  been lost. A use of the predecessor replaces the current token, so that a thief who holds the current token is
+- Its predecessor is accepted as well until the current token is used, because the answer with the current token may
+  have been lost. A use of the predecessor replaces the current token, so that a thief who holds the current token is
   detected.
 - Any other token of the family is a copy: the device is signed out, and the keys that were made from it are revoked. A
   copy that arrives after the device was signed out revokes the keys that are left.

@@ -100,8 +100,8 @@ class AccessTokens:
         """
         visitor = hashlib.sha256(f"{scope.link} {peer}".encode()).hexdigest()[:16]
         claims = {"sub": scope.link, "spc": scope.space, "nod": scope.node.hex(), "vis": visitor}
-        # The lifetime is long, since a visitor could renew the token only by entering the password again. That is safe:
-        # each use checks whether the link is still valid.
+        # The lifetime is long, because a visitor could renew the token only by entering the password again. That is
+        # safe: each use checks whether the link is still valid.
         return self._sign(claims, LINK_TOKEN_SECONDS * SECOND_MS, until_ms)
 
     def _sign(self, named: Mapping[str, str], lifetime_ms: int, until_ms: int | None) -> AccessToken:

@@ -147,8 +147,8 @@ def space_to_wire(space: Membership) -> auth_pb2.Space:
 
 
 def member_to_wire(grant: GrantRecord, *, with_alias: bool = False) -> auth_pb2.Member:
-    """Return the member who has this grant, as a message. `with_alias` is True only in answers to other services, since
-    a member's alias is not visible to other members.
+    """Return the member who has this grant, as a message. `with_alias` is True only in answers to other services,
+    because a member's alias is not visible to other members.
     """
     alias = grant.alias if with_alias else None
     return auth_pb2.Member(user_id=grant.user, email=grant.email, role=role_to_wire(grant.role), alias=alias or "")

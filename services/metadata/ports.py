@@ -42,8 +42,8 @@ class Journal(Protocol):
     """
 
     async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
-        """Store `blob`, of at most 390,000 bytes, as the entry with the sequence number `seq`, which is the head, as
-        the caller knows it, plus one. Atomic and durable on return.
+        """Store `blob`, of at most 390,000 bytes, as the entry with the sequence number `seq`, which must be one more
+        than the head that the caller knows. Atomic and durable on return.
 
         Raise EntryTaken, with the stored bytes, if the entry exists already. After another error the entry may or may
         not be stored; if it is stored, a retry finds its own bytes in EntryTaken.

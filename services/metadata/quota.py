@@ -32,7 +32,7 @@ MEASURES_AT_ONCE: Final = 4
 SPACES_AT_ONCE: Final = 25
 """Number of spaces that a worker measures one after the other before it reads again which spaces are due."""
 DUE_AT_ONCE: Final = 4 * SPACES_AT_ONCE
-"""Number of due spaces that a worker reads at once. It chooses some of them at random, since the workers of all
+"""Number of due spaces that a worker reads at once. It chooses some of them at random, because the workers of all
 processes read the same ones.
 """
 _LEASE_MS: Final = 600_000
@@ -195,12 +195,12 @@ class Measuring:
         return True
 
     async def _tell(self, space: SpaceId, lease: int, before: Measure, measure: Measure) -> bool:
-        """Report the measurement to auth, save it, and return True. Return False if another process has taken over the
-        lease, which ends at `lease`. `before` is the measurement that was saved last.
+        """Report `measure` to auth, save it, and return True. Return False if another process has taken over the lease,
+        which ends at `lease`. `before` is the measurement that was saved last.
 
         First the table records that auth may refuse uploads to the space. Then the measurement is reported to auth, and
-        last it is saved. If this process stops in between, the next measurement finds that auth may be refusing
-        uploads. The next measurement also has a later time, so that auth uses it even if this report arrives
+        last the measurement is saved. If this process stops in between, the next measurement finds that auth may be
+        refusing uploads. The next measurement also has a later time, so that auth uses it even if this report arrives
         afterwards.
         """
         if measure.refused or before.refused:

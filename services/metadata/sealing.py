@@ -1,13 +1,13 @@
 """Proof of objects: an object is proven before a version may name it.
 
 A single block is proven by the SHA-256 that S3 computed at upload, or by reading the block if S3 computed none. A pack
-or a manifest is proven by reading it. Proven facts are recorded in the object index and cached here, since they stay
+or a manifest is proven by reading it. Proven facts are recorded in the object index and cached here, because they stay
 true.
 
-An object whose bytes do not match its key, or that not everybody can read, blocks the key, since an existing key cannot
-be overwritten. Such an object is removed by its etag. Readable bytes that match the key have a different etag, so the
-removal never hits an object that is or will be sealed. Only matching bytes that are archived, or that come with foreign
-headers, have the same etag: these are removed as `removal.py` removes unsealed objects.
+An object whose bytes do not match its key, or that not everybody can read, blocks the key, because an existing key
+cannot be overwritten. Such an object is removed by its etag. Readable bytes that match the key have a different etag,
+so the removal never hits an object that is or will be sealed. Only matching bytes that are archived, or that come with
+foreign headers, have the same etag: these are removed as `removal.py` removes unsealed objects.
 
 To prove an object costs the service far more than to declare it costs a caller. Therefore:
 
@@ -69,7 +69,7 @@ memory.
 """
 READ_BYTES_AT_ONCE: Final = 4 * MAX_OBJECT_BYTES
 """Maximum number of bytes of objects in memory that are being proven. The bytes of manifests have a budget of the same
-size of their own, since comparing a manifest with the object index takes long.
+size of their own, because comparing a manifest with the object index takes long.
 """
 HEAD_REQUESTS_AT_ONCE: Final = 8
 """Maximum number of concurrent HEAD requests to S3 in one process. Each takes two milliseconds of the event loop, so
@@ -171,7 +171,7 @@ class _Reading:
     unproven: int = 0
     """Number of objects for which storage was asked and that could not be proven."""
     removed: int = 0
-    """Number of unproven objects that were removed. They do not count towards MAX_UNPROVEN_OBJECTS, since storage
+    """Number of unproven objects that were removed. They do not count towards MAX_UNPROVEN_OBJECTS, because storage
     cannot be asked for them again and again.
     """
 
@@ -264,7 +264,7 @@ class Objects:
 
     async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
         """Return the digests in `digests` whose objects are not sealed. For many objects this costs less than
-        `missing`, since the proven facts about sealed objects are neither read nor cached.
+        `missing`, because the proven facts about sealed objects are neither read nor cached.
         """
         unknown = {digest for digest in digests if self.remembered(space, digest) is None}
         return unknown - await self._index.known(space, unknown) if unknown else set()
@@ -619,7 +619,7 @@ def _entries_refused(pack: PackOfBlocks, size: int) -> SealVerdict | None:
 
 
 def _prove_pack(data: bytes, pack: PackOfBlocks) -> Sealed | SealVerdict:
-    """Return the proof of a pack, after hashing each of its entries. Called in a thread, since hashing releases the
+    """Return the proof of a pack, after hashing each of its entries. Called in a thread, because hashing releases the
     GIL.
     """
     view = memoryview(data)

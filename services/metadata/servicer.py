@@ -639,7 +639,7 @@ async def _fitting(
 
 
 def _charge_growth(results: Sequence[journal_pb2.MutationResult], *, beyond: int = 0) -> None:
-    """Charge the caller for the size of a commit's results as for further calls, since the journal keeps the results.
+    """Charge the caller for the size of a commit's results as for further calls, because the journal keeps the results.
     Only the part that exceeds `beyond` bytes is charged.
     """
     charge((sum(result.ByteSize() for result in results) - beyond) // BYTES_PER_CALL)

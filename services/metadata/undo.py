@@ -3,7 +3,7 @@
 A copy of a directory is many requests of one caller. A caller who loses the right to write during the copy can neither
 complete nor undo it. Metadata then undoes it without asking for that right, after a proof from the journal: the
 caller's own requests have made the directory and everything that is in it, and nobody has changed any of it since. The
-proof holds at the journal entry that undoes the copy, since the commit is refused if an entry between the two touches
+proof holds at the journal entry that undoes the copy, because the commit is refused if an entry between the two touches
 the copy.
 
 The proof follows the journal from the entry that has made the directory to the head. It reads each entry once, however

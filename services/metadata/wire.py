@@ -111,7 +111,9 @@ def journal_bytes_of_entry(blob: bytes) -> int:
 
 
 async def position_of_entry(seq: int, blob: bytes, *, account: str) -> Position:
-    """Return the position after entry `seq`, as `entry_from_bytes(seq, blob).position`, at less cost."""
+    """Return the position after entry `seq`. The result is the same as `entry_from_bytes(seq, blob).position`, at less
+    cost.
+    """
     return position_after(seq, (await _parsed(blob, account)).append_id)
 
 

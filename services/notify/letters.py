@@ -55,7 +55,7 @@ def compose(
 ) -> Mail:
     """Return the mail that tells the member `to` about `commits`, at least one, which others have made in a space.
 
-    - `members` has the members whom the mail names by their addresses. It calls any other author a former member.
+    - `members` has the members whom the mail names by their addresses. The mail calls any other author a former member.
     - `truncated` is True if there are further commits that `commits` lacks.
     - `url` is the address of Syncline for people, to which the mail links.
     """

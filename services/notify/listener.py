@@ -3,7 +3,7 @@ rings doorbells.
 
 Each queue has a lease of an hour in the table, which is taken before the queue is created and renewed while the process
 runs. A queue without a lease was abandoned by a process that crashed; any process removes it. A process whose own queue
-is gone creates another one, and ends the Watch calls of all clients, since announcements may have been missed.
+is gone creates another one, and ends the Watch calls of all clients, because announcements may have been missed.
 """
 
 from __future__ import annotations

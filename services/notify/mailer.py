@@ -3,7 +3,7 @@
 The first change after a quiet time is mailed at once. Changes within the window after a mail wait for the end of the
 window and are mailed together, so that a person who saves every few seconds does not flood the others' mailboxes. The
 number of mails to one person in an hour is limited, and the number of mails about one other person's changes has a
-lower limit, since anybody can be added to many spaces.
+lower limit, because anybody can be added to many spaces.
 
 The concurrent sends are shared among the senders who caused them, so that no sender's mails wait for another sender's.
 """

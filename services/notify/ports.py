@@ -33,8 +33,8 @@ class PreferenceStore(Protocol):
         """Return the modes that were chosen for the space, by user."""
 
     async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode, *, request: RequestId, now: int) -> Choice:
-        """Set the mail mode of a user for a space, as the request with the id `request` asks, and return the resulting
-        choice.
+        """Carry out the request with the id `request`: set the mail mode of a user for a space to `mode`, and return
+        the resulting choice.
 
         If the request was carried out before, change nothing and return the choice that it made then. Requests are
         remembered for ANSWER_DAYS from `now`, in milliseconds since 1970.
@@ -57,12 +57,12 @@ class ClaimStore(Protocol):
         """
 
     async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
-        """Finish, at the time `now`, the claims of `claimant` for the entries with the sequence numbers `seqs`, since
+        """Finish, at the time `now`, the claims of `claimant` for the entries with the sequence numbers `seqs`, because
         the user was mailed about them, or they are stored for the next mail. They can then never be claimed again.
         """
 
     async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
-        """Free the claims that `claimant` holds for the entries with the sequence numbers `seqs`, since the user was
+        """Free the claims that `claimant` holds for the entries with the sequence numbers `seqs`, because the user was
         not mailed about them. Finished claims, and claims of another attempt to mail the same user, stay.
         """
 
@@ -91,13 +91,14 @@ class MailScheduleStore(Protocol):
         """
 
     async def postpone(self, claimant: Claimant, waiting: Mapping[int, str], *, now: int) -> None:
-        """Store changes that wait for the next mail to the user of `claimant`: their texts by sequence number.
-        Idempotent.
+        """Store `waiting`, changes that wait for the next mail to the user of `claimant` about the space of `claimant`:
+        their texts by sequence number. `now` is the present time. Idempotent.
         """
 
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
         """Return the texts of the changes in a space that wait for the next mail to a user, by sequence number, in
-        ascending order, at most a thousand. Every write that was acknowledged before the call is included.
+        ascending order. At most MAX_POSTPONED_ENTRIES are returned, those with the lowest sequence numbers. Every write
+        that was acknowledged before the call is included.
         """
 
 
@@ -167,8 +168,9 @@ class DoorbellQueues(Protocol):
     """
 
     async def open(self, name: str) -> MessageQueue:
-        """Create a queue with this name and subscribe it to the topic. Every announcement after the return is kept
-        there for at least five minutes. The name consists of `prefix` and a random part, and is never used again.
+        """Create a queue with this name and subscribe it to the topic. The queue keeps every announcement after the
+        return for at least five minutes. The name must consist of `prefix` and a random part, and must never be used
+        again. Return the queue, from which the caller takes the announcements.
         """
 
     async def close(self, name: str) -> None:

@@ -77,7 +77,7 @@ class Claim(Enum):
     HELD = auto()
     """Another attempt holds the claim, and may have crashed: try again later."""
     DONE = auto()
-    """The claim is finished, since the user was mailed: do nothing."""
+    """The claim is finished, because the user was mailed: do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

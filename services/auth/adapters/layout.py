@@ -12,7 +12,7 @@
 | KEY | `D#{device}` | `K#{device of a program}` | marks that the key of the program was made from the device |
 | SPACE | `S#{space}` | `SPACE` | name, and the number of owners |
 | GRANT | `S#{space}` | `U#{user}` | role, address, alias, and the time since which the member may write |
-| LINK | `S#{space}#L` | `{link}` | a public link; in a partition of its own, since the GRANTs are read as a whole |
+| LINK | `S#{space}#L` | `{link}` | a public link; in a partition of its own, because the GRANTs are read as a whole |
 | MADE | `U#{user}` | `L#{link}` | a link in the form in which it was made, until it is revoked |
 | TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | the link that the token opens |
 | COUNTED | `L#{link}` | `R#{request, hex}` | marks that a download was counted for this request |
@@ -22,7 +22,7 @@
 | ENDING | `ENDINGS` | `{ending}` | a revocation of a device, with the keys and links made from it, that was begun and is not finished |
 | KNOWN | `E#{email}`, `E#{subject}` | `KNOWN#{peer}` | marks that a correct password came from this network |
 
-Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
+Times are milliseconds since 1970, but `expires_at` is in seconds, because it is DynamoDB's time to live.
 """  # noqa: E501 - a table
 
 from __future__ import annotations

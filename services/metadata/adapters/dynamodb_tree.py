@@ -170,7 +170,7 @@ class DynamoTable:
             account=space if is_bulk else None,
             place=partial(self._writes.lent, 1, Share.alone(space), patience=None),
         )
-        # The put has no condition, since a version never changes. Versions are written before nodes: until then, the
+        # The put has no condition, because a version never changes. Versions are written before nodes: until then, the
         # node's row may be the only place that holds the version.
         await written(self._items.puts(_version_item(space, node) for node in superseded))
         # Items are encoded while earlier ones are being written.

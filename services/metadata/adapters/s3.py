@@ -51,7 +51,8 @@ log = structlog.get_logger()
 class S3Storage:
     """Implements ObjectStorage on the bucket of contents.
 
-    Objects larger than MAX_OBJECT_BYTES are not read and count as missing, since no client of ours stores such objects.
+    Objects larger than MAX_OBJECT_BYTES are not read and count as missing, because no client of ours stores such
+    objects.
     """
 
     def __init__(self, client: S3Client, *, bucket: str) -> None:

@@ -113,8 +113,8 @@ class Request:
 
     @property
     def is_decided_alone(self) -> bool:
-        """True if this request must be a batch by itself. It may drop out of its batch, and the other requests of the
-        batch would then have to be decided again.
+        """True if this request must be a batch by itself. Such a request may be refused as a whole, and the other
+        requests of its batch would then have to be decided again.
         """
         return self.condition is not None or self.all_or_nothing
 
@@ -183,8 +183,8 @@ class _Waiting:
         return pending
 
     def put_back(self, some: Sequence[_Pending]) -> None:
-        """Put requests that `take` has returned back to the front of the queue, so that it returns them again in the
-        same order.
+        """Return the requests `some`, which `take` has returned, to the front of the queue, so that `take` returns them
+        again in the same order.
         """
         for pending in reversed(some):
             self._of.setdefault(pending.request.user, deque()).appendleft(pending)
@@ -537,7 +537,7 @@ class Committer:
 
         The method repeats two steps: it decides in order until a mutation needs nodes or names that are not loaded, and
         loads these. To repeat less often, it also loads those that the later mutations seem to need. The number of
-        trial decisions for this is bounded, since each mutation may depend on the one before it.
+        trial decisions for this is bounded, because each mutation may depend on the one before it.
         """
         floor = self._view.requests_floor
         looked = Looked(names_left=MAX_LISTED_NAMES)

@@ -77,8 +77,8 @@ class OpenSpaces:
 
     @contextlib.asynccontextmanager
     async def use(self, space: SpaceId) -> AsyncIterator[LiveSpace]:
-        """Context manager that yields a space, which stays in memory until the end of the context. The caller has to
-        validate the view of the space before using it.
+        """Context manager that yields a space, which stays in memory until the end of the context. Within the context,
+        validate the view of the space before reading from the view.
         """
         live = self._live.get(space)
         metrics.VIEW_USES.labels("miss" if live is None else "hit").inc()

@@ -116,7 +116,7 @@ class Projector:
         try:
             yield
         finally:
-            # The projection also starts after a failed append, since the entry may have been stored.
+            # The projection also starts after a failed append, because the entry may have been stored.
             self._appending -= 1
             if (cause := traces.current()) is not None and len(self._causes) < MAX_CAUSES:
                 self._causes.append(cause)

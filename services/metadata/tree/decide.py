@@ -52,8 +52,9 @@ class Unsealed:
 
 @dataclass(frozen=True, slots=True)
 class PathLength:
-    """The number of names in a path, and its size in bytes. For a directory also its depth: the maximum of both numbers
-    over all paths below it.
+    """The number of names in a path, and the size of the path in bytes. The depth of a directory is a PathLength as
+    well: the largest number of names, and the largest size, of all paths below the directory; two different paths may
+    have them.
 
     `size` counts one byte for the '/' after each name.
     """
@@ -77,7 +78,7 @@ class PathLength:
 
 
 MAX_LENGTH = PathLength(MAX_PATH_NAMES, MAX_PATH_BYTES + 1)
-"""The longest valid path; one byte more than MAX_PATH_BYTES, since a '/' is counted after each name."""
+"""The longest valid path; one byte more than MAX_PATH_BYTES, because a '/' is counted after each name."""
 _BEYOND = PathLength(1 << 30, 1 << 30)
 """A path length greater than any valid one: the result for a directory that is deeper than MAX_PATH_NAMES."""
 
@@ -100,8 +101,8 @@ class Tree(Protocol):
         """
 
     def depth_below(self, directory: NodeId) -> PathLength:
-        """Return the depth of a directory: the longest path below it, without nodes in the trash. The result may also
-        be an upper bound of the depth.
+        """Return the depth of a directory: the longest path below it, without nodes in the trash. The result may be
+        larger than the true depth, never smaller.
         """
 
     def node(self, node: NodeId) -> Node | None: ...
@@ -295,9 +296,11 @@ def _delete(tree: Tree, want: DeleteNode, at: Circumstances) -> Result:
 
 
 def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
-    """Return True if deleting the node loses nothing. That is so for an empty directory. It is so for a file with at
-    most _MAX_COMPARED_VERSIONS versions if each of them is empty, or equal to one of as many last versions of the file
-    `elsewhere`; None stands for no such file.
+    """Return True if deleting the node certainly loses nothing, which is so in two cases:
+
+    - The node is an empty directory.
+    - The node is a file with at most _MAX_COMPARED_VERSIONS versions, and each of them is empty, or equal to one of the
+      last _MAX_COMPARED_VERSIONS versions of the file `elsewhere`. With None, there is no such file.
     """
     if node.kind is NodeKind.DIRECTORY:
         return tree.is_empty(node.id)

@@ -123,7 +123,7 @@ async def _in_turns(
     """Return the result of `answer`, a read of `things` requested nodes or files, once every value that it needs is
     loaded. The view is used as it is, without validating it. The turns are charged to the person `account`.
 
-    `answer` calls `rest` between two of these things, and keeps nothing from one call to the next, since it is called
+    `answer` calls `rest` between two of these things, and keeps nothing from one call to the next, because it is called
     again after each loading. Rows beyond the number that so many things usually need are charged as further calls of
     the caller.
     """
@@ -166,8 +166,8 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
 
 
 async def look(view: SpaceView, nodes: Sequence[NodeId], *, account: str) -> list[Found]:
-    """Return the states of those of `nodes` that are not in the trash, as of the view's `seq` at the end of the call.
-    The caller has validated the view. The turns are charged to the person `account`.
+    """Return the states of those of `nodes` that are not in the trash, valid at the view's `seq` at the end of the
+    call. Validate the view before the call. The turns are charged to the person `account`.
     """
 
     async def answer(reader: _ReaderInTurns) -> list[Found]:

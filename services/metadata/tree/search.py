@@ -185,7 +185,7 @@ class NameIndex:
             children.update((key, now.id) for key in _keys(now.name, is_directory))
 
     def emptied(self) -> NameIndex:
-        """Return an empty index for the names that this index is for."""
+        """Return a new index without names, made with the same `only` and `is_ordered` as this one."""
         return NameIndex(self._only, is_ordered=self._is_ordered)
 
     async def page(self, words: Sequence[str], *, after: str, limit: int, account: str) -> Candidates:
@@ -253,9 +253,9 @@ class NameIndex:
         """Return for each directory the length of the longest path below it. The turns are charged to `account`, a
         person or a space.
 
-        If the index was made with `only`, the result is an upper bound: files that the index leaves out count as having
-        the longest possible name. All directories are measured in one pass, whatever their size. The index must not
-        change during the call.
+        If the index was made with `only`, the lengths may be larger than the true ones, never smaller: files that the
+        index leaves out count as having the longest possible name. All directories are measured in one pass, whatever
+        their size. The index must not change during the call.
         """
         depths: dict[NodeId, PathLength] = {}
         for some in _slices(self._names.values()):
@@ -274,8 +274,9 @@ class NameIndex:
         return {one: depths.get(one, _NOTHING) + least for one in directories}
 
     async def size_below(self, tops: Iterable[MeasuredTop], *, most: TreeSize, account: str) -> TreeSize:
-        """Return the size of the trees below the directories `tops`, as far as the index has their names. Stop once the
-        size exceeds `most`. The turns are charged to the person `account`. The index must not change during the call.
+        """Return the number and the size of the paths below the directories `tops`, as far as the index has their
+        names. Stop once one of them exceeds that in `most`; the result then exceeds `most`, and is a lower bound. The
+        turns are charged to the person `account`. The index must not change during the call.
         """
         size, steps = TreeSize(), 0
         pending = [(top.directory, top.prefix_bytes) for top in tops]
@@ -367,7 +368,7 @@ class NameSearch:
         """Return the sequence number of the journal's head, and for each directory the length of the longest path below
         it. A length may be greater than the true one.
 
-        The turns are charged to the space, since commits of several people are decided together.
+        The turns are charged to the space, because commits of several people are decided together.
         """
         account = view.space
         with contextlib.suppress(_NotKept):
@@ -380,8 +381,8 @@ class NameSearch:
     async def size_below(
         self, view: SpaceView, tops: Sequence[MeasuredTop], *, most: TreeSize, account: str
     ) -> TreeSize:
-        """Return the size of the trees below the directories `tops`. Stop once the size exceeds `most`; the result is
-        then a lower bound. The turns are charged to the person `account`.
+        """Return the number and the size of the paths below the directories `tops`. Stop once one of them exceeds that
+        in `most`; the result then exceeds `most`, and is a lower bound. The turns are charged to the person `account`.
 
         The journal is read once for all directories: a space whose index is not kept is read from the beginning.
         """
@@ -531,8 +532,9 @@ class NameSearch:
 async def _listed_size(
     view: SpaceView, index: NameIndex, tops: Sequence[MeasuredTop], *, most: TreeSize, account: str
 ) -> TreeSize:
-    """Return the size of the trees below directories, computed from the names in each directory of which `index`
-    knows. Stop once the size exceeds `most`.
+    """Return the size of the trees below directories, computed from the names in each directory of which `index` knows.
+    Stop once the number or the size of the paths exceeds that in `most`; the result then exceeds `most`, and is a lower
+    bound.
     """
     size = TreeSize()
     for top in tops:

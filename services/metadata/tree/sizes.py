@@ -28,10 +28,12 @@ class TreeSizes:
         self._search = search
 
     async def below(self, view: SpaceView, tops: Sequence[MeasuredTop], *, most: TreeSize, account: str) -> TreeSize:
-        """Return the size of the trees below these directories, without the directories themselves.
+        """Return the number and the size of the paths below the directories `tops`, without the paths of the
+        directories themselves.
 
-        Stop once the number or the size of the paths exceeds `most`. The caller has validated the view. The turns are
-        charged to the person `account`.
+        The measurement may stop once the number or the size of the paths exceeds that in `most`; the result then
+        exceeds `most`, and is a lower bound. Validate the view before the call. The turns are charged to the person
+        `account`.
         """
         size = await self._walked(view, tops, account)
         if size is not None:

@@ -133,7 +133,7 @@ class SpaceView:
     @property
     def known_nodes(self) -> Mapping[NodeId, Node | None]:
         """Return all nodes in memory, by id; None stands for a node that does not exist. Reads of thousands of nodes
-        use this, since one call per node would cost more than the lookup.
+        use this, because one call per node would cost more than the lookup.
         """
         return self._nodes
 
@@ -256,8 +256,8 @@ class SpaceView:
 
     async def weigh_journal(self) -> int:
         """Return the total size of the entries of the journal up to the view's `seq`, in bytes. Entries that were
-        written before their size was recorded count as 0. The caller has validated the view. The call reads one entry
-        if the view has applied none since it was opened.
+        written before their size was recorded count as 0. Validate the view before the call, which reads one entry if
+        the view has applied none since it was opened.
         """
         while self._journal_bytes is None:
             seq = self.seq
@@ -275,7 +275,7 @@ class SpaceView:
         return self._journal_bytes
 
     async def count_nodes(self) -> int:
-        """Return the number of nodes at the view's `seq`, including deleted ones. The caller has validated the view.
+        """Return the number of nodes at the view's `seq`, including deleted ones. Validate the view before the call.
 
         If the table does not hold the number, the journal is read once, backwards, to the last entry that holds it.
         Entries that were written before nodes were counted do not hold it.
@@ -344,7 +344,7 @@ class SpaceView:
             self._tail_trash.discard(node)
 
     def _unpin(self, entry: JournalEntry) -> None:
-        """Drop the results of the oldest entry of `tail` from memory, since the table has them now."""
+        """Drop the results of the oldest entry of `tail` from memory, because the table has them now."""
         for result in entry.accepted():
             node = result.node
             assert node is not None

@@ -10,7 +10,7 @@
 | WAITING | `W#{space}#{user}` | `{seq:020}` | the summaries of changes for the next mail |
 | DOORBELLS | `DOORBELLS` | `{queue}` | the end of the lease of an instance's queue |
 
-Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
+Times are milliseconds since 1970, but `expires_at` is in seconds, because it is DynamoDB's time to live.
 """  # noqa: E501 - a table
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class SnsDoorbellQueues:
         return queue
 
     async def close(self, name: str) -> None:
-        # The queue is removed last, since `names` lists it only while it exists.
+        # The queue is removed last, because `names` lists it only while it exists.
         for subscription in (await self._subscriptions()).get(name, []):
             with aws_errors("the topic"):
                 await self._sns.unsubscribe(SubscriptionArn=subscription)
