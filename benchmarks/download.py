@@ -115,7 +115,7 @@ def main() -> None:
                 servers["nginx"] = proxied
             for server in servers.values():
                 server.fetch()
-            for _ in range(ROUNDS):  # alternately, since the capacity of the machine varies
+            for _ in range(ROUNDS):  # alternately, because the capacity of the machine varies
                 for server in servers.values():
                     server.measure()
         table = ReportTable("MiB/s", *(f"{n + 1}." for n in range(ROUNDS)), "of nginx", "CPU seconds per GiB")

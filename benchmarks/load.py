@@ -73,7 +73,7 @@ UNLIMITED: Final = {
     **{f"rate_{work}": "1e9" for work in ("reads", "lists", "commits", "seals", "streams", "credentials", "makes")},
     "streams_open": "1000000",
 }
-"""Settings of the services without rate limits, since one person causes all the load."""
+"""Settings of the services without rate limits, because one person causes all the load."""
 PROMISED_WATCHES_PER_GIB: Final = 20_000
 
 

@@ -144,7 +144,9 @@ def release(version: str, day: date, root: Path = ROOT) -> None:
 
 
 def unreleased(root: Path = ROOT) -> str:
-    """Return the changes since the last release, in the form of the document."""
+    """Return the changes since the last release as Markdown: a heading for each of `KINDS` that occurs, and below it a
+    list of the changes, as in CHANGELOG.md. If there are none, return one sentence that says so.
+    """
     return _listed(root / "changelog/unreleased") or "Nothing has changed since the last release.\n"
 
 

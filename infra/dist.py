@@ -106,7 +106,7 @@ def _top_level(wheel: Path) -> set[str]:
 
 
 def _installed(environment: Path, *requirements: str) -> Path:
-    """Create `environment` anew and install these requirements in it; return it."""
+    """Create the virtual environment `environment` anew, and install these requirements in it. Return the directory."""
     uv("venv", "--python", sys.executable, "--no-project", str(environment))
     constraints = str(ROOT / "constraints.txt")
     uv(
@@ -157,7 +157,7 @@ def _run(environment: Path, directory: Path, program: str, *arguments: str) -> s
 
 
 def main() -> int:
-    """Build and check."""
+    """Build the distributions and check them. Return 0, or 1 if a step fails, after printing the reason."""
     directory = ROOT / "dist"
     try:
         check_wheels(build_distributions(directory))

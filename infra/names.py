@@ -4,7 +4,7 @@ what is counted.
 A reader who meets a name searches the tree for it, and must find one definition. Therefore no two files define a public
 class of one name, and no two files define public functions of one name and different shapes (parameters and result). An
 enumeration or a type alias that is made by an assignment counts as a class; several files may have the same assignment.
-Commands and request handlers are exempt, since only their decorators' frameworks call them. `REASONS` lists the names
+Commands and request handlers are exempt, because only their decorators' frameworks call them. `REASONS` lists the names
 that may occur more than once, with reasons; an unnecessary entry also fails the check.
 
 A constant that is a number is named for its unit of measurement and its bound: a bound begins with MAX or MIN and names
@@ -168,7 +168,7 @@ def _shape(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 
 def main() -> int:
-    """Print the problems; return 1 if there are any."""
+    """Print the problems. Return 1 if there are any, otherwise 0."""
     found = problems()
     sys.stderr.writelines(f"{line}\n" for line in found)
     return 1 if found else 0

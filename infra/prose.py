@@ -7,7 +7,7 @@ or without the noun of its pronoun; `OPENINGS` lists these words, each with the 
 The docstring of a function that returns something begins with a verb, and `PHRASES` lists homely phrases for which the
 field has a term. These two rules do not apply to tests, whose helpers are read beside their only use.
 
-`python -m infra.prose ROOM ...` checks some rooms only; without arguments it checks all of them.
+`python -m infra.prose ROOM ...` checks only the folders of `ROOMS` that are named; without arguments it checks all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ ROOMS: Final = (
     "examples",
     "tests",
 )
-"""Folders with Python files. No room is inside another one."""
+"""Folders with Python files, each of which is a room: a part of the repository that can be checked by itself. No room
+is inside another one.
+"""
 
 MIN_WORDS: Final = 3
 """Minimum number of words of a docstring."""
@@ -230,7 +232,7 @@ def _comments(source: str) -> Iterator[tuple[int, str]]:
 
 
 def findings(room: str, root: Path = ROOT) -> list[Finding]:
-    """Return every finding of one room, a folder relative to `root`."""
+    """Return every finding in the Python files of `room`, a folder of `ROOMS`; its path is relative to `root`."""
     return [
         finding
         for path in sorted((root / room).rglob("*.py"))
@@ -240,7 +242,10 @@ def findings(room: str, root: Path = ROOT) -> list[Finding]:
 
 
 def main(rooms: Sequence[str]) -> int:
-    """Print the findings of these rooms, or of all; return the exit status: 0 for none, 1 for some, 2 for no room."""
+    """Check `rooms`, which are folders of `ROOMS`, or all of `ROOMS` if `rooms` is empty; print the findings. Return
+    the exit status: 0 if there are no findings, 1 if there are some, 2 if one of `rooms` is not in `ROOMS`; then
+    nothing is checked.
+    """
     if unknown := sorted(set(rooms) - set(ROOMS)):
         sys.stderr.write(f"no room: {', '.join(unknown)}; the rooms are {', '.join(ROOMS)}\n")
         return 2

@@ -51,7 +51,7 @@ class Wheels:
 
     def requirements(self, extra: str = "") -> tuple[str, str]:
         """Return the files of both wheels as requirements of pip: the client, and the server with the extra `extra`, if
-        one is named. The requirements are files and not names, since a package index might have other packages of our
+        one is named. The requirements are files and not names, because a package index might have other packages of our
         names.
         """
         chosen = f"[{extra}]" if extra else ""
@@ -126,7 +126,9 @@ def pack(tree: Path, file: Path) -> None:
 
 
 def main() -> int:
-    """Build a release and discard it, to check that it can be built, and print its name."""
+    """Build a release and discard it, to check that it can be built, and print its name. Return 0, or 1 if a step
+    fails, after printing the reason.
+    """
     try:
         with built() as release:
             sys.stdout.write(f"{release.key}, {release.file.stat().st_size / 1e6:.1f} MB\n")

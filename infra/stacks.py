@@ -89,7 +89,7 @@ class Stacks:
         return self._outcome(name, began)
 
     def _changes(self, arguments: Mapping[str, str]) -> list[str]:
-        """Return the changes of a change set, in words. Raise DeployError if CloudFormation refuses it."""
+        """Return the changes of a change set, in words. Raise DeployError if CloudFormation refuses the change set."""
         deadline = time.monotonic() + _CHANGE_SET_SECONDS
         while True:
             answer = self._cloudformation.describe_change_set(**arguments)

@@ -113,7 +113,7 @@ class Summary:
     size: int
     """Total size of all entries of the archive, in bytes."""
     damaged: tuple[str, ...] = ()
-    """Files whose bytes differ from the uploaded bytes, since the source disk damaged them before the backup was
+    """Files whose bytes differ from the uploaded bytes, because the source disk damaged them before the backup was
     made.
     """
 

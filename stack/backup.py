@@ -72,7 +72,7 @@ def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) ->
 
 
 def _check_log(directory: Path) -> None:
-    """Raise BackupFailed if no system runs and the last run left a damaged log, since a copy would be incomplete."""
+    """Raise BackupFailed if no system runs and the last run left a damaged log, because a copy would be incomplete."""
     if is_in_use(directory):
         return
     unreadable = unreadable_transactions(directory / f"{STATE}-wal")
@@ -82,7 +82,7 @@ def _check_log(directory: Path) -> None:
 
 def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: ArchiveProgress) -> Summary:
     """Write the archive to `file`; return its summary. A copy of the database is first made in the directory `scratch`,
-    or in the system's directory for temporary files if that is None.
+    or in the system's directory for temporary files if `scratch` is None.
     """
     entries: dict[str, BackupEntry] = {}
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:

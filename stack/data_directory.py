@@ -81,8 +81,8 @@ class DataDirectory:
         return self._service_secret_file.read_text().strip()
 
     def gateway_secret(self) -> str:
-        """Return the secret by which the gateway proves to services for which network it calls. Raise StackError if it
-        is damaged.
+        """Return the secret by which the gateway proves to services for which network it calls. Raise StackError if the
+        secret is damaged.
         """
         secret = self._gateway_secret_file.read_text().strip()
         if len(secret) < _SECRET_CHARACTERS:
@@ -98,10 +98,11 @@ class DataDirectory:
 def data_directory(path: Path, *, volume: bool = False) -> Iterator[DataDirectory]:
     """Create the directory `path` if it does not exist, lock it, and generate the secrets that are missing.
 
-    A `volume` of containers may belong to anybody; otherwise the directory has to belong to this user or to root, since
-    any other owner could exchange the secrets in it.
+    A `volume` of containers may belong to anybody; otherwise the directory has to belong to this user or to root,
+    because any other owner could exchange the secrets in it.
 
-    Raise DataDirectoryInUse if it is already locked, StackError if it cannot be used, or its disk is full.
+    Raise DataDirectoryInUse if the directory is already locked, and StackError if it cannot be used or its disk is
+    full.
     """
     try:
         check_restored(path)

@@ -116,7 +116,7 @@ class DemoDevice:
         return figures
 
     def check(self) -> dict[str, Any]:
-        """Return the verdicts of `syncline check`, as it prints them with --json."""
+        """Return the document that `syncline check` prints with --json."""
         verdicts: dict[str, Any] = json.loads(self.run("check", str(self.folder), "--json"))
         return verdicts
 

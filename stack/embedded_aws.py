@@ -36,7 +36,7 @@ ACCOUNT: Final = "000000000000"
 NAME: Final = "aws"
 
 READY_SECONDS: Final = 600.0
-"""Maximum seconds in which the emulator has to be ready, since it reads its stored state first; a million items take
+"""Maximum seconds in which the emulator has to be ready, because it reads its stored state first; a million items take
 minutes on a slow machine.
 """
 

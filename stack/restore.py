@@ -89,7 +89,7 @@ def _filling(directory: Path) -> Iterator[None]:
                 shutil.rmtree(left)
             elif left != marker:
                 left.unlink()
-        marker.unlink(missing_ok=True)  # removed last, since the marker shows that the rest is incomplete
+        marker.unlink(missing_ok=True)  # removed last, because the marker shows that the rest is incomplete
         for path in made:
             path.rmdir()
         raise

@@ -187,7 +187,7 @@ def _metrics_listen(asked: str, name: str) -> str:
     that of the first service, and each further service has the next one.
 
     With port 0, or without a port, the address is returned unchanged: the system then chooses a port, and the service
-    logs it.
+    logs that port.
     """
     port = asked.rpartition(":")[2]
     if not port.isdecimal() or not int(port):

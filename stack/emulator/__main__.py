@@ -17,7 +17,7 @@ guarantees would not hold here as they do on AWS:
   the access key ids `test` and every number of twelve digits are root with any secret.)
 - The emulator's own HTTP interface answers only requests that read, and only those of programs: a page in a browser
   could otherwise reset the emulator by one request to this port. Mails and messages are returned only to the root
-  credentials (basic authentication), since other users of this machine can connect to the port, too.
+  credentials (basic authentication), because other users of this machine can connect to the port, too.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _configure_logs() -> None:
 
 
 def _say(text: str) -> None:
-    """Log a complete sentence, since users of `syncline up` read it in the terminal."""
+    """Log a complete sentence, because users of `syncline up` read it in the terminal."""
     log.info(text)
 
 

@@ -20,8 +20,9 @@ _STORING_OPERATIONS: Final = frozenset({b"PutItem", b"UpdateItem", b"BatchWriteI
 
 
 def durable(app: AsgiApp, storage: Storage) -> AsgiApp:
-    """Return an ASGI application around `app`, whose changes are collected in `storage`. It sends an answer only after
-    all changes before the answer are durable, and refuses a request that stores data if the disk is full.
+    """Return an ASGI application around `app`, whose changes are collected in `storage`. The application sends an
+    answer only after all changes before the answer are durable, and refuses a request that stores data if the disk is
+    full.
     """
     said = 0.0
 

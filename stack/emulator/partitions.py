@@ -56,7 +56,7 @@ class Partition(dict[str, Any]):
         return self._order
 
     def values(self) -> Any:
-        """Return the items. During a query of which only one page is wanted, return the items of that page, since the
+        """Return the items. During a query of which only one page is wanted, return the items of that page, because the
         emulator evaluates all items that this method returns.
         """
         page = _page.get()

@@ -1,4 +1,4 @@
-"""Queues of the emulator that record which of their messages have changed since the last call.
+"""Queues of the emulator that record which of their messages have changed since the last call of `StoredQueue.change`.
 
 The emulator represents a queue as a dictionary whose `messages` are a list of dictionaries. It appends to the list,
 empties it, replaces it in order to remove messages, and sets keys of messages.
@@ -52,8 +52,9 @@ class StoredQueue(dict[str, Any]):
         super().__setitem__(name, value)
 
     def change(self) -> MessageChange:
-        """Return the changes of the messages since the last call. The cost is proportional to the number of changed
-        messages; if some were removed, to the number of all messages.
+        """Return the changes of the messages since the last call of this method; at the first call, all messages are
+        new. The cost is proportional to the number of changed messages; if some were removed, to the number of all
+        messages.
         """
         changed, self._changed = self._changed, {}
         removed: set[str] = set()

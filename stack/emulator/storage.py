@@ -155,7 +155,8 @@ class Storage:
 
     def write_body(self, body: bytes) -> str:
         """Start to write `body`, the bytes of an object, to a new file, without waiting for the end. Return the name of
-        the file, relative to the directory of the storage; the caller puts the name into a row of the same transaction.
+        the file, relative to the directory of the storage. The caller must put the name into a row of the same
+        transaction.
         """
         name = secrets.token_hex(_NAME_BYTES)
         name = f"{OBJECTS}/{name[:2]}/{name}"
@@ -202,9 +203,9 @@ class Storage:
         return shutil.disk_usage(self.directory).free - RESERVE_BYTES
 
     async def durable(self) -> None:
-        """Wait until all changes that were collected before this call are durable. To be called between two groups of
-        changes that belong together, not within a group. Raise StorageFailed if the disk does not accept them; then
-        nothing more can be stored.
+        """Wait until all changes that were collected before this call are durable. Changes that must become durable
+        together must be collected without a call of this method in between. Raise StorageFailed if the disk does not
+        accept the changes; then nothing more can be stored.
         """
         if self._failure is not None:
             raise self._failure
@@ -359,7 +360,7 @@ def has_schema(database: sqlite3.Connection) -> bool:
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:
     log = path.with_name(f"{path.name}-wal")
     log_bytes = log.stat().st_size if log.exists() else 0
-    # Checked before SQLite opens the log, since it would drop what it cannot read.
+    # Checked before SQLite opens the log, because it would drop what it cannot read.
     if (unreadable := unreadable_transactions(log)) > 1:
         raise StorageDamaged(f"{log} is damaged: {unreadable} transactions in it cannot be read; {_ADVICE}")
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

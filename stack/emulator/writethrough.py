@@ -49,8 +49,8 @@ _LARGE: Final[Mapping[str, frozenset[str]]] = {
     "s3.buckets_meta": frozenset({"objects"}),
     "sqs.queues": frozenset({"messages"}),
 }
-"""The keys, by store, of the values that are excluded from the records of the store, since they have rows of their own
-or can be derived from rows.
+"""The keys, by store, of the values that are excluded from the records of the store, because they have rows of their
+own or can be derived from rows.
 """
 
 _ITEMS: Final = "dynamodb.items"
@@ -68,7 +68,7 @@ class ReadBack:
     items: int
     objects: int
     unfinished: int
-    """Number of files with bytes of objects that were removed, since no object named them."""
+    """Number of files with bytes of objects that were removed, because no object named them."""
 
 
 class WriteThrough:
@@ -109,7 +109,7 @@ class WriteThrough:
     # ---- reading back ------------------------------------------------------------------------------------------
 
     def read_back(self) -> ReadBack:
-        """Fill the emulator, which is empty, from the storage. Files with bytes of objects that no row names are
+        """Fill the emulator, which must be empty, from the storage. Files with bytes of objects that no row names are
         removed. Return the numbers of what was read. Raise StorageDamaged if a row cannot be read.
         """
         small: dict[str, dict[str, Any]] = {}
@@ -213,7 +213,7 @@ class WriteThrough:
             queue["messages"].append(message)
             self._messages.setdefault(queue_key, set()).add(identifier)
         for queue in self._sqs._queues._data.values():
-            queue.change()  # discards the changes, since the queue equals its stored state
+            queue.change()  # discards the changes, because the queue equals its stored state
 
     def _restore_mails(self, found: list[tuple[str, Any]]) -> None:
         for (scope, number), mail in sorted((json.loads(key), mail) for key, mail in found):
@@ -375,8 +375,8 @@ class WriteThrough:
     async def _notice(self, name: str) -> None:
         """Write the state that a request to the service may have changed.
 
-        Requests to CloudFormation are answered while it works, since clients poll for its end; requests to other
-        services wait for it.
+        Requests to CloudFormation are answered while a deployment is in progress, because clients poll for its end;
+        requests to other services wait for that end.
         """
         if name == "cloudformation":
             if not self._deploying():

@@ -39,7 +39,7 @@ def digest_of(data: bytes | memoryview) -> Digest:
 
 
 class Chunker:
-    """Cuts contents, one after the other. Not thread-safe, since its buffer of `MAX_BLOCK_BYTES` is reused."""
+    """Cuts contents, one after the other. Not thread-safe, because its buffer of `MAX_BLOCK_BYTES` is reused."""
 
     def __init__(self) -> None:
         self._cdc = FastCDC(

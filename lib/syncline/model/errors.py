@@ -80,7 +80,7 @@ class SynclineError(Exception):
     def retry_after_seconds(self) -> float | None:
         """The seconds to wait before the same call is repeated; None if waiting alone does not help.
 
-        A detail that is no finite number of seconds is ignored, since a hostile service could send a value with which
+        A detail that is no finite number of seconds is ignored, because a hostile service could send a value with which
         waits never add up to a bound.
         """
         try:

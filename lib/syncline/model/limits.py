@@ -29,8 +29,8 @@ SHA-256.
 MAX_SEAL_FORMS: Final = 16
 """Maximum number of forms (block, manifest, packs) in which one object is declared in one SealObjects call."""
 MIN_UNSEALED_BYTES: Final = 64 * 1024
-"""Minimum number of bytes with which an unsealed object counts against the quota, since many small objects cost as much
-as few large ones.
+"""Minimum number of bytes with which an unsealed object counts against the quota, because many small objects cost as
+much as few large ones.
 """
 MAX_STORED_QUOTAS: Final = 2
 """Maximum size of all objects of a space together, sealed or not, as a multiple of the quota of the space. Sealed

@@ -35,7 +35,7 @@ _UNARCHIVABLE = re.compile(
     r"""|\A(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$|clock\$)(?=[ ]*(?:[.:]|\Z))""",  # devices
     re.IGNORECASE | re.ASCII,
 )
-"""Pattern of the parts of a name that an archive cannot have, since an archive is extracted on every system."""
+"""Pattern of the parts of a name that an archive cannot have, because an archive is extracted on every system."""
 _PERCENT_ENCODED = re.compile("%[0-9A-F]{2}")
 ARCHIVED_NUMBER_BYTES = 10
 """Maximum size in bytes of the number that distinguishes names which become the same in an archive."""
@@ -108,7 +108,8 @@ def parse_path(path: str, *, what: str = "path") -> tuple[str, ...]:
 
 def with_mark(name: str, mark: str) -> str:
     """Return the name of a copy of `name`: with a space and the text `mark` before the extension (`a (copy).txt` for
-    the mark `(copy)`), and shortened so that it is a valid name. The caller checks that nothing else has it.
+    the mark `(copy)`), and shortened so that it is a valid name. The caller must check that no other node has this
+    name.
     """
     stem, suffix = _parted(name)
     tail = f" {mark}{suffix}"
@@ -117,7 +118,7 @@ def with_mark(name: str, mark: str) -> str:
 
 def clipped(name: str, size: int) -> str:
     """Return a name of at most `size` bytes: `name`, shortened before its extension, and without dots and spaces at its
-    end. `size` is greater than the maximum size of an extension.
+    end. `size` must be greater than the maximum size of an extension.
     """
     stem, suffix = _parted(name)
     return normalize((shortened(stem, size - len(suffix.encode())) + suffix).rstrip(" ."))
@@ -173,8 +174,8 @@ def split_path(path: str) -> tuple[str, ...]:
 
 
 def normalized_path(path: str) -> tuple[str, ...]:
-    """Return the names of a path after Unicode normalisation to NFC, since some systems send names decomposed. Slashes
-    at the beginning and the end are ignored. Raise InvalidArgument if the path breaks a rule.
+    """Return the names of a path after Unicode normalisation to NFC, because some systems send names decomposed.
+    Slashes at the beginning and the end are ignored. Raise InvalidArgument if the path breaks a rule.
 
     Normalisation takes quadratic time on a run of combining marks, so the length of each name is checked first.
     """

@@ -33,8 +33,8 @@ class RetryPolicy:
     def pauses(self) -> Iterator[float]:
         """Yield once for each attempt: the seconds to wait if that attempt fails, with jitter; 0 for the last attempt.
 
-        The caller makes an attempt for each value and leaves the loop when an attempt succeeds. The loop ends by itself
-        when no attempt is left.
+        The caller must make an attempt for each value, and leave the loop when an attempt succeeds. The loop ends by
+        itself when no attempt is left.
         """
         for failures in range(1, self.max_attempts):
             spread = 1 - self.jitter * random.random()  # noqa: S311 - spreads load, guards nothing

@@ -118,7 +118,7 @@ class CreateNode:
 @dataclass(frozen=True, slots=True)
 class UpdateContent:
     """A mutation: make `content` the new version of a file or symlink. The service refuses the mutation if the current
-    version is no longer `base_version`, since the client would overwrite a version that it has not seen.
+    version is no longer `base_version`, because the client would overwrite a version that it has not seen.
     """
 
     node: NodeId

@@ -1,6 +1,6 @@
 """Channels to a service, which add deadlines, retries, authorization, request ids and traces to all calls.
 
-Depends only on grpc, since both clients and services use it. Both flavours of channel (for asyncio and for threads)
+Depends only on grpc, because both clients and services use it. Both flavours of channel (for asyncio and for threads)
 wrap grpc's channel instead of using grpc's client interceptors, which create a task per call (aio) and do not cover
 every kind of call with one instance.
 """
@@ -65,8 +65,8 @@ def aio_channel(
     tls: bool = False,
     root_certificates: bytes | None = None,
 ) -> grpc.aio.Channel:
-    """Return a channel for asyncio to the service at `target` (host:port). The caller uses the channel in `async with`,
-    or closes it.
+    """Return a channel for asyncio to the service at `target` (host:port). The caller must use the channel in `async
+    with`, or close it.
 
     - `authorization` returns the token of each call; None sends calls without a token.
     - `idempotent` has full names of methods (`pkg.Service/Method`) or of whole services (`pkg.Service`); their calls
@@ -75,7 +75,7 @@ def aio_channel(
     - With `tls`, the connection is encrypted. `root_certificates` are the trusted certificates in PEM; None means those
       that gRPC trusts by default.
 
-    The channel uses no proxy, since the services are on the same network.
+    The channel uses no proxy, because the services are on the same network.
     """
     options = [*_options(idempotent), *_through(None)]
     channel = (
@@ -96,8 +96,9 @@ def sync_channel(
     root_certificates: bytes | None = None,
     proxy: str | None = None,
 ) -> grpc.Channel:
-    """Return a channel for use in threads, which the caller uses in `with` or closes. `proxy` is the address of an HTTP
-    proxy, `http://host:port`; None for no proxy. The other arguments are those of `aio_channel`.
+    """Return a channel for use in threads to the service at `target` (host:port). The caller must use the channel in
+    `with`, or close it. `proxy` is the address of an HTTP proxy, `http://host:port`; None for no proxy. The other
+    arguments are those of `aio_channel`.
     """
     options = [*_options(idempotent), *_through(proxy)]
     channel = (
@@ -156,8 +157,8 @@ def _options(idempotent: Iterable[str]) -> list[tuple[str, Any]]:
 
 
 def _through(proxy: str | None) -> list[tuple[str, Any]]:
-    """Return the channel options for the HTTP proxy `proxy`, or for none if it is None. Without them, gRPC would choose
-    a proxy from environment variables by rules of its own.
+    """Return the channel options for the HTTP proxy `proxy`; None means no proxy. Without them, gRPC would choose a
+    proxy from environment variables by rules of its own.
     """
     return [("grpc.enable_http_proxy", 0)] if proxy is None else [("grpc.http_proxy", proxy)]
 
@@ -266,7 +267,7 @@ _ending: set[asyncio.Task[None]] = set()
 
 
 def _end_soon(call: grpc.aio.Call, span: traces.Span) -> None:
-    """End the span in a task, since only a coroutine can read the code, even of a call that has ended."""
+    """End the span in a task, because only a coroutine can read the code, even of a call that has ended."""
 
     async def end() -> None:
         _end(span, await call.code())

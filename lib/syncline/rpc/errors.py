@@ -1,6 +1,6 @@
 """The table that maps kinds of errors to gRPC and HTTP, and the encoding and decoding of errors on the wire.
 
-Depends only on grpc and the common protos, since both clients and servers use it.
+Depends only on grpc and the common protos, because both clients and servers use it.
 """
 
 from __future__ import annotations
@@ -139,10 +139,10 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
 
     An unknown reason becomes a SynclineError with that reason, whose kind follows from the code. DEADLINE_EXCEEDED
     becomes Unavailable, whichever side timed out. Failures without a reason: UNAVAILABLE and CANCELLED become
-    Unavailable, UNAUTHENTICATED becomes Unauthenticated, and anything else becomes None, since a caller could not act
-    on it. RESOURCE_EXHAUSTED without a reason is grpc's own: it becomes RequestTooLarge if a message or the metadata
-    exceeds a limit, in either direction, otherwise Unavailable. INTERNAL becomes Unavailable if it does not come from a
-    server of ours: a balancer resets a stream in this way when its backend disappears.
+    Unavailable, UNAUTHENTICATED becomes Unauthenticated, and any other failure becomes None, because a caller could not
+    act on it. RESOURCE_EXHAUSTED without a reason is grpc's own: it becomes RequestTooLarge if a message or the
+    metadata exceeds a limit, in either direction, otherwise Unavailable. INTERNAL becomes Unavailable if it does not
+    come from a server of ours: a balancer resets a stream in this way when its backend disappears.
     """
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return None

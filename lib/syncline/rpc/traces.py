@@ -8,7 +8,7 @@ A trace starts with something that a person waits for: a command, a request, a c
 `span` does nothing. Background work, such as polling a queue, therefore makes no traces. Spans are exported in the
 background. Attributes come from bounded sets: a user's path, name or address is never one.
 
-Has no dependencies, since both clients and servers use it; only `syncline.rpc.otel` imports OpenTelemetry.
+Has no dependencies, because both clients and servers use it; only `syncline.rpc.otel` imports OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ _tracer: Tracer | None = None
 
 
 def configure_traces(service: str, *, command: bool = False) -> str | None:
-    """Enable tracing as `service` if the environment asks for it; return the reason if that is impossible.
+    """Enable tracing as `service` if the environment asks for traces. Return the reason, in words for people, if that
+    is impossible; otherwise None, also if the environment does not ask for traces.
 
     For a `command`, whose end a person waits for, the export has a short timeout and reports no failure.
     """
@@ -155,7 +156,7 @@ def header() -> str:
 
 def cause(header: str | None) -> Cause:
     """Return the span of another process that `header`, the value of a header `traceparent`, names; None if there is no
-    header or it is malformed.
+    header, or if the header is malformed.
     """
     return _tracer.cause(header) if _tracer is not None and header else None
 

@@ -26,7 +26,9 @@ class ServerClock:
         return time.time() + self._offset
 
     def hear(self, date: str) -> bool:
-        """Adjust the clock to the `Date` header of an answer; return False if it contains no valid time."""
+        """Adjust the clock to `date`, the value of the `Date` header of an answer, and return True. Return False if it
+        is no valid time; the clock is then unchanged.
+        """
         try:
             offset = parsedate_to_datetime(date).timestamp() - time.time()
         except ValueError:

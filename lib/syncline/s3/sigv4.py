@@ -120,7 +120,7 @@ class Signer:
 
     def _encoded(self, token: str) -> str:
         """Return a session token percent-encoded; encoding its thousand characters takes longer than signing."""
-        known, encoded = self._token  # read once, since another thread may set it
+        known, encoded = self._token  # read once, because another thread may set it
         if known != token:
             encoded = quote(token, safe="")
             self._token = token, encoded

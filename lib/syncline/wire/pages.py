@@ -55,10 +55,11 @@ def page_of(
 ) -> tuple[list[M], str]:
     """Return one page of `items` as messages, and the token of the next page; the token is empty for the last page.
 
-    - `items` are in the order of `place`, a function that returns the text by which the listing is sorted.
+    - `items` must be sorted by `place`, a function that returns the text by which an item is sorted. No two items may
+      have the same text.
     - `to_wire` converts an item to a message.
     - `size` and `token` are those of the request.
-    - `listing` names the listing. Raise InvalidPageToken if the token was not made for it.
+    - `listing` names the listing. Raise InvalidPageToken if the token was not made for this listing.
     """
     after = text_token_from_wire(token, listing=listing)
     rest = [item for item in items if place(item) > after]

@@ -8,7 +8,7 @@ from syncline.model.names import parse_path, path_problem
 
 
 def path_from_wire(path: str) -> tuple[str, ...]:
-    """Return the names of a path; no name for an empty path. Raise InvalidArgument if it breaks a rule of
+    """Return the names of a path; no name for an empty path. Raise InvalidArgument if the path breaks a rule of
     `syncline.model.names`.
     """
     return parse_path(path)

@@ -223,7 +223,7 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
 
 def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
     """Return the id of the node that `what` means, an id in hexadecimal or a former path, and the former path of the
-    node. The path is None for an id that is not in the list of the trash, since a node that was deleted with a
+    node. The path is None for an id that is not in the list of the trash, because a node that was deleted with a
     directory above it has an id, too. Raise InvalidArgument if several nodes match, or if no node in the trash had the
     path.
     """

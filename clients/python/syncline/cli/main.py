@@ -40,7 +40,8 @@ DEBUG: Final = "SYNCLINE_DEBUG"
 """Environment variable that shows tracebacks of unexpected errors."""
 
 UNTRACED: Final = frozenset({"up"})
-"""The commands that are not traced, since they run for long. The services that `up` starts have traces of their own."""
+"""The commands that are not traced, because they run for long. The services that `up` starts have traces of their own.
+"""
 
 # A family is imported only when one of its commands runs, so that `--help` and completion answer at once.
 FAMILIES: Final = {
@@ -210,7 +211,7 @@ def _leave(status: int, left: str) -> NoReturn:
     a crash at any point loses nothing either. Unless `status` is 0, print that the command was interrupted, and `left`,
     a text about the state that it has left.
 
-    Called while the interruption is being handled, since leaving the `except` clause would wait for these threads.
+    Called while the interruption is being handled, because leaving the `except` clause would wait for these threads.
     """
     if status:
         terminal.complain(f"interrupted; {left}")

@@ -23,7 +23,7 @@ _LOCK: Final = "lock"
 _NEW_LOCK: Final = "lock.new"
 """The name of the lock file until it is locked, so that no other process sees it unlocked."""
 _UNBORN_SECONDS: Final = 3600.0
-"""Seconds for which a directory without a lock file is left alone, since its process may be about to create the file.
+"""Seconds for which a directory without a lock file is left alone, because its process may be about to create the file.
 """
 
 

@@ -2,7 +2,7 @@
 
 Each of these signals raises a KeyboardInterrupt in the main thread, so that open resources are closed and temporary
 files removed, and ends the process with 128 plus the number of the signal, as in a shell. A `sync --watch` ends with 0,
-since a signal is its usual end.
+because a signal is its usual end.
 
 The module is imported before all others, and therefore imports no slow module.
 """

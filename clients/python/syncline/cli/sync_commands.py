@@ -126,8 +126,8 @@ def _engine(
         return open_objects(space, access, limit=limits[access])
 
     def store(access: Access) -> ObjectStore:
-        """Return one store for all syncs of a watch, for as long as the address of storage stays the same: it keeps its
-        connections.
+        """Return the object store for `access`. All calls return the same store for as long as the address of storage
+        stays the same, so that the syncs of a watch share its connections.
         """
         return store_at(session.deployment.s3, access)
 

@@ -28,7 +28,7 @@ NOTHING_LEFT = "nothing is left of it"
 
 
 class NetworkParameter(click.ParamType["IPv4Network | IPv6Network"]):
-    """A CIDR range, or a single address; a range of /0 is refused, since every client would be trusted."""
+    """A CIDR range, or a single address; a range of /0 is refused, because every client would be trusted."""
 
     name = "CIDR"
 

@@ -38,7 +38,7 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
 
 
 def show(error: click.ClickException) -> None:
-    """Print a usage error as click does, but escaped, since an argument may contain a name of another person, for
+    """Print a usage error as click does, but escaped, because an argument may contain a name of another person, for
     example from a shell pattern.
     """
     told = error.format_message()

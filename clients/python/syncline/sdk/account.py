@@ -63,7 +63,7 @@ class DeviceLink:
 class Revocation:
     """The keys and links that were revoked together with a device, and the links of the device that remain valid.
 
-    Each list may be shorter than the count beside it, since the service does not send very long lists as a whole.
+    Each list may be shorter than the count beside it, because the service does not send very long lists as a whole.
     """
 
     ended_keys: list[Device]
@@ -174,8 +174,8 @@ def _enter(
 
 
 def _signed_in(file: AccountFile) -> bool:
-    """Return True if the file holds an account and the service does not answer that it no longer accepts the device. A
-    device that was revoked may thus sign in again.
+    """Return False if the file holds no account, or if the service answers that it no longer accepts the device;
+    otherwise True. A device that was revoked may thus sign in again.
     """
     account = file.load()
     if account is None:
@@ -239,6 +239,7 @@ class Accounts:
 
     def revoke(self, device: DeviceId, *, end_links: bool = False) -> Revocation:
         """Sign out a device permanently, with the keys that it has made; with `end_links` also end its public links.
+        Return the keys and links that were ended, and the links that remain valid.
 
         Raise NoSuchDevice if the user has no such device. Raise Unavailable if a key or link could not be ended yet:
         the service tries it again later, and the call may be repeated.
@@ -268,7 +269,7 @@ class Accounts:
 
     def members(self, space: SpaceId) -> list[Member]:
         """Return all members of a space, in the order of the service. Raise NoSuchSpace if the caller is no member of
-        it.
+        the space.
         """
         request = auth_pb2.ListMembersRequest(space_id=space)
         return self._listed(lambda stubs: stubs.auth.ListMembers, request, lambda page: map(_member, page.members))
@@ -291,7 +292,8 @@ class Accounts:
         return gathered(paged(page), "the listing", "report this to whoever runs the service")
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
-        """Set the role of the account with this address, which becomes a member if it is none.
+        """Set the role of the account with this address in `space`, and return the member. An account that is no member
+        becomes one.
 
         - Raise NoSuchSpace if the caller is no member.
         - Raise PermissionDenied if the caller is no owner or the space is personal.
@@ -317,7 +319,7 @@ class Accounts:
         """Return the id of the space that a person means by the text `space`: an id, or an alias, which is the caller's
         own name for a space. The personal space and ids need no call.
 
-        The name that the owners use is not accepted, even if only one space has it, since it may have meant another
+        The name that the owners use is not accepted, even if only one space has it, because it may have meant another
         space before. If no alias equals the text, or several do:
 
         - raise AmbiguousSpace if several spaces have an alias or name that differs from it at most in case;

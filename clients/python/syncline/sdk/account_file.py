@@ -67,7 +67,7 @@ class AccountFile:
             ) from None
 
     def save(self, account: StoredAccount) -> None:
-        """Replace the content of the file by `account`, durably; only the user can read the file. The caller holds
+        """Replace the content of the file by `account`, durably; only the user can read the file. The caller must hold
         `locked()`. Raise HomeNotPrivate as `check_private` does, and OSError if the file cannot be written.
         """
         self._make_home()

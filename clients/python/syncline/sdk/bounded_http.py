@@ -249,7 +249,7 @@ class _Connection(http.client.HTTPConnection):
 
     @override
     def connect(self) -> None:
-        """Connect to the first address of the host that accepts, since a name may have very many addresses."""
+        """Connect to the first address of the host that accepts, because a name may have very many addresses."""
         failure = OSError(f"{self.host} has no address")
         for address in self._addresses():
             self.host = address

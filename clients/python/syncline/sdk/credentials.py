@@ -62,8 +62,9 @@ class SpaceCredentials:
             return held
 
     def forget(self, refused: S3Credentials) -> bool:
-        """Drop credentials that storage refused, so that the next call of `get` requests new ones. Return False if
-        another thread has done so already.
+        """Drop `refused`, credentials that storage refused, so that the next call of `get` requests new ones, and
+        return True. Return False if these credentials are not cached any more, because another thread has dropped or
+        renewed them.
         """
         with self._lock:
             if self._held is not refused:
@@ -73,7 +74,9 @@ class SpaceCredentials:
 
 
 def issue(session: Session, space: SpaceId, access: Access) -> S3Credentials:
-    """Request credentials from auth. Raise UnexpectedAnswer for credentials that cannot sign a request."""
+    """Request credentials from auth that allow `access` to the objects of `space`, and return them. Raise
+    UnexpectedAnswer for credentials that cannot sign a request, and the errors of `SpaceCredentials.get`.
+    """
     request = auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.Access.ValueType(access.value))
     issued = session.call(lambda stubs: stubs.auth.IssueCredentials, request)
     ours_until_ms = by_our_clock(issued.expires_at_ms, issued.expires_in_ms)

@@ -64,9 +64,10 @@ class Deployment:
 
 
 def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
-    """Request from `endpoint` (an http or https URL) the addresses of its services and its storage.
+    """Request from `endpoint` (an http or https URL) the addresses of its services and its storage, and return them.
+    The whole answer has to arrive within `timeout` seconds.
 
-    - Raise EndpointUnreachable if it does not answer.
+    - Raise EndpointUnreachable if the endpoint does not answer.
     - Raise NotSyncline if the answer is not that of Syncline.
     - Raise NewerSyncline for a newer protocol.
     - Raise NotTrusted if `trust` does not allow one of the addresses.

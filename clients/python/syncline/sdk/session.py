@@ -186,7 +186,9 @@ class Session:
         self._stubs.close()
 
     def call(self, method: Unary[Request, Response], request: Request, *, timeout: float | None = None) -> Response:
-        """Call a unary method. `timeout` is in seconds and replaces the default deadline."""
+        """Call a unary method with `request`, and return the answer. The call is repeated in the cases that `repeating`
+        lists, whose errors it raises. `timeout` is in seconds and replaces the default deadline of each attempt.
+        """
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 
     def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
@@ -198,7 +200,7 @@ class Session:
         - after a pause, if a limit of the service was exceeded. The pauses of one call last PATIENCE_SECONDS at most in
           total, those for rate limits RATE_PATIENCE_SECONDS, and none begins once `until` is set.
 
-        Raise the SynclineError with which the last call failed otherwise.
+        In all other cases, raise the SynclineError with which the last call failed.
         """
         refreshed = False
         refused: str | None = None
@@ -298,7 +300,7 @@ class Session:
                     return False
                 self._account = dataclasses.replace(account, deployment=deployment)
                 self._file.save(self._account)
-            # Not closed, since other threads may be using it; the sockets are closed at the end of the process.
+            # Not closed, because other threads may be using it; the sockets are closed at the end of the process.
             self._stubs = Stubs(deployment, self.token)
             return True
 
@@ -320,7 +322,7 @@ def error_of_call(failure: grpc.RpcError) -> SynclineError:
 def by_our_clock(expires_at_ms: int, expires_in_ms: int) -> int:
     """Return the expiry time of a token, which the service has just sent, by the clock of this device, in milliseconds
     since 1970. `expires_at_ms` is the time by the clock of the service, `expires_in_ms` the rest of the lifetime, or 0
-    if the service does not send it.
+    if the service does not send that.
     """
     return int(time.time() * 1000) + expires_in_ms if expires_in_ms else expires_at_ms
 

@@ -219,8 +219,8 @@ class Space:
     # ---- changes ----
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None = None) -> Committed:
-        """Apply mutations in order, in one entry, each with its own verdict. A call may be repeated with the same
-        `request_id` and `right`.
+        """Apply mutations in order, in one entry, each with its own verdict; return the sequence number of the entry
+        and the results. A call may be repeated with the same `request_id` and `right`.
 
         `right` is the right of this device on which the mutations are based, as `changes` has stated it. With None, any
         right to write suffices, as for a change that a person has just requested. Nothing is applied if one of these
@@ -244,8 +244,9 @@ class Space:
         return Committed(answer.seq, results)
 
     def restore_version(self, node: NodeId, version: int, base_version: int, request_id: RequestId) -> Restored:
-        """Make the content of version `version` the newest version of a file. The verdict refuses that if the current
-        version is no longer `base_version`. A call may be repeated with the same `request_id`.
+        """Make the content of version `version` the newest version of the file `node`, and return the result. If the
+        current version is no longer `base_version`, nothing is changed, and the verdict of the result says so. A call
+        may be repeated with the same `request_id`.
         """
         request = metadata_pb2.RestoreVersionRequest(
             space_id=self.id, request_id=request_id, node=node, version=version, base_version=base_version
@@ -258,7 +259,7 @@ class Space:
         self, node: NodeId, request_id: RequestId, *, name: str = "", path: str | None = None
     ) -> BroughtBack:
         """Restore a node from the trash: into its former directory, under `name` (empty: its former name), or to
-        `path`, a path from the root. Missing directories are created.
+        `path`, a path from the root. Missing directories are created. Return the result and the new path of the node.
 
         If `path` is an existing directory, the node goes into it; otherwise the last name of `path` becomes the node's
         name. A name that neither argument states is replaced by a free one if it is taken. A call may be repeated with
@@ -340,7 +341,7 @@ class Space:
             stream.close()
 
     def get_node(self, selector: NodeId | str) -> Located:
-        """Return the live node with the id or the path `selector`. Raise NoSuchNode if there is none."""
+        """Return the live node with the id or the path `selector`, and its path. Raise NoSuchNode if there is none."""
         request = (
             metadata_pb2.GetNodeRequest(space_id=self.id, path=selector)
             if isinstance(selector, str)
@@ -397,7 +398,7 @@ class Space:
 
 
 def _pause(breaks: int, error: SynclineError) -> None:
-    """Sleep before a stream is reopened after `breaks` consecutive breaks without a message, longer after each, since
+    """Sleep before a stream is reopened after `breaks` consecutive breaks without a message, longer after each, because
     another server may have to take over first. If a limit of the service ended the stream, sleep for as long as `error`
     states.
     """

@@ -26,8 +26,8 @@ from syncline.sync.trees import BaseNode, Place, Problem, path_of
 
 @dataclass(slots=True)
 class Verdicts:
-    """The result of a check: the number of current files, and the paths of all other files by the kind of their
-    difference.
+    """The result of `check`: the number of current files (those equal to the current version in the space), and the
+    paths of all other files by the kind of their difference.
 
     `stale`: the space has a newer version and the file was not changed here; `modified`: the file was changed here;
     `unknown`: the space has no such file; `deleted`: the file was deleted in the space.
@@ -42,7 +42,7 @@ class Verdicts:
     """The entries that could not be compared, each with the reason."""
 
     def document(self) -> dict[str, Any]:
-        """Return the verdicts as the document that the command line prints with --json."""
+        """Return the counts and paths in the form of the document that the command line prints with --json."""
         return {
             "current": self.current,
             **{name: sorted(getattr(self, name)) for name in ("stale", "modified", "unknown", "deleted")},
@@ -52,7 +52,7 @@ class Verdicts:
 @dataclass(frozen=True, slots=True)
 class _Local:
     """One file in the folder: its digest, the node that the last sync has recorded at its path, and whether an ignore
-    rule matches it.
+    rule matches the file.
     """
 
     path: str
@@ -70,13 +70,17 @@ def check(
     excluded: frozenset[str] = frozenset(),
     verify: bool = False,
 ) -> Verdicts:
-    """Compare the files of a folder with the current versions in the space, and change nothing.
+    """Compare the files of a folder with their current versions in the space, and change nothing. Return the number of
+    current files, the paths of all others by the kind of their difference, and the entries that could not be compared.
 
+    - `files` reads the files of `folder`, and `space` is asked for the comparison.
     - `base` is the last state on which folder and space agreed, by node id.
     - `excluded` are paths from the folder's root; files at or below one of them are not compared.
-    - A file whose signature is unchanged since the base is not read, unless `verify` is set.
+    - A file whose signature (size, times and inode) is the one that the base records is not read, unless `verify` is
+      set: its digest is taken from the base.
     - A file that is ignored and unknown to the space counts as no difference.
-    - Entries that a sync would leave out are not compared, and are reported as a sync reports them.
+    - Entries that a sync would leave out are not compared. They are in `problems`, with the reasons that a sync
+      reports.
     """
     scanned = scan(files)
     within = nested(folder, files, scanned, excluded)
@@ -120,8 +124,8 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
 
 
 def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
-    """Return the directories at which another filesystem is mounted than at the last sync. Nothing in them is compared.
-    `places` has the place of each node of `base`, with the local spelling of its name.
+    """Return the directories at which another filesystem is mounted than at the last sync. Nothing in these directories
+    is compared. `places` has the place of each node of `base`, with the local spelling of its name.
     """
     # A check does not load the tree of the space. It assumes that nothing was deleted there, so that everything below
     # strange places is left out.

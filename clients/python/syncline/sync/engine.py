@@ -49,7 +49,7 @@ class Engine:
         self._now = now
 
     def sync(self, *, mass_delete: MassDelete = MassDelete.REFUSE, wanted: Wanted = AS_BEFORE) -> Report:
-        """Sync until folder and space agree.
+        """Sync until folder and space agree, and return the report.
 
         - Raise FolderBusy if another sync of the folder is running.
         - Raise FolderMissing if the folder is not the one that was synced.

@@ -176,7 +176,7 @@ class _Cover:
                 self.unwatched[path] = self._appearance(path)
 
     def has_changed(self) -> bool:
-        """Return True if anything in the directories without a watch has changed since the last call."""
+        """Return True if anything in the directories without a watch has changed since the last call of this method."""
         changed = False
         for path, before in self.unwatched.items():
             now = self._appearance(path)

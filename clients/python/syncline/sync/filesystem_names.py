@@ -11,8 +11,8 @@ _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Rules for names: `folds_case` if names that differ only in case are equal, `like_windows` if Windows' rules
-    hold.
+    """A filesystem's rules for names: `folds_case` is True if it treats names that differ only in case as equal, and
+    `like_windows` is True if it refuses the names that Windows refuses.
     """
 
     folds_case: bool = False

@@ -58,8 +58,8 @@ class SpacePort(Protocol):
         """
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> CommitAnswer:
-        """Apply mutations in order, each with its own verdict. A call may be repeated with the same `request_id` and
-        `right`.
+        """Apply mutations in order, each with its own verdict; return the results. A call may be repeated with the same
+        `request_id` and `right`.
 
         `right` is the right of this device on which the mutations are based, as `changes` has stated it. None means
         that the service has stated none; then any right to write suffices. Raise RightChanged, and apply nothing, if
@@ -71,8 +71,8 @@ class UploaderPort(Protocol):
     """Uploads files to storage."""
 
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
-        """Upload each job. Yield results in any order, each as soon as its content may be committed. `jobs` is consumed
-        as capacity allows.
+        """Upload each job. Yield one result for each, in any order: Uploaded as soon as the content may be committed,
+        and Failed if the job has failed. `jobs` is consumed as capacity allows.
         """
 
 
@@ -80,8 +80,8 @@ class DownloaderPort(Protocol):
     """Downloads contents from storage."""
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
-        """Download each job. Yield results in any order, each when its destination holds the content. `jobs` is
-        consumed as capacity allows.
+        """Download each job. Yield one result for each, in any order: Downloaded once the destination of the job holds
+        the content, and Failed if the job has failed. `jobs` is consumed as capacity allows.
         """
 
 
@@ -110,8 +110,8 @@ class Checking(Protocol):
     """Port to the operation of a space that a comparison by checksums needs."""
 
     def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[CheckAnswer]:
-        """Compare local digests with the current versions, and yield one answer for each batch of files. Files are
-        given by path or by node id, each with the digest of the local file.
+        """Compare local digests with the current versions, and yield one answer for each batch of files. Each of
+        `files` is given by its path or its node id, with the digest of the local file.
         """
 
 

@@ -17,8 +17,8 @@ from syncline.sync.state.database import Settled, State
 
 
 def still_settled(files: Files, state: State, space: SpacePort) -> Settled | None:
-    """Return the fingerprint and count that the last settled sync recorded if folder and space are unchanged since;
-    otherwise None. Raise the errors of `space.changes`, except InvalidCursor.
+    """Return the fingerprint and count that the last settled sync recorded if folder and space have not changed after
+    that sync; otherwise None. Raise the errors of `space.changes`, except InvalidCursor.
     """
     settled = state.settled
     if settled is None:

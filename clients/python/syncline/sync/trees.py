@@ -217,7 +217,8 @@ def live_nodes(
     known: Mapping[NodeId, RemoteNode], base: Mapping[NodeId, BaseNode] | None = None, naming: Naming = EVERY_NAME
 ) -> Live:
     """Return the live nodes of the space. `known` has all nodes of the space that this device knows, by id. `naming`
-    has the rules of the folder's filesystem for names.
+    has the rules of the folder's filesystem for names. `base` is the last state on which folder and space agreed; None
+    means that there is none.
 
     The space's data are not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node without
     a parent never gets into the tree. A node of the `base` whose new name is invalid on this device keeps its old name

@@ -24,7 +24,7 @@ from syncline.sync.trees import Problem
 T = TypeVar("T")
 
 LOOK_SECONDS: Final = 300.0
-"""Seconds between two syncs if no change is noticed, since the notification of a change can be lost."""
+"""Seconds between two syncs if no change is noticed, because the notification of a change can be lost."""
 DEAF_SECONDS: Final = 60.0
 """Seconds between two syncs while the service cannot notify this device of changes."""
 FIRST_PAUSE_SECONDS: Final = 1.0
@@ -38,8 +38,8 @@ _WORK_SHARE: Final = 5
 """Minimum pause after an error, as a multiple of the duration of the failed sync."""
 
 FINAL: Final = (NotSignedIn, DeviceRevoked, RefreshTokenReused, NoSuchSpace, FolderNotLinked, NotExcluded)
-"""Errors after which a watch ends, since no later sync can succeed: there is nothing left to sync, or the request is a
-mistake.
+"""Errors after which a watch ends, because no later sync can succeed: there is nothing left to sync, or the request is
+a mistake.
 """
 
 
@@ -103,7 +103,9 @@ class WatchPatience:
 
     @property
     def is_over(self) -> bool:
-        """True if the last call of `news` had no text, since the last attempt had no error."""
+        """True if the trouble is over: the last attempt had no error to report, and so the last call of `news` had no
+        text. Also true before the first call of `news`.
+        """
         return not self._said
 
     def pause(self, *, longest: float, took: float = 0.0) -> float:

@@ -1,7 +1,7 @@
 """Attributes of a file other than its bytes: owner, group, permissions, access control list and extended attributes.
 
 Downloaded contents are written to new files. The attributes of a replaced file are copied to the new one. A file
-without a predecessor is given the attributes that it would have inherited in its directory, since it was created
+without a predecessor is given the attributes that it would have inherited in its directory, because it was created
 elsewhere.
 """
 
@@ -86,8 +86,8 @@ def carry_over(old: int, new: int, *, executable: bool) -> Iterator[str]:
     execute it; otherwise nobody may.
 
     Yield a description, such as "the owner", of each attribute that the new file does not get; the others are copied.
-    Privileges (`PRIVILEGES`, setuid and setgid) are among the former: they were granted to the old bytes, and the
-    kernel, too, drops them when a file is written. Raise OSError if the permissions cannot be set.
+    The new file gets no privileges (`PRIVILEGES`, setuid and setgid): they were granted to the old bytes, and the
+    kernel, too, drops privileges when a file is written. Raise OSError if the permissions cannot be set.
     """
     before, now = os.fstat(old), os.fstat(new)
     mode = with_executable(before.st_mode, executable=executable)

@@ -58,7 +58,7 @@ class Downloader:
         self._progress = progress or NoTransferProgress()
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
-        """Download each job; yield results in any order.
+        """Download each job. Yield one result for each, in any order: Downloaded or Failed.
 
         `jobs` is consumed in the caller's thread, somewhat ahead of the results. If storage is unavailable, the
         SynclineError with the reason is raised after all available results. Partially written files then stay, so that

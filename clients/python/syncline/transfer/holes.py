@@ -1,6 +1,6 @@
 """Sparse writing: long runs of zeros take no space on the disk.
 
-The holes of the original file are unknown here, since contents are bytes. Every long run of zeros becomes a hole, as
+The holes of the original file are unknown here, because contents are bytes. Every long run of zeros becomes a hole, as
 with `cp --sparse=always`. A sparse file therefore never takes more space than the original; a file with intentionally
 written zeros takes less, and reads the same.
 """
@@ -20,8 +20,8 @@ from syncline.model.chunking import digest_of
 _PAGE_BYTES: Final = 4 * KIB
 _ZERO_PAGE: Final = bytes(_PAGE_BYTES)
 MIN_HOLE_BYTES: Final = 32 * KIB
-"""Minimum length in bytes of a run of zeros between data that becomes a hole; a shorter run is written, since a hole
-costs an extent. Runs at an edge of the written range always become holes, since they may continue beyond it.
+"""Minimum length in bytes of a run of zeros between data that becomes a hole; a shorter run is written, because a hole
+costs an extent. Runs at an edge of the written range always become holes, because they may continue beyond it.
 """
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # FALLOC_FL_*
@@ -37,7 +37,7 @@ def write(descriptor: int, data: bytes | memoryview, at: int, *, blank: bool) ->
     """Write `data` to the open file `descriptor` at the offset `at`, in bytes, and leave holes for runs of zeros.
     `blank` is True if the file reads as zeros there now. Raise OSError if writing fails.
 
-    Zeros at the end of `data` do not extend the file: the caller sets its size.
+    Zeros at the end of `data` do not extend the file: the caller must set its size.
     """
     view = memoryview(data)
     for run in _runs(view, at):
@@ -117,5 +117,7 @@ _fallocate = _system_fallocate()
 
 
 def _punch(descriptor: int, at: int, length: int) -> bool:
-    """Punch a hole, which reads as zeros then; return False if the system or filesystem does not support it."""
+    """Punch a hole, which reads as zeros then, and return True. Return False if the system or the filesystem does not
+    support holes.
+    """
     return _fallocate is not None and _fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, at, length) == 0

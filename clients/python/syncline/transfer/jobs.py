@@ -115,7 +115,8 @@ class Downloaded:
     """The result of a download: `job.destination` is a file with exactly the content, verified, with its time and mode.
     `signature` is that of the file.
 
-    The file has not been flushed to the disk: the caller flushes many files at once before they are renamed into place.
+    The file has not been flushed to the disk. The caller must flush it before it is renamed into place, best many files
+    at once.
     """
 
     job: DownloadJob
@@ -127,8 +128,8 @@ class Failed:
     """The result of a job that failed and had no lasting effect; other jobs continue. `trouble` is the kind of failure.
     `reason` says, for people, what happened and what happens next.
 
-    If `trouble` is CORRUPT, MISSING or WITHHELD, `suspect` is the object that caused it. CORRUPT without a suspect
-    means that the content contradicts itself, whatever storage has.
+    If `trouble` is CORRUPT, MISSING or WITHHELD, `suspect` is the object that caused the failure. CORRUPT without a
+    suspect means that the content contradicts itself, whatever storage has.
     """
 
     job: UploadJob | DownloadJob

@@ -88,7 +88,7 @@ class ObjectStore(Protocol):
         """
 
     def get(self, digest: Digest) -> memoryview:
-        """Return the whole object, unverified. Raise ObjectMissing if storage does not have it."""
+        """Return the whole object, unverified. Raise ObjectMissing if storage does not have the object."""
 
     def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
         """Return `length` bytes of the object from `offset` on, fewer if the object ends before. Raise ObjectMissing if
@@ -188,7 +188,11 @@ class S3Objects:
         return self._retried(digest, counted, reads=True)
 
     def _retried(self, digest: Digest, request: Callable[[S3Credentials, str], T], *, reads: bool = False) -> T:
-        """Send a request to storage, and retry it. This is the only place with retries."""
+        """Return the result of `request`, which sends one request for the object `digest` and is called with
+        credentials and the key of the object. It is called again after failures that may pass; this is the only place
+        with retries. `reads` is True if the request reads the object. Raise a SynclineError with the meaning of a
+        failure that does not pass, and Unavailable when no attempt is left.
+        """
         renewed = corrected = False
         said = ""
         for pause in RETRIES.pauses():
@@ -221,7 +225,7 @@ class S3Objects:
         raise Unavailable(f"storage does not answer ({said}); try again later")
 
     def _correct_clock(self) -> bool:
-        """Sign by S3's time from now on; return False if S3 does not state its time."""
+        """Sign by S3's time from now on, and return True. Return False if S3 does not state its time."""
         try:
             self._signed.correct_clock()
         except OSError:
@@ -234,9 +238,9 @@ class S3Objects:
 
         A device that has lost its right gets an error when new credentials are issued. A denial is therefore about the
         object if it was met with credentials that were issued after an earlier denial, while these last. A denial with
-        older credentials proves nothing about the object, whatever other threads have requested since. A bucket policy
-        that denies everything in that time cannot be distinguished from missing objects; the next sync requests these
-        again.
+        older credentials proves nothing about the object, whatever other threads have requested in the meantime. A
+        bucket policy that denies everything in that time cannot be distinguished from missing objects; the next sync
+        requests these again.
         """
         with self._lock:
             if denied is self._affirmed and _until_ms(denied) > time.time() * 1000:
@@ -246,7 +250,9 @@ class S3Objects:
             return False
 
     def _have_patience(self, exceeded_seconds: float) -> None:
-        """Double the timeout of a PUT, unless another thread has done so since a PUT exceeded it."""
+        """Double the timeout of PUTs after a PUT has exceeded `exceeded_seconds`, unless another thread has already
+        raised the timeout above that. The timeout grows up to MAX_PUT_SECONDS.
+        """
         with self._lock:
             if self._put_seconds == exceeded_seconds:
                 self._put_seconds = min(2 * exceeded_seconds, MAX_PUT_SECONDS)

@@ -28,7 +28,7 @@ class Run(Generic[R]):
     """One transfer: threads that work, and one consumer, the caller's thread, which receives a result for each job.
     `lock` protects the state of subclasses; it is never held for long.
 
-    The caller's thread calls `expect` for each job, `next` for each result, and `stop` at the end in every case.
+    The caller's thread must call `expect` for each job, `next` for each result, and `stop` at the end in every case.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Run(Generic[R]):
     def stop(self) -> None:
         """Stop the transfer, and return when all of its threads have ended. Work that has not started is dropped,
         queued requests included, while requests in progress are completed. After an interruption by the user
-        (KeyboardInterrupt), nothing is waited for, since the process is about to exit.
+        (KeyboardInterrupt), nothing is waited for, because the process is about to exit.
         """
         wait = not isinstance(sys.exception(), KeyboardInterrupt)
         with self.lock:

@@ -44,8 +44,8 @@ class FileReader:
         self._chunker = Chunker()
 
     def read(self, job: UploadJob, take: Callable[[Block], None]) -> Read:
-        """Pass each block of the file to `take`, in order. Raise NotRead if the file cannot be read or changes; blocks
-        that were passed on before are then invalid.
+        """Pass each block of the file to `take`, in order, and return the summary of the file. Raise NotRead if the
+        file cannot be read or changes; blocks that were passed on before are then invalid.
         """
         try:
             descriptor = _open(job)

@@ -25,8 +25,8 @@ SILENCE_SECONDS: Final = 30.0
 GET_SECONDS: Final = 60.0
 """Time in seconds that each GET may take, besides the time for its bytes."""
 MIN_GET_BYTES_PER_SECOND: Final = KIB
-"""Speed in bytes per second at which the body of a GET has to arrive on average. The minimum is low, since all requests
-of a device share one line.
+"""Speed in bytes per second at which the body of a GET has to arrive on average. The minimum is low, because all
+requests of a device share one line.
 """
 MAX_GET_SECONDS: Final = 30 * 60.0
 _CODE: Final = re.compile(rb"<Code>(\w{1,64})</Code>")
@@ -68,8 +68,9 @@ class SignedRequests:
         self._clock = clock
 
     def put(self, key: str, digest: Digest, data: bytes, *, credentials: S3Credentials, seconds: float) -> bool:
-        """Store an object whose SHA-256 is `digest` under `key`, the percent-encoded rest of its URL; return False if
-        the object exists already. Raise TimeoutError if the request takes longer than `seconds`.
+        """Store `data`, whose SHA-256 is `digest`, as the object with the key `key`, the percent-encoded rest of its
+        URL. Return True if the object was stored, and False if it exists already. Raise TimeoutError if the request
+        takes longer than `seconds`.
         """
         headers = {"if-none-match": "*", "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
         target, signed = self._sign("PUT", key, headers, credentials, body_sha256=digest.hex())
@@ -89,8 +90,8 @@ class SignedRequests:
         limit: Limit | None = None,
     ) -> memoryview:
         """Return the bytes of the object with this key, or its bytes [start, stop) if `span` is given. If there are
-        more than `max_bytes` bytes, return `max_bytes` + 1 of them. With `limit`, the bytes are read no faster than it
-        permits.
+        more than `max_bytes` bytes, return `max_bytes` + 1 of them. With `limit`, the bytes are read no faster than the
+        limit permits.
         """
         return memoryview(self._get(key, credentials, max_bytes, span, limit).body)
 
@@ -100,7 +101,7 @@ class SignedRequests:
         return self._get(key, credentials, 1, (0, 1), None).headers.get("etag", UNTAGGED)
 
     def correct_clock(self) -> None:
-        """Ask S3 for its time, and sign by that time from now on. Raise OSError if S3 does not state it."""
+        """Ask S3 for its time, and sign by that time from now on. Raise OSError if S3 does not state its time."""
         answer = self._origin.request("HEAD", self._path, {}, max_bytes=0, seconds=SILENCE_SECONDS)
         if not self._clock.hear(answer.headers.get("date", "")):
             raise OSError("S3 does not say what time it is")

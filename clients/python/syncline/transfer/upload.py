@@ -107,7 +107,8 @@ class Uploader:
         self._memory = memory
 
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
-        """Upload each job; yield results in any order, each as soon as all objects of its content are sealed.
+        """Upload each job. Yield one result for each, in any order: Uploaded as soon as all objects of the content are
+        sealed, and Failed if the job has failed.
 
         `jobs` is consumed in the caller's thread, somewhat ahead of the results. If the service or storage is
         unavailable, the SynclineError with the reason is raised after all available results.
@@ -155,7 +156,7 @@ class _Object:
         return self.declaration
 
     def full(self) -> bool:
-        """Return True if the object is an open pack that has to be closed, since it has as many bytes or blocks as a
+        """Return True if the object is an open pack that has to be closed, because it has as many bytes or blocks as a
         pack may have.
         """
         return self.builder is not None and self.builder.full
@@ -177,7 +178,7 @@ class _PlacedBlock(NamedTuple):
 
     def ref(self) -> BlockRef:
         """Return the reference to the block: its object, offset and length. A pack that contains it must be closed,
-        since only then the name of the pack is known.
+        because only then the name of the pack is known.
         """
         return BlockRef(self.digest, self.length, self.placed.object.declared.digest, self.placed.offset)
 
@@ -317,8 +318,8 @@ class _Upload(Run[Uploaded | Failed]):
         return ref if ref is not None and ref.length == len(block.data) else None
 
     def _place_again(self, file: _File, block: Block) -> bool:
-        """If this run has already stored the same block, use that copy for `file` and return True; return False if it
-        has not, or if the service refused that copy. Raise GivenUp if the run has ended.
+        """If this run has already stored the same block, use that copy for `file` and return True. Return False if this
+        run has not stored the block, or if the service refused the copy. Raise GivenUp if the run has ended.
         """
         with self.lock:
             if self.stopping:
@@ -432,8 +433,9 @@ class _Upload(Run[Uploaded | Failed]):
             self._complete(file)
 
     def _complete(self, file: _File) -> None:
-        """Report the result of a file without pending steps, which no other thread uses any more; or read it again if
-        it failed for a reason that this can mend, or store its manifest as an object if the manifest is long.
+        """Continue with a file without pending steps, which no other thread uses any more. Read it again if it failed
+        because of other bytes in storage, or store its manifest as an object if the manifest is long; otherwise report
+        its result.
         """
         if file.failed is not None:
             if file.again and file.attempt < MAX_ATTEMPTS:

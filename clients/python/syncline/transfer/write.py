@@ -203,7 +203,7 @@ def _finished(descriptor: int, job: DownloadJob) -> Signature:
 def _reserve(descriptor: int, size: int) -> None:
     """Reserve disk space for the whole file if the filesystem can, so that a full disk is detected before the download.
 
-    Only for files that do not look sparse, since it would fill their holes.
+    Only for files that do not look sparse, because it would fill their holes.
     """
     try:
         os.posix_fallocate(descriptor, 0, size)

@@ -90,8 +90,8 @@ class Ledger:
         return node in self._failed
 
     def blocked(self, node: NodeId) -> None:
-        """Record that an operation on the node was not tried because an earlier one failed. No reason is recorded,
-        since the earlier one has recorded its own.
+        """Record that an operation on the node was not tried because an earlier operation failed. No reason is
+        recorded, because the failure of the earlier operation has been recorded with its reason.
         """
         self._failed.add(node)
 
@@ -110,8 +110,8 @@ class Ledger:
         self._problems[self.path(node)] = reason
 
     def failed_here(self, node: NodeId, error: OSError) -> None:
-        """Record that an operation in the folder raised `error`, as a problem for the user or as a reason to plan
-        again, depending on its errno.
+        """Record that an operation in the folder raised `error`: as a problem for the user or as a reason to plan
+        again, depending on the errno of `error`.
         """
         if error.errno == errno.ENOTEMPTY:
             self.retry(node, "the directory contains items that are not synced; move them away, or delete it yourself")

@@ -40,8 +40,8 @@ _LASTING = {Trouble.CORRUPT, Trouble.MISSING, Trouble.WITHHELD}
 """The kinds of failures of a download that another attempt does not solve."""
 _FIRST_PAUSE_SECONDS = 86_400
 _MAX_PAUSE_SECONDS = 32 * 86_400
-"""Maximum pause in seconds before a content that could not be obtained is tried again, since the failure may be due to
-this device. The pause doubles with each attempt.
+"""Maximum pause in seconds before a content that could not be obtained is tried again, because the failure may be due
+to this device. The pause doubles with each attempt.
 """
 
 
@@ -243,8 +243,9 @@ class LocalApplier:
     # ---- contents ----
 
     def fetch(self) -> None:
-        """Download the contents of the plan. Failures of single files are recorded in the ledger. Raise SynclineError
-        if storage is unavailable; contents that were downloaded before have been put in place.
+        """Download the contents of the plan, and put them in place. Failures of single files are recorded in the
+        ledger. Raise SynclineError if storage is unavailable; contents that were downloaded before have been put in
+        place.
         """
         operations = []
         for operation in self._plan.fetches:

@@ -365,7 +365,7 @@ def _agreed(result: Result, evidence: Evidence, base: dict[NodeId, BaseNode]) ->
 
     - `result` is the service's answer. `evidence` is the signature that the file had when it was read, and the spelling
       of its name.
-    - The parent and name stay those of `base`, since a move of the node may still be pending.
+    - The parent and name stay those of `base`, because a move of the node may still be pending.
     - None is returned if the node is not in `base` and has several versions: somebody else has changed it since it was
       created, so no agreed state is known.
     """

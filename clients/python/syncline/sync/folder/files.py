@@ -3,7 +3,7 @@
 Paths are relative to the folder, with '/' between names, and "" for the folder itself. Every path is walked from a
 descriptor of the folder with O_NOFOLLOW, so that neither a symlink in the path nor a filesystem mounted over the folder
 can redirect it. Errors are OSError. FileExistsError means that an entry which must not be replaced is in the way,
-either under the same name or under one that differs only in Unicode spelling, since to a space both are the same.
+either under the same name or under one that differs only in Unicode spelling, because to a space both are the same.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class FileChanged(OSError):
-    """The file has changed since it was scanned. It is left as it is, and will be scanned again."""
+    """The file has changed since it was scanned. The file is left as it is, and will be scanned again."""
 
 
 def same_file(now: os.stat_result, expected: Signature) -> bool:
     """Return True if the size, the modification time and the inode of a file are those of the signature `expected`. The
-    ctime is not compared, since a rename changes it.
+    ctime is not compared, because a rename changes it.
     """
     found = Signature.of(now)
     return (found.size, found.mtime_ns, found.inode) == (expected.size, expected.mtime_ns, expected.inode)
@@ -109,12 +109,14 @@ class Files:
     # ---- looking ----
 
     def open_directory(self, path: str) -> int:
-        """Return a descriptor of a directory. The caller closes it."""
+        """Return a descriptor of a directory. The caller must close the descriptor."""
         parent, name = self._at(path)
         return os.open(name or ".", _DIRECTORY, dir_fd=parent)
 
     def open_file(self, path: str) -> int:
-        """Return a descriptor for reading, which the caller closes. The entry need not be a regular file."""
+        """Return a descriptor for reading the entry at `path`, which need not be a regular file. The caller must close
+        the descriptor.
+        """
         parent, name = self._at(path)
         return os.open(name, _READ, dir_fd=parent)
 
@@ -157,7 +159,7 @@ class Files:
     def move(self, path: str, to: str, *, directory: bool = False, back: bool = False) -> None:
         """Rename the entry at `path` to `to`. Raise FileExistsError if an entry is at `to`, in any Unicode spelling.
 
-        `directory` has to be True for a directory, since cached descriptors of directories are closed then. With
+        `directory` has to be True for a directory, because cached descriptors of directories are closed then. With
         `back`, `to` is the former name of the entry, and only an entry with exactly that name is in the way: an entry
         that a person made in another spelling must not prevent the way back.
         """
@@ -208,7 +210,9 @@ class Files:
             self._spellings.pop(_split(path)[0], None)
 
     def remove_directory(self, path: str) -> None:
-        """Remove an empty directory. Raise OSError, and leave it in place, if it is not empty or cannot be removed."""
+        """Remove an empty directory. Raise OSError, and leave the directory in place, if it is not empty or cannot be
+        removed.
+        """
         parent, name = self._at(path)
         os.rmdir(name, dir_fd=parent)
         self.forget_directories()
@@ -272,8 +276,8 @@ class Files:
         return with_executable(0o666 & ~self._umask, executable=executable) & ~self._umask
 
     def carry_over(self, path: str, temporary: str, *, executable: bool) -> list[str]:
-        """Copy the attributes other than the bytes from the file or symlink at `path` to `temporary`, which replaces
-        it. `executable` is the executable bit of the replacement.
+        """Copy the attributes other than the bytes from the file or symlink at `path` to `temporary`, which will
+        replace that entry. `executable` is the executable bit of the replacement.
 
         Return descriptions of the attributes that could not be copied.
         """
@@ -344,7 +348,7 @@ class Files:
     def prepare(self) -> None:
         """Make the client's own directories. Raise NotADirectoryError if another entry has one of their names.
 
-        Other users cannot enter these directories, since a file that is downloaded there may belong into a directory
+        Other users cannot enter these directories, because a file that is downloaded there may belong into a directory
         that other users cannot enter.
         """
         for path, permissions in ((PRIVATE, PRIVATE_MODE), (TEMPORARY, 0o700)):
@@ -418,7 +422,7 @@ class Files:
     # ---- the way to a path ----
 
     def forget_directories(self) -> None:
-        """Close all cached directory descriptors, since paths may lead elsewhere from now on."""
+        """Close all cached directory descriptors, because paths may lead elsewhere from now on."""
         self._inheritances.clear()
         self._spellings.clear()
         while self._open:

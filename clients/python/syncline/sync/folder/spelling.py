@@ -20,10 +20,11 @@ def has_one_spelling(name: str) -> bool:
 
 
 class Spellings:
-    """The names in one directory by their NFC, read once for many questions.
+    """The names in one directory by their NFC, read from the disk once for many questions.
 
-    The names are valid for as long as the directory shows no other changes than those reported by `changed`. A change
-    by another program within the same tick of the filesystem's clock is not detected.
+    Each change that this process makes to the directory must be reported to `changed`. Any other change makes the names
+    invalid: `hold` then returns False, and the caller has to make a new object. A change by another program within the
+    same tick of the filesystem's clock is not detected.
     """
 
     def __init__(self, directory: int) -> None:
@@ -34,8 +35,8 @@ class Spellings:
             self._names.setdefault(normalize(name), set()).add(name)
 
     def hold(self, directory: int) -> bool:
-        """Return True if the directory, an open one with this file descriptor, has not changed since its names were
-        read.
+        """Return True if the names are still valid: the directory has not changed since its names were read, or since
+        the last call of `changed`.
         """
         return _stamp(directory) == self._stamp
 
@@ -44,8 +45,8 @@ class Spellings:
         return frozenset(self._names.get(normalize(name), ())) - {name}
 
     def changed(self, directory: int, *, come: str, gone: str | None = None) -> None:
-        """Update the names after a change that this process has just made to the directory, an open one with this file
-        descriptor. The entry `come` was added, and the entry `gone` was removed.
+        """Update the names after a change that this process has just made to the directory: the entry `come` was added,
+        and the entry `gone` was removed. With None, no entry was removed.
         """
         if gone is not None:
             self._names.get(normalize(gone), set()).discard(gone)

@@ -40,14 +40,14 @@ def is_estranged(told: Right, state: State) -> bool:
 
 
 def disown(base: Base, local: Local, remote: Remote, *, label: str, edits: bool) -> Disowned:
-    """Return a plan that reverts the moves and deletions that were made in the folder since the last sync, and, with
-    `edits`, also the changed contents; each edited content becomes a conflict copy. `label` is part of the names of
-    conflict copies.
+    """Return a plan that reverts the moves and deletions that were made in the folder since the last sync, and the
+    nodes that they concern. With `edits`, the plan also reverts the changed contents, and each of these becomes a
+    conflict copy. `label` is part of the names of conflict copies.
     """
     agreed = dict(base)
     nodes: set[NodeId] = set()
     forgotten: set[NodeId] = set()
-    # Removing one operation may lead to another one. The loop ends, since `agreed` shrinks in each iteration.
+    # Removing one operation may lead to another one. The loop ends, because `agreed` shrinks in each iteration.
     while True:
         todo = plan(agreed, local, remote, label=label)
         wishes = {

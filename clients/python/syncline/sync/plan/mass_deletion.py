@@ -78,7 +78,7 @@ def deletions(todo: Plan, base: Base) -> Deletions:
 def without_deletions(todo: Plan, base: Base, sides: Container[Side]) -> Plan:
     """Return the plan `todo` without its deletions on these sides, which a later sync may make.
 
-    Replacements are kept. An operation that needs the place of a node that is not deleted will fail and report it.
+    Replacements are kept. An operation that needs the place of a node that is not deleted will fail and be reported.
     """
     deleted = _deleted_files(todo, base)
 

@@ -219,8 +219,8 @@ class _Merge:
                     self._ground(cycle)
 
     def _follow_space(self, cycle: list[NodeId]) -> bool:
-        """Put those nodes of a cycle that are in the space at their places there, to break the cycle. Return True if
-        that changed anything.
+        """Put those nodes of a cycle that are in the space at their places there, to break the cycle. Return True if a
+        place has changed.
         """
         places = {
             node: self._place_there(there)
@@ -232,8 +232,8 @@ class _Merge:
         return changed
 
     def _ground(self, cycle: list[NodeId]) -> None:
-        """Put the nodes of a cycle at their actual places, in the space or in the folder, since the cycle is due to
-        interrupted moves alone.
+        """Put the nodes of a cycle that `_follow_space` cannot break at their actual places: those in the space, or
+        else those in the folder. Such a cycle is due to interrupted moves alone.
         """
         for node in cycle:
             there, here = self._remote.get(node), self._local.get(original_id(node))
@@ -358,8 +358,9 @@ class _Merge:
 
 
 class _Holders:
-    """Index of the nodes of the target by place, with which clashes of names are found and resolved. The cost of a
-    method is proportional to the number of nodes that it changes or returns.
+    """Index, by place, of the nodes of the target (the tree that both sides have after the sync), with which clashes of
+    names are found and resolved. The cost of a method is proportional to the number of nodes that it changes or
+    returns.
     """
 
     def __init__(self, target: dict[NodeId, Place]) -> None:
@@ -373,7 +374,7 @@ class _Holders:
             self._enter(node, place)
 
     def clashes(self) -> list[tuple[Place, list[NodeId]]]:
-        """Return the places that several nodes have, sorted, each with its nodes."""
+        """Return the places that several nodes have, sorted by parent and name, each with its nodes."""
         self._shared = {place for place in self._shared if len(self._at.get(place, ())) > 1}
         return [(place, list(self._at[place])) for place in sorted(self._shared)]
 
@@ -382,15 +383,16 @@ class _Holders:
         return list(self._below.get(directory, ()))
 
     def move(self, node: NodeId, place: Place) -> None:
-        """Change the place of `node`, which is in the target, to `place`, both in the target and in this index. Other
-        nodes may have the same place; `clashes` then returns it.
+        """Change the place of `node` to `place`, in the target and in this index. Other nodes may have the same place;
+        the next call of `clashes` then returns the place, with all its nodes. Raise KeyError if `node` is not in the
+        target.
         """
         self._leave(node)
         self._target[node] = place
         self._enter(node, place)
 
     def remove(self, node: NodeId) -> None:
-        """Remove the node, which is in the target, from the target. Raise KeyError if the target lacks the node."""
+        """Remove `node` from the target and from this index. Raise KeyError if `node` is not in the target."""
         self._leave(node)
         del self._target[node]
 

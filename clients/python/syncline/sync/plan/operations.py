@@ -55,7 +55,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class SetMode:
-    """Set or clear the executable bit of a file on one side, as it is on the other side."""
+    """Set or clear the executable bit of a file on one side, so that it equals that on the other side."""
 
     side: Side
     node: NodeId

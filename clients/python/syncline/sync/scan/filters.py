@@ -42,7 +42,7 @@ _MAX_DECOMPOSED_CHARACTERS = 4 * MAX_LINE_CHARACTERS
 Normalisation takes quadratic time on a run of combining marks, so the length is checked first.
 """
 _MAX_REMEMBERED_FILES = 64
-"""Number of ignore files whose compiled rules are kept between the scans of a process, since compiling takes a large
+"""Number of ignore files whose compiled rules are kept between the scans of a process, because compiling takes a large
 part of a scan.
 """
 _MAX_TOLD_LINES = 5
@@ -80,16 +80,18 @@ BUILT_IN = (
 """Built-in ignore patterns for files that systems and editors leave behind. A pattern with `!` in an ignore file
 overrides one.
 
-`*.tmp`, `*~`, `*.bak`, `*.part` and `._*` (a Mac's resource forks) are not included, since people keep files of such
+`*.tmp`, `*~`, `*.bak`, `*.part` and `._*` (a Mac's resource forks) are not included, because people keep files of such
 names.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """Everything that a sync leaves alone: nodes of the space with all nodes below them, and paths in the folder.
+    """Everything that a sync leaves alone: `nodes` of the space, with all nodes below them, and `paths` in the folder.
 
-    Besides the user's exclusions, this includes the private files of clients in nested synced folders.
+    Besides the user's exclusions, `nodes` includes each directory of the space that is named `.syncline`, with all
+    nodes below it: Syncline keeps its own files in a directory of this name in each synced folder, and a synced folder
+    may contain another one.
     """
 
     nodes: frozenset[NodeId]
@@ -188,7 +190,7 @@ class Filters:
 
     def is_left_out(self, number: int) -> bool:
         """Return True if this device excludes the file or directory, or if an ignore rule matches it. An ignored file
-        is still synced if the space has it; that is left to the caller.
+        is still synced if the space has it, which the caller must check.
         """
         return self.is_excluded(number) or self.is_ignored(number)
 
@@ -226,8 +228,8 @@ class Filters:
         return normalize(path) in self._excluded_paths
 
     def is_ignored(self, number: int) -> bool:
-        """Return True if an ignore rule matches the file or directory, or a directory above it. That does not depend on
-        what the space has.
+        """Return True if an ignore rule matches the file or directory, or a directory above it, whether or not the
+        space has it.
         """
         for at in reversed(self._unknown(number, self._ignored)):
             parent = self._scan.entries[at].parent

@@ -537,8 +537,8 @@ class _Identification:
         self._taken.add(node)
 
     def _in_transit(self, n: int) -> NodeId | None:
-        """Return the node whose temporary name (`trees.transit_name`) number `n` of the scan has, since a move of the
-        node was interrupted; None if it has another name.
+        """If number `n` of the scan has the temporary name (`trees.transit_name`) that an interrupted move has given to
+        a node, return that node. Otherwise return None.
         """
         entry = self._scan.entries[n]
         node = in_transit(entry.local_name)

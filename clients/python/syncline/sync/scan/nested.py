@@ -1,7 +1,7 @@
 """Synced folders nested in a synced folder that would sync their own files into it one directory deeper, without end.
 
 Such a directory is another folder that is linked to the same space, or is the folder itself once more: a copy of it,
-from a backup or an archive, or a mount of it. It is left alone on both sides.
+from a backup or an archive, or a mount of it. A sync leaves such a directory alone on both sides.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ class Pattern:
 
 
 class Rules:
-    """The patterns of one file; the last one that matches a path decides. Callers have to request the verdict on a
-    directory before those on its contents.
+    """The patterns of one ignore file; the last one that matches a path decides. `verdict` must be called for a
+    directory before it is called for the contents of the directory.
     """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:

@@ -40,7 +40,7 @@ def closest(group: Iterable[int], scan: Scan, before: BaseNode | None, same_inod
 
 
 def double(scan: Scan, dropped: int, kept: int) -> Problem:
-    """Return the problem, for the user, that number `dropped` of the scan is not synced beside number `kept`, since
+    """Return the problem, for the user, that number `dropped` of the scan is not synced beside number `kept`, because
     both names are the same in NFC.
     """
     return Problem(

@@ -37,11 +37,12 @@ class ScannedEntry:
     """A file, directory or symlink that a scan has found.
 
     - `parent` is the number of its directory in the scan; TOP if that is the folder itself.
-    - `target` is that of a symlink, otherwise empty.
-    - `signature` of a directory is its inode only.
+    - `local_name` is the name of the entry in its directory, and `name` the same name in normal form (NFC).
+    - `target` is the text to which a symlink points; empty for other entries.
+    - `signature` has the size, times and inode of a file or symlink, and only the inode of a directory.
     - `hidden` is True for a directory that could not be read.
-    - `filesystem` is the name of the mounted filesystem if it differs from that of the directory above; otherwise
-      empty.
+    - `filesystem` names the filesystem that is mounted at a directory, and the path in it that is visible there
+      (`OpenDirectory.name`). It is empty for every entry at which nothing is mounted.
     """
 
     parent: int
@@ -64,7 +65,7 @@ class Scan:
     - `hidden` lists what exists but could not be examined, as the number of the directory and the local name.
     - `skipped` counts sockets, pipes and devices, which are never synced.
     - `started_ns` is the time before the first read, in nanoseconds since 1970.
-    - `filesystem` is the name of the folder's filesystem.
+    - `filesystem` names the filesystem of the folder, and the path of the folder in it (`OpenDirectory.name`).
 
     The `.syncline` of a nested synced folder is in `entries`, without its contents.
     """
@@ -92,8 +93,8 @@ class Scan:
 
 
 def scan(files: Files) -> Scan:
-    """Scan the folder. Raise OSError if the folder itself cannot be read, and MountsChanging if filesystems are mounted
-    or unmounted in it during each of _MAX_SCANS scans.
+    """Scan the folder, and return the result. Raise OSError if the folder itself cannot be read, and MountsChanging if
+    filesystems are mounted or unmounted in it during each of _MAX_SCANS scans.
     """
     for _ in range(_MAX_SCANS):
         found = _Scanner(files)
@@ -103,8 +104,9 @@ def scan(files: Files) -> Scan:
 
 
 def fingerprint(files: Files) -> bytes:
-    """Return a digest of everything that a scan reads. It changes if any of that changes. The call takes a third of the
-    time of a scan and keeps nothing in memory. Raise OSError if the folder itself cannot be read.
+    """Return a digest of everything that a scan reads. The digest changes if anything in the folder changes that a scan
+    would notice. The call takes a third of the time of a scan and keeps nothing in memory. Raise OSError if the folder
+    itself cannot be read.
     """
     looked_at = _Fingerprint()
     pending = [""]
@@ -182,7 +184,9 @@ class _Scanner:
         self._pending: list[tuple[int, str, _Top | None]] = []
 
     def run(self) -> bool:
-        """Scan; return False if something was mounted in the folder during the scan."""
+        """Scan the folder once. Return True if the result can be used, and False if something was mounted in the folder
+        during the scan.
+        """
         self._list(TOP, "", None)
         while self._pending:
             number, path, top = self._pending.pop()
@@ -302,7 +306,7 @@ class _Scanner:
 
 
 def directory_signature(found: os.stat_result) -> Signature:
-    """Return the signature of the directory with the status `found`: its inode only, since its times change with its
+    """Return the signature of the directory with the status `found`: its inode only, because its times change with its
     entries.
     """
     return Signature(0, 0, 0, found.st_ino)

@@ -7,8 +7,8 @@
 
 None of it is needed to keep data safe. Without it, the next sync compares the folder and the space as if they had never
 been synced, and unites them. Writes are collected until `commit`, which makes them durable. Callers use a State within
-`state_errors`, since any access may detect a damaged file. The database accepts names of any form; names from the space
-are checked when the trees are made.
+`state_errors`, because any access may detect a damaged file. The database accepts names of any form; names from the
+space are checked when the trees are made.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ class State:
 
     @classmethod
     def open(cls, path: Path) -> State:
-        """Open or create the database. Raise StateDamaged if the file is damaged, and StateUnusable if it cannot be
-        opened or has a newer format.
+        """Open or create the database at `path`, and return its State. Raise StateDamaged if the file is damaged, and
+        StateUnusable if it cannot be opened or has a newer format.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with state_errors(path):
@@ -179,7 +179,7 @@ class State:
         self.close()
 
     def commit(self) -> None:
-        """Commit the transaction, and so make all writes since the last call durable."""
+        """Commit the transaction: make all writes after the last commit durable."""
         self._write()
         if self._db.in_transaction:
             self._db.execute("COMMIT")
@@ -243,8 +243,8 @@ class State:
         self._db.execute("DELETE FROM remote")
 
     def drop_deleted(self) -> None:
-        """Remove the records of nodes that were deleted themselves: the cursor is after their deletion, and a restore
-        is listed with the whole node.
+        """Remove the records of the nodes that were deleted themselves. To be called only when the cursor is after
+        their deletion. The records are not needed then: a restore is listed with the whole node.
         """
         self._begin()
         self._write()
@@ -360,8 +360,8 @@ class State:
         self._base[node] = None
 
     def base_manifest(self, node: NodeId) -> Manifest:
-        """Return the manifest of the content of a file on which folder and space last agreed; an empty manifest if it
-        has few blocks and was therefore not stored.
+        """Return the manifest of the content of a file on which folder and space last agreed; an empty manifest if the
+        content has few blocks, so that its manifest was not stored.
         """
         manifest = self._value("SELECT manifest FROM base WHERE id = ?", node)
         return _manifest(manifest) if manifest else EMPTY_MANIFEST
@@ -386,8 +386,8 @@ class State:
         return BlockRef(digest=digest, length=length, object=Digest(object_), offset=offset)
 
     def forget_blocks(self) -> None:
-        """Remove the stored positions of all blocks, since the space has lost some blocks and they have to be looked up
-        again.
+        """Remove the stored positions of all blocks, so that they are looked up again. To be called when the space has
+        lost some blocks.
         """
         self._begin()
         self._db.execute("DELETE FROM block")
@@ -560,7 +560,9 @@ def migrations() -> list[tuple[int, str]]:
 
 
 def _migrate(db: sqlite3.Connection, path: Path | None) -> None:
-    """Migrate a database to the newest format in one transaction. Raise StateUnusable before anything is changed."""
+    """Migrate a database to the newest format in one transaction. Raise StateUnusable, and change nothing, if the
+    format is newer than this program knows.
+    """
     steps = migrations()
     newest, _ = steps[-1]
     if _format_of(db) == newest:

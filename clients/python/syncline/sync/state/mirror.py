@@ -33,9 +33,9 @@ class Mirror:
         """Nodes that this device knows from answers to its own commits, and that the journal has not listed yet."""
 
     def pull(self, space: SpacePort) -> bool:
-        """Pull the changes of the space since the last call and store them durably; return True if there were any
-        changes. Also set `right`, the right of this device in the space. Raise ListingTooLarge if the new states of
-        nodes take too much memory.
+        """Pull the changes of the space that were made after the last call, and store them durably. Return True if
+        there were any changes. Also set `right`, the right of this device in the space. Raise ListingTooLarge if the
+        new states of nodes take too much memory.
         """
         try:
             return self._pull(space, self._state.cursor)
