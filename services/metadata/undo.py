@@ -14,14 +14,15 @@ them. The undo goes on when its caller is gone, so that the proof may take longe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.logs import structlog
-from runtime.pool import Pool, Share
+from runtime.network import charge_to
+from runtime.pool import Pool, Share, TooMuchAtOnce
 from runtime.turns import slices
 from services.metadata.entry import JournalEntry
 from services.metadata.journal.commit import AskAnew, CommitOutcome, Overtaken, Request, Untouched
@@ -35,10 +36,13 @@ from syncline.model.errors import (
     PermissionDenied,
     RequestIdReused,
     SynclineError,
+    Unavailable,
 )
 from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, derived_request_id
 from syncline.model.tree import Change, DeleteNode, Mutation, Node, NodeKind, RestoreNode, Result
 from syncline.model.verdicts import Verdict
+from syncline.rpc import traces
+from syncline.rpc.request_ids import request_id, take_request_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +53,7 @@ MAX_PROOF_SECONDS: Final = 600.0
 """Maximum duration of one undo in seconds, after which metadata gives it up. Its caller may be gone long before."""
 UNDOS_AT_ONCE: Final = 4
 """Maximum number of copies that one process undoes at the same time; further undos wait for a while."""
-_PROOFS: Final = 10
+_MAX_COMMIT_ATTEMPTS: Final = 10
 """Maximum number of attempts to commit one undo. If the copy changes during an attempt, the next attempt follows, which
 reads only the journal entries since.
 """
@@ -92,7 +96,8 @@ class CopyUndos:
         charged for one of the UNDOS_AT_ONCE slots for undos of this process.
 
         - Raise TooMuchAtOnce if no slot is free after a while; nothing is changed then.
-        - Raise DeadlineExceeded if the undo takes longer than one may. The request may be repeated.
+        - Raise DeadlineExceeded if the undo takes longer than one may, and Unavailable if the service stops meanwhile.
+          The request may be repeated.
         - Raise RequestIdReused if an undo in progress has the same id and is for another request or caller.
         """
         key = (space, want.id)
@@ -101,13 +106,20 @@ class CopyUndos:
             if (first.fingerprint, first.user, first.device) != (want.fingerprint, want.user, want.device):
                 raise RequestIdReused
         else:
-            # The undo is the service's own work: an empty context has no account that it could be charged to.
-            task = asyncio.create_task(
-                self._run(space, want, copy, share, check), name=f"undo {space}", context=Context()
-            )
+            # An empty context has no rate that the reads could be charged to: the copy may have exhausted it.
+            context = Context()
+            context.run(_bind, share, request_id(), structlog.contextvars.get_contextvars())
+            work = self._run(space, want, copy, share, check, cause=traces.current())
+            task = asyncio.create_task(work, name=f"undo {space}", context=context)
             self._of[key] = (want, task)
             task.add_done_callback(lambda done: self._ended(key, done))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if task.cancelled() and not (caller is not None and caller.cancelling()):
+                raise Unavailable("the service is stopping; repeat the request") from None
+            raise
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -122,7 +134,15 @@ class CopyUndos:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, space: SpaceId, want: Request, copy: RequestId, share: Share, check: AskAnew) -> CommitOutcome:
+    async def _run(
+        self, space: SpaceId, want: Request, copy: RequestId, share: Share, check: AskAnew, *, cause: traces.Cause
+    ) -> CommitOutcome:
+        with traces.span("undo", parent=cause):
+            return await self._bounded(space, want, copy, share, check)
+
+    async def _bounded(
+        self, space: SpaceId, want: Request, copy: RequestId, share: Share, check: AskAnew
+    ) -> CommitOutcome:
         async with self._room.lent(1, share), self._spaces.use(space) as live:
             limit = asyncio.timeout(self._seconds)
             try:
@@ -137,9 +157,21 @@ class CopyUndos:
         del self._of[key]
         # The exception is retrieved in any case, so that asyncio does not report it if all callers are gone.
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, NoSuchRequest):
+        # The gateway repeats an undo for which no slot was free.
+        if error is not None and not isinstance(error, NoSuchRequest | TooMuchAtOnce):
             reason = error.reason if isinstance(error, SynclineError) else type(error).__name__
             log.warning("copy not undone", space=key[0], reason=reason)
+
+
+def _bind(share: Share, request: str | None, logged: Mapping[str, Any]) -> None:
+    """Let the current context charge pools to `share`, and give its log events the request id and the fields of a call.
+
+    `request` is the id of the request of the call, None without one, and `logged` has the fields by their names.
+    """
+    charge_to(share)
+    if request is not None:
+        take_request_id(request)
+    structlog.contextvars.bind_contextvars(**logged)
 
 
 async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: int, check: AskAnew) -> CommitOutcome:
@@ -148,8 +180,8 @@ async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: 
 
     - `want` is the request to undo the copy, without mutations. A repetition of it returns the first outcome.
     - `now_ms` is the present time in milliseconds since 1970.
-    - `check` checks the right of the caller again, as for `Committer.commit`. It does nothing for the gateway, whose
-      callers need no right.
+    - `check` checks the right of the caller again, before each attempt to commit and as for `Committer.commit`, because
+      the proof may take long. It does nothing for the gateway, whose callers need no right.
 
     Errors:
 
@@ -164,15 +196,16 @@ async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: 
     if (answer := await live.committer.first_answer(want, ask=check)) is not None:
         return _whole(answer)
     proof = await _begun(live, want, copy, now_ms=now_ms)
-    for _ in range(_PROOFS):
+    for _ in range(_MAX_COMMIT_ATTEMPTS):
         await live.view.validate()
         async for entry in live.view.entries_after(proof.seq, account=want.user):
             await proof.follow(entry)
         seq = proof.seq
         await proof.check(live)
         mutations: list[Mutation] = [DeleteNode(proof.top.id, proof.top.version)]
-        mutations += [RestoreNode(one.id) for one in proof.replaced if one.id not in proof.elsewhere]
+        mutations += [RestoreNode(one.id) for one in proof.replaced if one.id not in proof.changed_by_others]
         undo = replace(want, mutations=tuple(mutations), condition=Untouched(seq, proof.directories))
+        await check()
         try:
             return _whole(await live.committer.commit(undo, ask=check))
         except Overtaken:
@@ -203,12 +236,12 @@ class _Proof:
         self.seq = seq
         self.directories = {top.id}
         """The directories that the copy has made; `top` even if it is a file."""
-        self.elsewhere: set[NodeId] = set()
+        self.changed_by_others: set[NodeId] = set()
         """The replaced nodes that others have changed, so that they are not restored."""
         self._user = user
         self._copy = copy
-        self._next = copy
-        self._below = 0
+        self._expected_request = copy
+        self._found_requests = 0
         """The number of further requests of the copy that were found."""
         self._changed: set[NodeId] = set()
         """The nodes that were in the copy after a change by others."""
@@ -218,10 +251,11 @@ class _Proof:
         """Take account of entry `seq` + 1. The entry is looked at in turns that are charged to the caller."""
         for commit in entry.commits:
             # The requests of a copy follow one after the other, so that only one of them can come next.
-            is_own = commit.request == self._next and commit.user == self._user
+            is_own = commit.request == self._expected_request and commit.user == self._user
             if is_own:
-                self._next, self._below = derived_request_id(self._copy, self._below), self._below + 1
-            if self._next == self._copy:
+                self._expected_request = derived_request_id(self._copy, self._found_requests)
+                self._found_requests += 1
+            if self._expected_request == self._copy:
                 continue  # the entry may begin with changes from before the copy
             async for some in slices(list(commit.accepted()), self._user):
                 for result in some:
@@ -236,7 +270,7 @@ class _Proof:
                 self.directories.add(node.id)
             return
         if node.id in self._watched:
-            self.elsewhere.add(node.id)
+            self.changed_by_others.add(node.id)
         # A node that has left the copy, or that was not in it before, needs no further attention: its next change in
         # the copy names a directory of the copy as its parent.
         if node.id == self.top.id or node.parent in self.directories:

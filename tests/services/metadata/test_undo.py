@@ -14,17 +14,19 @@ import structlog
 from pydantic import SecretStr
 from typing_extensions import override
 
+from runtime.network import current_share
 from runtime.network_tokens import NETWORK_KEY, NetworkTokens
-from runtime.pool import Share
+from runtime.pool import Share, TooMuchAtOnce
 from services.metadata.entry import replay
-from services.metadata.journal.commit import CommitOutcome, Request
-from services.metadata.undo import MAX_UNDO_SECONDS, CopyChanged, CopyUndos, undo_copy
+from services.metadata.journal.commit import AskAnew, CommitOutcome, Request
+from services.metadata.undo import MAX_UNDO_SECONDS, UNDOS_AT_ONCE, CopyChanged, CopyUndos, undo_copy
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.accounts import Role
-from syncline.model.errors import InvalidArgument, NoSuchRequest, PermissionDenied, RequestIdReused
+from syncline.model.errors import InvalidArgument, NoSuchRequest, PermissionDenied, RequestIdReused, Unavailable
 from syncline.model.identifiers import ROOT, NodeId, RequestId, created_node_id, derived_request_id, new_request_id
 from syncline.model.tree import Change, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, RestoreNode
 from syncline.model.verdicts import Verdict
+from syncline.rpc.request_ids import request_id, take_request_id
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import GATEWAY_SECRET, Caller, Service, creating, reason_of, service
 from tests.support.journal import small_entry
@@ -301,6 +303,126 @@ def test_an_undo_without_any_caller_left_is_completed() -> None:
             await asyncio.gather(only, return_exceptions=True)
             while live_names(world):
                 await asyncio.sleep(1)
+        await process.spaces.stop()
+
+    run_virtually(main())
+
+
+def undo_at_a_gate(
+    judge: Callable[[World, CopyUndos, Process, Callable[[AskAnew], asyncio.Task[CommitOutcome]]], Awaitable[None]],
+) -> None:
+    """Run `judge` with a copy whose undo stands still in its proof until the gate of the process is open. The last
+    argument of `judge` begins the undo with a check of the right.
+    """
+
+    async def main() -> None:
+        world = World(random.Random(1))
+        other, copy = Process(world), Copy()
+        await copy.make(other)
+        process = CountedReads(world)
+        process.gate = asyncio.Event()
+        undos = CopyUndos(process.spaces, now_ms=world.now_ms)
+        want = Request(copy.undo, b"undo", "ben", "laptop", (), 100)
+
+        def begin(check: AskAnew) -> asyncio.Task[CommitOutcome]:
+            return asyncio.create_task(undos.undo(SPACE, want, copy.id, share=Share("ben", "office"), check=check))
+
+        await judge(world, undos, process, begin)
+        process.gate.set()
+        for one in (process, other):
+            await one.spaces.stop()
+
+    run_virtually(main())
+
+
+def test_an_undo_whose_caller_loses_the_right_during_the_proof_changes_nothing() -> None:
+    async def judge(
+        world: World, undos: CopyUndos, process: Process, begin: Callable[[AskAnew], asyncio.Task[CommitOutcome]]
+    ) -> None:
+        assert isinstance(process, CountedReads)
+        assert process.gate is not None
+        allowed = True
+
+        async def check() -> None:
+            if not allowed:
+                raise PermissionDenied
+
+        async with undos.running():
+            undoing = begin(check)
+            while not process.pauses:
+                await asyncio.sleep(0)
+            allowed = False
+            process.gate.set()
+            with pytest.raises(PermissionDenied):
+                await undoing
+        assert live_names(world) == WHOLE
+
+    undo_at_a_gate(judge)
+
+
+def test_an_undo_that_the_end_of_its_process_ends_may_be_repeated() -> None:
+    async def judge(
+        world: World, undos: CopyUndos, process: Process, begin: Callable[[AskAnew], asyncio.Task[CommitOutcome]]
+    ) -> None:
+        assert isinstance(process, CountedReads)
+        async with undos.running():
+            undoing, given_up = begin(still_allowed), begin(still_allowed)
+            while not process.pauses:
+                await asyncio.sleep(0)
+            given_up.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            await undoing
+        assert given_up.cancelled()
+        assert live_names(world) == WHOLE
+
+    undo_at_a_gate(judge)
+
+
+def test_an_undo_is_charged_to_its_caller_and_logs_the_request() -> None:
+    async def judge(
+        world: World, undos: CopyUndos, process: Process, begin: Callable[[AskAnew], asyncio.Task[CommitOutcome]]
+    ) -> None:
+        assert isinstance(process, CountedReads)
+        assert process.gate is not None
+        seen: list[tuple[Share, str | None, dict[str, object]]] = []
+
+        async def check() -> None:
+            seen.append((current_share(), request_id(), structlog.contextvars.get_contextvars()))
+
+        take_request_id("r1")
+        structlog.contextvars.bind_contextvars(user="ben")
+        process.gate.set()
+        async with undos.running():
+            await begin(check)
+        assert seen == [(Share("ben", "office"), "r1", {"user": "ben"})]
+        assert live_names(world) == set()
+
+    undo_at_a_gate(judge)
+
+
+def test_an_undo_for_which_no_slot_is_free_is_not_logged_because_it_is_repeated() -> None:
+    async def main() -> None:
+        world = World(random.Random(1))
+        process = CountedReads(world)
+        process.gate = asyncio.Event()
+        undos = CopyUndos(process.spaces, now_ms=world.now_ms)
+
+        def begin() -> asyncio.Task[CommitOutcome]:
+            want = Request(new_request_id(), b"undo", "ben", "laptop", (), 100)
+            share = Share.alone("ben")
+            return asyncio.create_task(undos.undo(SPACE, want, new_request_id(), share=share, check=still_allowed))
+
+        with structlog.testing.capture_logs() as events:
+            async with undos.running():
+                begun = [begin() for _ in range(UNDOS_AT_ONCE)]
+                done, _ = await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+                for one in done:
+                    with pytest.raises(TooMuchAtOnce):
+                        await one
+        await asyncio.gather(*begun, return_exceptions=True)
+        assert "copy not undone" not in {event["event"] for event in events}
+        process.gate.set()
         await process.spaces.stop()
 
     run_virtually(main())
