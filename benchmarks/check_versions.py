@@ -55,8 +55,8 @@ class CommittedTree:
 def commit_tree(
     stub: MetadataServiceStub, space: str, *, files: int = FILES, directories: int = DIRECTORIES
 ) -> CommittedTree:
-    """Commit `files` empty files, evenly distributed over `directories` directories, to the space with the id `space`.
-    One request makes one directory with its files. Return the files.
+    """Commit `files` empty files, evenly distributed over `directories` directories, to the space with the id `space`,
+    by the metadata service behind `stub`. One request makes one directory with its files. Return the files.
     """
     tree = CommittedTree(space, [], [])
     per_directory = files // directories

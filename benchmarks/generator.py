@@ -122,7 +122,8 @@ def commits(
     parties: Parties, writers: Sequence[Writer], contents: Sequence[bytes], *, seconds: float, most: int
 ) -> Load:
     """Have each writer make commits for `seconds`, at most `most` of them, one after the other; the writers work
-    concurrently. Each commit makes one new file for each of `contents` (serialised Contents).
+    concurrently. Each commit makes one new file for each of `contents` (serialised Contents). Return the load, in which
+    an operation is one commit.
 
     The CPU includes the projection to the table, which no operation waits for.
     """
@@ -143,7 +144,8 @@ def checks(
     parties: Parties, targets: Sequence[str], token: str, space: str, batches: Sequence[bytes], *, seconds: float
 ) -> Load:
     """Check versions for `seconds`, by one stream to each of `targets` (host:port). An operation is one of `batches`
-    (serialised requests), sent and answered. `token` is the access token, and `space` the id of the space.
+    (serialised requests), sent and answered. `token` is the access token, and `space` the id of the space. Return the
+    load.
     """
 
     async def run() -> Load:
@@ -159,7 +161,7 @@ def checks(
 
 def gets(parties: Parties, addresses: Sequence[str], request: bytes, *, expect: bytes, seconds: float) -> Load:
     """Open one connection to each of `addresses`, and send `request`, the bytes of an HTTP request, on it repeatedly
-    for `seconds`. Every answer has to begin with `expect`.
+    for `seconds`. Every answer has to begin with `expect`. Return the load, in which an operation is one request.
     """
 
     async def run() -> Load:

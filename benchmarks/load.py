@@ -305,7 +305,7 @@ class Bench:
 
     def gets(self, results: Results) -> None:
         """Measure downloads of a part of a small file, which need metadata and S3, and a request without any backend.
-        Add both to `results`.
+        Add the two measurements to `results`.
         """
         metadata, auth = self._serving.metadata[0], self._serving.auth
         space = self._person.space
@@ -355,7 +355,9 @@ class Bench:
     # ---- watches
 
     def watches(self, processes: int) -> Watched:
-        """Measure watches of one space by several devices of one person, in new processes of notify."""
+        """Return the resources that watches of one space by several devices of one person use, in `processes` new
+        processes of notify.
+        """
         resources, person = self._aws.resources, self._person
         devices = [self._sign_in() for _ in range(DEVICES)]
         space = self._serving.new_space(person)
@@ -500,7 +502,7 @@ def _explain_watches(one: Watched) -> None:
 
 
 def _apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` in a process of its own."""
+    """Run `work` with these arguments in a process of its own, and return its result."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(partial(work, *args, **kwargs)).result()
 

@@ -53,7 +53,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str] | None = 
 
 
 def tool(name: str) -> str:
-    """Return the path of a program of this virtual environment."""
+    """Return the path of the program `name` of this virtual environment."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -88,7 +88,7 @@ class BenchmarkDevice:
     folder: Path
 
     def sync(self, space: str) -> Cost:
-        """Sync the folder with a space."""
+        """Sync the folder with a space, and return the time and memory of the command."""
         return self._run("sync", str(self.folder), "--space", space, "--json")
 
     def sign(self, verb: str, endpoint: str, email: str) -> None:

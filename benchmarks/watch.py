@@ -31,7 +31,7 @@ POLL_SECONDS = 0.002
 
 
 def appears(path: Path, data: bytes) -> None:
-    """Wait until the file exists with these bytes. Raise TimeoutError if it does not appear in time."""
+    """Wait until the file at `path` exists with the bytes `data`. Raise TimeoutError if it does not appear in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:

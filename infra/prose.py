@@ -193,7 +193,9 @@ def fault_of_phrase(text: str) -> str | None:
 
 
 def findings_of(source: str, file: str) -> list[Finding]:
-    """Return every finding of one Python file, in the order of its lines; `file` is the name to report."""
+    """Return every finding of one Python file with the text `source`, in the order of its lines; `file` is the name to
+    report.
+    """
     found = []
     tree = ast.parse(source)
     is_shipped = not file.startswith(_TESTS)

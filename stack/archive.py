@@ -44,8 +44,8 @@ class ArchiveProgress(Protocol):
     """Receives the progress of a backup or a restore, in order to show it to a person."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
-        """Start to report an activity, such as "backing up", with the number of files and the number of bytes that are
-        expected in all. For several activities, one follows the other.
+        """Start to report an activity, such as "backing up", with the number of files and the number of bytes (`size`)
+        that are expected in all. Several activities follow one another.
         """
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
@@ -168,8 +168,8 @@ def read_rows(database: sqlite3.Connection, place: str) -> tuple[int, list[Body]
 
 @contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """Convert an error of the operating system, such as a full disk, to BackupFailed; `what` is the step that
-    failed.
+    """Context that converts an error of the operating system in its body, such as a full disk, to BackupFailed. `what`
+    names the step that the body carries out, for the text of the error.
     """
     try:
         yield

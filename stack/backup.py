@@ -39,7 +39,7 @@ _MAX_PASSES: Final = 20
 
 def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) -> Summary:
     """Copy the data directory of a running or stopped system to the new file `to`, or to a stream. `progress` receives
-    the progress.
+    the progress. Return the figures of the backup.
 
     The backup includes every change that was acknowledged before this call. Raise BackupFailed, and leave no file, if
     the directory holds no usable data, the file exists already, or reading or writing fails. Raise StackError if the

@@ -96,7 +96,8 @@ class DataDirectory:
 
 @contextmanager
 def data_directory(path: Path, *, volume: bool = False) -> Iterator[DataDirectory]:
-    """Create the directory `path` if it does not exist, lock it, and generate the secrets that are missing.
+    """Provide the data directory `path`, locked until the end of the context. Create the directory if it does not
+    exist, and generate the secrets that are missing.
 
     A `volume` of containers may belong to anybody; otherwise the directory has to belong to this user or to root,
     because any other owner could exchange the secrets in it.
@@ -208,8 +209,8 @@ def _secret(text: str) -> None:
 
 
 def parsed_credentials(text: str) -> AwsCredentials:
-    """Return the credentials in an AWS shared credentials file. Raise KeyError or configparser.Error if it is
-    malformed.
+    """Return the credentials in `text`, the text of an AWS shared credentials file. Raise KeyError or
+    configparser.Error if the text is malformed.
     """
     parser = configparser.RawConfigParser()
     parser.read_string(text)

@@ -84,9 +84,10 @@ async def _embedded_aws(data: Path | None, also: tuple[str, ...]) -> AsyncIterat
 
 @contextmanager
 def _in_background(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """Enter `opening` on a thread of its own, and leave it there at the end.
+    """Context with the value of the asynchronous context manager `opening`, which is entered on a thread of its own,
+    and left on that thread at the end.
 
-    One thread enters and leaves it, and lives in between: for the kernel, the thread and not the process is the
+    One thread enters and leaves `opening`, and lives in between: for the kernel, the thread and not the process is the
     children's parent.
     """
     entered: Future[T] = Future()

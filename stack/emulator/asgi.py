@@ -13,7 +13,9 @@ AsgiApp: TypeAlias = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 
 def request_header(scope: AsgiScope, name: bytes) -> bytes:
-    """Return the first value of a header of the request, whose `name` is in lower case; empty if there is none."""
+    """Return the first value of the header `name` of the request; empty if there is no such header. `name` must be in
+    lower case.
+    """
     value: bytes = next((value for key, value in scope["headers"] if key.lower() == name), b"")
     return value
 

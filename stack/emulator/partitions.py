@@ -49,7 +49,9 @@ class Partition(dict[str, Any]):
         return super().pop(key, *default)
 
     def ordered(self) -> list[str]:
-        """Return the sort keys of the items, ascending, as the list of the partition; the caller must not change it."""
+        """Return the sort keys of the items, ascending. The result is the list that the partition itself uses; the
+        caller must not change it.
+        """
         # The length differs if items were changed by other methods than the two above.
         if self._order is None or len(self._order) != len(self):
             self._order = sorted(self)

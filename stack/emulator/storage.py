@@ -98,8 +98,8 @@ class Storage:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open the storage, or create it if it does not exist. Raise StorageDamaged if the database or its log is
-        damaged.
+        """Open the storage in `directory`, or create it if it does not exist. Raise StorageDamaged if the database or
+        its log is damaged.
         """
         self.directory = directory
         self._objects = directory / OBJECTS
@@ -221,7 +221,7 @@ class Storage:
 
     def commit(self) -> None:
         """Write all changes that were collected before this call, in one transaction of SQLite, and return when they
-        are durable. This method blocks the calling thread. Code on an event loop calls `durable` instead. Raise
+        are durable. This method blocks the calling thread: code on an event loop must call `durable` instead. Raise
         StorageFailed if the disk does not accept the changes.
         """
         batch, self._pending = self._pending, _Batch()

@@ -37,7 +37,7 @@ def _unreadable(file: IO[bytes], size: int) -> int:
     magic, _, page_bytes, _, salt1, salt2, *expected = _HEADER.unpack(header)
     order = ">" if magic & _BIG_ENDIAN else "<"
     if magic & ~_BIG_ENDIAN != _MAGIC or list(sums := _checksum(header[:-8], (0, 0), order)) != expected:
-        # The header is never torn, as it is smaller than a sector. Without it no frame can be read.
+        # The header is never torn, because it is smaller than a sector. Without it no frame can be read.
         return (size - _HEADER.size) // _FRAME.size
     readable, unreadable = True, 0
     while len(header := file.read(_FRAME.size)) == _FRAME.size:

@@ -1,8 +1,8 @@
 """Channels to a service, which add deadlines, retries, authorization, request ids and traces to all calls.
 
-Depends only on grpc, because both clients and services use it. Both flavours of channel (for asyncio and for threads)
-wrap grpc's channel instead of using grpc's client interceptors, which create a task per call (aio) and do not cover
-every kind of call with one instance.
+This module depends only on grpc, because both clients and services use it. Both flavours of channel (for asyncio and
+for threads) wrap grpc's channel instead of using grpc's client interceptors, which create a task per call (aio) and do
+not cover every kind of call with one instance.
 """
 
 from __future__ import annotations
@@ -285,8 +285,9 @@ def _end(span: traces.Span, code: grpc.StatusCode) -> None:
 
 
 def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
-    """Decode a message by `decode`. Raise RequestTooLarge, which ends the call, if the message is larger than
-    MAX_ANSWER_BYTES and has more than MAX_LARGE_MESSAGE_FIELDS fields; raise Malformed if the bytes are no message.
+    """Return the message that `decode` makes of the bytes `raw`. Raise RequestTooLarge, which ends the call, if the
+    message is larger than MAX_ANSWER_BYTES and has more than MAX_LARGE_MESSAGE_FIELDS fields; raise Malformed if the
+    bytes are no message.
     """
     if len(raw) > MAX_ANSWER_BYTES:
         check_fields(raw, {}, MAX_LARGE_MESSAGE_FIELDS)

@@ -1,6 +1,6 @@
 """The table that maps kinds of errors to gRPC and HTTP, and the encoding and decoding of errors on the wire.
 
-Depends only on grpc and the common protos, because both clients and servers use it.
+This module depends only on grpc and the common protos, because both clients and servers use it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ A trace starts with something that a person waits for: a command, a request, a c
 `span` does nothing. Background work, such as polling a queue, therefore makes no traces. Spans are exported in the
 background. Attributes come from bounded sets: a user's path, name or address is never one.
 
-Has no dependencies, because both clients and servers use it; only `syncline.rpc.otel` imports OpenTelemetry.
+This module has no dependencies, because both clients and servers use it; only `syncline.rpc.otel` imports
+OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ _tracer: Tracer | None = None
 
 
 def configure_traces(service: str, *, command: bool = False) -> str | None:
-    """Enable tracing as `service` if the environment asks for traces. Return the reason, in words for people, if that
-    is impossible; otherwise None, also if the environment does not ask for traces.
+    """Enable tracing as `service` if the environment asks for traces. Return None if tracing is enabled now or was not
+    asked for; otherwise the reason, in words for people, that tracing is impossible.
 
     For a `command`, whose end a person waits for, the export has a short timeout and reports no failure.
     """

@@ -37,7 +37,9 @@ class Signer:
     """Signs requests below one base URL. Values that are constant for a day are computed once a day."""
 
     def __init__(self, base: str, *, region: str) -> None:
-        """`base` is the common prefix of the URLs: `https://bucket.s3.eu-west-1.amazonaws.com/`."""
+        """`base` is the common prefix of the URLs, such as `https://bucket.s3.eu-west-1.amazonaws.com/`, and `region`
+        the region of the bucket.
+        """
         parts = urlsplit(base)
         self._base = base
         self._host = parts.netloc
@@ -60,8 +62,8 @@ class Signer:
         body_sha256: str = NO_BODY,
         now: float | None = None,
     ) -> dict[str, str]:
-        """Return all headers of a request except `host`: the headers `signed`, whose names are in lower case, and those
-        of the signature by `credentials`.
+        """Return all headers of a request except `host`: the headers `signed`, whose names must be in lower case, and
+        the headers that carry the signature by `credentials`.
 
         `key` is the percent-encoded rest of the URL below the base. `body_sha256` is the SHA-256 of the body in
         hexadecimal, by default that of an empty body. `now` is in seconds since 1970; None means the system's clock.
@@ -90,7 +92,7 @@ class Signer:
         now: float | None = None,
     ) -> str:
         """Return a URL whose query contains the signature of a request by `credentials`. Anybody who has the URL may
-        send the request for `seconds`, with the headers `signed`, whose names are in lower case, and with any body.
+        send the request for `seconds`, with the headers `signed`, whose names must be in lower case, and with any body.
 
         `key` is the percent-encoded rest of the URL below the base. `now` is in seconds since 1970; None means the
         system's clock.

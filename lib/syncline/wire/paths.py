@@ -16,7 +16,7 @@ def path_from_wire(path: str) -> tuple[str, ...]:
 
 def paths_from_wire(paths: Sequence[str], *, first: int = 0) -> Sequence[str]:
     """Return `paths` after checking each as `path_from_wire` does. Raise InvalidArgument with the position of the first
-    invalid one; `first` is the position of the first of `paths` in the message.
+    invalid path; `first` is the position of the first of `paths` in the message.
     """
     for position, path in enumerate(paths, first):
         if path_problem(path):

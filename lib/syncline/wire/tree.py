@@ -81,7 +81,7 @@ def manifest_from_wire(pb: journal_pb2.Manifest) -> Manifest:
 
 
 def manifest_from_bytes(data: bytes) -> Manifest:
-    """Parse and check a serialised manifest. Raise MalformedManifest if it is invalid."""
+    """Parse and check a serialised manifest, and return it. Raise MalformedManifest if it is invalid."""
     try:
         pb = journal_pb2.Manifest.FromString(data)
     except DecodeError:
@@ -198,7 +198,7 @@ def version_from_wire(pb: metadata_pb2.Version) -> Version:
 
 
 def mutation_to_wire(mutation: Mutation) -> metadata_pb2.Mutation:
-    """Convert one mutation of CommitChanges; restores have rpcs of their own."""
+    """Return the message for one mutation of CommitChanges; restores have rpcs of their own."""
     match mutation:
         case CreateNode(parent, name, kind, content):
             return metadata_pb2.Mutation(
@@ -233,7 +233,7 @@ def mutation_to_wire(mutation: Mutation) -> metadata_pb2.Mutation:
 def mutations_from_wire(pbs: Sequence[metadata_pb2.Mutation], *, first: int = 0) -> tuple[Mutation, ...]:
     """Return the mutations of a request, or of a part of one that begins at position `first`.
 
-    Raise InvalidArgument with the position of the first malformed one.
+    Raise InvalidArgument with the position of the first malformed mutation.
     """
     mutations = []
     for position, pb in enumerate(pbs, first):

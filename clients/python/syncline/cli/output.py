@@ -51,15 +51,15 @@ class _Waits:
 
 
 def json_option(command: F) -> F:
-    """Add the option `--json` to a command. With the option, the command prints exactly one JSON object to standard
+    """Return `command` with the option `--json`, with which the command prints exactly one JSON object to standard
     output.
     """
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
 
 
 def moment(milliseconds: int) -> str:
-    """Return a time, in milliseconds since 1970, as text for people, in the time zone of this device. The service may
-    send a time that is outside of every calendar.
+    """Return a time, in milliseconds since 1970, as text for people, in the time zone of this device. For a time that
+    no calendar has, which the service may send, the text says that the time is unknown.
     """
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -52,8 +52,8 @@ class _Bar:
 
 @contextmanager
 def progress() -> Iterator[CommandProgress]:
-    """Show the progress of a command on stderr until the body of the `with` statement ends; show nothing if stderr is
-    no terminal.
+    """Context with the receiver of the progress of a command, which is shown on stderr until the body of the `with`
+    statement ends. Nothing is shown if stderr is no terminal.
     """
     if not sys.stderr.isatty():
         yield _Silent()

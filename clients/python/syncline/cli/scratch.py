@@ -30,7 +30,7 @@ _UNBORN_SECONDS: Final = 3600.0
 @contextmanager
 def scratch(beside: Path) -> Iterator[Path]:
     """Provide a new directory in `beside`, accessible to the user alone, which is removed at the end of the context,
-    also after an error. Raise OSError if it cannot be made.
+    even after an error. Raise OSError if it cannot be made.
     """
     _remove_abandoned(beside)
     directory = beside / f"{SCRATCH_PREFIX}{secrets.token_hex(8)}"

@@ -81,7 +81,9 @@ class SpacePath:
 
 @contextmanager
 def place(text: str) -> Iterator[SpacePath]:
-    """Context with the path in a space that an argument `[SPACE:]PATH` names; its session is closed at the end."""
+    """Context with the path in a space that the argument `text`, `[SPACE:]PATH`, names. The session of the path is
+    closed at the end.
+    """
     with signed_in() as session:
         yield place_in(session, text)
 

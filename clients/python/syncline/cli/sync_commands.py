@@ -89,8 +89,8 @@ def _open(session: Session, path: Path, space: str | None) -> Folder:
 
 
 def _path_in(directory: Path, text: str) -> str:
-    """Convert a path on this machine to a path from the folder's root. Raise InvalidArgument if it is not below the
-    folder.
+    """Return the path from the root of the folder `directory` for `text`, an absolute path on this machine or a path
+    from that root. Raise InvalidArgument if the path is not below the folder, or is in its directory `.syncline`.
     """
     path = Path(text)
     if path.is_absolute():
@@ -267,7 +267,7 @@ def _sync_for_ever(
     as_json: bool,
 ) -> NoReturn:
     """Sync at each doorbell and each change in the folder, until a signal interrupts the command, which is the usual
-    end. `opened` links or opens the folder and makes its engine; it is called until it succeeds, also while disk or
+    end. `opened` links or opens the folder and makes its engine; it is called until it succeeds, even while disk or
     network are missing. `mass_delete` applies to each sync; `wanted` has the options of the first one, which stores
     them.
 

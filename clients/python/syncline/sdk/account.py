@@ -113,7 +113,7 @@ def sign_up(
 ) -> Session:
     """Make an account and sign in this device, whose state is in `home`. `endpoint` is the http or https URL of the
     installation, and `trust` has the user's exceptions from the rule of where a device sends secrets. Return the
-    session, which the caller closes.
+    session, which the caller must close.
 
     Raise AccountExists if the address is taken, InvalidArgument for an invalid address, password or device name, and
     TooManyAttempts if too many accounts were made from this network. Raise AlreadySignedIn if the device is signed in,
@@ -205,7 +205,7 @@ class Accounts:
         )
 
     def sign_out(self) -> None:
-        """Revoke this device and remove the account file, also if the service had revoked the device already.
+        """Revoke this device and remove the account file, even if the service had revoked the device already.
 
         Raise Unavailable, and keep the account file, if the service does not answer.
         """
@@ -309,8 +309,8 @@ class Accounts:
             return _member(answer.member)
 
     def remove_member(self, space: SpaceId, email: str) -> None:
-        """Remove a member; do nothing if the account with this address is no member. Members may remove themselves.
-        Raise the errors of `set_member`, except LimitReached.
+        """Remove the account with this address from the members of `space`; do nothing if it is no member. Members may
+        remove themselves. Raise the errors of `set_member`, except LimitReached.
         """
         request = auth_pb2.RemoveMemberRequest(request_id=new_request_id(), space_id=space, email=email)
         self._session.call(lambda stubs: stubs.auth.RemoveMember, request)

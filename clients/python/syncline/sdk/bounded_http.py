@@ -229,7 +229,9 @@ class _Budget:
         return min(left, self._silence)
 
     def wait(self, take: Callable[[int], None], size: int) -> None:
-        """Call `take`, which waits for something else than the peer."""
+        """Call `take` with `size`. The time that the call takes is not charged to the peer, because `take` waits for
+        something else.
+        """
         began = time.monotonic()
         take(size)
         self._end += time.monotonic() - began

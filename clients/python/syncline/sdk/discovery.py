@@ -156,8 +156,8 @@ def _too_long(endpoint: str) -> NotSyncline:
 
 
 def deployment_from_json(document: Any, endpoint: str) -> Deployment:
-    """Parse the discovery document of an endpoint. Raise NotSyncline if it is malformed, and NewerSyncline if its
-    version is newer than VERSION.
+    """Return the deployment that `document`, the parsed discovery document of `endpoint`, describes. Raise NotSyncline
+    if the document is malformed, and NewerSyncline if its version is newer than VERSION.
     """
     version = document.get("syncline") if isinstance(document, Mapping) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:

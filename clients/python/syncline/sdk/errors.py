@@ -86,8 +86,8 @@ class ListingTooLarge(SynclineError):
 
 @contextmanager
 def understood() -> Iterator[None]:
-    """Convert an error in the body of the `with` statement, which reads an answer of the service, to UnexpectedAnswer
-    if the answer breaks the contract of the protos.
+    """Context whose body reads an answer of the service. An error in the body is converted to UnexpectedAnswer if the
+    answer breaks the contract of the protos.
     """
     try:
         yield

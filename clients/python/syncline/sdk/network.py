@@ -48,10 +48,11 @@ class CertificatesUnreadable(SynclineError):
 
 
 def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
-    """Return the proxy for `url`, as `http://host:port`; None if it is reached directly.
+    """Return the proxy for `url`, as `http://host:port`; None if `url` is reached directly. The proxy is read from the
+    variables of `environment`.
 
-    `url` has a scheme, `https` for every TLS connection, and a host. Raise ProxyUnusable if the variable holds no
-    usable address.
+    `url` must have a scheme, `https` for every TLS connection, and a host. Raise ProxyUnusable if the variable with the
+    proxy holds no usable address.
     """
     parts = urllib.parse.urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

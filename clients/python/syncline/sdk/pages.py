@@ -26,7 +26,7 @@ MAX_HELD_BYTES: Final = 2048 * MIB
 pull of changes brings. A million files whose blocks are in packs take about half of it.
 """
 _PLAIN: Final = frozenset({bool, bytes, int, str, type(None)})
-"""Types of values that have no parts, as most values are."""
+"""Types of values that have no parts. Most values are of these types."""
 
 
 class Progress:

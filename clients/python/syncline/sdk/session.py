@@ -119,8 +119,8 @@ class Stubs:
     def close(self) -> None:
         """Cancel the calls in progress, and wait for their end.
 
-        Not to be called when the process is about to exit, as after Ctrl-C: gRPC would wait for ever for a call that
-        was interrupted between its registration and the start of the thread that reads its events.
+        Must not be called when the process is about to exit, for example after Ctrl-C: gRPC would wait for ever for a
+        call that was interrupted between its registration and the start of the thread that reads its events.
         """
         why = sys.exception()
         if why is not None and not isinstance(why, Exception):

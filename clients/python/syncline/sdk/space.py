@@ -365,7 +365,9 @@ class Space:
         return paged(page)
 
     def versions(self, node: NodeId) -> Iterator[Version]:
-        """Yield the versions of a file (deleted or not), newest first. Raise NoSuchNode if there is no such file."""
+        """Yield the versions of the file `node` (deleted or not), newest first. Raise NoSuchNode if there is no such
+        file.
+        """
 
         def page(token: str) -> tuple[Iterable[Version], str]:
             request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node, page_token=token)

@@ -43,7 +43,7 @@ class Stream(Generic[T]):
     """Iterator over the messages of one streaming call, which is opened when the first message is requested. It ends in
     one of these ways:
 
-    - StopIteration after `close`, which any thread may call, also during a wait for a message;
+    - StopIteration after `close`, which any thread may call, even during a wait for a message;
     - StopIteration when the call ends, in whatever way, directly after a message for which `complete` returns True;
     - Broken if the service ends the call earlier, even with the status OK, or fails in a way that may pass;
     - Broken if no message arrives for `silence` seconds;

@@ -270,7 +270,10 @@ class Rounds:
         wanted: Wanted,
         now: int,
     ) -> None:
-        """`now` is in seconds since 1970."""
+        """`files` accesses the files of `folder`, and `new_request` returns a new request id for each commit. `report`
+        receives the results. `label` is part of the names of conflict copies, and `wanted` has the options of the sync.
+        `now` is the present time, in seconds since 1970.
+        """
         self._now = now
         self._wanted = wanted
         self._folder = folder

@@ -79,7 +79,7 @@ class ObjectStore(Protocol):
     Reads raise ObjectWithheld if storage does not return this one object. All methods raise Unavailable when retries
     are exhausted, PermissionDenied if storage denies the request, and the errors of issuing credentials. A read that is
     denied with credentials that were just issued raises ObjectMissing: S3 denies a missing object to a caller who may
-    not list the bucket, as no device may.
+    not list the bucket, and no device may list it.
     """
 
     def put(self, digest: Digest, data: bytes) -> None:
@@ -269,8 +269,8 @@ def _span(operation: str) -> traces.Span:
 
 @contextmanager
 def _reading(digest: Digest) -> Iterator[None]:
-    """Convert an error of S3 in the body of the `with` statement, which reads the object with this digest: raise
-    ObjectMissing if the object does not exist, and ObjectWithheld if it is archived or encrypted with another key.
+    """Context whose body reads the object with this digest. Convert an error of S3 in the body to ObjectMissing if the
+    object does not exist, and to ObjectWithheld if it is archived or encrypted with another key.
     """
     try:
         yield

@@ -83,7 +83,9 @@ class FileReader:
 
 
 def _read_small(descriptor: int, size: int, take: Callable[[Block], None]) -> Digest:
-    """Read a file of one block; one extra byte is requested to see that the file ends there."""
+    """Pass the bytes of a file of at most one block to `take`, and return the digest of the file. One byte more than
+    `size` is requested, to see that the file ends there. Raise NotRead if the file has another size.
+    """
     data = os.read(descriptor, size + 1)
     while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
         data += more

@@ -61,7 +61,9 @@ class SignedRequests:
     """
 
     def __init__(self, base: str, *, region: str, clock: ServerClock) -> None:
-        """`base` is the common prefix of the URLs of objects."""
+        """`base` is the common prefix of the URLs of objects, `region` the region of their bucket, and `clock` the time
+        by which requests are signed.
+        """
         self._path = urllib.parse.urlsplit(base).path
         self._origin = HttpOrigin(base)
         self._signer = Signer(base, region=region)

@@ -41,8 +41,8 @@ def contradiction() -> NotWritten:
 
 
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
-    """Write a content that has one block, already verified, or no block. Return the file's signature. Raise NotWritten
-    if the file cannot be written.
+    """Write the content of `job`, which has one block or none. `data` has the bytes of the block, which must have been
+    verified. Return the file's signature. Raise NotWritten if the file cannot be written.
     """
     with _errors(), _open(job, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
         holes.write(descriptor, data, 0, blank=True)

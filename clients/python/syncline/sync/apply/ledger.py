@@ -83,7 +83,7 @@ class Ledger:
             self._agree(node)
 
     def is_done(self, node: NodeId) -> bool:
-        """Return True if every operation of the plan on this node has been carried out; also if there was none."""
+        """Return True if every operation of the plan on this node has been carried out, or if there was none."""
         return not self._open[node]
 
     def is_failed(self, node: NodeId) -> bool:

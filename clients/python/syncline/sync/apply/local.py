@@ -60,7 +60,7 @@ class LocalApplier:
     ) -> None:
         """`ledger` has the plan, and receives the results. `downloader` is called when the first content has to be
         fetched. `holding` are the directories with something inside that is not synced; they have to stay even if the
-        space has deleted them. `now` is in seconds since 1970.
+        space has deleted them. `now` is the present time, in seconds since 1970.
         """
         self._now = now
         self._tried: dict[NodeId, Unobtainable] = {}

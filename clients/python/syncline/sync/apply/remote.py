@@ -78,9 +78,10 @@ class RemoteApplier:
         new_request: Callable[[], RequestId],
         progress: SyncProgress,
     ) -> None:
-        """`here` is the applier of the same round for the folder. `right` is the right of this device in the space, as
-        it was when the plan was made; None if the service has not stated it. Every commit carries the right, so that
-        the service refuses a plan that was made before the right to write was granted anew.
+        """`ledger` has the plan, and receives the results. `here` is the applier of the same round for the folder.
+        `new_request` returns a new request id for each commit. `right` is the right of this device in the space, as it
+        was when the plan was made; None if the service has not stated it. Every commit carries the right, so that the
+        service refuses a plan that was made before the right to write was granted anew.
         """
         self._ledger = ledger
         self._plan = ledger.plan

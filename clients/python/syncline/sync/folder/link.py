@@ -75,8 +75,8 @@ class Folder:
         return self.state / "state.db"
 
     def relative(self, path: Path) -> str:
-        """Convert a path on this machine to a path from the space's root. Raise InvalidArgument if it is not below the
-        folder.
+        """Return the path from the space's root for `path`, a path on this machine. Raise InvalidArgument if it is not
+        below the folder.
         """
         absolute = Path(os.path.realpath(path.parent)) / path.name if path.name else Path(os.path.realpath(path))
         try:
@@ -87,8 +87,8 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock that prevents other syncs of this folder. Raise FolderBusy if another process still has the
-        lock after a wait, in which `sync --watch` releases it between two syncs.
+        """Context that holds the lock which prevents other syncs of this folder. Raise FolderBusy if another process
+        still has the lock after a wait, in which `sync --watch` releases it between two syncs.
         """
         with ExitStack() as held:
             try:
@@ -226,8 +226,8 @@ def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) ->
 
 
 def check_suitable(home: Path, directory: Path) -> None:
-    """Raise FolderUnsuitable if this directory cannot be a synced folder, or LinkedElsewhere if a synced folder is
-    around it or in it.
+    """Raise FolderUnsuitable if this directory cannot be a synced folder, and LinkedElsewhere if a synced folder is
+    around the directory or in it. `home` is the directory with the state of this device.
     """
     root = Path(os.path.realpath(directory))
     real_home = Path(os.path.realpath(home))
@@ -287,9 +287,9 @@ def _marked(root: Path) -> str | None:
 
 
 def _read_marker(path: Path) -> bytes:
-    """Read a marker, which is untrusted: any user who may write to a directory above a folder may have made it. Raise
-    OSError if the marker cannot be read, and ValueError for a symlink, a pipe, a device or anything else that is no
-    file.
+    """Return the bytes of a marker, which is untrusted: any user who may write to a directory above a folder may have
+    made it. Raise OSError if the marker cannot be read, and ValueError for a symlink, a pipe, a device or anything else
+    that is no file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -15,13 +15,15 @@ _WIDEST_NUMBER = 10**9
 
 
 def conflict_label(device: str, now: datetime) -> str:
-    """Return the label that distinguishes the conflict copies of one sync: the device and the local time."""
+    """Return the label that distinguishes the conflict copies of one sync: the name of the device, and `now`, the local
+    time.
+    """
     name = re.sub(r"[/\0\s]+", " ", normalize(device)).strip() or "device"
     return f"conflict {shortened(name, _MAX_DEVICE_BYTES)} {now:%Y-%m-%d %H%M%S}"
 
 
 def conflict_name(name: str, label: str, taken: Container[str]) -> str:
-    """Return a valid name for the conflict copy of `name` that is not in `taken`."""
+    """Return a valid name for the conflict copy of `name`. The result contains `label`, and is not in `taken`."""
     return next(candidate for _, candidate in _candidates(name, label) if candidate not in taken)
 
 

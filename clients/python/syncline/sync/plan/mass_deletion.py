@@ -31,9 +31,9 @@ class Deletions:
 
 
 def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> tuple[Plan, str]:
-    """Return the plan that may be carried out, and a text about the deletions that wait for a confirmation; the text is
-    empty if none waits. A plan is a mass deletion if it deletes more than half of the files of the base on one side,
-    and the base has at least MIN_GUARDED_FILES files.
+    """Return the part of the plan `todo` that may be carried out, and a text about the deletions that wait for a
+    confirmation; the text is empty if none waits. A plan is a mass deletion if it deletes more than half of the files
+    of the base on one side, and the base has at least MIN_GUARDED_FILES files.
 
     `mass_delete` decides what happens to a mass deletion: with DO, the plan is carried out; with HOLD, it is carried
     out without its deletions on that side; with REFUSE, TooManyDeletions is raised. `root` is the path of the folder,
@@ -63,8 +63,8 @@ def guarded(todo: Plan, base: Base, mass_delete: MassDelete, *, root: Path) -> t
 
 
 def deletions(todo: Plan, base: Base) -> Deletions:
-    """Return the numbers of files that the plan `todo` deletes. A file whose place another file takes is replaced, not
-    deleted.
+    """Return the numbers of files of `base` that the plan `todo` deletes. A file whose place another file takes is
+    replaced, not deleted.
     """
     deleted = _deleted_files(todo, base)
 

@@ -6,7 +6,7 @@
   new node.
 - Deleted on one side, changed or moved on the other: the change is taken. A move of a directory counts for everything
   below it. A node that was deleted in the space is restored as a new node.
-- Moved on both sides: the space's move is taken, also if the two moves together would make a cycle.
+- Moved on both sides: the space's move is taken, even if the two moves together would make a cycle.
 - A directory is kept for as long as anything in it is.
 - Two nodes of one name: the space's node keeps the name, the other gets a conflict name. Directories of one name are
   united, and so are equal files, unless that costs another node its place.
@@ -56,7 +56,9 @@ class Merged:
 
 
 def content_flow(base: BaseNode | None, local: LocalNode, remote: RemoteNode) -> ContentFlow:
-    """Return the direction in which the content of a file or symlink goes; NOWHERE for a directory."""
+    """Return the direction in which the content of a file or symlink goes; NOWHERE for a directory. The arguments are
+    the node in the base (None if the base does not have it), in the folder and in the space.
+    """
     here, there = (local.digest, local.executable), (remote.digest, remote.executable)
     if remote.kind is NodeKind.DIRECTORY or here == there:
         return ContentFlow.NOWHERE
@@ -74,15 +76,15 @@ def content_flow(base: BaseNode | None, local: LocalNode, remote: RemoteNode) ->
 
 def merge(base: Base, local: Local, remote: Remote, *, label: str) -> Merged:
     """Return the tree that folder and space have after the sync, and the local tree with the node ids of that tree.
-    `base` is the last state on which both agreed, and both other trees have developed from it. `label` is part of the
-    names of conflict copies.
+    `base` is the last state on which both agreed; `local` is the tree in the folder, and `remote` the tree in the
+    space. `label` is part of the names of conflict copies.
     """
     return _Merge(base, local, remote, label).run()
 
 
 def remote_homes(base: Base, remote: Remote) -> dict[NodeId, Place]:
-    """Return the former parent and name of each node of the space whose move was interrupted while the node had a
-    temporary name.
+    """Return the former parent and name, which `base` has, of each node of `remote` whose move was interrupted while
+    the node had a temporary name.
     """
     return {
         node.id: before.place

@@ -77,8 +77,9 @@ _Content = TypeVar("_Content", Write, SetMode)
 
 
 def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
-    """Return the plan that makes folder and space agree. Each argument must be a tree: every parent exists, there is no
-    cycle, and no two nodes have the same place.
+    """Return the plan that makes folder and space agree. `base` is the last state on which they agreed; `local` is what
+    the folder has now, and `remote` what the space has. Each of the three must be a tree: every parent exists, there is
+    no cycle, and no two nodes have the same place.
 
     `label` is part of the names of conflict copies (`conflict_names.conflict_label`).
     """
@@ -143,7 +144,8 @@ def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
 
 def is_agreed(base: BaseNode | None, here: LocalNode, there: RemoteNode) -> bool:
     """Return True if folder and space have the node in the same state, and the base records that state, so that nothing
-    is to be done. The arguments are the node in the base, or None, and in the folder and the space.
+    is to be done. The arguments are the node in the base (None if the base does not have it), in the folder and in the
+    space.
     """
     return (
         base is not None

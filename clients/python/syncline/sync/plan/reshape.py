@@ -80,8 +80,8 @@ class _Reshaping:
         return self._operations
 
     def _attempt(self, node: NodeId) -> bool:
-        """Put the node at its place in the target if that is possible now; otherwise record the directory, or the
-        holder of the name, that the node waits for.
+        """Put the node at its place in the target and return True, if that is possible now. Otherwise record the
+        directory, or the name, for which the node waits, and return False.
         """
         place = self._target[node]
         parent = place[0]

@@ -6,7 +6,7 @@
 - the commits in flight, whose answers are unknown.
 
 None of it is needed to keep data safe. Without it, the next sync compares the folder and the space as if they had never
-been synced, and unites them. Writes are collected until `commit`, which makes them durable. Callers use a State within
+been synced, and unites them. Writes are collected until `commit`, which makes them durable. A State must be used within
 `state_errors`, because any access may detect a damaged file. The database accepts names of any form; names from the
 space are checked when the trees are made.
 """
@@ -617,7 +617,9 @@ def set_aside(path: Path, now: datetime) -> Path:
 
 @contextmanager
 def state_errors(path: Path | None) -> Iterator[None]:
-    """Convert errors of SQLite to StateDamaged and StateUnusable."""
+    """Context that converts errors of SQLite in its body to StateDamaged, if the file is damaged, or else to
+    StateUnusable. `path` is the path of the database, for the texts of the errors.
+    """
     try:
         yield
     except sqlite3.DatabaseError as error:
