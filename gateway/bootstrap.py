@@ -28,16 +28,12 @@ from gateway.services.peers import AuthKeys, HealthyPeer
 from gateway.settings import GatewaySettings
 from gateway.storage.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
 from runtime.drain import Drain
-from runtime.logs import structlog
-from runtime.network_tokens import NetworkTokens
+from runtime.network_tokens import NetworkTokens, warn_without_secret
 from runtime.pool import Pool
 from syncline.rpc.channel import aio_channel
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +102,7 @@ async def bootstrap(
             trusted_proxies=settings.trusted_proxies,
         )
         secret = settings.gateway_secret.get_secret_value()
-        if not secret:
-            log.warning(
-                "no gateway secret", consequence="a copy stays if its caller loses the right to write meanwhile"
-            )
+        warn_without_secret(secret)
         allowance = Allowance(adapters.records)
         opened.push_async_callback(allowance.finished)
         app = application(

@@ -16,6 +16,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
+from runtime.logs import structlog
 from syncline.model.errors import TokenExpired, TokenInvalid
 
 NETWORK_KEY: Final = "x-syncline-network"
@@ -24,6 +25,20 @@ NETWORK_TOKEN_SECONDS: Final = 300
 _RENEW_SECONDS: Final = 60
 _MAX_REMEMBERED_NETWORKS: Final = 10_000
 _PURPOSE: Final = b"syncline network "
+
+log = structlog.get_logger()
+
+
+def warn_without_secret(secret: str) -> None:
+    """Log a warning that states the consequence if `secret`, the secret of the gateway, is empty. Called at the start
+    of the gateway, and of the service that undoes copies for it.
+    """
+    if not secret:
+        log.warning(
+            "no gateway secret",
+            consequence="if the caller of a copy loses the right to write meanwhile, a partial copy stays, and what it "
+            "replaced is in the trash",
+        )
 
 
 class NetworkTokens:

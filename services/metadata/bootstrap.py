@@ -11,7 +11,7 @@ from functools import partial
 
 from aws.session import Clients
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
-from runtime.logs import structlog
+from runtime.network_tokens import warn_without_secret
 from runtime.rpc.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
@@ -80,9 +80,6 @@ async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
         )
 
 
-log = structlog.get_logger()
-
-
 def system_clock() -> int:
     """Return the present time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -136,8 +133,7 @@ async def bootstrap(
         interval_seconds=settings.measure_seconds,
         keep_days=settings.keep_unsealed_days,
     )
-    if not settings.gateway_secret.get_secret_value():
-        log.warning("no gateway secret", consequence="a copy stays if its caller loses the right to write meanwhile")
+    warn_without_secret(settings.gateway_secret.get_secret_value())
     undos = CopyUndos(spaces, now_ms=system_clock)
     servicer = MetadataServicer(
         access=RoleCache(adapters.auth, seconds=access_seconds),

@@ -2261,6 +2261,26 @@ MUTANTS = (
         ("tests/services/metadata/test_undo.py::test_a_copy_that_somebody_has_changed_stays_whole",),
     ),
     Mutant(
+        "a copy is undone for a caller who has lost the right during the proof",
+        "services/metadata/undo.py",
+        "        await check()\n",
+        "",
+        (
+            "tests/services/metadata/test_undo.py::"
+            "test_an_undo_whose_caller_loses_the_right_during_the_proof_changes_nothing",
+        ),
+    ),
+    Mutant(
+        "a copy stays whose first answer is lost and whose repetition is refused",
+        "gateway/services/copies.py",
+        " or error.is_of_repetition\n",
+        "\n",
+        (
+            "tests/gateway/test_copies.py::"
+            "test_a_copy_whose_first_answer_is_lost_is_undone_though_the_repetition_is_refused",
+        ),
+    ),
+    Mutant(
         "a copy is undone whatever others have changed since its proof",
         "services/metadata/journal/commit.py",
         "                if condition.is_broken_by(entry.accepted()):\n",
