@@ -289,7 +289,9 @@ class Table:
         values: Item | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return the write of an item, as an argument of `transact`. The other arguments are as for `update`."""
+        """Return the write of an item, for use in `transact`. The other arguments have the same meaning as for
+        `update`.
+        """
         return {"Put": self._put(item, condition, values, names)}
 
     def updating(
@@ -301,7 +303,7 @@ class Table:
         condition: str | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return the update of an item, as an argument of `transact`. The arguments are as for `update`."""
+        """Return the update of an item, for use in `transact`. The arguments have the same meaning as for `update`."""
         return {"Update": self._update(key, update, values, condition, names)}
 
     def deleting(
@@ -311,7 +313,9 @@ class Table:
         values: Item | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Item:
-        """Return the deletion of an item, as an argument of `transact`. The arguments are as for `update`."""
+        """Return the deletion of an item, for use in `transact`. The arguments have the same meaning as for
+        `update`.
+        """
         return {"Delete": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
 
     def checking(

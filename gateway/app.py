@@ -88,7 +88,7 @@ class Parts:
 
 
 def application(parts: Parts) -> FastAPI:
-    """Compose the application: its routes, its middleware, and the pages of the web app."""
+    """Return the application, composed of its routes, its middleware, and the pages of the web app."""
 
     app = FastAPI(
         openapi_url=None,

@@ -237,7 +237,9 @@ S = TypeVar("S", bound=SettingsBase)
 
 
 def load(settings: type[S]) -> S:
-    """Read `settings` from the environment; if they are invalid, print the reasons and exit with status 2."""
+    """Return the settings of the class `settings`, read from the environment. If they are invalid, print the reasons
+    and exit with status 2.
+    """
     read = cast("Callable[[], S]", settings)  # the arguments come from the environment
     try:
         return read()

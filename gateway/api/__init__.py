@@ -1,4 +1,9 @@
-"""REST: each module parses requests, calls the services, formats and returns."""
+"""REST: each module parses requests, calls the services, formats and returns.
+
+The docstring of an operation is its description in `/openapi.json`, and so describes what a client sends. The arguments
+that all operations have in common are described where they are declared: `caller` in `gateway/identity/caller.py`,
+`name` in `idempotency.py`, and the arguments of pages in `paging.py`.
+"""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ class RequestName:
 
 
 async def request_name(request: Request, caller: Signed, idempotency_key: IdempotencyKey = None) -> RequestName:
-    """Return the id of a request that changes something. Without the header `Idempotency-Key` it is random. With the
-    header it is derived from the header, the caller, the method, the path and the body, so that the same request has it
-    again.
+    """Return the id of a request that changes something. Without the header `Idempotency-Key`, the id is random. With
+    the header, the id is derived from the header, the caller, the method, the path and the body, so that the same
+    request has the same id again.
     """
     if idempotency_key is None:
         return RequestName(new_request_id(), given=False)
@@ -55,3 +55,4 @@ async def request_name(request: Request, caller: Signed, idempotency_key: Idempo
 
 
 Named = Annotated[RequestName, Depends(request_name)]
+"""The argument `name` of an operation that changes something: the id of the request, which is carried out once."""

@@ -303,8 +303,8 @@ class Allowance:
         return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)
 
     async def _write(self, place: LinkDownload, state: _State, *, over: Record) -> bool:
-        """Write the state over `over`, the record as it was read, and return True. Write nothing and return False if a
-        concurrent request has written the record.
+        """Write the state in place of `over`, the record that was read, and return True. Write nothing and return False
+        if a concurrent request has written the record.
         """
         data = state.encoded()
         if not data and not over.data:

@@ -251,8 +251,9 @@ class _Fetching:
 
 
 def _parsed(raw: bytes, digest: Digest, content: Content) -> Manifest:
-    """Parse a manifest from its object into packed columns; tuples of numbers would take several times the memory.
-    Raise ObjectUnreadable if the object has other bytes, or is no manifest.
+    """Return the manifest of `content` from `raw`, the bytes of the object `digest`. The columns of a large manifest
+    are packed: tuples of numbers would take several times the memory. Raise ObjectUnreadable if the object has other
+    bytes, is no manifest, or is the manifest of another size than that of `content`.
     """
     if hashlib.sha256(raw).digest() != digest:
         raise ObjectUnreadable(f"manifest {digest.hex()} holds other bytes")

@@ -38,7 +38,9 @@ class Begin(Protocol):
     """
 
     def __call__(self, *, part: int | None = None) -> Awaitable[Download | None]:
-        """Start the download. Raise LinkExhausted if the link allows no more."""
+        """Start the download, and return it; None if the download need not be counted. Raise LinkExhausted if the link
+        allows no more downloads.
+        """
 
 
 class NotAFile(SynclineError):

@@ -53,7 +53,10 @@ def wanted(headers: Mapping[str, str], *, method: str, etag: str, size: int) -> 
 
 
 def _part(requested: str, size: int) -> Part | RangeOutcome:
-    """Parse a single range. Several ranges, other units and malformed ranges are ignored, as the RFC permits."""
+    """Return the part of a file of `size` bytes that `requested`, the value of the header Range, asks for. Return
+    UNSATISFIABLE if the range begins after the end of the file. Several ranges, other units and malformed ranges are
+    ignored, which the RFC permits: the result is WHOLE.
+    """
     found = _RANGE.fullmatch(requested)
     if found is None:
         return RangeOutcome.WHOLE

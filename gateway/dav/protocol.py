@@ -418,7 +418,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def _bring_back(
         self, parent: DirectoryResource, names: tuple[str, ...], kind: NodeKind, *, written: bool = False
     ) -> Node | None:
-        """Restore the former node of a path, as `saving.bring_back` does; `names` are the names of the whole path."""
+        """Restore and return the former node of a path with `saving.bring_back`; None if there is none to restore.
+        `names` are the names of the whole path, the name of the space first; `parent` is the directory of the path.
+        """
         return saving.bring_back(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
 
     # ---- what they have in common ----

@@ -68,7 +68,9 @@ def _of_date(text: str) -> int:
 
 
 def _of_seconds(text: str) -> int:
-    """Convert a text of seconds since 1970 to nanoseconds. Raise DavRefused if the text is no number."""
+    """Return the time in `text`, a number of seconds since 1970, in nanoseconds. Raise DavRefused if the text is no
+    number.
+    """
     if not _SECONDS.fullmatch(text):
         raise DavRefused(HTTPStatus.CONFLICT, "that is no number of seconds since 1970")
     return int(text) * _NANOSECONDS
@@ -108,8 +110,8 @@ class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
 
 
 class StoredProperty(str):
-    """The XML of a property that a client has set, as it was stored: well-formed and ASCII, so that it can be sent
-    without being parsed.
+    """The XML of a property in the form in which it was stored for a client: well-formed and ASCII, so that it can be
+    sent without being parsed.
     """
 
     __slots__ = ()

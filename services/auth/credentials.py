@@ -49,7 +49,8 @@ class TransferTarget:
 
 
 def session_policy(target: TransferTarget, space: SpaceId, access: Access, *, until_ms: int | None = None) -> str:
-    """Return the inline policy that restricts the transfer role to one space and one access, as compact JSON.
+    """Return the inline policy that restricts the transfer role to one space and one access, in the form of compact
+    JSON. `target` is the location of the objects.
 
     With `until_ms`, in milliseconds since 1970, the policy allows nothing from then on: STS issues no credentials for
     less than a quarter of an hour, and the key of a program may expire before.

@@ -136,7 +136,7 @@ class Endings:
 
     async def _begin(self, device: DeviceId, user: UserId, *, device_last: bool, end_links: bool) -> EndedDevice:
         """Record the revocation of a device of `user`, carry it out, and return its result. `device_last` and
-        `end_links` are as for `_end`.
+        `end_links` have the same meaning as for `_end`.
         """
         due_at_ms = self._clock() + _PATIENCE_MS
         ending = DeviceEnding(new_text_id(), device, user, device_last, end_links, due_at_ms)
@@ -151,8 +151,8 @@ class Endings:
             self._own.discard(ending.ident)
 
     async def _finish(self, ending: DeviceEnding) -> EndedDevice:
-        """Carry out a recorded revocation, and remove the record. If something could not be revoked, the error is
-        raised and the record stays.
+        """Carry out the recorded revocation `ending`, remove the record, and return what was revoked. If something
+        could not be revoked, an error is raised and the record stays.
         """
         ended = await self._end(ending.device, ending.user, device_last=ending.device_last, end_links=ending.end_links)
         with suppress(Unavailable):  # a process that finds the record finds nothing left to end

@@ -35,7 +35,7 @@ class CheckedAccess:
     device: DeviceState = DeviceState.SIGNED_IN
     """The state of the device in the question; SIGNED_IN if the question names none."""
     writes_since_ms: int = 0
-    """The time since which the member may write, in milliseconds since 1970, as in GrantRecord; 0 if unknown."""
+    """The time since which the member may write, in milliseconds since 1970; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

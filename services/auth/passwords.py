@@ -82,9 +82,9 @@ class Passwords:
         return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
 
     async def verify(self, password: str, stored: str | None, share: Share) -> PasswordCheck:
-        """Compare a password with `stored`, the stored hash of the right password. If `stored` is None, because the
-        account does not exist, the comparison takes the same time and the result is WRONG. Raise TooMuchAtOnce if
-        `share` has too many requests in progress, or all together have.
+        """Compare a password with `stored`, the stored hash of the right password, and return the result. If `stored`
+        is None, because the account does not exist, the comparison takes the same time and the result is WRONG. Raise
+        TooMuchAtOnce if `share` has too many requests in progress, or all together have.
         """
         return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody), share)
 

@@ -256,8 +256,8 @@ class AttemptStore(Protocol):
         return the milliseconds until the counter ends. The counter is that of the network `peer`, or, if `peer` is
         None, that of all networks together.
 
-        A counter begins with its first attempt and lasts `window_ms`. Of concurrent attempts, at most `limit` are
-        counted.
+        A counter begins with its first attempt and lasts `window_ms`. `now_ms` is the present time. Of concurrent
+        attempts, at most `limit` are counted.
         """
 
     async def forget_attempts(self, *, subject: str, peer: str) -> None:

@@ -136,7 +136,7 @@ class GrantRecord:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A space as one of its members sees it. `alias` is as in GrantRecord.
+    """A space in the form in which one of its members sees it. `alias` has the same meaning as in GrantRecord.
 
     `by` is the person who gave the grant: the member, if the member made the space; None for a grant from before that
     was recorded.
@@ -179,7 +179,9 @@ class Link:
     made_by: DeviceId | None = None
     """The device that made the link; None for a link from before that was recorded."""
     writes_since_ms: int | None = None
-    """The maker's right when the link was made, as in GrantRecord; None for a link from before that was recorded."""
+    """The value of GrantRecord.writes_since_ms of the maker when the link was made; None for a link from before that
+    was recorded.
+    """
 
     @property
     def place(self) -> str:

@@ -99,9 +99,9 @@ class RoleCache:
         return has
 
     async def writes_since_ms(self, space: SpaceId, caller: Identity, *, now: bool = False) -> int | None:
-        """Return the time since which the caller may write, as in CallerRight, in milliseconds since 1970. Return None
-        if the caller may not write. Raise NoSuchSpace if the caller has no grant. If `now` is True, the cache is not
-        used.
+        """Return the time since which the caller may write (`CallerRight.writes_since_ms`), in milliseconds since 1970.
+        Return None if the caller may not write. Raise NoSuchSpace if the caller has no grant. If `now` is True, the
+        cache is not used.
         """
         try:
             return (await self.require(space, caller, Role.EDITOR, now=now)).writes_since_ms

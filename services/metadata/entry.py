@@ -172,8 +172,8 @@ async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
 
 
 def replay(entries: Iterable[JournalEntry]) -> dict[NodeId, Node]:
-    """Return all nodes, by id, as they are after `entries`, which start at the beginning of the journal. The results of
-    all other reads must agree with this result.
+    """Return the states of all nodes after `entries`, by id; these entries which start at the beginning of the journal.
+    The results of all other reads must agree with this result.
     """
     nodes: dict[NodeId, Node] = {}
     for entry in entries:

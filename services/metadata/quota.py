@@ -63,8 +63,8 @@ class Writers(Protocol):
         """
 
     async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
-        """Report the result of a measurement to auth. If `measure.refused` is True, auth issues no credentials to write
-        to the space from now on.
+        """Report the result of a measurement to auth. `quota_bytes` is the quota of the space. If `measure.refused` is
+        True, auth issues no credentials to write to the space from now on.
 
         Of two measurements, auth uses the one with the later `at_ms`, in whichever order they arrive.
         """
@@ -263,8 +263,8 @@ class Measuring:
             await asyncio.sleep(time.monotonic() - begun)  # leave the event loop to others
 
     async def _keeps_lease(self, space: SpaceId, found: _Sum) -> bool:
-        """Renew the lease of a space if half of it has passed. Return False if another process has taken it over,
-        otherwise True.
+        """Renew the lease of a space if half of it has passed. Return False if another process has taken the lease
+        over, otherwise True. `found` has the end of the lease, which is updated.
         """
         if found.lease_ms - self._now_ms() < _LEASE_MS / 2:
             renewed = await self._lease(space, found.lease_ms)

@@ -60,7 +60,9 @@ async def remove_unsealed(
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, which runs to its end even if the calling task is cancelled."""
+    """Await `work`, and return its result. If the calling task is cancelled, `work` runs to its end all the same, and
+    only then is CancelledError raised.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -143,8 +143,8 @@ class _Way:
 
 
 def _lost(reader: ViewReader, node: Node) -> tuple[NodeId, list[str]]:
-    """Return the nearest directory above a node that is not in the trash, and the names of the deleted directories
-    between that directory and the node.
+    """Return the nearest directory above `node` that is not in the trash itself and has none in the trash above it, and
+    the names of the directories between that directory and the node, from the top.
     """
     names: list[str] = []
     above = reader.node(node.parent) if node.parent != ROOT else None

@@ -561,7 +561,9 @@ def _packed(raw: bytes, *, what: str, most: int) -> Sequence[Digest]:
 
 
 def _declarations(pbs: Sequence[metadata_pb2.ObjectDeclaration]) -> list[DeclaredObject]:
-    """Parse declarations. Raise InvalidArgument that names the position of the first malformed one."""
+    """Return the declarations in the messages `pbs`, in order. Raise InvalidArgument, with the position of the first
+    malformed one.
+    """
     declarations = []
     for position, pb in enumerate(pbs):
         try:
@@ -587,7 +589,7 @@ def _declaration(pb: metadata_pb2.ObjectDeclaration) -> DeclaredObject:
 
 
 def _token(end: str | int | bytes | None, listing: str) -> str:
-    """Return the page token that continues after `end`; empty if `end` is None."""
+    """Return the page token of `listing` that continues after `end`; empty if `end` is None."""
     if end is None:
         return ""
     return page_token_to_wire(end if isinstance(end, bytes) else str(end).encode(), listing=listing)
@@ -608,7 +610,7 @@ def _id_token(token: str, listing: str) -> NodeId | None:
 
 
 async def _results_to_wire(results: Sequence[Result]) -> list[journal_pb2.MutationResult]:
-    """Convert many results, in slices of work that are charged to the caller."""
+    """Return the messages of many results, in order. They are made in turns that are charged to the caller."""
     return [result_to_wire(one) async for some in slices(results, current_user().user) for one in some]
 
 
@@ -646,7 +648,9 @@ def _charge_growth(results: Sequence[journal_pb2.MutationResult], *, beyond: int
 
 
 async def _nodes_to_wire(nodes: Sequence[Node]) -> tuple[list[journal_pb2.Node], int]:
-    """Convert many nodes, in slices of work that are charged to the caller; return them with their size in bytes."""
+    """Return the messages of many nodes, in order, and the size of the messages in bytes. They are made in turns that
+    are charged to the caller.
+    """
     told: list[journal_pb2.Node] = []
     size = 0
     async for some in slices(nodes, current_user().user):

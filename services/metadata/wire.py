@@ -104,8 +104,8 @@ def with_journal_bytes(blob: bytes, journal_bytes: int) -> bytes:
 
 
 def journal_bytes_of_entry(blob: bytes) -> int:
-    """Return the total size in bytes of the entries of a journal up to one entry, as it is recorded in the stored form
-    `blob` of this entry; 0 if it is not recorded there.
+    """Return the total size in bytes of the entries of a journal up to one entry, which is recorded in the stored form
+    `blob` of this entry; 0 if the size is not recorded there.
     """
     return journal_pb2.Entry.FromString(blob).journal_bytes
 

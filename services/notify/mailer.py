@@ -216,7 +216,9 @@ class Mailer:
         )  # a full list may lack some of them
 
     async def _postpone(self, commits: Sequence[CommitSummary], *, claimant: Claimant, truncated: bool) -> None:
-        """Store the summaries of these changes for the member's next mail, and finish their claims."""
+        """Store `commits`, the summaries of changes, for the next mail to the member whom `claimant` names, and finish
+        the claims of these changes. `truncated` is True if the event has further commits that `commits` lacks.
+        """
         if not commits:
             return
         by_seq: dict[int, list[CommitSummary]] = {}

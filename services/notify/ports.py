@@ -106,8 +106,8 @@ class MailCounts(Protocol):
     """Counters of the mails to a person within a window of time. They are exact over all processes."""
 
     async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
-        """Count a mail to `subject` and return 0. If `limit` mails are counted in the window already, count nothing and
-        return the end of the window.
+        """Count a mail for `subject`, the name of a counter, at the present time `now`, and return 0. If the counter
+        has counted `limit` mails in the window already, count nothing and return the end of the window.
 
         A window begins with its first mail and lasts `window_ms`. Times are milliseconds since 1970.
         """

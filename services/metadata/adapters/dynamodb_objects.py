@@ -80,7 +80,7 @@ class DynamoObjectIndex:
     async def _add(self, space: SpaceId, digest: Digest, proven: Sealed, now_ms: int, *, removals: int) -> bool:
         """Add proven facts to the record of an object that exists already, and return True. If a concurrent write
         changes the record first, the facts are added to the changed record. `removals` is the number of removals of the
-        object, as it was read before the facts were proven.
+        object that was read before the facts were proven.
 
         Change nothing and return False if the object is not sealed and another removal of it has begun since. Raise
         Unavailable if concurrent writers come first too often.

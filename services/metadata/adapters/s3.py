@@ -143,14 +143,16 @@ class S3Storage:
         return removed
 
     async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
-        """Remove the object with this name if it has this etag. `is_over` in the result is True only if the SDK has
-        sent one request: an earlier one of several may still reach S3.
+        """Remove the object with this name if it has this etag, and return the outcome. Its `is_over` is True only if
+        the SDK has sent one request: an earlier one of several may still reach S3.
         """
         removed, answer = await self._delete(key_prefix(space) + name, etag)
         return Deletion(removed, is_over=answer["ResponseMetadata"]["RetryAttempts"] == 0)
 
     async def _delete(self, key: str, etag: str) -> tuple[bool, Mapping[str, Any]]:
-        """Delete the object if it has this etag; return True if it was removed, and the answer of S3."""
+        """Delete the object under `key` if it has this etag. Return True if it was removed, otherwise False, together
+        with the answer of S3.
+        """
         try:
             with aws_errors("S3"):
                 answer = await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)

@@ -376,7 +376,7 @@ class Committer:
 
     async def first_answer(self, request: Request, *, ask: AskAnew) -> CommitOutcome | None:
         """Return the result of `commit` for a request that was recorded before, or that is being decided in this
-        process; return None for any other request. `ask` is as for `commit`.
+        process; return None for any other request. `ask` has the same meaning as for `commit`.
 
         Raise RequestIdReused if another request was recorded under the id, and the errors of `commit`.
         """

@@ -56,9 +56,10 @@ class OpenSpaces:
         capacity: int,
     ) -> None:
         """- `process` is the name under which this process sets dirty marks, each a lease of `lease_ms` milliseconds.
-        - `quota_bytes`, `max_nodes` and `max_journal_bytes` are the limits of each space, as for `Committer`.
+        - `quota_bytes`, `max_nodes` and `max_journal_bytes` are the limits of each space, with the same meaning as for
+          `Committer`.
         - `now_ms` returns milliseconds since 1970.
-        - `coalesce_seconds` is the time for which an announcement waits for further commits, as for `Projector`.
+        - `coalesce_seconds` is the time for which an announcement waits for further commits, in order to include them.
         """
         self._journal = journal
         self._table = table

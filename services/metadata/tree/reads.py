@@ -121,7 +121,7 @@ async def _in_turns(
     view: SpaceView, things: int, answer: Callable[[_ReaderInTurns], Awaitable[T]], *, account: str
 ) -> T:
     """Return the result of `answer`, a read of `things` requested nodes or files, once every value that it needs is
-    loaded. The view is used as it is, without validating it. The turns are charged to the person `account`.
+    loaded. This function does not validate the view. The turns are charged to the person `account`.
 
     `answer` calls `rest` between two of these things, and keeps nothing from one call to the next, because it is called
     again after each loading. Rows beyond the number that so many things usually need are charged as further calls of
@@ -153,7 +153,7 @@ class Found:
 
 async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
     """Return the node with this id, or at this path, if it is the node `within` or below that node. Paths are relative
-    to `within`. Raise NoSuchNode if there is no such node, or if it or a directory above it is deleted.
+    to `within`. Raise NoSuchNode if there is no such node, or if the node or a directory above the node is deleted.
     """
 
     def answer(reader: ViewReader) -> Found:

@@ -563,7 +563,7 @@ async def _seen(
 
 
 def _from_below(above: Mapping[NodeId, NodeId]) -> Iterator[NodeId]:
-    """Yield the keys of a forest, which is given as the parent of each key, children before their parents."""
+    """Yield the keys of `above`, children before their parents. `above` has the parent of each key."""
     waiting = Counter(above.values())
     pending = [one for one in above if not waiting[one]]
     while pending:

@@ -146,7 +146,7 @@ class SpaceView:
     async def entries_after(self, seq: int, *, account: str) -> AsyncIterator[JournalEntry]:
         """Yield the entries after `seq` up to the view's own, in order: those in memory, and the others from the
         journal, TAIL_PAGE_ENTRIES at once. Entries are parsed in turns that are charged to `account`. The view may
-        advance meanwhile; entries that it then has are yielded, too. Raise JournalBroken for a gap.
+        advance meanwhile; the entries that the view has got by then are yielded as well. Raise JournalBroken for a gap.
         """
         while seq < self.seq:
             entry = self.tail_entry(seq + 1)
