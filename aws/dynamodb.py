@@ -261,7 +261,7 @@ class Table:
 
     async def delete(self, key: Item, condition: str | None = None, values: Item | None = None) -> None:
         """Delete the item with the primary key `key`, if the condition holds or none is given. `condition` and `values`
-        are as for `put`. Raise the errors of `put`.
+        have the same meaning as for `put`. Raise the errors of `put`.
         """
         with self._conditional():
             await self._client.delete_item(
@@ -321,8 +321,8 @@ class Table:
     def checking(
         self, key: Item, condition: str, values: Item | None = None, names: Mapping[str, str] | None = None
     ) -> Item:
-        """Return a condition on an item that a transaction does not write, as an argument of `transact`. The arguments
-        are as for `update`.
+        """Return a condition on an item that a transaction does not write, for use in `transact`. The arguments have
+        the same meaning as for `update`.
         """
         return {"ConditionCheck": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
 
@@ -493,7 +493,7 @@ def _found_if(condition: str | None) -> Item:
 
 def found_item(error: ClientError) -> Mapping[str, Any] | None:
     """Return the stored item that failed a condition, if the call that raised `error` requested it by
-    ReturnValuesOnConditionCheckFailure. Return None if it did not, or if there is no such item.
+    ReturnValuesOnConditionCheckFailure. Return None if the call did not request the item, or if there is none.
     """
     answer: Mapping[str, Any] = error.response
     item: Mapping[str, Any] | None = answer.get("Item")

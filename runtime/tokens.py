@@ -52,10 +52,10 @@ class TokenVerifier(Protocol):
 class UserTokenVerifier:
     """Verifies access tokens of people and of public links against the public keys of auth.
 
-    `fetch_keys` returns all current keys by their ids, which tokens name as `kid`. It is called for an unknown `kid`,
-    at most every ten seconds, and once an hour so that a withdrawn key becomes invalid. An error of `fetch_keys` is
-    raised to the caller of `verify` if the token's key is not known yet. `now` returns seconds since 1970, and
-    `monotonic` seconds of a clock that is never set back.
+    `fetch_keys` returns all current keys by their ids, which tokens name as `kid`. `fetch_keys` is called for an
+    unknown `kid`, at most every ten seconds, and once an hour so that a withdrawn key becomes invalid. An error of
+    `fetch_keys` is raised to the caller of `verify` if the token's key is not known yet. `now` returns seconds since
+    1970, and `monotonic` seconds of a clock that is never set back.
     """
 
     def __init__(
@@ -169,8 +169,8 @@ def mint_service_token(name: str, secret: str, *, now: float | None = None) -> s
 
 def service_authorization(name: str, secret: str, *, now: Callable[[], float] = time.time) -> Callable[[], str]:
     """Return a function for the argument `authorization` of a gRPC channel. The function takes no argument and returns
-    a service token of the service `name`, signed with `secret`. It returns the same token until a minute before that
-    token expires. `now` returns seconds since 1970.
+    a service token of the service `name`, signed with `secret`. The function returns the same token until a minute
+    before that token expires. `now` returns seconds since 1970.
     """
     token, renew_at = "", 0.0
 

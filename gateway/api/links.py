@@ -211,7 +211,7 @@ async def linked_archive(
     visitor: Visiting,
     services: GatewayServices,
 ) -> Response:
-    """Download a directory of a link as a ZIP file. It counts as one download.
+    """Download a directory of a link as a ZIP file, which counts as one download.
 
     An interrupted download may be started once more.
     """

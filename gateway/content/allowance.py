@@ -271,7 +271,7 @@ class Allowance:
 
     def _put_back(self, place: LinkDownload, ident: str | None, unspent: _Amount) -> None:
         """Start a task that removes the lease `ident` and adds `unspent` to the unspent bytes of the record. The
-        calling task does not wait for it, because it may be about to be cancelled.
+        calling task does not wait for the started task, because the calling task may be about to be cancelled.
         """
         task = asyncio.create_task(self._give_up(place, ident, unspent))
         self._settling.add(task)

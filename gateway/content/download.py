@@ -72,10 +72,11 @@ async def download(
     """Return the answer to a GET or HEAD of a content.
 
     - `name` is the file name for the client. If `inline`, the content is displayed in the browser if that is safe.
-    - `begin` counts a download by a public link; None counts nothing. It is called only before bytes are sent. An error
-      that it raises becomes the answer.
+    - `begin` counts a download by a public link; None counts nothing. `begin` is called only before bytes are sent. An
+      error that it raises becomes the answer.
     - `share` is charged for the memory.
-    - `check_right` checks the right of the caller. It is called every few seconds, and its error ends the sending.
+    - `check_right` checks the right of the caller. This function is called every few seconds, and its error ends the
+      sending.
     """
     headers = description(name, content, inline=inline)
     answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)

@@ -85,8 +85,8 @@ _HINT: Final = (
 
 
 class Dav:
-    """The ASGI application of WebDAV. It authenticates the sender of each request. The request is then answered on the
-    event loop or by worker threads, as the module lists.
+    """The ASGI application of WebDAV. The application authenticates the sender of each request. The request is then
+    answered on the event loop or by worker threads, as the module lists.
     """
 
     def __init__(self, parts: DavParts) -> None:

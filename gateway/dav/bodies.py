@@ -16,8 +16,8 @@ and a worker resumes the generator afterwards.
 
 
 class Incoming:
-    """The body of an upload. It is read from the client into the buffer of a chunker, for as long as the sender has the
-    right to write.
+    """The body of an upload. The body is read from the client into the buffer of a chunker, for as long as the sender
+    has the right to write.
     """
 
     def __init__(self, receive: Receive, ending: Interruption, *, first: int, more: Step) -> None:

@@ -172,8 +172,8 @@ def _nobody(_scope: Scope) -> str:
 
 
 class Credit:
-    """The remaining seconds for which the transfer of one body, in one direction, may wait for the client. It begins
-    with `grace` seconds, and `rate` is the minimum rate in bytes per second.
+    """The remaining seconds for which the transfer of one body, in one direction, may wait for the client. The credit
+    begins with `grace` seconds, and `rate` is the minimum rate in bytes per second.
     """
 
     def __init__(self, grace: float, rate: int) -> None:
@@ -183,8 +183,8 @@ class Credit:
 
     def waiting(self, size: int) -> _Waiting:
         """Return an asynchronous context manager for code that waits until the client has transferred `size` bytes. The
-        time within it is deducted from the credit. It raises TooSlow when the credit, and the seconds that these bytes
-        take at the minimum rate, have passed.
+        time within it is deducted from the credit. The context manager raises TooSlow when the credit, and the seconds
+        that these bytes take at the minimum rate, have passed.
         """
         return _Waiting(self, self._seconds + size / self._rate)
 

@@ -21,8 +21,8 @@ class RefusalMiddleware:
     `runtime.refusals` allows without a delay.
 
     The application has ended when an answer waits, so that the request holds nothing but its answer. If no further
-    answer can be delayed, the connection is closed without an answer. For the time of the delay, it still counts among
-    the connections of its network, so that a client which connects again soon may be refused.
+    answer can be delayed, the connection is closed without an answer. For the time of the delay, the connection still
+    counts among the connections of its network, so that a client which connects again soon may be refused.
 
     A trusted proxy gets an answer that cannot be delayed at once, as the last one of its connection. A balancer would
     repeat a request whose connection was closed, and then tell its client that the gateway has failed.

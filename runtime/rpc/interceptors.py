@@ -159,8 +159,9 @@ class Around(Wrapping):
 
     @abstractmethod
     def around(self, rpc: Rpc, context: Context) -> AbstractAsyncContextManager[None]:
-        """Return the asynchronous context manager for one call of the method `rpc`. It is entered before the handler of
-        the call, and left after the last response of the handler. `context` is gRPC's context of the call.
+        """Return the asynchronous context manager for one call of the method `rpc`. The context manager is entered
+        before the handler of the call, and left after the last response of the handler. `context` is gRPC's context of
+        the call.
         """
 
     @override

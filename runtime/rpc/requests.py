@@ -169,8 +169,8 @@ class Taking(Wrapping):
     @asynccontextmanager
     async def _small(self, read: NextMessage) -> AsyncIterator[bytes]:
         """Yield the one message of a call of the health service, which is not charged to a pool. Raise InvalidArgument
-        if there is none or it exceeds MAX_HEALTH_REQUEST_BYTES, and DeadlineExceeded if it is not complete after
-        HEALTH_SECONDS.
+        if there is no message or the message exceeds MAX_HEALTH_REQUEST_BYTES, and DeadlineExceeded if the message is
+        not complete after HEALTH_SECONDS.
         """
         request = await _next(read, HEALTH_SECONDS)
         if len(request) > MAX_HEALTH_REQUEST_BYTES:

@@ -37,8 +37,8 @@ class Strangers:
 
     def refused(self) -> None:
         """Count the current call, whose token is missing or invalid, for its connection and its network, and close the
-        connection if it exceeds REFUSALS_PER_SECOND. Do nothing for a connection that a proxy or the gateway shares
-        among callers, and without an intake.
+        connection if its refused calls exceed REFUSALS_PER_SECOND. Do nothing for a connection that a proxy or the
+        gateway shares among callers, and without an intake.
         """
         connection = own_connection()
         if connection is None or self._intake is None:

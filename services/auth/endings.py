@@ -250,7 +250,7 @@ class _Ended:
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
-        """Context manager that records an error raised within it in `failures`, instead of raising it."""
+        """Context manager that records an error of its body in `failures`, instead of raising the error."""
         try:
             yield
         except Exception as error:  # raised by `raise_failure` after the rest is done

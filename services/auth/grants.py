@@ -165,7 +165,7 @@ class Grants:
 
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
         """Set the role of the account with this e-mail address in a space, and return the new grant. `caller` is the
-        user who asks for it, and `request` the id of the request: a repetition has no further effect.
+        user who asks for the change, and `request` the id of the request: a repetition has no further effect.
 
         - Raise NoSuchSpace, PermissionDenied or LastOwner if the caller may not make this change (`decide_role`).
         - Raise NoSuchAccount for an unknown address.

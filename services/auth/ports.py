@@ -55,8 +55,8 @@ class GateStore(Protocol):
     additions rely on the same count of the list.
 
     A caller reads the gate, counts the entries of the list, and then calls a method with the argument `gates`. The
-    method adds an item and increments the version of each gate in one transaction. It raises GateMoved and changes
-    nothing in two cases:
+    method adds an item and increments the version of each gate in one transaction. The method raises GateMoved and
+    changes nothing in two cases:
 
     - a gate has another version than the one in `gates`;
     - a concurrent transaction is changing a gate.
@@ -197,8 +197,8 @@ class SpaceStore(Protocol):
         """Replace a member's role `before` by `after`. None stands for no grant; at most one of the two is None.
 
         - `by` is the user who asks for the change.
-        - `alias` is the name by which the member refers to the space. It is given if `before` is None; an existing
-          grant keeps its alias.
+        - `alias` is the name by which the member refers to the space. The alias is given if `before` is None; an
+          existing grant keeps its alias.
         - `writes_since_ms` is the stored value of the grant's field of this name after the change.
         - `done`, the mutation request, is recorded in the same transaction.
         - `gates` are for a new grant; GateStore describes them.
@@ -231,8 +231,8 @@ class AccessStore(Protocol):
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
         """Return the user's grant in the space, and the device, in one round trip. Each is None if it does not exist.
-        The device is also None if the argument `device` is None. It may be revoked or expired, or belong to another
-        user.
+        The device is also None if the argument `device` is None. The returned device may be revoked or expired, or
+        belong to another user.
         """
 
     async def accesses(

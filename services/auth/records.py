@@ -193,8 +193,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class DeviceEnding:
-    """The record of an unfinished revocation of a device and of the keys and links that were made from it. It exists
-    from before the revocation begins until all of them are revoked.
+    """The record of an unfinished revocation of a device and of the keys and links that were made from it. The record
+    exists from before the revocation begins until all of them are revoked.
 
     - `ident` is the id of the record; the other fields are the arguments of the revocation.
     - A process that finds the record after `due_at_ms`, in milliseconds since 1970, may take the revocation over: the

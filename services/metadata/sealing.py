@@ -408,7 +408,7 @@ class Objects:
         self, space: SpaceId, forms: Iterable[DeclaredObject], known: Sealed | None
     ) -> dict[DeclaredObject, Proof]:
         """Return the outcome for those of the declarations `forms` of one object that can be judged without asking S3:
-        by `known`, the facts that are recorded about it, or by the cache of failed proofs.
+        by `known`, the facts that are recorded about the object, or by the cache of failed proofs.
         """
         proofs: dict[DeclaredObject, Proof] = {}
         for one in forms:

@@ -127,8 +127,9 @@ class MetadataServicer(MetadataServiceServicer):
             yield live
 
     def _while_allowed(self, space: SpaceId, role: Role) -> AbstractAsyncContextManager[Interruption]:
-        """Return a context manager for a stream or a long call. It checks periodically if the caller still has at least
-        the role `role` in the space, and yields an interruption, which interrupts the call when the right has ended.
+        """Return a context manager for a stream or a long call. The context manager checks periodically if the caller
+        still has at least the role `role` in the space, and yields an interruption, which interrupts the call when the
+        right has ended.
         """
         ask = partial(self._access.require, space, current_user(), role, now=True)
         return asked_again(ask, seconds=self._ask_seconds)

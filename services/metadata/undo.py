@@ -180,8 +180,9 @@ async def undo_copy(live: LiveSpace, want: Request, copy: RequestId, *, now_ms: 
 
     - `want` is the request to undo the copy, without mutations. A repetition of it returns the first outcome.
     - `now_ms` is the present time in milliseconds since 1970.
-    - `check` checks the right of the caller again, before each attempt to commit and as for `Committer.commit`, because
-      the proof may take long. It does nothing for the gateway, whose callers need no right.
+    - `check`, which has the same meaning as for `Committer.commit`, checks the right of the caller again, also before
+      each attempt to commit, because the proof may take long. It does nothing for the gateway, whose callers need no
+      right.
 
     Errors:
 

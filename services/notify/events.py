@@ -40,8 +40,8 @@ class CommitSummary:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The announcement that the head of a space has advanced to `to_seq`. If `truncated`, it does not list all
-    commits.
+    """The announcement that the head of a space has advanced to `to_seq`. If `truncated`, the announcement does not
+    list all commits.
     """
 
     space: SpaceId

@@ -208,7 +208,8 @@ class Mailer:
         list of stored changes may be cut. `seqs` has the sequence numbers of the changes.
 
         Waiting changes of other events have their own events delivered again. If the present event also waited for the
-        changes of other events, it would be delivered for ever in a space where some changes always wait.
+        changes of other events, the present event would be delivered for ever in a space where some changes always
+        wait.
         """
         waiting = await self._schedule.postponed(claimant.space, claimant.user)
         return len(waiting) == MAX_POSTPONED_ENTRIES or not waiting.keys().isdisjoint(

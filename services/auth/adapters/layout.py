@@ -254,8 +254,8 @@ def device_item(device: DeviceRecord) -> Item:
 
 
 def made_key_item(maker: DeviceId, program: DeviceRecord) -> Item:
-    """Return the KEY item of the device `program`, whose key was made from the device `maker`. It lists the program for
-    `maker`.
+    """Return the KEY item of the device `program`, whose key was made from the device `maker`. The item lists the
+    program for `maker`.
     """
     return {
         **key_of(device_pk(maker), f"{KEY_PREFIX}{program.device}"),

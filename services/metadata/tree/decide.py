@@ -166,8 +166,8 @@ def decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
 
 
 def _in_brief(node: Node | None) -> Node | None:
-    """Return the node without manifest and symlink target; the values that distinguish one content from another
-    stay.
+    """Return the node without manifest and symlink target; None for None. The values that distinguish one content from
+    another stay.
     """
     if node is None or node.content is None:
         return node

@@ -72,8 +72,8 @@ async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
     """Validate the view, and return the result of `answer` once every node and name that it needs is loaded. `answer`
     is called again after each loading.
 
-    If it needs a value that is not loaded, `answer` may raise NotLoaded. It may also catch NotLoaded and return, with
-    the value recorded in `missing`, so that the values for many questions are loaded together.
+    If `answer` needs a value that is not loaded, it may raise NotLoaded. Alternatively, it may catch NotLoaded and
+    return, with the value recorded in `missing`, so that the values for many questions are loaded together.
     """
     await view.validate()
     while True:

@@ -461,7 +461,7 @@ class NameSearch:
             raise
 
     async def _caught_up(self, index: NameIndex, view: SpaceView, account: str, kept: _Kept | None = None) -> NameIndex:
-        """Apply the new entries of the journal to `index`, and return it. Return a new index if the history of the
+        """Apply the new entries of the journal to `index`, and return `index`. Return a new index if the history of the
         journal differs from that of `index`. `kept` is the cache entry with the index; None for an index that is not
         kept.
         """

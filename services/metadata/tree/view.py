@@ -67,8 +67,8 @@ class Missing:
 
 
 class SpaceView:
-    """The nodes and names of one space that this process has loaded. It loads further ones from the table, and follows
-    the journal. Not thread-safe; all methods have to be called from one event loop.
+    """The nodes and names of one space that this process has loaded. The view loads further ones from the table, and
+    follows the journal. Not thread-safe; all methods have to be called from one event loop.
     """
 
     def __init__(self, space: SpaceId, *, journal: Journal, table: TreeTable, capacity: int) -> None:
