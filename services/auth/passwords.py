@@ -52,8 +52,8 @@ class Passwords:
     raises TooMuchAtOnce without waiting, with the time after which to try again.
 
     Requests that wait take turns, by network and within a network by account or link. The threads have a low priority:
-    argon2 computes without the interpreter's lock, and would otherwise have as much of the machine as all other
-    services.
+    argon2 computes without the interpreter's lock, and would otherwise have as much of the processor as all other
+    services of the same cgroup.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Passwords:
         """Return the form in which a password is stored: its hash, salt and parameters. Raise TooMuchAtOnce if `share`
         has too many requests in progress, or all together have.
         """
-        return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
+        return await self._in_thread(lambda: self._hasher.hash(_normalized(password)), share)
 
     async def verify(self, password: str, stored: str | None, share: Share) -> PasswordCheck:
         """Compare a password with `stored`, the stored hash of the right password, and return the result. If `stored`
         is None, because the account does not exist, the comparison takes the same time and the result is WRONG. Raise
         TooMuchAtOnce if `share` has too many requests in progress, or all together have.
         """
-        return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody), share)
+        return await self._in_thread(lambda: self._verify(_normalized(password), stored or self._nobody), share)
 
     def _verify(self, password: str, stored: str) -> PasswordCheck:
         try:
@@ -95,33 +95,37 @@ class Passwords:
             return PasswordCheck.WRONG
         return PasswordCheck.RIGHT_BUT_OUTDATED if self._hasher.check_needs_rehash(stored) else PasswordCheck.RIGHT
 
-    async def _beside(self, work: Callable[[], T], share: Share) -> T:
+    async def _in_thread(self, work: Callable[[], T], share: Share) -> T:
         if not self._places.try_take(1, share):
             raise self._places.refused("too many passwords are being checked, try again in a few seconds")
         turn = self._waiting.add(share.network, share.caller)
-        self._serve()
+        self._grant_idle_threads()
         try:
             await turn
         except asyncio.CancelledError:
             self._places.give(1, share)
             if not turn.cancelled():
-                self._end()
+                self._thread_is_idle()
             raise
-        hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
 
         def ended(_: object) -> None:
             self._places.give(1, share)
-            self._end()
+            self._thread_is_idle()
 
+        try:
+            hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except BaseException:
+            ended(None)
+            raise
         hashing.add_done_callback(ended)
         # Shielded: a thread continues if its caller is cancelled, and the place and the thread are taken until it ends.
         return await asyncio.shield(hashing)
 
-    def _end(self) -> None:
+    def _thread_is_idle(self) -> None:
         self._idle += 1
-        self._serve()
+        self._grant_idle_threads()
 
-    def _serve(self) -> None:
+    def _grant_idle_threads(self) -> None:
         """Grant idle threads to waiting requests."""
         while self._idle and (following := self._waiting.take()) is not None:
             self._idle -= 1

@@ -101,7 +101,7 @@ async def test_a_network_with_many_requests_gets_a_turn_and_then_the_next_networ
     with Passwords(workers=1, places=32) as passwords:
 
         async def one(caller: str, network: str) -> None:
-            await passwords._beside(release.wait, Share(caller, network))
+            await passwords._in_thread(release.wait, Share(caller, network))
             order.append(caller)
 
         crowd = [asyncio.create_task(one(f"crowd {i}", "192.0.2.1")) for i in range(10)]
@@ -121,15 +121,15 @@ async def test_a_thread_is_taken_until_its_work_ends_although_its_caller_has_gon
         return release.wait()
 
     with Passwords(workers=1, places=32) as passwords:
-        gone = asyncio.create_task(passwords._beside(work, ME))
+        gone = asyncio.create_task(passwords._in_thread(work, ME))
         assert await asyncio.to_thread(running.wait, 60)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
         assert (passwords._places.taken(), passwords._idle) == (1, 0)
-        waiting = asyncio.create_task(passwords._beside(lambda: "done", ME))
+        waiting = asyncio.create_task(passwords._in_thread(lambda: "done", ME))
         await asyncio.sleep(0)
-        leaving = asyncio.create_task(passwords._beside(lambda: "never", ME))
+        leaving = asyncio.create_task(passwords._in_thread(lambda: "never", ME))
         await asyncio.sleep(0)
         leaving.cancel()
         assert passwords._idle == 0
@@ -143,7 +143,7 @@ async def test_a_thread_is_taken_until_its_work_ends_although_its_caller_has_gon
 
 async def test_a_request_that_is_cancelled_as_its_turn_comes_passes_the_turn_on():
     with Passwords(workers=1, places=32) as passwords:
-        leaving = asyncio.create_task(passwords._beside(lambda: "never", ME))
+        leaving = asyncio.create_task(passwords._in_thread(lambda: "never", ME))
         await asyncio.sleep(0)
         assert passwords._idle == 0
         leaving.cancel()
@@ -159,8 +159,17 @@ async def test_hashing_has_a_lower_priority_than_everything_else():
 
     usual = niceness()
     with Passwords() as passwords:
-        assert await passwords._beside(niceness, ME) == min(usual + NICENESS, 19)
+        assert await passwords._in_thread(niceness, ME) == min(usual + NICENESS, 19)
     assert niceness() == usual
+
+
+async def test_a_request_that_no_thread_can_take_returns_its_place_and_its_thread():
+    with Passwords(workers=1, places=32) as passwords:
+        pass
+    # The threads have ended, so that they take no request, as after the failure of one of them.
+    outcomes = await asyncio.gather(*(passwords.hash("correct horse", ME) for _ in range(3)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 3
+    assert (passwords._places.taken(), passwords._idle) == (0, 1)
 
 
 @pytest.mark.parametrize("text", ["", "1234567", "x" * 1025])
