@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 
 class StackError(Exception):
-    """The stack cannot start or cannot continue. The text says what is wrong, and what the person can do about it."""
+    """The stack cannot start or cannot continue. The text says what is wrong, and what the person who started the stack
+    can do about it.
+    """
 
 
 class PortInUse(StackError):

@@ -51,14 +51,14 @@ class Output:
         self._files.clear()
 
     def say(self, text: str) -> None:
-        """Write a line of the stack itself, not of a child, to the file and the terminal; control characters are
-        escaped.
+        """Write a line of the stack itself, not of a child, to the stack's own file and to the terminal; control
+        characters are escaped.
         """
         self.line(_OWN_NAME, text)
 
     def line(self, name: str, text: str) -> None:
-        """Write one line of the child `name`, without its end, to the file and the terminal; control characters are
-        escaped. A full disk or a closed terminal is ignored.
+        """Write one line of the child `name` to the child's file and to the terminal. `text` is the line without its
+        end; control characters are escaped. A full disk or a closed terminal is ignored.
         """
         text = harmless(text)
         self._tail(name).append(text)

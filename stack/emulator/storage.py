@@ -155,8 +155,8 @@ class Storage:
 
     def write_body(self, body: bytes) -> str:
         """Start to write `body`, the bytes of an object, to a new file, without waiting for the end. Return the name of
-        the file, relative to the directory of the storage. The caller must put the name into a row of the same
-        transaction.
+        the file, relative to the directory of the storage. The caller must collect, by `put`, a row with this name
+        before the next `durable` or `commit`, so that the row and the file belong to one transaction.
         """
         name = secrets.token_hex(_NAME_BYTES)
         name = f"{OBJECTS}/{name[:2]}/{name}"
@@ -176,8 +176,8 @@ class Storage:
         return (self.directory / name).read_bytes()
 
     def discard_body(self, name: str) -> None:
-        """Collect a change: the file `name` with the bytes of an object is removed, after the collected changes, with
-        which no row names it any more, are durable.
+        """Collect a change: the file `name` with the bytes of an object is removed, once the changes that were
+        collected before this call are durable. After these changes, no row may name the file.
         """
         with self._lock:
             self._pending.discarded.append(name)
@@ -197,8 +197,8 @@ class Storage:
         return removed
 
     def room(self) -> int:
-        """Return the number of bytes that may still be stored on the disk, less the reserve of RESERVE_BYTES; negative
-        if less than the reserve is free.
+        """Return the number of free bytes on the disk, less the reserve of RESERVE_BYTES; negative if less than the
+        reserve is free.
         """
         return shutil.disk_usage(self.directory).free - RESERVE_BYTES
 

@@ -41,8 +41,8 @@ class Content:
     - `mtime_ns` is the modification time in nanoseconds since 1970. A time that does not fit into 64 bits is replaced
       by the nearest one that fits (years 1677 to 2262).
     - `executable` is the executable bit of a file.
-    - `manifest` lists the blocks. If it is long, it is empty, and `manifest_object` is the digest of the sealed object
-      that contains it.
+    - `manifest` lists the blocks. A long manifest is an object of its own: `manifest` is then empty, and
+      `manifest_object` is the digest of the sealed object that contains the manifest.
     - `target` is the target of a symlink, and empty for a file.
     """
 

@@ -77,9 +77,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A space and the caller's role in it. `alias` is the caller's own name for the space, which never changes its
-    meaning.
-    """
+    """A space and the caller's role in it. `alias` is the caller's own name for the space, and never changes."""
 
     space: SpaceId
     name: str

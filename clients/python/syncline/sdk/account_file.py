@@ -93,9 +93,9 @@ class AccountFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the file's lock against other processes within the context. Raise AccountUnreadable if another process
-        does not release the lock within LOCK_TIMEOUT_SECONDS, HomeNotPrivate as `check_private` does, and OSError if
-        the directory or the lock file cannot be created.
+        """Context that holds the file's lock against other processes. Raise AccountUnreadable if another process does
+        not release the lock within LOCK_TIMEOUT_SECONDS, HomeNotPrivate as `check_private` does, and OSError if the
+        directory or the lock file cannot be created.
         """
         self._make_home()
         path = self.path.with_name("account.lock")

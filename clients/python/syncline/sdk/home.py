@@ -23,8 +23,8 @@ def default_home() -> Path:
 def check_private(home: Path) -> None:
     """Raise HomeNotPrivate if `home` belongs to another user than this one or root, or if everybody may write to it.
 
-    Return if `home` does not exist. In a directory that everybody may write to, such as the one for temporary files,
-    another user may have created `home`.
+    Do nothing if `home` does not exist. In a directory that everybody may write to, such as the one for temporary
+    files, another user may have created `home`.
     """
     try:
         found = home.stat()

@@ -198,7 +198,8 @@ class Session:
         - once with a new access token, if the token was refused;
         - with other stubs, if the services have other addresses now;
         - after a pause, if a limit of the service was exceeded. The pauses of one call last PATIENCE_SECONDS at most in
-          total, those for rate limits RATE_PATIENCE_SECONDS, and none begins once `until` is set.
+          total, those for rate limits RATE_PATIENCE_SECONDS. No pause begins once the event `until` is set, and a pause
+          ends when it is set.
 
         In all other cases, raise the SynclineError with which the last call failed.
         """

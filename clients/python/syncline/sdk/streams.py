@@ -47,7 +47,7 @@ class Stream(Generic[T]):
     - StopIteration when the call ends, in whatever way, directly after a message for which `complete` returns True;
     - Broken if the service ends the call earlier, even with the status OK, or fails in a way that may pass;
     - Broken if no message arrives for `silence` seconds;
-    - Broken if the access token expires during the stream; the caller reopens the stream with a new one;
+    - Broken if the access token expires during the stream; the caller may reopen the stream with a new token;
     - another SynclineError if the service refuses the call for good.
 
     `begin` makes the call with the stubs of the session.

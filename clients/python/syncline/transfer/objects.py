@@ -83,8 +83,8 @@ class ObjectStore(Protocol):
     """
 
     def put(self, digest: Digest, data: bytes) -> None:
-        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Bytes damaged in transit are
-        refused.
+        """Store `data`, whose SHA-256 is `digest`, unless the object exists already. Bytes that were damaged in transit
+        are not stored.
         """
 
     def get(self, digest: Digest) -> memoryview:

@@ -15,8 +15,8 @@ def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> 
     """Open the file at `path`, and return its descriptor, which the caller must close. `flags` and `mode` (for a new
     file) are those of `os.open`. Raise OSError if the file cannot be opened.
 
-    Neither a directory between `root` and the file nor the file itself may be a symlink. If `root` is None, only the
-    file is checked.
+    OSError is raised, too, if the file or a directory between `root` and the file is a symlink. If `root` is None, only
+    the file is checked.
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     if root is None:
@@ -34,8 +34,8 @@ def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> 
 
 
 def unlink_below(root: Path | None, path: Path) -> None:
-    """Remove the file at `path`. No directory between `root` and the file may be a symlink; if `root` is None, this is
-    not checked. Raise OSError if the file cannot be removed; a missing file is no error.
+    """Remove the file at `path`; do nothing if it does not exist. Raise OSError if the file cannot be removed, or if a
+    directory between `root` and the file is a symlink. If `root` is None, the directories are not checked.
     """
     if root is None:
         path.unlink(missing_ok=True)

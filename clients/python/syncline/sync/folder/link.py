@@ -261,7 +261,9 @@ def _check_neighbours(root: Path, others: list[Folder]) -> None:
 
 
 def relation(marker: bytes, folder: Folder) -> Relation:
-    """Return the relation to `folder` of a directory whose marker has the bytes `marker`, which may be malformed."""
+    """Return the relation to `folder` of a directory whose marker has the bytes `marker`; NONE if the marker is
+    malformed.
+    """
     try:
         document = json.loads(marker)
         if document["folder"] == folder.id:
@@ -307,7 +309,7 @@ def _read_marker(path: Path) -> bytes:
 
 def _is_marked(root: Path, identifier: str | None = None) -> bool:
     """Return True if a directory has the marker of a synced folder, or of the folder with `identifier` if that is
-    given. An unreadable marker counts as one.
+    given. Return True, too, if the marker cannot be read.
     """
     try:
         return (root / MARKER).is_file() if identifier is None else _marked(root) == identifier

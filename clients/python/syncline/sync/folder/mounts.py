@@ -68,7 +68,9 @@ def may_be_same(before: str, now: str) -> bool:
 
 
 class SystemMounts:
-    """The mounts of this system. If the system does not list its mounts, a different device number indicates one."""
+    """The mounts of this system. If the system does not list its mounts, the device number of a directory stands for
+    its mount.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)

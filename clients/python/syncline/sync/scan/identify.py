@@ -127,9 +127,10 @@ class Everything:
 
 
 def identify(scan: Scan, base: Base, remote: Remote, hash_files: Hasher, filters: Filter | None = None) -> Identified:
-    """Return the local tree: for each file and directory of `scan`, the node that it is. `base` is the last state on
-    which folder and space agreed, and `remote` has the live nodes of the space. `hash_files` is called for files whose
-    content decides, and only for those. `filters` are the rules for what is left out; None leaves nothing out.
+    """Return the local tree (for each file, directory and symlink of `scan`, the node that it is) and the nodes that
+    are treated differently. `base` is the last state on which folder and space agreed, and `remote` has the live nodes
+    of the space. `hash_files` is called for files whose content decides, and only for those. `filters` are the rules
+    for what is left out; None leaves nothing out.
     """
     strange = Strange(scan, base, remote)
     while True:

@@ -73,9 +73,11 @@ class Strange:
     # ---- what is strange ----
 
     def add(self, n: int, before: BaseNode) -> bool:
-        """Record that the directory with number `n` of the scan is not synced, with a problem for the user, and return
-        True, if another filesystem is mounted at it than at `before`, the node of the base at its path. Otherwise
-        return False.
+        """Return True if the directory with number `n` of the scan must not be synced, because another filesystem is
+        mounted at it than at `before`, the node of the base at its path. The directory is then recorded as strange,
+        with a problem for the user if a filesystem is mounted there now or the space still has the node. Return False
+        if the same filesystem is mounted there, or if the nodes below `before` need no protection: for example, there
+        are none, or files show that the filesystem is the same under another name.
         """
         entry = self._scan.entries[n]
         if before.filesystem == entry.filesystem or entry.hidden:

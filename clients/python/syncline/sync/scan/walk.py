@@ -60,8 +60,8 @@ class ScannedEntry:
 class Scan:
     """The result of a scan.
 
-    - `entries` has all files, directories and symlinks, parents before children; the position in it is the number by
-      which other code names one.
+    - `entries` has all files, directories and symlinks, parents before children. The position of an entry in this list
+      is its number in the scan, by which other code names the entry.
     - `hidden` lists what exists but could not be examined, as the number of the directory and the local name.
     - `skipped` counts sockets, pipes and devices, which are never synced.
     - `started_ns` is the time before the first read, in nanoseconds since 1970.
