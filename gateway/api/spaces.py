@@ -103,7 +103,7 @@ async def set_member(
 
 @router.delete("/spaces/{space}/members/{email}", status_code=204)
 async def remove_member(space: Space, email: Email, name: Named, caller: Signed, services: GatewayServices) -> None:
-    """Remove a person from a space. Nothing is changed if the person is no member."""
+    """Remove a person from a space. Nothing is changed if the account with this address is no member."""
     await ask(
         services.auth.RemoveMember,
         auth_pb2.RemoveMemberRequest(request_id=name.id, space_id=space, email=email),

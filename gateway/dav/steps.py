@@ -33,7 +33,7 @@ StepData = dict[str, Any]
 
 
 class StepKind(StrEnum):
-    """The kind of a stored step. The key of a step is a path or a digest, as the kind says."""
+    """The kind of a stored step. The key of a step is a path or a digest, depending on the kind."""
 
     TAKEN_AWAY = "taken_away"
     """The former node of a path: the client deleted it, moved it over something, or moved it away."""

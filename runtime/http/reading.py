@@ -234,7 +234,7 @@ class ReadInTurns(asyncio.BufferedProtocol):
 
 
 class _TurnTransport(asyncio.Transport):
-    """The transport of a connection that is read in turns, as the parser sees it."""
+    """The transport that the parser gets for a connection that is read in turns."""
 
     def __init__(self, transport: asyncio.Transport, reading: ReadInTurns) -> None:
         super().__init__()

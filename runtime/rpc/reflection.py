@@ -1,6 +1,6 @@
 """Server reflection, by which tools such as grpcurl learn the contract from a running service.
 
-It is public, as the contract is, and no other work depends on it, so it gets few resources. `grpcio-reflection` has
+Reflection is public, like the contract. No other work depends on it, so it gets few resources. `grpcio-reflection` has
 only `v1alpha`; `v1` has the same messages under another name, so one servicer serves both.
 """
 

@@ -223,9 +223,7 @@ class SpaceStore(Protocol):
 
 
 class AccessStore(Protocol):
-    """Reads the grants and devices that decide what a caller may do, with as few round trips as possible, because every
-    call of a service needs such a check.
-    """
+    """Store from which a check of a caller's rights reads the grants and the devices together, to save round trips."""
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
@@ -415,7 +413,7 @@ class IdentityStore(
     GateStore,
     Protocol,
 ):
-    """All stores of auth in one, as the adapters implement them."""
+    """All stores of auth in one, which is what an adapter implements."""
 
 
 class CredentialSource(Protocol):

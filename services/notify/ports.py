@@ -129,7 +129,7 @@ class LeaseStore(Protocol):
 
 
 class NotifyStore(PreferenceStore, ClaimStore, MailScheduleStore, MailCounts, LeaseStore, Protocol):
-    """All stores of notify in one, as the adapters implement them."""
+    """All stores of notify in one, which is what an adapter implements."""
 
 
 class MessageQueue(Protocol):

@@ -270,7 +270,7 @@ class _Decisions:
 
     @cached_property
     def moved(self) -> Mapping[NodeId, Node]:
-        """Return the nodes that mutations of the batch move, delete or restore, as the view holds them, by id."""
+        """Return the states in the view of the nodes that mutations of the batch move, delete or restore, by id."""
         named = {
             mutation.node
             for _, _, mutation in self._mutations
