@@ -17,5 +17,9 @@ REQUEST_SECONDS: Final = Histogram(
 )
 BYTES: Final = Counter("syncline_http_bytes_sent", "Bytes of bodies sent.", ["route"])
 BROKEN: Final = Counter("syncline_http_broken_off", "Responses that ended before they were complete.", ["route"])
+UNANSWERED: Final = Counter(
+    "syncline_http_unanswered",
+    "Refused requests whose connection was closed without an answer; they also count as requests with the status 429.",
+)
 CONTENT_MEMORY: Final = Gauge("syncline_content_memory_bytes", "Memory that downloads use, in bytes.")
 CONNECTIONS: Final = Gauge("syncline_connections", "Number of open connections.")

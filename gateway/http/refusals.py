@@ -10,6 +10,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import metrics
 from gateway.identity.address import OwnAddress
 from runtime.http.connection import CLOSE_UNANSWERED
 from runtime.pool import Share
@@ -50,6 +51,9 @@ class RefusalMiddleware:
         await self._app(scope, receive, sending)
         if answer and (seconds := await self._delayed.delay(Share.alone(self._own.network(Request(scope))))):
             if (close_unanswered := scope.get(CLOSE_UNANSWERED)) is not None:
+                # The request was logged and counted with its status before its answer waited, since it holds nothing
+                # in that time.
+                metrics.UNANSWERED.inc()
                 close_unanswered(seconds)
                 return
             answer[0]["headers"] = [*answer[0].get("headers", ()), (b"connection", b"close")]

@@ -4,6 +4,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from ipaddress import ip_network
 
+from prometheus_client import REGISTRY
+
 from gateway.http.reception import GatewayReception
 from gateway.http.refusals import RefusalMiddleware
 from gateway.identity.address import OwnAddress
@@ -57,6 +59,10 @@ class Asked:
         self.sent += message["type"] == "http.response.body"
 
 
+def unanswered():
+    return REGISTRY.get_sample_value("syncline_http_unanswered_total")
+
+
 def above(asked, seconds):
     """Refuse so much that the next refusal has such a pause."""
     while asked.rate.pause(MALLORY) < seconds:
@@ -84,12 +90,13 @@ async def test_refusals_above_the_rate_are_sent_late_when_their_requests_have_en
 
 
 async def test_one_network_has_half_of_the_delayed_answers_and_further_ones_are_not_sent():
-    asked = Asked()
+    asked, before = Asked(), unanswered()
     above(asked, MAX_PAUSE_SECONDS)
     asking = [asyncio.create_task(asked.ask()) for _ in range(MAX_DELAYED_REFUSALS)]
     await until(lambda: asked.ended == MAX_DELAYED_REFUSALS)
     assert len(asked.pauses) == MAX_DELAYED_REFUSALS // 2
     assert asked.shut == [MAX_PAUSE_SECONDS] * (MAX_DELAYED_REFUSALS // 2)
+    assert unanswered() - before == MAX_DELAYED_REFUSALS // 2
     assert asked.sent == 0
     asked.over.set()
     await asyncio.gather(*asking)
