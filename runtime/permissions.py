@@ -221,7 +221,7 @@ services.auth.anonymous_calls.
 """
 
 
-REPAIRS: Final = frozenset({"syncline.metadata.v1.MetadataService/UndoCopy"})
+METHODS_WITHOUT_RATE_FOR_GATEWAY: Final = frozenset({"syncline.metadata.v1.MetadataService/UndoCopy"})
 """The full names of methods by which the gateway removes what a request of its caller has left. A call of them that is
 proven to come from the gateway counts, but is not refused by a rate: the request itself may have exhausted the rate.
 """

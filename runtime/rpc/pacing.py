@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from runtime.identity import find_identity
 from runtime.network import is_from_gateway
-from runtime.permissions import REPAIRS, CallerKind, Work
+from runtime.permissions import METHODS_WITHOUT_RATE_FOR_GATEWAY, CallerKind, Work
 from runtime.rates import BYTES_PER_CALL, Rates, bind_charging
 from runtime.rpc.interceptors import Wrapping, parts
 
@@ -58,7 +58,7 @@ class Pacing(Wrapping):
         if work is None:
             return handler
         inner, make = parts(handler)
-        repairs = method.removeprefix("/") in REPAIRS
+        repairs = method.removeprefix("/") in METHODS_WITHOUT_RATE_FOR_GATEWAY
 
         async def plain(request: Any, context: Context) -> Any:
             caller = _caller()

@@ -74,7 +74,7 @@ IDLE_SECONDS: Final = 300.0
 """Seconds after which an idle connection is closed."""
 MAX_METADATA_BYTES: Final = 16_384
 """Maximum size of the metadata of a call, in bytes."""
-RECEIVED_BOUNDS: Final = 4
+RECEIVED_SIZE_FACTOR: Final = 4
 """Maximum size of a message that gRPC receives, as a multiple of the largest request that a method of the server
 admits.
 """
@@ -366,11 +366,11 @@ def received_bytes(services: Sequence[str], bounds: Mapping[str, RequestBound], 
     """Return the maximum size of a message that gRPC receives for `services`, in bytes, and at most `most`: gRPC
     refuses a larger one when it knows the size. `bounds` has the bounds of methods by their full names.
 
-    gRPC has one maximum for all methods of a server. It is RECEIVED_BOUNDS times the largest bound, so that the service
-    itself refuses a message that exceeds its bound a little, and gives the reason.
+    gRPC has one maximum for all methods of a server. It is RECEIVED_SIZE_FACTOR times the largest bound, so
+    that the service itself refuses a message that exceeds its bound a little, and gives the reason.
     """
     large = [bound.max_bytes for method, bound in bounds.items() if method.rpartition("/")[0] in services]
-    return min(most, RECEIVED_BOUNDS * max(large, default=MAX_SMALL_REQUEST_BYTES))
+    return min(most, RECEIVED_SIZE_FACTOR * max(large, default=MAX_SMALL_REQUEST_BYTES))
 
 
 class _Registrar:

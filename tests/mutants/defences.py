@@ -362,7 +362,7 @@ MUTANTS = (
     Mutant(
         "messages of any size are received before they are refused",
         "runtime/rpc/server.py",
-        "    return min(most, RECEIVED_BOUNDS * max(large, default=MAX_SMALL_REQUEST_BYTES))\n",
+        "    return min(most, RECEIVED_SIZE_FACTOR * max(large, default=MAX_SMALL_REQUEST_BYTES))\n",
         "    return most\n",
         (
             "tests/runtime/rpc/test_request_bounds.py::test_a_service_receives_little_more_than_its_largest_request",

@@ -28,7 +28,7 @@ from runtime.permissions import (
     RequestBound,
 )
 from runtime.rpc.requests import WINDOW_BYTES
-from runtime.rpc.server import RECEIVED_BOUNDS, App, received_bytes, running
+from runtime.rpc.server import RECEIVED_SIZE_FACTOR, App, received_bytes, running
 from runtime.settings import ServiceSettings
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -314,7 +314,7 @@ async def test_a_message_that_is_far_too_large_is_refused_when_its_size_is_known
 
     app = App(name="test", mounts=[echo.mount(Small=echo.unary(done))], verifier=Doorkeeper(), operations=TABLE)
     async with running(app) as target, http2(target) as caller:
-        most = RECEIVED_BOUNDS * MAX_SMALL_REQUEST_BYTES
+        most = RECEIVED_SIZE_FACTOR * MAX_SMALL_REQUEST_BYTES
         codes = []
         for size in (MAX_SMALL_REQUEST_BYTES, most, most + 1, MAX_MESSAGE_BYTES):
             stream = caller.begin(echo.path("Small"), token="ann", message_bytes=size, finished=True)

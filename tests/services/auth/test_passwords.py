@@ -167,7 +167,10 @@ async def test_a_request_that_no_thread_can_take_returns_its_place_and_its_threa
     with Passwords(workers=1, places=32) as passwords:
         pass
     # The threads have ended, so that they take no request, as after the failure of one of them.
-    outcomes = await asyncio.gather(*(passwords.hash("correct horse", ME) for _ in range(3)), return_exceptions=True)
+    async with asyncio.timeout(60):
+        outcomes = await asyncio.gather(
+            *(passwords.hash("correct horse", ME) for _ in range(3)), return_exceptions=True
+        )
     assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 3
     assert (passwords._places.taken(), passwords._idle) == (0, 1)
 
