@@ -11,6 +11,7 @@ from typing import Any, Final
 from gateway.ports import VerificationKeys
 from gateway.settings import GatewaySettings
 from syncline.model import limits
+from syncline.model.accounts import SignUpPolicy
 from syncline.model.blocks import (
     AVG_BLOCK_BYTES,
     MAX_BLOCK_BYTES,
@@ -44,6 +45,7 @@ FEATURES: Final = (
     "rest_v1",
     "retry_info",
     "search",
+    "sign_up_policy",
     "token_reasons",
     "webdav",
 )
@@ -109,9 +111,16 @@ def endpoints(settings: GatewaySettings, *, region: str) -> dict[str, Any]:
             "bucket": settings.bucket,
             "path_style": settings.public_s3_endpoint is not None,
         },
+        "sign_up": _sign_up(settings),
         "features": list(FEATURES),
         **FORMAT,
     }
+
+
+def _sign_up(settings: GatewaySettings) -> dict[str, Any]:
+    policy = settings.sign_up_policy
+    domains = settings.sign_up_domains if policy is SignUpPolicy.DOMAINS else ()
+    return {"policy": policy.value, "domains": list(domains)}
 
 
 class Jwks:

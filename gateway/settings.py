@@ -5,12 +5,21 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from runtime.settings import AuthPeer, GatewaySecret, HostAndPort, MetadataPeer, Networks, NotifyPeer, Observed
+from runtime.settings import (
+    AuthPeer,
+    GatewaySecret,
+    HostAndPort,
+    MetadataPeer,
+    Networks,
+    NotifyPeer,
+    Observed,
+    SignUpSettings,
+)
 
 _MIB = 1024 * 1024
 
 
-class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
+class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer, SignUpSettings):
     """Settings of the gateway. AWS itself is configured by the SDK's variables.
 
     The gateway acts only on behalf of its callers, so it is no ServiceSettings: it does not get the services' secret.

@@ -29,6 +29,8 @@ _PAGES: Final = {
     "/s/{rest:any_path}": "app.html",
     "/settings": "app.html",
     "/settings/{rest:any_path}": "app.html",
+    "/join": "app.html",
+    "/prove": "app.html",
     "/l": "link.html",
     "/l/{token}": "link.html",  # links of earlier versions
     "/docs": "reference.html",

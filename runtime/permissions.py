@@ -61,6 +61,8 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         CreateKey=SESSIONS,
         SignOut=PEOPLE,
         GetAccount=PEOPLE,
+        RequestProof=SESSIONS,
+        ProveAddress=SESSIONS,
         ListDevices=PEOPLE,
         RevokeDevice=SESSIONS,
         CreateSpace=PEOPLE,
@@ -196,7 +198,7 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
             Work.READ: "SignOut GetAccount CheckAccess CountLinkDownload",
             Work.LIST: "ListDevices ListSpaces ListMembers ListLinks CheckWriters",
             Work.CREDENTIAL: "IssueCredentials",
-            Work.SHARE: "SetMember RemoveMember RevokeLink RevokeDevice",
+            Work.SHARE: "SetMember RemoveMember RevokeLink RevokeDevice RequestProof ProveAddress",
             Work.MAKE: "CreateSpace CreateKey CreateLink",
         },
     )
@@ -235,6 +237,7 @@ ROUTES: Final[Mapping[str, Callers]] = MappingProxyType(
     _rows(ANYBODY, "syncline keys healthz readyz openapi page asset")
     | _rows(ANYBODY, "sign_up sign_in refresh open_link")
     | _rows(SESSIONS, "create_key revoke_device set_member remove_member create_link revoke_link")
+    | _rows(SESSIONS, "request_proof prove_address")
     | _rows(PEOPLE, "session sign_out list_devices list_keys list_members list_links watch")
     | _rows(PEOPLE, "list_spaces create_space get_space get_usage get_notifications set_notifications")
     | _rows(PEOPLE, "find_node get_node list_children search list_versions list_trash list_activity")
@@ -267,7 +270,7 @@ BEYOND_LINK: Final = "a public link opens what it links to, and nothing else; si
 _REFUSALS: Final = {
     CallerKind.ANONYMOUS: "sign in to do this",
     CallerKind.SESSION: "only a public link can do this",
-    CallerKind.PROGRAM: "a key of a program cannot change members, links, devices or keys; sign in",
+    CallerKind.PROGRAM: "a key of a program cannot change members, links, devices, keys or the account; sign in",
     CallerKind.VISITOR: BEYOND_LINK,
     CallerKind.SERVICE: "only a signed-in user can do this",
 }

@@ -22,12 +22,19 @@ from runtime import logs
 from runtime.logs import structlog
 from runtime.permissions import Work
 from runtime.rates import Rate
+from syncline.model.accounts import SignUpPolicy
 from syncline.model.limits import DEFAULT_DEADLINE_SECONDS, MAX_MESSAGE_BYTES, REQUEST_MEMORY_BYTES, UNREAD_MEMORY_BYTES
 from syncline.model.trusted_networks import trusted_network
 
 ENV_PREFIX = "SYNCLINE_"
 SECRET_CHARACTERS: Final = 32
 """Minimum length of a secret, in characters."""
+MAX_SIGN_UP_DOMAINS: Final = 100
+"""Maximum number of domains whose addresses may sign up. The discovery document, which has a maximum size, lists
+them.
+"""
+MAX_DOMAIN_CHARACTERS: Final = 253
+"""Maximum length of a domain in DNS, in characters."""
 _ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}"
 
 
@@ -35,6 +42,12 @@ def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(trusted_network(text) for text in value.split(",")) if value.strip() else ()
+
+
+def _domains(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(text.strip().lower() for text in value.split(","))) if value.strip() else ()
 
 
 def _absent_or_long(secret: SecretStr) -> SecretStr:
@@ -53,6 +66,12 @@ Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode,
 """CIDR ranges, separated by commas."""
 
 
+Domains: TypeAlias = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[^\s@,]+$", max_length=MAX_DOMAIN_CHARACTERS)], ...],
+    NoDecode,
+    BeforeValidator(_domains),
+]
+"""Domains of e-mail addresses in lower case, separated by commas."""
 GatewaySecret: TypeAlias = Annotated[SecretStr, AfterValidator(_absent_or_long)]
 """The secret that the gateway shares with all services; empty for none."""
 
@@ -207,6 +226,30 @@ class ServiceSettings(Observed):
             Work.MAKE: self.rate_makes,
         }
         return {work: Rate(rate, burst=rate * self.rate_burst_seconds) for work, rate in per_second.items()}
+
+
+class SignUpSettings(SettingsBase):
+    """Settings of auth, which decides who may make an account, and of the gateway, which publishes the decision."""
+
+    sign_up_policy: SignUpPolicy = Field(
+        default=SignUpPolicy.INVITED,
+        description="Who may make an account: `invited` for nobody unasked, `domains` for people with an e-mail "
+        "address of one of sign_up_domains, `open` for everybody.",
+    )
+    sign_up_domains: Domains = Field(
+        default=(),
+        max_length=MAX_SIGN_UP_DOMAINS,
+        validate_default=True,
+        description="Domains of the e-mail addresses that may sign up with the policy `domains`, separated by commas. "
+        "A domain stands for itself alone, and not for the domains below it.",
+    )
+
+    @field_validator("sign_up_domains")
+    @classmethod
+    def _some_domain(cls, domains: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if not domains and others.data.get("sign_up_policy") is SignUpPolicy.DOMAINS:
+            raise ValueError("the policy `domains` needs at least one domain")
+        return domains
 
 
 class PeerSettings(SettingsBase):

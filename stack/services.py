@@ -19,9 +19,15 @@ from stack.deploy import Resources
 from stack.embedded_aws import HOST, Aws
 from stack.probe import grpc_serving, http_ok
 from stack.supervisor import Child
+from syncline.model.accounts import SignUpPolicy
 
 NAMES: Final = ("auth", "metadata", "notify", "gateway")
 METRICS_LISTEN: Final = "SYNCLINE_METRICS_LISTEN"
+SIGN_UP_POLICY: Final = "SYNCLINE_SIGN_UP_POLICY"
+PROVE_ADDRESSES: Final = "SYNCLINE_PROVE_ADDRESSES"
+SIGN_UP_DOMAINS: Final = "SYNCLINE_SIGN_UP_DOMAINS"
+LOOPBACK_POLICY: Final = SignUpPolicy.OPEN
+"""The policy of sign-up if neither an option nor the environment states one."""
 _SERVICE_SECRET: Final = "SYNCLINE_SERVICE_SECRET"  # noqa: S105 - the name of a variable
 _GATEWAY_SECRET: Final = "SYNCLINE_GATEWAY_SECRET"  # noqa: S105 - the name of a variable
 _SECRETS: Final = frozenset({_SERVICE_SECRET, _GATEWAY_SECRET})
@@ -73,6 +79,13 @@ class Wiring:
     proves to the services for which network it calls.
     """
 
+    policy: SignUpPolicy | None = None
+    """The people who may make an account; None for what the environment says, and for everybody if it says nothing."""
+    domains: Sequence[str] = ()
+    """Domains whose addresses may sign up, for the policy DOMAINS."""
+    prove_addresses: bool = False
+    """True if addresses have to be proven; False for what the environment says, and for no if it says nothing."""
+
     @property
     def endpoint(self) -> str:
         """The address that users open."""
@@ -93,6 +106,7 @@ def service_children(wiring: Wiring) -> list[Child]:
             {
                 "BUCKET": resources.bucket_name,
                 "IDENTITY_TABLE": resources.identity_table_name,
+                "MAIL_QUEUE_URL": resources.mail_queue_url,
                 "SIGNING_KEY_FILE": str(wiring.signing_key_file),
                 "TRANSFER_ROLE_ARN": resources.transfer_role_arn,
             },
@@ -143,6 +157,29 @@ def service_children(wiring: Wiring) -> list[Child]:
     ]
 
 
+def policy_of(wiring: Wiring) -> str:
+    """Return the policy of sign-up of a stack with this wiring, as the services read it."""
+    if wiring.policy is not None:
+        return wiring.policy.value
+    return {**os.environ, **wiring.variables}.get(SIGN_UP_POLICY, LOOPBACK_POLICY.value)
+
+
+def admitted(wiring: Wiring) -> str:
+    """Return a sentence that says who may make an account in a stack with this wiring, and whether addresses count as
+    proven.
+    """
+    shared, policy = {**os.environ, **wiring.variables}, policy_of(wiring)
+    domains = ",".join(wiring.domains) if wiring.policy is not None else shared.get(SIGN_UP_DOMAINS, "")
+    who = "only people who are invited make accounts"
+    if policy == SignUpPolicy.OPEN.value:
+        who = "anybody who reaches this machine may make an account"
+    elif policy == SignUpPolicy.DOMAINS.value:
+        who = f"people with an e-mail address of {domains.replace(',', ', ')} may make an account"
+    proves = wiring.prove_addresses or shared.get(PROVE_ADDRESSES, "false").lower() not in {"false", "0", "no", "off"}
+    how = "addresses have to be proven" if proves else "addresses count as proven"
+    return f"{who}, and {how}; --policy and --prove-addresses change that"
+
+
 def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the complete environment of the service `name`, which listens on `port`. `variables` are settings of this
     service alone, by name without the prefix `SYNCLINE_`.
@@ -159,7 +196,13 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
     }
     if name == "gateway" and wiring.proxies:
         own["TRUSTED_NETWORKS"] = ",".join(map(str, wiring.proxies))
+    if wiring.policy is not None:
+        own |= {"SIGN_UP_POLICY": wiring.policy.value, "SIGN_UP_DOMAINS": ",".join(wiring.domains)}
+    if wiring.prove_addresses:
+        own["PROVE_ADDRESSES"] = "true"
     return {
+        PROVE_ADDRESSES: "false",
+        SIGN_UP_POLICY: LOOPBACK_POLICY.value,  # only people and programs of this machine reach the ports
         "SYNCLINE_DRAIN_SECONDS": "0",  # there is no balancer that has to notice
         LOG_FORMAT: "console",
         **shared,

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, TextIO
@@ -22,8 +22,9 @@ from stack.deploy import Resources, deploy_embedded
 from stack.embedded_aws import HOST, READY_SECONDS, Aws, bound, emulator, listen
 from stack.errors import PortInUse, StackError
 from stack.output import Output, complain
-from stack.services import Ports, Wiring, service_children
+from stack.services import Ports, Wiring, admitted, policy_of, service_children
 from stack.supervisor import Child, Supervisor
+from syncline.model.accounts import SignUpPolicy
 
 DEFAULT_PORT: Final = 8080
 
@@ -47,6 +48,8 @@ class Stack:
     """The embedded AWS, with its root credentials."""
     resources: Resources
     supervisor: Supervisor
+    first_account: str = field(default="", repr=False)
+    """The link by which the first account is made; empty if there is one, or if the policy is not INVITED."""
 
     @property
     def pids(self) -> Mapping[str, int]:
@@ -55,15 +58,24 @@ class Stack:
 
 
 def main(
-    *, port: int = DEFAULT_PORT, data: Path | None = None, proxies: Sequence[IPv4Network | IPv6Network] = ()
+    *,
+    port: int = DEFAULT_PORT,
+    data: Path | None = None,
+    proxies: Sequence[IPv4Network | IPv6Network] = (),
+    policy: SignUpPolicy | None = None,
+    domains: Sequence[str] = (),
+    prove_addresses: bool = False,
 ) -> int:
     """Run the stack until SIGINT, SIGTERM or SIGHUP; return the exit status.
 
     Port 0 takes five free ports. Without `data`, everything is lost afterwards. `proxies` are networks that contain
-    only trusted reverse proxies, by default those in the environment.
+    only trusted reverse proxies, by default those in the environment. `policy`, `domains` and `prove_addresses` are
+    those of `Wiring`.
     """
     try:
-        return asyncio.run(up(port=port, data=data, proxies=proxies))
+        return asyncio.run(
+            up(port=port, data=data, proxies=proxies, policy=policy, domains=domains, prove_addresses=prove_addresses)
+        )
     except StackError as error:
         complain(f"syncline up: {error}")
         return 1
@@ -78,6 +90,9 @@ async def up(
     data: Path | None = None,
     children: MakeChildren = service_children,
     proxies: Sequence[IPv4Network | IPv6Network] = (),
+    policy: SignUpPolicy | None = None,
+    domains: Sequence[str] = (),
+    prove_addresses: bool = False,
 ) -> int:
     """Run the stack in the foreground until a signal stops it; a second signal kills all remaining processes. The
     arguments are those of `stack`.
@@ -96,8 +111,20 @@ async def up(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupt)
     try:
-        async with stack(port=port, data=data, terminal=sys.stderr, children=children, proxies=proxies) as running:
+        opening = stack(
+            port=port,
+            data=data,
+            terminal=sys.stderr,
+            children=children,
+            proxies=proxies,
+            policy=policy,
+            domains=domains,
+            prove_addresses=prove_addresses,
+        )
+        async with opening as running:
             sys.stdout.write(f"syncline is up: {running.endpoint}\n")
+            if running.first_account:  # the log keeps no secrets, so this is printed alone
+                sys.stdout.write(f"make the first account within a week: {running.first_account}\n")
             sys.stdout.flush()
             failure = await running.supervisor.failure()
     except asyncio.CancelledError:
@@ -117,6 +144,9 @@ async def stack(
     variables: Mapping[str, str] | None = None,
     proxies: Sequence[IPv4Network | IPv6Network] = (),
     durable: bool = True,
+    policy: SignUpPolicy | None = None,
+    domains: Sequence[str] = (),
+    prove_addresses: bool = False,
 ) -> AsyncIterator[Stack]:
     """Provide the whole stack, ready; stop it cleanly at the end of the context.
 
@@ -125,6 +155,7 @@ async def stack(
     - `terminal` receives the children's output; None keeps it in files only.
     - `children` makes the descriptions of the services' processes, and `variables` are added to their environment.
     - `proxies` are networks that contain only reverse proxies in front of the gateway, which the gateway trusts.
+    - `policy`, `domains` and `prove_addresses` are those of `Wiring`.
     - Without `durable`, the embedded AWS stores nothing on disk except the bytes of objects.
 
     Raise StackError if the stack cannot start.
@@ -151,12 +182,39 @@ async def stack(
             signing_key_file=directory.signing_key_file,
             variables=variables or {},
             proxies=proxies,
+            policy=policy,
+            domains=domains,
+            prove_addresses=prove_addresses,
         )
         # The children are stopped before the resources that were opened above, which they use until their end.
         opened.push_async_callback(supervisor.stop)
-        await supervisor.start(*children(wiring), within=_READY_SECONDS)
+        services = children(wiring)
+        await supervisor.start(*services, within=_READY_SECONDS)
         output.say(f"everything serves after {time.monotonic() - began:.1f} s; data in {path}")
-        yield Stack(wiring.endpoint, ports, path, aws, resources, supervisor)
+        output.say(admitted(wiring))
+        first = await _first_account(wiring, services, output)
+        yield Stack(wiring.endpoint, ports, path, aws, resources, supervisor, first)
+
+
+async def _first_account(wiring: Wiring, services: Sequence[Child], output: Output) -> str:
+    """Return the link by which the first account is made, if only invited people make accounts and none was made so;
+    otherwise an empty text, and also if the invitation could not be made.
+
+    A process with the environment of auth makes the invitation, since no caller of auth can.
+    """
+    if policy_of(wiring) != SignUpPolicy.INVITED.value:
+        return ""
+    auth = next(child for child in services if child.name.partition("-")[0] == "auth")
+    inviting = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "services.auth.invite", "--first", "--url", wiring.endpoint),
+        env=dict(auth.env),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, complaint = await inviting.communicate()
+    if inviting.returncode:
+        output.say(f"no invitation for the first account could be made: {complaint.decode(errors='replace').strip()}")
+    return told.decode().strip()
 
 
 @contextmanager

@@ -31,7 +31,11 @@ async def sign_up(
     answer = await ask(
         services.auth.SignUp,
         auth_pb2.SignUpRequest(
-            email=body.email, password=body.password, device_name=body.device_name, kind=_kind(body.browser)
+            email=body.email,
+            password=body.password,
+            device_name=body.device_name,
+            kind=_kind(body.browser),
+            invitation=body.invitation,
         ),
     )
     return _signed_in(answer, response)
@@ -71,6 +75,23 @@ async def session(caller: Signed, services: GatewayServices) -> models.SignedIn:
         device=conversions.device(answer.device, current=answer.device.device_id),
         csrf_token=csrf_token(caller.key) if caller.browser else None,
     )
+
+
+@router.post("/session/proof")
+async def prove_address(body: models.AddressProof, caller: Signed, services: GatewayServices) -> models.Account:
+    """Prove that mail to the address of the account arrives, by the token that was mailed to it.
+
+    Only a session of the account that the token was made for can do this. 400 with PROOF_INVALID for any other token,
+    and 409 with ADDRESS_TAKEN if the address was proven for another account.
+    """
+    asked = auth_pb2.ProveAddressRequest(token=body.token)
+    return conversions.account((await ask(services.auth.ProveAddress, asked, token=caller.token)).account)
+
+
+@router.post("/session/proof/resend", status_code=204)
+async def request_proof(caller: Signed, services: GatewayServices) -> None:
+    """Have another mail with a proof sent to the address of the account, unless the address is proven."""
+    await ask(services.auth.RequestProof, auth_pb2.RequestProofRequest(), token=caller.token)
 
 
 @router.delete("/session", status_code=204)

@@ -129,7 +129,13 @@ def activity(pb: metadata_pb2.Activity) -> models.Activity:
 
 def account(pb: auth_pb2.Account) -> models.Account:
     """Return an account in the form of the API."""
-    return models.Account(user_id=pb.user_id, email=pb.email, personal_space_id=pb.personal_space_id)
+    return models.Account(
+        user_id=pb.user_id,
+        email=pb.email,
+        personal_space_id=pb.personal_space_id,
+        proven=not pb.unproven,
+        admin=pb.admin,
+    )
 
 
 def device(pb: auth_pb2.Device, *, current: str) -> models.Device:

@@ -79,8 +79,8 @@ class Problem(Told):
 # ---- accounts and devices
 
 
-class SignUp(Given):
-    """The account to create, and its first device. With `browser`, a cookie is set and no refresh token is issued."""
+class SignIn(Given):
+    """The account and the device to sign in. With `browser`, a cookie is set and no refresh token is issued."""
 
     email: Email
     password: Password
@@ -88,14 +88,24 @@ class SignUp(Given):
     browser: bool = False
 
 
-class SignIn(SignUp):
-    """The account and the device to sign in. With `browser`, a cookie is set and no refresh token is issued."""
+class SignUp(SignIn):
+    """The account to create, and its first device. With `browser`, a cookie is set and no refresh token is issued."""
+
+    invitation: Annotated[str, StringConstraints(max_length=128)] = Field(
+        default="", description="The token of an invitation for the address, which admits it whatever the policy is."
+    )
 
 
 class Refresh(Given):
     """The refresh token to exchange for new tokens."""
 
     refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class AddressProof(Given):
+    """The proof of an address, as it was mailed."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class Tokens(Told):
@@ -112,6 +122,8 @@ class Account(Told):
     user_id: str
     email: str
     personal_space_id: str
+    proven: bool = Field(description="False until the person has proven that mail to the address arrives.")
+    admin: bool = Field(description="True for the person who runs the system.")
 
 
 class Device(Told):

@@ -46,9 +46,11 @@ _MAKES_ANEW: Final = (
     auth_pb2.SignUpRequest,
     auth_pb2.SignInRequest,
     auth_pb2.OpenLinkRequest,
+    auth_pb2.RequestProofRequest,
+    auth_pb2.ProveAddressRequest,
 )
-"""Types of requests that are not idempotent: each call creates something new. All other requests have a request id or
-only read.
+"""Types of requests that are not idempotent: each call creates, mails or spends something. All other requests have a
+request id or only read.
 """
 IDEMPOTENT: Final = tuple(
     f"{service.full_name}/{method.name}"

@@ -9,7 +9,8 @@ import { retryAfter } from "./upload/retry.js";
  *   target: string | null, media_type: string | null, user_id: string, device_id: string, committed_at_ms: number,
  *   deleted_at_ms: number | null}} Node
  * @typedef {Node & {path: string}} Located
- * @typedef {{user_id: string, email: string, personal_space_id: string}} Account
+ * @typedef {{user_id: string, email: string, personal_space_id: string, proven: boolean,
+ *   admin: boolean}} Account
  * @typedef {{device_id: string, name: string, kind: "client" | "browser" | "program", created_at_ms: number,
  *   last_seen_at_ms: number, expires_at_ms: number | null, revoked_at_ms: number | null, current: boolean,
  *   made_by: string | null}} Device

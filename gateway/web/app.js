@@ -12,6 +12,7 @@ import { words } from "./words.js";
 import { activityView } from "./views/activity.js";
 import { failure } from "./views/blank.js";
 import { filesView } from "./views/files.js";
+import { proveView } from "./views/prove.js";
 import { searchView } from "./views/search.js";
 import { settingsView } from "./views/settings.js";
 import { Shell } from "./views/shell.js";
@@ -22,6 +23,8 @@ import { UploadPanel } from "./views/upload_panel.js";
 
 /** @import {View} from "./router.js" */
 
+/** The address of an invitation, whose token is behind the `#`. */
+const JOIN = "/join";
 const SPACES_MS = 60_000;
 
 const app = byId("app");
@@ -37,9 +40,14 @@ router.on("/s/:space", filesView);
 router.on("/s/:space/:node", filesView);
 router.on("/settings", settingsView);
 router.on("/settings/:section", settingsView);
+router.on("/prove", proveView);
+router.on(JOIN, invitedView);
 router.on("/", () => nowhere());
 
-session.addEventListener("signed-in", () => enter());
+session.addEventListener("signed-in", () => {
+  if (location.pathname === JOIN) history.replaceState(null, "", "/"); // the invitation is spent
+  enter();
+});
 session.addEventListener("signed-out", () => leave("You are signed out."));
 session.addEventListener("spaces", () => {
   if (!shell) return;
@@ -82,14 +90,16 @@ function leave(news = "") {
     stopTransfers();
     for (const dialog of document.querySelectorAll("dialog[open]")) /** @type {HTMLDialogElement} */ (dialog).close();
   }
-  const view = signInView({ news });
+  const view = signInView({ news, invitation: location.pathname === JOIN ? location.hash.slice(1) : "" });
   fill(app, view.element);
   view.focus();
 }
 
-/** There is no doorbell for changes of membership or role, so the spaces are read periodically. */
+/** There is no doorbell for changes of membership or role, or for a proof, so the spaces and the account are read periodically. */
 function lookForSpaces() {
-  if (shell && document.visibilityState === "visible") session.loadSpaces().catch(() => {});
+  if (!shell || document.visibilityState !== "visible") return;
+  session.loadSpaces().catch(() => {});
+  if (!session.me.proven) session.loadAccount().catch(() => {});
 }
 
 function show({ anew = false } = {}) {
@@ -100,6 +110,12 @@ function show({ anew = false } = {}) {
   const known = !place.params.space || session.space(place.params.space);
   shell.show(known ? place : { ...place, params: {} }, () => (found && known ? found.make(place) : nowhere()), anew);
   return undefined;
+}
+
+/** @returns {View} */
+function invitedView() {
+  const text = `You are signed in as ${session.me.email}. Sign out to make another account by this invitation.`;
+  return { title: "Invitation", element: failure(text, { label: "Go to my files", href: "/" }) };
 }
 
 /** @returns {View} */

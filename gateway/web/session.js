@@ -6,7 +6,7 @@ import { at, call, everything, Problem, signedIn } from "./api.js";
 /** @import {Account, Device, Member, Space} from "./api.js" */
 
 /**
- * Events: `signed-in`, `signed-out`, `spaces` when the list of spaces has changed.
+ * Events: `signed-in`, `signed-out`, `account` when the account has changed, `spaces` when the list of spaces has changed.
  */
 class Session extends EventTarget {
   /** @type {Account | null} */
@@ -45,10 +45,37 @@ class Session extends EventTarget {
     this.dispatchEvent(new Event("signed-in"));
   }
 
-  /** @param {string} email @param {string} password */
-  async signUp(email, password) {
-    await this.#enter(await call("POST", "/v1/accounts", { body: credentials(email, password), quiet: true }));
+  /** @param {string} email @param {string} password @param {string} [invitation] the token of an invitation */
+  async signUp(email, password, invitation = "") {
+    const body = { ...credentials(email, password), invitation };
+    await this.#enter(await call("POST", "/v1/accounts", { body, quiet: true }));
     this.dispatchEvent(new Event("signed-in"));
+  }
+
+  /** Prove the address of the account by the token that was mailed to it. @param {string} token */
+  async proveAddress(token) {
+    try {
+      this.account = await call("POST", "/v1/session/proof", { body: { token } });
+      this.dispatchEvent(new Event("account"));
+    } catch (error) {
+      // A request whose answer was lost has been repeated, and the token works once.
+      if (!(error instanceof Problem) || error.reason !== "PROOF_INVALID") throw error;
+      await this.loadAccount();
+      if (!this.me.proven) throw error;
+    }
+  }
+
+  /** Look whether the address was proven elsewhere. */
+  async loadAccount() {
+    const { account } = await call("GET", "/v1/session");
+    if (account.user_id !== this.account?.user_id) return;
+    this.account = account;
+    this.dispatchEvent(new Event("account"));
+  }
+
+  /** Have another mail with such a token sent. */
+  async requestProof() {
+    await call("POST", "/v1/session/proof/resend");
   }
 
   async signOut() {
@@ -159,6 +186,8 @@ class Session extends EventTarget {
       return false;
     }
     signedIn.csrf = csrf_token ?? "";
+    this.account = account;
+    this.dispatchEvent(new Event("account"));
     return true;
   }
 

@@ -7,11 +7,15 @@ import { VERDICTS } from "./verdicts.js";
 /** By the reason of a problem that is no verdict. @type {Record<string, string>} */
 const WORDS = {
   ACCOUNT_EXISTS: "There is an account with that e-mail address already. Sign in instead.",
+  ADDRESS_TAKEN: "This e-mail address was proven for another account. Sign in with that account instead.",
+  ADDRESS_UNPROVEN: "Prove your e-mail address first: open the link in the mail that was sent to it.",
   CONTENDED: "Many people are changing this space right now. Try again in a moment.",
   CSRF: "This page is out of date. Reload it and try again.",
   DEVICE_REVOKED: "This browser was signed out from another device. Sign in again.",
   ETAG_MISMATCH: "Somebody else has changed it. Look at it again, and repeat your change if you still want it.",
   INTERNAL: "Something went wrong on our side. Try again in a moment.",
+  INVITATION_INVALID:
+    "This invitation was used, has expired, or is for another address. Ask the person who invited you for another one.",
   LAST_OWNER: "A space needs at least one owner. Make somebody else an owner first.",
   LINK_EXHAUSTED: "This link allows no more downloads. Ask the person who gave it to you for another one.",
   NO_SUCH_ACCOUNT: "Nobody has an account with that e-mail address yet. Ask them to sign up first.",
@@ -22,7 +26,9 @@ const WORDS = {
   NO_SUCH_VERSION: "That version is not kept any more. Choose another one.",
   OFFLINE: "The server cannot be reached. Check your connection.",
   PERMISSION_DENIED: "Your role in this space does not allow that. Ask an owner for another role.",
+  PROOF_INVALID: "This link was used, has expired, or belongs to another account. Have another mail sent to your address.",
   RATE_EXCEEDED: "You make these requests faster than one person may. Wait a moment, then try again.",
+  SIGN_UP_CLOSED: "You cannot make an account here with that e-mail address. Ask whoever runs this Syncline to let you in.",
   TOKEN_EXPIRED: "You were away for a long time. Sign in again.",
   TOKEN_INVALID: "You are signed out. Sign in again.",
   TOKEN_MALFORMED: "You are signed out. Sign in again.",

@@ -10,6 +10,16 @@ MAX_EMAIL_CHARACTERS = 254
 """Maximum length of an address that mail can be delivered to, in characters."""
 
 
+def normalize_domain(text: str) -> str:
+    """Return a domain in the form that it has in a normalised address. Raise InvalidArgument if it is malformed."""
+    return domain_of(normalize_address(f"postmaster@{text}"))
+
+
+def domain_of(address: str) -> str:
+    """Return the domain of an e-mail address."""
+    return address.rpartition("@")[2]
+
+
 def normalize_address(text: str) -> str:
     """Return the address in lower case with its domain in Unicode. Raise InvalidArgument if it is malformed."""
     if len(text) > MAX_EMAIL_CHARACTERS:  # the library scans the text several times to explain an error

@@ -14,13 +14,18 @@ from typing import Final
 from services.auth.ports import AttemptStore
 from services.auth.records import DAY_MS, MINUTE_MS, SECOND_MS, Clock
 from syncline.model.errors import RETRY_AFTER, TooManyAttempts
+from syncline.model.identifiers import UserId
 
 _ALL: Final = "all"
 """Subject of the counter of all attempts of a network. No e-mail address equals this text, because it has no @."""
 KNOWN_DAYS: Final = 30
 """Days after a successful sign-in for which attempts from the same network are exempt from the limit per address."""
 _NEW: Final = "new"
-"""Subject of the counter of accounts that were created from a network."""
+"""Subject of the counter of accounts that were created from a network. Followed by a space and an address, which no
+address contains: subject of the counters of accounts that were created for the address.
+"""
+_MAIL: Final = "mail"
+"""Followed by a space and an address or a user: subject of the counter of mails with proofs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,10 @@ class AttemptLimits:
     per_address: int = 100
     accounts: int = 1000
     """Maximum number of accounts that are created from one network within `window_ms`."""
+    mails_per_address: int = 10
+    """Maximum number of mails with proofs to one address, for all of its accounts together."""
+    mails_per_account: int = 3
+    """Maximum number of mails with proofs for one account. It is lower, so that an account leaves mails to others."""
     window_ms: int = 15 * MINUTE_MS
 
 
@@ -67,6 +76,20 @@ class Attempts:
         `retry_after_seconds` if the limit of accounts is reached.
         """
         await self._count(_NEW, peer, self._limits.accounts)
+
+    async def admit_claim(self, *, email: str, peer: str) -> None:
+        """Count an account that is about to be created for an address and not proven, from the network `peer`. Raise
+        TooManyAttempts with `retry_after_seconds` if as many were created as there may be attempts at one address.
+        """
+        await self._count(f"{_NEW} {email}", peer, self._limits.per_peer)
+        await self._count(f"{_NEW} {email}", None, self._limits.per_address)
+
+    async def admit_mail(self, *, user: UserId, email: str) -> None:
+        """Count a mail with a proof that is about to be sent to the address of an account. Raise TooManyAttempts with
+        `retry_after_seconds` if the limit of the account or of the address is reached.
+        """
+        await self._count(f"{_MAIL} {user}", None, self._limits.mails_per_account)
+        await self._count(f"{_MAIL} {email}", None, self._limits.mails_per_address)
 
     async def succeeded(self, *, subject: str, peer: str) -> None:
         """Record that a correct password for `subject` came from the network `peer`. The counters of the subject are

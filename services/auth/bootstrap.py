@@ -13,6 +13,7 @@ from runtime.rpc.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
 from services.auth.accounts import AccountRegistry
 from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.adapters.sqs import SqsMailRequests
 from services.auth.adapters.sts import StsCredentialSource
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.credentials import CredentialIssuer, TransferTarget
@@ -20,10 +21,12 @@ from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists, Devices
 from services.auth.endings import Endings
 from services.auth.grants import Grants
+from services.auth.invitations import Invitations
 from services.auth.keys import Keys
 from services.auth.links import Links
 from services.auth.passwords import Passwords
-from services.auth.ports import CredentialSource, IdentityStore
+from services.auth.ports import CredentialSource, IdentityStore, MailRequests
+from services.auth.proofs import Proofs
 from services.auth.records import SECOND_MS, Clock
 from services.auth.servicer import AuthServicer
 from services.auth.sessions import Sessions
@@ -40,6 +43,7 @@ class AuthAdapters:
 
     store: IdentityStore
     source: CredentialSource
+    mail: MailRequests
 
 
 @asynccontextmanager
@@ -49,6 +53,7 @@ async def on_aws(settings: AuthSettings) -> AsyncIterator[AuthAdapters]:
         yield AuthAdapters(
             DynamoIdentityStore(await clients.open("dynamodb"), table=settings.identity_table),
             StsCredentialSource(await clients.open("sts"), role_arn=settings.transfer_role_arn),
+            SqsMailRequests(await clients.open("sqs"), url=settings.mail_queue_url),
         )
 
 
@@ -69,6 +74,8 @@ async def bootstrap(
         per_network=settings.sign_in_limit_per_network,
         per_address=settings.sign_in_limit_per_address,
         accounts=settings.sign_up_limit_per_network,
+        mails_per_address=settings.proof_mails_per_address,
+        mails_per_account=settings.proof_mails_per_account,
         window_ms=settings.sign_in_window_seconds * SECOND_MS,
     )
     target = TransferTarget(settings.bucket, partition=settings.transfer_role_arn.split(":")[1])
@@ -77,6 +84,7 @@ async def bootstrap(
     with Passwords(workers=settings.password_workers, places=settings.password_places) as passwords:
         access_tokens = AccessTokens(keys, clock=clock)
         attempts = Attempts(store, limits, clock=clock)
+        proofs = Proofs(store, store, adapters.mail, attempts=attempts, clock=clock)
         endings = Endings(store, store, store, store, clock=clock)
         sessions = Sessions(store, access_tokens, endings=endings, clock=clock)
         derived = DerivedSecrets(settings.service_secret.get_secret_value())
@@ -88,13 +96,17 @@ async def bootstrap(
             accounts=AccountRegistry(
                 store,
                 store,
+                admission=settings.admission(),
                 passwords=passwords,
                 attempts=attempts,
                 sessions=sessions,
                 keys=device_keys,
                 lists=lists,
+                invitations=Invitations(store, store, clock=clock),
                 clock=clock,
+                proofs=proofs if settings.prove_addresses else None,
             ),
+            proofs=proofs,
             sessions=sessions,
             devices=Devices(store, clock=clock),
             endings=endings,

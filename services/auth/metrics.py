@@ -12,6 +12,12 @@ SIGN_INS: Final = Counter(
     "Sign-in attempts: `ok`; `failed`, with a wrong address or password; `limited`, refused by a limit.",
     ["outcome"],
 )
+PROOFS: Final = Counter(
+    "syncline_proofs",
+    "Proofs of addresses: `mailed`, asked for; `proven`; `refused`, used, expired or of another account; `taken`, of "
+    "an address that was proven for another account.",
+    ["outcome"],
+)
 LINK_OPENINGS: Final = Counter(
     "syncline_link_openings",
     "Openings of public links: `ok`; `failed`, with a wrong password; `limited`, refused by a limit.",

@@ -19,9 +19,13 @@ from services.auth.records import (
     Done,
     Gate,
     GrantRecord,
+    Invitation,
+    InvitationMail,
     Link,
     Login,
     Membership,
+    Proof,
+    ProofMail,
     SpaceRecord,
     SpaceUploads,
     TemporaryCredentials,
@@ -44,6 +48,18 @@ class AliasTaken(Exception):
 
 class MakerEnded(Exception):
     """The device from which the key of a program or the link is made is revoked, or does not exist."""
+
+
+class ProofSpent(Exception):
+    """The proof does not exist any more, or the account is proven already."""
+
+
+class InvitationSpent(Exception):
+    """The invitation does not exist any more: an account was made by it."""
+
+
+class AdminExists(Exception):
+    """There is an administrator already."""
 
 
 class GateMoved(Exception):
@@ -69,19 +85,37 @@ class GateStore(Protocol):
 
 
 class AccountStore(Protocol):
-    """Store of accounts, which are found by e-mail address and by id."""
+    """Store of accounts, which are found by e-mail address and by id.
 
-    async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
+    An address is the login of its one proven account. An account that is not proven claims its address: the last
+    account that was created so has the claim, and others are found by id alone.
+    """
+
+    async def create_account(self, login: Login, *, device: DeviceRecord, invitation: Invitation | None = None) -> None:
         """Store the account `login`, its personal space with the owner's grant, and `device`, its first device,
         atomically. The name of the personal space is its alias as well.
 
-        Raise AccountExists and store nothing if another account has the e-mail address. Of concurrent calls for one
-        address, at most one succeeds; another one may raise Unavailable.
+        If the account is proven, raise AccountExists and store nothing if another account has the e-mail address. Of
+        concurrent calls for one address, at most one succeeds; another one may raise Unavailable. If the account is not
+        proven, it takes the claim to the address, whoever has the claim or the address.
+
+        If `invitation` is given, spend it in the same transaction; raise InvitationSpent and store nothing if it was
+        spent. If the account is that of an administrator, raise AdminExists and store nothing if there is one.
         """
 
     async def login(self, email: str) -> Login | None:
-        """Return the account with the e-mail address `email`, which is normalised, and its password hash; None if there
-        is none.
+        """Return the proven account with the e-mail address `email`, which is normalised, and its password hash. Return
+        None if there is none.
+        """
+
+    async def claim(self, email: str) -> Login | None:
+        """Return the account that has the claim to the e-mail address `email`, and its password hash; None if there is
+        none. The account is not proven.
+        """
+
+    async def unproven(self, user: UserId) -> Login | None:
+        """Return the account with this id, and its password hash, if the account is not proven; None if it is proven or
+        does not exist.
         """
 
     async def account(self, user: UserId) -> Account | None:
@@ -91,6 +125,42 @@ class AccountStore(Protocol):
         """Store the password hash `new` for the e-mail address if the stored hash is still `old`; otherwise do
         nothing.
         """
+
+
+class ProofStore(Protocol):
+    """Store of proofs of addresses, and of what they change."""
+
+    async def add_proof(self, proof: Proof) -> None:
+        """Store a proof whose token is new."""
+
+    async def proof(self, token: bytes) -> Proof | None:
+        """Return the proof whose token has the digest `token`. Return None if there is none, if it was spent, or if the
+        store has dropped it, which happens some time after its expiry.
+        """
+
+    async def prove(self, login: Login, proof: Proof) -> None:
+        """Make the account of `login`, which is not proven, the proven account of its address, spend the proof, and end
+        the claim to the address if the account has it, atomically.
+
+        Raise AddressTaken if another account of the address is proven, and ProofSpent if the proof was spent or the
+        account is proven already. Nothing is changed then. Of concurrent calls for one address, at most one succeeds;
+        another one may raise Unavailable.
+        """
+
+
+class InvitationStore(Protocol):
+    """Store of invitations, which `AccountStore.create_account` spends."""
+
+    async def add_invitation(self, invitation: Invitation) -> None:
+        """Store an invitation whose token is new."""
+
+    async def invitation(self, token: bytes) -> Invitation | None:
+        """Return the invitation whose token has the digest `token`. Return None if there is none, if it was spent, or
+        if the store has dropped it, which happens some time after its expiry.
+        """
+
+    async def has_admin(self) -> bool:
+        """Return True if an account of an administrator was created."""
 
 
 class DeviceStore(Protocol):
@@ -402,6 +472,8 @@ class UploadStore(Protocol):
 
 class IdentityStore(
     AccountStore,
+    ProofStore,
+    InvitationStore,
     DeviceStore,
     SpaceStore,
     AccessStore,
@@ -414,6 +486,15 @@ class IdentityStore(
     Protocol,
 ):
     """All stores of auth in one, which is what an adapter implements."""
+
+
+class MailRequests(Protocol):
+    """Port by which auth asks notify to send mail."""
+
+    async def send(self, mail: ProofMail | InvitationMail) -> None:
+        """Ask for a mail, which is sent once, some time later. Raise Unavailable if the request could not be left; it
+        may have been left nevertheless.
+        """
 
 
 class CredentialSource(Protocol):

@@ -20,12 +20,18 @@ DAY_MS = 24 * HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A person. `email` is normalised and never changes."""
+    """A person. `email` is normalised and never changes.
+
+    `proven` is False until the person has shown that mail to the address reaches them. An address has at most one
+    account that is proven, and any number that are not. `admin` is True for the person who runs the system.
+    """
 
     user: UserId
     email: str
     personal_space: SpaceId
     created_at_ms: int
+    proven: bool = True
+    admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,57 @@ class Login:
 
     account: Account
     password_hash: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A proof that was mailed to the address of an account that is not proven. `token` is the SHA-256 of its token.
+
+    It works once, until `expires_at_ms` (milliseconds since 1970), and for the account `user` alone.
+    """
+
+    token: bytes = field(repr=False)
+    user: UserId
+    email: str
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """The right to make one account, whatever the policy of sign-up is. `token` is the SHA-256 of its token.
+
+    It is for the address `email`, until `expires_at_ms` (milliseconds since 1970). If `email` is None, it is for the
+    first account of the system, whose owner states the address.
+    """
+
+    token: bytes = field(repr=False)
+    email: str | None
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationMail:
+    """A request to mail an invitation to an address. `ident` is as in ProofMail."""
+
+    ident: str
+    to: str
+    token: str = field(repr=False)
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProofMail:
+    """A request to mail a proof to an address.
+
+    `ident` is unique, so that a request which is delivered twice is mailed once. `token` is None if another account of
+    the address is proven: the mail then says so, and proves nothing.
+    """
+
+    ident: str
+    user: UserId
+    to: str
+    token: str | None = field(repr=False)
+    expires_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from services.auth.keys import Keys, key_digest, parse_key
 from services.auth.labels import check_label
 from services.auth.links import Links, check_link_password, is_link_token, token_digest
 from services.auth.passwords import check_password
+from services.auth.proofs import Proofs
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import SigningKeys
@@ -63,6 +64,7 @@ class AuthServicer(AuthServiceServicer):
         self,
         *,
         accounts: AccountRegistry,
+        proofs: Proofs,
         sessions: Sessions,
         devices: Devices,
         endings: Endings,
@@ -77,6 +79,7 @@ class AuthServicer(AuthServiceServicer):
         bucket: str,
     ) -> None:
         self._accounts = accounts
+        self._proofs = proofs
         self._sessions = sessions
         self._devices = devices
         self._endings = endings
@@ -99,6 +102,7 @@ class AuthServicer(AuthServiceServicer):
             device_name=check_label(request.device_name, what="device_name"),
             peer=peer,
             kind=wire.device_kind_from_wire(request.kind),
+            invitation=request.invitation,
         )
         return wire.signed_up_to_wire(signed_in)
 
@@ -127,6 +131,7 @@ class AuthServicer(AuthServiceServicer):
         request_id = request_id_from_wire(request.request_id)
         name = check_label(request.name, what="name")
         caller = current_user()
+        await self._proofs.require(caller.user)
         device, key = await self._keys.create(
             request=request_id, name=name, expires_at_ms=request.expires_at_ms, user=caller.user, device=caller.device
         )
@@ -150,6 +155,19 @@ class AuthServicer(AuthServiceServicer):
         account = await self._accounts.of_user(caller.user)
         return auth_pb2.GetAccountResponse(account=wire.account_to_wire(account), device=wire.device_to_wire(device))
 
+    async def RequestProof(
+        self, request: auth_pb2.RequestProofRequest, context: Context
+    ) -> auth_pb2.RequestProofResponse:
+        caller = await self._signed_in()
+        return auth_pb2.RequestProofResponse(proven=not await self._proofs.request(caller.user))
+
+    async def ProveAddress(
+        self, request: auth_pb2.ProveAddressRequest, context: Context
+    ) -> auth_pb2.ProveAddressResponse:
+        caller = await self._signed_in()
+        account = await self._proofs.prove(request.token, user=caller.user)
+        return auth_pb2.ProveAddressResponse(account=wire.account_to_wire(account))
+
     async def ListDevices(self, request: auth_pb2.ListDevicesRequest, context: Context) -> auth_pb2.ListDevicesResponse:
         caller = await self._signed_in()
         devices = await self._devices.of_user(caller.user, calling=caller.device)
@@ -168,6 +186,7 @@ class AuthServicer(AuthServiceServicer):
         request_id = request_id_from_wire(request.request_id)
         name = check_label(request.name, what="name")
         caller = await self._signed_in()
+        await self._proofs.require(caller.user)
         space = await self._spaces.create(user=caller.user, request=request_id, name=name)
         return auth_pb2.CreateSpaceResponse(space=wire.space_to_wire(space))
 
@@ -238,6 +257,7 @@ class AuthServicer(AuthServiceServicer):
         node = node_id_from_wire(request.node)
         password = check_link_password(request.password)
         caller = current_user()
+        await self._proofs.require(caller.user)
         link, token = await self._links.create(
             space,
             node,

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from runtime.rates import Rate
-from runtime.settings import ServiceSettings
+from runtime.settings import ServiceSettings, SignUpSettings
+from services.auth.addresses import normalize_domain
+from services.auth.admission import Admission
 from services.auth.anonymous_calls import AnonymousCalls
 from services.auth.holdings import HoldingLimits
+from syncline.model.errors import InvalidArgument
 from syncline.model.limits import CREDENTIALS_SECONDS, MAX_CREDENTIALS_SECONDS
 
 
-class AuthSettings(ServiceSettings):
+class AuthSettings(ServiceSettings, SignUpSettings):
     """Settings of the auth service. AWS itself is configured by the SDK's variables."""
 
     identity_table: str = Field(min_length=3, description="Name of the DynamoDB table of accounts, devices and grants.")
+    mail_queue_url: str = Field(
+        pattern=r"^https?://\S+$", description="URL of the SQS queue from which notify sends mail to people."
+    )
+    prove_addresses: bool = Field(
+        default=True,
+        description="True if people have to prove that mail to their address reaches them before others can share with "
+        "them; otherwise each address counts as proven.",
+    )
     bucket: str = Field(min_length=3, max_length=63, description="Name of the bucket of all content.")
     transfer_role_arn: str = Field(
         pattern=r"^arn:[\w-]+:iam::\d{12}:role/\S+$",
@@ -56,6 +67,14 @@ class AuthSettings(ServiceSettings):
     )
     sign_up_limit_per_network: int = Field(
         default=1000, ge=1, description="Maximum number of accounts that are made from one network within the window."
+    )
+    proof_mails_per_address: int = Field(
+        default=10,
+        ge=1,
+        description="Maximum number of mails with proofs to one address within the window, for all of its accounts.",
+    )
+    proof_mails_per_account: int = Field(
+        default=3, ge=1, description="Maximum number of mails with proofs for one account within the window."
     )
     sign_in_window_seconds: int = Field(
         default=900, ge=1, description="Length of the window of these limits, in seconds."
@@ -112,6 +131,15 @@ class AuthSettings(ServiceSettings):
         " and have to be repeated.",
     )
 
+    @field_validator("sign_up_domains")
+    @classmethod
+    def _normalized(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_domain(text) for text in domains))
+
+    def admission(self) -> Admission:
+        """Return the rule by which people may make accounts, from the settings."""
+        return Admission(self.sign_up_policy, self.sign_up_domains)
+
     def holdings(self) -> HoldingLimits:
         """Return the maximum number of items in each kind of list of a person or a space, from the settings."""
         return HoldingLimits(
@@ -131,3 +159,10 @@ class AuthSettings(ServiceSettings):
             for rate in (self.anonymous_calls_per_network, self.anonymous_calls_per_secret)
         )
         return AnonymousCalls(per_network=network, per_secret=secret)
+
+
+def _domain(text: str) -> str:
+    try:
+        return normalize_domain(text)
+    except InvalidArgument:
+        raise ValueError(f"{text!r} is no domain of e-mail addresses") from None

@@ -93,7 +93,13 @@ def role_to_wire(role: Role | None) -> auth_pb2.Role.ValueType:
 
 
 def account_to_wire(account: Account) -> auth_pb2.Account:
-    return auth_pb2.Account(user_id=account.user, email=account.email, personal_space_id=account.personal_space)
+    return auth_pb2.Account(
+        user_id=account.user,
+        email=account.email,
+        personal_space_id=account.personal_space,
+        unproven=not account.proven,
+        admin=account.admin,
+    )
 
 
 def device_to_wire(device: DeviceRecord) -> auth_pb2.Device:

@@ -1,18 +1,27 @@
-"""Events that metadata publishes to the topic of changes: at least once, in any order, with ranges that may overlap."""
+"""Events that metadata publishes to the topic of changes: at least once, in any order, with ranges that may overlap.
+Auth leaves requests for mail in the mail queue, which delivers them at least once as well.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId, UserId, parse_text_id
 
 _VERSION: Final = 1
+_PROOF: Final = "proof"
+"""The kind of a message by which auth asks for the mail with a proof. Announcements have no kind."""
+_INVITATION: Final = "invitation"
+"""The kind of a message by which auth asks for the mail with an invitation."""
+_ADDRESS: Final = re.compile(r"[^@\s]+@[^@\s]+")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 class MalformedEvent(ValueError):
@@ -60,14 +69,97 @@ class Event:
         return most[0][0] if most else self.space
 
 
+@dataclass(frozen=True, slots=True)
+class ProofAsked:
+    """The request of auth to mail a proof of an address. `token` is None if another account of the address is proven.
+
+    `ident` is unique, and the proof is valid until `expires_at_ms`, in milliseconds since 1970.
+    """
+
+    ident: str
+    user: UserId
+    to: str
+    token: str | None = field(repr=False)
+    expires_at_ms: int
+    traceparent: str | None = None
+
+    @property
+    def sender(self) -> str:
+        """The account that the mail is charged to."""
+        return self.user
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationAsked:
+    """The request of auth to mail an invitation to make an account. The fields are as in ProofAsked."""
+
+    ident: str
+    to: str
+    token: str = field(repr=False)
+    expires_at_ms: int
+    traceparent: str | None = None
+
+    @property
+    def sender(self) -> str:
+        """The account that the mail is charged to: nobody else's."""
+        return self.ident
+
+
+def parse_mail(body: str) -> Event | ProofAsked | InvitationAsked:
+    """Return the announcement or the request in the body of a message of the mail queue. Raise MalformedEvent, with the
+    reason, for any other text. The reason contains no token.
+    """
+    raw = _json(body)
+    if isinstance(raw, Mapping) and raw.get("kind") == _PROOF:
+        return _proof(raw)
+    if isinstance(raw, Mapping) and raw.get("kind") == _INVITATION:
+        return _invitation(raw)
+    return _event(raw)
+
+
 def parse(body: str) -> Event:
     """Return the announcement in a message's body. Raise MalformedEvent, with the reason, for any other text. Unknown
     fields are ignored.
     """
+    return _event(_json(body))
+
+
+def _json(body: str) -> Any:
     try:
-        raw = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise MalformedEvent(f"it is not JSON: {error}") from None
+
+
+def _proof(raw: Mapping[str, Any]) -> ProofAsked:
+    ident, to, until = _addressed(raw)
+    token = None if raw.get("token") is None else _token(raw)
+    return ProofAsked(ident, UserId(_id(raw.get("user"), what="user")), to, token, until)
+
+
+def _invitation(raw: Mapping[str, Any]) -> InvitationAsked:
+    ident, to, until = _addressed(raw)
+    return InvitationAsked(ident, to, _token(raw), until)
+
+
+def _addressed(raw: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Return the id, the address and the time of expiry of a request for mail."""
+    if raw.get("v") != _VERSION:
+        raise MalformedEvent("a request of another version")
+    to = raw.get("to")
+    if not isinstance(to, str) or _ADDRESS.fullmatch(to) is None:
+        raise MalformedEvent("to is no address")
+    return _id(raw.get("id"), what="id"), to, _count(raw.get("expires_at_ms"), what="expires_at_ms")
+
+
+def _token(raw: Mapping[str, Any]) -> str:
+    token = raw.get("token")
+    if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
+        raise MalformedEvent("the token has another form")
+    return token
+
+
+def _event(raw: Any) -> Event:
     try:
         if raw["v"] != _VERSION:
             raise MalformedEvent(f"its version is {raw['v']!r}")

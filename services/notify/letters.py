@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
-from services.notify.events import CommitSummary
-from services.notify.records import Mail, RosterMember
+from services.notify.events import CommitSummary, InvitationAsked, ProofAsked
+from services.notify.records import SECOND_MS, Mail, RosterMember
 from syncline.model.identifiers import SpaceId, UserId
 from syncline.model.printable import spaced
 
@@ -72,6 +73,65 @@ def compose(
         text=_text(where, authors, truncated=truncated, url=url, stop=stop),
         html=_html(where, authors, truncated=truncated, url=url, stop=stop),
     )
+
+
+def compose_proof(asked: ProofAsked, *, url: str) -> Mail:
+    """Return the mail with the proof of an address, or the mail that says that the address has an account already."""
+    if asked.token is None:
+        return _letter(
+            asked.to,
+            "You have a Syncline account already",
+            [
+                f"Somebody wants to make an account at {url} with this address, which has one already.",
+                "If it was you, sign in to your account with its own password:",
+            ],
+            link=url,
+            last=["If it was not you, there is nothing to do: nobody gets into your account by this."],
+        )
+    return _letter(
+        asked.to,
+        "Prove your address for Syncline",
+        [
+            f"Somebody has made an account at {url} with this address.",
+            "If it was you, stay signed in to that account, and prove that the address is yours by opening",
+        ],
+        link=f"{url}/prove#{asked.token}",
+        last=[
+            f"or by the command: syncline account prove {asked.token}",
+            f"This works once, until {_until(asked.expires_at_ms)}, and only in the account for which it was sent.",
+            "If it was not you, do nothing: without the proof, nobody can share anything with that account.",
+        ],
+    )
+
+
+def compose_invitation(asked: InvitationAsked, *, url: str) -> Mail:
+    """Return the mail with an invitation to make an account."""
+    return _letter(
+        asked.to,
+        "You are invited to Syncline",
+        [f"You are invited to make an account at {url} with this address. Choose a password here:"],
+        link=f"{url}/join#{asked.token}",
+        last=[
+            f"or by the command: syncline signup --endpoint {url} --email {asked.to} --invitation {asked.token}",
+            f"This works once, until {_until(asked.expires_at_ms)}. Give the link to nobody: it makes the account.",
+        ],
+    )
+
+
+def _until(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / SECOND_MS, tz=UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _letter(to: str, subject: str, first: Sequence[str], *, link: str, last: Sequence[str]) -> Mail:
+    """Return a mail of sentences before and after one link."""
+    html = [
+        '<!doctype html><html><body style="font-family: sans-serif">',
+        *(f"<p>{escape(sentence)}</p>" for sentence in first),
+        f'<p><a href="{escape(link)}">{escape(link)}</a></p>',
+        *(f"<p>{escape(sentence)}</p>" for sentence in last),
+        "</body></html>",
+    ]
+    return Mail(to, subject, "\n".join([*first, "", f"  {link}", "", *last, ""]), "\n".join(html))
 
 
 def one_line(text: str, limit: int | None = None) -> str:

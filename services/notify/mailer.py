@@ -20,8 +20,8 @@ from runtime.interruption import REMEMBERED_SECONDS
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from services.notify import metrics
-from services.notify.events import CommitSummary, Event, waiting_from_text, waiting_to_text
-from services.notify.letters import compose
+from services.notify.events import CommitSummary, Event, InvitationAsked, ProofAsked, waiting_from_text, waiting_to_text
+from services.notify.letters import compose, compose_invitation, compose_proof
 from services.notify.ports import (
     ClaimStore,
     MailCounts,
@@ -32,13 +32,15 @@ from services.notify.ports import (
     PreferenceStore,
 )
 from services.notify.preferences import DEFAULT
-from services.notify.records import MAX_POSTPONED_ENTRIES, SECOND_MS, Claim, Claimant, Clock, Roster, RosterMember
+from services.notify.records import MAX_POSTPONED_ENTRIES, SECOND_MS, Claim, Claimant, Clock, Mail, Roster, RosterMember
 from syncline.model.accounts import MailMode
 from syncline.model.errors import NoSuchSpace
 from syncline.model.identifiers import SpaceId, UserId
 
 LEASE_SECONDS: Final = 60
 """Duration of a claim's lease in seconds: longer than sending one mail can take, including the SDK's retries."""
+_ONLY: Final = 1
+"""The sequence number with which the mail of a proof or an invitation is claimed."""
 HOUR_MS: Final = 3600 * SECOND_MS
 MAILS_AT_ONCE: Final = 8
 """Maximum number of mails that one process sends concurrently (pool `mail`). One sender alone may have half of them."""
@@ -142,6 +144,42 @@ class Mailer:
                 raise problem
         if postponed:
             raise max(postponed, key=lambda each: each.seconds)
+
+    async def send_account_mail(self, asked: ProofAsked | InvitationAsked) -> None:
+        """Send the mail with a proof or an invitation, once however often the request is delivered. What has expired is
+        not sent. Raise HeldElsewhere if another attempt is sending the mail, and the error of a mail that
+        could not be sent.
+        """
+        async with self._places.lent(1, Share.alone(asked.sender), patience=None):
+            now = self._clock()
+            if asked.expires_at_ms <= now:
+                log.warning("account mail expired unsent", sender=asked.sender)
+                return
+            # The claim is that of an entry of a journal: the id of the request stands for a space, which has one entry.
+            claimant = Claimant(SpaceId(asked.ident), UserId(asked.sender), secrets.token_hex(8))
+            claim = await self._claims.claim(claimant, _ONLY, now=now, lease_until=now + LEASE_SECONDS * SECOND_MS)
+            if claim is Claim.HELD:
+                raise HeldElsewhere
+            if claim is Claim.DONE:
+                return
+            try:
+                await self._sender.send(self._account_mail(asked))
+            except MailRefused as error:
+                metrics.MAILS.labels("refused").inc()
+                log.warning("mail refused", sender=asked.sender, reason=str(error))
+            except Exception:
+                metrics.MAILS.labels("failed").inc()
+                await self._claims.release(claimant, [_ONLY])
+                raise
+            else:
+                metrics.MAILS.labels("sent").inc()
+                log.info("account mail sent", sender=asked.sender)
+            await self._claims.finish(claimant, [_ONLY], now=self._clock())
+
+    def _account_mail(self, asked: ProofAsked | InvitationAsked) -> Mail:
+        if isinstance(asked, InvitationAsked):
+            return compose_invitation(asked, url=self._url)
+        return compose_proof(asked, url=self._url)
 
     async def _tell(
         self,

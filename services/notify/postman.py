@@ -20,7 +20,7 @@ from typing import Final
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from services.notify import metrics
-from services.notify.events import Event, MalformedEvent, parse
+from services.notify.events import Event, InvitationAsked, MalformedEvent, ProofAsked, parse_mail
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MessageQueue
 from services.notify.records import SECOND_MS, Clock, QueueMessage
@@ -133,7 +133,7 @@ class Postman:
             await self._queue.hide(message, seconds=_GIVEN_UP_SECONDS)
             return True
         try:
-            event = parse(message.body)
+            event = parse_mail(message.body)
         except MalformedEvent as error:
             log.error("malformed event", reason=str(error), receives=message.receives)  # noqa: TRY400 # no more to it
             return True
@@ -151,10 +151,13 @@ class Postman:
         finally:
             self._in_hand.give(1, share)
 
-    async def _tell(self, message: QueueMessage, event: Event) -> bool:
+    async def _tell(self, message: QueueMessage, event: Event | ProofAsked | InvitationAsked) -> bool:
         try:
             with traces.span("mail", parent=traces.cause(event.traceparent)):
-                await self._mailer.tell(event)
+                if isinstance(event, Event):
+                    await self._mailer.tell(event)
+                else:
+                    await self._mailer.send_account_mail(event)
         except HeldElsewhere:
             await self._queue.hide(message, seconds=LEASE_SECONDS + 1)
             return True

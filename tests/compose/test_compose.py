@@ -62,6 +62,8 @@ class Project:
                 "SYNCLINE_PUBLISH": address,
                 "SYNCLINE_PUBLIC_ADDRESS": address,
                 "SYNCLINE_PUBLIC_URL": self.endpoint,
+                "SYNCLINE_SIGN_UP_POLICY": "open",
+                "SYNCLINE_PROVE_ADDRESSES": "false",
             },
             cwd=REPOSITORY,
             capture_output=True,

@@ -32,6 +32,7 @@ NOT_ON_THE_DASHBOARD = {
     "syncline_content_memory_bytes": "a limit of one process, looked at when downloads stall",
     "syncline_events_heard": "what doorbells are made of; the dashboard has these",
     "syncline_journal_bytes": "for planning capacity, not for watching",
+    "syncline_proofs": "follows sign-ups; looked at when mails do not arrive",
     "syncline_search_size": "bounded; for sizing memory",
     "syncline_sign_ups": "business, not operation",
     "syncline_view_size": "follows spaces in memory; for sizing SYNCLINE_CACHED_NODES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
@@ -23,9 +24,14 @@ VARIABLES: Final = {
     "SYNCLINE_RATE_MAKES": "1000",
     "SYNCLINE_ANONYMOUS_CALLS_PER_NETWORK": "1000",
     "SYNCLINE_ANONYMOUS_CALLS_PER_SECRET": "1000",
+    "SYNCLINE_PROVE_ADDRESSES": "true",
+    "SYNCLINE_PROOF_MAILS_PER_ACCOUNT": "1000",
+    "SYNCLINE_PROOF_MAILS_PER_ADDRESS": "1000",
 }
 """Settings of the system. One person makes nearly all the calls; refusals for that would hide what else they do."""
-PEOPLE: Final = ("owner", "viewer", "stranger")
+MAIL_SECONDS: Final = 90.0
+"""Maximum time in which a mail has to come."""
+PEOPLE: Final = ("owner", "viewer", "stranger", "newcomer")
 TOKEN_SECONDS: Final = 600
 """An access token lasts for fifteen minutes."""
 KEPT: Final = 60
@@ -70,7 +76,10 @@ async def build(stack: Stack, target: str) -> World:
     async with grpc.aio.insecure_channel(target) as channel:
         auth = AuthServiceStub(channel)
         people = [await _sign_up(auth, stack.endpoint, name) for name in PEOPLE]
-    (owner, _), (viewer, _), (stranger, _) = people
+        proofs = {person.email: await _mailed(stack, person.email) for person, _ in people}
+        (owner, _), (viewer, _), (stranger, _), (newcomer, _) = people
+        for person in (owner, viewer, stranger):  # the newcomer proves an address only by a generated call
+            person.done("POST", "/v1/session/proof", {"token": proofs[person.email]})
     docs = owner.folder("docs")
     deep = owner.folder("deep", docs["id"])
     first, second = b"first" * 100, b"second" * 100
@@ -134,7 +143,7 @@ async def build(stack: Stack, target: str) -> World:
         "device_id": [spare.device.device_id],
         "user_id": [owner.account["user_id"], viewer.account["user_id"]],
         "link_id": [link["link_id"], guarded["link_id"]],
-        "token": [link["token"], guarded["token"]],
+        "token": [link["token"], guarded["token"], proofs[newcomer.email]],
         "key": [key["key"]],
         "refresh_token": [spare.tokens.refresh_token],
         "expires_at_ms": [_soon(), 0],
@@ -158,6 +167,18 @@ async def _sign_up(auth: Any, endpoint: str, name: str) -> tuple[Person, str]:
     headers = {"authorization": f"Bearer {made.tokens.access_token}"}
     account = {"user_id": made.account.user_id}
     return Person(endpoint, headers, email, made.account.personal_space_id, account), made.key
+
+
+async def _mailed(stack: Stack, email: str) -> str:
+    """The token of the proof that was mailed to an address."""
+    deadline = time.monotonic() + MAIL_SECONDS
+    while True:
+        for mail in stack.aws.mails():
+            if mail["To"] == [email]:
+                token: str = mail["BodyText"].partition("/prove#")[2].split()[0]
+                return token
+        assert time.monotonic() < deadline, "no mail came"
+        await asyncio.sleep(0.1)
 
 
 async def renew(world: World, target: str) -> None:

@@ -209,7 +209,7 @@ def test_each_service_is_told_all_that_it_needs(monkeypatch: pytest.MonkeyPatch,
                 assert settings[setting] == getattr(aws.resources, resource), f"{setting} {file}"
         if name in {"notify", "gateway"}:
             assert settings["public_url"] == f"http://{told['services']['balancer']['ports'][0].rpartition(':')[0]}"
-        if name == "notify":
+        if name in {"auth", "notify"}:
             queue = aws.resources.mail_queue_url.rpartition("/")[2]
             assert settings["mail_queue_url"].rpartition("/")[2] == queue
         assert told["services"][name]["environment"]["AWS_REGION"] == aws.region

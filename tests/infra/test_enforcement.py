@@ -347,6 +347,21 @@ async def test_nobody_but_metadata_removes_objects(aws: EmbeddedAws, holder_of: 
         assert await refusal(s3.delete_object(**where, IfMatch=stored["ETag"])) == DENIED
 
 
+async def test_auth_asks_for_mail_and_reads_none(aws: EmbeddedAws) -> None:
+    auth = await aws.assume(aws.resources.auth_role_arn)
+    metadata = await aws.assume(aws.resources.metadata_role_arn)
+    async with aws.client("sqs", auth) as ours, aws.client("sqs", metadata) as others:
+        queue, dead = aws.resources.mail_queue_url, aws.resources.mail_dead_letter_queue_url
+        await ours.send_message(QueueUrl=queue, MessageBody="a request")
+        for refused in (
+            ours.receive_message(QueueUrl=queue),
+            ours.send_message(QueueUrl=dead, MessageBody="a request"),
+            others.send_message(QueueUrl=queue, MessageBody="a request"),
+        ):
+            status, code = await refusal(refused)
+            assert (status, "AccessDenied" in code) == (HTTPStatus.FORBIDDEN, True), code
+
+
 async def test_bytes_that_are_not_what_they_claim_are_not_stored(holder_of: Any) -> None:
     async with holder_of(A) as editor:
         wrong = editor.put(A, b"sent", claimed=b"claimed")

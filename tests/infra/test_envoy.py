@@ -37,8 +37,8 @@ from tests.runtime.http2 import http2
 FILE = Path(__file__).resolve().parents[2] / "infra" / "envoy.yaml"
 CONFIGURATION: dict[str, Any] = yaml.safe_load(FILE.read_text())
 RESOURCES = CONFIGURATION["static_resources"]
-# These make something each time; all other rpcs may be repeated at any time.
-ONCE = {"SignUp", "SignIn", "OpenLink"}
+# These make or spend something each time; all other rpcs may be repeated at any time.
+ONCE = {"SignUp", "SignIn", "OpenLink", "RequestProof", "ProveAddress"}
 
 
 def rpcs() -> Iterator[tuple[str, str]]:

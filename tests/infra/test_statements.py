@@ -140,6 +140,7 @@ USES: Mapping[tuple[str, str, str], Any] = {
     ): test_deploy.test_changes_reach_the_mail_queue_as_they_were_published,
     ("data", "TransferRole", "0"): test_enforcement.test_an_editor_creates_and_reads_objects_of_the_space,
     ("data", "AuthRole", "Identity"): test_machine.test_a_machine_becomes_its_service_with_its_own_role_and_secrets,
+    ("data", "AuthRole", "Mail"): test_enforcement.test_auth_asks_for_mail_and_reads_none,
     ("data", "AuthRole", "Transfer"): test_enforcement.test_only_auth_issues_credentials_of_a_space,
     ("data", "MetadataRole", "Metadata"): test_deploy.test_the_sweeper_finds_dirty_spaces_by_the_sparse_index,
     ("data", "MetadataRole", "VerifyObjects"): "sealing, in tests/contract/metadata/test_object_storage.py",

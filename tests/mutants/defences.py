@@ -1160,9 +1160,56 @@ MUTANTS = (
     Mutant(
         "the gateway is known by the address from which it calls",
         "stack/services.py",
-        '    return {\n        "SYNCLINE_DRAIN_SECONDS"',
-        '    own["TRUSTED_NETWORKS"] = f"{HOST}/32"\n    return {\n        "SYNCLINE_DRAIN_SECONDS"',
+        '    return {\n        PROVE_ADDRESSES: "false"',
+        '    own["TRUSTED_NETWORKS"] = f"{HOST}/32"\n    return {\n        PROVE_ADDRESSES: "false"',
         ("tests/stack/test_up.py::test_nobody_is_believed_by_the_address_of_the_call_alone",),
+    ),
+    Mutant(
+        "the policy of sign-up is not asked",
+        "services/auth/accounts.py",
+        "        self._admission.check(email)\n",
+        "",
+        (
+            "tests/services/auth/test_admission.py"
+            "::test_a_refused_sign_up_hashes_nothing_counts_nothing_and_tells_nothing_of_accounts",
+        ),
+    ),
+    Mutant(
+        "a proof works for any account",
+        "services/auth/proofs.py",
+        "proof is None or proof.user != user or",
+        "proof is None or",
+        ("tests/services/auth/test_proofs.py::test_the_token_of_another_account_proves_nothing",),
+    ),
+    Mutant(
+        "the password of a claim begins the count of guesses anew",
+        "services/auth/accounts.py",
+        "            account = await self._claimed(email, password, share)\n",
+        "            account = await self._claimed(email, password, share)\n"
+        "            if account is not None:\n"
+        "                await self._attempts.succeeded(subject=email, peer=peer)\n",
+        ("tests/services/auth/test_proofs.py::test_guessing_is_not_forgotten_by_the_password_of_a_claim",),
+    ),
+    Mutant(
+        "an account that is not proven makes links",
+        "services/auth/servicer.py",
+        "        await self._proofs.require(caller.user)\n        link, token",
+        "        link, token",
+        ("tests/services/auth/test_proofs.py::test_who_is_not_proven_makes_nothing_that_others_notice",),
+    ),
+    Mutant(
+        "a request for mail that comes twice is mailed twice",
+        "services/notify/mailer.py",
+        "            if claim is Claim.DONE:\n                return\n            try:",
+        "            try:",
+        ("tests/services/notify/test_mailer.py::test_a_proof_is_mailed_once_however_often_its_request_comes",),
+    ),
+    Mutant(
+        "an invitation works for any address",
+        "services/auth/invitations.py",
+        " or invitation.email not in {None, email}:",
+        ":",
+        ("tests/services/auth/test_invitations.py::test_an_invitation_is_for_its_address_works_once_and_for_a_week",),
     ),
     Mutant(
         "services believe the proxies in front of the gateway",

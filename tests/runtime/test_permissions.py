@@ -16,10 +16,12 @@ def open_to(kind, table):
 
 def test_a_key_of_a_program_changes_no_rights_wherever_it_asks():
     changing = {"CreateKey", "RevokeDevice", "SetMember", "RemoveMember", "CreateLink", "RevokeLink"}
+    changing |= {"RequestProof", "ProveAddress"}
     session, program = (open_to(kind, RPCS) for kind in (CallerKind.SESSION, CallerKind.PROGRAM))
     assert session - program == {f"{AUTH}/{method}" for method in changing}
     assert program <= session
     over_rest = {"create_key", "revoke_device", "set_member", "remove_member", "create_link", "revoke_link"}
+    over_rest |= {"request_proof", "prove_address"}
     session, program = (open_to(kind, ROUTES) for kind in (CallerKind.SESSION, CallerKind.PROGRAM))
     assert session - program == over_rest
     assert program <= session

@@ -8,7 +8,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from services.auth.aliases import PERSONAL, fold_alias
-from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved, MakerEnded
+from services.auth.ports import (
+    AdminExists,
+    AliasTaken,
+    ChainMoved,
+    GateMoved,
+    GrantMoved,
+    InvitationSpent,
+    MakerEnded,
+    ProofSpent,
+)
 from services.auth.records import (
     SECOND_MS,
     Account,
@@ -19,16 +28,20 @@ from services.auth.records import (
     Done,
     Gate,
     GrantRecord,
+    Invitation,
+    InvitationMail,
     Link,
     Login,
     Membership,
+    Proof,
+    ProofMail,
     SpaceRecord,
     SpaceUploads,
     TemporaryCredentials,
 )
 from services.auth.spaces import personal_space
 from syncline.model.accounts import Role
-from syncline.model.errors import AccountExists
+from syncline.model.errors import AccountExists, AddressTaken, Unavailable
 from syncline.model.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 
 
@@ -38,6 +51,11 @@ class InMemoryIdentityStore:
     def __init__(self) -> None:
         self._logins: dict[str, Login] = {}
         self._accounts: dict[UserId, Account] = {}
+        self._claims: dict[str, Login] = {}
+        self._unproven: dict[UserId, Login] = {}
+        self._proofs: dict[bytes, Proof] = {}
+        self._invitations: dict[bytes, Invitation] = {}
+        self._admins: set[UserId] = set()
         self._devices: dict[DeviceId, DeviceRecord] = {}
         self._spaces: dict[SpaceId, SpaceRecord] = {}
         self._grants: dict[tuple[SpaceId, UserId], GrantRecord] = {}
@@ -54,17 +72,61 @@ class InMemoryIdentityStore:
         self._known: dict[tuple[str, str], int] = {}
         self._endings: dict[str, DeviceEnding] = {}
 
-    async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
+    async def create_account(self, login: Login, *, device: DeviceRecord, invitation: Invitation | None = None) -> None:
         account = login.account
-        if account.email in self._logins:
+        if account.proven and account.email in self._logins:
             raise AccountExists
-        self._logins[account.email] = login
+        if invitation is not None and invitation.token not in self._invitations:
+            raise InvitationSpent
+        if account.admin and self._admins:
+            raise AdminExists
+        if not account.proven:
+            self._claims[account.email] = self._unproven[account.user] = login
+        else:
+            self._logins[account.email] = login
+        if invitation is not None:
+            del self._invitations[invitation.token]
+        if account.admin:
+            self._admins.add(account.user)
         self._accounts[account.user] = account
         self._devices[device.device] = device
         await self.create_space(personal_space(account), owner=account, alias=PERSONAL)
 
     async def login(self, email: str) -> Login | None:
         return self._logins.get(email)
+
+    async def claim(self, email: str) -> Login | None:
+        return self._claims.get(email)
+
+    async def unproven(self, user: UserId) -> Login | None:
+        return self._unproven.get(user)
+
+    async def add_invitation(self, invitation: Invitation) -> None:
+        self._invitations[invitation.token] = invitation
+
+    async def invitation(self, token: bytes) -> Invitation | None:
+        return self._invitations.get(token)
+
+    async def has_admin(self) -> bool:
+        return bool(self._admins)
+
+    async def add_proof(self, proof: Proof) -> None:
+        self._proofs[proof.token] = proof
+
+    async def proof(self, token: bytes) -> Proof | None:
+        return self._proofs.get(token)
+
+    async def prove(self, login: Login, proof: Proof) -> None:
+        account = replace(login.account, proven=True)
+        if account.user not in self._unproven or proof.token not in self._proofs:
+            raise ProofSpent
+        if account.email in self._logins:
+            raise AddressTaken
+        del self._unproven[account.user], self._proofs[proof.token]
+        self._accounts[account.user] = account
+        self._logins[account.email] = replace(login, account=account)
+        if account.email in self._claims and self._claims[account.email].account.user == account.user:
+            del self._claims[account.email]
 
     async def account(self, user: UserId) -> Account | None:
         return self._accounts.get(user)
@@ -352,3 +414,16 @@ class InMemoryCredentialSource:
         return TemporaryCredentials(
             f"ASIA{number:016}", f"secret-{number}", f"session-{number}", self._clock() + seconds * SECOND_MS
         )
+
+
+class InMemoryMailRequests:
+    """MailRequests in a list, which fail as long as `down` is True."""
+
+    def __init__(self) -> None:
+        self.sent: list[ProofMail | InvitationMail] = []
+        self.down = False
+
+    async def send(self, mail: ProofMail | InvitationMail) -> None:
+        if self.down:
+            raise Unavailable("the queue of mail does not answer; try again")
+        self.sent.append(mail)

@@ -30,6 +30,7 @@ export class Shell {
   #side = h("nav", { class: "side", "aria-label": "Spaces", id: "side" });
   #usage = h("div", { class: "usage" });
   #offline = h("div", { class: "offline", role: "status" });
+  #unproven = h("div", { class: "unproven", role: "status" });
   #search = h("input", {
     type: "search",
     placeholder: "Search in this space",
@@ -102,11 +103,13 @@ export class Shell {
       ),
       this.#side,
       h("div", { class: "scrim", on: { click: () => this.#showDrawer(false) } }),
-      h("div", { class: "stage" }, this.#offline, this.#outlet),
+      h("div", { class: "stage" }, this.#offline, this.#unproven, this.#outlet),
     );
     const { signal } = this.#stop;
     const usage = debounced(USAGE_MS, () => void this.#showUsage());
     session.addEventListener("spaces", () => this.#showSide(), { signal });
+    session.addEventListener("account", () => this.#showUnproven(), { signal });
+    this.#showUnproven();
     live.addEventListener("doorbell", (/** @type {any} */ { detail }) => detail.space === this.#space && usage(), { signal });
     const connection = debounced(GONE_MS, () => this.#showConnection());
     live.addEventListener("state", () => (live.connected ? this.#showConnection() : connection()), { signal });
@@ -297,6 +300,28 @@ export class Shell {
     fill(
       this.#offline,
       live.connected ? null : [h("span", { class: "spinner" }), "Reconnecting… What others change shows when that is done."],
+    );
+  }
+
+  /** The banner of an account whose address is not proven. */
+  #showUnproven() {
+    const { email, proven } = session.me;
+    const again = async () => {
+      await session.requestProof();
+      toast(`Another mail was sent to ${email}.`);
+    };
+    fill(
+      this.#unproven,
+      proven
+        ? null
+        : [
+            h("span", null, `Open the link in the mail to ${email} to prove your address. Until then nobody can share with you.`),
+            h(
+              "button",
+              { type: "button", class: "link-button", on: { click: () => void again().catch(complain) } },
+              "Send again",
+            ),
+          ],
     );
   }
 

@@ -4,13 +4,19 @@
 import { entitle, fill, h } from "../dom.js";
 import { sign } from "../icons.js";
 import { session } from "../session.js";
+import { admits, admitted, signUpOffer } from "../sign_up.js";
 import { words } from "../words.js";
 
 const LEAST_PASSWORD = 8;
 
-/** @param {{news?: string}} [what] why this is shown, if somebody was signed in before */
-export function signInView({ news = "" } = {}) {
-  let making = false;
+/**
+ * @param {{news?: string, invitation?: string}} [what] `news` says why this is shown, if somebody was signed in before; `invitation` is
+ *   the token by which an account is made
+ */
+export function signInView({ news = "", invitation = "" } = {}) {
+  let making = Boolean(invitation);
+  /** Who may make an account, once the server has said so. @type {import("../sign_up.js").Offer | null} */
+  let offer = null;
   const title = h("h1", null);
   const email = h("input", {
     type: "email",
@@ -20,6 +26,7 @@ export function signInView({ news = "" } = {}) {
     maxlength: 254,
     spellcheck: "false",
     autocapitalize: "none",
+    "aria-describedby": "email-hint",
   });
   const password = h("input", {
     type: "password",
@@ -29,6 +36,7 @@ export function signInView({ news = "" } = {}) {
     "aria-describedby": "password-hint",
   });
   const hint = h("small", { id: "password-hint" });
+  const who = h("small", { id: "email-hint" });
   const trouble = h("p", { class: "trouble-text", role: "alert" });
   const submit = h("button", { type: "submit", class: "button primary wide" });
   const other = h("button", { type: "button", class: "link-button", on: { click: turn } });
@@ -39,7 +47,7 @@ export function signInView({ news = "" } = {}) {
     h("div", { class: "brand" }, sign(), h("span", null, "Syncline")),
     title,
     news && h("p", { class: "news", role: "status" }, news),
-    h("label", { class: "field" }, h("span", null, "E-mail address"), email),
+    h("label", { class: "field" }, h("span", null, "E-mail address"), email, who),
     h("label", { class: "field" }, h("span", null, "Password"), password, hint),
     trouble,
     submit,
@@ -47,14 +55,22 @@ export function signInView({ news = "" } = {}) {
   );
   const element = h("main", { class: "signin-page" }, form, h("p", { class: "fine" }, "Your files, the same on every device."));
   dress();
+  if (!invitation)
+    void signUpOffer().then((told) => {
+      offer = told;
+      dress();
+    });
   return { element, focus: () => email.focus() };
 
   function dress() {
     fill(title, making ? "Create your account" : "Sign in");
     fill(submit, making ? "Create account" : "Sign in");
-    fill(question, making ? "You have an account?" : "New here?");
+    const closed = offer?.policy === "invited";
+    fill(question, making ? "You have an account?" : closed ? `New here? ${admitted(offer)}` : "New here?");
     fill(other, making ? "Sign in" : "Create an account");
+    other.hidden = closed && !making;
     fill(hint, making ? `At least ${LEAST_PASSWORD} characters; a sentence is easy to keep in mind.` : "");
+    fill(who, making ? (invitation ? "The address that was invited." : admitted(offer)) : "");
     password.autocomplete = making ? "new-password" : "current-password";
     entitle(making ? "Create your account" : "Sign in");
   }
@@ -72,12 +88,13 @@ export function signInView({ news = "" } = {}) {
     fill(trouble);
     if (!email.validity.valid) return wrong(email, "Enter your e-mail address, such as ann@example.com.");
     if (!password.value) return wrong(password, "Enter your password.");
+    if (making && !admits(offer, email.value)) return wrong(email, admitted(offer));
     if (making && password.value.length < LEAST_PASSWORD)
       return wrong(password, `The password needs at least ${LEAST_PASSWORD} characters.`);
     submit.disabled = true;
     form.setAttribute("aria-busy", "true");
     try {
-      await (making ? session.signUp(email.value, password.value) : session.signIn(email.value, password.value));
+      await (making ? session.signUp(email.value, password.value, invitation) : session.signIn(email.value, password.value));
     } catch (error) {
       wrong(making ? email : password, words(error));
     } finally {

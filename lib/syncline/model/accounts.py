@@ -36,6 +36,17 @@ class DeviceKind(Enum):
     PROGRAM = 3
 
 
+class SignUpPolicy(Enum):
+    """The rule that decides who may make an account. The values are those of settings and of the discovery document."""
+
+    INVITED = "invited"
+    """Nobody makes an account unasked."""
+    DOMAINS = "domains"
+    """People with an e-mail address of a listed domain make accounts."""
+    OPEN = "open"
+    """Everybody makes accounts."""
+
+
 class MailMode(Enum):
     """The rule that decides which mail about a space is sent to a member. The values are those of the wire."""
 

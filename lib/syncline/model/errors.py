@@ -200,6 +200,34 @@ class PermissionDenied(SynclineError):
     kind = Kind.DENIED
 
 
+class SignUpClosed(SynclineError):
+    """Nobody can make an account here without being invited; ask whoever runs this system to let you in."""
+
+    reason = "SIGN_UP_CLOSED"
+    kind = Kind.DENIED
+
+
+class AddressUnproven(SynclineError):
+    """Your e-mail address is not proven yet; use the link in the mail that was sent to it, or have it sent again."""
+
+    reason = "ADDRESS_UNPROVEN"
+    kind = Kind.DENIED
+
+
+class ProofInvalid(SynclineError):
+    """This proof was used, has expired, or belongs to another account; have another one sent to the address."""
+
+    reason = "PROOF_INVALID"
+    kind = Kind.INVALID
+
+
+class InvitationInvalid(SynclineError):
+    """This invitation was used, has expired, or is for another address; ask for another one."""
+
+    reason = "INVITATION_INVALID"
+    kind = Kind.INVALID
+
+
 class RightChanged(SynclineError):
     """Your right to change this space has changed since you made these changes; reload the space and try again."""
 
@@ -260,6 +288,13 @@ class AccountExists(SynclineError):
     """There is an account with that e-mail address already; sign in instead."""
 
     reason = "ACCOUNT_EXISTS"
+    kind = Kind.ALREADY_EXISTS
+
+
+class AddressTaken(SynclineError):
+    """This e-mail address was proven for another account; sign in with that account instead."""
+
+    reason = "ADDRESS_TAKEN"
     kind = Kind.ALREADY_EXISTS
 
 

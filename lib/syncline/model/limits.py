@@ -56,6 +56,10 @@ DEFAULT_DEADLINE_SECONDS: Final = 30
 """Seconds after which a service ends a unary call for which the client set no deadline."""
 ACCESS_TOKEN_SECONDS: Final = 15 * 60
 LINK_TOKEN_SECONDS: Final = 12 * 3600
+PROOF_SECONDS: Final = 24 * 3600
+"""Seconds for which the proof of an e-mail address that was mailed is valid."""
+INVITATION_DAYS: Final = 7
+"""Days for which an invitation to make an account is valid."""
 REFRESH_TOKEN_IDLE_DAYS: Final = 60
 """Days after which a device that has not refreshed its tokens is signed out."""
 BROWSER_KEY_IDLE_DAYS: Final = 30

@@ -26,7 +26,16 @@ from aws.dynamodb import (
 )
 from services.auth.adapters import layout
 from services.auth.aliases import PERSONAL
-from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved, MakerEnded
+from services.auth.ports import (
+    AdminExists,
+    AliasTaken,
+    ChainMoved,
+    GateMoved,
+    GrantMoved,
+    InvitationSpent,
+    MakerEnded,
+    ProofSpent,
+)
 from services.auth.records import (
     DAY_MS,
     HOUR_MS,
@@ -37,15 +46,17 @@ from services.auth.records import (
     Done,
     Gate,
     GrantRecord,
+    Invitation,
     Link,
     Login,
     Membership,
+    Proof,
     SpaceRecord,
     SpaceUploads,
 )
 from services.auth.spaces import personal_space
 from syncline.model.accounts import Role
-from syncline.model.errors import AccountExists, Unavailable
+from syncline.model.errors import AccountExists, AddressTaken, Unavailable
 from syncline.model.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 from syncline.model.limits import ANSWER_DAYS
 
@@ -63,23 +74,41 @@ class DynamoIdentityStore:
 
     # ---- accounts
 
-    async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
+    async def create_account(self, login: Login, *, device: DeviceRecord, invitation: Invitation | None = None) -> None:
         account = login.account
+        writes = [
+            self._table.putting(layout.login_item(login), NEW if account.proven else None),
+            self._table.putting(layout.account_item(login)),
+            *self._puts_of_space(personal_space(account), owner=account, alias=PERSONAL),
+            self._table.putting(layout.device_item(device)),
+        ]
+        conditions: list[tuple[int, type[Exception]]] = [(0, AccountExists)]
+        if invitation is not None:
+            conditions.append((len(writes), InvitationSpent))
+            writes.append(self._table.deleting(layout.invitation_key(invitation.token), condition=THERE))
+        if account.admin:
+            conditions.append((len(writes), AdminExists))
+            writes.append(self._table.putting(layout.admin_item(account), NEW))
         try:
-            await self._table.transact(
-                self._table.putting(layout.login_item(login), NEW),
-                self._table.putting(layout.account_item(account)),
-                *self._puts_of_space(personal_space(account), owner=account, alias=PERSONAL),
-                self._table.putting(layout.device_item(device)),
-            )
+            await self._table.transact(*writes)
         except Cancelled as cancelled:
-            if cancelled.reasons[0] == CONDITION_FAILED:
-                raise AccountExists from None
+            for at, error in conditions:
+                if cancelled.reasons[at] == CONDITION_FAILED:
+                    raise error from None
             raise Unavailable("another sign-up with this address is in progress; try again") from None
 
     async def login(self, email: str) -> Login | None:
         item = await self._table.get(layout.login_key(email))
-        return layout.login_from_item(email, item) if item else None
+        return layout.login_from_item(email, item, proven=True) if item else None
+
+    async def claim(self, email: str) -> Login | None:
+        item = await self._table.get(layout.claim_key(email))
+        return layout.login_from_item(email, item, proven=False) if item else None
+
+    async def unproven(self, user: UserId) -> Login | None:
+        item = await self._table.get(layout.account_key(user))
+        account = layout.account_from_item(user, item) if item else None
+        return Login(account, text_of(item, "password_hash")) if item and account and not account.proven else None
 
     async def account(self, user: UserId) -> Account | None:
         item = await self._table.get(layout.account_key(user))
@@ -93,6 +122,59 @@ class DynamoIdentityStore:
                 condition="password_hash = :old",
                 values={":old": attribute(old), ":new": attribute(new)},
             )
+
+    # ---- invitations
+
+    async def add_invitation(self, invitation: Invitation) -> None:
+        await self._table.put(layout.invitation_item(invitation))
+
+    async def invitation(self, token: bytes) -> Invitation | None:
+        item = await self._table.get(layout.invitation_key(token))
+        return layout.invitation_from_item(token, item) if item else None
+
+    async def has_admin(self) -> bool:
+        return await self._table.get(layout.admin_key()) is not None
+
+    # ---- proofs
+
+    async def add_proof(self, proof: Proof) -> None:
+        await self._table.put(layout.proof_item(proof))
+
+    async def proof(self, token: bytes) -> Proof | None:
+        item = await self._table.get(layout.proof_key(token))
+        return layout.proof_from_item(token, item) if item else None
+
+    async def prove(self, login: Login, proof: Proof) -> None:
+        account = replace(login.account, proven=True)
+        claimant = await self.claim(account.email)
+        writes = [
+            self._table.putting(layout.login_item(replace(login, account=account)), NEW),
+            self._table.updating(
+                layout.account_key(account.user),
+                update="SET proven = :yes REMOVE password_hash",
+                condition="proven = :no",
+                values={":yes": attribute(True), ":no": attribute(False)},
+            ),
+            self._table.deleting(layout.proof_key(proof.token), condition=THERE),
+        ]
+        if claimant is not None and claimant.account.user == account.user:
+            writes.append(
+                self._table.deleting(
+                    layout.claim_key(account.email),
+                    condition="#user = :user",
+                    values={":user": attribute(account.user)},
+                    names={"#user": "user"},
+                )
+            )
+        try:
+            await self._table.transact(*writes)
+        except Cancelled as cancelled:
+            # The login of this account itself is there after a concurrent call of the same account.
+            if CONDITION_FAILED in cancelled.reasons[1:3]:
+                raise ProofSpent from None
+            if cancelled.reasons[0] == CONDITION_FAILED:
+                raise AddressTaken from None
+            raise Unavailable("another account of this address is being made or proven; try again") from None
 
     # ---- devices
 

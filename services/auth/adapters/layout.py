@@ -2,9 +2,13 @@
 
 | item | pk | sk | holds |
 |---|---|---|---|
-| LOGIN | `E#{email}` | `LOGIN` | the account's id and password hash; the existence of the item reserves the address |
+| LOGIN | `E#{email}` | `LOGIN` | the id and password hash of the proven account, and whether it is an administrator's; the existence of the item reserves the address |
+| CLAIM | `E#{email}` | `CLAIM` | the id and password hash of the last account that was made for the address and is not proven |
+| PROOF | `P#{SHA-256 of a proof's token, hex}` | `PROOF` | the account that the mailed proof is for, and the address |
+| INVITATION | `I#{SHA-256 of an invitation's token, hex}` | `INVITATION` | the address that may make an account; absent for the first account |
+| ADMIN | `ADMIN` | `FIRST` | the first administrator; the existence of the item says that there is one |
 | ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
-| ACCOUNT | `U#{user}` | `ACCOUNT` | address and personal space |
+| ACCOUNT | `U#{user}` | `ACCOUNT` | address, personal space, and whether the account is proven (absent: yes) and an administrator (absent: no); the password hash until then |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |
 | DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
@@ -42,10 +46,12 @@ from services.auth.records import (
     Done,
     Gate,
     GrantRecord,
+    Invitation,
     Key,
     Link,
     Login,
     Membership,
+    Proof,
     SpaceRecord,
     SpaceUploads,
 )
@@ -116,6 +122,22 @@ def written_pk(hour: int) -> str:
 
 def login_key(email: str) -> Item:
     return key_of(f"E#{email}", "LOGIN")
+
+
+def claim_key(email: str) -> Item:
+    return key_of(f"E#{email}", "CLAIM")
+
+
+def proof_key(token: bytes) -> Item:
+    return key_of(f"P#{token.hex()}", "PROOF")
+
+
+def invitation_key(token: bytes) -> Item:
+    return key_of(f"I#{token.hex()}", "INVITATION")
+
+
+def admin_key() -> Item:
+    return key_of("ADMIN", "FIRST")
 
 
 def attempts_key(subject: str, peer: str | None) -> Item:
@@ -191,36 +213,86 @@ def uploads_key(space: SpaceId) -> Item:
 
 
 def login_item(login: Login) -> Item:
+    """Return the LOGIN item of a proven account, or the CLAIM item of one that is not."""
     account = login.account
     return {
-        **login_key(account.email),
+        **(login_key(account.email) if account.proven else claim_key(account.email)),
         "user": attribute(account.user),
         "personal_space": attribute(account.personal_space),
         "created_at": attribute(account.created_at_ms),
+        "admin": attribute(account.admin),
         "password_hash": attribute(login.password_hash),
     }
 
 
-def login_from_item(email: str, item: Item) -> Login:
+def login_from_item(email: str, item: Item, *, proven: bool) -> Login:
     account = Account(
-        UserId(text_of(item, "user")), email, SpaceId(text_of(item, "personal_space")), number_of(item, "created_at")
+        UserId(text_of(item, "user")),
+        email,
+        SpaceId(text_of(item, "personal_space")),
+        number_of(item, "created_at"),
+        proven,
+        flag_of(item, "admin") if "admin" in item else False,
     )
     return Login(account, text_of(item, "password_hash"))
 
 
-def account_item(account: Account) -> Item:
-    return {
+def account_item(login: Login) -> Item:
+    """Return the ACCOUNT item, which has the password hash of an account that is not proven: another account may take
+    its CLAIM.
+    """
+    account = login.account
+    item = {
         **account_key(account.user),
         "email": attribute(account.email),
         "personal_space": attribute(account.personal_space),
         "created_at": attribute(account.created_at_ms),
+        "proven": attribute(account.proven),
+        "admin": attribute(account.admin),
     }
+    return item if account.proven else {**item, "password_hash": attribute(login.password_hash)}
 
 
 def account_from_item(user: UserId, item: Item) -> Account:
     return Account(
-        user, text_of(item, "email"), SpaceId(text_of(item, "personal_space")), number_of(item, "created_at")
+        user,
+        text_of(item, "email"),
+        SpaceId(text_of(item, "personal_space")),
+        number_of(item, "created_at"),
+        flag_of(item, "proven") if "proven" in item else True,  # written before addresses were proven
+        flag_of(item, "admin") if "admin" in item else False,
     )
+
+
+def admin_item(account: Account) -> Item:
+    return {**admin_key(), "user": attribute(account.user)}
+
+
+def invitation_item(invitation: Invitation) -> Item:
+    item = {
+        **invitation_key(invitation.token),
+        "until": attribute(invitation.expires_at_ms),
+        "expires_at": time_to_live(invitation.expires_at_ms),
+    }
+    return item if invitation.email is None else {**item, "email": attribute(invitation.email)}
+
+
+def invitation_from_item(token: bytes, item: Item) -> Invitation:
+    return Invitation(token, text_of(item, "email") if "email" in item else None, number_of(item, "until"))
+
+
+def proof_item(proof: Proof) -> Item:
+    return {
+        **proof_key(proof.token),
+        "user": attribute(proof.user),
+        "email": attribute(proof.email),
+        "until": attribute(proof.expires_at_ms),
+        "expires_at": time_to_live(proof.expires_at_ms),
+    }
+
+
+def proof_from_item(token: bytes, item: Item) -> Proof:
+    return Proof(token, UserId(text_of(item, "user")), text_of(item, "email"), number_of(item, "until"))
 
 
 def device_item(device: DeviceRecord) -> Item:

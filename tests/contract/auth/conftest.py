@@ -87,3 +87,17 @@ def forget_alias(backend, store):
             await client.delete_item(TableName=table, Key=layout.alias_key(user, alias))
 
     return forget
+
+
+@pytest.fixture
+def forget_admin(backend, store):
+    """Makes the system one without an administrator."""
+
+    async def forget():
+        if backend is None:
+            store._admins.clear()
+            return
+        async with backend.aws.client("dynamodb", backend.auth) as client:
+            await client.delete_item(TableName=backend.resources.identity_table_name, Key=layout.admin_key())
+
+    return forget

@@ -47,6 +47,9 @@ def environment(backend, key) -> dict[str, str]:
         "SYNCLINE_DRAIN_SECONDS": "0",
         "SYNCLINE_IDENTITY_TABLE": backend.resources.identity_table_name,
         "SYNCLINE_SERVICE_SECRET": SECRET,
+        "SYNCLINE_SIGN_UP_POLICY": "open",
+        "SYNCLINE_PROVE_ADDRESSES": "false",
+        "SYNCLINE_MAIL_QUEUE_URL": backend.resources.mail_queue_url,
         "SYNCLINE_SIGNING_KEY_FILE": str(key),
         "SYNCLINE_TRANSFER_ROLE_ARN": backend.resources.transfer_role_arn,
     }

@@ -19,13 +19,14 @@ from services.auth.keys import Keys
 from services.auth.links import Links
 from services.auth.passwords import Passwords
 from services.auth.ports import ChainMoved, GateMoved
-from services.auth.records import DAY_MS, Account, Chain, DeviceRecord, SpaceRecord
+from services.auth.records import DAY_MS, Account, Chain, DeviceRecord, Login, Proof, SpaceRecord
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.model.accounts import Role
 from syncline.model.errors import (
     AccountExists,
+    AddressTaken,
     Contended,
     LastOwner,
     LimitReached,
@@ -35,7 +36,7 @@ from syncline.model.errors import (
 )
 from syncline.model.identifiers import ROOT, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK
-from tests.services.auth.support import Clock, new_device, new_link, new_login
+from tests.services.auth.support import Clock, new_account, new_device, new_link, new_login
 
 # Not moto, which loses acknowledged writes when transactions run at the same time.
 pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK], indirect=True)
@@ -460,3 +461,26 @@ async def test_what_was_left_of_a_revoked_link_takes_no_room(stores):
         assert [link.link for link in await stores[0].links_of(ann.user)] == [made.link]
         with pytest.raises(LimitReached):
             await make_link(stores[1], passwords, ann, laptop, holdings=one)
+
+
+async def test_of_many_accounts_of_an_address_one_is_proven(stores):
+    email = f"{new_text_id()}@example.com"
+    logins, proofs = [], []
+    for _ in range(MANY):
+        account = replace(new_account(email), proven=False)
+        login = Login(account, account.user)
+        await stores[0].create_account(login, device=new_device(account.user))
+        proof = Proof(new_text_id().encode(), account.user, email, 5_000)
+        await stores[0].add_proof(proof)
+        logins.append(login)
+        proofs.append(proof)
+
+    async def prove(store, number):
+        await store.prove(logins[number], proofs[number])
+
+    outcomes = await at_once(stores, prove)
+    assert {type(outcome) for outcome in outcomes} <= {type(None), AddressTaken, Unavailable}
+    (winner,) = [login for login, outcome in zip(logins, outcomes, strict=True) if outcome is None]
+    found = await stores[1].login(email)
+    assert (found.account.user, found.password_hash) == (winner.account.user, winner.account.user)
+    assert [await stores[1].unproven(login.account.user) is None for login in logins].count(True) == 1

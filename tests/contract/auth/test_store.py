@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from services.auth.adapters import layout
 from services.auth.derived import derived_id
-from services.auth.ports import AliasTaken, ChainMoved, GrantMoved, MakerEnded
+from services.auth.ports import AdminExists, AliasTaken, ChainMoved, GrantMoved, InvitationSpent, MakerEnded, ProofSpent
 from services.auth.records import (
     DAY_MS,
     Account,
@@ -15,16 +16,19 @@ from services.auth.records import (
     DeviceRecord,
     Done,
     GrantRecord,
+    Invitation,
     Key,
+    Login,
     Membership,
+    Proof,
     SpaceRecord,
     SpaceUploads,
 )
 from syncline.model.accounts import DeviceKind, Role
-from syncline.model.errors import AccountExists
+from syncline.model.errors import AccountExists, AddressTaken
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
-from tests.services.auth.support import new_device, new_key_device, new_link, new_login
+from tests.services.auth.support import new_account, new_device, new_key_device, new_link, new_login
 
 pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK, MOTO], indirect=True)
 
@@ -92,6 +96,146 @@ async def test_a_hash_is_replaced_only_if_it_is_the_one_that_was_read(store):
     await store.replace_password_hash(account.email, old="the hash", new="newer")
     assert (await store.login(account.email)).password_hash == "newer"
     await store.replace_password_hash(f"{new_text_id()}@example.com", old="the hash", new="newer")
+
+
+# ---- accounts that are not proven, and proofs
+
+
+async def claim(store, email: str, password_hash: str = "the hash") -> Login:
+    """Create an account that is not proven."""
+    account = replace(new_account(email), proven=False)
+    login = Login(account, password_hash)
+    await store.create_account(login, device=new_device(account.user))
+    return login
+
+
+async def new_proof(store, login: Login) -> Proof:
+    proof = Proof(new_text_id().encode(), login.account.user, login.account.email, 5_000)
+    await store.add_proof(proof)
+    return proof
+
+
+async def test_an_account_that_is_not_proven_claims_its_address_and_no_more(store):
+    email = f"{new_text_id()}@example.com"
+    login = await claim(store, email)
+    assert await store.login(email) is None
+    assert await store.claim(email) == login
+    assert await store.account(login.account.user) == login.account
+    assert await store.unproven(login.account.user) == login
+    assert [one.personal for one in await store.memberships(login.account.user)] == [True]
+
+
+async def test_the_last_claim_counts_and_an_earlier_account_stays(store):
+    email = f"{new_text_id()}@example.com"
+    first, second = await claim(store, email, "first"), await claim(store, email, "second")
+    assert await store.claim(email) == second
+    assert await store.unproven(first.account.user) == first
+
+
+async def test_whoever_proves_an_address_has_it(store):
+    email = f"{new_text_id()}@example.com"
+    login = await claim(store, email)
+    proof = await new_proof(store, login)
+    assert await store.proof(proof.token) == proof
+    await store.prove(login, proof)
+    account = replace(login.account, proven=True)
+    assert await store.login(email) == Login(account, login.password_hash)
+    assert await store.account(account.user) == account
+    assert await store.claim(email) is None
+    assert await store.unproven(account.user) is None
+    assert await store.proof(proof.token) is None
+
+
+async def test_an_earlier_account_can_be_proven_and_leaves_the_claim_of_another(store):
+    email = f"{new_text_id()}@example.com"
+    first, second = await claim(store, email, "first"), await claim(store, email, "second")
+    await store.prove(first, await new_proof(store, first))
+    assert (await store.login(email)).password_hash == "first"
+    assert await store.claim(email) == second
+
+
+async def test_a_proven_address_is_not_proven_for_another_account(store):
+    account, _ = await sign_up(store)
+    late = await claim(store, account.email)
+    proof = await new_proof(store, late)
+    with pytest.raises(AddressTaken):
+        await store.prove(late, proof)
+    assert (await store.login(account.email)).account == account
+    assert await store.unproven(late.account.user) == late
+    assert await store.claim(account.email) == late
+
+
+async def test_a_proof_is_spent_once(store):
+    login = await claim(store, f"{new_text_id()}@example.com")
+    first, second = await new_proof(store, login), await new_proof(store, login)
+    await store.prove(login, first)
+    for proof in (first, second):
+        with pytest.raises(ProofSpent):
+            await store.prove(login, proof)
+    assert await store.proof(new_text_id().encode()) is None
+
+
+async def test_an_account_from_before_addresses_were_proven_is_proven(backend, store):
+    account, _ = await sign_up(store)
+    if backend is not None:
+        async with backend.aws.client("dynamodb", backend.auth) as client:
+            await client.update_item(
+                TableName=backend.resources.identity_table_name,
+                Key=layout.account_key(account.user),
+                UpdateExpression="REMOVE proven",
+            )
+    assert await store.account(account.user) == account
+    assert account.proven
+    assert await store.unproven(account.user) is None
+
+
+# ---- invitations
+
+
+async def invited(store, email: str | None = None) -> Invitation:
+    invitation = Invitation(new_text_id().encode(), email, 5_000)
+    await store.add_invitation(invitation)
+    return invitation
+
+
+@pytest.mark.parametrize("email", ["ann@example.com", None])
+async def test_an_invitation_makes_one_account(store, email):
+    invitation = await invited(store, email)
+    assert await store.invitation(invitation.token) == invitation
+    first, second = new_login(), new_login()
+    await store.create_account(first, device=new_device(first.account.user), invitation=invitation)
+    assert await store.login(first.account.email) == first
+    assert await store.invitation(invitation.token) is None
+    device = new_device(second.account.user)
+    with pytest.raises(InvitationSpent):
+        await store.create_account(second, device=device, invitation=invitation)
+    assert await store.login(second.account.email) is None
+    assert await store.device(device.device) is None
+    assert await store.invitation(new_text_id().encode()) is None
+
+
+async def test_a_taken_address_spends_no_invitation(store):
+    account, _ = await sign_up(store)
+    invitation = await invited(store, account.email)
+    login = new_login(account.email)
+    with pytest.raises(AccountExists):
+        await store.create_account(login, device=new_device(login.account.user), invitation=invitation)
+    assert await store.invitation(invitation.token) == invitation
+
+
+async def test_there_is_one_first_administrator(store, forget_admin):
+    await forget_admin()
+    assert not await store.has_admin()
+    logins = [Login(replace(new_account(), admin=True), "the hash") for _ in range(2)]
+    invitations = [await invited(store) for _ in logins]
+    await store.create_account(logins[0], device=new_device(logins[0].account.user), invitation=invitations[0])
+    assert await store.has_admin()
+    assert (await store.account(logins[0].account.user)).admin
+    assert (await store.login(logins[0].account.email)).account.admin
+    with pytest.raises(AdminExists):
+        await store.create_account(logins[1], device=new_device(logins[1].account.user), invitation=invitations[1])
+    assert await store.account(logins[1].account.user) is None
+    assert await store.invitation(invitations[1].token) == invitations[1]
 
 
 # ---- devices

@@ -23,11 +23,11 @@ from services.auth.records import DAY_MS, Account, Chain, DeviceRecord, Key, Lin
 from services.auth.sessions import RefreshToken
 from services.auth.settings import AuthSettings
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
-from syncline.model.accounts import DeviceKind
+from syncline.model.accounts import DeviceKind, SignUpPolicy
 from syncline.model.identifiers import ROOT, DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
 from syncline.rpc.errors import error_from_rpc
-from tests.support.auth import InMemoryCredentialSource, InMemoryIdentityStore
+from tests.support.auth import InMemoryCredentialSource, InMemoryIdentityStore, InMemoryMailRequests
 
 SECRET = "a secret that all services share"
 PASSWORD = "correct horse battery"
@@ -64,6 +64,9 @@ def make_settings(directory: Path, **overrides) -> AuthSettings:
         "transfer_role_arn": "arn:aws:iam::000000000000:role/transfer",
         "signing_key_file": key,
         "service_secret": SecretStr(SECRET),
+        "sign_up_policy": SignUpPolicy.OPEN,
+        "prove_addresses": False,
+        "mail_queue_url": "http://127.0.0.1:9/mail",
         "drain_seconds": 0,
         "grace_seconds": 2,
     }
@@ -121,6 +124,7 @@ class Service:
     source: InMemoryCredentialSource
     clock: Clock
     target: str
+    mail: InMemoryMailRequests
 
     async def sign_up(self, email: str, *, device: str = "laptop", kind=auth_pb2.DEVICE_KIND_UNSPECIFIED) -> Person:
         request = auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name=device, kind=kind)
@@ -165,13 +169,13 @@ async def serving(directory: Path, *, operations: Any = None, **overrides) -> As
     """The whole service on a free port, over memory; `operations` is the table of who gets where, if another one."""
     clock = Clock()
     settings = make_settings(directory, **overrides)
-    store, source = InMemoryIdentityStore(), InMemoryCredentialSource(clock)
+    store, source, mail = InMemoryIdentityStore(), InMemoryCredentialSource(clock), InMemoryMailRequests()
     async with (
-        bootstrap(settings, AuthAdapters(store, source), clock=clock) as app,
+        bootstrap(settings, AuthAdapters(store, source, mail), clock=clock) as app,
         running(app if operations is None else replace(app, operations=operations), settings) as target,
         aio_channel(target) as channel,
     ):
-        yield Service(auth_pb2_grpc.AuthServiceStub(channel), store, source, clock, target)
+        yield Service(auth_pb2_grpc.AuthServiceStub(channel), store, source, clock, target, mail)
 
 
 @contextmanager

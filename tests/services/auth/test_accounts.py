@@ -7,18 +7,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.auth.accounts import AccountRegistry, SignedIn
+from services.auth.admission import Admission
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
 from services.auth.endings import Endings
 from services.auth.holdings import HoldingLimits
+from services.auth.invitations import Invitations
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords
+from services.auth.proofs import Proofs
 from services.auth.sessions import Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
+from syncline.model.accounts import SignUpPolicy
 from syncline.model.errors import TooManyAttempts, Unavailable, WrongPassword
 from tests.services.auth.support import PASSWORD, Clock
-from tests.support.auth import InMemoryIdentityStore
+from tests.support.auth import InMemoryIdentityStore, InMemoryMailRequests
 
 EMAIL = "ann@example.com"
 KEYS = SigningKeys.of(Ed25519PrivateKey.generate())
@@ -39,8 +43,10 @@ class World:
     def __init__(self) -> None:
         self.store = InMemoryIdentityStore()
         self.clock = Clock()
+        self.policy = SignUpPolicy.OPEN
+        self.mail = InMemoryMailRequests()
 
-    def accounts(self, passwords: Passwords, **limits: int) -> AccountRegistry:
+    def accounts(self, passwords: Passwords, *, proves: bool = False, **limits: int) -> AccountRegistry:
         access_tokens = AccessTokens(KEYS, clock=self.clock)
         endings = Endings(self.store, self.store, self.store, self.store, clock=self.clock)
         sessions = Sessions(self.store, access_tokens, endings=endings, clock=self.clock)
@@ -48,6 +54,7 @@ class World:
         return AccountRegistry(
             self.store,
             self.store,
+            admission=Admission(self.policy),
             passwords=passwords,
             attempts=attempts,
             sessions=sessions,
@@ -61,7 +68,9 @@ class World:
                 clock=self.clock,
             ),
             lists=DeviceLists(self.store, HoldingLimits(), clock=self.clock),
+            invitations=Invitations(self.store, self.store, clock=self.clock),
             clock=self.clock,
+            proofs=Proofs(self.store, self.store, self.mail, attempts=attempts, clock=self.clock) if proves else None,
         )
 
     async def stored_hash(self) -> str:
@@ -104,6 +113,24 @@ async def test_an_unknown_address_costs_as_much_as_a_known_one(world, passwords)
     with pytest.raises(WrongPassword):
         await sign_in(world.accounts(passwords))
     assert passwords.looked == 1
+
+
+async def test_a_refused_password_costs_the_same_whatever_accounts_the_address_has(world, passwords):
+    """Either of two accounts may have the password: a claim is looked at as often as there is none."""
+    accounts = world.accounts(passwords, proves=True)
+    proven = world.accounts(passwords)
+    claimed, both, neither = "claimed@example.com", "both@example.com", "neither@example.com"
+    await proven.sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer=PEER)
+    await proven.sign_up(email=both, password=PASSWORD, device_name="laptop", peer=PEER)
+    for email in (claimed, both):
+        await accounts.sign_up(email=email, password="a long password", device_name="laptop", peer=PEER)
+    looked = {}
+    for email in (EMAIL, claimed, both, neither):
+        before = passwords.looked
+        with pytest.raises(WrongPassword):
+            await sign_in(accounts, "wrong password", email)
+        looked[email] = passwords.looked - before
+    assert set(looked.values()) == {2}
 
 
 async def test_beyond_the_limit_no_password_is_looked_at(world, passwords):

@@ -392,6 +392,8 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
             "CreateKey": auth_pb2.CreateKeyRequest(request_id=request_id, name="x", expires_at_ms=until),
             "SignOut": auth_pb2.SignOutRequest(),
             "GetAccount": auth_pb2.GetAccountRequest(),
+            "RequestProof": auth_pb2.RequestProofRequest(),
+            "ProveAddress": auth_pb2.ProveAddressRequest(token="x" * 43),
             "ListDevices": auth_pb2.ListDevicesRequest(),
             "RevokeDevice": auth_pb2.RevokeDeviceRequest(device_id=ann.device.device_id),
             "CreateSpace": auth_pb2.CreateSpaceRequest(request_id=request_id, name="x"),

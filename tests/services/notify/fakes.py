@@ -177,6 +177,12 @@ def commit(seq: int, person: Person, *names: str, **counts: int) -> dict[str, An
     }
 
 
+def proof(person: Person, *, token: str | None = "t" * 43, expires_at_ms: int = 2_000_000, **more: Any) -> str:
+    """The request of auth for the mail with a proof."""
+    asked = {"v": 1, "kind": "proof", "id": new_text_id(), "user": person.user, "to": person.email, "token": token}
+    return json.dumps({**asked, "expires_at_ms": expires_at_ms, **more})
+
+
 def event(space: str, /, *commits: dict[str, Any], **more: Any) -> str:
     """An event as metadata announces it."""
     seqs = [each["seq"] for each in commits]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notify.events import MalformedEvent, parse
-from tests.services.notify.fakes import Person, commit, event
+from services.notify.events import InvitationAsked, MalformedEvent, ProofAsked, parse, parse_mail
+from tests.services.notify.fakes import Person, commit, event, proof
 
 ANN = Person("ann@example.com")
 SPACE = "a" * 26
@@ -66,3 +66,51 @@ def test_whatever_a_field_holds_it_is_read_or_refused(field, value):
     body = json.loads(event(SPACE, commit(1, ANN, "a"))) | {field: value}
     with contextlib.suppress(MalformedEvent):
         parse(json.dumps(body))
+
+
+# ---- requests for mail
+
+
+def test_a_request_for_the_mail_with_a_proof_is_read():
+    asked = parse_mail(proof(ANN, token="t" * 43, colour="red"))
+    assert isinstance(asked, ProofAsked)
+    assert (asked.user, asked.sender, asked.to, asked.token) == (ANN.user, ANN.user, ANN.email, "t" * 43)
+    assert "t" * 43 not in repr(asked)
+
+
+def test_the_mail_queue_has_announcements_as_before():
+    body = event(SPACE, commit(5, ANN, "a"))
+    assert parse_mail(body) == parse(body)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"v": 2},
+        {"id": "../../etc"},
+        {"user": None},
+        {"to": "ann"},
+        {"to": "ann@example.com\nBcc: eve@example.com"},
+        {"to": None},
+        {"token": "<script>"},
+        {"token": 7},
+        {"token": "SECRET" * 100},
+        {"expires_at_ms": "soon"},
+        {"kind": "other"},
+        {"kind": ["proof"]},
+    ],
+    ids=json.dumps,
+)
+def test_what_is_no_request_is_refused_without_its_token(field):
+    with pytest.raises(MalformedEvent) as caught:
+        parse_mail(json.dumps(json.loads(proof(ANN, token="SECRET")) | field))
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_request_for_the_mail_with_an_invitation_is_read():
+    asked = parse_mail(proof(ANN, token="t" * 43, kind="invitation"))
+    assert isinstance(asked, InvitationAsked)
+    assert (asked.sender, asked.to, asked.token) == (asked.ident, ANN.email, "t" * 43)
+    assert "t" * 43 not in repr(asked)
+    with pytest.raises(MalformedEvent):
+        parse_mail(proof(ANN, token=None, kind="invitation"))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notify.events import parse
-from services.notify.letters import compose, one_line
+from services.notify.events import InvitationAsked, ProofAsked, parse
+from services.notify.letters import compose, compose_invitation, compose_proof, one_line
 from services.notify.records import Mail, RosterMember
 from syncline.model.identifiers import SpaceId
 from tests.services.notify.fakes import Person, commit, event
@@ -105,3 +105,37 @@ def test_names_stay_text(name, space_name):
         assert one_line(name) in reader.texts
     mail.html.encode()
     mail.text.encode()
+
+
+def proof_letter(token: str | None) -> Mail:
+    asked = ProofAsked("i" * 26, ANN.user, ANN.email, token, 1_800_000_000_000)
+    return compose_proof(asked, url="https://sync.example.com")
+
+
+def test_the_mail_with_a_proof_has_the_link_and_the_code_and_says_until_when():
+    mail = proof_letter("t-0_k")
+    assert (mail.to, mail.subject) == (ANN.email, "Prove your address for Syncline")
+    for part in (
+        "  https://sync.example.com/prove#t-0_k\n",
+        "syncline account prove t-0_k",
+        "until 2027-01-15 08:00 UTC",
+    ):
+        assert part in mail.text
+    assert '<a href="https://sync.example.com/prove#t-0_k">' in mail.html
+    assert "do nothing" in mail.text
+
+
+def test_whoever_has_an_account_is_told_so_and_gets_nothing_that_proves():
+    mail = proof_letter(None)
+    assert mail.subject == "You have a Syncline account already"
+    assert "#" not in mail.text
+    assert "  https://sync.example.com\n" in mail.text
+
+
+def test_the_mail_with_an_invitation_has_the_link_and_the_command():
+    asked = InvitationAsked("i" * 26, ANN.email, "t-0_k", 1_800_000_000_000)
+    mail = compose_invitation(asked, url="https://sync.example.com")
+    assert (mail.to, mail.subject) == (ANN.email, "You are invited to Syncline")
+    assert "  https://sync.example.com/join#t-0_k\n" in mail.text
+    assert f"--email {ANN.email} --invitation t-0_k" in mail.text
+    assert "until 2027-01-15 08:00 UTC" in mail.text

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from services.notify.events import parse
+from services.notify.events import InvitationAsked, ProofAsked, parse, parse_mail
 from services.notify.mailer import HOUR_MS, LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MailRefused
 from services.notify.records import MINUTE_MS, SECOND_MS
@@ -14,7 +14,7 @@ from syncline.model.accounts import MailMode
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import new_request_id
 from syncline.model.limits import REVOCATION_SECONDS
-from tests.services.notify.fakes import Person, commit, event, fake_auth
+from tests.services.notify.fakes import Person, commit, event, fake_auth, proof
 from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore
 
 ANN, BOB, CAT = Person("ann@example.com"), Person("bob@example.com"), Person("cat@example.com")
@@ -62,6 +62,11 @@ class World:
 
     async def tell(self, body):
         await self.mailer.tell(parse(body))
+
+    async def send_proof(self, body):
+        asked = parse_mail(body)
+        assert isinstance(asked, ProofAsked | InvitationAsked)
+        await self.mailer.send_account_mail(asked)
 
 
 @pytest.fixture
@@ -397,3 +402,52 @@ async def test_a_person_gets_so_many_mails_in_an_hour_whoever_sends_them():
     waits = [await told_or_postponed(world, one) for one in events]
     assert waits == [None] * 3 + [3600] * 3
     assert await told_or_postponed(world, event(world.auth.space(ANN, CAT), commit(1, ANN, "x"))) is None
+
+
+# ---- proofs of addresses
+
+
+async def test_a_proof_is_mailed_once_however_often_its_request_comes(world):
+    body = proof(ANN)
+    for _ in range(3):
+        await world.send_proof(body)
+    await world.send_proof(proof(ANN))
+    assert world.sender.recipients == [ANN.email] * 2
+
+
+async def test_a_proof_is_mailed_by_one_of_two_attempts(world):
+    body = proof(ANN)
+    outcomes = await asyncio.gather(world.send_proof(body), world.send_proof(body), return_exceptions=True)
+    assert world.sender.recipients == [ANN.email]
+    assert {type(outcome) for outcome in outcomes} <= {type(None), HeldElsewhere}
+
+
+async def test_a_proof_that_could_not_be_mailed_is_mailed_later(world):
+    body = proof(ANN)
+    world.sender.mood = Unavailable("mail cannot be sent now")
+    with pytest.raises(Unavailable):
+        await world.send_proof(body)
+    world.sender.mood = None
+    await world.send_proof(body)
+    assert world.sender.recipients == [ANN.email]
+
+
+async def test_a_proof_to_an_address_that_is_none_is_not_tried_again(world):
+    body = proof(ANN)
+    world.sender.mood = MailRefused("invalid")
+    await world.send_proof(body)
+    world.sender.mood = None
+    await world.send_proof(body)
+    assert world.sender.sent == []
+
+
+async def test_an_expired_proof_is_not_mailed(world):
+    await world.send_proof(proof(ANN, expires_at_ms=world.now))
+    assert world.sender.sent == []
+
+
+async def test_an_invitation_is_mailed_once_however_often_its_request_comes(world):
+    body = proof(ANN, kind="invitation")
+    for _ in range(3):
+        await world.send_proof(body)
+    assert [mail.subject for mail in world.sender.sent] == ["You are invited to Syncline"]

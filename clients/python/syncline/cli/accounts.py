@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import platform
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 import click
 
 from syncline.cli.output import json_option, moment, signed_in, size
 from syncline.cli.terminal import print_json, print_table, say
+from syncline.model.errors import SynclineError
 from syncline.model.identifiers import DeviceId
 from syncline.sdk import account
 from syncline.sdk.account import Accounts, Device
@@ -19,6 +21,10 @@ from syncline.sdk.session import Session
 from syncline.sdk.space import Space
 from syncline.sdk.trust import Trust
 
+_UNPROVEN: Final = (
+    "a mail was sent to {email}: prove that the address is yours by the code in it, `syncline account prove CODE`. "
+    "Until then you can use your personal space, and nobody can share with you"
+)
 _SIGN_IN_OPTIONS = [
     click.option("--endpoint", required=True, metavar="URL", help="Where Syncline serves."),
     click.option("--email", required=True, metavar="E", help="Your e-mail address."),
@@ -54,26 +60,46 @@ def _password(from_stdin: bool, *, confirm: bool) -> str:
 
 @click.command()
 @_sign_in_options
+@click.option("--invitation", metavar="TOKEN", default="", help="The code or link of an invitation for your address.")
 def signup(
-    *, endpoint: str, email: str, password_stdin: bool, device: str, allow_http: bool, allow_hosts: tuple[str, ...]
+    *,
+    endpoint: str,
+    email: str,
+    password_stdin: bool,
+    device: str,
+    allow_http: bool,
+    allow_hosts: tuple[str, ...],
+    invitation: str,
 ) -> None:
     """Make an account and sign this device in.
+
+    Whoever runs the system decides who may make an account: everybody, people with an e-mail address of certain
+    domains, or nobody without an invitation.
 
     \b
     Examples:
       syncline signup --endpoint http://127.0.0.1:8080 --email ann@example.com
       echo "$PASSWORD" | syncline signup --endpoint https://sync.example.com --email ann@example.com --password-stdin
+      syncline signup --endpoint https://sync.example.com --email ann@example.com --invitation TOKEN
     """
+    home, trust = default_home(), _trust(allow_http, allow_hosts)
+    offer = None if invitation else account.sign_up_offer(home, endpoint=endpoint, trust=trust)
+    if offer is not None and offer.domains:
+        say(f"accounts here are for people with an e-mail address of {', '.join(offer.domains)}", err=True)
     password = _password(password_stdin, confirm=True)
     with account.sign_up(
-        default_home(),
+        home,
         endpoint=endpoint,
         email=email,
         password=password,
         device_name=device,
-        trust=_trust(allow_http, allow_hosts),
+        trust=trust,
+        invitation=invitation.rpartition("#")[2].strip(),
     ) as session:
         _welcome(session)
+        with suppress(SynclineError):  # the account is made, whatever else can be told about it
+            if not Accounts(session).who_am_i().proven:
+                say(_UNPROVEN.format(email=session.account.email))
 
 
 @click.command()
@@ -227,4 +253,67 @@ def _links(count: int) -> str:
     return f"{count} public link{'' if count == 1 else 's'} that it had made"
 
 
-COMMANDS = [signup, login, logout, whoami, devices]
+@click.group("account", invoke_without_command=True)
+@json_option
+@click.pass_context
+def own_account(context: click.Context, as_json: bool) -> None:
+    """Show your account, or prove that its e-mail address is yours.
+
+    \b
+    Examples:
+      syncline account
+      syncline account prove CODE
+      syncline account prove --resend
+    """
+    if context.invoked_subcommand is None:
+        _show_account(as_json)
+
+
+@own_account.command("show")
+@json_option
+def show_account(as_json: bool) -> None:
+    """Show your account, and whether its e-mail address is proven."""
+    _show_account(as_json)
+
+
+def _show_account(as_json: bool) -> None:
+    with signed_in() as session:
+        me = Accounts(session).who_am_i()
+    if as_json:
+        shown = {"user": me.user, "email": me.email, "personal_space": me.personal_space}
+        print_json({**shown, "proven": me.proven, "admin": me.admin})
+        return
+    say(f"{me.email}, who runs this system" if me.admin else me.email)
+    if me.proven:
+        say("the address is proven")
+    else:
+        say("the address is not proven: `syncline account prove CODE` with the code in the mail that was sent to it")
+
+
+@own_account.command()
+@click.argument("code", metavar="CODE", default="")
+@click.option("--resend", is_flag=True, help="Have another mail with a code sent to your address.")
+def prove(code: str, resend: bool) -> None:
+    """Prove that your e-mail address is yours, by the code in the mail that was sent to it.
+
+    CODE is the code, or the whole link.
+
+    \b
+    Examples:
+      syncline account prove CODE
+      syncline account prove --resend
+    """
+    if bool(code) is resend:
+        raise click.UsageError("state the CODE in the mail, or --resend for another mail")
+    with signed_in() as session:
+        accounts = Accounts(session)
+        if code:
+            accounts.prove_address(code.rpartition("#")[2].strip())
+            say(f"{session.account.email} is proven")
+        elif accounts.request_proof():
+            say(f"another mail was sent to {session.account.email}")
+        else:
+            say(f"{session.account.email} is proven already")
+
+
+COMMANDS = [signup, login, logout, whoami, own_account, devices]

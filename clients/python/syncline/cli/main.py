@@ -29,7 +29,9 @@ LEFT_BY: Final = {
     "sync": "what was done so far is kept, run the same command again to continue",
     "get": "nothing is left of it, run the same command again to begin anew",
     "up": "it was not up yet",
-    **dict.fromkeys(("signup", "login", "logout", "devices", "spaces", "share", "unshare", "notify"), MAY_BE_DONE),
+    **dict.fromkeys(
+        ("signup", "login", "logout", "account", "devices", "spaces", "share", "unshare", "notify"), MAY_BE_DONE
+    ),
     **dict.fromkeys(("put", "mkdir", "mv", "rm", "restore", "trash"), MAY_BE_DONE),
 }
 """The text about the state that an interrupted command has left, by the name of the command. A command that is missing
@@ -45,7 +47,7 @@ UNTRACED: Final = frozenset({"up"})
 
 # A family is imported only when one of its commands runs, so that `--help` and completion answer at once.
 FAMILIES: Final = {
-    "syncline.cli.accounts": ("signup", "login", "logout", "whoami", "devices"),
+    "syncline.cli.accounts": ("signup", "login", "logout", "whoami", "account", "devices"),
     "syncline.cli.spaces": ("spaces", "members", "share", "unshare", "notify", "credentials"),
     "syncline.cli.sync_commands": ("sync", "check", "status"),
     "syncline.cli.files": ("ls", "get", "put", "mkdir", "mv", "rm"),
@@ -57,6 +59,7 @@ SUMMARIES: Final = {
     "login": "Sign this device in.",
     "logout": "Sign this device out.",
     "whoami": "Show who is signed in on this device.",
+    "account": "Show your account, or prove that its e-mail address is yours.",
     "devices": "List your devices, or revoke one.",
     "spaces": "List your spaces, or create one.",
     "members": "List the members of a space.",

@@ -18,6 +18,7 @@ from syncline.cli.output import json_option, size
 from syncline.cli.progress import progress
 from syncline.cli.space_paths import LOCAL
 from syncline.cli.terminal import print_json, say
+from syncline.model.accounts import SignUpPolicy
 from syncline.model.trusted_networks import trusted_network
 
 if TYPE_CHECKING:
@@ -60,7 +61,33 @@ class NetworkParameter(click.ParamType["IPv4Network | IPv6Network"]):
     help="Where a reverse proxy of yours is, and nobody else, whose X-Forwarded-* and Forwarded headers the gateway "
     "believes; may be given several times.",
 )
-def up(port: int, data: Path | None, proxies: tuple[IPv4Network | IPv6Network, ...]) -> None:
+@click.option(
+    "--policy",
+    type=click.Choice([policy.value for policy in SignUpPolicy]),
+    help="Who may make an account: nobody uninvited (invited), people with an address of a --domain, or everybody "
+    "(open). Without it, SYNCLINE_SIGN_UP_POLICY, else everybody.",
+)
+@click.option(
+    "--domain",
+    "domains",
+    metavar="D",
+    multiple=True,
+    help="A domain of e-mail addresses, for --policy domains; may be given several times.",
+)
+@click.option(
+    "--prove-addresses",
+    is_flag=True,
+    help="People have to prove by mail that an address is theirs. Without it, each address counts as proven.",
+)
+def up(
+    *,
+    port: int,
+    data: Path | None,
+    proxies: tuple[IPv4Network | IPv6Network, ...],
+    policy: str | None,
+    domains: tuple[str, ...],
+    prove_addresses: bool,
+) -> None:
     """Run the whole system on this machine, in the foreground, over an embedded AWS.
 
     Prints `syncline is up: URL` when it serves; Ctrl-C or SIGTERM stops it.
@@ -71,15 +98,31 @@ def up(port: int, data: Path | None, proxies: tuple[IPv4Network | IPv6Network, .
     connection; if your proxy forwards gRPC to them, set SYNCLINE_TRUSTED_NETWORKS instead, which applies to the
     gateway and the services.
 
+    Everybody who reaches the ports may make an account, unless --policy says who may. Choose a policy if a proxy lets
+    others in. With --policy invited, a link is printed by which the first account is made, that of the administrator,
+    until there is one.
+
     \b
     Examples:
       syncline up
       syncline up --port 9000 --data ~/syncline-data
       syncline up --data ~/syncline-data --trust-proxy 127.0.0.1
+      syncline up --data ~/syncline-data --policy domains --domain example.com
     """
+    if bool(domains) is not (policy == SignUpPolicy.DOMAINS.value):
+        raise click.UsageError("--policy domains and --domain go together: state both, or none of them")
     with _server_side():
         from stack.up import main  # noqa: PLC0415 - a client install has no stack
-    raise SystemExit(main(port=port, data=data, proxies=proxies))
+    raise SystemExit(
+        main(
+            port=port,
+            data=data,
+            proxies=proxies,
+            policy=SignUpPolicy(policy) if policy else None,
+            domains=domains,
+            prove_addresses=prove_addresses,
+        )
+    )
 
 
 @click.command()

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import grpc
 
 from syncline.auth.v1 import auth_pb2
-from syncline.model.accounts import DeviceKind, MailMode, Role
-from syncline.model.errors import InvalidArgument, Kind, NoSuchSpace, SynclineError
+from syncline.model.accounts import DeviceKind, MailMode, Role, SignUpPolicy
+from syncline.model.errors import InvalidArgument, Kind, NoSuchSpace, SignUpClosed, SynclineError
 from syncline.model.identifiers import DeviceId, LinkId, SpaceId, UserId, new_request_id, parse_text_id
 from syncline.model.names import normalize
 from syncline.notify.v1 import notify_pb2
@@ -104,21 +104,49 @@ class WhoAmI:
     personal_space: SpaceId
     device: DeviceId
     device_name: str
+    proven: bool = True
+    """False until the person has proven that mail to the address arrives."""
+    admin: bool = False
+    """True for the person who runs the system."""
+
+
+def sign_up_offer(home: Path, *, endpoint: str, trust: Trust = NO_FURTHER) -> discovery.SignUpOffer | None:
+    """Return who may make an account at `endpoint`; None if the endpoint does not say so. A program asks before it asks
+    a person for a password.
+
+    Raise SignUpClosed if nobody may make an account unasked, AlreadySignedIn if this device is signed in, or is signed
+    in at a service that does not answer, and the errors of `discover`.
+    """
+    if _signed_in(AccountFile(home)):
+        raise AlreadySignedIn
+    offer = discovery.discover(endpoint, trust=trust).sign_up
+    if offer is not None and offer.policy is SignUpPolicy.INVITED:
+        raise SignUpClosed
+    return offer
 
 
 def sign_up(
-    home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
+    home: Path,
+    *,
+    endpoint: str,
+    email: str,
+    password: str,
+    device_name: str,
+    trust: Trust = NO_FURTHER,
+    invitation: str = "",
 ) -> Session:
     """Make an account and sign in this device, whose state is in `home`. `endpoint` is the http or https URL of the
-    installation, and `trust` has the user's exceptions from the rule of where a device sends secrets. Return the
-    session, which the caller must close.
+    installation, and `trust` has the user's exceptions from the rule of where a device sends secrets. `invitation` is
+    the token of an invitation for the address; empty for none. Return the session, which the caller must
+    close.
 
-    Raise AccountExists if the address is taken, InvalidArgument for an invalid address, password or device name, and
-    TooManyAttempts if too many accounts were made from this network. Raise AlreadySignedIn if the device is signed in,
-    or is signed in at a service that does not answer. Raise Unavailable if the service does not answer, and the errors
-    of `AccountFile.locked` and of `discover`.
+    Raise SignUpClosed if the service does not admit the address, InvitationInvalid if the invitation was used, has
+    expired, or is for another address, AccountExists if the address is taken, InvalidArgument for an invalid address,
+    password or device name, and TooManyAttempts if too many accounts were made from this network. Raise AlreadySignedIn
+    if the device is signed in, or is signed in at a service that does not answer. Raise Unavailable if the service does
+    not answer, and the errors of `AccountFile.locked` and of `discover`.
     """
-    request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name)
+    request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name, invitation=invitation)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignUp(request))
 
 
@@ -200,7 +228,23 @@ class Accounts:
             SpaceId(answer.account.personal_space_id),
             DeviceId(answer.device.device_id),
             answer.device.name,
+            proven=not answer.account.unproven,
+            admin=answer.account.admin,
         )
+
+    def request_proof(self) -> bool:
+        """Have another mail with a proof sent to the address of the account, and return True; return False if the
+        address is proven already. Raise TooManyAttempts if enough mails were sent.
+        """
+        answer = self._session.call(lambda stubs: stubs.auth.RequestProof, auth_pb2.RequestProofRequest())
+        return not answer.proven
+
+    def prove_address(self, token: str) -> None:
+        """Prove that mail to the address of the account arrives, by the token in that mail. Raise ProofInvalid if the
+        token is none, was used, has expired, or was sent for another account, also if the address is proven already,
+        and AddressTaken if the address was proven for another account.
+        """
+        self._session.call(lambda stubs: stubs.auth.ProveAddress, auth_pb2.ProveAddressRequest(token=token))
 
     def sign_out(self) -> None:
         """Revoke this device and remove the account file, even if the service had revoked the device already.

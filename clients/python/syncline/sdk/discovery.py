@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from syncline.model.accounts import SignUpPolicy
 from syncline.rpc import traces
 from syncline.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
 from syncline.sdk.trust import NO_FURTHER, Trust, check_endpoint, check_place, host_of_target, host_of_url
@@ -54,6 +55,14 @@ class StorageAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class SignUpOffer:
+    """The people who may make an account at an endpoint. `domains` are those of the policy DOMAINS."""
+
+    policy: SignUpPolicy
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """The addresses and names that a client needs to use one installation of Syncline."""
 
@@ -61,6 +70,8 @@ class Deployment:
     metadata: Service
     notify: Service
     s3: StorageAddress
+    sign_up: SignUpOffer | None = None
+    """None if the endpoint states no policy, or one that this client does not know."""
 
 
 def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
@@ -176,6 +187,7 @@ def deployment_from_json(document: Any, endpoint: str) -> Deployment:
                 bucket=_named(_BUCKET, s3["bucket"]),
                 path_style=bool(s3["path_style"]),
             ),
+            sign_up=_sign_up(document.get("sign_up")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise NotSyncline(
@@ -186,12 +198,24 @@ def deployment_from_json(document: Any, endpoint: str) -> Deployment:
 def deployment_to_json(deployment: Deployment) -> dict[str, Any]:
     """Return the discovery document of a deployment, in the form in which an endpoint sends it."""
     services = {"auth": deployment.auth, "metadata": deployment.metadata, "notify": deployment.notify}
-    s3 = deployment.s3
+    s3, offer = deployment.s3, deployment.sign_up
     return {
         "syncline": VERSION,
         **{name: {"target": service.target, "tls": service.tls} for name, service in services.items()},
         "s3": {"endpoint": s3.endpoint, "region": s3.region, "bucket": s3.bucket, "path_style": s3.path_style},
+        **({} if offer is None else {"sign_up": {"policy": offer.policy.value, "domains": list(offer.domains)}}),
     }
+
+
+def _sign_up(document: Any) -> SignUpOffer | None:
+    """Parse what an endpoint says about sign-up. An endpoint of an earlier release says nothing, and one of a later
+    release may have further policies.
+    """
+    try:
+        policy = SignUpPolicy(document["policy"])
+        return SignUpOffer(policy, tuple(_text(domain) for domain in document["domains"]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _service(document: Mapping[str, Any]) -> Service:

@@ -90,6 +90,16 @@ class AuthServiceStub:
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.GetAccountRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.GetAccountResponse.FromString,
                 _registered_method=True)
+        self.RequestProof = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/RequestProof',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestProofRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestProofResponse.FromString,
+                _registered_method=True)
+        self.ProveAddress = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ProveAddress',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressResponse.FromString,
+                _registered_method=True)
         self.ListDevices = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/ListDevices',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListDevicesRequest.SerializeToString,
@@ -213,7 +223,11 @@ class AuthServiceServicer:
 
     def SignUp(self, request, context):
         """Makes an account with its personal space and signs its first device in.
-        ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
+        PERMISSION_DENIED / SIGN_UP_CLOSED for an address that the policy of sign-up does not admit, before anything else is looked at; the
+        discovery document tells the policy. An invitation admits its address whatever the policy is, and makes a proven account:
+        INVALID_ARGUMENT / INVITATION_INVALID (used, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS.
+        Where addresses have to be proven, the account is unproven, and a mail with a proof is sent to its address; the answer is the same
+        whatever accounts the address has. Elsewhere ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
         characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -268,6 +282,26 @@ class AuthServiceServicer:
 
     def GetAccount(self, request, context):
         """The calling user and device.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestProof(self, request, context):
+        """Has another mail with a proof sent to the address of the calling account, unless it is proven. For sessions.
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (mails for the account, or to the address) as for SignIn; UNAVAILABLE if no mail could be asked
+        for. Each call sends a mail.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveAddress(self, request, context):
+        """Proves the address of the calling account by the token that was mailed to the address. For sessions, and for the account that the
+        token was made for alone. An unproven account uses its personal space: CreateSpace, CreateKey and CreateLink answer
+        PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account.
+        INVALID_ARGUMENT / PROOF_INVALID (used, expired, of another account, or the account is proven already); ALREADY_EXISTS /
+        ADDRESS_TAKEN if another account of the address was proven. A repeated call whose first answer was lost gets PROOF_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -470,6 +504,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.GetAccount,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.GetAccountRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.GetAccountResponse.SerializeToString,
+            ),
+            'RequestProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestProof,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestProofRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestProofResponse.SerializeToString,
+            ),
+            'ProveAddress': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveAddress,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressResponse.SerializeToString,
             ),
             'ListDevices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDevices,
@@ -777,6 +821,60 @@ class AuthService:
             '/syncline.auth.v1.AuthService/GetAccount',
             syncline_dot_auth_dot_v1_dot_auth__pb2.GetAccountRequest.SerializeToString,
             syncline_dot_auth_dot_v1_dot_auth__pb2.GetAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/RequestProof',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RequestProofRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RequestProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveAddress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ProveAddress',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,7 +56,11 @@ class AuthServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     SignUp: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]
     """Makes an account with its personal space and signs its first device in.
-    ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
+    PERMISSION_DENIED / SIGN_UP_CLOSED for an address that the policy of sign-up does not admit, before anything else is looked at; the
+    discovery document tells the policy. An invitation admits its address whatever the policy is, and makes a proven account:
+    INVALID_ARGUMENT / INVITATION_INVALID (used, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS.
+    Where addresses have to be proven, the account is unproven, and a mail with a proof is sent to its address; the answer is the same
+    whatever accounts the address has. Elsewhere ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
     characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
     """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
@@ -86,6 +90,18 @@ class AuthServiceStub:
     """Revokes the calling device. Keys that it made stay: RevokeDevice of a device ends those, also after this."""
     GetAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetAccountRequest, _auth_pb2.GetAccountResponse]
     """The calling user and device."""
+    RequestProof: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RequestProofRequest, _auth_pb2.RequestProofResponse]
+    """Has another mail with a proof sent to the address of the calling account, unless it is proven. For sessions.
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (mails for the account, or to the address) as for SignIn; UNAVAILABLE if no mail could be asked
+    for. Each call sends a mail.
+    """
+    ProveAddress: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ProveAddressRequest, _auth_pb2.ProveAddressResponse]
+    """Proves the address of the calling account by the token that was mailed to the address. For sessions, and for the account that the
+    token was made for alone. An unproven account uses its personal space: CreateSpace, CreateKey and CreateLink answer
+    PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account.
+    INVALID_ARGUMENT / PROOF_INVALID (used, expired, of another account, or the account is proven already); ALREADY_EXISTS /
+    ADDRESS_TAKEN if another account of the address was proven. A repeated call whose first answer was lost gets PROOF_INVALID.
+    """
     ListDevices: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]
     """The user's devices, the calling one included, but for those that have expired. Of those that were revoked the oldest are missing
     where there are many.
@@ -194,7 +210,11 @@ class AuthServiceAsyncStub(AuthServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SignUp: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]  # type: ignore[assignment]
     """Makes an account with its personal space and signs its first device in.
-    ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
+    PERMISSION_DENIED / SIGN_UP_CLOSED for an address that the policy of sign-up does not admit, before anything else is looked at; the
+    discovery document tells the policy. An invitation admits its address whatever the policy is, and makes a proven account:
+    INVALID_ARGUMENT / INVITATION_INVALID (used, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS.
+    Where addresses have to be proven, the account is unproven, and a mail with a proof is sent to its address; the answer is the same
+    whatever accounts the address has. Elsewhere ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
     characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
@@ -224,6 +244,18 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Revokes the calling device. Keys that it made stay: RevokeDevice of a device ends those, also after this."""
     GetAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetAccountRequest, _auth_pb2.GetAccountResponse]  # type: ignore[assignment]
     """The calling user and device."""
+    RequestProof: _aio.UnaryUnaryMultiCallable[_auth_pb2.RequestProofRequest, _auth_pb2.RequestProofResponse]  # type: ignore[assignment]
+    """Has another mail with a proof sent to the address of the calling account, unless it is proven. For sessions.
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (mails for the account, or to the address) as for SignIn; UNAVAILABLE if no mail could be asked
+    for. Each call sends a mail.
+    """
+    ProveAddress: _aio.UnaryUnaryMultiCallable[_auth_pb2.ProveAddressRequest, _auth_pb2.ProveAddressResponse]  # type: ignore[assignment]
+    """Proves the address of the calling account by the token that was mailed to the address. For sessions, and for the account that the
+    token was made for alone. An unproven account uses its personal space: CreateSpace, CreateKey and CreateLink answer
+    PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account.
+    INVALID_ARGUMENT / PROOF_INVALID (used, expired, of another account, or the account is proven already); ALREADY_EXISTS /
+    ADDRESS_TAKEN if another account of the address was proven. A repeated call whose first answer was lost gets PROOF_INVALID.
+    """
     ListDevices: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]  # type: ignore[assignment]
     """The user's devices, the calling one included, but for those that have expired. Of those that were revoked the oldest are missing
     where there are many.
@@ -335,7 +367,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignUpResponse, _abc.Awaitable[_auth_pb2.SignUpResponse]]:
         """Makes an account with its personal space and signs its first device in.
-        ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
+        PERMISSION_DENIED / SIGN_UP_CLOSED for an address that the policy of sign-up does not admit, before anything else is looked at; the
+        discovery document tells the policy. An invitation admits its address whatever the policy is, and makes a proven account:
+        INVALID_ARGUMENT / INVITATION_INVALID (used, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS.
+        Where addresses have to be proven, the account is unproven, and a mail with a proof is sent to its address; the answer is the same
+        whatever accounts the address has. Elsewhere ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
         characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
         """
 
@@ -401,6 +437,30 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.GetAccountResponse, _abc.Awaitable[_auth_pb2.GetAccountResponse]]:
         """The calling user and device."""
+
+    @_abc_1.abstractmethod
+    def RequestProof(
+        self,
+        request: _auth_pb2.RequestProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RequestProofResponse, _abc.Awaitable[_auth_pb2.RequestProofResponse]]:
+        """Has another mail with a proof sent to the address of the calling account, unless it is proven. For sessions.
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (mails for the account, or to the address) as for SignIn; UNAVAILABLE if no mail could be asked
+        for. Each call sends a mail.
+        """
+
+    @_abc_1.abstractmethod
+    def ProveAddress(
+        self,
+        request: _auth_pb2.ProveAddressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ProveAddressResponse, _abc.Awaitable[_auth_pb2.ProveAddressResponse]]:
+        """Proves the address of the calling account by the token that was mailed to the address. For sessions, and for the account that the
+        token was made for alone. An unproven account uses its personal space: CreateSpace, CreateKey and CreateLink answer
+        PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account.
+        INVALID_ARGUMENT / PROOF_INVALID (used, expired, of another account, or the account is proven already); ALREADY_EXISTS /
+        ADDRESS_TAKEN if another account of the address was proven. A repeated call whose first answer was lost gets PROOF_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def ListDevices(

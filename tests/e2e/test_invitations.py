@@ -1,0 +1,126 @@
+"""The first day of a system: its operator makes the first account, and invites others."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stack.running import running_stack
+from stack.up import Stack
+from syncline.model.identifiers import new_text_id
+from tests.gateway.client import PASSWORD, Api
+
+REAL = {"SYNCLINE_SIGN_UP_POLICY": "invited", "SYNCLINE_PROVE_ADDRESSES": "true"}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A system for invited people, without any account."""
+    with running_stack(variables=REAL) as stack:
+        yield stack
+
+
+def syncline(home: Path, *arguments: str, stdin: str = "", status: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "syncline.cli", *arguments],
+        env={"SYNCLINE_HOME": str(home), "PATH": ""},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def sign_up(stack: Stack, home: Path, email: str, invitation: str, status: int = 0) -> str:
+    where = ("--endpoint", stack.endpoint, "--email", email, "--password-stdin", "--invitation", invitation)
+    return syncline(home, "signup", *where, stdin=f"{PASSWORD}\n", status=status)
+
+
+def invite(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command of the operator, in the environment of auth."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "services.auth.invite", *arguments],
+        env=psutil.Process(stack.pids["auth"]).environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_operator_makes_the_first_account_and_invites_others(stack: Stack, tmp_path: Path) -> None:
+    ann, ben = "ann@example.com", f"ben-{new_text_id()[:6]}@example.com"
+    link = stack.first_account
+    assert re.fullmatch(rf"{stack.endpoint}/join#[A-Za-z0-9_-]{{43}}", link)
+    token = link.partition("#")[2]
+    for log in (stack.data / "logs").iterdir():
+        assert token not in log.read_text(), log
+
+    assert f"signed in as {ann}" in sign_up(stack, tmp_path / "ann", ann, link)
+    told = json.loads(syncline(tmp_path / "ann", "account", "show", "--json"))
+    assert (told["proven"], told["admin"]) == (True, True)
+    assert "who runs this system" in syncline(tmp_path / "ann", "account")
+    assert "This invitation was used" in sign_up(stack, tmp_path / "eve", "eve@example.com", link, status=1)
+    assert invite(stack, "--first").stdout == ""
+
+    done = invite(stack, ben.upper().replace("EXAMPLE", "example"), "--mail", "--url", stack.endpoint)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.strip()
+    deadline = time.monotonic() + 90
+    while not (texts := [mail["BodyText"] for mail in stack.aws.mails() if mail["To"] == [ben]]):
+        assert time.monotonic() < deadline, "no mail came"
+        time.sleep(0.2)
+    assert printed in texts[0]
+
+    sign_up(stack, tmp_path / "eve", "eve@example.com", printed, status=1)
+    body = {"email": ben, "password": PASSWORD, "device_name": "laptop"}
+    Api(stack.endpoint).ask("POST", "/v1/accounts", body).refused(403, "SIGN_UP_CLOSED")
+    answer = Api(stack.endpoint).done(
+        "POST", "/v1/accounts", body | {"invitation": printed.partition("#")[2]}, status=201
+    )
+    assert (answer["account"]["proven"], answer["account"]["admin"]) == (True, False)
+    assert json.loads(syncline(tmp_path / "ann", "spaces", "create", "team", "--json"))
+    assert "There is an account" in invite(stack, ben).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "required"),
+        (("nonsense",), "not a valid e-mail address"),
+        (("--first", "--mail"), "--mail needs EMAIL"),
+        (("--first", "ann@example.com"), "not allowed"),
+    ],
+    ids=["nothing", "nonsense", "first-mail", "both"],
+)
+def test_what_is_wrong_with_an_invitation_is_said(stack: Stack, arguments: tuple[str, ...], complaint: str) -> None:
+    done = invite(stack, *arguments)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_up_prints_the_link_of_the_first_account(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SYNCLINE_")}
+    command = (*(sys.executable, "-m", "syncline.cli", "up"), *("--port", "0", "--policy", "invited"))
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        try:
+            endpoint = process.stdout.readline().removeprefix("syncline is up: ").strip()
+            second = process.stdout.readline()
+        finally:
+            process.terminate()
+            _, err = process.communicate(timeout=120)
+    assert second.startswith(f"make the first account within a week: {endpoint}/join#"), err
+    assert "only people who are invited make accounts" in err

@@ -1,0 +1,185 @@
+"""Addresses are proven by the mails of a running system, as people and programs do it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack.running import running_stack
+from stack.up import Stack
+from syncline.model.identifiers import new_text_id
+from tests.gateway.client import PASSWORD, Api
+
+DEADLINE_SECONDS = 90.0
+SQUATTING = "the password of a squatter"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A system in which addresses have to be proven."""
+    with running_stack(variables={"SYNCLINE_PROVE_ADDRESSES": "true"}) as stack:
+        yield stack
+
+
+class Account:
+    """Somebody who has signed up by the API."""
+
+    def __init__(self, stack: Stack, email: str, password: str = PASSWORD) -> None:
+        body = {"email": email, "password": password, "device_name": "laptop"}
+        answer = Api(stack.endpoint).done("POST", "/v1/accounts", body, status=201)
+        self.email = email
+        self.user: str = answer["account"]["user_id"]
+        self.personal: str = answer["account"]["personal_space_id"]
+        self.proven: bool = answer["account"]["proven"]
+        self.api = Api(stack.endpoint, {"authorization": f"Bearer {answer['tokens']['access_token']}"})
+
+    def new_space(self) -> str:
+        """The id of a new shared space."""
+        made = self.api.done("POST", "/v1/spaces", {"name": f"team {new_text_id()[:6]}"}, status=201)
+        return str(made["space_id"])
+
+
+def address(name: str) -> str:
+    return f"{name}-{new_text_id()[:8]}@example.com"
+
+
+def eventually(found: Callable[[], Any]) -> Any:
+    """The value that `found` returns, as soon as the value is true."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (value := found()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+    return value
+
+
+def mails(stack: Stack, to: str, count: int) -> list[str]:
+    """The texts of the mails to an address, oldest first, once there are `count`."""
+
+    def some() -> list[str] | None:
+        texts = [mail["BodyText"] for mail in stack.aws.mails() if mail["To"] == [to]]
+        return texts if len(texts) >= count else None
+
+    found: list[str] = eventually(some)
+    assert len(found) == count
+    return found
+
+
+def token_in(text: str) -> str:
+    found = re.search(r"/prove#([A-Za-z0-9_-]{43})$", text, re.MULTILINE)
+    assert found, text
+    return found[1]
+
+
+def prove(account: Account, token: str) -> Any:
+    return account.api.ask("POST", "/v1/session/proof", {"token": token})
+
+
+def proven(stack: Stack, name: str) -> Account:
+    account = Account(stack, address(name))
+    assert not account.proven
+    answer = prove(account, token_in(mails(stack, account.email, 1)[0]))
+    assert (answer.status, answer.json["proven"]) == (200, True)
+    return account
+
+
+def test_a_squatter_receives_nothing_and_loses_the_address_to_its_owner(stack: Stack) -> None:
+    ben, email = proven(stack, "ben"), address("ann")
+    space = ben.new_space()
+    squatter = Account(stack, email, SQUATTING)
+    grant = {"role": "editor"}
+    members, member = f"/v1/spaces/{space}/members", f"/v1/spaces/{space}/members/{email}"
+
+    ben.api.ask("PUT", member, grant).refused(404, "NO_SUCH_ACCOUNT")
+    for path, body in (
+        ("/v1/spaces", {"name": "mine"}),
+        ("/v1/keys", {"name": "program", "expires_at_ms": int(time.time() * 1000) + 3_600_000}),
+        (f"/v1/spaces/{squatter.personal}/links", {"node": "root"}),
+    ):
+        squatter.api.ask("POST", path, body).refused(403, "ADDRESS_UNPROVEN")
+    personal = f"/v1/spaces/{squatter.personal}/folders"
+    squatter.api.done("POST", personal, {"parent": "root", "name": "of the squatter"}, status=201)
+
+    planted = token_in(mails(stack, email, 1)[0])
+    ann = Account(stack, email)
+    prove(ann, planted).refused(400, "PROOF_INVALID")  # the link in the mail that the squatter caused
+    own = token_in(mails(stack, email, 2)[1])
+    prove(squatter, own).refused(400, "PROOF_INVALID")
+    assert prove(ann, own).status == 200
+    prove(squatter, planted).refused(409, "ADDRESS_TAKEN")
+
+    assert ben.api.ask("PUT", member, grant).status == 200
+    ben.api.done("POST", f"/v1/spaces/{space}/folders", {"parent": "root", "name": "Plans for Ann"}, status=201)
+    assert "Plans for Ann" in mails(stack, email, 3)[2]
+    listed = {one["user_id"] for one in ben.api.done("GET", members)["members"]}
+    assert listed == {ben.user, ann.user}
+    squatter.api.ask("GET", members).refused(404, "NO_SUCH_SPACE")
+    assert len(squatter.api.done("GET", "/v1/spaces")["spaces"]) == 1
+    for password, user in ((PASSWORD, ann.user), (SQUATTING, squatter.user)):
+        body = {"email": email, "password": password, "device_name": "phone"}
+        if password == SQUATTING:  # the claim is Ann's, who came last, and ended with her proof
+            Api(stack.endpoint).ask("POST", "/v1/sessions", body).refused(401, "WRONG_PASSWORD")
+        else:
+            assert Api(stack.endpoint).done("POST", "/v1/sessions", body, status=201)["account"]["user_id"] == user
+
+
+def test_a_sign_up_with_the_address_of_somebody_tells_only_the_owner(stack: Stack) -> None:
+    ann = proven(stack, "ann")
+    again = Account(stack, ann.email, SQUATTING)
+    assert not again.proven
+    text = mails(stack, ann.email, 2)[1]
+    assert "which has one already" in text
+    assert "/prove#" not in text
+
+
+def test_a_proof_is_sent_again_and_works_once(stack: Stack) -> None:
+    ann = Account(stack, address("ann"))
+    (first,) = mails(stack, ann.email, 1)
+    assert ann.api.ask("POST", "/v1/session/proof/resend").status == 204
+    second = mails(stack, ann.email, 2)[1]
+    assert prove(ann, token_in(second)).status == 200
+    for text in (first, second):
+        prove(ann, token_in(text)).refused(400, "PROOF_INVALID")
+    assert ann.api.ask("POST", "/v1/session/proof/resend").status == 204
+    assert ann.api.done("GET", "/v1/session")["account"]["proven"]
+    assert len(mails(stack, ann.email, 2)) == 2
+
+
+def test_the_command_line_proves_an_address(stack: Stack, tmp_path: Path) -> None:
+    email = address("ann")
+
+    def syncline(*arguments: str, stdin: str = "", status: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "syncline.cli", *arguments],
+            env={"SYNCLINE_HOME": str(tmp_path), "PATH": ""},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    sign_up = ("signup", "--endpoint", stack.endpoint, "--email", email, "--password-stdin")
+    told = syncline(*sign_up, stdin=f"{PASSWORD}\n")
+    assert f"a mail was sent to {email}" in told
+    assert json.loads(syncline("account", "show", "--json"))["proven"] is False
+    assert "is not proven" in syncline("account")
+    assert "is not proven yet" in syncline("spaces", "create", "team", status=3)
+    assert "another mail was sent" in syncline("account", "prove", "--resend")
+    text = mails(stack, email, 2)[1]
+    assert "used, has expired, or belongs" in syncline("account", "prove", "x" * 43, status=1)
+    link = f"{stack.endpoint}/prove#{token_in(text)}"
+    assert link in text
+    assert f"{email} is proven" in syncline("account", "prove", link)
+    assert json.loads(syncline("account", "--json"))["proven"] is True
+    assert "proven already" in syncline("account", "prove", "--resend")
+    syncline("spaces", "create", "team")
+    assert "state the CODE" in syncline("account", "prove", status=2)
