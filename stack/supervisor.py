@@ -156,7 +156,9 @@ class Supervisor:
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
-            start_new_session=True,
+            # A group of its own is not reached by the terminal's Ctrl-C. It stays in the session, because Linux may
+            # share processors by session, and a thread's low priority then counts within its session alone.
+            process_group=0,
             pass_fds=child.inherited,
         )
         return _Running(child, process, asyncio.create_task(self._pump(child.name, process)))

@@ -68,6 +68,17 @@ def output(tmp_path: Path):
         yield output
 
 
+async def test_a_child_has_a_process_group_of_its_own_in_the_session_of_the_stack(
+    programs: Programs, output: Output
+) -> None:
+    """The terminal's Ctrl-C does not reach it, and its niceness counts beside the other children."""
+    async with Supervisor(output) as supervisor:
+        await supervisor.start(programs.child("one"), within=DEADLINE)
+        pid = supervisor.pids["one"]
+        assert os.getsid(pid) == os.getsid(0)
+        assert os.getpgid(pid) == pid
+
+
 async def test_a_child_that_ends_is_started_again(programs: Programs, output: Output) -> None:
     async with Supervisor(output, first_delay=0.01) as supervisor:
         await supervisor.start(programs.child("one"), within=DEADLINE)
