@@ -39,7 +39,9 @@ _MAX_CACHED_TOKENS = 10_000
 
 
 class TokenVerifier(Protocol):
-    """Port that verifies tokens."""
+    """Port that verifies the token that a call or request presents: an access token of a person or of a visitor of a
+    public link, or the token of another service.
+    """
 
     async def verify(self, token: str) -> Identity:
         """Return the identity that `token` proves, including the token.

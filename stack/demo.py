@@ -1,7 +1,7 @@
 """`make demo`: a story on real files. Two people, three devices, one shared folder, over the embedded AWS.
 
-Every step is a command as a person types it, each device with a SYNCLINE_HOME of its own. The story checks its own
-claims; the exit status is 0 only if all of them hold.
+Every step is a command as a person types it, each device with a SYNCLINE_HOME of its own. Each step
+checks what the system has done; the exit status is 0 only if all checks pass.
 
 With `--endpoint` it uses a system that is already running. `--aws` is the address of that system's embedded AWS, from
 which the mails are read with the root credentials, and `--aws-credentials` is the file with these.
@@ -43,7 +43,7 @@ Mails = list[dict[str, Any]]
 
 
 class StoryBroken(Exception):
-    """A claim of the story does not hold."""
+    """The system did something else than a step of the story expects."""
 
 
 @dataclass
@@ -166,9 +166,9 @@ def moved(figures: dict[str, Any]) -> str:
 
 
 def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[], Mails] | None, tag: str = "") -> None:
-    """Tell the story on a system that serves at `endpoint`. The devices have their directories in `scratch`. `mails`
-    returns all sent mails; with None, the story does not check mails. `tag` is a suffix of the e-mail addresses. Raise
-    StoryBroken if a claim of the story does not hold.
+    """Run the steps of the demonstration on a system that serves at `endpoint`, and print each of them by `tell`. The
+    devices have their directories in `scratch`. `mails` returns all sent mails; with None, no step checks mails. `tag`
+    is a suffix of the e-mail addresses. Raise StoryBroken if the system does something else than a step expects.
     """
     laptop = DemoDevice("Ann", "laptop", scratch / "laptop", tag)
     desktop = DemoDevice("Ann", "desktop", scratch / "desktop", tag)
@@ -289,7 +289,9 @@ def _mails_at(endpoint: str, credentials: Path) -> Callable[[], Mails]:
 
 
 def main() -> int:
-    """Tell the story; return 0 if all of its claims hold."""
+    """Run the demonstration, and print each of its steps. Return the exit status: 0 if the system did what each step
+    expects of it, otherwise 1.
+    """
     parser = argparse.ArgumentParser(prog="python -m stack.demo", description="Two people, three devices, one folder.")
     parser.add_argument("--endpoint", metavar="URL", help="tell it of a system that runs already")
     parser.add_argument("--aws", metavar="URL", help="where that system's embedded AWS is, to read the mails there")

@@ -57,8 +57,11 @@ def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRang
 
 
 def gather(refs: Iterable[BlockRef]) -> list[ObjectRange]:
-    """Return as few fetches as possible that contain all of `refs` as whole blocks, in any order. A gap between two
-    blocks is a piece without a digest.
+    """Return ranges of objects that together contain all blocks of `refs`, each block whole. The blocks may come in any
+    order, and several times; ranges and their pieces are sorted by object and offset.
+
+    Blocks of one object share a range if the gap between them has at most MAX_GAP_BYTES and the range at most
+    MAX_FETCH_BYTES. Such a gap is a piece of the range whose digest is None.
     """
     fetches: list[ObjectRange] = []
     gathered: list[BlockRef] = []

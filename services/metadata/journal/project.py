@@ -143,8 +143,8 @@ class Projector:
         return max(tail[0].commits[0].at_ms, self._busy_since_ms)
 
     async def caught_up_to(self, seq: int) -> None:
-        """Wait until all entries up to sequence number `seq` are projected. The run no longer waits for a quiet time
-        without commits.
+        """Wait until all entries up to sequence number `seq` are projected. While a caller waits here, the projector
+        does not wait for a time without commits, as it otherwise does before it projects.
         """
         while self._view.floor < seq:
             self._hurried.set()

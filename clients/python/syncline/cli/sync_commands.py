@@ -126,8 +126,8 @@ def _engine(
         return open_objects(space, access, limit=limits[access])
 
     def store(access: Access) -> ObjectStore:
-        """Return the object store for `access`. All calls return the same store for as long as the address of storage
-        stays the same, so that the syncs of a watch share its connections.
+        """Return the object store that reads or writes, as `access` says. There is one store for each of the two, as
+        long as the address of storage stays the same, so that the syncs of a watch share its connections.
         """
         return store_at(session.deployment.s3, access)
 
@@ -323,6 +323,9 @@ def _sync_for_ever(
 @json_option
 def check(directory: Path, verify: bool, as_json: bool) -> int:
     """Compare the files of DIR with its space by their checksums, and change nothing.
+
+    The checksum of a file whose size and times are unchanged is the recorded one; --verify reads every file again.
+    Differences are no error: the exit code is 0 unless files could not be compared.
 
     `stale`: newer in the space; `modified`: changed here; `unknown`: not in the space; `deleted`: deleted there.
 

@@ -240,9 +240,11 @@ class Accounts:
         return not answer.proven
 
     def prove_address(self, token: str) -> None:
-        """Prove that mail to the address of the account arrives, by the token in that mail. Raise ProofInvalid if the
-        token is none, was used, has expired, or was sent for another account, also if the address is proven already,
-        and AddressTaken if the address was proven for another account.
+        """Prove that mail to the address of the account arrives, by the token in that mail.
+
+        - Raise ProofInvalid if the token is unknown or malformed, was used, has expired, or was sent for another
+          account, or if this account is proven already.
+        - Raise AddressTaken if another account of the address was proven first.
         """
         self._session.call(lambda stubs: stubs.auth.ProveAddress, auth_pb2.ProveAddressRequest(token=token))
 

@@ -63,7 +63,9 @@ _FINAL = {
 
 
 class RemoteApplier:
-    """Carries out, in the space, the operations of the plan of one round, and reports their results to the ledger."""
+    """Carries out, in the space, the operations of the plan of one round, and records their results in the Ledger of
+    the round.
+    """
 
     def __init__(
         self,
