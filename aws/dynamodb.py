@@ -196,12 +196,13 @@ class Table:
         raise self._overloaded()
 
     async def query(
-        self, limit: int | None = None, *, consistent: bool = True, **query: Any
+        self, limit: int | None = None, *, consistent: bool = True, after: Item | None = None, **query: Any
     ) -> AsyncGenerator[Item, None]:
         """Yield up to `limit` items, or all, over as many pages as necessary. `query` has the arguments of DynamoDB's
-        Query.
+        Query. `after` is a primary key that fits the condition of the query: the items after it are yielded, whether an
+        item with that key exists or not; None begins with the first item.
         """
-        start: Mapping[str, Any] = {}
+        start: Mapping[str, Any] = {} if after is None else {"ExclusiveStartKey": after}
         while limit is None or limit > 0:
             most = {} if limit is None else {"Limit": limit}
             with aws_errors(self._called):
@@ -212,6 +213,19 @@ class Table:
                 yield item
             if limit is not None:
                 limit -= len(page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    async def scan(self, **scan: Any) -> AsyncGenerator[Sequence[Item], None]:
+        """Yield the items of the whole table, page by page, in no particular order. `scan` has the arguments of
+        DynamoDB's Scan. The cost is that of reading all items, whatever a filter leaves.
+        """
+        start: Mapping[str, Any] = {}
+        while True:
+            with aws_errors(self._called):
+                page = await self._client.scan(TableName=self._name, ConsistentRead=True, **scan, **start)
+            yield page["Items"]
             if "LastEvaluatedKey" not in page:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}

@@ -28,6 +28,7 @@ from benchmarks.report import ReportTable, mib
 from benchmarks.scale import sized
 from stack.running import running_stack
 from stack.up import Stack
+from tests.support.passwords import STRONG
 
 SIZE = sized(GIB, short=16 * MIB)
 ROUNDS = sized(3, short=1)
@@ -146,7 +147,7 @@ def _memory(stack: Stack, gateway: psutil.Process, at_rest: int, target: str, he
 def _address(stack: Stack) -> tuple[str, dict[str, str]]:
     """Return the address of the file, and the headers of its owner."""
     connection = http.client.HTTPConnection(urlsplit(stack.endpoint).netloc)
-    body = f'{{"email": "{EMAIL}", "password": "a long password", "device_name": "bench"}}'
+    body = f'{{"email": "{EMAIL}", "password": "{STRONG}", "device_name": "bench"}}'
     connection.request("POST", "/v1/sessions", body, {"content-type": "application/json"})
     answer = connection.getresponse().read().decode()
     token = answer.partition('"access_token":"')[2].partition('"')[0]

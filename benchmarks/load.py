@@ -41,6 +41,7 @@ from syncline.model.identifiers import ROOT, SpaceId, UserId, new_request_id
 from syncline.model.tree import MAX_CHECK_FILES
 from syncline.rpc.channel import sync_channel
 from tests.e2e.processes import Process, System, running, system
+from tests.support.passwords import STRONG
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -399,9 +400,7 @@ class Bench:
 
     def _sign_in(self) -> str:
         with sync_channel(self._serving.auth.target) as channel:
-            request = auth_pb2.SignInRequest(
-                email=self._person.email, password="a long password", device_name="benchmark"
-            )
+            request = auth_pb2.SignInRequest(email=self._person.email, password=STRONG, device_name="benchmark")
             return AuthServiceStub(channel).SignIn(request).tokens.access_token
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scale import sized
+from tests.support.passwords import STRONG
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -93,7 +94,7 @@ class BenchmarkDevice:
 
     def sign(self, verb: str, endpoint: str, email: str) -> None:
         """Run `verb`, which is `signup` or `login`, with a password that is the same for all devices."""
-        self._run(verb, "--endpoint", endpoint, "--email", email, "--password-stdin", stdin="a long password\n")
+        self._run(verb, "--endpoint", endpoint, "--email", email, "--password-stdin", stdin=f"{STRONG}\n")
 
     def create_space(self, name: str) -> None:
         self._run("spaces", "create", name)

@@ -9,3 +9,5 @@ from runtime.imports import absent, uncollected
 with uncollected(), absent("watchfiles", "greenlet", "email_validator"):
     import fastapi as fastapi
     import uvicorn as uvicorn
+
+    from gateway.http import adapters as adapters

@@ -36,6 +36,7 @@ _DAY_SECONDS: Final = 86_400
 
 FEATURES: Final = (
     "activity",
+    "administration",
     "complete_streams",
     "program_keys",
     "public_links",

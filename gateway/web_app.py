@@ -31,6 +31,7 @@ _PAGES: Final = {
     "/settings/{rest:any_path}": "app.html",
     "/join": "app.html",
     "/prove": "app.html",
+    "/reset": "app.html",
     "/l": "link.html",
     "/l/{token}": "link.html",  # links of earlier versions
     "/docs": "reference.html",

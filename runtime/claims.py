@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NoReturn
 
 from runtime.identity import LinkScope
 from runtime.permissions import CallerKind
+from syncline.model.accounts import KeyScope
 from syncline.model.errors import InvalidArgument, TokenInvalid, TokenMalformed
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, parse_id, parse_text_id
 
@@ -26,6 +27,8 @@ INTERNAL_AUDIENCE: Final = "syncline-internal"
 """The claim `aud` of the token of a service."""
 PROGRAM: Final = "program"
 """The claim `knd` of the access token of a program's key."""
+_OLD_SCOPES: Final = frozenset({KeyScope.READ, KeyScope.WRITE})
+"""The scopes of a program whose access token was issued by the preceding release, and names none."""
 SERVICE_PREFIX: Final = "service:"
 """Prefix of the claim `sub` in the token of a service."""
 MAX_TOKEN_CHARACTERS: Final = 4096
@@ -40,6 +43,8 @@ _NO_DEVICE: Final = DeviceId("")
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SERVICE: Final = re.compile(rf"{SERVICE_PREFIX}[a-z]{{1,32}}")
 _NODE: Final = re.compile(r"[0-9a-f]{32}")
+_SCOPE: Final = "|".join(scope.value for scope in KeyScope)
+_SCOPES: Final = re.compile(rf"(?:{_SCOPE})(?: (?:{_SCOPE})){{0,{len(KeyScope) - 1}}}")
 _VISITOR: Final = re.compile(r"[0-9A-Za-z]{0,64}")
 
 
@@ -59,6 +64,8 @@ class Claims:
     algorithm: str
     key_id: str = ""
     device: DeviceId = _NO_DEVICE
+    scopes: Set[KeyScope] = frozenset()
+    """The scopes of a program's key, of which there is one at least; empty for other callers."""
     link: LinkScope | None = None
     visitor: str = field(default="", repr=False)
 
@@ -93,10 +100,11 @@ def read_claims(token: str) -> Claims:
         scope = LinkScope(LinkId(_id(claims, "sub")), SpaceId(_id(claims, "spc")), _node_id(claims))
         visitor = _text(claims, "vis", _VISITOR) if "vis" in claims else ""
         return claimed(CallerKind.VISITOR, scope.link, link=scope, visitor=visitor)
-    if claims.get("knd", PROGRAM) != PROGRAM:
+    if claims.get("knd", PROGRAM) != PROGRAM or ("scp" in claims and "knd" not in claims):
         _refuse()
     kind = CallerKind.PROGRAM if "knd" in claims else CallerKind.SESSION
-    return claimed(kind, _id(claims, "sub"), device=DeviceId(_id(claims, "dev")))
+    scopes = _scopes(claims) if kind is CallerKind.PROGRAM else frozenset[KeyScope]()
+    return claimed(kind, _id(claims, "sub"), device=DeviceId(_id(claims, "dev")), scopes=scopes)
 
 
 def _object(segment: str) -> Mapping[str, Any]:
@@ -130,6 +138,12 @@ def _id(claims: Mapping[str, Any], name: str) -> str:
 
 def _node_id(claims: Mapping[str, Any]) -> NodeId:
     return NodeId(parse_id(bytes.fromhex(_text(claims, "nod", _NODE)), what="nod"))
+
+
+def _scopes(claims: Mapping[str, Any]) -> frozenset[KeyScope]:
+    if "scp" not in claims:
+        return _OLD_SCOPES
+    return frozenset(KeyScope(word) for word in _text(claims, "scp", _SCOPES).split(" "))
 
 
 def _refuse() -> NoReturn:

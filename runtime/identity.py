@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from runtime.permissions import BEYOND_LINK, CallerKind
+from syncline.model.accounts import KeyScope
 from syncline.model.errors import PermissionDenied, Unauthenticated
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 
@@ -24,7 +26,8 @@ class LinkScope:
 class Identity:
     """The verified caller of a call: a person's device, a service, or a visitor of a public link.
 
-    - A device has `user` and `device`, and `program` is True if it is a program with a key.
+    - A device has `user` and `device`. A program with a key also has `scopes`, those of the key, of which there is one
+      at least; for any other device they are empty.
     - A service that acts on its own behalf has `service`, its name; `user` and `device` are empty.
     - A visitor has `link`; `user` and `device` are empty. Visitors who opened a link from the same network have the
       same `visitor`.
@@ -37,7 +40,7 @@ class Identity:
     device: DeviceId
     service: str | None = None
     link: LinkScope | None = None
-    program: bool = False
+    scopes: Set[KeyScope] = frozenset()
     visitor: str = ""
     token: str = field(default="", repr=False, compare=False)
     expires_at: float = field(default=math.inf, compare=False)
@@ -49,7 +52,7 @@ class Identity:
             return CallerKind.SERVICE
         if self.link is not None:
             return CallerKind.VISITOR
-        return CallerKind.PROGRAM if self.program else CallerKind.SESSION
+        return CallerKind.PROGRAM if self.scopes else CallerKind.SESSION
 
     @property
     def account(self) -> str:

@@ -21,7 +21,7 @@ from runtime.imports import absent
 from syncline.model.printable import harmless
 from syncline.rpc import traces
 
-with absent("rich"):  # used only for tracebacks on terminals, which services do not print
+with absent("rich", "colorama", "greenlet"):  # for terminals and for other event loops, which services do not have
     import structlog
 
 if TYPE_CHECKING:

@@ -7,9 +7,12 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import linecache
+import re
 import resource
 import sys
 import time
+import typing
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,6 +45,7 @@ def settle() -> None:
     that only startup has read. Freeze the remaining objects, which mostly live as long as the process, so that no
     garbage collection visits them again. Called once after startup.
     """
+    _empty_caches()
     gc.collect()
     gc.freeze()
     libc = ctypes.CDLL(None)
@@ -49,6 +53,17 @@ def settle() -> None:
         libc.malloc_trim(0)
     if sys.platform == "linux":
         _let_go_of_code(libc)
+
+
+def _empty_caches() -> None:
+    """Empty the caches of the standard library that imports have filled: compiled expressions, parametrised types, and
+    the names of files in the folders of packages. What is needed again is cached again.
+    """
+    re.purge()
+    for empty in getattr(typing, "_cleanups", ()):
+        empty()
+    sys.path_importer_cache.clear()
+    linecache.clearcache()
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The rights, bounds and rates of operations: one table has the kinds of callers that each operation admits, one the
+"""The rights, bounds and rates of operations: one table has the callers that each operation admits, one the
 maximum size of its request, and one its kind of work. An operation that is missing in the first table is open to
 nobody.
 
@@ -6,38 +6,51 @@ nobody.
 |---|---|
 | anonymous | nothing |
 | session | the access token of a device, or of a browser's key |
-| program | the access token of a program's key |
+| administrator | a session whose account is an administrator's |
+| program | the access token of a program's key, which names scopes |
 | visitor | the access token of an opened public link, whether the link limits its downloads or not |
 | service | the token of another service |
 
-The table decides who may call an operation at all; the operation itself decides what the caller may do. A program's key
-may read and write files. It may change neither members, links, devices nor keys: otherwise a stolen key could be made
-permanent, or could shut its owner out. It may end itself, by signing out.
+The table decides who may call an operation at all; the operation itself decides what the caller may do. A program is
+admitted by the scopes of its key. No scope changes devices or keys, or renames or deletes a space: otherwise a stolen
+key could be made permanent, or could shut its owner out. A program may end itself, by signing out.
+
+A token does not tell an administrator: a right must not last as long as a token. An operation of administrators admits
+every session, and itself asks for the account before anything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from syncline.model.accounts import KeyScope
 from syncline.model.blocks import DIGEST_BYTES
 from syncline.model.errors import PermissionDenied
 from syncline.model.limits import MAX_FIND_DIGESTS, MAX_MESSAGE_BYTES, MAX_SEAL_DECLARATIONS, MAX_SEAL_REQUEST_BYTES
 from syncline.model.tree import MAX_CHECK_FILES, MAX_MUTATIONS, MAX_REQUEST_BYTES
 
-CallerKind = Enum("CallerKind", "ANONYMOUS SESSION PROGRAM VISITOR SERVICE")
-"""The kind of a caller, as in the table above."""
+CallerKind = Enum("CallerKind", "ANONYMOUS SESSION PROGRAM VISITOR SERVICE ADMINISTRATOR")
+"""The kind of a caller, as in the table above. A caller is never identified as an ADMINISTRATOR: the kind stands in the
+rows of operations that ask for the account, and an administrator calls all others as a SESSION.
+"""
 
-Callers = frozenset[CallerKind]
+Callers = frozenset[CallerKind | KeyScope]
+"""The callers that an operation admits, by their kind. A scope stands for the programs whose keys have it."""
 
-ANYBODY: Final = Callers(CallerKind)
+ADMINISTRATORS: Final = Callers({CallerKind.ADMINISTRATOR})
+SESSIONS: Final = ADMINISTRATORS | {CallerKind.SESSION}
+PEOPLE: Final = SESSIONS | set(KeyScope)
+"""People at their devices, and their programs, whatever the keys of these are for."""
+ANYBODY: Final = PEOPLE | {CallerKind.ANONYMOUS, CallerKind.VISITOR, CallerKind.SERVICE}
 """All callers, authenticated or not. The token of an authenticated caller is not checked."""
-SESSIONS: Final = Callers({CallerKind.SESSION})
-PEOPLE: Final = SESSIONS | {CallerKind.PROGRAM}
-READERS: Final = PEOPLE | {CallerKind.VISITOR}
+READING: Final = SESSIONS | {KeyScope.READ}
+WRITING: Final = SESSIONS | {KeyScope.WRITE}
+SHARING: Final = SESSIONS | {KeyScope.SHARE}
+READERS: Final = READING | {CallerKind.VISITOR}
 VISITORS: Final = Callers({CallerKind.VISITOR})
 SERVICES: Final = Callers({CallerKind.SERVICE})
 
@@ -54,57 +67,89 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         "syncline.auth.v1.AuthService",
         SignUp=ANYBODY,
         SignIn=ANYBODY,
+        RequestReset=ANYBODY,
+        ResetPassword=ANYBODY,
         RefreshToken=ANYBODY,
         ExchangeKey=ANYBODY,
         OpenLink=ANYBODY,
         GetJwks=ANYBODY,
+        GetInvitation=ANYBODY,
+        RefuseInvitation=ANYBODY,
         CreateKey=SESSIONS,
         SignOut=PEOPLE,
         GetAccount=PEOPLE,
         RequestProof=SESSIONS,
         ProveAddress=SESSIONS,
-        ListDevices=PEOPLE,
+        ChangePassword=SESSIONS,
+        ListDevices=READING,
         RevokeDevice=SESSIONS,
-        CreateSpace=PEOPLE,
-        ListSpaces=PEOPLE,
-        ListMembers=PEOPLE | {CallerKind.SERVICE},
-        SetMember=SESSIONS,
-        RemoveMember=SESSIONS,
-        IssueCredentials=PEOPLE,
+        CreateSpace=WRITING,
+        ListSpaces=READING,
+        ListMembers=READING | {CallerKind.SERVICE},
+        SetMember=SHARING,
+        RemoveMember=SHARING,
+        RenameSpace=SESSIONS,
+        DeleteSpace=SESSIONS,
+        UndeleteSpace=SESSIONS,
+        ListDeletedSpaces=READING,
+        TransferSpace=SESSIONS,
+        ListInvitations=READING,
+        RevokeInvitation=SHARING,
+        AcceptInvitation=SESSIONS,
+        DeclineInvitation=SESSIONS,
+        IssueCredentials=READING,
         ListWrittenSpaces=SERVICES,
         SetUploads=SERVICES,
-        CreateLink=SESSIONS,
-        ListLinks=PEOPLE,
-        RevokeLink=SESSIONS,
+        CreateLink=SHARING,
+        ListLinks=READING,
+        RevokeLink=SHARING,
         CountLinkDownload=VISITORS,
-        CheckAccess=READERS | {CallerKind.SERVICE},
+        CheckAccess=PEOPLE | {CallerKind.VISITOR, CallerKind.SERVICE},
         BatchCheckAccess=SERVICES,
-        CheckWriters=PEOPLE,
+        CheckWriters=READING,
+    )
+    | _rpcs(
+        "syncline.admin.v1.AdminService",
+        ListUsers=ADMINISTRATORS,
+        GetUser=ADMINISTRATORS,
+        ListUserDevices=ADMINISTRATORS,
+        ListUserSpaces=ADMINISTRATORS,
+        InviteUser=ADMINISTRATORS,
+        SuspendUser=ADMINISTRATORS,
+        ResumeUser=ADMINISTRATORS,
+        SignOutUser=ADMINISTRATORS,
+        SetAdministrator=ADMINISTRATORS,
+        ListSpaces=ADMINISTRATORS,
+        GetSpace=ADMINISTRATORS,
+        ListSpaceMembers=ADMINISTRATORS,
+        SetSpaceOwner=ADMINISTRATORS,
+        GetPolicy=ADMINISTRATORS,
+        ListAuditEvents=ADMINISTRATORS,
     )
     | _rpcs(
         "syncline.metadata.v1.MetadataService",
-        GetSpace=PEOPLE,
-        FindMissingObjects=PEOPLE,
-        SealObjects=PEOPLE,
-        CommitChanges=PEOPLE,
-        RestoreVersion=PEOPLE,
-        RestoreNode=PEOPLE,
-        ListChanges=PEOPLE,
-        CheckVersions=PEOPLE,
+        GetSpace=READING,
+        FindMissingObjects=WRITING,
+        SealObjects=WRITING,
+        CommitChanges=WRITING,
+        RestoreVersion=WRITING,
+        RestoreNode=WRITING,
+        ListChanges=READING,
+        CheckVersions=READING,
         GetNode=READERS,
         ListNodes=READERS,
-        ListVersions=PEOPLE,
-        GetVersion=PEOPLE,
-        SearchNodes=PEOPLE,
+        ListVersions=READING,
+        GetVersion=READING,
+        SearchNodes=READING,
         MeasureTree=READERS,
-        ListActivity=PEOPLE,
-        GetAnswer=PEOPLE,
-        UndoCopy=PEOPLE,
-        ListTrash=PEOPLE,
+        ListActivity=READING,
+        GetAnswer=WRITING,
+        UndoCopy=WRITING,
+        ListTrash=READING,
     )
-    | _rpcs("syncline.notify.v1.NotifyService", Watch=PEOPLE, GetPreference=PEOPLE, SetPreference=PEOPLE)
+    | _rpcs("syncline.notify.v1.NotifyService", Watch=READING, GetPreference=READING, SetPreference=WRITING)
 )
-"""The kinds of callers of each rpc, by the full name of the method."""
+"""The callers of each rpc, by the full name of the method."""
 
 MAX_SMALL_REQUEST_BYTES: Final = 64 * 1024
 """Maximum size of a request of each method that is not in REQUEST_BOUNDS, in bytes."""
@@ -196,10 +241,20 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         "syncline.auth.v1.AuthService",
         {
             Work.READ: "SignOut GetAccount CheckAccess CountLinkDownload",
-            Work.LIST: "ListDevices ListSpaces ListMembers ListLinks CheckWriters",
+            Work.LIST: "ListDevices ListSpaces ListDeletedSpaces ListMembers ListLinks ListInvitations CheckWriters",
             Work.CREDENTIAL: "IssueCredentials",
-            Work.SHARE: "SetMember RemoveMember RevokeLink RevokeDevice RequestProof ProveAddress",
+            Work.SHARE: "SetMember RemoveMember RevokeLink RevokeDevice RequestProof ProveAddress ChangePassword "
+            "RenameSpace DeleteSpace UndeleteSpace TransferSpace RevokeInvitation AcceptInvitation DeclineInvitation",
             Work.MAKE: "CreateSpace CreateKey CreateLink",
+        },
+    )
+    | _of_kinds(
+        "syncline.admin.v1.AdminService",
+        {
+            Work.READ: "GetUser GetSpace GetPolicy",
+            Work.LIST: "ListUsers ListUserDevices ListUserSpaces ListSpaces ListSpaceMembers ListAuditEvents",
+            Work.SHARE: "SuspendUser ResumeUser SignOutUser SetAdministrator SetSpaceOwner",
+            Work.MAKE: "InviteUser",
         },
     )
     | _of_kinds(
@@ -235,42 +290,62 @@ def _rows(callers: Callers, operations: str) -> dict[str, Callers]:
 
 ROUTES: Final[Mapping[str, Callers]] = MappingProxyType(
     _rows(ANYBODY, "syncline keys healthz readyz openapi page asset")
-    | _rows(ANYBODY, "sign_up sign_in refresh open_link")
-    | _rows(SESSIONS, "create_key revoke_device set_member remove_member create_link revoke_link")
-    | _rows(SESSIONS, "request_proof prove_address")
-    | _rows(PEOPLE, "session sign_out list_devices list_keys list_members list_links watch")
-    | _rows(PEOPLE, "list_spaces create_space get_space get_usage get_notifications set_notifications")
-    | _rows(PEOPLE, "find_node get_node list_children search list_versions list_trash list_activity")
-    | _rows(PEOPLE, "content node_content version_content node_archive archive")
-    | _rows(PEOPLE, "create_folder move_node delete_node copy_node restore_version restore_node")
-    | _rows(PEOPLE, "create_uploads seal_objects commit_changes")
+    | _rows(ANYBODY, "sign_up sign_in refresh open_link get_invitation refuse_invitation")
+    | _rows(ANYBODY, "request_reset reset_password")
+    | _rows(SESSIONS, "create_key revoke_device request_proof prove_address change_password")
+    | _rows(SESSIONS, "rename_space delete_space undelete_space transfer_space")
+    | _rows(ADMINISTRATORS, "list_users get_user list_user_devices list_user_spaces get_policy list_audit_events")
+    | _rows(ADMINISTRATORS, "invite_user suspend_user resume_user sign_out_user set_administrator")
+    | _rows(ADMINISTRATORS, "list_all_spaces get_any_space list_space_members set_space_owner")
+    | _rows(SHARING, "set_member remove_member create_link revoke_link revoke_invitation")
+    | _rows(SESSIONS, "accept_invitation decline_invitation")
+    | _rows(PEOPLE, "session sign_out")
+    | _rows(READING, "list_devices list_keys list_members list_links watch")
+    | _rows(READING, "list_space_invitations list_invitations")
+    | _rows(READING, "list_spaces list_deleted_spaces get_space get_usage get_notifications")
+    | _rows(READING, "find_node get_node list_children search list_versions list_trash list_activity")
+    | _rows(READING, "content node_content version_content node_archive archive")
+    | _rows(WRITING, "create_space set_notifications")
+    | _rows(WRITING, "create_folder move_node delete_node copy_node restore_version restore_node")
+    | _rows(WRITING, "create_uploads seal_objects commit_changes")
     | _rows(VISITORS, "get_linked_node list_linked_children linked_content linked_archive")
 )
-"""The kinds of callers of each operation of the gateway, by its name: the `operationId`, or the name in logs and
-metrics.
-"""
+"""The callers of each operation of the gateway, by its name: the `operationId`, or the name in logs and metrics."""
 
 DAV: Final[Mapping[str, Callers]] = MappingProxyType(
-    _rows(PEOPLE, "OPTIONS GET HEAD PROPFIND PROPPATCH PUT MKCOL DELETE MOVE COPY LOCK UNLOCK")
+    _rows(READING, "OPTIONS GET HEAD PROPFIND") | _rows(WRITING, "PROPPATCH PUT MKCOL DELETE MOVE COPY LOCK UNLOCK")
 )
-"""The kinds of callers of each method of WebDAV, by the HTTP method."""
+"""The callers of each method of WebDAV, by the HTTP method."""
 
 
-def check_caller(kind: CallerKind, callers: Callers | None) -> None:
-    """Raise PermissionDenied unless `callers`, the kinds of callers that an operation admits, includes `kind`.
-    `callers` is None if the table has no such operation, which then admits nobody.
+def check_caller(kind: CallerKind, callers: Callers | None, *, scopes: Set[KeyScope] = frozenset()) -> None:
+    """Raise PermissionDenied unless `callers`, those that an operation admits, include a caller of this kind. A program
+    is admitted by `scopes`, those of its key. `callers` is None if the table has no such operation, which then admits
+    nobody.
     """
     if callers is None:
         raise PermissionDenied("this is open to nobody")
-    if kind not in callers:
+    if kind is CallerKind.SESSION and CallerKind.ADMINISTRATOR in callers:
+        return  # an operation of administrators asks for the account
+    if kind is CallerKind.PROGRAM:
+        if callers.isdisjoint(scopes):
+            raise PermissionDenied(_program_refusal(callers))
+    elif kind not in callers:
         raise PermissionDenied(_REFUSALS[kind])
+
+
+def _program_refusal(callers: Callers) -> str:
+    needed = [scope.value for scope in KeyScope if scope in callers]
+    if not needed:
+        return "no key of a program can do this; sign in"
+    return f"this key is not for that; make one with the scope {needed[0]!r}"
 
 
 BEYOND_LINK: Final = "a public link opens what it links to, and nothing else; sign in"
 _REFUSALS: Final = {
     CallerKind.ANONYMOUS: "sign in to do this",
     CallerKind.SESSION: "only a public link can do this",
-    CallerKind.PROGRAM: "a key of a program cannot change members, links, devices, keys or the account; sign in",
     CallerKind.VISITOR: BEYOND_LINK,
     CallerKind.SERVICE: "only a signed-in user can do this",
+    CallerKind.ADMINISTRATOR: "an administrator cannot do this",
 }

@@ -3,9 +3,11 @@ authenticate to each other (HS256).
 
 | token | signed with | issuer | audience | subject | other |
 |---|---|---|---|---|---|
-| access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id, `knd`: "program" |
+| access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id; program: `knd`, `scp` |
 | link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space, `nod`: node, `vis`: network |
 | service | HS256, the shared secret | syncline | syncline-internal | `service:<name>` | lives 5 minutes |
+
+The claim `knd` of a program is "program", and `scp` has the scopes of its key.
 """
 
 from __future__ import annotations
@@ -218,7 +220,7 @@ def _identity(claims: Claims, token: str) -> Identity:
         device=claims.device,
         service=claims.subject.removeprefix(SERVICE_PREFIX) if claims.kind is CallerKind.SERVICE else None,
         link=claims.link,
-        program=claims.kind is CallerKind.PROGRAM,
+        scopes=claims.scopes,
         visitor=claims.visitor,
         token=token,
         expires_at=claims.expires_at,

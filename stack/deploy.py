@@ -31,6 +31,8 @@ class Resources:
     bucket_arn: str
     identity_table_name: str
     identity_table_arn: str
+    audit_table_name: str
+    audit_table_arn: str
     metadata_table_name: str
     metadata_table_arn: str
     notify_table_name: str

@@ -105,6 +105,7 @@ def service_children(wiring: Wiring) -> list[Child]:
             ports.auth,
             {
                 "BUCKET": resources.bucket_name,
+                "AUDIT_TABLE": resources.audit_table_name,
                 "IDENTITY_TABLE": resources.identity_table_name,
                 "MAIL_QUEUE_URL": resources.mail_queue_url,
                 "SIGNING_KEY_FILE": str(wiring.signing_key_file),

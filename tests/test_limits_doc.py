@@ -52,6 +52,8 @@ INNER = {
     "runtime.http.connection._MAX_FED_BYTES": "how much is parsed at once",
     "runtime.http.connection._MAX_LINES_BYTES": "follows from bounds that have rows",
     "services.auth.adapters.dynamodb": "how often a counter is written that others write too",
+    "services.auth.endings._MAX_LISTINGS": "how often devices are looked for that signed in meanwhile",
+    "services.auth.paging._MAX_PLACE_BYTES": "a longer text is no place of a listing",
     "services.auth.sessions": "a longer text is no token",
     "services.metadata.quota": "how long a measure may be late, before objects are not removed by it",
     "services.metadata.restore": "how often a way and a free name are looked for",

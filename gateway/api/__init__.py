@@ -11,7 +11,20 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 
-from gateway.api import accounts, contents, events, history, links, nodes, spaces, trees, uploads
+from gateway.api import (
+    accounts,
+    administration,
+    contents,
+    events,
+    history,
+    invitations,
+    links,
+    nodes,
+    passwords,
+    spaces,
+    trees,
+    uploads,
+)
 from gateway.http.problems import MEDIA_TYPE
 
 _PROBLEM: Final = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
@@ -37,6 +50,19 @@ def router() -> APIRouter:
     # Described as plain dictionaries rather than models: otherwise each operation would build a serialiser for each of
     # them.
     routes = APIRouter(responses={status: {**told, **_PROBLEM} for status, told in _PROBLEMS.items()})
-    for module in (accounts, spaces, nodes, trees, contents, history, uploads, links, events):
+    for module in (
+        accounts,
+        passwords,
+        spaces,
+        invitations,
+        nodes,
+        trees,
+        contents,
+        history,
+        uploads,
+        links,
+        events,
+        administration,
+    ):
         routes.include_router(module.router)
     return routes

@@ -149,13 +149,21 @@ async def list_keys(
 
 @router.post("/keys", status_code=201)
 async def create_key(body: models.NewKey, name: Named, caller: Signed, services: GatewayServices) -> models.Key:
-    """Make a key with which a program reads and writes files on behalf of the caller. The key is shown only this once.
+    """Make a key with which a program acts on behalf of the caller. The key is shown only this once.
 
-    A key cannot change members, links, devices or keys: such a request is answered with 403.
+    `scopes` says what the key is for: `read`, `write` (files, and new spaces), `share` (members and public links).
+    With `spaces` it opens these spaces only. No key changes devices, keys or the account: such a request is answered
+    with 403.
     """
     answer = await ask(
         services.auth.CreateKey,
-        auth_pb2.CreateKeyRequest(request_id=name.id, name=body.name, expires_at_ms=body.expires_at_ms),
+        auth_pb2.CreateKeyRequest(
+            request_id=name.id,
+            name=body.name,
+            expires_at_ms=body.expires_at_ms,
+            scopes=map(conversions.scope_to_wire, body.scopes),
+            space_ids=body.spaces or (),
+        ),
         token=caller.token,
     )
     return models.Key(device=conversions.device(answer.device, current=""), key=answer.key)
@@ -165,6 +173,7 @@ def _signed_in(answer: auth_pb2.SignUpResponse | auth_pb2.SignInResponse, respon
     told = models.SignedIn(
         account=conversions.account(answer.account),
         device=conversions.device(answer.device, current=answer.device.device_id),
+        space_id=answer.space_id or None if isinstance(answer, auth_pb2.SignUpResponse) else None,
     )
     response.headers["cache-control"] = "no-store"
     if not answer.key:

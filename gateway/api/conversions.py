@@ -135,6 +135,7 @@ def account(pb: auth_pb2.Account) -> models.Account:
         personal_space_id=pb.personal_space_id,
         proven=not pb.unproven,
         admin=pb.admin,
+        guest=pb.guest,
     )
 
 
@@ -151,7 +152,18 @@ def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
         revoked_at_ms=pb.revoked_at_ms or None,
         current=pb.device_id == current,
         made_by=pb.made_by or None,
+        scopes=[_scope(scope) for scope in pb.scopes] or None,
+        spaces=list(pb.space_ids) or None,
     )
+
+
+def scope_to_wire(name: models.Scope) -> auth_pb2.KeyScope.ValueType:
+    """Return the scope of a key on the wire."""
+    return auth_pb2.KeyScope.Value(f"KEY_SCOPE_{name.upper()}")
+
+
+def _scope(pb: auth_pb2.KeyScope.ValueType) -> models.Scope:
+    return auth_pb2.KeyScope.Name(pb).removeprefix("KEY_SCOPE_").lower()  # type: ignore[return-value]  # as the wire
 
 
 def device_end(pb: auth_pb2.RevokeDeviceResponse, *, current: str) -> models.DeviceEnd:
@@ -165,6 +177,21 @@ def device_end(pb: auth_pb2.RevokeDeviceResponse, *, current: str) -> models.Dev
         ended_key_count=pb.ended_key_count,
         ended_link_count=pb.ended_link_count,
         remaining_link_count=pb.remaining_link_count,
+    )
+
+
+def changed_password(pb: auth_pb2.ChangePasswordResponse, *, current: str) -> models.PasswordChanged:
+    """Return what was ended with a change of the password, in the form of the API; `current` is the id of the calling
+    device.
+    """
+    return models.PasswordChanged(
+        ended_devices=[device(one, current=current) for one in pb.ended_devices],
+        ended_keys=[device(key, current=current) for key in pb.ended_keys],
+        remaining_keys=[device(key, current=current) for key in pb.remaining_keys],
+        ended_device_count=pb.ended_device_count,
+        ended_key_count=pb.ended_key_count,
+        remaining_key_count=pb.remaining_key_count,
+        unfinished=pb.unfinished,
     )
 
 
@@ -183,12 +210,38 @@ def space(pb: auth_pb2.Space) -> models.Space:
         role=_ROLES[pb.role],
         personal=pb.personal,
         alias=pb.alias or pb.space_id,
+        deleted_at_ms=pb.deleted_at_ms or None,
+        restorable_until_ms=pb.restorable_until_ms or None,
     )
 
 
 def member(pb: auth_pb2.Member) -> models.Member:
     """Return a member in the form of the API."""
     return models.Member(user_id=pb.user_id, email=pb.email, role=_ROLES[pb.role])
+
+
+def invitation(pb: auth_pb2.Invitation) -> models.Invitation:
+    """Return an invitation to a space in the form of the API."""
+    return models.Invitation(
+        space_id=pb.space_id,
+        space_name=pb.space_name,
+        email=pb.email,
+        role=_ROLES[pb.role],
+        invited_by=pb.invited_by,
+        created_at_ms=pb.created_at_ms,
+        expires_at_ms=pb.expires_at_ms,
+    )
+
+
+def presented_invitation(pb: auth_pb2.GetInvitationResponse) -> models.PresentedInvitation:
+    """Return an invitation whose token was presented, in the form of the API."""
+    told = pb.invitation
+    return models.PresentedInvitation(
+        email=told.email or None,
+        expires_at_ms=told.expires_at_ms,
+        space=invitation(told) if told.space_id else None,
+        guest=pb.guest,
+    )
 
 
 def link(pb: auth_pb2.Link) -> models.Link:

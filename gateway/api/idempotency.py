@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Header
 from starlette.requests import Request
 
-from gateway.identity.caller import Signed
+from gateway.identity.caller import Caller, Signed
 from syncline.model.identifiers import RequestId, new_request_id
 
 MAX_KEY_CHARACTERS: int = 255
@@ -39,6 +39,17 @@ async def request_name(request: Request, caller: Signed, idempotency_key: Idempo
     the header, the id is derived from the header, the caller, the method, the path and the body, so that the same
     request has the same id again.
     """
+    return _name(request, caller, idempotency_key, await request.body())
+
+
+async def secret_request_name(request: Request, caller: Signed, idempotency_key: IdempotencyKey = None) -> RequestName:
+    """Return the id of a request whose body has passwords, as `request_name` does, but without the body: somebody who
+    reads the stored ids could try passwords on such an id faster than on their hashes. The service compares the body.
+    """
+    return _name(request, caller, idempotency_key, b"")
+
+
+def _name(request: Request, caller: Caller, idempotency_key: str | None, body: bytes) -> RequestName:
     if idempotency_key is None:
         return RequestName(new_request_id(), given=False)
     seen = hashlib.sha256(b"syncline request\0")
@@ -50,9 +61,11 @@ async def request_name(request: Request, caller: Signed, idempotency_key: Idempo
         request.url.path.encode(),
     ):
         seen.update(len(part).to_bytes(4, "big") + part)
-    seen.update(await request.body())
+    seen.update(body)
     return RequestName(RequestId(seen.digest()[:16]), given=True)
 
 
 Named = Annotated[RequestName, Depends(request_name)]
 """The argument `name` of an operation that changes something: the id of the request, which is carried out once."""
+SecretlyNamed = Annotated[RequestName, Depends(secret_request_name)]
+"""The same for an operation whose body has passwords."""

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.api.identifiers import HexDigest, NodeText
+from gateway.api.identifiers import HexDigest, NodeText, TextId
+from syncline.model.accounts import KeyScope
 from syncline.model.blocks import MAX_BLOCK_BYTES, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
+from syncline.model.limits import MAX_KEY_SPACES, MAX_REASON_CHARACTERS
 from syncline.model.names import MAX_PATH_BYTES, normalize
 from syncline.model.tree import MAX_MUTATIONS
 
@@ -38,6 +40,7 @@ FileTimeMs = Annotated[int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999
 one that can.
 """
 Size = Annotated[int, Field(ge=0, le=_SIGNED_64)]
+Scope = Literal["read", "write", "share"]
 Number = Annotated[int, Field(ge=1, le=_SIGNED_64)]
 
 
@@ -108,6 +111,26 @@ class AddressProof(Given):
     token: Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
+class NewPassword(Given):
+    """The current password of the account, and the one that it gets."""
+
+    current_password: Password
+    new_password: Password
+
+
+class ResetRequest(Given):
+    """The address to which a reset is mailed."""
+
+    email: Email
+
+
+class PasswordReset(Given):
+    """The token of a reset, as it was mailed, and the password that the account gets."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    new_password: Password
+
+
 class Tokens(Told):
     """The tokens of a signed-in device. A browser has a cookie instead."""
 
@@ -123,7 +146,11 @@ class Account(Told):
     email: str
     personal_space_id: str
     proven: bool = Field(description="False until the person has proven that mail to the address arrives.")
-    admin: bool = Field(description="True for the person who runs the system.")
+    admin: bool = Field(description="True for an administrator.")
+    guest: bool = Field(
+        description="True for a person who was admitted by an invitation to a space alone. A guest makes no spaces, "
+        "links or keys, and cannot write to the personal space."
+    )
 
 
 class Device(Told):
@@ -138,6 +165,10 @@ class Device(Told):
     revoked_at_ms: int | None
     current: bool
     made_by: str | None = Field(description="The device that made the program's key, if it is known.")
+    scopes: list[str] | None = Field(default=None, description="What a program's key is for.")
+    spaces: list[str] | None = Field(
+        default=None, description="The only spaces that a program's key opens, if not all."
+    )
 
 
 class SignedIn(Told):
@@ -147,6 +178,7 @@ class SignedIn(Told):
     device: Device
     tokens: Tokens | None = None
     csrf_token: str | None = None
+    space_id: str | None = Field(default=None, description="The space to which the invitation of a sign-up has led.")
 
 
 class Devices(Told):
@@ -161,6 +193,12 @@ class NewKey(Given):
 
     name: Label
     expires_at_ms: TimeMs
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(KeyScope))] = Field(
+        default=["read", "write"], description="What the key is for. A key that writes or shares also reads."
+    )
+    spaces: Annotated[list[TextId], Field(min_length=1, max_length=MAX_KEY_SPACES)] | None = Field(
+        default=None, description="The only spaces that the key opens; by default all spaces of the caller."
+    )
 
 
 class Key(Told):
@@ -186,6 +224,10 @@ class Space(Told):
         description="The caller's own name for the space, in WebDAV and on the command line. It never changes, and "
         "never becomes another space's."
     )
+    deleted_at_ms: int | None = Field(default=None, description="When the space was deleted; null if it is not.")
+    restorable_until_ms: int | None = Field(
+        default=None, description="Until when a deleted space can be undeleted; null if it is not deleted."
+    )
 
 
 class Spaces(Told):
@@ -195,8 +237,21 @@ class Spaces(Told):
     next_page_token: str | None = None
 
 
+class DeletedSpaces(Told):
+    """Deleted spaces, by name."""
+
+    spaces: list[Space]
+    next_page_token: str | None = None
+
+
 class NewSpace(Given):
     """The shared space to create."""
+
+    name: Label
+
+
+class NewName(Given):
+    """Another name for a space."""
 
     name: Label
 
@@ -231,10 +286,53 @@ class Members(Told):
     next_page_token: str | None = None
 
 
+class Invitation(Told):
+    """The offer of a role in a space to an address that had no proven account. `space_name` is the name of the space
+    when the invitation was made.
+    """
+
+    space_id: str
+    space_name: str
+    email: str
+    role: RoleName
+    invited_by: str = Field(description="The address of the owner who invites.")
+    created_at_ms: int
+    expires_at_ms: int
+
+
+class Invitations(Told):
+    """Invitations to spaces that nobody has taken up, in the order of addresses."""
+
+    invitations: list[Invitation]
+    next_page_token: str | None = None
+
+
+class InvitationToken(Given):
+    """The token of an invitation, as it was mailed."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class PresentedInvitation(Told):
+    """The invitation with a token."""
+
+    email: str | None = Field(description="The address that may make an account; null for the first account.")
+    expires_at_ms: int
+    space: Invitation | None = Field(description="The offer of a role in a space, if the invitation has one.")
+    guest: bool = Field(description="True if an account that is made by it is that of a guest.")
+
+
 class NewRole(Given):
     """The role to give to a person."""
 
     role: RoleName
+
+
+class Transfer(Given):
+    """The person who becomes owner of a space, and the role that the caller has from then on."""
+
+    email: Email
+    keep_role: RoleName | None = Field(description="The role of the caller from then on; null to leave the space.")
 
 
 # ---- nodes
@@ -549,6 +647,24 @@ class DeviceEnd(Told):
     remaining_link_count: int
 
 
+class PasswordChanged(Told):
+    """The result of changing the password: the devices that were signed out and the keys that were ended by this
+    request, and the keys that the calling device has made, which still work.
+
+    A list that is too long for one answer is cut; the counts include all.
+    """
+
+    ended_devices: list[Device]
+    ended_keys: list[Device]
+    remaining_keys: list[Device] = Field(description="Keys that the calling device has made, which still work.")
+    ended_device_count: int
+    ended_key_count: int
+    remaining_key_count: int
+    unfinished: bool = Field(
+        description="True if some devices or keys could not be ended yet; they end a little later."
+    )
+
+
 class CreatedLink(Link):
     """A public link with its address, which is shown only this once."""
 
@@ -598,3 +714,161 @@ class Preferred(Told):
     """The mail mode in effect: when the caller is mailed about changes that others make in a space."""
 
     mode: Mail
+
+
+# ---- administration
+
+UserStateName = Literal["unproven", "suspended", "administrator"]
+PolicyName = Literal["invited", "domains", "open"]
+
+
+class UserSuspension(Told):
+    """The suspension of a user."""
+
+    since_ms: int
+    by_user_id: str = Field(description="The administrator who suspended the user.")
+    reason: str
+
+
+class User(Told):
+    """A person with an account, as administrators see it."""
+
+    user_id: str
+    email: str
+    personal_space_id: str
+    created_at_ms: int
+    proven: bool = Field(description="False until the person has proven that mail to the address arrives.")
+    admin: bool = Field(description="True for an administrator.")
+    guest: bool = Field(description="True for a guest, who owns no space.")
+    suspension: UserSuspension | None = None
+
+
+class Users(Told):
+    """Users, in the order of their addresses."""
+
+    users: list[User]
+    next_page_token: str | None = None
+
+
+class UserSpace(Told):
+    """A space in which a user has a role."""
+
+    space_id: str
+    name: str
+    role: RoleName
+    personal: bool
+
+
+class UserSpaces(Told):
+    """Spaces of a user: the personal one first, the others by name."""
+
+    spaces: list[UserSpace]
+    next_page_token: str | None = None
+
+
+class NewInvitation(Given):
+    """The invitation to make."""
+
+    email: Email
+    mail: bool = Field(default=False, description="Mail the invitation to the address.")
+
+
+class MadeInvitation(Told):
+    """An invitation, with which the owner of its address makes an account. `token` and `url` are absent if the
+    invitation was mailed.
+    """
+
+    token: str | None = None
+    url: str | None = None
+    expires_at_ms: int
+
+
+class SuspensionReason(Given):
+    """The reason of a suspension, for administrators."""
+
+    reason: Annotated[str, StringConstraints(max_length=MAX_REASON_CHARACTERS)] = ""
+
+
+class SignOut(Given):
+    """The devices to sign out: all clients and browsers, and with `end_keys` also the keys of programs."""
+
+    end_keys: bool = False
+
+
+class SignedOutDevices(Told):
+    """The number of devices that were signed out, and of keys of programs that ended."""
+
+    device_count: int
+    key_count: int
+
+
+class AdministratorRight(Given):
+    """The right to administer the system that a user has from now on."""
+
+    admin: bool
+
+
+class SpaceSummary(Told):
+    """A space as administrators see it: nothing of its contents."""
+
+    space_id: str
+    name: str
+    personal: bool
+    owners: int = Field(description="The number of its owners.")
+    created_at_ms: int
+    deleted_at_ms: int | None = Field(default=None, description="The time at which an owner deleted it.")
+
+
+class SpaceSummaries(Told):
+    """Shared spaces, newest first."""
+
+    spaces: list[SpaceSummary]
+    next_page_token: str | None = None
+
+
+class AuditActor(Told):
+    """The caller who has acted: a person with a device, or another kind of caller, with its name if it has one."""
+
+    kind: str
+    user_id: str | None
+    device_id: str | None
+    name: str | None
+
+
+class AuditSubject(Told):
+    """A user, address, device, space or link that an act concerns."""
+
+    kind: str
+    id: str
+
+
+class AuditEvent(Told):
+    """An event of the audit log. `details` has texts that may come from callers."""
+
+    event_id: str
+    at_ms: int
+    kind: str
+    result: str
+    actor: AuditActor
+    subjects: list[AuditSubject]
+    network: str | None
+    request_id: str | None
+    count: int = Field(description="The number of acts that the event stands for; above 1 for counted refusals.")
+    details: dict[str, str]
+
+
+class AuditEvents(Told):
+    """Events of the audit log, newest first."""
+
+    events: list[AuditEvent]
+    next_page_token: str | None = None
+
+
+class SignUpRules(Told):
+    """The policy by which people come in."""
+
+    sign_up_policy: PolicyName
+    sign_up_domains: list[str]
+    prove_addresses: bool
+    invitation_seconds: int
+    credential_seconds: int

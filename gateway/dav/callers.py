@@ -24,7 +24,7 @@ from gateway.services.calls import Services, ask, ask_pages
 from runtime.interruption import REMEMBERED_SECONDS
 from runtime.permissions import DAV, check_caller
 from syncline.auth.v1 import auth_pb2
-from syncline.model.errors import Kind, SynclineError
+from syncline.model.errors import Kind, SpaceDeleted, SynclineError
 from syncline.model.identifiers import UserId
 
 _MAX_REMEMBERED_KEYS: Final = 2000
@@ -58,7 +58,7 @@ class Callers:
         unless the cache lacks `space`, the alias in the address.
 
         Raise DavRefused with 401 for an unauthenticated sender, with 403 for a kind of caller that the method does not
-        admit, and with 405 for an unknown method.
+        admit, with 404 for a deleted space, and with 405 for an unknown method.
         """
         callers = DAV.get(method)
         if callers is None:
@@ -67,9 +67,13 @@ class Callers:
             raise DavRefused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
         try:
             caller = await self._caller(authorization)
-            check_caller(caller.kind, callers)
-            user, device = UserId(caller.claims.subject), caller.claims.device
-            return Person(user, device, caller, await self._spaces(caller.token, space))
+            claims = caller.claims
+            check_caller(claims.kind, callers, scopes=claims.scopes)
+            user, device = UserId(claims.subject), claims.device
+            spaces = await self._spaces(caller.token, space)
+            if space and space not in spaces:
+                await self._refuse_deleted(caller.token, space)
+            return Person(user, device, caller, spaces)
         except SynclineError as error:
             if error.kind is Kind.UNAUTHENTICATED:
                 raise DavRefused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error
@@ -111,3 +115,12 @@ class Callers:
             spaces = [found async for page in pages for found in page.spaces]
             known = self._known[name] = _Known(by_alias(spaces), asked_at + REMEMBERED_SECONDS)
         return known.spaces
+
+    async def _refuse_deleted(self, token: str, alias: str) -> None:
+        """Raise SpaceDeleted if `alias` is the caller's name for a deleted space that the caller owns."""
+        async for page in ask_pages(
+            self._services.auth.ListDeletedSpaces, auth_pb2.ListDeletedSpacesRequest(), token=token
+        ):
+            for one in page.spaces:
+                if one.alias == alias:
+                    raise SpaceDeleted.since(one.space_id, at_ms=one.deleted_at_ms, until_ms=one.restorable_until_ms)

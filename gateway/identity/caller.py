@@ -188,7 +188,8 @@ async def caller(
 
 def check_route(request: Request, caller: Caller) -> None:
     """Raise PermissionDenied if the requested operation does not admit this kind of caller."""
-    check_caller(caller.kind, ROUTES.get(request.scope["endpoint"].__name__))
+    claims = caller.claims
+    check_caller(claims.kind, ROUTES.get(request.scope["endpoint"].__name__), scopes=claims.scopes)
 
 
 async def _sender(request: Request) -> Caller:

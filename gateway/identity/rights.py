@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from gateway.services.calls import Services, ask
 from syncline.auth.v1 import auth_pb2
-from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, TokenExpired
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, SpaceDeleted, TokenExpired
 
 CheckRight: TypeAlias = Callable[[], Awaitable[None]]
 """Coroutine function without arguments that checks the caller's right with auth, and raises the error that must end the
@@ -22,7 +22,7 @@ def right_check(
     function raises these errors:
 
     - DeviceRevoked if the device was revoked;
-    - NoSuchSpace if the grant has ended;
+    - NoSuchSpace if the grant has ended, and SpaceDeleted if the space is deleted;
     - PermissionDenied, with `writes`, if the caller may not write;
     - TokenExpired if the device or the access token has expired;
     - Unavailable if auth does not answer;
@@ -40,6 +40,8 @@ def right_check(
             raise DeviceRevoked
         if answer.device_expired:
             raise TokenExpired
+        if answer.deleted_at_ms:
+            raise SpaceDeleted.since(space, at_ms=answer.deleted_at_ms, until_ms=answer.restorable_until_ms)
         if answer.role == auth_pb2.ROLE_UNSPECIFIED:
             raise NoSuchSpace(space_id=space)
         if answer.role < least:

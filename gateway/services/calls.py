@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from runtime.claims import read_claims
 from runtime.network_tokens import NETWORK_KEY
 from runtime.turns import SLICE_ITEMS, slices
+from syncline.admin.v1 import admin_pb2
+from syncline.admin.v1.admin_pb2_grpc import AdminServiceStub
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
+    from syncline.admin.v1.admin_pb2_grpc import AdminServiceAsyncStub
     from syncline.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceAsyncStub
     from syncline.notify.v1.notify_pb2_grpc import NotifyServiceAsyncStub
@@ -48,6 +51,9 @@ _MAKES_ANEW: Final = (
     auth_pb2.OpenLinkRequest,
     auth_pb2.RequestProofRequest,
     auth_pb2.ProveAddressRequest,
+    auth_pb2.RefuseInvitationRequest,
+    auth_pb2.RequestResetRequest,
+    auth_pb2.ResetPasswordRequest,
 )
 """Types of requests that are not idempotent: each call creates, mails or spends something. All other requests have a
 request id or only read.
@@ -55,6 +61,7 @@ request id or only read.
 IDEMPOTENT: Final = tuple(
     f"{service.full_name}/{method.name}"
     for service in (
+        admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
         auth_pb2.DESCRIPTOR.services_by_name["AuthService"],
         metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"],
         notify_pb2.DESCRIPTOR.services_by_name["NotifyService"],
@@ -66,16 +73,21 @@ IDEMPOTENT: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """gRPC stubs of the three services. They are called through `ask` or `stream`, which raise the services' errors."""
+    """gRPC stubs of the three services, of which auth has a second stub for administrators. They are called through
+    `ask` or `stream`, which raise the services' errors.
+    """
 
     auth: AuthServiceAsyncStub
     metadata: MetadataServiceAsyncStub
     notify: NotifyServiceAsyncStub
+    admin: AdminServiceAsyncStub
 
     @classmethod
     def over(cls, *, auth: grpc.aio.Channel, metadata: grpc.aio.Channel, notify: grpc.aio.Channel) -> Services:
         """Return the stubs of the services to which these channels lead."""
-        return cls(AuthServiceStub(auth), MetadataServiceStub(metadata), NotifyServiceStub(notify))
+        return cls(
+            AuthServiceStub(auth), MetadataServiceStub(metadata), NotifyServiceStub(notify), AdminServiceStub(auth)
+        )
 
 
 PATIENCE_SECONDS: Final = 60.0

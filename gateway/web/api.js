@@ -10,13 +10,17 @@ import { retryAfter } from "./upload/retry.js";
  *   deleted_at_ms: number | null}} Node
  * @typedef {Node & {path: string}} Located
  * @typedef {{user_id: string, email: string, personal_space_id: string, proven: boolean,
- *   admin: boolean}} Account
+ *   admin: boolean, guest: boolean}} Account
  * @typedef {{device_id: string, name: string, kind: "client" | "browser" | "program", created_at_ms: number,
  *   last_seen_at_ms: number, expires_at_ms: number | null, revoked_at_ms: number | null, current: boolean,
- *   made_by: string | null}} Device
+ *   made_by: string | null, scopes: string[] | null, spaces: string[] | null}} Device
  * @typedef {"owner" | "editor" | "viewer"} Role
- * @typedef {{space_id: string, name: string, role: Role, personal: boolean, alias: string}} Space
+ * @typedef {{space_id: string, name: string, role: Role, personal: boolean, alias: string,
+ *   deleted_at_ms: number | null, restorable_until_ms: number | null}} Space
  * @typedef {{user_id: string, email: string, role: Role}} Member
+ * @typedef {{space_id: string, space_name: string, email: string, role: Role, invited_by: string, created_at_ms: number,
+ *   expires_at_ms: number}} Invitation
+ * @typedef {{email: string | null, expires_at_ms: number, space: Invitation | null, guest: boolean}} PresentedInvitation
  * @typedef {{version: number, size: number, digest: string, mtime_ms: number, user_id: string, device_id: string,
  *   committed_at_ms: number}} Version
  * @typedef {{seq: number, change: "created" | "updated" | "moved" | "deleted" | "restored", node: Node,
@@ -25,6 +29,8 @@ import { retryAfter } from "./upload/retry.js";
  *   has_password: boolean, max_downloads: number | null, downloads: number, made_by: string | null}} Link
  * @typedef {{ended_keys: Device[], ended_links: Link[], remaining_links: Link[], ended_key_count: number, ended_link_count: number,
  *   remaining_link_count: number}} DeviceEnd
+ * @typedef {{ended_devices: Device[], ended_keys: Device[], remaining_keys: Device[], ended_device_count: number,
+ *   ended_key_count: number, remaining_key_count: number, unfinished: boolean}} PasswordChanged
  */
 
 const ATTEMPTS = 4;
@@ -34,7 +40,14 @@ const PASSING = new Set([0, 502, 503, 504]);
 const SLOWER = new Set(["RATE_EXCEEDED", "TOO_MUCH_AT_ONCE"]);
 /** How long a request waits in all because the server asks it to. */
 const LONGEST_WAIT_MS = 60_000;
-const SIGNED_OUT = new Set(["UNAUTHENTICATED", "TOKEN_EXPIRED", "TOKEN_INVALID", "TOKEN_MALFORMED", "DEVICE_REVOKED"]);
+const SIGNED_OUT = new Set([
+  "UNAUTHENTICATED",
+  "TOKEN_EXPIRED",
+  "TOKEN_INVALID",
+  "TOKEN_MALFORMED",
+  "DEVICE_REVOKED",
+  "ACCOUNT_SUSPENDED",
+]);
 
 /** The gateway said no, or nothing: then `status` is 0. */
 export class Problem extends Error {

@@ -12,12 +12,15 @@ import { words } from "./words.js";
 import { activityView } from "./views/activity.js";
 import { failure } from "./views/blank.js";
 import { filesView } from "./views/files.js";
+import { invitationsView } from "./views/invitations.js";
 import { proveView } from "./views/prove.js";
+import { RESET, resetView } from "./views/reset.js";
 import { searchView } from "./views/search.js";
 import { settingsView } from "./views/settings.js";
 import { Shell } from "./views/shell.js";
 import { shortcutsDialog } from "./views/shortcuts.js";
 import { signInView } from "./views/signin.js";
+import { spaceSettingsView } from "./views/space_settings.js";
 import { trashView } from "./views/trash.js";
 import { UploadPanel } from "./views/upload_panel.js";
 
@@ -36,16 +39,21 @@ let panel = null;
 router.on("/s/:space/trash", trashView);
 router.on("/s/:space/activity", activityView);
 router.on("/s/:space/search", searchView);
+router.on("/s/:space/settings", spaceSettingsView);
 router.on("/s/:space", filesView);
 router.on("/s/:space/:node", filesView);
 router.on("/settings", settingsView);
 router.on("/settings/:section", settingsView);
 router.on("/prove", proveView);
+router.on("/invitations", invitationsView);
 router.on(JOIN, invitedView);
 router.on("/", () => nowhere());
 
 session.addEventListener("signed-in", () => {
-  if (location.pathname === JOIN) history.replaceState(null, "", "/"); // the invitation is spent
+  if (location.pathname === JOIN) {
+    // The invitation is spent, and leads to its space.
+    history.replaceState(null, "", session.invitedTo ? folderPath(session.invitedTo) : "/");
+  }
   enter();
 });
 session.addEventListener("signed-out", () => leave("You are signed out."));
@@ -64,11 +72,27 @@ addEventListener("unhandledrejection", (event) => complain(event.reason));
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => event.preventDefault());
 
-try {
-  if (await session.resume()) enter();
-  else leave();
-} catch (error) {
-  fill(app, h("main", null, failure(words(error), { label: "Try again", href: location.href })));
+if (location.pathname === RESET) {
+  recover();
+  addEventListener("hashchange", () => location.pathname === RESET && recover()); // the link in the mail is opened in this tab
+} else {
+  try {
+    if (await session.resume()) enter();
+    else leave();
+  } catch (error) {
+    fill(app, h("main", null, failure(words(error), { label: "Try again", href: location.href })));
+  }
+}
+
+/** Choose another password for a lost one, whoever is signed in in this browser. */
+function recover() {
+  const changed = () => {
+    history.replaceState(null, "", "/"); // the token is spent
+    leave("Your password is changed. Sign in with the new one.");
+  };
+  const view = resetView({ token: location.hash.slice(1), changed });
+  fill(app, view.element);
+  view.focus();
 }
 
 function enter() {
@@ -79,6 +103,7 @@ function enter() {
   panel = new UploadPanel();
   app.append(panel.element);
   show();
+  session.loadInvitations().catch(() => {});
 }
 
 function leave(news = "") {
@@ -104,7 +129,7 @@ function lookForSpaces() {
 
 function show({ anew = false } = {}) {
   if (!shell) return;
-  if (location.pathname === "/") return router.go(folderPath(session.me.personal_space_id), { replace: true });
+  if (location.pathname === "/") return router.go(session.home, { replace: true });
   const found = router.find();
   const place = found?.place ?? { path: location.pathname, params: {}, query: new URLSearchParams() };
   const known = !place.params.space || session.space(place.params.space);
@@ -114,13 +139,14 @@ function show({ anew = false } = {}) {
 
 /** @returns {View} */
 function invitedView() {
-  const text = `You are signed in as ${session.me.email}. Sign out to make another account by this invitation.`;
+  const prove = session.me.proven ? "" : " If the invitation is for this address, prove the address: the space is there then.";
+  const text = `You are signed in as ${session.me.email}. Sign out to make another account by this invitation.${prove}`;
   return { title: "Invitation", element: failure(text, { label: "Go to my files", href: "/" }) };
 }
 
 /** @returns {View} */
 function nowhere() {
-  const text = "There is nothing at this address, or you are not a member of the space that it is in.";
+  const text = "There is nothing at this address, the space that it is in was deleted, or you are not a member of that space.";
   return { title: "Not found", element: failure(text, { label: "Go to my files", href: "/" }) };
 }
 

@@ -2,11 +2,13 @@
 /** Who is signed in, their spaces, and who the people in these are. */
 
 import { at, call, everything, Problem, signedIn } from "./api.js";
+import { folderPath } from "./router.js";
 
-/** @import {Account, Device, Member, Space} from "./api.js" */
+/** @import {Account, Device, Invitation, Member, PasswordChanged, Role, Space} from "./api.js" */
 
 /**
- * Events: `signed-in`, `signed-out`, `account` when the account has changed, `spaces` when the list of spaces has changed.
+ * Events: `signed-in`, `signed-out`, `account` when the account has changed, `spaces` when the list of spaces has changed,
+ * `invitations` when the list of invitations has.
  */
 class Session extends EventTarget {
   /** @type {Account | null} */
@@ -15,12 +17,16 @@ class Session extends EventTarget {
   device = null;
   /** @type {Space[]} */
   spaces = [];
+  /** The space to which the invitation of the sign-up in this page has led; empty for none. */
+  invitedTo = "";
   /** @type {Map<string, Promise<Member[]>>} */
   #members = new Map();
   /** Who was looked for in a space and not found. @type {Set<string>} */
   #strangers = new Set();
   /** @type {Promise<Device[]> | null} */
   #devices = null;
+  /** Invitations to spaces that wait for an answer. @type {Invitation[]} */
+  invitations = [];
 
   constructor() {
     super();
@@ -48,7 +54,9 @@ class Session extends EventTarget {
   /** @param {string} email @param {string} password @param {string} [invitation] the token of an invitation */
   async signUp(email, password, invitation = "") {
     const body = { ...credentials(email, password), invitation };
-    await this.#enter(await call("POST", "/v1/accounts", { body, quiet: true }));
+    const answer = await call("POST", "/v1/accounts", { body, quiet: true });
+    this.invitedTo = answer.space_id ?? "";
+    await this.#enter(answer);
     this.dispatchEvent(new Event("signed-in"));
   }
 
@@ -57,12 +65,42 @@ class Session extends EventTarget {
     try {
       this.account = await call("POST", "/v1/session/proof", { body: { token } });
       this.dispatchEvent(new Event("account"));
+      await this.loadSpaces();
+      await this.loadInvitations();
     } catch (error) {
       // A request whose answer was lost has been repeated, and the token works once.
       if (!(error instanceof Problem) || error.reason !== "PROOF_INVALID") throw error;
       await this.loadAccount();
       if (!this.me.proven) throw error;
     }
+  }
+
+  /** Read the invitations to spaces that wait for an answer; an address that is not proven has none. */
+  async loadInvitations() {
+    const found = this.me.proven ? await everything("/v1/invitations", "invitations") : [];
+    if (JSON.stringify(found) === JSON.stringify(this.invitations)) return;
+    this.invitations = found;
+    this.dispatchEvent(new Event("invitations"));
+  }
+
+  /** Become a member of a space to which one is invited. @param {string} space @returns {Promise<Space>} */
+  async accept(space) {
+    const joined = await call("POST", at`/v1/invitations/${space}/accept`);
+    await this.loadSpaces();
+    await this.loadInvitations();
+    return joined;
+  }
+
+  /** @param {string} space */
+  async decline(space) {
+    await call("POST", at`/v1/invitations/${space}/decline`);
+    await this.loadInvitations();
+  }
+
+  /** Where one begins: the own files, or for a guest, who has none, the first space of others. */
+  get home() {
+    const first = this.me.guest ? this.spaces.find(({ personal }) => !personal) : undefined;
+    return folderPath(first?.space_id ?? this.me.personal_space_id);
   }
 
   /** Look whether the address was proven elsewhere. */
@@ -76,6 +114,18 @@ class Session extends EventTarget {
   /** Have another mail with such a token sent. */
   async requestProof() {
     await call("POST", "/v1/session/proof/resend");
+  }
+
+  /**
+   * Change the password. All other devices are signed out.
+   * @param {string} current @param {string} next
+   * @returns {Promise<PasswordChanged>}
+   */
+  async changePassword(current, next) {
+    const body = { current_password: current, new_password: next };
+    const changed = await call("POST", "/v1/account/password", { body });
+    this.forgetDevices();
+    return changed;
   }
 
   async signOut() {
@@ -109,6 +159,40 @@ class Session extends EventTarget {
     const space = await call("POST", "/v1/spaces", { body: { name } });
     await this.loadSpaces();
     return space;
+  }
+
+  /** @param {string} space @param {string} name @returns {Promise<Space>} */
+  async renameSpace(space, name) {
+    const renamed = await call("PATCH", at`/v1/spaces/${space}`, { body: { name } });
+    await this.loadSpaces();
+    return renamed;
+  }
+
+  /** The space stays in `spaces` until these are loaded again. @param {string} space @returns {Promise<Space>} */
+  deleteSpace(space) {
+    return call("DELETE", at`/v1/spaces/${space}`);
+  }
+
+  /** @param {string} space */
+  async undeleteSpace(space) {
+    await call("POST", at`/v1/spaces/${space}/undelete`);
+    await this.loadSpaces();
+  }
+
+  /** @returns {Promise<Space[]>} */
+  deletedSpaces() {
+    return everything("/v1/deleted-spaces", "spaces");
+  }
+
+  /** Make somebody owner. @param {string} space @param {string} email @param {Role | null} keep what is left to us, if anything */
+  async transferSpace(space, email, keep) {
+    await call("POST", at`/v1/spaces/${space}/transfer`, { body: { email, keep_role: keep } });
+    this.forgetMembers(space);
+  }
+
+  /** The space stays in `spaces` until these are loaded again. @param {string} space */
+  async leaveSpace(space) {
+    await call("DELETE", at`/v1/spaces/${space}/members/${this.me.email}`);
   }
 
   /** @param {string} id @returns {Space | undefined} */
@@ -195,6 +279,8 @@ class Session extends EventTarget {
     if (!this.account) return;
     this.account = this.device = this.#devices = null;
     this.spaces = [];
+    this.invitations = [];
+    this.invitedTo = "";
     this.#members.clear();
     this.#strangers.clear();
     signedIn.csrf = "";

@@ -444,7 +444,7 @@ class Authentication(Around):
                 structlog.contextvars.bind_contextvars(link=identity.link.link)
             else:
                 structlog.contextvars.bind_contextvars(user=identity.user, device=identity.device)
-            check_caller(identity.kind, callers)
+            check_caller(identity.kind, callers, scopes=identity.scopes)
         yield
 
     async def _verified(self, context: Context) -> Identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -10,16 +11,28 @@ from runtime.pool import Share, TooMuchAtOnce
 from services.auth import metrics
 from services.auth.admission import Admission
 from services.auth.attempts import Attempts
-from services.auth.devices import DeviceLists
+from services.auth.audit.events import Actor, ActorKind, AuditEvent, AuditKind, audit_event
+from services.auth.devices import DeviceLists, check_active
 from services.auth.invitations import Invitations
 from services.auth.keys import Keys
+from services.auth.known_accounts import known_account
+from services.auth.password_strength import PasswordStrength
 from services.auth.passwords import PasswordCheck, Passwords
-from services.auth.ports import AccountStore, AdminExists, DeviceStore, InvitationSpent
+from services.auth.ports import AccountStore, AdminExists, DeviceStore, InvitationSpent, PasswordMoved
 from services.auth.proofs import Proofs
 from services.auth.records import Account, Clock, DeviceRecord, Invitation, Login
 from services.auth.sessions import Sessions, Tokens
+from services.auth.space_invitations import SpaceInvitations
 from syncline.model.accounts import DeviceKind
-from syncline.model.errors import InvitationInvalid, NoSuchAccount, TooManyAttempts, Unavailable, WrongPassword
+from syncline.model.errors import (
+    AccountSuspended,
+    AddressUnproven,
+    GuestRefused,
+    InvitationInvalid,
+    TooManyAttempts,
+    Unavailable,
+    WrongPassword,
+)
 from syncline.model.identifiers import SpaceId, UserId, new_text_id
 
 log = structlog.get_logger()
@@ -35,6 +48,8 @@ class SignedIn:
     device: DeviceRecord
     tokens: Tokens
     key: str = field(default="", repr=False)
+    invited_to: SpaceId | None = None
+    """The space to which the invitation of a sign-up leads; None if there is none."""
 
 
 class AccountRegistry:
@@ -47,11 +62,13 @@ class AccountRegistry:
         *,
         admission: Admission,
         passwords: Passwords,
+        strength: PasswordStrength,
         attempts: Attempts,
         sessions: Sessions,
         keys: Keys,
         lists: DeviceLists,
         invitations: Invitations,
+        space_invitations: SpaceInvitations,
         clock: Clock,
         proofs: Proofs | None = None,
     ) -> None:
@@ -60,12 +77,14 @@ class AccountRegistry:
         self._devices = devices
         self._admission = admission
         self._passwords = passwords
+        self._strength = strength
         self._attempts = attempts
         self._sessions = sessions
         self._keys = keys
         self._lists = lists
         self._clock = clock
         self._invitations = invitations
+        self._space_invitations = space_invitations
         self._proofs = proofs
 
     async def sign_up(
@@ -82,12 +101,14 @@ class AccountRegistry:
         `kind` are those of the device, `peer` is the network of the caller, and `invitation` is the token of an
         invitation; empty for none.
 
-        An account that is made by an invitation is proven, and the first of these is that of the administrator. Without
-        an invitation, if addresses have to be proven, the account is not proven, a mail with a proof is on its way, and
-        nothing in the answer depends on other accounts of the address.
+        An account that is made by an invitation is proven, and the first of those that the operator has invited is that
+        of the administrator. An account that is made by an invitation to a space is that of a guest if the policy does
+        not admit the address. Without an invitation, if addresses have to be proven, the account is not proven, a mail
+        with a proof is on its way, and nothing in the answer depends on other accounts of the address.
 
         - Raise SignUpClosed if the policy does not admit the address, and InvitationInvalid if the invitation is not
           valid for the address. Both are decided before any other work.
+        - Raise WeakPassword if the password is easily guessed.
         - Raise AccountExists if the address is taken, and the account would be proven at once.
         - Raise TooManyAttempts if too many accounts were made from the network, or for an address that has to be
           proven.
@@ -96,22 +117,26 @@ class AccountRegistry:
         In each of these cases nothing is stored.
         """
         invited = await self._invitations.presented(invitation, email=email) if invitation else None
+        judged = await self._space_invitations.judged(invited) if invited is not None else None
         if invited is None:
             self._admission.check(email)
         await self._attempts.admit_account(peer=peer)
+        share = Share(email, peer)
+        await self._strength.check(password, email=email, share=share)
         proofs = None if invited is not None else self._proofs
         if proofs is not None:
             await self._attempts.admit_claim(email=email, peer=peer)
         user, space = UserId(new_text_id()), SpaceId(new_text_id())
-        account = Account(user, email, space, self._clock(), proven=proofs is None)
-        login = Login(account, await self._passwords.hash(password, Share(email, peer)))
-        signed_in = self._open(account, kind, device_name)
+        guest = judged is not None and judged.guest
+        account = Account(user, email, space, self._clock(), proven=proofs is None, guest=guest)
+        login = Login(account, await self._passwords.hash(password, share))
+        signed_in = self._open(login, kind, device_name)
         device = signed_in.device
         if invited is None:
-            await self._accounts.create_account(login, device=device)
+            await self._accounts.create_account(login, device=device, events=[_created(account, device)])
         else:
             account = await self._create_invited(login, device, invited)
-            signed_in = replace(signed_in, account=account)
+            signed_in = replace(signed_in, account=account, invited_to=invited.space)
         if proofs is not None:
             await proofs.offer(account)
         metrics.SIGN_UPS.inc()
@@ -119,20 +144,29 @@ class AccountRegistry:
         return signed_in
 
     async def _create_invited(self, login: Login, device: DeviceRecord, invitation: Invitation) -> Account:
-        """Create the account by the invitation, as that of the administrator if there is none, and return the account.
+        """Create the account by the invitation, and return the account. It is that of the administrator if there is
+        none, unless the invitation is to a space.
         Raise InvitationInvalid if the invitation was spent, or if it is for the first account and there is one by now.
         """
         try:
-            if not await self._invitations.has_admin():
+            if invitation.space is None and not await self._accounts.has_admin():
                 first = replace(login.account, admin=True)
                 with suppress(AdminExists):
                     await self._accounts.create_account(
-                        replace(login, account=first), device=device, invitation=invitation
+                        replace(login, account=first),
+                        device=device,
+                        invitation=invitation,
+                        events=[_created(first, device, invited=True)],
                     )
                     return first
             if invitation.email is None:
                 raise InvitationInvalid
-            await self._accounts.create_account(login, device=device, invitation=invitation)
+            await self._accounts.create_account(
+                login,
+                device=device,
+                invitation=invitation,
+                events=[_created(login.account, device, invited=True)],
+            )
         except InvitationSpent:
             raise InvitationInvalid from None
         return login.account
@@ -143,8 +177,9 @@ class AccountRegistry:
         """Sign in a new device of the account with this e-mail address, and return the account, the device and its
         tokens. `device_name` and `kind` are those of the device, and `peer` is the network of the caller.
 
-        Raise WrongPassword if the password or the address is wrong, TooManyAttempts above a limit of `AttemptLimits`,
-        and TooMuchAtOnce if too many passwords are being hashed.
+        Raise WrongPassword if the password or the address is wrong, AccountSuspended if the password is right and the
+        account is suspended, TooManyAttempts above a limit of `AttemptLimits`, and TooMuchAtOnce if too many passwords
+        are being hashed.
         """
         try:
             await self._attempts.admit(subject=email, peer=peer)
@@ -152,19 +187,28 @@ class AccountRegistry:
             metrics.SIGN_INS.labels("limited").inc()
             raise
         share = Share(email, peer)
-        account = await self._proven(email, password, share)
-        if account is not None:
+        login = await self._proven(email, password, share)
+        if login is not None:
             await self._attempts.succeeded(subject=email, peer=peer)
         elif self._proofs is not None:
             # The password of a claim is no sign of the owner: whoever makes an account for the address chooses one, and
             # would reset the count of guesses at the password of the proven account.
-            account = await self._claimed(email, password, share)
-        if account is None:
+            login = await self._claimed(email, password, share)
+        if login is None:
             metrics.SIGN_INS.labels("failed").inc()
             raise WrongPassword
-        signed_in = self._open(account, kind, device_name)
+        account = await self.of_user(login.account.user)  # a login does not tell a suspension
+        self._check_active(account)
+        signed_in = self._open(replace(login, account=account), kind, device_name)
         device = signed_in.device
-        await self._devices.add_device(device)
+        actor = Actor(ActorKind.SESSION, device.user, device.device)
+        event = audit_event(AuditKind.SIGNED_IN, at_ms=device.created_at_ms, actor=actor, name=device.name)
+        try:
+            proven = login if login.account.proven else None
+            await self._devices.add_device(device, login=proven, events=[event])
+        except PasswordMoved:  # changed since it was compared: it is not the right one any more
+            metrics.SIGN_INS.labels("failed").inc()
+            raise WrongPassword from None
         try:
             await self._lists.after_signing_in(device)
         except Unavailable as error:  # the device is stored, and the next sign-in shortens the list
@@ -173,7 +217,7 @@ class AccountRegistry:
         log.info("signed in", user=device.user, device=device.device)
         return signed_in
 
-    async def _proven(self, email: str, password: str, share: Share) -> Account | None:
+    async def _proven(self, email: str, password: str, share: Share) -> Login | None:
         """Return the proven account of an address if the password is its own, otherwise None."""
         login = await self._accounts.login(email)
         checked = await self._passwords.verify(password, login.password_hash if login else None, share)
@@ -184,26 +228,70 @@ class AccountRegistry:
                 await self._accounts.replace_password_hash(
                     email, old=login.password_hash, new=await self._passwords.hash(password, share)
                 )
-        return login.account
+        return login
 
-    async def _claimed(self, email: str, password: str, share: Share) -> Account | None:
+    async def _claimed(self, email: str, password: str, share: Share) -> Login | None:
         """Return the account that has the claim to an address if the password is its own, otherwise None. Without such
         an account the work is the same, so that the time of a refusal tells nothing of the accounts of an address.
         """
         login = await self._accounts.claim(email)
         checked = await self._passwords.verify(password, login.password_hash if login else None, share)
-        return None if login is None or checked is PasswordCheck.WRONG else login.account
+        return None if login is None or checked is PasswordCheck.WRONG else login
 
-    def _open(self, account: Account, kind: DeviceKind, name: str) -> SignedIn:
+    def _open(self, login: Login, kind: DeviceKind, name: str) -> SignedIn:
+        account, changes = login.account, login.password_changes
         if kind is DeviceKind.BROWSER:
-            device, key, tokens = self._keys.open(user=account.user, name=name)
+            device, key, tokens = self._keys.open(user=account.user, name=name, password_changes=changes)
             return SignedIn(account, device, tokens, key)
-        device, tokens = self._sessions.open(user=account.user, name=name)
+        device, tokens = self._sessions.open(user=account.user, name=name, password_changes=changes)
         return SignedIn(account, device, tokens)
+
+    async def suspended(self, users: Collection[UserId]) -> set[UserId]:
+        """Return those of `users` whose accounts are suspended."""
+        return await self._accounts.suspended(users)
 
     async def of_user(self, user: UserId) -> Account:
         """Return the account of a user. Raise NoSuchAccount if there is none."""
-        account = await self._accounts.account(user)
-        if account is None:
-            raise NoSuchAccount("this account does not exist any more; sign up again")
+        return await known_account(self._accounts, user)
+
+    def _check_active(self, account: Account) -> None:
+        """Raise AccountSuspended if the account is suspended, and count the sign-in that is refused for that."""
+        try:
+            check_active(account)
+        except AccountSuspended:
+            metrics.SIGN_INS.labels("suspended").inc()
+            raise
+
+    async def proven(self, user: UserId) -> Account:
+        """Return the account of a user who acts as the owner of an address. Raise AddressUnproven if the address of the
+        account is not proven, AccountSuspended if the account is suspended, and NoSuchAccount if there is no such
+        account.
+        """
+        account = await self.of_user(user)
+        check_active(account)
+        if not account.proven:
+            raise AddressUnproven
         return account
+
+    async def maker(self, user: UserId) -> Account:
+        """Return the account of a user who makes a space, a key or a link. Raise GuestRefused if it is that of a guest,
+        and the errors of `proven`.
+        """
+        account = await self.proven(user)
+        if account.guest:
+            raise GuestRefused
+        return account
+
+
+def _created(account: Account, device: DeviceRecord, *, invited: bool = False) -> AuditEvent:
+    """Return the event of a new account, whose first device is `device`. `invited` is True if an invitation made it."""
+    return audit_event(
+        AuditKind.ACCOUNT_CREATED,
+        at_ms=account.created_at_ms,
+        actor=Actor(ActorKind.SESSION, account.user, device.device),
+        address=account.email,
+        name=device.name,
+        by="invitation" if invited else "sign-up",
+        proven="yes" if account.proven else "no",
+        admin="yes" if account.admin else "no",
+    )

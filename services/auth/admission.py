@@ -20,18 +20,25 @@ class Admission:
     policy: SignUpPolicy
     domains: tuple[str, ...] = ()
 
+    def admits(self, email: str) -> bool:
+        """Return True if people with the normalised address `email` may sign up without an invitation."""
+        match self.policy:
+            case SignUpPolicy.OPEN:
+                return True
+            case SignUpPolicy.INVITED:
+                return False
+            case SignUpPolicy.DOMAINS:
+                return domain_of(email) in self.domains
+
     def check(self, email: str) -> None:
         """Raise SignUpClosed if nobody with the normalised address `email` may sign up. The answer depends on the
         domain of the address alone, and tells nothing about accounts.
         """
-        match self.policy:
-            case SignUpPolicy.OPEN:
-                return
-            case SignUpPolicy.INVITED:
-                raise SignUpClosed
-            case SignUpPolicy.DOMAINS:
-                if domain_of(email) not in self.domains:
-                    raise SignUpClosed(f"only people with an e-mail address of {self._listed()} can sign up; use one")
+        if self.admits(email):
+            return
+        if self.policy is SignUpPolicy.DOMAINS:
+            raise SignUpClosed(f"only people with an e-mail address of {self._listed()} can sign up; use one")
+        raise SignUpClosed
 
     def _listed(self) -> str:
         told = ", ".join(self.domains[:_TOLD_DOMAINS])

@@ -26,6 +26,12 @@ address contains: subject of the counters of accounts that were created for the 
 """
 _MAIL: Final = "mail"
 """Followed by a space and an address or a user: subject of the counter of mails with proofs."""
+_INVITING: Final = "invite"
+"""Followed by a space and an address, a user, or both: subject of the counter of mails with invitations to spaces."""
+_RESET: Final = "reset"
+"""Subject of the counters of resets that were asked for: from a network, and of all. Followed by a space and an
+address: subject of the counter of resets for the address.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,18 @@ class AttemptLimits:
     """Maximum number of mails with proofs to one address, for all of its accounts together."""
     mails_per_account: int = 3
     """Maximum number of mails with proofs for one account. It is lower, so that an account leaves mails to others."""
+    invitations_per_pair: int = 3
+    """Maximum number of mails with invitations to spaces by one person to one address in a day."""
+    invitations_per_address: int = 20
+    """Maximum number of mails with invitations to spaces to one address in a day, by all people together."""
+    invitations_per_person: int = 100
+    """Maximum number of mails with invitations to spaces by one person in a day."""
+    resets_per_address: int = 5
+    """Maximum number of resets that are asked for at one address, whether it has an account or not."""
+    resets_per_network: int = 50
+    """Maximum number of resets that are asked for from one network."""
+    resets: int = 1000
+    """Maximum number of resets that are asked for in total, so that a flood from many networks sends few mails."""
     window_ms: int = 15 * MINUTE_MS
 
 
@@ -91,6 +109,44 @@ class Attempts:
         await self._count(f"{_MAIL} {user}", None, self._limits.mails_per_account)
         await self._count(f"{_MAIL} {email}", None, self._limits.mails_per_address)
 
+    async def admit_invitation(self, *, email: str) -> None:
+        """Count a mail with an invitation that is about to be sent to an address. Raise TooManyAttempts with
+        `retry_after_seconds` if the limit of mails to the address is reached.
+        """
+        await self._count(f"{_MAIL} {email}", None, self._limits.mails_per_address)
+
+    async def admit_space_invitation(self, *, user: UserId, email: str) -> None:
+        """Count a mail with an invitation to a space that `user` is about to have sent to an address. Raise
+        TooManyAttempts with `retry_after_seconds` if a limit for a day is reached: that of the user for the address,
+        that of the user, or that of the address. The last one counts only mails that the others admit, so that one
+        person leaves mails to others.
+        """
+        limits = self._limits
+        for subject, limit in (
+            (f"{user} {email}", limits.invitations_per_pair),
+            (user, limits.invitations_per_person),
+            (email, limits.invitations_per_address),
+        ):
+            await self._count(f"{_INVITING} {subject}", None, limit, window_ms=DAY_MS, what="mails with invitations")
+
+    async def admit_reset(self, *, email: str, peer: str) -> None:
+        """Count a reset that is about to be asked for at an address, from the network `peer`. Raise TooManyAttempts
+        with `retry_after_seconds` if the limit of the network, of the address, or of all resets is reached.
+        """
+        await self._count(_RESET, peer, self._limits.resets_per_network)
+        await self._count(f"{_RESET} {email}", None, self._limits.resets_per_address)
+        await self._count(_RESET, None, self._limits.resets)
+
+    async def recovered(self, *, email: str, peer: str) -> None:
+        """Record that the owner of an address has chosen a new password by a reset, from the network `peer`. The
+        counters of the address are reset; the attempts of the network stay counted.
+        """
+        until = self._clock() + KNOWN_DAYS * DAY_MS
+        await asyncio.gather(
+            self._store.forget_attempts(subject=email, peer=peer),
+            self._store.know_network(subject=email, peer=peer, until_ms=until),
+        )
+
     async def succeeded(self, *, subject: str, peer: str) -> None:
         """Record that a correct password for `subject` came from the network `peer`. The counters of the subject are
         reset. The counter of the network is decremented by this attempt; failed attempts stay counted there.
@@ -101,10 +157,13 @@ class Attempts:
             self._store.know_network(subject=subject, peer=peer, until_ms=self._clock() + KNOWN_DAYS * DAY_MS),
         )
 
-    async def _count(self, subject: str, peer: str | None, limit: int) -> None:
+    async def _count(
+        self, subject: str, peer: str | None, limit: int, *, window_ms: int | None = None, what: str = "attempts"
+    ) -> None:
+        window = self._limits.window_ms if window_ms is None else window_ms
         wait = await self._store.count_attempt(
-            subject=subject, peer=peer, limit=limit, window_ms=self._limits.window_ms, now_ms=self._clock()
+            subject=subject, peer=peer, limit=limit, window_ms=window, now_ms=self._clock()
         )
         if wait:
             seconds = -(-wait // SECOND_MS)
-            raise TooManyAttempts(f"too many attempts; try again in {seconds} seconds", **{RETRY_AFTER: str(seconds)})
+            raise TooManyAttempts(f"too many {what}; try again in {seconds} seconds", **{RETRY_AFTER: str(seconds)})

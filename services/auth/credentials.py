@@ -14,10 +14,11 @@ from cachetools import LRUCache
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.grants import require
+from services.auth.key_limits import check_scope
 from services.auth.ports import AccessStore, CredentialSource
 from services.auth.records import SECOND_MS, Clock, DeviceRecord, TemporaryCredentials
 from services.auth.uploads import Uploads
-from syncline.model.accounts import Access
+from syncline.model.accounts import Access, KeyScope
 from syncline.model.blocks import DIGEST_BYTES, key_prefix
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 from syncline.model.limits import MIN_CREDENTIALS_SECONDS
@@ -104,12 +105,14 @@ class CredentialIssuer:
         that is sooner.
 
         - Raise DeviceRevoked or TokenExpired if the device was revoked or has expired.
-        - Raise NoSuchSpace without a grant, and PermissionDenied if the role does not allow the access.
+        - Raise NoSuchSpace without a grant, and PermissionDenied if the role, or the key of a program, does not allow
+          the access.
         - Raise QuotaExceeded if the space is closed to uploads.
         - Raise Unavailable if STS does not answer.
         """
         _, caller = await require(self._access, space, access, user=user, device=device, now_ms=self._clock())
         if access is Access.WRITE:
+            check_scope(KeyScope.WRITE, caller)  # a key that shares without this scope has the whole role of its user
             await self._uploads.begin(space)
         key = (device, space, access)
         known = self._issued.get(key)

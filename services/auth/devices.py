@@ -11,11 +11,12 @@ from typing import Final
 
 from runtime.logs import structlog
 from services.auth import metrics
+from services.auth.audit.events import Actor, ActorKind, AuditKind, audit_event
 from services.auth.holdings import HoldingLimits
 from services.auth.ports import DeviceStore
-from services.auth.records import DAY_MS, Clock, DeviceRecord
+from services.auth.records import DAY_MS, Account, Clock, DeviceRecord
 from syncline.model.accounts import DeviceKind
-from syncline.model.errors import DeviceRevoked, NoSuchDevice, TokenExpired
+from syncline.model.errors import AccountSuspended, DeviceRevoked, NoSuchDevice, TokenExpired
 from syncline.model.identifiers import DeviceId, UserId
 from syncline.model.limits import ANSWER_DAYS
 
@@ -42,16 +43,28 @@ def device_state(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> D
     return DeviceState.EXPIRED if device.expires_at_ms <= now_ms else DeviceState.SIGNED_IN
 
 
-def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceRecord:
+def check_signed_in(
+    device: DeviceRecord | None, *, user: UserId, now_ms: int, account: Account | None = None
+) -> DeviceRecord:
     """Return the device if it is signed in at `now_ms`, in milliseconds since 1970. Raise TokenExpired if it has
     expired. Raise DeviceRevoked if it was revoked, does not exist (None), or belongs to another user than `user`.
+
+    Raise AccountSuspended if the device is signed in and `account`, the user's, is suspended. `account` is None if the
+    caller has not read the account, or if there is none.
     """
     state = device_state(device, user=user, now_ms=now_ms)
     if state is DeviceState.EXPIRED:
         raise TokenExpired("the key of this device has expired; sign in again")
     if device is None or state is DeviceState.REVOKED:
         raise DeviceRevoked
+    check_active(account)
     return device
+
+
+def check_active(account: Account | None) -> None:
+    """Raise AccountSuspended if an account is suspended. Do nothing for None, which stands for no account."""
+    if account is not None and account.suspension is not None:
+        raise AccountSuspended
 
 
 class DeviceLists:
@@ -81,8 +94,12 @@ class DeviceLists:
         )
         leaving = unused[: min(_DEVICES_AT_ONCE, max(0, len(good) - most))]
         now = self._clock()
+        actor = Actor(ActorKind.SESSION, device.user, device.device)
         for one in leaving:
-            await self._store.revoke_device(one.device, at_ms=now)
+            event = audit_event(
+                AuditKind.DEVICE_MADE_WAY, at_ms=now, actor=actor, user=one.user, device=one.device, name=one.name
+            )
+            await self._store.revoke_device(one.device, at_ms=now, events=[event])
             metrics.LIMITS_REACHED.labels("devices").inc()
             log.info("device made way", user=one.user, device=one.device)
         await self._forget([*ended, *leaving], beyond=most - (len(good) - len(leaving)))
@@ -130,13 +147,16 @@ class Devices:
 
     async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
         """Return the record of the calling device. `user` and `device` are those of the presented access token. Raise
-        DeviceRevoked or TokenExpired if the device was revoked or has expired since the token was issued.
+        DeviceRevoked or TokenExpired if the device was revoked or has expired since the token was issued, and
+        AccountSuspended if the account of the user is suspended.
         """
-        return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
+        account, found = await self._store.signed_in(user, device)
+        return check_signed_in(found, user=user, account=account, now_ms=self._clock())
 
-    async def of_user(self, user: UserId, *, calling: DeviceId) -> list[DeviceRecord]:
+    async def of_user(self, user: UserId, *, calling: DeviceId | None = None) -> list[DeviceRecord]:
         """Return the devices of a user that have not expired, newest first. Revoked ones are included. A device that
-        was added a moment ago may be missing, unless it is `calling`, the calling device.
+        was added a moment ago may be missing, unless it is `calling`, the calling device of the user; None if somebody
+        else asks.
         """
         now = self._clock()
         found = await self._store.devices(user, including=calling)
@@ -153,5 +173,7 @@ class Devices:
         found = await self._store.device(device)
         if found is None or found.user != user:
             raise NoSuchDevice
-        await self._store.revoke_device(device, at_ms=self._clock())
+        now = self._clock()
+        event = audit_event(AuditKind.DEVICE_SIGNED_OUT, at_ms=now, user=user, device=device, name=found.name)
+        await self._store.revoke_device(device, at_ms=now, events=[event])
         log.info("device revoked", user=user, device=device)

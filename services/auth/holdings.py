@@ -1,5 +1,5 @@
-"""Limits of the number of items in the lists of one person or one space (spaces, members, devices, keys, links), so
-that no list grows without bound, least of all through actions of other people.
+"""Limits of the number of items in the lists of one person or one space (spaces, members, devices, keys, links,
+invitations), so that no list grows without bound, least of all through actions of other people.
 
 Existing items are counted by reading the list when one is added, because lists are never longer than their limits;
 there is no counter that could be wrong. Two concurrent additions cannot rely on the same count: each addition
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from services.auth import metrics
-from services.auth.ports import GateMoved, GrantMoved
+from services.auth.ports import GateMoved, GrantMoved, StandingMoved
 from services.auth.records import Membership
 from syncline.model.accounts import Role
 from syncline.model.errors import Contended, LimitReached
@@ -53,6 +53,12 @@ class HoldingLimits:
     """Maximum number of links of one space, including those that were ended within a day."""
     links_made: int = 2000
     """Maximum number of links that one person has made in all spaces."""
+    invitations: int = 200
+    """Maximum number of invitations to one space that nobody has taken up and that have not expired."""
+    invitations_made: int = 500
+    """Maximum number of such invitations that one person has made in all spaces."""
+    invitations_received: int = 100
+    """Maximum number of such invitations of one address to all spaces."""
 
 
 def is_full(limit: int, *, total: int, held: int) -> bool:
@@ -82,12 +88,12 @@ def limit_reached(limit: str, text: str) -> LimitReached:
 
 async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
     """Return the result of `decide`, a coroutine function that reads, decides, and writes on the condition that nothing
-    has changed since. `decide` is called again if it raises GrantMoved or GateMoved, because a concurrent writer came
-    first. Raise Contended with the text `busy` after 8 such calls.
+    has changed since. `decide` is called again if it raises GrantMoved, GateMoved or StandingMoved, because a
+    concurrent writer came first. Raise Contended with the text `busy` after 8 such calls.
     """
     for pause in _RETRIES.pauses():
         try:
             return await decide()
-        except (GrantMoved, GateMoved):
+        except (GrantMoved, GateMoved, StandingMoved):
             await asyncio.sleep(pause)
     raise Contended(busy)

@@ -1,8 +1,8 @@
 """`python -m services.auth.invite EMAIL`: let somebody make an account, whatever the policy of sign-up is.
 
-The command acts on the identity table with the role of auth, so it runs where auth runs: no caller of the service can
-invite. It prints the link to the page where the account is made, or only the token if no address of the system is
-given.
+The command acts on the identity table with the role of auth, so it runs where auth runs. Of the callers of the service,
+only administrators can invite, and the first one is made by this command. It prints the link to the page where the
+account is made, or only the token if no address of the system is given.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ import sys
 from pydantic import Field
 
 from aws.session import Clients
-from runtime.settings import SettingsBase, load
+from runtime.settings import load
 from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.adapters.dynamodb_audit import DynamoAuditStore
 from services.auth.adapters.sqs import SqsMailRequests
 from services.auth.addresses import normalize_address
+from services.auth.audit.events import OPERATOR
 from services.auth.bootstrap import system_clock
 from services.auth.invitations import Invitations
+from services.auth.settings import AuditSettings
 from syncline.model.errors import SynclineError
 
 
-class InviteSettings(SettingsBase):
+class InviteSettings(AuditSettings):
     """The settings of auth that the command needs. AWS itself is configured by the SDK's variables."""
 
     identity_table: str = Field(min_length=3, description="Name of the DynamoDB table of accounts and invitations.")
@@ -38,8 +41,10 @@ async def invite(settings: InviteSettings, email: str | None, *, mail: bool) -> 
     invitation could be made.
     """
     async with Clients() as clients:
-        store = DynamoIdentityStore(await clients.open("dynamodb"), table=settings.identity_table)
-        invitations = Invitations(store, store, clock=system_clock)
+        dynamodb = await clients.open("dynamodb")
+        audit = DynamoAuditStore(dynamodb, table=settings.audit_table, days=settings.audit_days)
+        store = DynamoIdentityStore(dynamodb, table=settings.identity_table, audit=audit)
+        invitations = Invitations(store, store, clock=system_clock, actor=OPERATOR)
         if email is None:
             return await invitations.invite_first()
         queue = SqsMailRequests(await clients.open("sqs"), url=settings.mail_queue_url) if mail else None

@@ -6,24 +6,26 @@ is valid for 30 days after its last exchange, a program's until the date that it
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
 from enum import Enum
 
 from runtime.logs import structlog
+from services.auth.audit.events import AuditKind, audit_event
 from services.auth.derived import DerivedSecrets, derived_id
-from services.auth.devices import DeviceLists, check_signed_in
+from services.auth.devices import DeviceLists, check_active, check_signed_in
 from services.auth.holdings import HoldingLimits, decided_anew, limit_reached
-from services.auth.ports import DeviceStore, GateStore, MakerEnded
-from services.auth.records import DAY_MS, HOUR_MS, Clock, DeviceRecord, Key
+from services.auth.opaque_tokens import token_digest
+from services.auth.ports import AccessStore, DeviceStore, GateStore, MakerEnded
+from services.auth.records import DAY_MS, HOUR_MS, USUAL_LIMITS, Clock, DeviceRecord, Key, KeyLimits
 from services.auth.sessions import Tokens
 from services.auth.tokens import AccessTokens
 from syncline.model.accounts import DeviceKind
 from syncline.model.errors import (
     DeviceRevoked,
     InvalidArgument,
+    NoSuchSpace,
     PermissionDenied,
     RequestIdReused,
     TokenExpired,
@@ -49,11 +51,6 @@ device's key, REVOKED or EXPIRED if the device was revoked or has expired.
 """
 
 
-def key_digest(text: str) -> bytes:
-    """Return the digest that is stored instead of a key: SHA-256."""
-    return hashlib.sha256(text.encode()).digest()
-
-
 def parse_key(text: str) -> DeviceId:
     """Return the device that a key names. Raise TokenMalformed if the text is no key."""
     match = _KEY.fullmatch(text)
@@ -66,7 +63,7 @@ def judge_key(text: str, device: DeviceRecord, *, now_ms: int) -> KeyState:
     """Return the state of the key `text` with respect to `device`, the device that it names, at `now_ms` in
     milliseconds since 1970.
     """
-    if device.key is None or not hmac.compare_digest(key_digest(text), device.key.digest):
+    if device.key is None or not hmac.compare_digest(token_digest(text), device.key.digest):
         return KeyState.FORGED
     if device.revoked_at_ms is not None:
         return KeyState.REVOKED
@@ -79,6 +76,7 @@ class Keys:
     def __init__(
         self,
         devices: DeviceStore,
+        access: AccessStore,
         gates: GateStore,
         access_tokens: AccessTokens,
         *,
@@ -88,6 +86,7 @@ class Keys:
         clock: Clock,
     ) -> None:
         self._devices = devices
+        self._access = access
         self._gates = gates
         self._holdings = holdings
         self._lists = lists
@@ -95,9 +94,9 @@ class Keys:
         self._secrets = derived
         self._clock = clock
 
-    def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, str, Tokens]:
+    def open(self, *, user: UserId, name: str, password_changes: int = 0) -> tuple[DeviceRecord, str, Tokens]:
         """Return a new device called `name` for the browser of a user who has just been authenticated, its key, and its
-        tokens. Nothing is stored: the caller adds the device to the store.
+        tokens. `password_changes` is that of the login. Nothing is stored: the caller adds the device to the store.
         """
         until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY_MS
         device, key = self._new(
@@ -108,17 +107,27 @@ class Keys:
             device=DeviceId(new_text_id()),
             secret=secrets.token_urlsafe(_SECRET_BYTES),
             made_by=None,
+            limits=None,
+            password_changes=password_changes,
         )
         return device, key, self._tokens(device)
 
     async def create(
-        self, *, request: RequestId, name: str, expires_at_ms: int, user: UserId, device: DeviceId
+        self,
+        *,
+        request: RequestId,
+        name: str,
+        expires_at_ms: int,
+        user: UserId,
+        device: DeviceId,
+        limits: KeyLimits = USUAL_LIMITS,
     ) -> tuple[DeviceRecord, str]:
         """Make a program's device and its key, and return both. A repeated request gets those that it made before.
         `expires_at_ms`, in milliseconds since 1970, is the time until which the key is valid; `user` and `device` are
         the caller.
 
         - Raise InvalidArgument for an expiry that has passed or is more than PROGRAM_KEY_DAYS away.
+        - Raise NoSuchSpace for a space in `limits` in which the user has no grant.
         - Raise DeviceRevoked or TokenExpired if the calling device was revoked or has expired.
         - Raise PermissionDenied if it is a program itself: otherwise a stolen key could be made permanent.
         - Raise RequestIdReused if the user has used the request id for a different key, or if the secret of the
@@ -141,15 +150,29 @@ class Keys:
             device=DeviceId(derived_id("key", user, request)),
             secret=self._secrets.secret("key", user, request, size=_SECRET_BYTES),
             made_by=device,
+            limits=limits,
+            password_changes=calling.password_changes,
         )
+        try:
+            await self._check_spaces(limits, user=user)
+        except NoSuchSpace:
+            if await self._devices.device(program.device) is None:  # otherwise it is a repeated request
+                raise
         busy = "you make other keys at this moment; try again"
         if await decided_anew(lambda: self._try_to_add(program), busy=busy):
             log.info("key created", user=user, device=program.device)
             return program, key
         made = await self._devices.device(program.device)
-        if made is None or (made.user, made.name, made.key) != (user, name, program.key):
+        if made is None or (made.user, made.name, made.key, made.limits) != (user, name, program.key, limits):
             raise RequestIdReused
         return made, key
+
+    async def _check_spaces(self, limits: KeyLimits, *, user: UserId) -> None:
+        if limits.spaces:
+            grants, _ = await self._access.accesses([(space, user) for space in limits.spaces], [])
+            for space in sorted(limits.spaces):
+                if (space, user) not in grants:
+                    raise NoSuchSpace(space_id=space)
 
     async def _try_to_add(self, program: DeviceRecord) -> bool:
         """Add the program's device and return True; return False if it exists already. Raise LimitReached if the user
@@ -158,8 +181,15 @@ class Keys:
         """
         gates = await self._gates.gates(f"keys {program.user}")
         if await self._lists.keys(program.user) < (most := self._holdings.keys):
+            event = audit_event(
+                AuditKind.KEY_CREATED,
+                at_ms=self._clock(),
+                device=program.device,
+                name=program.name,
+                expires_at_ms=str(program.expires_at_ms),
+            )
             try:
-                return await self._devices.add_device(program, gates=gates)
+                return await self._devices.add_device(program, gates=gates, events=[event])
             except MakerEnded:
                 raise DeviceRevoked from None
         if await self._devices.device(program.device) is not None:
@@ -171,13 +201,16 @@ class Keys:
         access token never outlives its key.
 
         Raise TokenMalformed for a text that is no key, TokenInvalid for a key that was never issued or was dropped long
-        after its end, DeviceRevoked if its device was revoked, and TokenExpired for an expired key.
+        after its end, DeviceRevoked if its device was revoked, TokenExpired for an expired key, and AccountSuspended if
+        the account of its user is suspended.
         """
         device = await self._devices.device(parse_key(text))
         now = self._clock()
         match KeyState.FORGED if device is None else judge_key(text, device, now_ms=now):
             case KeyState.GOOD:
                 assert device is not None
+                account, _ = await self._devices.signed_in(device.user, device.device)
+                check_active(account)
                 await self._note(device, now)
                 return self._tokens(device)
             case KeyState.FORGED:
@@ -202,15 +235,17 @@ class Keys:
         device: DeviceId,
         secret: str,
         made_by: DeviceId | None,
+        limits: KeyLimits | None,
+        password_changes: int,
     ) -> tuple[DeviceRecord, str]:
         now = self._clock()
         text = f"syk_{device}{secret}"
-        return DeviceRecord(device, user, name, now, now, None, None, kind, Key(key_digest(text), until), made_by), text
+        key = Key(token_digest(text), until)
+        record = DeviceRecord(device, user, name, now, now, None, None, kind, key, made_by, limits, password_changes)
+        return record, text
 
     def _tokens(self, device: DeviceRecord) -> Tokens:
         # A browser's key has just been used, so it is valid for longer than the token, whatever is recorded.
-        program = device.kind is DeviceKind.PROGRAM
-        until = device.expires_at_ms if program else None
-        return Tokens(
-            self._access_tokens.issue(user=device.user, device=device.device, program=program, until_ms=until)
-        )
+        until = device.expires_at_ms if device.kind is DeviceKind.PROGRAM else None
+        scopes = device.limits.scopes if device.limits is not None else ()
+        return Tokens(self._access_tokens.issue(user=device.user, device=device.device, scopes=scopes, until_ms=until))

@@ -8,7 +8,6 @@ If the maker loses the right to write and is granted it again later, the link st
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,12 +18,15 @@ from runtime.logs import structlog
 from runtime.pool import Share
 from services.auth import metrics
 from services.auth.attempts import Attempts
+from services.auth.audit.counts import RefusalCounts
+from services.auth.audit.events import AuditKind, audit_event
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.grants import require
 from services.auth.holdings import HoldingLimits, decided_anew, is_full, limit_reached
+from services.auth.opaque_tokens import token_digest
 from services.auth.passwords import PasswordCheck, Passwords
 from services.auth.ports import AccessStore, GateStore, LinkStore, MakerEnded, SpaceStore
-from services.auth.records import DAY_MS, Clock, GrantRecord, Link
+from services.auth.records import DAY_MS, Clock, GrantRecord, Link, SpaceDeletion
 from services.auth.tokens import AccessToken, AccessTokens
 from syncline.model.accounts import Access, Role
 from syncline.model.errors import (
@@ -69,11 +71,6 @@ def is_link_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
-def token_digest(text: str) -> bytes:
-    """Return the digest that is stored instead of a link's token: SHA-256."""
-    return hashlib.sha256(text.encode()).digest()
-
-
 def attempts_at(link: Link) -> str:
     """Return the name under which attempts with a link's password are counted (the `subject` of AttemptStore). No
     e-mail address equals it, because it has no @.
@@ -86,6 +83,16 @@ def _asked_for(link: Link) -> tuple[object, ...]:
     link's token is among them, because the answer to the repetition must be the same token.
     """
     return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
+
+
+def opens_after_undeletion(link: Link, deletions: Mapping[SpaceId, SpaceDeletion], *, now_ms: int) -> bool:
+    """Return True if a link does not open because its space is deleted, and may open again when the space is undeleted.
+    `deletions` are the deletions of the spaces in which the maker of the link has a grant, and `now_ms` is the present
+    time in milliseconds since 1970.
+    """
+    deletion = deletions.get(link.space)
+    expired = link.expires_at_ms is not None and link.expires_at_ms <= now_ms
+    return deletion is not None and deletion.is_reversible(now_ms) and not expired and link.revoked_at_ms is None
 
 
 def is_open(link: Link, maker: GrantRecord | None, *, now_ms: int) -> bool:
@@ -115,6 +122,7 @@ class Links:
         access_tokens: AccessTokens,
         derived: DerivedSecrets,
         clock: Clock,
+        refusals: RefusalCounts,
     ) -> None:
         self._links = links
         self._access = access
@@ -126,6 +134,7 @@ class Links:
         self._access_tokens = access_tokens
         self._secrets = derived
         self._clock = clock
+        self._refusals = refusals
 
     # ---- for those who may write in the space; all raise the errors of `require` (grants.py)
 
@@ -200,13 +209,27 @@ class Links:
             if any(one.link == link.link for one in here):
                 return False
             grants, _ = await self._access.accesses({(one.space, one.user) for one in made}, [])
+            deletions = await self._access.deletions({one.space for one in made}, user=link.user)
             here = await self._without_ended(here, await self._makers(here))
-            made = await self._links.without_ended(await self._without_ended(made, grants))
+            kept = [one for one in made if opens_after_undeletion(one, deletions, now_ms=self._clock())]
+            kept_ids = {one.link for one in kept}
+            others = [one for one in made if one.link not in kept_ids]
+            made = kept + await self._links.without_ended(await self._without_ended(others, grants))
             full = self._full(link, here, made)
         if full is not None:
             raise full()
+        event = audit_event(
+            AuditKind.LINK_CREATED,
+            at_ms=link.created_at_ms,
+            space=link.space,
+            link=link.link,
+            node=link.node.hex(),
+            expires_at_ms=str(link.expires_at_ms or ""),
+            password="yes" if link.password_hash is not None else "no",
+            max_downloads=str(link.max_downloads or ""),
+        )
         try:
-            return await self._links.add_link(link, gates=gates)
+            return await self._links.add_link(link, gates=gates, events=[event])
         except MakerEnded:
             raise DeviceRevoked from None
 
@@ -281,7 +304,9 @@ class Links:
         found = await self._links.link(space, link)
         if found is None:
             raise NoSuchLink
-        await self._links.revoke_link(found, at_ms=self._clock())
+        now = self._clock()
+        event = audit_event(AuditKind.LINK_ENDED, at_ms=now, space=space, link=link)
+        await self._links.revoke_link(found, at_ms=now, events=[event])
         log.info("link revoked", space=space, link=link)
 
     # ---- for anybody who has the token
@@ -303,7 +328,10 @@ class Links:
         if link.password_hash is not None:
             if not password:
                 raise LinkPasswordNeeded
-            await self._prove(link, link.password_hash, password, peer=peer)
+            with self._refusals.counting(
+                AuditKind.LINK_PASSWORD_FAILED, WrongPassword, TooManyAttempts, link=link.link
+            ):
+                await self._prove(link, link.password_hash, password, peer=peer)
         metrics.LINK_OPENINGS.labels("ok").inc()
         scope = LinkScope(link.link, link.space, link.node)
         return link, self._access_tokens.issue_for_link(scope, peer=peer, until_ms=link.expires_at_ms)

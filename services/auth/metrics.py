@@ -9,13 +9,26 @@ from prometheus_client import Counter
 SIGN_UPS: Final = Counter("syncline_sign_ups", "Accounts made.")
 SIGN_INS: Final = Counter(
     "syncline_sign_ins",
-    "Sign-in attempts: `ok`; `failed`, with a wrong address or password; `limited`, refused by a limit.",
+    "Sign-in attempts: `ok`; `failed`, with a wrong address or password; `limited`, refused by a limit; `suspended`, "
+    "with the right password of an account that is suspended.",
     ["outcome"],
 )
 PROOFS: Final = Counter(
     "syncline_proofs",
     "Proofs of addresses: `mailed`, asked for; `proven`; `refused`, used, expired or of another account; `taken`, of "
     "an address that was proven for another account.",
+    ["outcome"],
+)
+PASSWORD_CHANGES: Final = Counter(
+    "syncline_password_changes",
+    "Changes of passwords: `changed`, on a signed-in device; `reset`, by a reset; `refused`, with a wrong current "
+    "password.",
+    ["outcome"],
+)
+RESETS: Final = Counter(
+    "syncline_resets",
+    "Resets of passwords: `asked`, asked for, also for addresses without an account; `spent`; `refused`, used, expired "
+    "or overtaken by a change.",
     ["outcome"],
 )
 LINK_OPENINGS: Final = Counter(

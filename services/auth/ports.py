@@ -4,6 +4,9 @@ them.
 All reads are consistent: they include every write that was acknowledged before they began. All methods raise
 Unavailable if the backend does not answer or throttles, and writes also if concurrent writers change the same items; a
 write may then have been carried out or not.
+
+An argument `events` has events of the audit log, which are stored in the transaction of the change: both are stored, or
+none. A call that changes nothing, such as a repetition, stores no event.
 """
 
 from __future__ import annotations
@@ -11,26 +14,31 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from services.auth.audit.events import AuditEvent
 from services.auth.records import (
     Account,
+    AccountMail,
     Chain,
     DeviceEnding,
     DeviceRecord,
     Done,
     Gate,
+    GrantChange,
     GrantRecord,
     Invitation,
-    InvitationMail,
     Link,
     Login,
     Membership,
+    PasswordChange,
     Proof,
-    ProofMail,
+    Reset,
+    SpaceDeletion,
+    SpaceInvitation,
     SpaceRecord,
     SpaceUploads,
     TemporaryCredentials,
+    UserState,
 )
-from syncline.model.accounts import Role
 from syncline.model.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 
 
@@ -39,7 +47,7 @@ class ChainMoved(Exception):
 
 
 class GrantMoved(Exception):
-    """A grant changed after it was read, or the change would leave no owner: read again and decide anew."""
+    """A grant or its space changed after it was read, or no owner would remain: read again and decide anew."""
 
 
 class AliasTaken(Exception):
@@ -54,12 +62,30 @@ class ProofSpent(Exception):
     """The proof does not exist any more, or the account is proven already."""
 
 
+class ResetSpent(Exception):
+    """The reset does not exist any more: a password was chosen by it."""
+
+
+class PasswordMoved(Exception):
+    """The password of the account was changed after it was read."""
+
+
 class InvitationSpent(Exception):
     """The invitation does not exist any more: an account was made by it."""
 
 
 class AdminExists(Exception):
     """There is an administrator already."""
+
+
+class StandingMoved(Exception):
+    """An account is not as the caller has read it, or the caller is no administrator any more: read again and decide
+    anew.
+    """
+
+
+class NoAdministratorLeft(Exception):
+    """No administrator who is not suspended would remain."""
 
 
 class GateMoved(Exception):
@@ -91,7 +117,14 @@ class AccountStore(Protocol):
     account that was created so has the claim, and others are found by id alone.
     """
 
-    async def create_account(self, login: Login, *, device: DeviceRecord, invitation: Invitation | None = None) -> None:
+    async def create_account(
+        self,
+        login: Login,
+        *,
+        device: DeviceRecord,
+        invitation: Invitation | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
         """Store the account `login`, its personal space with the owner's grant, and `device`, its first device,
         atomically. The name of the personal space is its alias as well.
 
@@ -121,6 +154,12 @@ class AccountStore(Protocol):
     async def account(self, user: UserId) -> Account | None:
         """Return the account with this id; None if there is none."""
 
+    async def has_admin(self) -> bool:
+        """Return True if an account of an administrator was created."""
+
+    async def suspended(self, users: Collection[UserId]) -> set[UserId]:
+        """Return those of `users` whose accounts are suspended. One round trip reads a hundred accounts."""
+
     async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
         """Store the password hash `new` for the e-mail address if the stored hash is still `old`; otherwise do
         nothing.
@@ -130,7 +169,7 @@ class AccountStore(Protocol):
 class ProofStore(Protocol):
     """Store of proofs of addresses, and of what they change."""
 
-    async def add_proof(self, proof: Proof) -> None:
+    async def add_proof(self, proof: Proof, *, events: Sequence[AuditEvent] = ()) -> None:
         """Store a proof whose token is new."""
 
     async def proof(self, token: bytes) -> Proof | None:
@@ -138,7 +177,7 @@ class ProofStore(Protocol):
         store has dropped it, which happens some time after its expiry.
         """
 
-    async def prove(self, login: Login, proof: Proof) -> None:
+    async def prove(self, login: Login, proof: Proof, *, events: Sequence[AuditEvent] = ()) -> None:
         """Make the account of `login`, which is not proven, the proven account of its address, spend the proof, and end
         the claim to the address if the account has it, atomically.
 
@@ -148,10 +187,53 @@ class ProofStore(Protocol):
         """
 
 
+class PasswordStore(Protocol):
+    """Store of resets, and of changes of passwords whose consequences are not complete, one record each."""
+
+    async def add_reset(self, reset: Reset) -> None:
+        """Store a reset whose token is new."""
+
+    async def reset(self, token: bytes) -> Reset | None:
+        """Return the reset whose token has the digest `token`. Return None if there is none, if it was spent, or if the
+        store has dropped it, which happens some time after its expiry.
+        """
+
+    async def change_password(
+        self,
+        login: Login,
+        password_hash: str,
+        *,
+        change: PasswordChange,
+        reset: Reset | None = None,
+        done: Done | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
+        """Replace the password hash of the proven account `login` by `password_hash`, set its number of changes to that
+        of `change`, store the record `change`, spend `reset`, and record the mutation request `done`, atomically.
+
+        Change nothing and raise one of these errors:
+
+        - PasswordMoved if the password was changed after `login` was read, or `done` was recorded before;
+        - ResetSpent if `reset` was spent;
+        - MakerEnded if the device `change.keep` is revoked or does not exist.
+        """
+
+    async def password_changes(self) -> list[PasswordChange]:
+        """Return all records of changes, in no particular order."""
+
+    async def update_change(self, change: PasswordChange, to: PasswordChange) -> bool:
+        """Replace the record `change` by `to`, which has the same id, and return True. Change nothing and return False
+        if the stored record is due at another time than `change`, or was removed: another process works on it.
+        """
+
+    async def forget_change(self, change: PasswordChange) -> None:
+        """Remove the record of a change that is complete. Do nothing if the record was removed before."""
+
+
 class InvitationStore(Protocol):
     """Store of invitations, which `AccountStore.create_account` spends."""
 
-    async def add_invitation(self, invitation: Invitation) -> None:
+    async def add_invitation(self, invitation: Invitation, *, events: Sequence[AuditEvent] = ()) -> None:
         """Store an invitation whose token is new."""
 
     async def invitation(self, token: bytes) -> Invitation | None:
@@ -159,16 +241,125 @@ class InvitationStore(Protocol):
         if the store has dropped it, which happens some time after its expiry.
         """
 
-    async def has_admin(self) -> bool:
-        """Return True if an account of an administrator was created."""
+
+class DirectoryStore(Protocol):
+    """Store of the lists of all accounts and of all shared spaces, and of what administrators change in accounts.
+
+    An account is in the lists from the transaction that creates it, and in the list of each of its states (`UserState`)
+    as long as it has the state. `enter_earlier` adds accounts and spaces of earlier releases.
+    """
+
+    async def list_users(
+        self, state: UserState | None, *, beginning: str, after: str, limit: int
+    ) -> list[tuple[str, Account]]:
+        """Return up to `limit` accounts whose addresses begin with the text `beginning`, in the order of their places
+        (`Account.place`), each with its place; from the first one whose place is greater than `after`. An empty `after`
+        begins with the first.
+
+        `state` restricts the list to accounts with this state; None does not restrict it. The reads that are done grow
+        with the number of accounts that are returned, and not with the number of accounts that exist.
+        """
+
+    async def list_spaces(self, *, after: str, limit: int) -> list[tuple[str, SpaceRecord]]:
+        """Return up to `limit` shared spaces in the order of their places (`SpaceRecord.place`), each with its place,
+        from the first one whose place is greater than `after`. An empty `after` begins with the first.
+        """
+
+    async def change_standing(
+        self, before: Account, after: Account, *, by: UserId, done: Done, events: Sequence[AuditEvent] = ()
+    ) -> None:
+        """Replace the account `before` by `after`, which differs in `admin` and `suspension` alone, and record the
+        mutation request `done`, atomically. `by` is the administrator who makes the change.
+
+        - Raise NoAdministratorLeft and change nothing if no administrator who is not suspended would remain.
+        - Raise StandingMoved and change nothing if the stored account has another `admin` or `suspension` than
+          `before`, if `by` is no administrator or is suspended, if `done` was recorded before, or if a concurrent
+          transaction changes one of the items. Of concurrent calls that would together leave no administrator, at most
+          as many succeed as leave one.
+        """
+
+    async def enter_earlier(self) -> bool:
+        """Add all accounts and shared spaces that earlier releases have made to the lists, and return True; return
+        False if `finish_entering` was called. Idempotent. Lasts as long as reading the whole table takes.
+        """
+
+    async def finish_entering(self) -> None:
+        """Record that all accounts and spaces of earlier releases are in the lists."""
+
+
+class SpaceInvitationStore(Protocol):
+    """Store of invitations to spaces. An address has at most one in each space.
+
+    `SpaceStore.change_grants` ends an invitation that becomes a grant. The store drops an invitation some time after
+    its expiry; until then the methods return it.
+    """
+
+    async def add_space_invitation(
+        self,
+        invitation: SpaceInvitation,
+        *,
+        replacing: SpaceInvitation | None,
+        done: Done,
+        gates: Sequence[Gate] = (),
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
+        """Store an invitation, and the right to make an account by its token (`InvitationStore`), and record the
+        mutation request `done`, atomically. The invitation ends `replacing`, the present invitation of the address to
+        the space; None if there is none. GateStore describes `gates`.
+
+        Raise GrantMoved and change nothing in these cases:
+
+        - the present invitation of the address to the space is not `replacing`;
+        - the address has a proven account;
+        - the inviter is not an owner of the space;
+        - the space is deleted;
+        - `done` was recorded before;
+        - a concurrent transaction is changing one of the items.
+        """
+
+    async def space_invitation(self, space: SpaceId, email: str) -> SpaceInvitation | None:
+        """Return the invitation of an address to a space; None if there is none."""
+
+    async def invitations_to(self, space: SpaceId) -> list[SpaceInvitation]:
+        """Return the invitations to a space, in no particular order."""
+
+    async def invitations_for(self, email: str) -> list[SpaceInvitation]:
+        """Return the invitations of an address to spaces, in no particular order."""
+
+    async def invitations_by(self, user: UserId) -> list[SpaceInvitation]:
+        """Return the invitations to spaces that a user has made, in no particular order."""
+
+    async def end_space_invitation(
+        self, invitation: SpaceInvitation, *, done: Done | None = None, events: Sequence[AuditEvent] = ()
+    ) -> None:
+        """Remove an invitation and its token, and record the mutation request `done`, if it is given, atomically.
+
+        Raise GrantMoved and change nothing if the invitation has ended or was replaced, if `done` was recorded before,
+        or if a concurrent transaction is changing one of the items.
+        """
 
 
 class DeviceStore(Protocol):
     """Store of devices. Each has the chain of its refresh tokens, or the digest of its key."""
 
-    async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
+    async def signed_in(self, user: UserId, device: DeviceId) -> tuple[Account | None, DeviceRecord | None]:
+        """Return the account of a user and a device, in one round trip. Each is None if it does not exist. The account
+        may be suspended; the device may be revoked or expired, or belong to another user.
+        """
+
+    async def add_device(
+        self,
+        device: DeviceRecord,
+        *,
+        gates: Sequence[Gate] = (),
+        login: Login | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> bool:
         """Store a new device and return True. Change nothing and return False if the id exists already. GateStore
         describes `gates`.
+
+        If `login`, a proven account, is given, raise PasswordMoved and store nothing if its password was changed after
+        `login` was read.
 
         Raise MakerEnded and store nothing if the field `made_by` of the device names a device that is revoked or does
         not exist.
@@ -210,7 +401,7 @@ class DeviceStore(Protocol):
         - a later use than `seen_at_ms` is recorded.
         """
 
-    async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
+    async def revoke_device(self, device: DeviceId, *, at_ms: int, events: Sequence[AuditEvent] = ()) -> None:
         """Revoke a device at the time `at_ms`, in milliseconds since 1970. Do nothing if the device does not exist or
         is revoked already: the time of the first revocation stays.
         """
@@ -230,7 +421,15 @@ class SpaceStore(Protocol):
     space again succeeds, and to assign it to another space raises AliasTaken.
     """
 
-    async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
+    async def create_space(
+        self,
+        space: SpaceRecord,
+        *,
+        owner: Account,
+        alias: str,
+        gates: Sequence[Gate] = (),
+        events: Sequence[AuditEvent] = (),
+    ) -> bool:
         """Store a space and the grant of its first owner, who calls it `alias`, and return True. Change nothing and
         return False if the id of the space exists already.
 
@@ -239,7 +438,29 @@ class SpaceStore(Protocol):
         """
 
     async def memberships(self, user: UserId) -> list[Membership]:
-        """Return the spaces in which a user has a grant, in no particular order."""
+        """Return the spaces in which a user has a grant, in no particular order. Deleted spaces are included, unless
+        `forget_membership` has removed them from this list.
+        """
+
+    async def forget_membership(self, space: SpaceId, user: UserId) -> None:
+        """Remove a space, which is deleted and cannot be undeleted any more, from the list that the method
+        `memberships` returns for the user. The grant stays. Do nothing if the space is not in the list.
+        """
+
+    async def change_space(
+        self, before: SpaceRecord, after: SpaceRecord, *, by: UserId, done: Done, events: Sequence[AuditEvent] = ()
+    ) -> None:
+        """Replace the name and the deletion of a space, which are those of `before`, by those of `after`; `made_as` is
+        replaced as well. `by` is the
+        user who asks for the change, and `done`, the mutation request, is recorded in the same transaction.
+
+        Raise GrantMoved and change nothing in these cases:
+
+        - the name or the deletion of the stored space differs from `before`;
+        - `by` is no owner;
+        - `done` was recorded before;
+        - a concurrent transaction is changing one of the items.
+        """
 
     async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
         """Return the space with all its grants, in no particular order; None if there is no such space."""
@@ -251,35 +472,35 @@ class SpaceStore(Protocol):
         Return None if there is no such space.
         """
 
-    async def change_grant(
+    async def change_grants(
         self,
         space: SpaceRecord,
+        changes: Sequence[GrantChange],
         *,
-        member: Account,
-        before: Role | None,
-        after: Role | None,
         by: UserId,
-        alias: str = "",
-        writes_since_ms: int = 0,
         done: Done | None = None,
         gates: Sequence[Gate] = (),
+        as_admin: bool = False,
+        events: Sequence[AuditEvent] = (),
+        ends: SpaceInvitation | None = None,
     ) -> None:
-        """Replace a member's role `before` by `after`. None stands for no grant; at most one of the two is None.
+        """Make changes of grants in a space, of one or more people: all or none.
 
-        - `by` is the user who asks for the change.
-        - `alias` is the name by which the member refers to the space. The alias is given if `before` is None; an
-          existing grant keeps its alias.
-        - `writes_since_ms` is the stored value of the grant's field of this name after the change.
+        - `by` is the user who asks for the changes. With `as_admin`, `by` needs no grant, but has to be an
+          administrator who is not suspended.
         - `done`, the mutation request, is recorded in the same transaction.
         - `gates` are for a new grant; GateStore describes them.
+        - `ends` is an invitation of the member's address to the space, which ends in the same transaction.
 
-        Raise AliasTaken and change nothing if `alias` is reserved for another space of the member. Raise GrantMoved and
-        change nothing in these cases:
+        Raise AliasTaken and change nothing if an alias is reserved for another space of its member. Raise GrantMoved
+        and change nothing in these cases:
 
-        - the member's role is not `before`;
+        - the role of a person is not the role before the change;
+        - the space is deleted;
         - no owner would remain;
-        - `by` is neither an owner nor the member;
+        - `by` is neither an owner nor among those whose grants change, or with `as_admin` no administrator;
         - `done` was recorded before;
+        - the invitation `ends` has ended or was replaced;
         - a concurrent transaction is changing one of the items.
         """
 
@@ -293,7 +514,14 @@ class SpaceStore(Protocol):
 
 
 class AccessStore(Protocol):
-    """Store from which a check of a caller's rights reads the grants and the devices together, to save round trips."""
+    """Store from which a check of a caller's rights reads the grants and the devices together, to save round trips.
+
+    A deleted space gives nobody a right: a grant in it counts as one that does not exist. Only `deletions` tells that
+    the user has one.
+
+    Grants and devices of a suspended person are missing in all results, so that whoever asks for a right refuses the
+    person. They are there again as soon as the person is resumed.
+    """
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
@@ -307,9 +535,13 @@ class AccessStore(Protocol):
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
         """Return the grants with these pairs of a space and a user, and the devices with these ids. Those that do not
-        exist are missing in the results; a device may be revoked or expired. One round trip reads a hundred grants and
-        devices.
+        exist are missing in the results; a device may be revoked or expired. One round trip reads a hundred items: a
+        grant, its space, its user's account, or a device each; the accounts of owners of devices who are not among the
+        users in `grants` take a second one.
         """
+
+    async def deletions(self, spaces: Collection[SpaceId], *, user: UserId) -> Mapping[SpaceId, SpaceDeletion]:
+        """Return the deletions of those of `spaces` that are deleted and in which the user has a grant."""
 
 
 class AttemptStore(Protocol):
@@ -348,7 +580,7 @@ class AttemptStore(Protocol):
 class LinkStore(Protocol):
     """Store of public links."""
 
-    async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
+    async def add_link(self, link: Link, *, gates: Sequence[Gate] = (), events: Sequence[AuditEvent] = ()) -> bool:
         """Store a new link and return True. Change nothing and return False if its id exists already in this space, or
         its token exists already in any space.
 
@@ -377,7 +609,7 @@ class LinkStore(Protocol):
         before the store kept this list are missing as well.
         """
 
-    async def revoke_link(self, link: Link, *, at_ms: int) -> None:
+    async def revoke_link(self, link: Link, *, at_ms: int, events: Sequence[AuditEvent] = ()) -> None:
         """Revoke a link at the time `at_ms`, in milliseconds since 1970, and remove its token and its entry in the list
         `links_of`, atomically. A link that is revoked already keeps the time of its first revocation. Do nothing if the
         link does not exist.
@@ -472,8 +704,11 @@ class UploadStore(Protocol):
 
 class IdentityStore(
     AccountStore,
+    DirectoryStore,
     ProofStore,
+    PasswordStore,
     InvitationStore,
+    SpaceInvitationStore,
     DeviceStore,
     SpaceStore,
     AccessStore,
@@ -491,7 +726,7 @@ class IdentityStore(
 class MailRequests(Protocol):
     """Port by which auth asks notify to send mail."""
 
-    async def send(self, mail: ProofMail | InvitationMail) -> None:
+    async def send(self, mail: AccountMail) -> None:
         """Ask for a mail, which is sent once, some time later. Raise Unavailable if the request could not be left; it
         may have been left nevertheless.
         """

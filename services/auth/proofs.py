@@ -8,32 +8,25 @@ then follows the link in the mail, and would make an account proven whose passwo
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
-import secrets
 from dataclasses import replace
 from typing import Final
 
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.attempts import Attempts
+from services.auth.audit.events import AuditKind, audit_event
+from services.auth.known_accounts import known_account
+from services.auth.opaque_tokens import is_token, new_token, token_digest
 from services.auth.ports import AccountStore, MailRequests, ProofSpent, ProofStore
 from services.auth.records import SECOND_MS, Account, Clock, Proof, ProofMail
-from syncline.model.errors import AddressTaken, AddressUnproven, NoSuchAccount, ProofInvalid, SynclineError
+from syncline.model.errors import AddressTaken, ProofInvalid, SynclineError
 from syncline.model.identifiers import UserId, new_text_id
 from syncline.model.limits import PROOF_SECONDS
 
 log = structlog.get_logger()
 
-_TOKEN_BYTES: Final = 32
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _OFFER_SECONDS: Final = 5.0
 """Maximum seconds for which a sign-up waits until its mail is asked for."""
-
-
-def proof_digest(token: str) -> bytes:
-    """Return the digest that is stored instead of the token of a proof: SHA-256."""
-    return hashlib.sha256(token.encode()).digest()
 
 
 class Proofs:
@@ -63,7 +56,7 @@ class Proofs:
         is proven already. Raise TooManyAttempts if enough mails were asked for, Unavailable if none can be asked for,
         and NoSuchAccount if there is no such account.
         """
-        account = await self._account(user)
+        account = await known_account(self._accounts, user)
         if account.proven:
             return False
         await self._request(account)
@@ -71,9 +64,10 @@ class Proofs:
 
     async def _request(self, account: Account) -> None:
         await self._attempts.admit_mail(user=account.user, email=account.email)
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
-        proof = Proof(proof_digest(token), account.user, account.email, self._clock() + PROOF_SECONDS * SECOND_MS)
-        await self._proofs.add_proof(proof)
+        token = new_token()
+        proof = Proof(token_digest(token), account.user, account.email, self._clock() + PROOF_SECONDS * SECOND_MS)
+        event = audit_event(AuditKind.PROOF_REQUESTED, at_ms=self._clock(), user=account.user, address=account.email)
+        await self._proofs.add_proof(proof, events=[event])
         is_taken = await self._accounts.login(account.email) is not None
         await self._mail.send(
             ProofMail(new_text_id(), account.user, account.email, None if is_taken else token, proof.expires_at_ms)
@@ -86,9 +80,9 @@ class Proofs:
         Raise ProofInvalid for a token that is none, was used, has expired, or was made for another account, also if the
         account is proven already. Raise AddressTaken if another account of the address is proven.
         """
-        if _TOKEN.fullmatch(token) is None:
+        if not is_token(token):
             raise ProofInvalid("that is no proof of an address; copy the whole code from the mail")
-        proof = await self._proofs.proof(proof_digest(token))
+        proof = await self._proofs.proof(token_digest(token))
         if proof is None or proof.user != user or proof.expires_at_ms <= self._clock():
             metrics.PROOFS.labels("refused").inc()
             raise ProofInvalid
@@ -96,7 +90,8 @@ class Proofs:
         if login is None:
             raise ProofInvalid("the address of this account is proven already; nothing more has to be done")
         try:
-            await self._proofs.prove(login, proof)
+            event = audit_event(AuditKind.ADDRESS_PROVEN, at_ms=self._clock(), user=user, address=proof.email)
+            await self._proofs.prove(login, proof, events=[event])
         except ProofSpent:
             raise ProofInvalid from None
         except AddressTaken:
@@ -105,14 +100,3 @@ class Proofs:
         metrics.PROOFS.labels("proven").inc()
         log.info("address proven", user=user)
         return replace(login.account, proven=True)
-
-    async def require(self, user: UserId) -> None:
-        """Raise AddressUnproven if the account is not proven: it may do nothing that others notice."""
-        if not (await self._account(user)).proven:
-            raise AddressUnproven
-
-    async def _account(self, user: UserId) -> Account:
-        account = await self._accounts.account(user)
-        if account is None:
-            raise NoSuchAccount("this account does not exist any more; sign up again")
-        return account

@@ -4,36 +4,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from google.protobuf.message import Message
-
-from runtime.identity import Identity, current_identity, current_link, current_service, current_user
+from runtime.identity import current_identity, current_link, current_service, current_user
 from runtime.network import current_network
 from runtime.rates import charge
 from services.auth import wire
 from services.auth.accounts import AccountRegistry
 from services.auth.addresses import normalize_address
 from services.auth.anonymous_calls import AnonymousCalls
+from services.auth.audit.counts import RefusalCounts
+from services.auth.audit.events import AuditKind
+from services.auth.audit.hourly import HourlyEvents
 from services.auth.credentials import CredentialIssuer
 from services.auth.devices import Devices
 from services.auth.endings import Endings
 from services.auth.grants import CheckedAccess, Grants
-from services.auth.keys import Keys, key_digest, parse_key
+from services.auth.key_limits import check_space
+from services.auth.keys import Keys, parse_key
 from services.auth.labels import check_label
-from services.auth.links import Links, check_link_password, is_link_token, token_digest
+from services.auth.links import Links, check_link_password, is_link_token
+from services.auth.opaque_tokens import is_token, token_digest
+from services.auth.paging import ITEMS_PER_CALL, page_of_all
+from services.auth.password_changes import PasswordChanges
 from services.auth.passwords import check_password
 from services.auth.proofs import Proofs
+from services.auth.records import Account, DeviceRecord, SpaceInvitation
+from services.auth.resets import Resets
 from services.auth.sessions import RefreshToken, Sessions
+from services.auth.space_changes import SpaceChanges
+from services.auth.space_invitations import SpaceInvitations
 from services.auth.spaces import Spaces
 from services.auth.tokens import SigningKeys
 from services.auth.uploads import Uploads
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
-from syncline.model.errors import PermissionDenied, TokenMalformed
-from syncline.model.identifiers import new_request_id
+from syncline.model.errors import (
+    AccountExists,
+    AccountSuspended,
+    AddressTaken,
+    InvitationInvalid,
+    PermissionDenied,
+    ProofInvalid,
+    SignUpClosed,
+    TokenMalformed,
+    TooManyAttempts,
+    WrongPassword,
+)
+from syncline.model.identifiers import SpaceId, new_request_id
 from syncline.wire.identifiers import (
     device_id_from_wire,
     link_id_from_wire,
@@ -42,7 +62,7 @@ from syncline.wire.identifiers import (
     space_id_from_wire,
     user_id_from_wire,
 )
-from syncline.wire.pages import page_of, page_size_from_wire, page_token_to_wire, text_token_from_wire
+from syncline.wire.pages import page_size_from_wire, page_token_to_wire, text_token_from_wire
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -53,8 +73,8 @@ if TYPE_CHECKING:
 _P = TypeVar("_P")
 
 _WRITTEN = "written spaces"
-ITEMS_PER_CALL: Final = 50
-"""Number of items, read for a listing, that are charged to the caller like one call."""
+_SIGN_UP_REFUSALS: Final = (AccountExists, InvitationInvalid, SignUpClosed, TooManyAttempts)
+"""The errors of a sign-up that the audit log counts."""
 
 
 class AuthServicer(AuthServiceServicer):
@@ -65,30 +85,42 @@ class AuthServicer(AuthServiceServicer):
         *,
         accounts: AccountRegistry,
         proofs: Proofs,
+        password_changes: PasswordChanges,
+        resets: Resets,
         sessions: Sessions,
         devices: Devices,
         endings: Endings,
         spaces: Spaces,
+        space_changes: SpaceChanges,
         grants: Grants,
         credentials: CredentialIssuer,
         uploads: Uploads,
         keys: Keys,
         links: Links,
+        refusals: RefusalCounts,
+        hourly: HourlyEvents,
+        space_invitations: SpaceInvitations,
         signing_keys: SigningKeys,
         anonymous_calls: AnonymousCalls,
         bucket: str,
     ) -> None:
         self._accounts = accounts
         self._proofs = proofs
+        self._password_changes = password_changes
+        self._resets = resets
         self._sessions = sessions
         self._devices = devices
         self._endings = endings
         self._spaces = spaces
+        self._space_changes = space_changes
         self._grants = grants
         self._credentials = credentials
         self._uploads = uploads
         self._keys = keys
         self._links = links
+        self._refusals = refusals
+        self._hourly = hourly
+        self._space_invitations = space_invitations
         self._signing_keys = signing_keys
         self._anonymous_calls = anonymous_calls
         self._bucket = bucket
@@ -96,26 +128,34 @@ class AuthServicer(AuthServiceServicer):
     async def SignUp(self, request: auth_pb2.SignUpRequest, context: Context) -> auth_pb2.SignUpResponse:
         peer = current_network()
         self._anonymous_calls.admit(peer=peer)
-        signed_in = await self._accounts.sign_up(
-            email=normalize_address(request.email),
-            password=check_password(request.password),
-            device_name=check_label(request.device_name, what="device_name"),
-            peer=peer,
-            kind=wire.device_kind_from_wire(request.kind),
-            invitation=request.invitation,
-        )
-        return wire.signed_up_to_wire(signed_in)
+        email = normalize_address(request.email)
+        with self._refusals.counting(AuditKind.SIGN_UP_FAILED, *_SIGN_UP_REFUSALS, address=email):
+            signed_in = await self._accounts.sign_up(
+                email=email,
+                password=check_password(request.password),
+                device_name=check_label(request.device_name, what="device_name"),
+                peer=peer,
+                kind=wire.device_kind_from_wire(request.kind),
+                invitation=request.invitation,
+            )
+        joined = await self._take_up(signed_in.account)
+        return wire.signed_up_to_wire(signed_in, joined=joined)
 
     async def SignIn(self, request: auth_pb2.SignInRequest, context: Context) -> auth_pb2.SignInResponse:
         peer = current_network()
         self._anonymous_calls.admit(peer=peer)
-        signed_in = await self._accounts.sign_in(
-            email=normalize_address(request.email),
-            password=request.password,
-            device_name=check_label(request.device_name, what="device_name"),
-            peer=peer,
-            kind=wire.device_kind_from_wire(request.kind),
-        )
+        email = normalize_address(request.email)
+        with self._refusals.counting(
+            AuditKind.SIGN_IN_FAILED, WrongPassword, TooManyAttempts, AccountSuspended, address=email
+        ):
+            signed_in = await self._accounts.sign_in(
+                email=email,
+                password=request.password,
+                device_name=check_label(request.device_name, what="device_name"),
+                peer=peer,
+                kind=wire.device_kind_from_wire(request.kind),
+            )
+        await self._take_up(signed_in.account)
         return wire.signed_in_to_wire(signed_in)
 
     async def RefreshToken(
@@ -130,17 +170,23 @@ class AuthServicer(AuthServiceServicer):
     async def CreateKey(self, request: auth_pb2.CreateKeyRequest, context: Context) -> auth_pb2.CreateKeyResponse:
         request_id = request_id_from_wire(request.request_id)
         name = check_label(request.name, what="name")
+        limits = wire.key_limits_from_wire(request)
         caller = current_user()
-        await self._proofs.require(caller.user)
+        await self._accounts.maker(caller.user)
         device, key = await self._keys.create(
-            request=request_id, name=name, expires_at_ms=request.expires_at_ms, user=caller.user, device=caller.device
+            request=request_id,
+            name=name,
+            expires_at_ms=request.expires_at_ms,
+            user=caller.user,
+            device=caller.device,
+            limits=limits,
         )
         return auth_pb2.CreateKeyResponse(device=wire.device_to_wire(device), key=key)
 
     async def ExchangeKey(self, request: auth_pb2.ExchangeKeyRequest, context: Context) -> auth_pb2.ExchangeKeyResponse:
         peer = current_network()
         self._parsed(parse_key, request.key, peer=peer)  # parsed before its digest is computed
-        self._anonymous_calls.admit(peer=peer, secret=key_digest(request.key))
+        self._anonymous_calls.admit(peer=peer, secret=token_digest(request.key))
         tokens = await self._keys.exchange(request.key)
         return auth_pb2.ExchangeKeyResponse(tokens=wire.tokens_to_wire(tokens))
 
@@ -165,13 +211,47 @@ class AuthServicer(AuthServiceServicer):
         self, request: auth_pb2.ProveAddressRequest, context: Context
     ) -> auth_pb2.ProveAddressResponse:
         caller = await self._signed_in()
-        account = await self._proofs.prove(request.token, user=caller.user)
+        with self._refusals.counting(AuditKind.PROOF_FAILED, ProofInvalid, AddressTaken, user=caller.user):
+            account = await self._proofs.prove(request.token, user=caller.user)
+        await self._take_up(account)
         return auth_pb2.ProveAddressResponse(account=wire.account_to_wire(account))
+
+    async def ChangePassword(
+        self, request: auth_pb2.ChangePasswordRequest, context: Context
+    ) -> auth_pb2.ChangePasswordResponse:
+        request_id = request_id_from_wire(request.request_id)
+        new = check_password(request.new_password)
+        caller = await self._signed_in()
+        changed = await self._password_changes.change(
+            request=request_id,
+            current=request.current_password,
+            new=new,
+            user=caller.user,
+            device=caller.device,
+            peer=current_network(),
+        )
+        return wire.changed_password_to_wire(changed)
+
+    async def RequestReset(
+        self, request: auth_pb2.RequestResetRequest, context: Context
+    ) -> auth_pb2.RequestResetResponse:
+        peer = current_network()
+        self._anonymous_calls.admit(peer=peer)
+        await self._resets.request(email=normalize_address(request.email), peer=peer)
+        return auth_pb2.RequestResetResponse()
+
+    async def ResetPassword(
+        self, request: auth_pb2.ResetPasswordRequest, context: Context
+    ) -> auth_pb2.ResetPasswordResponse:
+        peer = current_network()
+        self._anonymous_calls.admit(peer=peer, secret=token_digest(request.token) if is_token(request.token) else None)
+        await self._resets.spend(request.token, password=check_password(request.new_password), peer=peer)
+        return auth_pb2.ResetPasswordResponse()
 
     async def ListDevices(self, request: auth_pb2.ListDevicesRequest, context: Context) -> auth_pb2.ListDevicesResponse:
         caller = await self._signed_in()
         devices = await self._devices.of_user(caller.user, calling=caller.device)
-        page, token = _page(request, devices, wire.device_to_wire, listing=f"devices {caller.user}")
+        page, token = page_of_all(request, devices, wire.device_to_wire, listing=f"devices {caller.user}")
         return auth_pb2.ListDevicesResponse(devices=page, next_page_token=token)
 
     async def RevokeDevice(
@@ -186,22 +266,26 @@ class AuthServicer(AuthServiceServicer):
         request_id = request_id_from_wire(request.request_id)
         name = check_label(request.name, what="name")
         caller = await self._signed_in()
-        await self._proofs.require(caller.user)
-        space = await self._spaces.create(user=caller.user, request=request_id, name=name)
+        if caller.limits is not None and caller.limits.spaces is not None:
+            raise PermissionDenied("this key opens certain spaces only; make a space by another one, or sign in")
+        owner = await self._accounts.maker(caller.user)
+        space = await self._spaces.create(owner=owner, request=request_id, name=name)
         return auth_pb2.CreateSpaceResponse(space=wire.space_to_wire(space))
 
     async def ListSpaces(self, request: auth_pb2.ListSpacesRequest, context: Context) -> auth_pb2.ListSpacesResponse:
         caller = await self._signed_in()
-        spaces = await self._spaces.of_user(caller.user)
-        page, token = _page(request, spaces, wire.space_to_wire, listing=f"spaces {caller.user}")
+        found = await self._spaces.seen_by(caller)
+        listing = f"spaces {caller.user}"
+        page, token = page_of_all(request, found.spaces, wire.space_to_wire, listing=listing, read=found.read)
         return auth_pb2.ListSpacesResponse(spaces=page, next_page_token=token)
 
     async def ListMembers(self, request: auth_pb2.ListMembersRequest, context: Context) -> auth_pb2.ListMembersResponse:
         space = space_id_from_wire(request.space_id)
-        asking = None if current_identity().service is not None else (await self._signed_in()).user
+        asking = None if current_identity().service is not None else (await self._signed_in(space)).user
         found, grants = await self._grants.members(space, asking=asking)
-        to_wire = partial(wire.member_to_wire, with_alias=asking is None)
-        page, token = _page(request, grants, to_wire, listing=f"members {space}")
+        suspended = await self._accounts.suspended([grant.user for grant in grants]) if asking is None else frozenset()
+        to_wire = partial(wire.member_to_wire, for_service=asking is None, suspended=suspended)
+        page, token = page_of_all(request, grants, to_wire, listing=f"members {space}")
         return auth_pb2.ListMembersResponse(members=page, space_name=found.name, next_page_token=token)
 
     async def SetMember(self, request: auth_pb2.SetMemberRequest, context: Context) -> auth_pb2.SetMemberResponse:
@@ -209,9 +293,14 @@ class AuthServicer(AuthServiceServicer):
         space = space_id_from_wire(request.space_id)
         email = normalize_address(request.email)
         role = wire.role_from_wire(request.role)
-        caller = await self._signed_in()
-        grant = await self._grants.set(space, request=request_id, caller=caller.user, email=email, role=role)
-        return auth_pb2.SetMemberResponse(member=wire.member_to_wire(grant))
+        caller = await self._signed_in(space)
+        by_program = caller.limits is not None
+        given = await self._grants.set(
+            space, request=request_id, caller=caller.user, email=email, role=role, by_program=by_program
+        )
+        if isinstance(given, SpaceInvitation):
+            return auth_pb2.SetMemberResponse(invitation=wire.invitation_to_wire(given))
+        return auth_pb2.SetMemberResponse(member=wire.member_to_wire(given))
 
     async def RemoveMember(
         self, request: auth_pb2.RemoveMemberRequest, context: Context
@@ -219,9 +308,123 @@ class AuthServicer(AuthServiceServicer):
         request_id = request_id_from_wire(request.request_id)
         space = space_id_from_wire(request.space_id)
         email = normalize_address(request.email)
-        caller = await self._signed_in()
-        await self._grants.remove(space, request=request_id, caller=caller.user, email=email)
+        caller = await self._signed_in(space)
+        by_program = caller.limits is not None
+        await self._grants.remove(space, request=request_id, caller=caller.user, email=email, by_program=by_program)
         return auth_pb2.RemoveMemberResponse()
+
+    async def RenameSpace(self, request: auth_pb2.RenameSpaceRequest, context: Context) -> auth_pb2.RenameSpaceResponse:
+        request_id = request_id_from_wire(request.request_id)
+        space = space_id_from_wire(request.space_id)
+        name = check_label(request.name, what="name")
+        caller = await self._signed_in()
+        renamed = await self._space_changes.rename(space, request=request_id, caller=caller.user, name=name)
+        return auth_pb2.RenameSpaceResponse(space=wire.space_to_wire(renamed))
+
+    async def DeleteSpace(self, request: auth_pb2.DeleteSpaceRequest, context: Context) -> auth_pb2.DeleteSpaceResponse:
+        request_id = request_id_from_wire(request.request_id)
+        space = space_id_from_wire(request.space_id)
+        caller = await self._signed_in()
+        deleted = await self._space_changes.delete(space, request=request_id, caller=caller.user)
+        return auth_pb2.DeleteSpaceResponse(space=wire.space_to_wire(deleted))
+
+    async def UndeleteSpace(
+        self, request: auth_pb2.UndeleteSpaceRequest, context: Context
+    ) -> auth_pb2.UndeleteSpaceResponse:
+        request_id = request_id_from_wire(request.request_id)
+        space = space_id_from_wire(request.space_id)
+        caller = await self._signed_in()
+        undeleted = await self._space_changes.undelete(space, request=request_id, caller=caller.user)
+        return auth_pb2.UndeleteSpaceResponse(space=wire.space_to_wire(undeleted))
+
+    async def ListDeletedSpaces(
+        self, request: auth_pb2.ListDeletedSpacesRequest, context: Context
+    ) -> auth_pb2.ListDeletedSpacesResponse:
+        caller = await self._signed_in()
+        found = await self._spaces.deleted_of(caller)
+        listing = f"deleted spaces {caller.user}"
+        page, token = page_of_all(request, found.spaces, wire.space_to_wire, listing=listing, read=found.read)
+        return auth_pb2.ListDeletedSpacesResponse(spaces=page, next_page_token=token)
+
+    async def TransferSpace(
+        self, request: auth_pb2.TransferSpaceRequest, context: Context
+    ) -> auth_pb2.TransferSpaceResponse:
+        request_id = request_id_from_wire(request.request_id)
+        space = space_id_from_wire(request.space_id)
+        email = normalize_address(request.email)
+        keep = wire.role_from_wire(request.keep_role) if request.keep_role else None
+        caller = await self._signed_in()
+        owner = await self._grants.transfer(space, request=request_id, caller=caller.user, email=email, keep=keep)
+        return auth_pb2.TransferSpaceResponse(owner=wire.member_to_wire(owner))
+
+    async def ListInvitations(
+        self, request: auth_pb2.ListInvitationsRequest, context: Context
+    ) -> auth_pb2.ListInvitationsResponse:
+        space = space_id_from_wire(request.space_id) if request.space_id else None
+        caller = await self._signed_in(space)
+        if space is not None:
+            found = await self._space_invitations.of_space(space, user=caller.user)
+            listing = f"invitations to {space}"
+        else:
+            if caller.limits is not None and caller.limits.spaces is not None:
+                raise PermissionDenied("this key opens certain spaces only; sign in to see your invitations")
+            found = await self._space_invitations.of_account(await self._accounts.proven(caller.user))
+            listing = f"invitations of {caller.user}"
+        page, token = page_of_all(request, found, wire.invitation_to_wire, listing=listing)
+        return auth_pb2.ListInvitationsResponse(invitations=page, next_page_token=token)
+
+    async def RevokeInvitation(
+        self, request: auth_pb2.RevokeInvitationRequest, context: Context
+    ) -> auth_pb2.RevokeInvitationResponse:
+        request_id = request_id_from_wire(request.request_id)
+        space = space_id_from_wire(request.space_id)
+        email = normalize_address(request.email)
+        caller = await self._signed_in(space)
+        await self._space_invitations.revoke(space, request=request_id, user=caller.user, email=email)
+        return auth_pb2.RevokeInvitationResponse()
+
+    async def AcceptInvitation(
+        self, request: auth_pb2.AcceptInvitationRequest, context: Context
+    ) -> auth_pb2.AcceptInvitationResponse:
+        request_id_from_wire(request.request_id)  # accepting is idempotent, so the id is only checked
+        space = space_id_from_wire(request.space_id)
+        caller = await self._signed_in()
+        joined = await self._space_invitations.accept(space, account=await self._accounts.proven(caller.user))
+        return auth_pb2.AcceptInvitationResponse(space=wire.space_to_wire(joined))
+
+    async def DeclineInvitation(
+        self, request: auth_pb2.DeclineInvitationRequest, context: Context
+    ) -> auth_pb2.DeclineInvitationResponse:
+        request_id = request_id_from_wire(request.request_id)
+        space = space_id_from_wire(request.space_id)
+        caller = await self._signed_in()
+        account = await self._accounts.proven(caller.user)
+        await self._space_invitations.decline(space, request=request_id, account=account)
+        return auth_pb2.DeclineInvitationResponse()
+
+    async def GetInvitation(
+        self, request: auth_pb2.GetInvitationRequest, context: Context
+    ) -> auth_pb2.GetInvitationResponse:
+        self._admit_invited(request.token)
+        return wire.presented_to_wire(await self._space_invitations.presented(request.token))
+
+    async def RefuseInvitation(
+        self, request: auth_pb2.RefuseInvitationRequest, context: Context
+    ) -> auth_pb2.RefuseInvitationResponse:
+        self._admit_invited(request.token)
+        await self._space_invitations.refuse(request.token)
+        return auth_pb2.RefuseInvitationResponse()
+
+    def _admit_invited(self, token: str) -> None:
+        """Count a call with the token of an invitation, without an access token. Raise RateExceeded above a rate."""
+        secret = token_digest(token) if is_token(token) else None
+        self._anonymous_calls.admit(peer=current_network(), secret=secret)
+
+    async def _take_up(self, account: Account) -> set[SpaceId]:
+        """Make the account a member of the spaces to which its address is invited, and return these spaces; none unless
+        the account is proven.
+        """
+        return await self._space_invitations.take_up(account) if account.proven else set()
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:
         self._anonymous_calls.admit(peer=current_network())
@@ -234,6 +437,9 @@ class AuthServicer(AuthServiceServicer):
         access = wire.access_from_wire(request.access)
         caller = current_user()
         issued = await self._credentials.issue(space, access, user=caller.user, device=caller.device)
+        await self._hourly.note(
+            AuditKind.CREDENTIALS_ISSUED, device=caller.device, space=space, access=access.name.lower()
+        )
         lifetime_ms = self._credentials.lifetime_ms(issued)
         return wire.credentials_to_wire(issued, space=space, bucket=self._bucket, lifetime_ms=lifetime_ms)
 
@@ -257,7 +463,7 @@ class AuthServicer(AuthServiceServicer):
         node = node_id_from_wire(request.node)
         password = check_link_password(request.password)
         caller = current_user()
-        await self._proofs.require(caller.user)
+        await self._accounts.maker(caller.user)
         link, token = await self._links.create(
             space,
             node,
@@ -275,7 +481,7 @@ class AuthServicer(AuthServiceServicer):
         space = space_id_from_wire(request.space_id)
         caller = current_user()
         links = await self._links.of_space(space, user=caller.user, device=caller.device)
-        page, token = _page(request, links, wire.link_to_wire, listing=f"links {space}")
+        page, token = page_of_all(request, links, wire.link_to_wire, listing=f"links {space}")
         return auth_pb2.ListLinksResponse(links=page, next_page_token=token)
 
     async def RevokeLink(self, request: auth_pb2.RevokeLinkRequest, context: Context) -> auth_pb2.RevokeLinkResponse:
@@ -348,37 +554,12 @@ class AuthServicer(AuthServiceServicer):
             self._anonymous_calls.admit(peer=peer)
             raise
 
-    async def _signed_in(self) -> Identity:
-        """Return the calling user, after checking that the device was not signed out since its access token was
-        issued.
+    async def _signed_in(self, space: SpaceId | None = None) -> DeviceRecord:
+        """Return the calling device, after checking that it was not signed out since its access token was issued. Raise
+        NoSuchSpace if it is a program whose key does not open `space`; None if the call is about no space.
         """
         caller = current_user()
-        await self._devices.calling(user=caller.user, device=caller.device)
-        return caller
-
-
-class _Placed(Protocol):
-    @property
-    def place(self) -> str: ...
-
-
-P = TypeVar("P", bound=_Placed)
-M = TypeVar("M", bound=Message)
-
-
-def _page(request: Any, items: Sequence[P], to_wire: Callable[[P], M], *, listing: str) -> tuple[list[M], str]:
-    """Return the page of `items` that the request asks for, as messages, and the token of the next page. Raise
-    InvalidPageToken if the token in the request is not one of this listing.
-
-    All items were read from the table, which has them in another order. The caller is charged for all of them, however
-    small the page is.
-    """
-    charge(len(items) // ITEMS_PER_CALL)
-    return page_of(
-        items,
-        to_wire,
-        place=lambda item: item.place,
-        size=request.page_size,
-        token=request.page_token,
-        listing=listing,
-    )
+        device = await self._devices.calling(user=caller.user, device=caller.device)
+        if space is not None:
+            check_space(space, device)
+        return device

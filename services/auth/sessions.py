@@ -22,6 +22,7 @@ from enum import Enum
 
 from runtime.logs import structlog
 from services.auth import metrics
+from services.auth.devices import check_active
 from services.auth.endings import Endings
 from services.auth.ports import ChainMoved, DeviceStore
 from services.auth.records import DAY_MS, Chain, Clock, DeviceRecord
@@ -137,14 +138,14 @@ class Sessions:
         self._access_tokens = access_tokens
         self._clock = clock
 
-    def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, Tokens]:
-        """Return a new device called `name`, of a user who has just been authenticated, and its tokens. Nothing is
-        stored: the caller adds the device to the store.
+    def open(self, *, user: UserId, name: str, password_changes: int = 0) -> tuple[DeviceRecord, Tokens]:
+        """Return a new device called `name`, of a user who has just been authenticated, and its tokens.
+        `password_changes` is that of the login. Nothing is stored: the caller adds the device to the store.
         """
         now = self._clock()
         token = RefreshToken.first(DeviceId(new_text_id()))
         chain = Chain(token.family_digest(), token.digest(), None, now + REFRESH_TOKEN_IDLE_DAYS * DAY_MS)
-        device = DeviceRecord(token.device, user, name, now, now, None, chain)
+        device = DeviceRecord(token.device, user, name, now, now, None, chain, password_changes=password_changes)
         return device, self._tokens(user, token)
 
     async def refresh(self, token: RefreshToken) -> Tokens:
@@ -153,6 +154,7 @@ class Sessions:
 
         - Raise RefreshTokenReused for an older token, which shows that it was copied; the device is signed out then.
         - Raise DeviceRevoked if the device was revoked, and TokenExpired if it has expired.
+        - Raise AccountSuspended if the account of the user is suspended; the presented token stays valid.
         - Raise TokenInvalid for a token that was never issued, or whose device was dropped long after its end.
         - Raise Unavailable if a concurrent refresh of the device succeeded, or if not all keys that were made from a
           device with a copied token could be revoked. The call may be repeated.
@@ -163,6 +165,8 @@ class Sessions:
             case RefreshTokenState.CURRENT | RefreshTokenState.PREDECESSOR:
                 assert device is not None
                 assert device.chain is not None
+                account, _ = await self._devices.signed_in(device.user, device.device)
+                check_active(account)
                 return await self._advance(device, device.chain, token, now)
             case RefreshTokenState.SPENT:
                 assert device is not None

@@ -7,16 +7,25 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from runtime.rates import Rate
-from runtime.settings import ServiceSettings, SignUpSettings
+from runtime.settings import ServiceSettings, SettingsBase, SignUpSettings
 from services.auth.addresses import normalize_domain
 from services.auth.admission import Admission
 from services.auth.anonymous_calls import AnonymousCalls
 from services.auth.holdings import HoldingLimits
 from syncline.model.errors import InvalidArgument
-from syncline.model.limits import CREDENTIALS_SECONDS, MAX_CREDENTIALS_SECONDS
+from syncline.model.limits import CREDENTIALS_SECONDS, DELETED_SPACE_DAYS, MAX_CREDENTIALS_SECONDS
 
 
-class AuthSettings(ServiceSettings, SignUpSettings):
+class AuditSettings(SettingsBase):
+    """Settings of the audit log, for the service and for the commands of the operator."""
+
+    audit_table: str = Field(min_length=3, description="Name of the DynamoDB table of the audit log.")
+    audit_days: int = Field(
+        default=400, ge=1, le=3660, description="Days for which an event is kept in the table of the audit log."
+    )
+
+
+class AuthSettings(ServiceSettings, SignUpSettings, AuditSettings):
     """Settings of the auth service. AWS itself is configured by the SDK's variables."""
 
     identity_table: str = Field(min_length=3, description="Name of the DynamoDB table of accounts, devices and grants.")
@@ -29,6 +38,12 @@ class AuthSettings(ServiceSettings, SignUpSettings):
         "them; otherwise each address counts as proven.",
     )
     bucket: str = Field(min_length=3, max_length=63, description="Name of the bucket of all content.")
+    audit_bucket: str = Field(
+        default="",
+        max_length=63,
+        description="Name of the bucket to which the audit log is exported, preferably one with Object Lock; empty for "
+        "no export.",
+    )
     transfer_role_arn: str = Field(
         pattern=r"^arn:[\w-]+:iam::\d{12}:role/\S+$",
         description="ARN of the role of clients' S3 credentials, which are restricted to one space each.",
@@ -76,6 +91,33 @@ class AuthSettings(ServiceSettings, SignUpSettings):
     proof_mails_per_account: int = Field(
         default=3, ge=1, description="Maximum number of mails with proofs for one account within the window."
     )
+    invitation_mails_per_pair: int = Field(
+        default=3,
+        ge=1,
+        description="Maximum number of mails with invitations to spaces by one person to one address in a day.",
+    )
+    invitation_mails_per_address: int = Field(
+        default=20,
+        ge=1,
+        description="Maximum number of mails with invitations to spaces to one address in a day, by all people.",
+    )
+    invitation_mails_per_person: int = Field(
+        default=100, ge=1, description="Maximum number of mails with invitations to spaces by one person in a day."
+    )
+    resets_per_address: int = Field(
+        default=5,
+        ge=1,
+        description="Maximum number of resets of a password that are asked for at one address within the window, "
+        "whether it has an account or not.",
+    )
+    resets_per_network: int = Field(
+        default=50,
+        ge=1,
+        description="Maximum number of resets of passwords that are asked for from one network within the window.",
+    )
+    resets_in_total: int = Field(
+        default=1000, ge=1, description="Maximum number of resets of passwords that are asked for within the window."
+    )
     sign_in_window_seconds: int = Field(
         default=900, ge=1, description="Length of the window of these limits, in seconds."
     )
@@ -94,7 +136,8 @@ class AuthSettings(ServiceSettings, SignUpSettings):
     spaces_per_person: int = Field(
         default=500,
         ge=1,
-        description="Maximum number of spaces that one person has made and is a member of, besides the personal one.",
+        description="Maximum number of spaces that one person has made and is a member of, besides the personal one. "
+        "A deleted space counts until it cannot be undeleted any more.",
     )
     memberships_per_person: int = Field(
         default=1000,
@@ -103,6 +146,13 @@ class AuthSettings(ServiceSettings, SignUpSettings):
         "added them to at most half.",
     )
     members_per_space: int = Field(default=2000, ge=2, description="Maximum number of members of one space.")
+    deleted_space_days: int = Field(
+        default=DELETED_SPACE_DAYS,
+        ge=1,
+        le=3650,
+        description="Days for which a deleted space can be undeleted by its owners. A change applies to later "
+        "deletions.",
+    )
     devices_per_person: int = Field(
         default=200,
         ge=2,
@@ -118,6 +168,19 @@ class AuthSettings(ServiceSettings, SignUpSettings):
     )
     links_per_person: int = Field(
         default=2000, ge=1, description="Maximum number of public links that one person has made in all spaces."
+    )
+    invitations_per_space: int = Field(
+        default=200, ge=1, description="Maximum number of invitations to one space that nobody has taken up."
+    )
+    invitations_per_person: int = Field(
+        default=500,
+        ge=1,
+        description="Maximum number of invitations of one person to all spaces that nobody has taken up.",
+    )
+    invitations_per_address: int = Field(
+        default=100,
+        ge=3,
+        description="Maximum number of invitations of one address to all spaces; one person may have made half.",
     )
     password_workers: int = Field(
         default=2,
@@ -150,6 +213,9 @@ class AuthSettings(ServiceSettings, SignUpSettings):
             keys=self.keys_per_person,
             links=self.links_per_space,
             links_made=self.links_per_person,
+            invitations=self.invitations_per_space,
+            invitations_made=self.invitations_per_person,
+            invitations_received=self.invitations_per_address,
         )
 
     def anonymous_calls(self) -> AnonymousCalls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from runtime.claims import AUDIENCE, PROGRAM
 from runtime.identity import LinkScope
 from runtime.tokens import ISSUER
 from services.auth.records import SECOND_MS, Clock
+from syncline.model.accounts import KeyScope
 from syncline.model.identifiers import DeviceId, UserId
 from syncline.model.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS
 
@@ -81,15 +82,15 @@ class AccessTokens:
         self._clock = clock
 
     def issue(
-        self, *, user: UserId, device: DeviceId, program: bool = False, until_ms: int | None = None
+        self, *, user: UserId, device: DeviceId, scopes: Collection[KeyScope] = (), until_ms: int | None = None
     ) -> AccessToken:
         """Return a token that authenticates the user's device for 15 minutes, or until `until_ms`, in milliseconds
         since 1970, if that is sooner.
 
-        `program` is True for the device of a program; the token is then valid only for operations that are open to
-        programs.
+        `scopes` are those of the key of a program, and empty for other devices. The token of a program is valid only
+        for operations that are open to one of its scopes.
         """
-        named = {"sub": user, "dev": device} | ({"knd": PROGRAM} if program else {})
+        named = {"sub": user, "dev": device} | ({"knd": PROGRAM, "scp": _claim(scopes)} if scopes else {})
         return self._sign(named, ACCESS_TOKEN_SECONDS * SECOND_MS, until_ms)
 
     def issue_for_link(self, scope: LinkScope, *, peer: str, until_ms: int | None = None) -> AccessToken:
@@ -112,6 +113,10 @@ class AccessTokens:
         claims = {"iss": ISSUER, "aud": AUDIENCE, **named, "iat": issued, "exp": expires}
         text = jwt.encode(claims, self._keys.current, algorithm="EdDSA", headers={"kid": self._keys.kid})
         return AccessToken(text, expires * SECOND_MS, max(0, (expires - issued) * SECOND_MS))
+
+
+def _claim(scopes: Collection[KeyScope]) -> str:
+    return " ".join(scope.value for scope in KeyScope if scope in scopes)
 
 
 def raw_public_key(key: Ed25519PublicKey) -> bytes:

@@ -5,7 +5,7 @@ Functions named `*_from_wire` check what they read and raise InvalidArgument.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -13,23 +13,29 @@ from services.auth.accounts import SignedIn
 from services.auth.devices import DeviceState
 from services.auth.endings import EndedDevice
 from services.auth.grants import CheckedAccess, CheckedMany
+from services.auth.password_changes import ChangedPassword
 from services.auth.records import (
+    USUAL_LIMITS,
     Account,
     DeviceRecord,
     GrantRecord,
+    KeyLimits,
     Link,
     Membership,
+    SpaceInvitation,
     SpaceUploads,
     TemporaryCredentials,
 )
 from services.auth.sessions import Tokens
+from services.auth.space_invitations import PresentedInvitation
 from services.auth.tokens import AccessToken, SigningKeys, raw_public_key
 from syncline.auth.v1 import auth_pb2
-from syncline.model.accounts import Access, DeviceKind, Role
+from syncline.model.accounts import Access, DeviceKind, KeyScope, Role
 from syncline.model.blocks import key_prefix
 from syncline.model.errors import InvalidArgument
-from syncline.model.identifiers import SpaceId
-from syncline.model.limits import MAX_CHECKED_RIGHTS
+from syncline.model.identifiers import SpaceId, UserId
+from syncline.model.limits import MAX_CHECKED_RIGHTS, MAX_KEY_SPACES
+from syncline.wire.identifiers import space_id_from_wire
 from syncline.wire.pages import that_fit
 
 T = TypeVar("T")
@@ -50,6 +56,14 @@ _KINDS: Final = MappingProxyType(
         DeviceKind.PROGRAM: auth_pb2.DEVICE_KIND_PROGRAM,
     }
 )
+_SCOPES: Final = MappingProxyType(
+    {
+        KeyScope.READ: auth_pb2.KEY_SCOPE_READ,
+        KeyScope.WRITE: auth_pb2.KEY_SCOPE_WRITE,
+        KeyScope.SHARE: auth_pb2.KEY_SCOPE_SHARE,
+    }
+)
+_SCOPES_FROM_WIRE: Final = MappingProxyType({pb: scope for scope, pb in _SCOPES.items()})
 _SIGNS_IN: Final = MappingProxyType(
     {
         auth_pb2.DEVICE_KIND_UNSPECIFIED: DeviceKind.CLIENT,
@@ -77,6 +91,22 @@ def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
         raise InvalidArgument("access must be read or write") from None
 
 
+def key_limits_from_wire(request: auth_pb2.CreateKeyRequest) -> KeyLimits:
+    """Return the limits of a key that is to be made. Raise InvalidArgument for an unknown scope, for too many spaces,
+    and for a text that is no id of a space.
+    """
+    unknown = [pb for pb in request.scopes if pb not in _SCOPES_FROM_WIRE]
+    if unknown:
+        raise InvalidArgument("scopes are read, write and share", field="scopes")
+    if len(request.space_ids) > MAX_KEY_SPACES:
+        raise InvalidArgument(
+            f"a key names at most {MAX_KEY_SPACES} spaces; name none for a key to all spaces", field="space_ids"
+        )
+    spaces = frozenset(space_id_from_wire(text, what="space_ids") for text in request.space_ids)
+    scopes = KeyScope.completed(_SCOPES_FROM_WIRE[pb] for pb in request.scopes) or USUAL_LIMITS.scopes
+    return KeyLimits(scopes, spaces or None)
+
+
 def device_kind_from_wire(pb: auth_pb2.DeviceKind.ValueType) -> DeviceKind:
     """Return the kind of device that signs in. Raise InvalidArgument for an unknown kind, and for a program, which gets
     a key from a signed-in user instead.
@@ -99,6 +129,7 @@ def account_to_wire(account: Account) -> auth_pb2.Account:
         personal_space_id=account.personal_space,
         unproven=not account.proven,
         admin=account.admin,
+        guest=account.guest,
     )
 
 
@@ -112,6 +143,8 @@ def device_to_wire(device: DeviceRecord) -> auth_pb2.Device:
         kind=_KINDS[device.kind],
         expires_at_ms=device.expires_at_ms,
         made_by=device.made_by or "",
+        scopes=[_SCOPES[scope] for scope in KeyScope if device.limits is not None and scope in device.limits.scopes],
+        space_ids=sorted(device.limits.spaces or ()) if device.limits is not None else (),
     )
 
 
@@ -124,12 +157,14 @@ def tokens_to_wire(tokens: Tokens) -> auth_pb2.Tokens:
     )
 
 
-def signed_up_to_wire(signed_in: SignedIn) -> auth_pb2.SignUpResponse:
+def signed_up_to_wire(signed_in: SignedIn, *, joined: Set[SpaceId]) -> auth_pb2.SignUpResponse:
+    """Return the answer to a sign-up. `joined` are the spaces of which the account has just become a member."""
     return auth_pb2.SignUpResponse(
         account=account_to_wire(signed_in.account),
         device=device_to_wire(signed_in.device),
         tokens=tokens_to_wire(signed_in.tokens),
         key=signed_in.key,
+        space_id=signed_in.invited_to if signed_in.invited_to and signed_in.invited_to in joined else "",
     )
 
 
@@ -149,15 +184,47 @@ def space_to_wire(space: Membership) -> auth_pb2.Space:
         role=role_to_wire(space.role),
         personal=space.personal,
         alias=space.alias or "",
+        deleted_at_ms=space.deletion.at_ms if space.deletion else 0,
+        restorable_until_ms=space.deletion.until_ms if space.deletion else 0,
     )
 
 
-def member_to_wire(grant: GrantRecord, *, with_alias: bool = False) -> auth_pb2.Member:
-    """Return the member who has this grant, as a message. `with_alias` is True only in answers to other services,
-    because a member's alias is not visible to other members.
+def member_to_wire(
+    grant: GrantRecord, *, for_service: bool = False, suspended: Collection[UserId] = ()
+) -> auth_pb2.Member:
+    """Return the member who has this grant, as a message. `for_service` is True only in answers to other services,
+    because a member's alias, and a suspension, are not visible to other members. `suspended` has the ids of suspended
+    users.
     """
-    alias = grant.alias if with_alias else None
-    return auth_pb2.Member(user_id=grant.user, email=grant.email, role=role_to_wire(grant.role), alias=alias or "")
+    alias = grant.alias if for_service else None
+    return auth_pb2.Member(
+        user_id=grant.user,
+        email=grant.email,
+        role=role_to_wire(grant.role),
+        alias=alias or "",
+        suspended=grant.user in suspended,
+    )
+
+
+def invitation_to_wire(invitation: SpaceInvitation) -> auth_pb2.Invitation:
+    return auth_pb2.Invitation(
+        space_id=invitation.space,
+        space_name=invitation.space_name,
+        email=invitation.email,
+        role=role_to_wire(invitation.role),
+        invited_by=invitation.by_email,
+        created_at_ms=invitation.created_at_ms,
+        expires_at_ms=invitation.expires_at_ms,
+    )
+
+
+def presented_to_wire(presented: PresentedInvitation) -> auth_pb2.GetInvitationResponse:
+    if presented.offer is not None:
+        told = invitation_to_wire(presented.offer)
+    else:
+        invitation = presented.invitation
+        told = auth_pb2.Invitation(email=invitation.email or "", expires_at_ms=invitation.expires_at_ms)
+    return auth_pb2.GetInvitationResponse(invitation=told, guest=presented.guest)
 
 
 def jwks_to_wire(keys: SigningKeys) -> auth_pb2.GetJwksResponse:
@@ -197,6 +264,8 @@ def checked_to_wire(checked: CheckedAccess) -> auth_pb2.CheckAccessResponse:
         device_revoked=checked.device is DeviceState.REVOKED,
         writes_since_ms=checked.writes_since_ms,
         device_expired=checked.device is DeviceState.EXPIRED,
+        deleted_at_ms=checked.deletion.at_ms if checked.deletion else 0,
+        restorable_until_ms=checked.deletion.until_ms if checked.deletion else 0,
     )
 
 
@@ -206,6 +275,14 @@ def checked_many_to_wire(checked: CheckedMany) -> auth_pb2.BatchCheckAccessRespo
         space_ids=checked.spaces,
         revoked_device_ids=by_state[DeviceState.REVOKED],
         expired_device_ids=by_state[DeviceState.EXPIRED],
+        deleted_spaces=[
+            auth_pb2.DeletedSpace(space_id=space, deleted_at_ms=one.at_ms, restorable_until_ms=one.until_ms)
+            for space, one in checked.deletions.items()
+        ],
+        limited_devices=[
+            auth_pb2.LimitedDevice(device_id=device, space_ids=sorted(spaces))
+            for device, spaces in checked.limited.items()
+        ],
     )
 
 
@@ -242,6 +319,20 @@ def ended_to_wire(ended: EndedDevice) -> auth_pb2.RevokeDeviceResponse:
         ended_key_count=len(ended.keys),
         ended_link_count=len(ended.links),
         remaining_link_count=len(ended.remaining_links),
+    )
+
+
+def changed_password_to_wire(changed: ChangedPassword) -> auth_pb2.ChangePasswordResponse:
+    """Return the message about a changed password. Its lists of devices are cut to what fits into one message."""
+    ended = changed.ended
+    return auth_pb2.ChangePasswordResponse(
+        ended_devices=that_fit(map(device_to_wire, ended.devices)),
+        ended_keys=that_fit(map(device_to_wire, ended.keys)),
+        remaining_keys=that_fit(map(device_to_wire, changed.remaining_keys)),
+        ended_device_count=len(ended.devices),
+        ended_key_count=len(ended.keys),
+        remaining_key_count=len(changed.remaining_keys),
+        unfinished=not ended.complete,
     )
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from runtime.identity import Identity
 from runtime.interruption import REMEMBERED_SECONDS
 from syncline.model.accounts import Role
-from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, TokenExpired
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, SpaceDeleted, TokenExpired
 from syncline.model.identifiers import LinkId, SpaceId
 
 _MAX_REMEMBERED_RIGHTS: Final = 100_000
@@ -43,8 +43,8 @@ class GrantSource(Protocol):
     async def right(self, space: SpaceId, caller: Identity) -> CallerRight:
         """Return the right of `caller`, a person or the visitor of a public link, in a space.
 
-        Raise DeviceRevoked if the caller's device was revoked, TokenExpired if it has expired, and Unavailable if auth
-        does not answer.
+        Raise DeviceRevoked if the caller's device was revoked, TokenExpired if it has expired, SpaceDeleted if the
+        caller is a member of the space and it is deleted, and Unavailable if auth does not answer.
         """
 
 
@@ -128,7 +128,7 @@ class RoleCache:
         self._under_way[key] = self._waiting.pop(key)
         try:
             has = await self._grants.right(key[0], caller)
-        except (DeviceRevoked, TokenExpired):
+        except (DeviceRevoked, TokenExpired, SpaceDeleted):
             self._rights.pop(key, None)
             raise
         finally:

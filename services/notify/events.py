@@ -10,8 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from syncline.model.accounts import Role
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId, UserId, parse_text_id
 
@@ -20,7 +21,14 @@ _PROOF: Final = "proof"
 """The kind of a message by which auth asks for the mail with a proof. Announcements have no kind."""
 _INVITATION: Final = "invitation"
 """The kind of a message by which auth asks for the mail with an invitation."""
+_SPACE_INVITATION: Final = "space invitation"
+"""The kind of a message by which auth asks for the mail with an invitation to a space."""
+_RESET: Final = "reset"
+"""The kind of a message by which auth asks for the mail with a reset of a password."""
+_PASSWORD: Final = "password"  # noqa: S105 - a kind of mail
+"""The kind of a message by which auth asks for the mail about a changed password."""
 _ADDRESS: Final = re.compile(r"[^@\s]+@[^@\s]+")
+_ROLES: Final = frozenset(role.name.lower() for role in Role)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -105,15 +113,87 @@ class InvitationAsked:
         return self.ident
 
 
-def parse_mail(body: str) -> Event | ProofAsked | InvitationAsked:
+@dataclass(frozen=True, slots=True)
+class SpaceInvitationAsked:
+    """The request of auth to mail an invitation to a space. `user` is the owner who invites, `by` the address of that
+    owner, and `role` the name of the role that is offered. The other fields are as in ProofAsked.
+    """
+
+    ident: str
+    user: UserId
+    by: str
+    space_name: str
+    role: str
+    to: str
+    token: str = field(repr=False)
+    expires_at_ms: int
+    traceparent: str | None = None
+
+    @property
+    def sender(self) -> str:
+        """The account that the mail is charged to."""
+        return self.user
+
+
+@dataclass(frozen=True, slots=True)
+class ResetAsked:
+    """The request of auth to mail a reset of a password. `token` is None if the address has no proven account: then
+    nothing is mailed. The other fields are as in ProofAsked.
+    """
+
+    ident: str
+    to: str
+    token: str | None = field(repr=False)
+    expires_at_ms: int
+    traceparent: str | None = None
+
+    @property
+    def sender(self) -> str:
+        """The account that the mail is charged to: nobody else's."""
+        return self.ident
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordAsked:
+    """The request of auth to tell the owner of an account that its password was changed at `changed_at_ms`, in
+    milliseconds since 1970. `by_reset` is True if it was changed by a reset. Nothing is mailed after `expires_at_ms`.
+    The other fields are as in ProofAsked.
+    """
+
+    ident: str
+    user: UserId
+    to: str
+    by_reset: bool
+    changed_at_ms: int
+    expires_at_ms: int
+    traceparent: str | None = None
+
+    @property
+    def sender(self) -> str:
+        """The account that the mail is charged to."""
+        return self.user
+
+
+AccountMailAsked: TypeAlias = ProofAsked | InvitationAsked | SpaceInvitationAsked | ResetAsked | PasswordAsked
+"""A request of auth to mail something to one address."""
+
+
+def parse_mail(body: str) -> Event | AccountMailAsked:
     """Return the announcement or the request in the body of a message of the mail queue. Raise MalformedEvent, with the
     reason, for any other text. The reason contains no token.
     """
     raw = _json(body)
-    if isinstance(raw, Mapping) and raw.get("kind") == _PROOF:
+    kind = raw.get("kind") if isinstance(raw, Mapping) else None
+    if kind == _PROOF:
         return _proof(raw)
-    if isinstance(raw, Mapping) and raw.get("kind") == _INVITATION:
+    if kind == _INVITATION:
         return _invitation(raw)
+    if kind == _SPACE_INVITATION:
+        return _space_invitation(raw)
+    if kind == _RESET:
+        return _reset(raw)
+    if kind == _PASSWORD:
+        return _password(raw)
     return _event(raw)
 
 
@@ -142,14 +222,49 @@ def _invitation(raw: Mapping[str, Any]) -> InvitationAsked:
     return InvitationAsked(ident, to, _token(raw), until)
 
 
+def _space_invitation(raw: Mapping[str, Any]) -> SpaceInvitationAsked:
+    ident, to, until = _addressed(raw)
+    role = raw.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise MalformedEvent("role is no role")
+    return SpaceInvitationAsked(
+        ident=ident,
+        user=UserId(_id(raw.get("user"), what="user")),
+        by=_address(raw.get("by"), what="by"),
+        space_name=_text(raw.get("space_name")),
+        role=role,
+        to=to,
+        token=_token(raw),
+        expires_at_ms=until,
+    )
+
+
+def _reset(raw: Mapping[str, Any]) -> ResetAsked:
+    ident, to, until = _addressed(raw)
+    return ResetAsked(ident, to, None if raw.get("token") is None else _token(raw), until)
+
+
+def _password(raw: Mapping[str, Any]) -> PasswordAsked:
+    ident, to, until = _addressed(raw)
+    user = UserId(_id(raw.get("user"), what="user"))
+    by_reset = raw.get("by_reset")
+    if not isinstance(by_reset, bool):
+        raise MalformedEvent("by_reset is no truth value")
+    return PasswordAsked(ident, user, to, by_reset, _count(raw.get("changed_at_ms"), what="changed_at_ms"), until)
+
+
 def _addressed(raw: Mapping[str, Any]) -> tuple[str, str, int]:
     """Return the id, the address and the time of expiry of a request for mail."""
     if raw.get("v") != _VERSION:
         raise MalformedEvent("a request of another version")
-    to = raw.get("to")
-    if not isinstance(to, str) or _ADDRESS.fullmatch(to) is None:
-        raise MalformedEvent("to is no address")
+    to = _address(raw.get("to"), what="to")
     return _id(raw.get("id"), what="id"), to, _count(raw.get("expires_at_ms"), what="expires_at_ms")
+
+
+def _address(raw: Any, *, what: str) -> str:
+    if not isinstance(raw, str) or _ADDRESS.fullmatch(raw) is None:
+        raise MalformedEvent(f"{what} is no address")
+    return raw
 
 
 def _token(raw: Mapping[str, Any]) -> str:

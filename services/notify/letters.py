@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
-from services.notify.events import CommitSummary, InvitationAsked, ProofAsked
+from services.notify.events import (
+    CommitSummary,
+    InvitationAsked,
+    PasswordAsked,
+    ProofAsked,
+    ResetAsked,
+    SpaceInvitationAsked,
+)
 from services.notify.records import SECOND_MS, Mail, RosterMember
 from syncline.model.identifiers import SpaceId, UserId
 from syncline.model.printable import spaced
@@ -17,6 +25,9 @@ _MAX_NAMES: Final = 10
 _MAX_SUBJECT_NAME_CHARACTERS: Final = 60
 _FORMER_MEMBER: Final = "A former member"
 _DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
+_A_ROLE: Final = {"viewer": "a viewer", "editor": "an editor", "owner": "an owner"}
+_LINK: Final = re.compile(r"@|:(?=\S)|(?<=\w)[.](?=[^\W\d_])")
+"""The parts of a text by which programs for mail recognise an address, and make a link of it."""
 
 
 @dataclass(slots=True)
@@ -118,6 +129,74 @@ def compose_invitation(asked: InvitationAsked, *, url: str) -> Mail:
     )
 
 
+def compose_space_invitation(asked: SpaceInvitationAsked, *, url: str) -> Mail:
+    """Return the mail with an invitation to a space. The name of the space is the choice of the inviter, and makes no
+    link of its own.
+    """
+    by = one_line(asked.by)
+    name = _without_links(one_line(asked.space_name)) or "a space"
+    subject = f"{by} invites you to {_shortened(name, _MAX_SUBJECT_NAME_CHARACTERS)}"
+    return _letter(
+        asked.to,
+        subject,
+        [
+            f"{by} invites you to the space “{name}” on Syncline at {url}, as {_A_ROLE[asked.role]}.",
+            "To see it, make an account with this address. Choose a password here:",
+        ],
+        link=f"{url}/join#{asked.token}",
+        last=[
+            f"or by the command: syncline signup --endpoint {url} --email {asked.to} --invitation {asked.token}",
+            "If you have made an account with this address already, prove the address in it: the space is there then.",
+            f"This works once, until {_until(asked.expires_at_ms)}. Give the link to nobody: it makes the account.",
+            "If you do not know the sender, or do not want this, do nothing, or decline on the page of the link.",
+        ],
+    )
+
+
+def compose_reset(asked: ResetAsked, *, url: str) -> Mail:
+    """Return the mail with a reset of the password."""
+    return _letter(
+        asked.to,
+        "Choose a new password for Syncline",
+        [
+            f"Somebody wants to choose a new password for the account at {url} with this address.",
+            "If it was you, choose it here:",
+        ],
+        link=f"{url}/reset#{asked.token}",
+        last=[
+            f"or by the command: syncline reset --endpoint {url} --code {asked.token}",
+            f"This works once, until {_until(asked.expires_at_ms)}. It signs all your devices out, and ends the keys "
+            "of your programs.",
+            "If it was not you, do nothing: your password stays as it is. Give the link to nobody.",
+        ],
+    )
+
+
+def compose_password_change(asked: PasswordAsked, *, url: str) -> Mail:
+    """Return the mail that tells the owner of an account that its password was changed, and how to react."""
+    how = "by a link that was mailed to this address" if asked.by_reset else "on a device that was signed in"
+    ended = (
+        "All devices were signed out, and all keys of programs were ended."
+        if asked.by_reset
+        else "All other devices were signed out, and all keys of programs were ended that this device had not made."
+    )
+    return _letter(
+        asked.to,
+        "Your Syncline password was changed",
+        [
+            f"The password of your account at {url} was changed at {_until(asked.changed_at_ms)}, {how}.",
+            ended,
+            "If it was you, there is nothing to do. If it was not you, choose another password at once:",
+        ],
+        link=f"{url}/reset",
+        last=[
+            f"or by the command: syncline reset {asked.to} --endpoint {url}",
+            "Sign in afterwards, and look at your devices, your keys, the members of your spaces and your public "
+            "links: whoever changed the password may have added some.",
+        ],
+    )
+
+
 def _until(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms / SECOND_MS, tz=UTC):%Y-%m-%d %H:%M} UTC"
 
@@ -139,7 +218,19 @@ def one_line(text: str, limit: int | None = None) -> str:
     does not cut it.
     """
     cleaned = " ".join(spaced(text).split())
-    return cleaned if limit is None or len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+    return cleaned if limit is None else _shortened(cleaned, limit)
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _without_links(text: str) -> str:
+    """Return `text` in a form that stays between quotation marks, and of which no program for mail makes a link:
+    without such marks, and with spaces around what would join the parts of an address.
+    """
+    unquoted = re.sub('[“”„«»"]', "'", text)
+    return " ".join(_LINK.sub(lambda found: f" {found[0]} ", unquoted).split())
 
 
 def _by_author(commits: Sequence[CommitSummary], addresses: Mapping[UserId, str]) -> list[_AuthorChanges]:

@@ -13,15 +13,33 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from runtime.interruption import REMEMBERED_SECONDS
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from services.notify import metrics
-from services.notify.events import CommitSummary, Event, InvitationAsked, ProofAsked, waiting_from_text, waiting_to_text
-from services.notify.letters import compose, compose_invitation, compose_proof
+from services.notify.events import (
+    AccountMailAsked,
+    CommitSummary,
+    Event,
+    InvitationAsked,
+    PasswordAsked,
+    ProofAsked,
+    ResetAsked,
+    SpaceInvitationAsked,
+    waiting_from_text,
+    waiting_to_text,
+)
+from services.notify.letters import (
+    compose,
+    compose_invitation,
+    compose_password_change,
+    compose_proof,
+    compose_reset,
+    compose_space_invitation,
+)
 from services.notify.ports import (
     ClaimStore,
     MailCounts,
@@ -40,7 +58,7 @@ from syncline.model.identifiers import SpaceId, UserId
 LEASE_SECONDS: Final = 60
 """Duration of a claim's lease in seconds: longer than sending one mail can take, including the SDK's retries."""
 _ONLY: Final = 1
-"""The sequence number with which the mail of a proof or an invitation is claimed."""
+"""The sequence number with which a mail about an account is claimed."""
 HOUR_MS: Final = 3600 * SECOND_MS
 MAILS_AT_ONCE: Final = 8
 """Maximum number of mails that one process sends concurrently (pool `mail`). One sender alone may have half of them."""
@@ -111,8 +129,8 @@ class Mailer:
         self._places = Pool("mail", MAILS_AT_ONCE, counted=True)
 
     async def tell(self, event: Event) -> None:
-        """Mail all members who chose to get mail about the changes in the event, and return when all are mailed. If one
-        of these errors is raised, all other members have been mailed:
+        """Mail all members who chose to get mail about the changes in the event, and return when all are mailed.
+        Members who are suspended get none. If one of these errors is raised, all other members have been mailed:
 
         - Postponed if changes wait for a member's next mail;
         - HeldElsewhere if another attempt is mailing a member about the same changes;
@@ -128,7 +146,7 @@ class Mailer:
         if not any(news.values()):  # mostly a personal space: nothing more to look up
             return
         modes = await self._preferences.modes(event.space)
-        concerned = [member for member, commits in news.items() if commits]
+        concerned = [member for member, commits in news.items() if commits and not member.suspended]
         wanting = [member for member in concerned if modes.get(member.user, DEFAULT) is MailMode.INSTANT]
         metrics.MAILS.labels("suppressed").inc(len(concerned) - len(wanting))
         problems: list[BaseException] = []
@@ -145,11 +163,13 @@ class Mailer:
         if postponed:
             raise max(postponed, key=lambda each: each.seconds)
 
-    async def send_account_mail(self, asked: ProofAsked | InvitationAsked) -> None:
-        """Send the mail with a proof or an invitation, once however often the request is delivered. What has expired is
-        not sent. Raise HeldElsewhere if another attempt is sending the mail, and the error of a mail that
-        could not be sent.
+    async def send_account_mail(self, asked: AccountMailAsked) -> None:
+        """Send a mail about an account, once however often the request is delivered. What has expired is not sent, nor
+        is a reset for an address without an account. Raise HeldElsewhere if another attempt is sending the mail, and
+        the error of a mail that could not be sent.
         """
+        if isinstance(asked, ResetAsked) and asked.token is None:
+            return
         async with self._places.lent(1, Share.alone(asked.sender), patience=None):
             now = self._clock()
             if asked.expires_at_ms <= now:
@@ -162,24 +182,21 @@ class Mailer:
                 raise HeldElsewhere
             if claim is Claim.DONE:
                 return
-            try:
-                await self._sender.send(self._account_mail(asked))
-            except MailRefused as error:
-                metrics.MAILS.labels("refused").inc()
-                log.warning("mail refused", sender=asked.sender, reason=str(error))
-            except Exception:
-                metrics.MAILS.labels("failed").inc()
-                await self._claims.release(claimant, [_ONLY])
-                raise
-            else:
-                metrics.MAILS.labels("sent").inc()
-                log.info("account mail sent", sender=asked.sender)
+            await self._send_claimed(self._account_mail(asked), claimant=claimant, seqs=[_ONLY])
             await self._claims.finish(claimant, [_ONLY], now=self._clock())
 
-    def _account_mail(self, asked: ProofAsked | InvitationAsked) -> Mail:
-        if isinstance(asked, InvitationAsked):
-            return compose_invitation(asked, url=self._url)
-        return compose_proof(asked, url=self._url)
+    def _account_mail(self, asked: AccountMailAsked) -> Mail:
+        match asked:
+            case ProofAsked():
+                return compose_proof(asked, url=self._url)
+            case InvitationAsked():
+                return compose_invitation(asked, url=self._url)
+            case SpaceInvitationAsked():
+                return compose_space_invitation(asked, url=self._url)
+            case ResetAsked():
+                return compose_reset(asked, url=self._url)
+            case PasswordAsked():
+                return compose_password_change(asked, url=self._url)
 
     async def _tell(
         self,
@@ -289,17 +306,27 @@ class Mailer:
             url=self._url,
         )
         try:
+            await self._send_claimed(mail, claimant=claimant, seqs=seqs)
+        except Exception:
+            await self._schedule.end_mail(claimant, told=(), quiet_until=self._clock())
+            raise
+        await self._claims.finish(claimant, seqs, now=self._clock())
+        await self._schedule.end_mail(claimant, told=waited, quiet_until=self._clock() + self._window_ms)
+
+    async def _send_claimed(self, mail: Mail, *, claimant: Claimant, seqs: Collection[int]) -> None:
+        """Send a mail whose entries `seqs` are claimed by `claimant`. The caller finishes the claims, also if the
+        address is refused for ever. Release the claims and raise the error of a mail that could not be sent now.
+        """
+        space, member = claimant.space, claimant.user
+        try:
             await self._sender.send(mail)
         except MailRefused as error:
             metrics.MAILS.labels("refused").inc()
-            log.warning("mail refused", space=event.space, member=member.user, reason=str(error))
+            log.warning("mail refused", space=space, member=member, reason=str(error))
         except Exception:
             metrics.MAILS.labels("failed").inc()
             await self._claims.release(claimant, seqs)
-            await self._schedule.end_mail(claimant, told=(), quiet_until=self._clock())
             raise
         else:
             metrics.MAILS.labels("sent").inc()
-            log.info("mail sent", space=event.space, member=member.user, commits=len(commits))
-        await self._claims.finish(claimant, seqs, now=self._clock())
-        await self._schedule.end_mail(claimant, told=waited, quiet_until=self._clock() + self._window_ms)
+            log.info("mail sent", space=space, member=member, entries=len(seqs))

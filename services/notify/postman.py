@@ -20,7 +20,7 @@ from typing import Final
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from services.notify import metrics
-from services.notify.events import Event, InvitationAsked, MalformedEvent, ProofAsked, parse_mail
+from services.notify.events import AccountMailAsked, Event, MalformedEvent, parse_mail
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MessageQueue
 from services.notify.records import SECOND_MS, Clock, QueueMessage
@@ -151,7 +151,7 @@ class Postman:
         finally:
             self._in_hand.give(1, share)
 
-    async def _tell(self, message: QueueMessage, event: Event | ProofAsked | InvitationAsked) -> bool:
+    async def _tell(self, message: QueueMessage, event: Event | AccountMailAsked) -> bool:
         try:
             with traces.span("mail", parent=traces.cause(event.traceparent)):
                 if isinstance(event, Event):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from syncline.model.accounts import MailMode
+from syncline.model.errors import SpaceDeleted
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 SECOND_MS: Final = 1000
@@ -24,13 +25,16 @@ Clock: TypeAlias = Callable[[], int]
 @dataclass(frozen=True, slots=True)
 class PersonAccess:
     """The answer of auth about one person: the spaces in which the person has a grant, and the devices that were
-    revoked or have expired.
+    revoked or have expired. `deleted` has the errors for the spaces that were deleted and have the person as a member.
     """
 
     spaces: Set[SpaceId]
     revoked: Set[DeviceId]
     """The devices in the question that were revoked, or that belong to somebody else."""
     expired: Set[DeviceId]
+    deleted: Mapping[SpaceId, SpaceDeleted] = field(default_factory=dict)
+    limited: Mapping[DeviceId, Set[SpaceId]] = field(default_factory=dict)
+    """The devices in the question that are programs with a key for some spaces only, with these spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class RosterMember:
     email: str
     alias: str = ""
     """The member's own name for the space; empty if unknown."""
+    suspended: bool = False
+    """True for a member who is suspended, and so gets no mail."""
 
 
 @dataclass(frozen=True, slots=True)

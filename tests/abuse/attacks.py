@@ -50,6 +50,7 @@ from tests.abuse.means import (
     unread,
 )
 from tests.abuse.target import BLOCK_BYTES, LARGE_BYTES, SERVICES, Target
+from tests.gateway.client import PASSWORD
 from tests.runtime.frames import (
     BEGINNING,
     CALLS_AT_ONCE,
@@ -372,7 +373,7 @@ async def accounts_without_end(target: Target, until: float) -> Counter[str]:
     """Fifty at once sign new people up."""
 
     def one() -> Awaitable[str]:
-        body = {"email": f"{new_text_id()}@example.com", "password": "a long password", "device_name": "x"}
+        body = {"email": f"{new_text_id()}@example.com", "password": PASSWORD, "device_name": "x"}
         return _post(target, "/v1/accounts", body)
 
     return await many(50, until, one)
@@ -1402,7 +1403,7 @@ async def _accounts(target: Target, count: int) -> dict[str, str]:
         sign_up = AuthServiceStub(channel).SignUp
         while len(tokens) < count:
             email = f"{new_text_id()}@example.com"
-            request = auth_pb2.SignUpRequest(email=email, password="a long password", device_name="x")
+            request = auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name="x")
             try:
                 answer = await sign_up(request, metadata=forwarded, timeout=PATIENCE_SECONDS)
             except grpc.aio.AioRpcError:

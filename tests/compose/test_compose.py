@@ -24,6 +24,7 @@ import pytest
 from stack.embedded_aws import listen
 from stack.errors import PortInUse
 from stack.up import FREE_PORTS
+from tests.support.passwords import STRONG
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
@@ -32,7 +33,7 @@ SERVICES = ("auth", "metadata", "notify", "gateway")
 CLIENTS = 3
 SCALED = 3
 DEADLINE = 300.0
-PASSWORD = "a long enough password"
+PASSWORD = STRONG
 
 
 def compose_command() -> list[str]:

@@ -11,8 +11,9 @@ from stack.demo import DemoDevice
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
+from tests.support.passwords import STRONG
 
-PASSWORD = "a long password"
+PASSWORD = STRONG
 RATES = {
     "READS": 20,
     "LISTS": 10,

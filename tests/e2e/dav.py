@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from syncline.model.identifiers import new_text_id
+from tests.support.passwords import STRONG
 
-PASSWORD = "a long password"
+PASSWORD = STRONG
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.model.identifiers import new_request_id, new_text_id
 from syncline.rpc.channel import sync_channel
+from tests.support.passwords import STRONG
 
 SERVICES = ("auth", "metadata", "notify")
 SECRET = "a secret that all services of this test share"
@@ -54,6 +55,7 @@ def running(name: str, aws: EmbeddedAws, **variables: str) -> Iterator[Process]:
         "SYNCLINE_PROVE_ADDRESSES": "false",
         "SYNCLINE_MAIL_QUEUE_URL": resources.mail_queue_url,
         "SYNCLINE_DRAIN_SECONDS": "0",
+        "SYNCLINE_AUDIT_TABLE": resources.audit_table_name,
         "SYNCLINE_IDENTITY_TABLE": resources.identity_table_name,
         "SYNCLINE_METADATA_TABLE": resources.metadata_table_name,
         "SYNCLINE_BUCKET": resources.bucket_name,
@@ -110,9 +112,7 @@ class System:
     def sign_up(self) -> Person:
         with sync_channel(self.auth.target) as channel:
             answer = AuthServiceStub(channel).SignUp(
-                auth_pb2.SignUpRequest(
-                    email=f"{new_text_id()}@example.com", password="a long password", device_name="test"
-                )
+                auth_pb2.SignUpRequest(email=f"{new_text_id()}@example.com", password=STRONG, device_name="test")
             )
         account = answer.account
         return Person(account.email, account.user_id, answer.tokens.access_token, account.personal_space_id)

@@ -22,6 +22,7 @@ from stack.up import Stack
 from syncline.cli.main import INTERRUPTED
 from syncline.model.names import SCRATCH_PREFIX
 from tests.e2e.proxy import behind_proxies
+from tests.support.passwords import STRONG
 
 NewDevice = Callable[..., DemoDevice]
 
@@ -130,7 +131,7 @@ def test_an_interrupted_signup_may_be_done(tmp_path: Path) -> None:
             "signup", "--endpoint", endpoint, "--email", "ann@example.com", "--password-stdin"
         )
         assert child.stdin is not None
-        child.stdin.write("a long password\n")
+        child.stdin.write(f"{STRONG}\n")
         child.stdin.flush()
         waiting, _ = listener.accept()
         with waiting:

@@ -22,9 +22,10 @@ from stack.up import Stack
 from syncline.model.identifiers import new_text_id
 from tests.e2e.observing import Scrape, eventually, logged, scrape, texts
 from tests.runtime.echo import connect_sync
+from tests.support.passwords import STRONG
 
 ROOT = Path(__file__).resolve().parents[2]
-PASSWORD = "a long password"
+PASSWORD = STRONG
 FILE = "the plan for Mallorca.txt"
 SPACE = "Holidays of the Miller family"
 
@@ -33,6 +34,8 @@ NOT_ON_THE_DASHBOARD = {
     "syncline_events_heard": "what doorbells are made of; the dashboard has these",
     "syncline_journal_bytes": "for planning capacity, not for watching",
     "syncline_proofs": "follows sign-ups; looked at when mails do not arrive",
+    "syncline_password_changes": "rare; looked at when somebody asks",
+    "syncline_resets": "rare; looked at when mails do not arrive",
     "syncline_search_size": "bounded; for sizing memory",
     "syncline_sign_ups": "business, not operation",
     "syncline_view_size": "follows spaces in memory; for sizing SYNCLINE_CACHED_NODES",

@@ -17,9 +17,10 @@ from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
 from tests.gateway.client import PASSWORD, Api
+from tests.support.passwords import OTHER_STRONG
 
 DEADLINE_SECONDS = 90.0
-SQUATTING = "the password of a squatter"
+SQUATTING = OTHER_STRONG
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,13 @@ def test_a_squatter_receives_nothing_and_loses_the_address_to_its_owner(stack: S
     grant = {"role": "editor"}
     members, member = f"/v1/spaces/{space}/members", f"/v1/spaces/{space}/members/{email}"
 
-    ben.api.ask("PUT", member, grant).refused(404, "NO_SUCH_ACCOUNT")
+    planted = token_in(mails(stack, email, 1)[0])
+    assert ben.api.ask("PUT", member, grant).status == 202, "the owner of the address is invited by a mail"
+    assert f"{ben.email} invites you" in mails(stack, email, 2)[1]
+    squatter.api.ask("GET", members).refused(404, "NO_SUCH_SPACE")
+    squatter.api.ask("GET", "/v1/invitations").refused(403, "ADDRESS_UNPROVEN")
+    squatter.api.ask("POST", f"/v1/invitations/{space}/accept").refused(403, "ADDRESS_UNPROVEN")
+    assert [one["user_id"] for one in ben.api.done("GET", members)["members"]] == [ben.user]
     for path, body in (
         ("/v1/spaces", {"name": "mine"}),
         ("/v1/keys", {"name": "program", "expires_at_ms": int(time.time() * 1000) + 3_600_000}),
@@ -107,17 +114,17 @@ def test_a_squatter_receives_nothing_and_loses_the_address_to_its_owner(stack: S
     personal = f"/v1/spaces/{squatter.personal}/folders"
     squatter.api.done("POST", personal, {"parent": "root", "name": "of the squatter"}, status=201)
 
-    planted = token_in(mails(stack, email, 1)[0])
     ann = Account(stack, email)
     prove(ann, planted).refused(400, "PROOF_INVALID")  # the link in the mail that the squatter caused
-    own = token_in(mails(stack, email, 2)[1])
+    own = token_in(mails(stack, email, 3)[2])
     prove(squatter, own).refused(400, "PROOF_INVALID")
     assert prove(ann, own).status == 200
     prove(squatter, planted).refused(409, "ADDRESS_TAKEN")
 
-    assert ben.api.ask("PUT", member, grant).status == 200
+    assert space in {one["space_id"] for one in ann.api.done("GET", "/v1/spaces")["spaces"]}
+    assert ben.api.done("GET", f"/v1/spaces/{space}/invitations")["invitations"] == []
     ben.api.done("POST", f"/v1/spaces/{space}/folders", {"parent": "root", "name": "Plans for Ann"}, status=201)
-    assert "Plans for Ann" in mails(stack, email, 3)[2]
+    assert "Plans for Ann" in mails(stack, email, 4)[3]
     listed = {one["user_id"] for one in ben.api.done("GET", members)["members"]}
     assert listed == {ben.user, ann.user}
     squatter.api.ask("GET", members).refused(404, "NO_SUCH_SPACE")

@@ -32,10 +32,11 @@ from stack.supervisor import Child
 from syncline.model.identifiers import new_text_id
 from syncline.s3.clock import ServerClock
 from syncline.transfer.signed_requests import SignedRequests
+from tests.support.passwords import STRONG
 
 DOMAIN = "syncline.test"
 NAMES = {name: f"{name}.{DOMAIN}" for name in ("files", "auth", "metadata", "notify", "storage")}
-PASSWORD = "a long password"
+PASSWORD = STRONG
 VARIABLES = ("https_proxy", "http_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 
 

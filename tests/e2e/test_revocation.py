@@ -346,6 +346,7 @@ class Ends:
         by_name: Mapping[str, Callable[[], Callable[[], object]]] = {
             "the member is removed": self._member,
             "the role is lowered": self._role,
+            "the space is deleted": self._deletion,
             "the device is ended": self._device,
             "the device signs out": self._signs_out,
             "its refresh token is copied": self._copied,
@@ -360,6 +361,9 @@ class Ends:
 
     def _member(self) -> Callable[[], object]:
         return lambda: self._room.ann.done("DELETE", self._membership, status=204)
+
+    def _deletion(self) -> Callable[[], object]:
+        return lambda: self._room.ann.done("DELETE", self._room.top)
 
     def _role(self) -> Callable[[], object]:
         return lambda: self._room.ann.done("PUT", self._membership, {"role": "viewer"})
@@ -413,6 +417,7 @@ class Ends:
 ENDS: Mapping[str, tuple[str, str]] = {
     "the member is removed": ("NO_SUCH_SPACE", "NO_SUCH_SPACE"),
     "the role is lowered": ("", "PERMISSION_DENIED"),
+    "the space is deleted": ("SPACE_DELETED", "SPACE_DELETED"),
     "the device is ended": ("DEVICE_REVOKED", "DEVICE_REVOKED"),
     "the device signs out": ("DEVICE_REVOKED", "DEVICE_REVOKED"),
     "its refresh token is copied": ("DEVICE_REVOKED", "DEVICE_REVOKED"),
@@ -524,6 +529,25 @@ def _by_links(room: Room, seconds: int) -> dict[str, Ended] | None:
         return None
     results = {name: one.result() for name, one in running.items()}
     return {name: (round(at - over, 1), why) for name, (at, why) in results.items()}
+
+
+def test_what_a_visitor_opened_ends_with_the_space(room: Room):
+    link = room.ben.done("POST", f"{room.top}/links", {"node": room.large}, status=201)
+    told = Api(room.ben.endpoint).done("POST", "/v1/links/open", {"token": link["token"]})
+    visitor = Api(room.ben.endpoint, {"authorization": f"Bearer {told['access_token']}"})
+    linked = f"/v1/links/{link['link_id']}/nodes/{room.large}"
+    begins: dict[str, Callable[[Callable[[], None]], Ended]] = {
+        what: partial(reading, room, visitor, f"{linked}/{what}") for what in ("content", "archive")
+    }
+    begins["a node"] = partial(asked, room, ask=partial(problem_at, visitor, linked))
+    ended = windows_of(begins, lambda: room.ann.done("DELETE", room.top))
+    print("seconds from the deletion of a space to the end of what visitors opened:", ended)
+    assert {why for _, why in ended.values()} == {"NO_SUCH_SPACE"}
+    assert max(seconds for seconds, _ in ended.values()) <= REVOCATION_SECONDS
+    Api(room.ben.endpoint).ask("POST", "/v1/links/open", {"token": link["token"]}).refused(404, "NO_SUCH_LINK")
+    room.ann.done("POST", f"{room.top}/undelete")
+    assert visitor.ask("GET", linked).status == 200
+    assert room.ben.ask("PUT", "/dav/room/locked", raw=b"again").status == 204
 
 
 def test_what_a_key_opened_ends_with_its_date(room: Room):

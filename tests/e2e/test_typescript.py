@@ -31,9 +31,10 @@ from syncline.sdk.session import Session
 from syncline.sdk.space import Space
 from tests.clients.sdk.servicers import PASSWORD as HOSTILE
 from tests.clients.sdk.servicers import Running, running
+from tests.support.passwords import STRONG
 
 MIB = 1 << 20
-PASSWORD = "a long password"
+PASSWORD = STRONG
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "typescript"
 

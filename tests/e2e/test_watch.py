@@ -71,10 +71,14 @@ class Watching:
         self.until(lambda: self.has(name))
 
     def has(self, path: str) -> bool:
-        """Return True if the space has a file at this path."""
+        """Return True if the personal space has a file at this path."""
+        return self.has_in("personal", path)
+
+    def has_in(self, space: str, path: str) -> bool:
+        """Return True if a space has a file at this path."""
         directory, _, name = path.rpartition("/")
         try:
-            listed = json.loads(self.device.run("ls", directory, "--json"))
+            listed = json.loads(self.device.run("ls", f"{space}:{directory}", "--json"))
         except Exception:
             return False
         return name in [node["name"] for node in listed["nodes"]]

@@ -17,7 +17,9 @@ from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.identifiers import ROOT, new_request_id, new_text_id
+from tests.gateway.administrators import administrator
 from tests.gateway.client import PASSWORD, Person
+from tests.support.passwords import OTHER_STRONG
 
 VARIABLES: Final = {
     "SYNCLINE_LOG_LEVEL": "error",
@@ -27,11 +29,15 @@ VARIABLES: Final = {
     "SYNCLINE_PROVE_ADDRESSES": "true",
     "SYNCLINE_PROOF_MAILS_PER_ACCOUNT": "1000",
     "SYNCLINE_PROOF_MAILS_PER_ADDRESS": "1000",
+    "SYNCLINE_RESETS_PER_ADDRESS": "10000",
+    "SYNCLINE_RESETS_PER_NETWORK": "10000",
+    "SYNCLINE_RESETS_IN_TOTAL": "10000",
 }
 """Settings of the system. One person makes nearly all the calls; refusals for that would hide what else they do."""
 MAIL_SECONDS: Final = 90.0
 """Maximum time in which a mail has to come."""
-PEOPLE: Final = ("owner", "viewer", "stranger", "newcomer")
+PEOPLE: Final = ("owner", "viewer", "stranger", "newcomer", "managed", "changer")
+"""The changer changes the password, which signs out all other devices."""
 TOKEN_SECONDS: Final = 600
 """An access token lasts for fifteen minutes."""
 KEPT: Final = 60
@@ -48,6 +54,8 @@ class World:
     """The keys of the people's browsers: each gives a new access token at any time."""
     service: Callable[[], str]
     """Gives the token of a service."""
+    managed: str
+    """The id of the person about whom the administrator makes calls."""
     signed_in_at: float = field(default_factory=time.monotonic)
     _first: dict[str, int] = field(default_factory=dict)
 
@@ -63,7 +71,10 @@ class World:
                 del held[first]
 
 
-OWN: Final = frozenset({"email", "password", "refresh_token", "device_id", "access_token", "size", "role", "access"})
+OWN: Final = frozenset(
+    {"email", "password", "current_password", "new_password", "refresh_token", "device_id", "access_token", "size"}
+    | {"role", "access", "user_id"}
+)
 """Not learnt: whoever tried the owner's device or address could end the whole run, and roles and sizes are known."""
 
 
@@ -73,13 +84,19 @@ def _digest(data: bytes) -> bytes:
 
 async def build(stack: Stack, target: str) -> World:
     """Sign people up and let them make things. `target` is where auth listens."""
+    admin = administrator(stack)
     async with grpc.aio.insecure_channel(target) as channel:
         auth = AuthServiceStub(channel)
         people = [await _sign_up(auth, stack.endpoint, name) for name in PEOPLE]
         proofs = {person.email: await _mailed(stack, person.email) for person, _ in people}
-        (owner, _), (viewer, _), (stranger, _), (newcomer, _) = people
-        for person in (owner, viewer, stranger):  # the newcomer proves an address only by a generated call
+        (owner, _), (viewer, _), (stranger, _), (newcomer, _), (managed, _), (changer, _) = people
+        loser, _ = await _sign_up(auth, stack.endpoint, "loser")
+        proofs[loser.email] = await _mailed(stack, loser.email)
+        # The newcomer proves an address only by a generated call.
+        for person in (owner, viewer, stranger, managed, changer, loser):
             person.done("POST", "/v1/session/proof", {"token": proofs[person.email]})
+        await auth.RequestReset(auth_pb2.RequestResetRequest(email=loser.email))
+        reset = await _mailed(stack, loser.email, page="reset")
     docs = owner.folder("docs")
     deep = owner.folder("deep", docs["id"])
     first, second = b"first" * 100, b"second" * 100
@@ -98,6 +115,10 @@ async def build(stack: Stack, target: str) -> World:
     async with grpc.aio.insecure_channel(target) as channel:
         auth = AuthServiceStub(channel)
         spare = await auth.SignIn(auth_pb2.SignInRequest(email=owner.email, password=PASSWORD, device_name="spare"))
+        browser = auth_pb2.DEVICE_KIND_BROWSER
+        console = await auth.SignIn(
+            auth_pb2.SignInRequest(email=admin.email, password=PASSWORD, device_name="console", kind=browser)
+        )
         key = owner.done("POST", "/v1/keys", {"name": "key", "expires_at_ms": _soon()}, status=201)
     nodes = [bytes.fromhex(one["id"]) for one in (docs, deep, node, below, gone)]
     digests = [_digest(data) for data in (first, second, b"")]
@@ -139,11 +160,16 @@ async def build(stack: Stack, target: str) -> World:
         "mode": [1, 2],
         "email": [viewer.email, stranger.email],
         "password": [PASSWORD],
+        "current_password": [PASSWORD],
+        "new_password": [OTHER_STRONG],
         "device_name": ["laptop"],
         "device_id": [spare.device.device_id],
-        "user_id": [owner.account["user_id"], viewer.account["user_id"]],
+        "user_id": [owner.account["user_id"], viewer.account["user_id"], managed.account["user_id"]],
+        "state": [0, 1, 2, 3],
+        "email_prefix": ["", "owner", "x"],
+        "reason": ["", "left"],
         "link_id": [link["link_id"], guarded["link_id"]],
-        "token": [link["token"], guarded["token"], proofs[newcomer.email]],
+        "token": [link["token"], guarded["token"], proofs[newcomer.email], reset],
         "key": [key["key"]],
         "refresh_token": [spare.tokens.refresh_token],
         "expires_at_ms": [_soon(), 0],
@@ -152,9 +178,10 @@ async def build(stack: Stack, target: str) -> World:
         "manifest_object": [b""],
     }
     tokens = {"link": opened["access_token"], "nobody": "", "liar": "x.y.z"}
-    keys = {name: key for name, (_, key) in zip(PEOPLE, people, strict=True)}
+    keys = {name: key for name, (_, key) in zip(PEOPLE, people, strict=True) if name != "managed"}
+    keys["administrator"] = console.key
     secret = (stack.data / "secrets" / "service-secret").read_text().strip()
-    world = World(tokens, known, keys, service_authorization("metadata", secret))
+    world = World(tokens, known, keys, service_authorization("metadata", secret), managed.account["user_id"])
     await renew(world, target)
     return world
 
@@ -169,13 +196,13 @@ async def _sign_up(auth: Any, endpoint: str, name: str) -> tuple[Person, str]:
     return Person(endpoint, headers, email, made.account.personal_space_id, account), made.key
 
 
-async def _mailed(stack: Stack, email: str) -> str:
-    """The token of the proof that was mailed to an address."""
+async def _mailed(stack: Stack, email: str, *, page: str = "prove") -> str:
+    """The token in the link to a page that was mailed to an address."""
     deadline = time.monotonic() + MAIL_SECONDS
     while True:
         for mail in stack.aws.mails():
-            if mail["To"] == [email]:
-                token: str = mail["BodyText"].partition("/prove#")[2].split()[0]
+            if mail["To"] == [email] and f"/{page}#" in mail["BodyText"]:
+                token: str = mail["BodyText"].partition(f"/{page}#")[2].split()[0]
                 return token
         assert time.monotonic() < deadline, "no mail came"
         await asyncio.sleep(0.1)

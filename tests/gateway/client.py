@@ -13,8 +13,9 @@ from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from syncline.model.identifiers import new_text_id
+from tests.support.passwords import STRONG
 
-PASSWORD: Final = "a long password"
+PASSWORD: Final = STRONG
 PROBLEM: Final = "application/problem+json"
 
 

@@ -30,8 +30,10 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from runtime.permissions import ADMINISTRATORS, ROUTES
 from stack.running import running_stack
 from stack.up import Stack
+from tests.gateway.administrators import administrator
 from tests.gateway.client import PASSWORD, Person, sign_up
 
 CHECKS: Final = [
@@ -50,6 +52,8 @@ SHARES: Final = 4
 EXAMPLES: Final = int(os.environ.get("SYNCLINE_FUZZ_EXAMPLES", "20"))
 """The number of examples for each operation and each of both modes."""
 ENDS_SESSIONS: Final = {"sign_out"}
+OF_SHARED_SPACES: Final = {"rename_space", "undelete_space", "transfer_space", "delete_space"}
+"""Operations that are never done with a personal space, and so take the shared one first."""
 
 
 @dataclass
@@ -61,6 +65,8 @@ class World:
     """
 
     person: Person
+    admin: Person
+    """An administrator of the system, who asks what only administrators may."""
     values: dict[str, list[Any]] = field(default_factory=dict)
     seen: Counter[tuple[str, int]] = field(default_factory=Counter)
 
@@ -88,7 +94,9 @@ def world(stack: Stack) -> World:
     spare = ann.signed_out().done("POST", "/v1/sessions", body, status=201)["device"]["device_id"]
     return World(
         ann,
+        administrator(stack),
         {
+            "user_id": [other.account["account"]["user_id"]],
             "space": [ann.space, ann.space, ann.space, shared, other.space],
             "node": [node["id"], docs["id"], gone["id"], "root"],
             "number": [1, 2, 3],
@@ -102,6 +110,8 @@ def world(stack: Stack) -> World:
 
 def headers_of(world: World, name: str) -> dict[str, str]:
     """The caller's; somebody else's where the request may sign them out."""
+    if ROUTES[name.removesuffix("_head")] == ADMINISTRATORS:
+        return world.admin.headers
     if name not in ENDS_SESSIONS:
         return world.person.headers
     body = {"email": world.person.email, "password": PASSWORD, "device_name": "short-lived"}
@@ -127,7 +137,10 @@ def ask_all(world: World, session: requests.Session, operation: Any, mode: Gener
         path = case.meta.components.get(ParameterLocation.PATH) if case.meta is not None else None
         if data.draw(st.integers(0, 3)) < 3 and (path is None or path.mode is GenerationMode.POSITIVE):
             for parameter in known:
-                case.path_parameters[parameter] = data.draw(st.sampled_from(world.values[parameter]))
+                values = world.values[parameter]
+                if parameter == "space" and name in OF_SHARED_SPACES:
+                    values = values[::-1][1:] + values[-1:]  # the shared one is the last but one
+                case.path_parameters[parameter] = data.draw(st.sampled_from(values))
         if name == "watch":  # a watch that is not refused never ends: only its beginning is looked at
             sent = case.as_transport_kwargs(headers=headers_of(world, name))
             with session.request(**sent, timeout=60, stream=True) as begun:

@@ -67,6 +67,8 @@ def alternatives(schema: Mapping[str, Any]) -> frozenset[str]:
             return frozenset(f'"{value}"' for value in values)
         case {"type": "array", "items": {"$ref": str(reference)}}:
             return frozenset({f"{reference.rpartition('/')[2]}[]"})
+        case {"type": "array", "items": {"type": str(kind)}}:
+            return frozenset({f"{SCALARS[kind]}[]"})
         case {"type": kind}:
             return frozenset({SCALARS[kind]})
     raise ValueError(f"no type in JSDoc stands for {schema}")

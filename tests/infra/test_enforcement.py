@@ -347,6 +347,31 @@ async def test_nobody_but_metadata_removes_objects(aws: EmbeddedAws, holder_of: 
         assert await refusal(s3.delete_object(**where, IfMatch=stored["ETag"])) == DENIED
 
 
+async def test_auth_adds_events_and_changes_none(aws: EmbeddedAws) -> None:
+    table = aws.resources.audit_table_name
+    key = {"pk": {"S": new_text_id()}, "sk": {"S": "event"}}
+    put = {"TableName": table, "Item": key, "ConditionExpression": "attribute_not_exists(pk)"}
+    async with aws.client("dynamodb", await aws.assume(aws.resources.auth_role_arn)) as auth:
+        await auth.transact_write_items(TransactItems=[{"Put": put}])
+        found = await auth.query(
+            TableName=table, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": key["pk"]}
+        )
+        assert found["Items"] == [key]
+        for refused in (
+            auth.delete_item(TableName=table, Key=key),
+            auth.update_item(TableName=table, Key=key, UpdateExpression="REMOVE event"),
+            auth.transact_write_items(TransactItems=[{"Delete": {"TableName": table, "Key": key}}]),
+            auth.batch_write_item(RequestItems={table: [{"DeleteRequest": {"Key": key}}]}),
+            auth.scan(TableName=table),
+        ):
+            _, code = await refusal(refused)
+            assert "AccessDenied" in code, code
+    for role in (aws.resources.metadata_role_arn, aws.resources.notify_role_arn, aws.resources.gateway_role_arn):
+        async with aws.client("dynamodb", await aws.assume(role)) as other:
+            _, code = await refusal(other.put_item(TableName=table, Item=key))
+            assert "AccessDenied" in code, code
+
+
 async def test_auth_asks_for_mail_and_reads_none(aws: EmbeddedAws) -> None:
     auth = await aws.assume(aws.resources.auth_role_arn)
     metadata = await aws.assume(aws.resources.metadata_role_arn)

@@ -26,6 +26,7 @@ from gateway.services.calls import IDEMPOTENT
 from runtime.rpc.server import MAX_STREAMS_PER_CONNECTION, App, running
 from stack.balancer import DRAIN_SECONDS, command, free_ports, local_configuration
 from stack.deploy import template
+from syncline.admin.v1 import admin_pb2
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.notify.v1 import notify_pb2
@@ -38,12 +39,18 @@ FILE = Path(__file__).resolve().parents[2] / "infra" / "envoy.yaml"
 CONFIGURATION: dict[str, Any] = yaml.safe_load(FILE.read_text())
 RESOURCES = CONFIGURATION["static_resources"]
 # These make or spend something each time; all other rpcs may be repeated at any time.
-ONCE = {"SignUp", "SignIn", "OpenLink", "RequestProof", "ProveAddress"}
+ONCE = {"SignUp", "SignIn", "OpenLink", "RequestProof", "ProveAddress", "RefuseInvitation"}
+ONCE |= {"RequestReset", "ResetPassword"}
 
 
 def rpcs() -> Iterator[tuple[str, str]]:
     """Each method's path, and whose it is."""
-    for name, module in (("auth", auth_pb2), ("metadata", metadata_pb2), ("notify", notify_pb2)):
+    for name, module in (
+        ("auth", admin_pb2),
+        ("auth", auth_pb2),
+        ("metadata", metadata_pb2),
+        ("notify", notify_pb2),
+    ):
         (service,) = module.DESCRIPTOR.services_by_name.values()
         for method in service.methods:
             yield f"/{service.full_name}/{method.name}", name

@@ -28,13 +28,14 @@ def test_calls_are_led_to_their_service_by_their_path(production: Production) ->
     groups = {
         group["TargetGroupArn"]: group["TargetGroupName"] for group in elb.describe_target_groups()["TargetGroups"]
     }
-    led = {}
+    led: dict[str, str] = {}
     for rule in elb.describe_rules(ListenerArn=tls["ListenerArn"])["Rules"]:
         [action] = rule["Actions"]
         paths = [path for condition in rule["Conditions"] for path in condition["PathPatternConfig"]["Values"]]
-        led[paths[0] if paths else "everything else"] = groups[action["TargetGroupArn"]]
+        led |= dict.fromkeys(paths or ["everything else"], groups[action["TargetGroupArn"]])
     assert led == {
         "/syncline.auth.v1.AuthService/*": "syncline-test-auth",
+        "/syncline.admin.v1.AdminService/*": "syncline-test-auth",
         "/syncline.metadata.v1.MetadataService/*": "syncline-test-metadata",
         "/syncline.notify.v1.NotifyService/*": "syncline-test-notify",
         "everything else": "syncline-test-gateway",

@@ -128,6 +128,8 @@ USES: Mapping[tuple[str, str, str], Any] = {
         "ContentBucketPolicy",
         "OnlyHexadecimalKeys",
     ): test_enforcement.test_only_keys_that_can_be_sealed_can_be_put,
+    ("data", "AuditBucketPolicy", "WrittenOnce"): "the export, in tests/contract/auth/test_audit_export.py",
+    ("data", "AuditBucketPolicy", "TlsOnly"): "the emulator has no TLS; the bucket is made only where it is asked for",
     (
         "data",
         "ChangesTopicPolicy",
@@ -140,6 +142,8 @@ USES: Mapping[tuple[str, str, str], Any] = {
     ): test_deploy.test_changes_reach_the_mail_queue_as_they_were_published,
     ("data", "TransferRole", "0"): test_enforcement.test_an_editor_creates_and_reads_objects_of_the_space,
     ("data", "AuthRole", "Identity"): test_machine.test_a_machine_becomes_its_service_with_its_own_role_and_secrets,
+    ("data", "AuthRole", "Audit"): test_enforcement.test_auth_adds_events_and_changes_none,
+    ("data", "AuthRole", "ExportAudit"): "the export, in tests/contract/auth/test_audit_export.py",
     ("data", "AuthRole", "Mail"): test_enforcement.test_auth_asks_for_mail_and_reads_none,
     ("data", "AuthRole", "Transfer"): test_enforcement.test_only_auth_issues_credentials_of_a_space,
     ("data", "MetadataRole", "Metadata"): test_deploy.test_the_sweeper_finds_dirty_spaces_by_the_sparse_index,

@@ -10,10 +10,15 @@ import pytest
 
 from infra import templates
 
-TABLES = ("IdentityTable", "MetadataTable", "NotifyTable", "GatewayTable")
-KEPT = (*TABLES, "ContentBucket")
+TABLES = ("IdentityTable", "AuditTable", "MetadataTable", "NotifyTable", "GatewayTable")
+KEPT = (*TABLES, "ContentBucket", "AuditBucket")
 SERVICES = ("Auth", "Metadata", "Notify", "Gateway")
-BUCKETS = [("data", "ContentBucket"), ("artefacts", "ArtefactBucket"), ("services", "AccessLogBucket")]
+BUCKETS = [
+    ("data", "ContentBucket"),
+    ("data", "AuditBucket"),
+    ("artefacts", "ArtefactBucket"),
+    ("services", "AccessLogBucket"),
+]
 
 
 def resources_of(template: str) -> Mapping[str, Any]:
@@ -75,10 +80,28 @@ def test_no_role_may_do_everything(resources: Mapping[str, Any]) -> None:
     for name, role in roles.items():
         assert "ManagedPolicyArns" not in role, name
         for policy in role["Policies"]:
-            for statement in policy["PolicyDocument"]["Statement"]:
+            for entry in policy["PolicyDocument"]["Statement"]:
+                statement = entry["Fn::If"][1] if "Fn::If" in entry else entry
                 actions = statement["Action"]
                 for action in [actions] if isinstance(actions, str) else actions:
                     assert "*" not in action, (name, action)
+
+
+def test_auth_changes_and_deletes_no_event(resources: Mapping[str, Any]) -> None:
+    [policy] = resources["AuthRole"]["Properties"]["Policies"]
+    [audit] = [one for one in policy["PolicyDocument"]["Statement"] if one.get("Sid") == "Audit"]
+    assert audit["Resource"] == {"Fn::GetAtt": "AuditTable.Arn"}
+    assert audit["Action"] == ["dynamodb:PutItem", "dynamodb:Query"]
+
+
+def test_exported_events_are_locked_where_they_are_exported(resources: Mapping[str, Any]) -> None:
+    bucket = resources["AuditBucket"]
+    assert bucket["Condition"] == "ExportsAudit"
+    assert bucket["Properties"]["ObjectLockEnabled"] is True
+    assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+    retention = bucket["Properties"]["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
+    assert retention == {"Mode": {"Ref": "AuditLockMode"}, "Days": {"Ref": "AuditLockDays"}}
+    assert templates.parameters()["data"]["AuditExport"]["Default"] == "no"
 
 
 def test_the_bucket_takes_only_tls_unless_told_otherwise(resources: Mapping[str, Any]) -> None:

@@ -38,8 +38,9 @@ from syncline.rpc.channel import sync_channel
 from syncline.sdk.account import sign_up
 from syncline.sdk.space import Space
 from syncline.sdk.watch import Listening, Watch
+from tests.support.passwords import STRONG
 
-PASSWORD = "a long password"
+PASSWORD = STRONG
 COMMITS, DIRECTORIES = 12, 1000
 """The space of which changes are listed and versions checked: so many entries of so many directories."""
 UNKNOWN_EVERY = 100

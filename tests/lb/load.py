@@ -33,6 +33,7 @@ from syncline.sdk.watch import Listening, Watch
 from syncline.transfer.jobs import Uploaded, UploadJob
 from syncline.transfer.objects import open_objects
 from syncline.transfer.upload import Uploader
+from tests.support.passwords import STRONG
 
 USERS = 50
 TEAM = 10
@@ -281,7 +282,7 @@ def people(endpoint: str, scratch: Path, *, seed: int, users: int = USERS) -> It
             scratch / f"home-{number}",
             endpoint=endpoint,
             email=f"{number}-{new_text_id()}@example.com",
-            password="a long password",
+            password=STRONG,
             device_name="load",
         )
 

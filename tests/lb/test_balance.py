@@ -14,6 +14,7 @@ from stack.demo import DemoDevice, DemoTeller, same_trees, story
 from syncline.model.identifiers import new_text_id
 from tests.lb.conftest import BalancedStack
 from tests.lb.load import people
+from tests.support.passwords import STRONG
 
 MIB = 1 << 20
 
@@ -79,7 +80,7 @@ def test_a_sync_does_not_notice_that_processes_are_killed(system: BalancedStack,
         device.run(
             *(command, "--endpoint", system.stack.endpoint, "--email", device.email, "--password-stdin"),
             *("--device", device.name),
-            stdin="a long password\n",
+            stdin=f"{STRONG}\n",
         )
     # `sync` and `check` raise unless the exit status is 0.
     with killing(system) as killed:

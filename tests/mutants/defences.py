@@ -943,6 +943,51 @@ MUTANTS = (
         ("tests/contract/auth/test_store.py::test_a_device_that_has_ended_makes_nothing_any_more",),
     ),
     Mutant(
+        "a deleted space gives its members their rights",
+        "services/auth/adapters/dynamodb.py",
+        "                if grant.space not in deleted and grant.user not in suspended\n",
+        "                if grant.user not in suspended\n",
+        (
+            "tests/contract/auth/test_space_changes.py::"
+            "test_a_deleted_space_gives_no_right_and_gives_the_same_as_before_when_it_is_back",
+        ),
+    ),
+    Mutant(
+        "who is no owner any more deletes a space",
+        "services/auth/adapters/dynamodb.py",
+        "                self._table.checking(layout.grant_key(before.space, by), **_role_is(Role.OWNER)),\n",
+        "",
+        ("tests/contract/auth/test_space_changes.py::test_a_change_of_a_space_that_moved_meanwhile_is_not_made",),
+    ),
+    Mutant(
+        "a space is undeleted after its time",
+        "services/auth/space_changes.py",
+        "            if found.deletion is not None and not found.deletion.is_reversible(self._clock()):\n",
+        "            if False:\n",
+        ("tests/services/auth/test_space_changes.py::test_after_its_days_a_deleted_space_is_gone_for_everybody",),
+    ),
+    Mutant(
+        "deleted spaces do not count",
+        "services/auth/spaces.py",
+        "and is_counted(one, now_ms=now) for one in found",
+        "and one.deletion is None for one in found",
+        ("tests/services/auth/test_space_changes.py::test_deleting_is_no_way_around_the_limit_of_spaces",),
+    ),
+    Mutant(
+        "links of a deleted space are dropped to make room",
+        "services/auth/links.py",
+        "            kept = [one for one in made if opens_after_undeletion(one, deletions, now_ms=self._clock())]\n",
+        "            kept = list[Link]()\n",
+        ("tests/services/auth/test_space_changes.py::test_links_of_a_deleted_space_are_not_dropped_to_make_room",),
+    ),
+    Mutant(
+        "a watch of a deleted space ends",
+        "clients/python/syncline/sync/watch.py",
+        "                except SpaceDeleted as error:\n                    failure = meaning(error)\n",
+        "",
+        ("tests/e2e/test_space_life.py::test_a_syncing_device_waits_for_a_deleted_space_and_goes_on",),
+    ),
+    Mutant(
         "a copy that comes again leaves the keys of the device",
         "services/auth/sessions.py",
         "    is_revoked = device.revoked_at_ms is not None\n",
@@ -967,7 +1012,7 @@ MUTANTS = (
     Mutant(
         "a device that ends itself ends before what it has made",
         "services/auth/endings.py",
-        "        if device_last:\n",
+        "        if ending.device_last:\n",
         "        if False:\n",
         (
             "tests/services/auth/test_endings.py::test_what_cannot_be_ended_keeps_a_device_from_ending_itself_and_no_other_from_ending_it",
@@ -983,8 +1028,8 @@ MUTANTS = (
     Mutant(
         "nobody goes on with an end that a process has left",
         "services/auth/bootstrap.py",
-        ", background=[endings.running()])",
-        ")",
+        "            endings.running(),\n",
+        "",
         ("tests/contract/auth/test_process.py::test_an_end_that_a_killed_process_has_left_is_finished_by_another",),
     ),
     Mutant(
@@ -1184,24 +1229,68 @@ MUTANTS = (
     Mutant(
         "the password of a claim begins the count of guesses anew",
         "services/auth/accounts.py",
-        "            account = await self._claimed(email, password, share)\n",
-        "            account = await self._claimed(email, password, share)\n"
-        "            if account is not None:\n"
+        "            login = await self._claimed(email, password, share)\n",
+        "            login = await self._claimed(email, password, share)\n"
+        "            if login is not None:\n"
         "                await self._attempts.succeeded(subject=email, peer=peer)\n",
         ("tests/services/auth/test_proofs.py::test_guessing_is_not_forgotten_by_the_password_of_a_claim",),
     ),
     Mutant(
+        "a reset works after the password was changed",
+        "services/auth/resets.py",
+        "(login.account.user, login.password_changes) != (reset.user, reset.password_changes)",
+        "login.account.user != reset.user",
+        ("tests/services/auth/test_resets.py::test_a_change_of_the_password_and_a_reset_end_all_other_resets",),
+    ),
+    Mutant(
+        "a sign-in with the former password ends after the change",
+        "services/auth/accounts.py",
+        "proven = login if login.account.proven else None",
+        "proven = None",
+        (
+            "tests/services/auth/test_resets.py::"
+            "test_a_sign_in_with_the_former_password_that_ends_after_the_reset_adds_no_device",
+        ),
+    ),
+    Mutant(
+        "nothing is stored for an address without an account",
+        "services/auth/resets.py",
+        "        await self._store.add_reset(",
+        "        if login is not None:\n            await self._store.add_reset(",
+        (
+            "tests/services/auth/test_resets.py::"
+            "test_the_answer_and_the_work_are_the_same_whether_the_address_has_an_account",
+        ),
+    ),
+    Mutant(
+        "a weak password is chosen by a reset or a change",
+        "services/auth/password_changes.py",
+        "        await self._strength.check(new, email=email, share=share)\n",
+        "",
+        ("tests/services/auth/test_resets.py::test_a_refused_password_does_not_spend_the_token",),
+    ),
+    Mutant(
+        "the record of a change goes before the list of devices is complete",
+        "services/auth/password_changes.py",
+        "ended.complete and self._clock() >= last_at_ms",
+        "ended.complete",
+        (
+            "tests/services/auth/test_password_changes.py::"
+            "test_a_device_that_the_list_lacks_at_first_ends_before_the_record_goes",
+        ),
+    ),
+    Mutant(
         "an account that is not proven makes links",
         "services/auth/servicer.py",
-        "        await self._proofs.require(caller.user)\n        link, token",
+        "        await self._accounts.maker(caller.user)\n        link, token",
         "        link, token",
         ("tests/services/auth/test_proofs.py::test_who_is_not_proven_makes_nothing_that_others_notice",),
     ),
     Mutant(
         "a request for mail that comes twice is mailed twice",
         "services/notify/mailer.py",
-        "            if claim is Claim.DONE:\n                return\n            try:",
-        "            try:",
+        "            if claim is Claim.DONE:\n                return\n            await self._send_claimed(",
+        "            await self._send_claimed(",
         ("tests/services/notify/test_mailer.py::test_a_proof_is_mailed_once_however_often_its_request_comes",),
     ),
     Mutant(
@@ -1210,6 +1299,45 @@ MUTANTS = (
         " or invitation.email not in {None, email}:",
         ":",
         ("tests/services/auth/test_invitations.py::test_an_invitation_is_for_its_address_works_once_and_for_a_week",),
+    ),
+    Mutant(
+        "an expired invitation to a space becomes a grant",
+        "services/auth/space_invitations.py",
+        "if one.expires_at_ms > now]",
+        "if one.expires_at_ms]",
+        (
+            "tests/services/auth/test_space_invitations.py::test_an_expired_invitation_is_worth_nothing_at_its_last_moment",
+        ),
+    ),
+    Mutant(
+        "an invitation counts although its inviter owns the space no more",
+        "services/auth/space_invitations.py",
+        "(one for one in present if (one.space, one.by) in owners)",
+        "(one for one in present)",
+        ("tests/services/auth/test_space_invitations.py::test_an_inviter_who_owns_the_space_no_more_invites_nobody",),
+    ),
+    Mutant(
+        "a guest makes links and keys",
+        "services/auth/accounts.py",
+        "        if account.guest:\n            raise GuestRefused\n",
+        "",
+        ("tests/services/auth/test_space_invitations.py::test_a_guest_makes_no_spaces_links_or_keys",),
+    ),
+    Mutant(
+        "an invitation to a space makes the administrator",
+        "services/auth/accounts.py",
+        "if invitation.space is None and not await",
+        "if not await",
+        ("tests/services/auth/test_space_invitations.py::test_an_invitation_to_a_space_makes_no_administrator",),
+    ),
+    Mutant(
+        "whoever is removed comes back by an invitation that waited",
+        "services/auth/grants.py",
+        "by=caller, done=done, ends=invitation)",
+        "by=caller, done=done)",
+        (
+            "tests/services/auth/test_space_invitations.py::test_an_invitation_that_waits_gives_back_nothing_that_an_owner_takes",
+        ),
     ),
     Mutant(
         "services believe the proxies in front of the gateway",
@@ -1795,7 +1923,7 @@ MUTANTS = (
     Mutant(
         "the table of rpcs is not looked at",
         "runtime/rpc/interceptors.py",
-        "            check_caller(identity.kind, callers)\n",
+        "            check_caller(identity.kind, callers, scopes=identity.scopes)\n",
         "",
         (
             "tests/runtime/rpc/test_server.py::test_a_public_link_gets_only_where_it_may_go",
@@ -1826,7 +1954,7 @@ MUTANTS = (
     Mutant(
         "the table of WebDAV is not looked at",
         "gateway/dav/callers.py",
-        "            check_caller(caller.kind, callers)\n",
+        "            check_caller(claims.kind, callers, scopes=claims.scopes)\n",
         "",
         ("tests/gateway/content/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
     ),
@@ -1862,16 +1990,37 @@ MUTANTS = (
         ("tests/gateway/content/test_allowance.py::test_of_many_who_go_on_at_once_one_does",),
     ),
     Mutant(
+        "whoever is suspended keeps the roles in spaces",
+        "services/auth/adapters/dynamodb.py",
+        "                if grant.space not in deleted and grant.user not in suspended\n",
+        "                if grant.space not in deleted\n",
+        ("tests/contract/auth/test_directory.py::test_whoever_is_suspended_has_no_rights_until_they_are_resumed",),
+    ),
+    Mutant(
+        "whoever has signed in administers",
+        "services/auth/administrators.py",
+        "        if not account.admin:\n",
+        "        if False:\n",
+        ("tests/services/auth/test_administration.py::test_only_an_administrator_gets_anywhere",),
+    ),
+    Mutant(
+        "the last administrator may go",
+        "services/auth/adapters/dynamodb.py",
+        '            condition="admins > :one",\n',
+        "            condition=THERE,\n",
+        ("tests/contract/auth/test_directory.py::test_an_administrator_is_left",),
+    ),
+    Mutant(
         "a key of a program changes members",
         "runtime/permissions.py",
-        "        SetMember=SESSIONS,\n",
-        "        SetMember=PEOPLE,\n",
-        ("tests/runtime/test_permissions.py::test_a_key_of_a_program_changes_no_rights_wherever_it_asks",),
+        "        SetMember=SHARING,\n",
+        "        SetMember=WRITING,\n",
+        ("tests/runtime/test_permissions.py::test_only_a_key_that_shares_changes_members_and_links",),
     ),
     Mutant(
         "visitors get to the routes of people",
         "runtime/permissions.py",
-        '_rows(PEOPLE, "content node_content version_content node_archive archive")',
+        '_rows(READING, "content node_content version_content node_archive archive")',
         '_rows(READERS, "content node_content version_content node_archive archive")',
         (
             "tests/runtime/test_permissions.py::test_a_visitor_reads_what_a_link_opens_and_nothing_else",
@@ -1881,18 +2030,32 @@ MUTANTS = (
     Mutant(
         "the token of a service works over REST",
         "runtime/permissions.py",
-        '_rows(PEOPLE, "session sign_out list_devices list_keys list_members list_links watch")',
-        '_rows(PEOPLE | {CallerKind.SERVICE}, "session sign_out list_devices list_keys list_members list_links watch")',
+        '_rows(PEOPLE, "session sign_out")',
+        '_rows(PEOPLE | {CallerKind.SERVICE}, "session sign_out")',
         (
             "tests/runtime/test_permissions.py::test_a_service_asks_who_may_what_tells_what_it_measured_and_nothing_else",
         ),
     ),
     Mutant(
-        "a key of a program makes and ends links, devices and keys over REST",
+        "a key of a program makes and ends devices and keys over REST",
         "runtime/permissions.py",
-        '_rows(SESSIONS, "create_key revoke_device set_member remove_member create_link revoke_link")',
-        '_rows(PEOPLE, "create_key revoke_device set_member remove_member create_link revoke_link")',
-        ("tests/runtime/test_permissions.py::test_a_key_of_a_program_changes_no_rights_wherever_it_asks",),
+        '_rows(SESSIONS, "create_key revoke_device request_proof prove_address change_password")',
+        '_rows(PEOPLE, "create_key revoke_device request_proof prove_address change_password")',
+        ("tests/runtime/test_permissions.py::test_a_key_of_a_program_changes_no_account_and_no_space_as_a_whole",),
+    ),
+    Mutant(
+        "a key opens the spaces that it does not name",
+        "services/auth/key_limits.py",
+        "    if not device.limits.opens(grant.space):\n        return None\n",
+        "",
+        ("tests/e2e/test_key_scopes.py::test_a_key_opens_the_spaces_that_it_names_alone",),
+    ),
+    Mutant(
+        "a key that only reads gets credentials to write",
+        "services/auth/key_limits.py",
+        "    return min(role, Role.VIEWER)\n",
+        "    return role\n",
+        ("tests/services/auth/test_key_limits.py::test_the_role_of_a_program",),
     ),
     Mutant(
         "the token of a program passes for one of a session at the gateway",
@@ -1904,7 +2067,7 @@ MUTANTS = (
     Mutant(
         "the token of a program passes for one of a session at the services",
         "runtime/identity.py",
-        "        return CallerKind.PROGRAM if self.program else CallerKind.SESSION",
+        "        return CallerKind.PROGRAM if self.scopes else CallerKind.SESSION",
         "        return CallerKind.SESSION",
         (
             "tests/runtime/rpc/test_server.py::test_each_identity_is_of_one_kind",
@@ -2022,8 +2185,8 @@ MUTANTS = (
     ),
     Mutant(
         "a listing costs as much as its page",
-        "services/auth/servicer.py",
-        "    charge(len(items) // ITEMS_PER_CALL)\n",
+        "services/auth/paging.py",
+        "    charge((len(items) if read is None else read) // ITEMS_PER_CALL)\n",
         "    charge(0)\n",
         ("tests/services/auth/test_costs_of_listings.py::test_pages_of_one_cost_as_much_as_the_whole_list",),
     ),

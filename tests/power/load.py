@@ -26,8 +26,9 @@ from syncline.sdk.space import Space
 from syncline.transfer.jobs import Uploaded, UploadJob
 from syncline.transfer.objects import open_objects
 from syncline.transfer.upload import Uploader
+from tests.support.passwords import STRONG
 
-PASSWORD = "a long password"
+PASSWORD = STRONG
 COMMITTERS, UPLOADERS = 2, 2
 SMALL, LARGE = 4 * 1024, 3 * 1024 * 1024
 

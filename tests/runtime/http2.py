@@ -150,6 +150,9 @@ class Http2:
             self._http.send_data(stream, bytes(left[:size]), end_stream=size == len(left) and stream in self._finished)
 
     def _flush(self) -> None:
+        if self._writer.is_closing():  # The server has ended the connection.
+            self.closed = True
+            return
         self._writer.write(self._http.data_to_send())
 
 

@@ -22,6 +22,7 @@ SECRET = "s" * 32
 KEY = Ed25519PrivateKey.generate()
 GOOD = {"iss": "syncline", "aud": "syncline", "sub": new_text_id(), "dev": new_text_id(), "exp": int(time.time()) + 900}
 LINK = {"dev": None, "spc": new_text_id(), "nod": "0" * 32, "vis": "0" * 16}
+PROGRAM = {"knd": "program", "scp": "read write"}
 SERVICE = {"aud": "syncline-internal", "sub": "service:metadata", "dev": None}
 
 
@@ -43,10 +44,10 @@ absurd = st.one_of(
         max_leaves=4,
     ),
 )
-names = st.sampled_from(["iss", "aud", "sub", "dev", "spc", "nod", "vis", "knd", "exp", "iat", "nbf", "jti"])
+names = st.sampled_from(["iss", "aud", "sub", "dev", "spc", "nod", "vis", "knd", "scp", "exp", "iat", "nbf", "jti"])
 claims = st.builds(
     lambda usual, changes: {name: value for name, value in (GOOD | usual | changes).items() if value is not None},
-    st.sampled_from([{}, LINK, SERVICE]),
+    st.sampled_from([{}, LINK, SERVICE, PROGRAM]),
     st.dictionaries(names, absurd, max_size=3),
 )
 headers = st.builds(

@@ -23,10 +23,10 @@ print(reading.stdout.readline().strip())
 reading.send_signal(signal.SIGINT)
 said = reading.communicate()[1]
 print(reading.returncode, "Traceback" in said, said.count("no doorbell queue yet"))
-with open(f"{small}/fill", "wb") as fill:
+with open(f"{small}/fill", "wb", buffering=0) as fill:  # what a buffer holds would be written again at the end
     try:
         while fill.write(bytes(65536)):
-            fill.flush()
+            pass
     except OSError:
         pass
 full = up()

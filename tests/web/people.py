@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syncline.model.identifiers import new_text_id
+from tests.support.passwords import STRONG
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, FilePayload, Locator, Page, Response
 
 PATIENCE_MS = 60_000
 """However busy the machine is: a doorbell that was lost once comes again after half a minute."""
-PASSWORD = "a long password"
+PASSWORD = STRONG
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 
 # The browser breaks requests off when a page is left, or a file saved.

@@ -55,6 +55,10 @@ def test_axe_finds_nothing_serious(new_person: NewPerson, scheme: str):
     ann.open()
     ann.see(ann.page.get_by_role("heading", name="Sign in"))
     look("sign-in")
+    for path, heading in (("/reset", "Forgot your password?"), (f"/reset#{'x' * 43}", "Choose a new password")):
+        ann.open(path)
+        ann.see(ann.page.get_by_role("heading", name=heading))
+        look(heading.split()[0].lower())
     ann.sign_up()
     look("empty")
     furnish(ann)

@@ -56,7 +56,7 @@ export async function showDevices(list, wanted, none = "") {
 
 /** @param {Device} device @param {() => Promise<void>} again */
 function row(device, again) {
-  const { name, kind, current, created_at_ms, last_seen_at_ms, expires_at_ms } = device;
+  const { name, kind, current, created_at_ms, last_seen_at_ms, expires_at_ms, scopes, spaces } = device;
   const [picture, title] = KINDS[kind];
   const verb = kind === "program" ? "Revoke" : "Sign out";
   return h(
@@ -75,6 +75,7 @@ function row(device, again) {
         " · since ",
         time(created_at_ms),
         expires_at_ms && kind === "program" ? ` · until ${dateOf(expires_at_ms)}` : "",
+        scopes ? ` · ${limits(scopes, spaces)}` : "",
       ),
     ),
     !current &&
@@ -89,6 +90,16 @@ function row(device, again) {
         verb,
       ),
   );
+}
+
+/** What a key is for. */
+/** @param {string[]} scopes @param {string[] | null} spaces */
+function limits(scopes, spaces) {
+  const may = [
+    scopes.includes("write") ? "reads and changes files" : "only reads",
+    ...(scopes.includes("share") ? ["shares"] : []),
+  ];
+  return `${may.join(", ")}${spaces ? `, in ${plural(spaces.length, "space")} only` : ""}`;
 }
 
 /** @param {Device} device @param {string} verb @param {() => Promise<void>} again */

@@ -13,6 +13,7 @@ import { openMenu } from "../menu.js";
 import { prefer, preference } from "../preferences.js";
 import { folderPath, router } from "../router.js";
 import { session } from "../session.js";
+import { spaceTitle } from "../space_title.js";
 import { complain } from "../toasts.js";
 import { chooseFiles, uploadTo } from "../transfers.js";
 import { words } from "../words.js";
@@ -30,7 +31,8 @@ import { shareDialog } from "./share.js";
 /** @param {Place} place @returns {View} */
 export function filesView({ params, query }) {
   const { space, node: id = "root" } = params;
-  const top = session.space(space)?.personal ? "My files" : (session.space(space)?.alias ?? "Space");
+  const found = session.space(space);
+  const top = found ? spaceTitle(found) : "Space";
   const editable = session.mayChange(space);
   const shared = !session.space(space)?.personal;
   const folder = new Folder(space, id);

@@ -3,6 +3,7 @@
 
 import { call } from "../api.js";
 import { fill, h } from "../dom.js";
+import { session } from "../session.js";
 import { words } from "../words.js";
 import { showDevices } from "./devices.js";
 import { shownOnce } from "./once.js";
@@ -15,9 +16,19 @@ const TERMS = [
   [365, "a year"],
 ];
 
+/** @type {[string, string][]} */
+const SCOPES = [
+  ["read write", "Read and change files"],
+  ["read", "Only read"],
+  ["read write share", "Read and change files, and share"],
+];
+
 /** @param {HTMLElement} part */
 export function keysPart(part) {
   const name = h("input", { type: "text", maxlength: 100, autocomplete: "off", placeholder: "Such as “backup script”" });
+  const scope = h("select", null, ...SCOPES.map(([value, text]) => h("option", { value }, text)));
+  const named = session.spaces.map(({ space_id, alias }) => h("option", { value: space_id }, alias));
+  const space = h("select", null, h("option", { value: "" }, "All spaces"), ...named);
   const term = h("select", null, ...TERMS.map(([days, text]) => h("option", { value: days, selected: days === 90 }, text)));
   const trouble = h("p", { class: "trouble-text", role: "alert" });
   const made = h("div", { class: "made" });
@@ -26,6 +37,8 @@ export function keysPart(part) {
     "form",
     { class: "new-key", novalidate: true, on: { submit: (/** @type {SubmitEvent} */ event) => void make(event) } },
     h("label", { class: "field" }, h("span", null, "What it is for"), name),
+    h("label", { class: "field" }, h("span", null, "May"), scope),
+    h("label", { class: "field" }, h("span", null, "Opens"), space),
     h("label", { class: "field" }, h("span", null, "Valid for"), term),
     h("button", { type: "submit", class: "button primary" }, "Create key"),
   );
@@ -38,7 +51,7 @@ export function keysPart(part) {
       h(
         "p",
         { class: "hint" },
-        "A key lets a program do what you can do. Give each program its own, so that you can revoke it alone.",
+        "A key lets a program act for you, as far as you say here. Give each program its own, so that you can revoke it alone.",
       ),
       form,
       trouble,
@@ -75,7 +88,12 @@ export function keysPart(part) {
     }
     try {
       const answer = await call("POST", "/v1/keys", {
-        body: { name: name.value.trim(), expires_at_ms: Date.now() + Number(term.value) * DAY_MS },
+        body: {
+          name: name.value.trim(),
+          expires_at_ms: Date.now() + Number(term.value) * DAY_MS,
+          scopes: scope.value.split(" "),
+          spaces: space.value ? [space.value] : null,
+        },
       });
       name.value = "";
       shownOnce(made, { label: "The new key", text: answer.key, hint: "Copy it now: it is not shown again." });

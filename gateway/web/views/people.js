@@ -1,5 +1,5 @@
 // @ts-check
-/** Who is a member of a space, in which role. */
+/** Who is a member of a space, in which role, and who is invited. */
 
 import { at, call } from "../api.js";
 import { confirm } from "../dialogs.js";
@@ -10,8 +10,9 @@ import { session } from "../session.js";
 import { toast } from "../toasts.js";
 import { words } from "../words.js";
 import { loading } from "./blank.js";
+import { pendingPart } from "./pending.js";
 
-/** @import {Member, Role} from "../api.js" */
+/** @import {Invitation, Member, Role} from "../api.js" */
 
 /** @type {[Role, string][]} */
 const ROLES = [
@@ -33,6 +34,7 @@ export function peoplePart(part, space, name) {
     maxlength: 254,
   });
   const role = roleSelect("editor", "Role of the person to add");
+  const pending = pendingPart(space, failed);
   const add = h("button", { type: "button", class: "button primary", on: { click: () => void invite() } }, "Add");
   email.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
@@ -45,6 +47,7 @@ export function peoplePart(part, space, name) {
     owner ? h("div", { class: "invite" }, email, role, add) : h("p", { class: "hint" }, "Owners of the space can add people."),
     trouble,
     list,
+    owner && pending.element,
   );
   void show().catch(failed);
 
@@ -52,6 +55,7 @@ export function peoplePart(part, space, name) {
     session.forgetMembers(space);
     const members = await session.members(space);
     fill(list, ...members.map(row));
+    if (owner) await pending.show();
   }
 
   /** @param {Member} member */
@@ -88,8 +92,10 @@ export function peoplePart(part, space, name) {
       email.focus();
       return;
     }
-    if (await set(email.value.trim(), /** @type {Role} */ (role.value))) {
-      toast(`${email.value.trim()} is in “${name}” now`);
+    const given = await set(email.value.trim(), /** @type {Role} */ (role.value));
+    if (given) {
+      const is = "user_id" in given ? `is in “${name}” now` : `is invited to “${name}” by mail`;
+      toast(`${given.email} ${is}`);
       email.value = "";
     }
     email.focus();
@@ -99,13 +105,14 @@ export function peoplePart(part, space, name) {
   async function set(who, as) {
     fill(trouble);
     try {
-      await call("PUT", at`/v1/spaces/${space}/members/${who}`, { body: { role: as } });
+      /** @type {Member | Invitation} */
+      const given = await call("PUT", at`/v1/spaces/${space}/members/${who}`, { body: { role: as } });
       await show();
-      return true;
+      return given;
     } catch (error) {
       failed(error);
       await show().catch(failed);
-      return false;
+      return null;
     }
   }
 

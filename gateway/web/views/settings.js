@@ -1,16 +1,19 @@
 // @ts-check
-/** Settings: looks, mail, devices, keys. */
+/** Settings: looks, mail, devices, keys, deleted spaces. */
 
 import { at, call } from "../api.js";
 import { fill, h } from "../dom.js";
 import { icon } from "../icons.js";
 import { setTheme, theme } from "../preferences.js";
 import { session } from "../session.js";
+import { spaceTitle } from "../space_title.js";
 import { complain, toast } from "../toasts.js";
 import { words } from "../words.js";
 import { failure } from "./blank.js";
+import { deletedSpacesPart } from "./deleted_spaces.js";
 import { devicesPart } from "./devices.js";
 import { keysPart } from "./keys.js";
+import { passwordDialog } from "./password.js";
 
 /** @import {Space} from "../api.js" */
 /** @import {Theme} from "../preferences.js" */
@@ -22,6 +25,7 @@ const SECTIONS = [
   ["notifications", "Notifications", "bell", notificationsPart],
   ["devices", "Devices", "device", devicesPart],
   ["keys", "Keys for programs", "key", keysPart],
+  ["deleted", "Deleted spaces", "trash", deletedSpacesPart],
 ];
 
 /** @param {Place} place @returns {View} */
@@ -78,11 +82,27 @@ function generalPart(part) {
       null,
       h("h2", null, "Account"),
       h("p", null, "Signed in as ", h("strong", null, session.me.email), ` on ${session.device?.name ?? "this device"}.`),
+      session.me.guest &&
+        h(
+          "p",
+          { class: "hint" },
+          "You are a guest: you work in the spaces of others, and have no space, links or keys of your own.",
+        ),
       h(
-        "button",
-        { type: "button", class: "button", on: { click: () => void session.signOut().catch(complain) } },
-        icon("signOut"),
-        "Sign out",
+        "div",
+        { class: "button-row" },
+        h(
+          "button",
+          { type: "button", class: "button", on: { click: () => void passwordDialog() } },
+          icon("key"),
+          "Change password",
+        ),
+        h(
+          "button",
+          { type: "button", class: "button", on: { click: () => void session.signOut().catch(complain) } },
+          icon("signOut"),
+          "Sign out",
+        ),
       ),
     ),
     h(
@@ -139,11 +159,12 @@ function notificationsPart(part) {
 }
 
 /** @param {Space} space */
-function mailSwitch({ space_id, alias, personal }) {
+function mailSwitch(space) {
+  const { space_id, personal } = space;
   const path = at`/v1/spaces/${space_id}/notifications`;
   const trouble = h("span", { class: "trouble-text", role: "alert" });
   const box = h("input", { type: "checkbox", role: "switch", disabled: true });
-  const title = personal ? "My files" : alias;
+  const title = spaceTitle(space);
   const failed = (/** @type {unknown} */ error) => fill(trouble, words(error));
   box.addEventListener("change", async () => {
     fill(trouble);

@@ -4,6 +4,7 @@
 import { openDialog } from "../dialogs.js";
 import { h } from "../dom.js";
 import { session } from "../session.js";
+import { spaceTitle } from "../space_title.js";
 import { linksPart } from "./links.js";
 import { peoplePart } from "./people.js";
 
@@ -13,7 +14,7 @@ import { peoplePart } from "./people.js";
  */
 export function shareDialog(space, node) {
   const here = session.space(space);
-  const spaceName = here?.personal ? "My files" : (here?.alias ?? "this space");
+  const spaceName = here ? spaceTitle(here) : "this space";
   const people = h("section", { class: "share-part", "aria-label": "People" });
   const links = h("section", { class: "share-part", "aria-label": "Public links" });
   const shared = Boolean(here && !here.personal);

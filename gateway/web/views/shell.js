@@ -12,6 +12,7 @@ import { opensMenu } from "../menu.js";
 import { setTheme, theme } from "../preferences.js";
 import { folderPath, router } from "../router.js";
 import { session } from "../session.js";
+import { spaceTitle } from "../space_title.js";
 import { complain, toast } from "../toasts.js";
 import { shortcutsDialog } from "./shortcuts.js";
 
@@ -66,7 +67,7 @@ export class Shell {
       ),
       "Account",
       () => this.#accountEntries(),
-      () => h("div", { class: "menu-head" }, session.me.email),
+      () => h("div", { class: "menu-head" }, session.me.email, session.me.guest && h("span", { class: "badge" }, "Guest")),
     );
     this.element = h(
       "div",
@@ -108,6 +109,7 @@ export class Shell {
     const { signal } = this.#stop;
     const usage = debounced(USAGE_MS, () => void this.#showUsage());
     session.addEventListener("spaces", () => this.#showSide(), { signal });
+    session.addEventListener("invitations", () => this.#showSide(), { signal });
     session.addEventListener("account", () => this.#showUnproven(), { signal });
     this.#showUnproven();
     live.addEventListener("doorbell", (/** @type {any} */ { detail }) => detail.space === this.#space && usage(), { signal });
@@ -170,7 +172,7 @@ export class Shell {
     const { spaces } = session;
     const space = this.#space || session.me.personal_space_id;
     const within = (/** @type {string} */ base) =>
-      (path === base || path.startsWith(`${base}/`)) && ![`${base}/trash`, `${base}/activity`].includes(path);
+      (path === base || path.startsWith(`${base}/`)) && ![`${base}/trash`, `${base}/activity`, `${base}/settings`].includes(path);
     const link = (
       /** @type {string} */ href,
       /** @type {string} */ picture,
@@ -191,31 +193,39 @@ export class Shell {
         "div",
         { class: "side-head" },
         h("h2", null, "Shared spaces"),
-        h(
-          "button",
-          {
-            type: "button",
-            class: "icon-button small",
-            "aria-label": "New space",
-            title: "New space",
-            on: { click: () => this.#newSpace() },
-          },
-          icon("plus"),
-        ),
+        !session.me.guest &&
+          h(
+            "button",
+            {
+              type: "button",
+              class: "icon-button small",
+              "aria-label": "New space",
+              title: "New space",
+              on: { click: () => this.#newSpace() },
+            },
+            icon("plus"),
+          ),
       ),
       shared.length
         ? h(
             "ul",
             null,
-            ...shared.map(({ space_id, alias }) => link(folderPath(space_id), "space", alias, within(folderPath(space_id)))),
+            ...shared.map((one) => link(folderPath(one.space_id), "space", spaceTitle(one), within(folderPath(one.space_id)))),
           )
-        : h("p", { class: "side-hint" }, "Make a space to work on files with other people."),
+        : h(
+            "p",
+            { class: "side-hint" },
+            session.me.guest ? "Nobody shares a space with you at present." : "Make a space to work on files with other people.",
+          ),
+      session.invitations.length > 0 &&
+        h("ul", null, link("/invitations", "people", `Invitations (${session.invitations.length})`, path === "/invitations")),
       h("div", { class: "side-head" }, h("h2", null, this.#spaceName(space))),
       h(
         "ul",
         null,
         link(`${folderPath(space)}/activity`, "activity", "Activity"),
         link(`${folderPath(space)}/trash`, "trash", "Trash"),
+        session.space(space)?.personal === false && link(`${folderPath(space)}/settings`, "settings", "Space settings"),
       ),
       h(
         "div",
@@ -229,7 +239,7 @@ export class Shell {
   /** @param {string} id */
   #spaceName(id) {
     const space = session.space(id);
-    return space?.personal ? "In my files" : `In ${space?.alias ?? "this space"}`;
+    return space?.personal ? "In my files" : `In ${space ? spaceTitle(space) : "this space"}`;
   }
 
   async #showUsage() {
@@ -260,7 +270,7 @@ export class Shell {
       run: async (name) => {
         const space = await session.createSpace(name);
         router.go(folderPath(space.space_id));
-        toast(`“${space.alias}” is there. Share it to invite others.`);
+        toast(`“${spaceTitle(space)}” is there. Share it to invite others.`);
       },
     });
   }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from collections.abc import Iterable
+from enum import Enum, IntEnum, StrEnum
 
 
 class Access(Enum):
@@ -34,6 +35,25 @@ class DeviceKind(Enum):
     CLIENT = 1
     BROWSER = 2
     PROGRAM = 3
+
+
+class KeyScope(StrEnum):
+    """A kind of operations that a key opens to a program. A key that writes or shares also reads. The values are those
+    of access tokens.
+    """
+
+    READ = "read"
+    """Reads spaces, their members, files, and changes."""
+    WRITE = "write"
+    """Changes files, and makes spaces."""
+    SHARE = "share"
+    """Lists and changes public links, and changes members, but neither owners nor the role of its own user."""
+
+    @classmethod
+    def completed(cls, scopes: Iterable[KeyScope]) -> frozenset[KeyScope]:
+        """Return the scopes of a key that is made for `scopes`: these, and READ with any of the others."""
+        found = frozenset(scopes)
+        return found | {cls.READ} if found else found
 
 
 class SignUpPolicy(Enum):

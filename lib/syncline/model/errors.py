@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import Enum
 from typing import ClassVar, Final
 
@@ -172,6 +173,27 @@ class WrongPassword(SynclineError):
     kind = Kind.UNAUTHENTICATED
 
 
+class WrongCurrentPassword(SynclineError):
+    """The current password is wrong, so it was not changed; correct it and try again."""
+
+    reason = "WRONG_CURRENT_PASSWORD"
+    kind = Kind.DENIED
+
+
+class WeakPassword(SynclineError):
+    """This password is easily guessed; choose another one, such as four words that do not belong together."""
+
+    reason = "WEAK_PASSWORD"
+    kind = Kind.INVALID
+
+
+class ResetInvalid(SynclineError):
+    """This reset was used, has expired, or the password was changed since; have another one sent to the address."""
+
+    reason = "RESET_INVALID"
+    kind = Kind.INVALID
+
+
 class LinkPasswordNeeded(SynclineError):
     """This link has a password; ask the person who gave you the link for it."""
 
@@ -190,6 +212,13 @@ class DeviceRevoked(SynclineError):
     """This device was revoked; sign in again."""
 
     reason = "DEVICE_REVOKED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class AccountSuspended(SynclineError):
+    """This account is suspended; ask an administrator of this system to resume it."""
+
+    reason = "ACCOUNT_SUSPENDED"
     kind = Kind.UNAUTHENTICATED
 
 
@@ -228,6 +257,13 @@ class InvitationInvalid(SynclineError):
     kind = Kind.INVALID
 
 
+class GuestRefused(SynclineError):
+    """Guests are members of the spaces of others, and make no spaces, links or keys; ask whoever runs this system."""
+
+    reason = "GUEST"
+    kind = Kind.DENIED
+
+
 class RightChanged(SynclineError):
     """Your right to change this space has changed since you made these changes; reload the space and try again."""
 
@@ -240,6 +276,29 @@ class NoSuchSpace(SynclineError):
 
     reason = "NO_SUCH_SPACE"
     kind = Kind.NOT_FOUND
+
+
+class SpaceDeleted(NoSuchSpace):
+    """This space was deleted; an owner of it can undelete it for a while, with everything in it."""
+
+    reason = "SPACE_DELETED"
+
+    @classmethod
+    def since(cls, space: str, *, at_ms: int, until_ms: int) -> SpaceDeleted:
+        """Return the error for a call of a member about the space with the id `space`. The space was deleted at
+        `at_ms`, and can be undeleted until `until_ms`, both in milliseconds since 1970.
+        """
+        return cls(
+            f"this space was deleted on {_day(at_ms)}; until {_day(until_ms)} an owner of it can undelete it, with "
+            "everything that was in it",
+            space_id=space,
+            deleted_at_ms=str(at_ms),
+            restorable_until_ms=str(until_ms),
+        )
+
+
+def _day(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
 class NoSuchAccount(SynclineError):
@@ -277,6 +336,13 @@ class NoSuchLink(SynclineError):
     kind = Kind.NOT_FOUND
 
 
+class NoSuchInvitation(SynclineError):
+    """There is no such invitation: it was taken up, declined or revoked, or has expired; ask for another one."""
+
+    reason = "NO_SUCH_INVITATION"
+    kind = Kind.NOT_FOUND
+
+
 class NoSuchRequest(SynclineError):
     """No answer to that request is kept: nothing of it was accepted, or it is too long ago; look at the space."""
 
@@ -299,9 +365,23 @@ class AddressTaken(SynclineError):
 
 
 class LastOwner(SynclineError):
-    """A space needs at least one owner; make somebody else owner first."""
+    """A space needs at least one owner; make somebody else owner first, transfer the space, or delete it."""
 
     reason = "LAST_OWNER"
+    kind = Kind.PRECONDITION
+
+
+class LastAdministrator(SynclineError):
+    """A system needs at least one administrator who is not suspended; make somebody else an administrator first."""
+
+    reason = "LAST_ADMINISTRATOR"
+    kind = Kind.PRECONDITION
+
+
+class UserNotReady(SynclineError):
+    """Only a user who is proven, no guest and not suspended becomes that; prove the address, or resume the user."""
+
+    reason = "USER_NOT_READY"
     kind = Kind.PRECONDITION
 
 

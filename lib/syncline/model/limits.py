@@ -49,17 +49,26 @@ MAX_QUERY_CHARACTERS: Final = 255
 """Maximum length of a search query, in characters."""
 MAX_LABEL_CHARACTERS: Final = 100
 """Maximum length of the name of a space, device or key, in characters."""
+MAX_REASON_CHARACTERS: Final = 500
+"""Maximum length of the reason that an administrator gives for a suspension, in characters."""
 MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_CHARACTERS: Final = 1024
 
 DEFAULT_DEADLINE_SECONDS: Final = 30
 """Seconds after which a service ends a unary call for which the client set no deadline."""
+MAX_KEY_SPACES: Final = 50
+"""Maximum number of spaces to which a program's key can be limited."""
+
 ACCESS_TOKEN_SECONDS: Final = 15 * 60
 LINK_TOKEN_SECONDS: Final = 12 * 3600
 PROOF_SECONDS: Final = 24 * 3600
 """Seconds for which the proof of an e-mail address that was mailed is valid."""
+RESET_SECONDS: Final = 3600
+"""Seconds for which the reset of a password that was mailed is valid."""
 INVITATION_DAYS: Final = 7
 """Days for which an invitation to make an account is valid."""
+SPACE_INVITATION_DAYS: Final = 14
+"""Days for which an invitation to a space is valid."""
 REFRESH_TOKEN_IDLE_DAYS: Final = 60
 """Days after which a device that has not refreshed its tokens is signed out."""
 BROWSER_KEY_IDLE_DAYS: Final = 30
@@ -78,3 +87,5 @@ MAX_CREDENTIALS_SECONDS: Final = 3600
 """Maximum lifetime of S3 credentials, in seconds."""
 REVOCATION_SECONDS: Final = 10
 """Seconds after which a removed member or a revoked device reads nothing more from the services."""
+DELETED_SPACE_DAYS: Final = 30
+"""Days for which a deleted space can be undeleted; the default of the setting."""

@@ -19,13 +19,17 @@ from aws.dynamodb import (
     ConditionFailed,
     Item,
     Table,
+    all_done,
     attribute,
     bytes_of,
+    key_of,
     number_of,
     text_of,
 )
 from services.auth.adapters import layout
+from services.auth.adapters.dynamodb_audit import DynamoAuditStore
 from services.auth.aliases import PERSONAL
+from services.auth.audit.events import AuditEvent
 from services.auth.ports import (
     AdminExists,
     AliasTaken,
@@ -34,7 +38,11 @@ from services.auth.ports import (
     GrantMoved,
     InvitationSpent,
     MakerEnded,
+    NoAdministratorLeft,
+    PasswordMoved,
     ProofSpent,
+    ResetSpent,
+    StandingMoved,
 )
 from services.auth.records import (
     DAY_MS,
@@ -45,16 +53,22 @@ from services.auth.records import (
     DeviceRecord,
     Done,
     Gate,
+    GrantChange,
     GrantRecord,
     Invitation,
     Link,
     Login,
     Membership,
+    PasswordChange,
     Proof,
+    Reset,
+    SpaceDeletion,
+    SpaceInvitation,
     SpaceRecord,
     SpaceUploads,
+    UserState,
 )
-from services.auth.spaces import personal_space
+from services.auth.spaces import personal_role, personal_space
 from syncline.model.accounts import Role
 from syncline.model.errors import AccountExists, AddressTaken, Unavailable
 from syncline.model.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
@@ -64,23 +78,39 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
 
 _MAX_COUNTER_ATTEMPTS: Final = 5
+_ADMINISTERS: Final = f"admin = :yes AND {layout.NOT_SUSPENDED}"
+"""The condition on an ACCOUNT item that the account is that of an administrator who is not suspended."""
+_NOT_DELETED: Final = "attribute_not_exists(deleted_at)"
+"""The condition on a SPACE item that the space is not deleted."""
+_IS_THIS_INVITATION: Final = "token_digest = :token"
+"""The condition that an invitation that was read has neither ended nor was replaced (`_this_invitation`)."""
 
 
 class DynamoIdentityStore:
     """Implements IdentityStore on the identity table."""
 
-    def __init__(self, client: DynamoDBClient, *, table: str) -> None:
+    def __init__(self, client: DynamoDBClient, *, table: str, audit: DynamoAuditStore) -> None:
+        """`table` is the name of the identity table, and `audit` the log that gets the events of changes."""
+        self._audit = audit
         self._table = Table(client, table, called="the identity table")
 
     # ---- accounts
 
-    async def create_account(self, login: Login, *, device: DeviceRecord, invitation: Invitation | None = None) -> None:
+    async def create_account(
+        self,
+        login: Login,
+        *,
+        device: DeviceRecord,
+        invitation: Invitation | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
         account = login.account
         writes = [
             self._table.putting(layout.login_item(login), NEW if account.proven else None),
             self._table.putting(layout.account_item(login)),
-            *self._puts_of_space(personal_space(account), owner=account, alias=PERSONAL),
+            *self._puts_of_space(personal_space(account), owner=account, alias=PERSONAL, role=personal_role(account)),
             self._table.putting(layout.device_item(device)),
+            *(self._table.putting(layout.account_entry_item(account, state)) for state in (None, *account.states)),
         ]
         conditions: list[tuple[int, type[Exception]]] = [(0, AccountExists)]
         if invitation is not None:
@@ -90,7 +120,7 @@ class DynamoIdentityStore:
             conditions.append((len(writes), AdminExists))
             writes.append(self._table.putting(layout.admin_item(account), NEW))
         try:
-            await self._table.transact(*writes)
+            await self._table.transact(*writes, *self._audit.writes(events))
         except Cancelled as cancelled:
             for at, error in conditions:
                 if cancelled.reasons[at] == CONDITION_FAILED:
@@ -125,8 +155,8 @@ class DynamoIdentityStore:
 
     # ---- invitations
 
-    async def add_invitation(self, invitation: Invitation) -> None:
-        await self._table.put(layout.invitation_item(invitation))
+    async def add_invitation(self, invitation: Invitation, *, events: Sequence[AuditEvent] = ()) -> None:
+        await self._put_with(layout.invitation_item(invitation), events)
 
     async def invitation(self, token: bytes) -> Invitation | None:
         item = await self._table.get(layout.invitation_key(token))
@@ -135,16 +165,256 @@ class DynamoIdentityStore:
     async def has_admin(self) -> bool:
         return await self._table.get(layout.admin_key()) is not None
 
+    async def suspended(self, users: Collection[UserId]) -> set[UserId]:
+        items = await self._table.get_all([layout.account_key(user) for user in set(users)])
+        return {account.user for account in map(layout.account_in, items) if account.suspension is not None}
+
+    # ---- lists of all accounts and spaces, and what administrators change
+
+    async def list_users(
+        self, state: UserState | None, *, beginning: str, after: str, limit: int
+    ) -> list[tuple[str, Account]]:
+        entries = await self._listed(layout.entries_pk(state), beginning=beginning, after=after, limit=limit)
+        places = {layout.entry_user(item): text_of(item, "sk") for item in entries}
+        items = await self._table.get_all([layout.account_key(user) for user in places])
+        found = {account.user: account for account in map(layout.account_in, items)}
+        return [(place, found[user]) for user, place in places.items() if user in found]
+
+    async def list_spaces(self, *, after: str, limit: int) -> list[tuple[str, SpaceRecord]]:
+        entries = await self._listed(layout.SHARED_PK, beginning="", after=after, limit=limit)
+        places = {layout.shared_space(item): text_of(item, "sk") for item in entries}
+        items = await self._table.get_all([layout.space_key(space) for space in places])
+        found = {space.space: space for space in map(layout.space_in, items)}
+        return [(place, found[space]) for space, place in places.items() if space in found]
+
+    async def _listed(self, pk: str, *, beginning: str, after: str, limit: int) -> list[Item]:
+        """Return up to `limit` items of a partition, in the order of their sort keys, that begin with the text
+        `beginning` and are greater than `after`; empty texts stand for no such condition.
+        """
+        narrower = {":beginning": attribute(beginning)} if beginning else {}
+        query = self._table.query(
+            limit,
+            after=key_of(pk, after) if after else None,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :beginning)" if beginning else "pk = :pk",
+            ExpressionAttributeValues={":pk": attribute(pk), **narrower},
+        )
+        return [item async for item in query]
+
+    async def change_standing(
+        self, before: Account, after: Account, *, by: UserId, done: Done, events: Sequence[AuditEvent] = ()
+    ) -> None:
+        admins = after.administers - before.administers
+        writes = [self._standing(before, after, by_oneself=by == before.user)]
+        if by != before.user:
+            writes.append(self._checks_admin(by))
+        writes.append(self._table.putting(layout.done_item(done), NEW))
+        if before.admin != after.admin:
+            writes.append(
+                self._table.updating(
+                    layout.login_key(before.email),
+                    update="SET admin = :admin",
+                    condition="#user = :user",
+                    values={":admin": attribute(after.admin), ":user": attribute(before.user)},
+                    names={"#user": "user"},
+                )
+            )
+        writes += [
+            self._table.putting(layout.account_entry_item(after, state)) for state in after.states - before.states
+        ]
+        writes += [
+            self._table.deleting(layout.account_entry_key(after, state)) for state in before.states - after.states
+        ]
+        writes += self._audit.writes(events)
+        if admins:
+            writes.append(self._counting_admins(admins))
+        try:
+            await self._table.transact(*writes)
+        except Cancelled as cancelled:
+            *others, last = cancelled.reasons
+            if admins < 0 and last == CONDITION_FAILED and {CONDITION_FAILED, CONFLICT}.isdisjoint(others):
+                raise NoAdministratorLeft from None
+            raise StandingMoved from None
+
+    def _standing(self, before: Account, after: Account, *, by_oneself: bool) -> Item:
+        """Return the update of the ACCOUNT item from `before` to `after`, on the condition that it is as in `before`,
+        and with `by_oneself` that it is an administrator's.
+        """
+        values = {":admin": attribute(after.admin), ":yes": attribute(True)}
+        sets, removed = ["admin = :admin"], ""
+        if after.suspension is None:
+            removed = " REMOVE suspended_at, suspended_by, suspended_for"
+        else:
+            new = layout.suspension_attributes(after.suspension)
+            sets += [f"{name} = :{name}" for name in new]
+            values |= {f":{name}": value for name, value in new.items()}
+        conditions = [THERE, "admin = :yes" if before.admin else "NOT admin = :yes"]
+        if before.suspension is None:
+            conditions.append(layout.NOT_SUSPENDED)
+        else:
+            conditions.append("suspended_at = :since")
+            values[":since"] = attribute(before.suspension.since_ms)
+        if by_oneself:
+            conditions.append(_ADMINISTERS)
+        return self._table.updating(
+            layout.account_key(before.user),
+            update=f"SET {', '.join(sets)}{removed}",
+            condition=" AND ".join(conditions),
+            values=values,
+        )
+
+    def _checks_admin(self, user: UserId) -> Item:
+        """Return the condition, as a part of a transaction, that a user is an administrator who is not suspended."""
+        return self._table.checking(layout.account_key(user), _ADMINISTERS, {":yes": attribute(True)})
+
+    def _counting_admins(self, more: int) -> Item:
+        # A count is absent from before there could be more than one administrator.
+        if more > 0:
+            return self._table.updating(
+                layout.admin_key(),
+                update="SET admins = if_not_exists(admins, :one) + :one",
+                condition=THERE,
+                values={":one": attribute(1)},
+            )
+        return self._table.updating(
+            layout.admin_key(),
+            update="SET admins = admins - :one",
+            condition="admins > :one",
+            values={":one": attribute(1)},
+        )
+
+    async def enter_earlier(self) -> bool:
+        if await self._table.get(layout.entered_key()) is not None:
+            return False
+        async for items in self._table.scan(
+            FilterExpression="sk = :account OR sk = :space",
+            ExpressionAttributeValues={":account": attribute("ACCOUNT"), ":space": attribute("SPACE")},
+        ):
+            accounts = [layout.account_in(item) for item in items if text_of(item, "sk") == "ACCOUNT"]
+            spaces = [layout.space_in(item) for item in items if text_of(item, "sk") == "SPACE"]
+            entries = [layout.account_entry_item(account, None) for account in accounts]
+            entries += [layout.shared_item(space) for space in spaces if not space.personal]
+            await all_done(self._table.puts(entries))
+            for account in accounts:
+                await self._enter_states(account)
+        return True
+
+    async def _enter_states(self, account: Account) -> None:
+        """Add the ENTRY items of the states of an account, unless the account has changed since it was read."""
+        if not account.states:
+            return
+        unchanged = self._table.checking(
+            layout.account_key(account.user),
+            " AND ".join(
+                (
+                    THERE if account.proven else "NOT proven = :yes",
+                    "admin = :yes" if account.admin else "NOT admin = :yes",
+                    layout.NOT_SUSPENDED if account.suspension is None else "attribute_exists(suspended_at)",
+                )
+            ),
+            {":yes": attribute(True)},
+        )
+        with suppress(Cancelled):  # the change of the account has changed the lists
+            await self._table.transact(
+                unchanged, *(self._table.putting(layout.account_entry_item(account, state)) for state in account.states)
+            )
+
+    async def finish_entering(self) -> None:
+        await self._table.put(layout.entered_key())
+
+    # ---- invitations to spaces
+
+    async def add_space_invitation(
+        self,
+        invitation: SpaceInvitation,
+        *,
+        replacing: SpaceInvitation | None,
+        done: Done,
+        gates: Sequence[Gate] = (),
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
+        items = layout.space_invitation_items(invitation)
+        right = Invitation(invitation.token, invitation.email, invitation.expires_at_ms, invitation.space)
+        present = NEW if replacing is None else _IS_THIS_INVITATION
+        writes = [
+            self._table.putting(items[0], present, None if replacing is None else _this_invitation(replacing)),
+            *map(self._table.putting, [*items[1:], layout.invitation_item(right)]),
+            self._table.checking(layout.login_key(invitation.email), NEW),
+            self._table.checking(layout.grant_key(invitation.space, invitation.by), **_role_is(Role.OWNER)),
+            self._table.checking(layout.space_key(invitation.space), _NOT_DELETED),
+            self._table.putting(layout.done_item(done), NEW),
+        ]
+        if replacing is not None and replacing.token != invitation.token:
+            writes.append(self._table.deleting(layout.invitation_key(replacing.token)))
+        if replacing is not None and replacing.by != invitation.by:
+            writes.append(self._table.deleting(layout.inviting_key(replacing)))
+        writes += self._audit.writes(events)
+        try:
+            await self._table.transact(*writes, *self._passes(gates))
+        except Cancelled as cancelled:
+            _raise_if_moved(cancelled, gates)
+            raise GrantMoved from None
+
+    async def space_invitation(self, space: SpaceId, email: str) -> SpaceInvitation | None:
+        item = await self._table.get(layout.invited_key(space, email))
+        return layout.space_invitation_from_item(item) if item else None
+
+    async def invitations_to(self, space: SpaceId) -> list[SpaceInvitation]:
+        query = self._table.query(
+            KeyConditionExpression="pk = :invited",
+            ExpressionAttributeValues={":invited": attribute(layout.invited_pk(space))},
+        )
+        return [layout.space_invitation_from_item(item) async for item in query]
+
+    async def invitations_for(self, email: str) -> list[SpaceInvitation]:
+        return await self._invitations_in(layout.address_pk(email))
+
+    async def invitations_by(self, user: UserId) -> list[SpaceInvitation]:
+        return await self._invitations_in(layout.user_pk(user))
+
+    async def _invitations_in(self, partition: str) -> list[SpaceInvitation]:
+        query = self._table.query(
+            KeyConditionExpression="pk = :partition AND begins_with(sk, :invitations)",
+            ExpressionAttributeValues={
+                ":partition": attribute(partition),
+                ":invitations": attribute(layout.INVITATION_PREFIX),
+            },
+        )
+        return [layout.space_invitation_from_item(item) async for item in query]
+
+    async def end_space_invitation(
+        self, invitation: SpaceInvitation, *, done: Done | None = None, events: Sequence[AuditEvent] = ()
+    ) -> None:
+        writes = self._ends(invitation)
+        if done is not None:
+            writes.append(self._table.putting(layout.done_item(done), NEW))
+        try:
+            await self._table.transact(*writes, *self._audit.writes(events))
+        except Cancelled:
+            raise GrantMoved from None
+
+    def _ends(self, invitation: SpaceInvitation) -> list[Item]:
+        """Return the writes that remove an invitation, on the condition that it has neither ended nor was replaced."""
+        return [
+            self._table.deleting(
+                layout.invited_key(invitation.space, invitation.email),
+                condition=_IS_THIS_INVITATION,
+                values=_this_invitation(invitation),
+            ),
+            self._table.deleting(layout.offer_key(invitation.space, invitation.email)),
+            self._table.deleting(layout.inviting_key(invitation)),
+            self._table.deleting(layout.invitation_key(invitation.token)),
+        ]
+
     # ---- proofs
 
-    async def add_proof(self, proof: Proof) -> None:
-        await self._table.put(layout.proof_item(proof))
+    async def add_proof(self, proof: Proof, *, events: Sequence[AuditEvent] = ()) -> None:
+        await self._put_with(layout.proof_item(proof), events)
 
     async def proof(self, token: bytes) -> Proof | None:
         item = await self._table.get(layout.proof_key(token))
         return layout.proof_from_item(token, item) if item else None
 
-    async def prove(self, login: Login, proof: Proof) -> None:
+    async def prove(self, login: Login, proof: Proof, *, events: Sequence[AuditEvent] = ()) -> None:
         account = replace(login.account, proven=True)
         claimant = await self.claim(account.email)
         writes = [
@@ -156,6 +426,7 @@ class DynamoIdentityStore:
                 values={":yes": attribute(True), ":no": attribute(False)},
             ),
             self._table.deleting(layout.proof_key(proof.token), condition=THERE),
+            self._table.deleting(layout.account_entry_key(account, UserState.UNPROVEN)),
         ]
         if claimant is not None and claimant.account.user == account.user:
             writes.append(
@@ -167,7 +438,7 @@ class DynamoIdentityStore:
                 )
             )
         try:
-            await self._table.transact(*writes)
+            await self._table.transact(*writes, *self._audit.writes(events))
         except Cancelled as cancelled:
             # The login of this account itself is there after a concurrent call of the same account.
             if CONDITION_FAILED in cancelled.reasons[1:3]:
@@ -176,22 +447,120 @@ class DynamoIdentityStore:
                 raise AddressTaken from None
             raise Unavailable("another account of this address is being made or proven; try again") from None
 
+    # ---- passwords
+
+    async def add_reset(self, reset: Reset) -> None:
+        await self._table.put(layout.reset_item(reset))
+
+    async def reset(self, token: bytes) -> Reset | None:
+        item = await self._table.get(layout.reset_key(token))
+        return layout.reset_from_item(token, item) if item else None
+
+    async def change_password(
+        self,
+        login: Login,
+        password_hash: str,
+        *,
+        change: PasswordChange,
+        reset: Reset | None = None,
+        done: Done | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
+        unchanged = _is_password_of(login)
+        values = {":new": attribute(password_hash), ":number": attribute(change.number)}
+        writes = [
+            self._table.updating(
+                layout.login_key(login.account.email),
+                update="SET password_hash = :new, password_changes = :number",
+                **{**unchanged, "values": {**unchanged["values"], **values}},
+            ),
+            self._table.putting(layout.change_item(change), NEW),
+        ]
+        conditions: list[tuple[int, type[Exception]]] = []
+        if reset is not None:
+            conditions.append((len(writes), ResetSpent))
+            writes.append(self._table.deleting(layout.reset_key(reset.token), condition=THERE))
+        if change.keep is not None:
+            conditions.append((len(writes), MakerEnded))
+            writes += self._checks_maker(change.keep)
+        conditions.append((0, PasswordMoved))
+        if done is not None:
+            conditions.append((len(writes), PasswordMoved))
+            writes.append(self._table.putting(layout.done_item(done), NEW))
+        for pause in RETRIES.pauses():
+            try:
+                await self._table.transact(*writes, *self._audit.writes(events))
+            except Cancelled as cancelled:
+                for at, error in conditions:
+                    if cancelled.reasons[at] == CONDITION_FAILED:
+                        raise error from None
+                await asyncio.sleep(pause)  # a device of the account signs in at this moment
+            else:
+                return
+        raise Unavailable("too many devices of the account sign in at this moment; try again")
+
+    async def password_changes(self) -> list[PasswordChange]:
+        query = self._table.query(
+            KeyConditionExpression="pk = :changes",
+            ExpressionAttributeValues={":changes": attribute(layout.PASSWORD_CHANGES_PK)},
+        )
+        return [layout.change_from_item(item) async for item in query]
+
+    async def update_change(self, change: PasswordChange, to: PasswordChange) -> bool:
+        not_taken = "due_at = :due"
+        try:
+            await self._table.put(layout.change_item(to), not_taken, {":due": attribute(change.due_at_ms)})
+        except ConditionFailed:
+            return False
+        return True
+
+    async def forget_change(self, change: PasswordChange) -> None:
+        await self._delete(layout.change_key(change))
+
     # ---- devices
 
-    async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
-        puts = [self._table.putting(layout.device_item(device), NEW)]
+    async def add_device(
+        self,
+        device: DeviceRecord,
+        *,
+        gates: Sequence[Gate] = (),
+        login: Login | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> bool:
+        writes = [self._table.putting(layout.device_item(device), NEW)]
         if device.made_by is not None:
-            puts.append(self._table.putting(layout.made_key_item(device.made_by, device)))
-        maker = self._checks_maker(device.made_by)
-        try:
-            await self._table.transact(*puts, *maker, *self._passes(gates))
-        except Cancelled as cancelled:
-            if cancelled.reasons[0] == CONDITION_FAILED:
-                return False
-            _raise_if_maker_ended(cancelled, maker, at=len(puts))
-            _raise_if_moved(cancelled, gates)
-            raise Unavailable("the same request is in progress already; try again") from None
-        return True
+            writes.append(self._table.putting(layout.made_key_item(device.made_by, device)))
+        maker, maker_at = self._checks_maker(device.made_by), len(writes)
+        writes += maker
+        login_at = len(writes)
+        if login is not None:
+            writes.append(self._table.checking(layout.login_key(login.account.email), **_is_password_of(login)))
+        for pause in RETRIES.pauses():
+            try:
+                await self._table.transact(*writes, *self._audit.writes(events), *self._passes(gates))
+            except Cancelled as cancelled:
+                if cancelled.reasons[0] == CONDITION_FAILED:
+                    return False
+                _raise_if_maker_ended(cancelled, maker, at=maker_at)
+                _raise_if_moved(cancelled, gates)
+                if login is None:
+                    break
+                if cancelled.reasons[login_at] == CONDITION_FAILED:
+                    raise PasswordMoved from None
+                await asyncio.sleep(pause)  # other devices of the account sign in at this moment
+            else:
+                return True
+        raise Unavailable("the same request is in progress already; try again")
+
+    async def signed_in(self, user: UserId, device: DeviceId) -> tuple[Account | None, DeviceRecord | None]:
+        account: Account | None = None
+        found: DeviceRecord | None = None
+        for item in await self._table.get_all([layout.account_key(user), layout.device_key(device)]):
+            if text_of(item, "sk") == "DEVICE":
+                found = layout.device_from_item(item)
+            else:
+                account = layout.account_in(item)
+        return account, found
 
     async def device(self, device: DeviceId) -> DeviceRecord | None:
         item = await self._table.get(layout.device_key(device))
@@ -263,15 +632,24 @@ class DynamoIdentityStore:
                 },
             )
 
-    async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
+    async def revoke_device(self, device: DeviceId, *, at_ms: int, events: Sequence[AuditEvent] = ()) -> None:
         not_revoked = "attribute_not_exists(revoked_at)"
-        with suppress(ConditionFailed):
-            await self._table.update(
-                layout.device_key(device),
-                update="SET revoked_at = :at",
-                condition=f"{THERE} AND {not_revoked}",
-                values={":at": attribute(at_ms)},
-            )
+        revoked = self._table.updating(
+            layout.device_key(device),
+            update="SET revoked_at = :at",
+            condition=f"{THERE} AND {not_revoked}",
+            values={":at": attribute(at_ms)},
+        )
+        for pause in RETRIES.pauses():
+            try:
+                await self._table.transact(revoked, *self._audit.writes(events))
+            except Cancelled as cancelled:
+                if CONDITION_FAILED in cancelled.reasons:
+                    return
+                await asyncio.sleep(pause)  # the device is being used at this moment
+            else:
+                return
+        raise Unavailable("the device is being used or ended; try again")
 
     async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:
         with suppress(ConditionFailed):
@@ -284,15 +662,23 @@ class DynamoIdentityStore:
 
     # ---- spaces and grants
 
-    async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
+    async def create_space(
+        self,
+        space: SpaceRecord,
+        *,
+        owner: Account,
+        alias: str,
+        gates: Sequence[Gate] = (),
+        events: Sequence[AuditEvent] = (),
+    ) -> bool:
         puts = self._puts_of_space(space, owner=owner, alias=alias)
         try:
-            await self._table.transact(*puts, *self._passes(gates))
+            await self._table.transact(*puts, *self._audit.writes(events), *self._passes(gates))
         except Cancelled as cancelled:
             if cancelled.reasons[0] == CONDITION_FAILED:
                 return False
             _raise_if_moved(cancelled, gates)
-            if CONDITION_FAILED in cancelled.reasons[len(puts) - 1 :]:
+            if CONDITION_FAILED in cancelled.reasons[len(puts) - 1 : len(puts)]:
                 raise AliasTaken from None
             raise Unavailable("the same request is in progress already; try again") from None
         return True
@@ -305,81 +691,146 @@ class DynamoIdentityStore:
                 ":spaces": attribute(layout.MEMBERSHIP_PREFIX),
             },
         )
-        return [layout.membership_from_item(item) async for item in query]
+        found = [layout.membership_from_item(item) async for item in query]
+        spaces = await self._spaces({one.space for one in found})
+        return [
+            replace(one, name=spaces[one.space].name, deletion=spaces[one.space].deletion)
+            if one.space in spaces
+            else one
+            for one in found
+        ]
+
+    async def forget_membership(self, space: SpaceId, user: UserId) -> None:
+        await self._delete(layout.membership_key(space, user))
+
+    async def _spaces(self, spaces: Collection[SpaceId]) -> dict[SpaceId, SpaceRecord]:
+        items = await self._table.get_all([layout.space_key(space) for space in spaces])
+        return {space.space: space for space in map(layout.space_in, items)}
+
+    async def change_space(
+        self, before: SpaceRecord, after: SpaceRecord, *, by: UserId, done: Done, events: Sequence[AuditEvent] = ()
+    ) -> None:
+        deletion = after.deletion
+        sets, removal = ["#name = :name"], ""
+        values = {":name": attribute(after.name), ":was": attribute(before.name)}
+        if after.made_as:
+            sets.append("made_as = :made_as")
+            values[":made_as"] = attribute(after.made_as)
+        if deletion is None:
+            removal = " REMOVE deleted_at, deleted_until"
+        else:
+            sets += ["deleted_at = :at", "deleted_until = :until"]
+            values |= {":at": attribute(deletion.at_ms), ":until": attribute(deletion.until_ms)}
+        same_deletion = _NOT_DELETED
+        if before.deletion is not None:
+            same_deletion = "deleted_at = :deleted_at"
+            values[":deleted_at"] = attribute(before.deletion.at_ms)
+        try:
+            await self._table.transact(
+                self._table.updating(
+                    layout.space_key(before.space),
+                    update=f"SET {', '.join(sets)}{removal}",
+                    condition=f"#name = :was AND {same_deletion}",
+                    values=values,
+                    names={"#name": "name"},
+                ),
+                self._table.checking(layout.grant_key(before.space, by), **_role_is(Role.OWNER)),
+                self._table.putting(layout.done_item(done), NEW),
+                *self._audit.writes(events),
+            )
+        except Cancelled:
+            raise GrantMoved from None
 
     async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
         query = self._table.query(
             KeyConditionExpression="pk = :space",
             ExpressionAttributeValues={":space": attribute(layout.space_pk(space))},
         )
-        return layout.space_with_grants(space, [item async for item in query])
+        return layout.space_with_grants([item async for item in query])
 
     async def space_with_grants(
         self, space: SpaceId, *users: UserId
     ) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
         keys = [layout.space_key(space), *(layout.grant_key(space, user) for user in dict.fromkeys(users))]
-        found = layout.space_with_grants(space, await self._table.get_all(keys))
+        found = layout.space_with_grants(await self._table.get_all(keys))
         return (found[0], {grant.user: grant for grant in found[1]}) if found else None
 
-    async def change_grant(
+    async def change_grants(
         self,
         space: SpaceRecord,
+        changes: Sequence[GrantChange],
         *,
-        member: Account,
-        before: Role | None,
-        after: Role | None,
         by: UserId,
-        alias: str = "",
-        writes_since_ms: int = 0,
         done: Done | None = None,
         gates: Sequence[Gate] = (),
+        as_admin: bool = False,
+        events: Sequence[AuditEvent] = (),
+        ends: SpaceInvitation | None = None,
     ) -> None:
-        keys = layout.grant_key(space.space, member.user), layout.membership_key(space.space, member.user)
-        alias_at: int | None = None
-        if before is None:
-            assert after is not None, "no grant stays none"
-            assert alias, "a new grant comes with an alias"
-            grant = GrantRecord(space.space, member.user, member.email, after, alias, writes_since_ms)
-            writes = [
-                self._table.putting(layout.grant_item(grant), NEW),
-                self._table.putting(layout.membership_item(space, grant, by=by)),
-            ]
-            alias_at = len(writes)
-            writes.append(self._put_alias(member.user, alias, space.space))
-        elif after is None:
-            writes = [self._table.deleting(keys[0], **_role_is(before)), self._table.deleting(keys[1])]
-        else:
-            condition = _role_is(before)
-            values = {**condition["values"], ":after": layout.role_attribute(after)}
-            since = {**values, ":since": attribute(writes_since_ms)}
-            writes = [
-                self._table.updating(
-                    keys[0], update="SET #role = :after, writes_since = :since", **{**condition, "values": since}
-                ),
-                self._table.updating(keys[1], update="SET #role = :after", **{**condition, "values": values}),
-            ]
-        owners = (after is Role.OWNER) - (before is Role.OWNER)
-        if owners:
-            one_remains = "owners > :fewest"
-            writes.append(
-                self._table.updating(
-                    layout.space_key(space.space),
-                    update="ADD owners :more",
-                    condition=one_remains,
-                    values={":more": attribute(owners), ":fewest": attribute(1 if owners < 0 else 0)},
-                )
-            )
-        if by != member.user:
+        writes: list[Item] = []
+        aliases_at: list[int] = []
+        for change in changes:
+            writes += self._writes_of_change(space, change, by=by)
+            if change.before is None:
+                aliases_at.append(len(writes) - 1)
+        writes.append(self._write_of_owners(space.space, changes))
+        if as_admin:
+            writes.append(self._checks_admin(by))
+        elif all(change.user != by for change in changes):
             writes.append(self._table.checking(layout.grant_key(space.space, by), **_role_is(Role.OWNER)))
         if done is not None:
             writes.append(self._table.putting(layout.done_item(done), NEW))
+        if ends is not None:
+            writes += self._ends(ends)
         try:
-            await self._table.transact(*writes, *self._passes(gates))
+            await self._table.transact(*writes, *self._audit.writes(events), *self._passes(gates))
         except Cancelled as cancelled:
             _raise_if_moved(cancelled, gates)
-            if alias_at is not None and cancelled.reasons[alias_at] == CONDITION_FAILED:
+            if any(cancelled.reasons[at] == CONDITION_FAILED for at in aliases_at):
                 raise AliasTaken from None
             raise GrantMoved from None
+
+    def _writes_of_change(self, space: SpaceRecord, change: GrantChange, *, by: UserId) -> list[Item]:
+        """Return the writes of one change of a grant. That of the alias is the last one."""
+        user, before, after = change.user, change.before, change.after
+        keys = layout.grant_key(space.space, user), layout.membership_key(space.space, user)
+        if before is None:
+            assert after is not None, "no grant stays none"
+            assert change.alias, "a new grant comes with an alias"
+            grant = GrantRecord(space.space, user, change.email, after, change.alias, change.writes_since_ms)
+            return [
+                self._table.putting(layout.grant_item(grant), NEW),
+                self._table.putting(layout.membership_item(space, grant, by=by)),
+                self._put_alias(user, change.alias, space.space),
+            ]
+        if after is None:
+            return [self._table.deleting(keys[0], **_role_is(before)), self._table.deleting(keys[1])]
+        if after is before:
+            return [self._table.checking(keys[0], **_role_is(before))]
+        condition = _role_is(before)
+        values = {**condition["values"], ":after": layout.role_attribute(after)}
+        since = {**values, ":since": attribute(change.writes_since_ms)}
+        return [
+            self._table.updating(
+                keys[0], update="SET #role = :after, writes_since = :since", **{**condition, "values": since}
+            ),
+            self._table.updating(keys[1], update="SET #role = :after", **{**condition, "values": values}),
+        ]
+
+    def _write_of_owners(self, space: SpaceId, changes: Sequence[GrantChange]) -> Item:
+        """Return the write that keeps the number of owners of a space, on the condition that the space is not deleted
+        and that an owner remains.
+        """
+        owners = sum((change.after is Role.OWNER) - (change.before is Role.OWNER) for change in changes)
+        if not owners:
+            return self._table.checking(layout.space_key(space), _NOT_DELETED)
+        one_remains = "owners > :fewest"
+        return self._table.updating(
+            layout.space_key(space),
+            update="ADD owners :more",
+            condition=f"{one_remains} AND {_NOT_DELETED}",
+            values={":more": attribute(owners), ":fewest": attribute(1 if owners < 0 else 0)},
+        )
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
         has_none = f"{THERE} AND attribute_not_exists(#alias)"
@@ -416,17 +867,53 @@ class DynamoIdentityStore:
     async def accesses(
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
-        keys = [*itertools.starmap(layout.grant_key, set(grants)), *map(layout.device_key, set(devices))]
+        users = {user for _, user in grants}
+        keys = [
+            *itertools.starmap(layout.grant_key, set(grants)),
+            *map(layout.space_key, {space for space, _ in grants}),
+            *map(layout.device_key, set(devices)),
+            *map(layout.account_key, users),
+        ]
         granted: dict[tuple[SpaceId, UserId], GrantRecord] = {}
         found: dict[DeviceId, DeviceRecord] = {}
+        suspended: set[UserId] = set()
+        deleted: set[SpaceId] = set()
         for item in await self._table.get_all(keys):
-            if text_of(item, "sk") == "DEVICE":
-                device = layout.device_from_item(item)
-                found[device.device] = device
-            else:
-                grant = layout.grant_from_item(item)
-                granted[grant.space, grant.user] = grant
-        return granted, found
+            match text_of(item, "sk"):
+                case "DEVICE":
+                    device = layout.device_from_item(item)
+                    found[device.device] = device
+                case "ACCOUNT":
+                    account = layout.account_in(item)
+                    suspended |= {account.user} if account.suspension is not None else set()
+                case "SPACE":
+                    space = layout.space_in(item)
+                    deleted |= {space.space} if space.deletion is not None else set()
+                case _:
+                    grant = layout.grant_from_item(item)
+                    granted[grant.space, grant.user] = grant
+        others = {device.user for device in found.values()} - users
+        if others:
+            suspended |= await self.suspended(others)
+        return (
+            {
+                key: grant
+                for key, grant in granted.items()
+                if grant.space not in deleted and grant.user not in suspended
+            },
+            {ident: device for ident, device in found.items() if device.user not in suspended},
+        )
+
+    async def deletions(self, spaces: Collection[SpaceId], *, user: UserId) -> Mapping[SpaceId, SpaceDeletion]:
+        keys = [key for space in set(spaces) for key in (layout.space_key(space), layout.grant_key(space, user))]
+        found: dict[SpaceId, SpaceDeletion] = {}
+        granted: set[SpaceId] = set()
+        for item in await self._table.get_all(keys):
+            if text_of(item, "sk") != "SPACE":
+                granted.add(layout.grant_from_item(item).space)
+            elif (space := layout.space_in(item)).deletion is not None:
+                found[space.space] = space.deletion
+        return {space: deletion for space, deletion in found.items() if space in granted}
 
     # ---- attempts
 
@@ -488,11 +975,17 @@ class DynamoIdentityStore:
 
     # ---- links
 
-    async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
+    async def add_link(self, link: Link, *, gates: Sequence[Gate] = (), events: Sequence[AuditEvent] = ()) -> bool:
         puts = self._table.putting(layout.link_item(link), NEW), self._table.putting(layout.token_item(link), NEW)
         maker = self._checks_maker(link.made_by)
         try:
-            await self._table.transact(*puts, self._table.putting(layout.made_item(link)), *maker, *self._passes(gates))
+            await self._table.transact(
+                *puts,
+                self._table.putting(layout.made_item(link)),
+                *maker,
+                *self._audit.writes(events),
+                *self._passes(gates),
+            )
         except Cancelled as cancelled:
             if CONDITION_FAILED in cancelled.reasons[: len(puts)]:
                 return False
@@ -529,19 +1022,29 @@ class DynamoIdentityStore:
         )
         return [layout.made_from_item(item) async for item in query]
 
-    async def revoke_link(self, link: Link, *, at_ms: int) -> None:
+    async def revoke_link(self, link: Link, *, at_ms: int, events: Sequence[AuditEvent] = ()) -> None:
+        not_revoked = "attribute_not_exists(revoked_at)"
+        if events and not await self._try_to_revoke(link, at_ms, f"{THERE} AND {not_revoked}", events):
+            events = ()  # the link is revoked already; what an interrupted revocation has left is removed
+        if not events:
+            await self._try_to_revoke(link, at_ms, THERE, ())
+
+    async def _try_to_revoke(self, link: Link, at_ms: int, condition: str, events: Sequence[AuditEvent]) -> bool:
+        """Revoke a link and return True; change nothing and return False if `condition` does not hold for its item."""
         revoked = self._table.updating(
             layout.link_key(link.space, link.link),
             update="SET revoked_at = if_not_exists(revoked_at, :at), expires_at = :expires_at",
-            condition=THERE,
+            condition=condition,
             values={":at": attribute(at_ms), ":expires_at": layout.time_to_live(at_ms)},
         )
         gone = [self._table.deleting(key) for key in (layout.token_key(link.token), layout.made_key(link))]
         try:
-            await self._table.transact(revoked, *gone)
+            await self._table.transact(revoked, *gone, *self._audit.writes(events))
         except Cancelled as cancelled:
             if CONDITION_FAILED not in cancelled.reasons:
                 raise Unavailable("the link is being used or ended; try again") from None
+            return False
+        return True
 
     async def without_ended(self, made: Sequence[Link]) -> list[Link]:
         items = await self._table.get_all([layout.link_key(one.space, one.link) for one in made])
@@ -660,10 +1163,12 @@ class DynamoIdentityStore:
 
     # ---- writes of more than one method
 
-    def _puts_of_space(self, space: SpaceRecord, *, owner: Account, alias: str) -> list[Item]:
-        grant = GrantRecord(space.space, owner.user, owner.email, Role.OWNER, alias)
+    def _puts_of_space(self, space: SpaceRecord, *, owner: Account, alias: str, role: Role = Role.OWNER) -> list[Item]:
+        grant = GrantRecord(space.space, owner.user, owner.email, role, alias)
+        shared = [] if space.personal else [self._table.putting(layout.shared_item(space))]
         return [
             self._table.putting(layout.space_item(space), NEW),
+            *shared,
             self._table.putting(layout.grant_item(grant)),
             self._table.putting(layout.membership_item(space, grant, by=owner.user)),
             self._put_alias(owner.user, alias, space.space),
@@ -688,6 +1193,13 @@ class DynamoIdentityStore:
         not_revoked = "attribute_not_exists(revoked_at)"
         return [] if maker is None else [self._table.checking(layout.device_key(maker), f"{THERE} AND {not_revoked}")]
 
+    async def _put_with(self, item: Item, events: Sequence[AuditEvent]) -> None:
+        """Write an item that nobody else writes, together with the events."""
+        try:
+            await self._table.transact(self._table.putting(item), *self._audit.writes(events))
+        except Cancelled:
+            raise Unavailable("another request is writing the same item; try again") from None
+
     async def _delete(self, *keys: Item) -> None:
         for key in keys:
             await self._table.delete(key)
@@ -710,6 +1222,24 @@ def _raise_if_maker_ended(cancelled: Cancelled, maker: Sequence[Item], *, at: in
     """
     if maker and cancelled.reasons[at] == CONDITION_FAILED:
         raise MakerEnded from None
+
+
+def _this_invitation(invitation: SpaceInvitation) -> Item:
+    return {":token": attribute(invitation.token)}
+
+
+def _is_password_of(login: Login) -> Item:
+    """Return the arguments of a write on the condition that the LOGIN item is that of the account of `login`, and that
+    the password was not changed after `login` was read. A password that was only hashed anew is the same.
+    """
+    same = "password_changes = :changes"
+    if not login.password_changes:
+        same = f"(attribute_not_exists(password_changes) OR {same})"
+    return {
+        "condition": f"#user = :user AND {same}",
+        "values": {":user": attribute(login.account.user), ":changes": attribute(login.password_changes)},
+        "names": {"#user": "user"},
+    }
 
 
 def _role_is(role: Role) -> Item:

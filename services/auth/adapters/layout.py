@@ -2,19 +2,26 @@
 
 | item | pk | sk | holds |
 |---|---|---|---|
-| LOGIN | `E#{email}` | `LOGIN` | the id and password hash of the proven account, and whether it is an administrator's; the existence of the item reserves the address |
+| LOGIN | `E#{email}` | `LOGIN` | the id and password hash of the proven account, whether it is an administrator's or a guest's, and how often the password was changed (absent: never); the existence of the item reserves the address |
 | CLAIM | `E#{email}` | `CLAIM` | the id and password hash of the last account that was made for the address and is not proven |
 | PROOF | `P#{SHA-256 of a proof's token, hex}` | `PROOF` | the account that the mailed proof is for, and the address |
-| INVITATION | `I#{SHA-256 of an invitation's token, hex}` | `INVITATION` | the address that may make an account; absent for the first account |
-| ADMIN | `ADMIN` | `FIRST` | the first administrator; the existence of the item says that there is one |
+| INVITATION | `I#{SHA-256 of an invitation's token, hex}` | `INVITATION` | the address that may make an account; absent for the first account. The space, if the address is invited to one |
+| INVITED | `S#{space}#I` | `{email}` | an invitation to the space; in a partition of its own, as links are |
+| OFFER | `E#{email}` | `I#{space}` | the same invitation as the address lists it; changes in one transaction with INVITED |
+| INVITING | `U#{user}` | `I#{space}#{SHA-256 of the address, hex}` | the same invitation as the inviter lists it; changes in one transaction with INVITED |
+| RESET | `R#{SHA-256 of a reset's token, hex}` | `RESET` | the account whose password the mailed reset changes, and how often that had been changed; without an account for an address that has none |
+| ADMIN | `ADMIN` | `FIRST` | the first administrator, whose existence says that there was one, and the number of administrators who are not suspended (absent: 1) |
+| ENTRY | `ACCOUNTS`, `ACCOUNTS#{state}` | `{email} {user}` | lists the account among all accounts, and among those with a state: `unproven`, `suspended`, `administrator` |
+| SHARED | `SPACES` | `{place, newest first}` | lists a shared space among all of them |
+| ENTERED | `ENTERED` | `ENTERED` | marks that accounts and spaces of earlier releases have ENTRY and SHARED items |
 | ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
-| ACCOUNT | `U#{user}` | `ACCOUNT` | address, personal space, and whether the account is proven (absent: yes) and an administrator (absent: no); the password hash until then |
-| MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
+| ACCOUNT | `U#{user}` | `ACCOUNT` | address, personal space, and whether the account is proven (absent: yes), an administrator or a guest (absent: no) and suspended (since when, by whom, why; absent: no); the password hash until it is proven |
+| MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT, and goes alone when a deleted space cannot be undeleted any more. The `name` is that of the time of the grant: the SPACE has the present one |
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |
 | DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
-| DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` lists the devices of a user |
+| DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key, the scopes and spaces of a program's key, and how often the password had been changed when it signed in (absent: never); the index `gsi1` lists the devices of a user |
 | KEY | `D#{device}` | `K#{device of a program}` | marks that the key of the program was made from the device |
-| SPACE | `S#{space}` | `SPACE` | name, and the number of owners |
+| SPACE | `S#{space}` | `SPACE` | name, `made_as` (the first name of a renamed space), and the number of owners; `deleted_at` and `deleted_until` if the space is deleted, which ends the right of each GRANT |
 | GRANT | `S#{space}` | `U#{user}` | role, address, alias, and the time since which the member may write |
 | LINK | `S#{space}#L` | `{link}` | a public link; in a partition of its own, because the GRANTs are read as a whole |
 | MADE | `U#{user}` | `L#{link}` | a link in the form in which it was made, until it is revoked |
@@ -24,6 +31,7 @@
 | UPLOADS | `S#{space}#U` | `UPLOADS` | the last measurement of the objects of a space; in a partition of its own as well |
 | GATE | `G#{name}` | `GATE` | the version of a limited list, which each addition increments |
 | ENDING | `ENDINGS` | `{ending}` | a revocation of a device, with the keys and links made from it, that was begun and is not finished |
+| PASSWORD_CHANGE | `PASSWORD_CHANGES` | `{change}` | a change of a password whose owner was not told, or whose former devices have not all ended |
 | KNOWN | `E#{email}`, `E#{subject}` | `KNOWN#{peer}` | marks that a correct password came from this network |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, because it is DynamoDB's time to live.
@@ -39,6 +47,7 @@ from aws.dynamodb import Item, attribute, bytes_of, expiry, flag_of, key_of, num
 from services.auth.aliases import fold_alias
 from services.auth.records import (
     DAY_MS,
+    USUAL_LIMITS,
     Account,
     Chain,
     DeviceEnding,
@@ -48,14 +57,21 @@ from services.auth.records import (
     GrantRecord,
     Invitation,
     Key,
+    KeyLimits,
     Link,
     Login,
     Membership,
+    PasswordChange,
     Proof,
+    Reset,
+    SpaceDeletion,
+    SpaceInvitation,
     SpaceRecord,
     SpaceUploads,
+    Suspension,
+    UserState,
 )
-from syncline.model.accounts import DeviceKind, Role
+from syncline.model.accounts import DeviceKind, KeyScope, Role
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 from syncline.model.limits import ANSWER_DAYS
 
@@ -64,6 +80,7 @@ _SPACE: Final = "S#"
 _DEVICE: Final = "D#"
 _GATE: Final = "G#"
 _LINKS: Final = "#L"
+_INVITED: Final = "#I"
 
 MEMBERSHIP_PREFIX: Final = "S#"
 """The beginning of the sort keys of MEMBERSHIP items."""
@@ -71,11 +88,25 @@ MEMBERSHIP_PREFIX: Final = "S#"
 MADE_PREFIX: Final = "L#"
 """The beginning of the sort keys of MADE items."""
 
+INVITATION_PREFIX: Final = "I#"
+"""The beginning of the sort keys of OFFER and INVITING items."""
+
 KEY_PREFIX: Final = "K#"
 """The beginning of the sort keys of KEY items."""
 
 ENDINGS_PK: Final = "ENDINGS"
 """The partition key of all ENDING items."""
+
+SHARED_PK: Final = "SPACES"
+"""The partition key of all SHARED items."""
+
+NOT_SUSPENDED: Final = "attribute_not_exists(suspended_at)"
+"""The condition on an ACCOUNT item that the account is not suspended."""
+
+PASSWORD_CHANGES_PK: Final = "PASSWORD_CHANGES"  # noqa: S105 - a key of the table
+"""The partition key of all PASSWORD_CHANGE items. They are not among the ENDING items, since a process of an earlier
+release reads all of those.
+"""
 
 _KEPT_AFTER_EXPIRY_MS: Final = DAY_MS
 
@@ -109,12 +140,25 @@ def links_pk(space: SpaceId) -> str:
     return f"{space_pk(space)}{_LINKS}"
 
 
+def invited_pk(space: SpaceId) -> str:
+    return f"{space_pk(space)}{_INVITED}"
+
+
+def address_pk(email: str) -> str:
+    return f"E#{email}"
+
+
 def device_pk(device: DeviceId) -> str:
     return f"{_DEVICE}{device}"
 
 
 def written_pk(hour: int) -> str:
     return f"WRITTEN#{hour}"
+
+
+def entries_pk(state: UserState | None) -> str:
+    """Return the partition key of the ENTRY items of accounts with a state; None for those of all accounts."""
+    return "ACCOUNTS" if state is None else f"ACCOUNTS#{state.name.lower()}"
 
 
 # ---- keys of items
@@ -132,12 +176,42 @@ def proof_key(token: bytes) -> Item:
     return key_of(f"P#{token.hex()}", "PROOF")
 
 
+def reset_key(token: bytes) -> Item:
+    return key_of(f"R#{token.hex()}", "RESET")
+
+
 def invitation_key(token: bytes) -> Item:
     return key_of(f"I#{token.hex()}", "INVITATION")
 
 
+def invited_key(space: SpaceId, email: str) -> Item:
+    return key_of(invited_pk(space), email)
+
+
+def offer_key(space: SpaceId, email: str) -> Item:
+    return key_of(address_pk(email), f"{INVITATION_PREFIX}{space}")
+
+
+def inviting_key(invitation: SpaceInvitation) -> Item:
+    # An address can be nearly as long as the maximum length of a key.
+    address = hashlib.sha256(invitation.email.encode()).hexdigest()
+    return key_of(user_pk(invitation.by), f"{INVITATION_PREFIX}{invitation.space}#{address}")
+
+
 def admin_key() -> Item:
     return key_of("ADMIN", "FIRST")
+
+
+def account_entry_key(account: Account, state: UserState | None) -> Item:
+    return key_of(entries_pk(state), account.place)
+
+
+def shared_key(space: SpaceRecord) -> Item:
+    return key_of(SHARED_PK, space.place)
+
+
+def entered_key() -> Item:
+    return key_of("ENTERED", "ENTERED")
 
 
 def attempts_key(subject: str, peer: str | None) -> Item:
@@ -201,6 +275,10 @@ def ending_key(ending: DeviceEnding) -> Item:
     return key_of(ENDINGS_PK, ending.ident)
 
 
+def change_key(change: PasswordChange) -> Item:
+    return key_of(PASSWORD_CHANGES_PK, change.ident)
+
+
 def written_key(hour: int, space: SpaceId) -> Item:
     return key_of(written_pk(hour), space)
 
@@ -221,7 +299,9 @@ def login_item(login: Login) -> Item:
         "personal_space": attribute(account.personal_space),
         "created_at": attribute(account.created_at_ms),
         "admin": attribute(account.admin),
+        "guest": attribute(account.guest),
         "password_hash": attribute(login.password_hash),
+        "password_changes": attribute(login.password_changes),
     }
 
 
@@ -233,8 +313,13 @@ def login_from_item(email: str, item: Item, *, proven: bool) -> Login:
         number_of(item, "created_at"),
         proven,
         flag_of(item, "admin") if "admin" in item else False,
+        flag_of(item, "guest") if "guest" in item else False,
     )
-    return Login(account, text_of(item, "password_hash"))
+    return Login(account, text_of(item, "password_hash"), _password_changes(item))
+
+
+def _password_changes(item: Mapping[str, Any]) -> int:
+    return number_of(item, "password_changes") if "password_changes" in item else 0
 
 
 def account_item(login: Login) -> Item:
@@ -249,11 +334,34 @@ def account_item(login: Login) -> Item:
         "created_at": attribute(account.created_at_ms),
         "proven": attribute(account.proven),
         "admin": attribute(account.admin),
+        "guest": attribute(account.guest),
     }
     return item if account.proven else {**item, "password_hash": attribute(login.password_hash)}
 
 
-def account_from_item(user: UserId, item: Item) -> Account:
+def account_in(item: Mapping[str, Any]) -> Account:
+    """Return the account in an ACCOUNT item that was read with its key."""
+    return account_from_item(UserId(text_of(item, "pk").removeprefix(_USER)), item)
+
+
+def suspension_attributes(suspension: Suspension) -> Item:
+    """Return the attributes of an ACCOUNT item that say that the account is suspended."""
+    return {
+        "suspended_at": attribute(suspension.since_ms),
+        "suspended_by": attribute(suspension.by),
+        "suspended_for": attribute(suspension.reason),
+    }
+
+
+def _suspension(item: Mapping[str, Any]) -> Suspension | None:
+    if "suspended_at" not in item:
+        return None
+    return Suspension(
+        number_of(item, "suspended_at"), UserId(text_of(item, "suspended_by")), text_of(item, "suspended_for")
+    )
+
+
+def account_from_item(user: UserId, item: Mapping[str, Any]) -> Account:
     return Account(
         user,
         text_of(item, "email"),
@@ -261,11 +369,32 @@ def account_from_item(user: UserId, item: Item) -> Account:
         number_of(item, "created_at"),
         flag_of(item, "proven") if "proven" in item else True,  # written before addresses were proven
         flag_of(item, "admin") if "admin" in item else False,
+        flag_of(item, "guest") if "guest" in item else False,
+        _suspension(item),
     )
 
 
 def admin_item(account: Account) -> Item:
-    return {**admin_key(), "user": attribute(account.user)}
+    return {**admin_key(), "user": attribute(account.user), "admins": attribute(1)}
+
+
+def account_entry_item(account: Account, state: UserState | None) -> Item:
+    """Return the ENTRY item of an account in the list of accounts with a state, or of all accounts for None."""
+    return {**account_entry_key(account, state), "user": attribute(account.user)}
+
+
+def entry_user(item: Mapping[str, Any]) -> UserId:
+    """Return the id of the user that an ENTRY item lists."""
+    return UserId(text_of(item, "user"))
+
+
+def shared_item(space: SpaceRecord) -> Item:
+    return {**shared_key(space), "space": attribute(space.space)}
+
+
+def shared_space(item: Mapping[str, Any]) -> SpaceId:
+    """Return the id of the space that a SHARED item lists."""
+    return SpaceId(text_of(item, "space"))
 
 
 def invitation_item(invitation: Invitation) -> Item:
@@ -274,11 +403,52 @@ def invitation_item(invitation: Invitation) -> Item:
         "until": attribute(invitation.expires_at_ms),
         "expires_at": time_to_live(invitation.expires_at_ms),
     }
-    return item if invitation.email is None else {**item, "email": attribute(invitation.email)}
+    if invitation.email is not None:
+        item["email"] = attribute(invitation.email)
+    if invitation.space is not None:
+        item["space"] = attribute(invitation.space)
+    return item
 
 
 def invitation_from_item(token: bytes, item: Item) -> Invitation:
-    return Invitation(token, text_of(item, "email") if "email" in item else None, number_of(item, "until"))
+    return Invitation(
+        token,
+        text_of(item, "email") if "email" in item else None,
+        number_of(item, "until"),
+        SpaceId(text_of(item, "space")) if "space" in item else None,
+    )
+
+
+def space_invitation_items(invitation: SpaceInvitation) -> tuple[Item, Item, Item]:
+    """Return the INVITED, the OFFER and the INVITING item of an invitation."""
+    told = {
+        "space": attribute(invitation.space),
+        "space_name": attribute(invitation.space_name),
+        "email": attribute(invitation.email),
+        "role": role_attribute(invitation.role),
+        "by": attribute(invitation.by),
+        "by_email": attribute(invitation.by_email),
+        "created_at": attribute(invitation.created_at_ms),
+        "until": attribute(invitation.expires_at_ms),
+        "token_digest": attribute(invitation.token),
+        "expires_at": time_to_live(invitation.expires_at_ms),
+    }
+    invited, offer = (key(invitation.space, invitation.email) for key in (invited_key, offer_key))
+    return {**invited, **told}, {**offer, **told}, {**inviting_key(invitation), **told}
+
+
+def space_invitation_from_item(item: Mapping[str, Any]) -> SpaceInvitation:
+    return SpaceInvitation(
+        SpaceId(text_of(item, "space")),
+        text_of(item, "space_name"),
+        text_of(item, "email"),
+        Role[text_of(item, "role").upper()],
+        UserId(text_of(item, "by")),
+        text_of(item, "by_email"),
+        number_of(item, "created_at"),
+        number_of(item, "until"),
+        bytes_of(item, "token_digest"),
+    )
 
 
 def proof_item(proof: Proof) -> Item:
@@ -295,6 +465,27 @@ def proof_from_item(token: bytes, item: Item) -> Proof:
     return Proof(token, UserId(text_of(item, "user")), text_of(item, "email"), number_of(item, "until"))
 
 
+def reset_item(reset: Reset) -> Item:
+    item = {
+        **reset_key(reset.token),
+        "email": attribute(reset.email),
+        "password_changes": attribute(reset.password_changes),
+        "until": attribute(reset.expires_at_ms),
+        "expires_at": time_to_live(reset.expires_at_ms),
+    }
+    return item if reset.user is None else {**item, "user": attribute(reset.user)}
+
+
+def reset_from_item(token: bytes, item: Item) -> Reset:
+    return Reset(
+        token,
+        UserId(text_of(item, "user")) if "user" in item else None,
+        text_of(item, "email"),
+        _password_changes(item),
+        number_of(item, "until"),
+    )
+
+
 def device_item(device: DeviceRecord) -> Item:
     chain = device.chain
     item = {
@@ -306,6 +497,7 @@ def device_item(device: DeviceRecord) -> Item:
         "created_at": attribute(device.created_at_ms),
         "last_seen_at": attribute(device.last_seen_at_ms),
         "kind": attribute(device.kind.name.lower()),
+        "password_changes": attribute(device.password_changes),
         "expires_at": time_to_live(device.expires_at_ms),
     }
     if device.key is not None:
@@ -322,6 +514,10 @@ def device_item(device: DeviceRecord) -> Item:
         item["revoked_at"] = attribute(device.revoked_at_ms)
     if device.made_by is not None:
         item["made_by"] = attribute(device.made_by)
+    if device.limits is not None:
+        item["scopes"] = attribute(" ".join(sorted(scope.value for scope in device.limits.scopes)))
+        if device.limits.spaces is not None:
+            item["spaces"] = attribute(" ".join(sorted(device.limits.spaces)))
     return item
 
 
@@ -347,6 +543,8 @@ def device_from_item(item: Mapping[str, Any]) -> DeviceRecord:
         )
     if "key_digest" in item:
         key = Key(bytes_of(item, "key_digest"), number_of(item, "key_until"))
+    # written before there were other kinds
+    kind = DeviceKind[text_of(item, "kind").upper()] if "kind" in item else DeviceKind.CLIENT
     return DeviceRecord(
         DeviceId(text_of(item, "pk").removeprefix(_DEVICE)),
         UserId(text_of(item, "user")),
@@ -355,11 +553,19 @@ def device_from_item(item: Mapping[str, Any]) -> DeviceRecord:
         number_of(item, "last_seen_at"),
         number_of(item, "revoked_at") if "revoked_at" in item else None,
         chain,
-        # written before there were other kinds
-        DeviceKind[text_of(item, "kind").upper()] if "kind" in item else DeviceKind.CLIENT,
+        kind,
         key,
         _made_by(item),
+        _limits(item) if kind is DeviceKind.PROGRAM else None,
+        _password_changes(item),
     )
+
+
+def _limits(item: Mapping[str, Any]) -> KeyLimits:
+    if "scopes" not in item:  # written before keys had limits
+        return USUAL_LIMITS
+    scopes = frozenset(map(KeyScope, text_of(item, "scopes").split(" ")))
+    return KeyLimits(scopes, frozenset(map(SpaceId, text_of(item, "spaces").split(" "))) if "spaces" in item else None)
 
 
 def program_of(item: Item) -> DeviceId:
@@ -377,33 +583,47 @@ def refresh_current(item: Mapping[str, Any]) -> bytes | None:
 
 
 def space_item(space: SpaceRecord) -> Item:
-    return {
+    item = {
         **space_key(space.space),
         "name": attribute(space.name),
         "personal": attribute(space.personal),
         "owners": attribute(space.owners),
         "created_at": attribute(space.created_at_ms),
     }
+    if space.deletion is not None:
+        item |= {"deleted_at": attribute(space.deletion.at_ms), "deleted_until": attribute(space.deletion.until_ms)}
+    if space.made_as:
+        item["made_as"] = attribute(space.made_as)
+    return item
 
 
-def space_with_grants(space: SpaceId, items: Iterable[Item]) -> tuple[SpaceRecord, list[GrantRecord]] | None:
-    """Return the space and the grants in SPACE and GRANT items of this space; None if the SPACE item is not
-    among them.
+def space_with_grants(items: Iterable[Item]) -> tuple[SpaceRecord, list[GrantRecord]] | None:
+    """Return the space and the grants in SPACE and GRANT items of one space; None if the SPACE item is not among
+    them.
     """
     found: SpaceRecord | None = None
     grants = []
     for item in items:
         if text_of(item, "sk") == "SPACE":
-            found = SpaceRecord(
-                space,
-                text_of(item, "name"),
-                flag_of(item, "personal"),
-                number_of(item, "owners"),
-                number_of(item, "created_at"),
-            )
+            found = space_in(item)
         else:
             grants.append(grant_from_item(item))
     return (found, grants) if found else None
+
+
+def space_in(item: Mapping[str, Any]) -> SpaceRecord:
+    """Return the space in a SPACE item that was read with its key."""
+    return SpaceRecord(
+        SpaceId(text_of(item, "pk").removeprefix(_SPACE)),
+        text_of(item, "name"),
+        flag_of(item, "personal"),
+        number_of(item, "owners"),
+        number_of(item, "created_at"),
+        SpaceDeletion(number_of(item, "deleted_at"), number_of(item, "deleted_until"))
+        if "deleted_at" in item
+        else None,
+        text_of(item, "made_as") if "made_as" in item else "",
+    )
 
 
 def grant_item(grant: GrantRecord) -> Item:
@@ -494,6 +714,7 @@ def ending_item(ending: DeviceEnding) -> Item:
         "end_links": attribute(ending.end_links),
         "due_at": attribute(ending.due_at_ms),
         "attempts": attribute(ending.attempts),
+        "copied": attribute(ending.copied),
     }
 
 
@@ -505,6 +726,35 @@ def ending_from_item(item: Mapping[str, Any]) -> DeviceEnding:
         flag_of(item, "device_last"),
         flag_of(item, "end_links"),
         number_of(item, "due_at"),
+        number_of(item, "attempts"),
+        flag_of(item, "copied") if "copied" in item else False,  # written before the audit log
+    )
+
+
+def change_item(change: PasswordChange) -> Item:
+    item = {
+        **change_key(change),
+        "user": attribute(change.user),
+        "email": attribute(change.email),
+        "number": attribute(change.number),
+        "changed_at": attribute(change.at_ms),
+        "due_at": attribute(change.due_at_ms),
+        "told": attribute(change.told),
+        "attempts": attribute(change.attempts),
+    }
+    return item if change.keep is None else {**item, "keep": attribute(change.keep)}
+
+
+def change_from_item(item: Mapping[str, Any]) -> PasswordChange:
+    return PasswordChange(
+        text_of(item, "sk"),
+        UserId(text_of(item, "user")),
+        text_of(item, "email"),
+        number_of(item, "number"),
+        DeviceId(text_of(item, "keep")) if "keep" in item else None,
+        number_of(item, "changed_at"),
+        number_of(item, "due_at"),
+        flag_of(item, "told"),
         number_of(item, "attempts"),
     )
 

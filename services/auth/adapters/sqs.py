@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from aws.errors import aws_errors
-from services.auth.records import InvitationMail, ProofMail
+from services.auth.records import AccountMail, InvitationMail, PasswordMail, ProofMail, ResetMail, SpaceInvitationMail
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs.client import SQSClient
@@ -22,9 +22,35 @@ class SqsMailRequests:
         self._client = client
         self._url = url
 
-    async def send(self, mail: ProofMail | InvitationMail) -> None:
-        about = {"kind": "proof", "user": mail.user} if isinstance(mail, ProofMail) else {"kind": "invitation"}
-        told = {"id": mail.ident, "to": mail.to, "token": mail.token, "expires_at_ms": mail.expires_at_ms}
+    async def send(self, mail: AccountMail) -> None:
+        told = {"v": _VERSION, "id": mail.ident, **_about(mail)}
         with aws_errors("the queue of mail"):
-            body = json.dumps({"v": _VERSION, **about, **told})
-            await self._client.send_message(QueueUrl=self._url, MessageBody=body)
+            await self._client.send_message(QueueUrl=self._url, MessageBody=json.dumps(told))
+
+
+def _about(mail: AccountMail) -> dict[str, object]:
+    match mail:
+        case ProofMail():
+            return {"kind": "proof", **_addressed(mail), "user": mail.user, "token": mail.token}
+        case InvitationMail():
+            return {"kind": "invitation", **_addressed(mail), "token": mail.token}
+        case ResetMail():
+            return {"kind": "reset", **_addressed(mail), "token": mail.token}
+        case PasswordMail():
+            changed = {"changed_at_ms": mail.changed_at_ms, "by_reset": mail.by_reset}
+            return {"kind": "password", **_addressed(mail), "user": mail.user, **changed}
+        case SpaceInvitationMail(invitation=offer):
+            return {
+                "kind": "space invitation",
+                "token": mail.token,
+                "user": offer.by,
+                "by": offer.by_email,
+                "space_name": offer.space_name,
+                "role": offer.role.name.lower(),
+                "to": offer.email,
+                "expires_at_ms": offer.expires_at_ms,
+            }
+
+
+def _addressed(mail: ProofMail | InvitationMail | ResetMail | PasswordMail) -> dict[str, object]:
+    return {"to": mail.to, "expires_at_ms": mail.expires_at_ms}

@@ -13,7 +13,7 @@ from services.metadata.ports import Measure
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.model.accounts import Role
-from syncline.model.errors import DeviceRevoked, TokenExpired
+from syncline.model.errors import DeviceRevoked, SpaceDeleted, TokenExpired
 from syncline.model.identifiers import SpaceId
 from syncline.rpc.errors import error_from_rpc
 
@@ -46,6 +46,8 @@ class AuthClient:
             raise DeviceRevoked
         if response.device_expired:
             raise TokenExpired
+        if response.deleted_at_ms:
+            raise SpaceDeleted.since(space, at_ms=response.deleted_at_ms, until_ms=response.restorable_until_ms)
         return CallerRight(Role(response.role) if response.role else None, response.writes_since_ms)
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from services.notify.records import PersonAccess, Roster, RosterMember
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
+from syncline.model.errors import SpaceDeleted
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 from syncline.rpc.errors import rpc_errors
 
@@ -40,7 +41,10 @@ class AuthDirectory:
         while True:
             with rpc_errors():
                 answer = await self._stub.ListMembers(request)
-            members += [RosterMember(UserId(member.user_id), member.email, member.alias) for member in answer.members]
+            members += [
+                RosterMember(UserId(member.user_id), member.email, member.alias, member.suspended)
+                for member in answer.members
+            ]
             if not answer.next_page_token:
                 break
             request.page_token = answer.next_page_token
@@ -55,6 +59,13 @@ class AuthDirectory:
             frozenset(map(SpaceId, answer.space_ids)),
             frozenset(map(DeviceId, answer.revoked_device_ids)),
             frozenset(map(DeviceId, answer.expired_device_ids)),
+            {
+                SpaceId(one.space_id): SpaceDeleted.since(
+                    one.space_id, at_ms=one.deleted_at_ms, until_ms=one.restorable_until_ms
+                )
+                for one in answer.deleted_spaces
+            },
+            {DeviceId(one.device_id): frozenset(map(SpaceId, one.space_ids)) for one in answer.limited_devices},
         )
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:

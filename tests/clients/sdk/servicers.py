@@ -64,6 +64,7 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.ahead_ms = 0
         """The number of milliseconds by which the clock of the service is ahead of the device's."""
         self.spaces = [auth_pb2.Space(space_id=PERSONAL, name="personal", role=auth_pb2.ROLE_OWNER, personal=True)]
+        self.deleted: list[auth_pb2.Space] = []
         self.revocation = auth_pb2.RevokeDeviceResponse()
         """The answer of RevokeDevice."""
         self.requests: list[Any] = []
@@ -204,6 +205,52 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.check(context)
         self.requests.append(request)
         return auth_pb2.RemoveMemberResponse()
+
+    def RenameSpace(
+        self, request: auth_pb2.RenameSpaceRequest, context: grpc.ServicerContext
+    ) -> auth_pb2.RenameSpaceResponse:
+        self.check(context)
+        self.requests.append(request)
+        space = auth_pb2.Space(space_id=request.space_id, name=request.name, alias="Project", role=auth_pb2.ROLE_OWNER)
+        return auth_pb2.RenameSpaceResponse(space=space)
+
+    def DeleteSpace(
+        self, request: auth_pb2.DeleteSpaceRequest, context: grpc.ServicerContext
+    ) -> auth_pb2.DeleteSpaceResponse:
+        self.check(context)
+        self.requests.append(request)
+        space = auth_pb2.Space(
+            space_id=request.space_id,
+            name="Project",
+            role=auth_pb2.ROLE_OWNER,
+            deleted_at_ms=1_000,
+            restorable_until_ms=2_000,
+        )
+        self.deleted.append(space)
+        return auth_pb2.DeleteSpaceResponse(space=space)
+
+    def ListDeletedSpaces(
+        self, request: auth_pb2.ListDeletedSpacesRequest, context: grpc.ServicerContext
+    ) -> auth_pb2.ListDeletedSpacesResponse:
+        self.check(context)
+        return auth_pb2.ListDeletedSpacesResponse(spaces=self.deleted)
+
+    def UndeleteSpace(
+        self, request: auth_pb2.UndeleteSpaceRequest, context: grpc.ServicerContext
+    ) -> auth_pb2.UndeleteSpaceResponse:
+        self.check(context)
+        self.requests.append(request)
+        self.deleted.clear()
+        space = auth_pb2.Space(space_id=request.space_id, name="Project", role=auth_pb2.ROLE_OWNER)
+        return auth_pb2.UndeleteSpaceResponse(space=space)
+
+    def TransferSpace(
+        self, request: auth_pb2.TransferSpaceRequest, context: grpc.ServicerContext
+    ) -> auth_pb2.TransferSpaceResponse:
+        self.check(context)
+        self.requests.append(request)
+        owner = auth_pb2.Member(user_id=new_text_id(), email=request.email, role=auth_pb2.ROLE_OWNER)
+        return auth_pb2.TransferSpaceResponse(owner=owner)
 
     def IssueCredentials(
         self, request: auth_pb2.IssueCredentialsRequest, context: grpc.ServicerContext

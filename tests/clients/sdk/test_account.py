@@ -106,6 +106,27 @@ def test_spaces_and_members(services: Running, session: Session) -> None:
     assert services.auth.requests[-1].email == "ben@example.com"
 
 
+def test_a_space_is_renamed_deleted_undeleted_and_handed_over(services: Running, session: Session) -> None:
+    accounts = Accounts(session)
+    space = accounts.create_space("Project").space
+    renamed = accounts.rename_space(space, "Pier")
+    assert (renamed.name, renamed.alias, renamed.deleted_at_ms) == ("Pier", "Project", 0)
+    assert accounts.deleted_spaces() == []
+    deleted = accounts.delete_space(space)
+    assert (deleted.deleted_at_ms, deleted.restorable_until_ms) == (1_000, 2_000)
+    assert accounts.deleted_spaces() == [deleted]
+    assert accounts.undelete_space(space).deleted_at_ms == 0
+    assert accounts.deleted_spaces() == []
+    assert accounts.transfer_space(space, "ben@example.com", keep=Role.EDITOR).role is Role.OWNER
+    assert services.auth.requests[-1].keep_role == auth_pb2.ROLE_EDITOR
+    accounts.transfer_space(space, "ben@example.com", keep=None)
+    assert services.auth.requests[-1].keep_role == auth_pb2.ROLE_UNSPECIFIED
+    accounts.leave_space(space)
+    assert services.auth.requests[-1].email == "ann@example.com"
+    made = services.auth.requests[-7:]
+    assert len({request.request_id for request in made}) == len(made)
+
+
 def test_a_space_is_found_by_name_or_id(services: Running, session: Session) -> None:
     accounts = Accounts(session)
     project = accounts.create_space("Project").space

@@ -317,6 +317,35 @@ def test_a_name_that_is_not_looked_up_in_time_is_not_waited_for() -> None:
     ended.set()
 
 
+def test_requests_that_give_up_leave_one_thread_with_a_resolver_that_never_answers() -> None:
+    ended = threading.Event()
+
+    def never(_host: str, _port: int) -> list[str]:
+        ended.wait()
+        return []
+
+    with closing(HttpOrigin("http://files.localhost/place", look_up=never)) as origin:
+        for _ in range(20):
+            with pytest.raises(NotConnected):
+                origin.request("GET", "/place", {}, max_bytes=1000, seconds=0.02)
+        assert sum(thread.name == "resolver" for thread in threading.enumerate()) == 1
+    ended.set()
+
+
+def test_the_next_request_looks_a_name_up_again() -> None:
+    asked: list[str] = []
+
+    def look_up(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        return []
+
+    with closing(HttpOrigin("http://files.localhost/place", look_up=look_up)) as origin:
+        for _ in range(2):
+            with pytest.raises(OSError, match="no address"):
+                origin.request("GET", "/place", {}, max_bytes=1000, seconds=600)
+    assert asked == ["files.localhost"] * 2
+
+
 def test_a_name_without_addresses_is_an_error() -> None:
     def unknown(_host: str, _port: int) -> list[str]:
         raise socket.gaierror("unknown name")

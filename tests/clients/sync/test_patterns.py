@@ -29,7 +29,7 @@ LINES = (
 
 def verdict(lines: list[str], path: str, *, is_directory: bool) -> bool | None:
     patterns = [pattern for line in lines if (pattern := pattern_of(line)) is not None]
-    return Rules(patterns).verdict(path, is_directory=is_directory)
+    return Rules(patterns).ignores(path, is_directory=is_directory)
 
 
 def by_pathspec(lines: list[str], path: str, *, is_directory: bool) -> bool | None:
@@ -150,7 +150,7 @@ lines = {HOSTILE!r}
 lines = [line[:{MAX_LINE_CHARACTERS}] for line in lines]
 rules = Rules([pattern_of(line) for line in lines])
 for path in ["a" * 255, "/".join(["a" * 255] * 16), "/".join("a" * 2000), "/".join(["aaaaaaaa"] * 450)]:
-    assert rules.verdict(path, is_directory=True) is None, path[:20]
+    assert rules.ignores(path, is_directory=True) is None, path[:20]
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
@@ -166,6 +166,6 @@ while len(lines) < {MAX_PATTERNS}:
 assert {MAX_PATTERN_CHARACTERS} * 0.8 < size < {MAX_PATTERN_CHARACTERS}
 rules = Rules(lines)
 for n in range(100):
-    assert rules.verdict("a" * 255, is_directory=False) is None
+    assert rules.ignores("a" * 255, is_directory=False) is None
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=240)

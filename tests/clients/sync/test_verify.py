@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from syncline.model.errors import Unavailable
-from syncline.sync.check import Verdicts, check
+from syncline.sync.check import CheckResult, check
 from syncline.sync.folder.files import Files
 from syncline.sync.ports import Wanted
 from syncline.sync.state.database import State
@@ -129,7 +129,7 @@ class Answer:
     differing: list[Difference]
 
 
-def checked(device: Device, *, verify: bool = False) -> Verdicts:
+def checked(device: Device, *, verify: bool = False) -> CheckResult:
     with Files(device.root, device.mounts) as files, State.in_memory(device.folder.database) as state:
         return check(device.folder, files, state.load_base(), Table(device.space), verify=verify)  # type: ignore[arg-type]
 
@@ -138,8 +138,8 @@ def test_a_check_with_verify_reads_every_file(one: Device) -> None:
     agreed({"a": b"first", "b": b"other"}, one)
     corrupt(one, "a", b"FIRST")
     assert checked(one, verify=False).current == 2
-    verdicts = checked(one, verify=True)
-    assert (verdicts.current, verdicts.modified) == (1, ["a"])
+    result = checked(one, verify=True)
+    assert (result.current, result.modified) == (1, ["a"])
 
 
 def test_a_check_passes_over_what_is_mounted_over_the_folder(one: Device) -> None:
@@ -147,9 +147,9 @@ def test_a_check_passes_over_what_is_mounted_over_the_folder(one: Device) -> Non
     agreed({"a": b"a", "data/b": b"b"}, one)
     mounts.mount("disk", "data")
     one.write("data/b", b"of another disk")
-    verdicts = checked(one, verify=True)
-    assert (verdicts.current, verdicts.modified, verdicts.unknown) == (1, [], [])
-    assert [problem.path for problem in verdicts.problems] == ["data"]
+    result = checked(one, verify=True)
+    assert (result.current, result.modified, result.unknown) == (1, [], [])
+    assert [problem.path for problem in result.problems] == ["data"]
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
@@ -158,10 +158,10 @@ def test_a_check_says_which_names_are_one_for_the_space(one: Device, two: Device
     suffix = "" if kind == "file" else "/inside"
     agreed({f"{NFC}{suffix}": b"agreed", "a": b"a"}, one, two)
     one.write(f"{NFD}{suffix}", b"agreed")
-    verdicts = checked(one)
-    assert (verdicts.current, verdicts.modified, verdicts.unknown) == (2, [], [])
-    assert [problem.path for problem in verdicts.problems] == [NFD]
-    assert verdicts.problems == one.sync().problems
+    result = checked(one)
+    assert (result.current, result.modified, result.unknown) == (2, [], [])
+    assert [problem.path for problem in result.problems] == [NFD]
+    assert result.problems == one.sync().problems
     # The agreed base decides, not the spelling.
     two.write("b/c", b"c")
     two.sync()

@@ -8,6 +8,7 @@ import pytest
 
 from services.auth.adapters import layout
 from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.adapters.dynamodb_audit import DynamoAuditStore
 from services.auth.aliases import fold_alias
 from stack.deploy import Resources
 from stack.embedded_aws import Aws, AwsCredentials
@@ -35,7 +36,8 @@ def ministack(aws: EmbeddedAws) -> Backend:
 @pytest.fixture(scope="session")
 def moto(ministack):
     with moto_server() as aws:
-        asyncio.run(copy_table(ministack.resources.identity_table_name, source=ministack.aws, target=aws))
+        for table in (ministack.resources.identity_table_name, ministack.resources.audit_table_name):
+            asyncio.run(copy_table(table, source=ministack.aws, target=aws))
         yield Backend(aws, ministack.resources, aws.root)
 
 
@@ -45,19 +47,36 @@ def backend(request):
     return None if request.param == IN_MEMORY else request.getfixturevalue(request.param)
 
 
+def stores(backend, client) -> tuple[DynamoIdentityStore, DynamoAuditStore]:
+    """Return the stores of auth in a backend, by a client of DynamoDB."""
+    resources = backend.resources
+    audit = DynamoAuditStore(client, table=resources.audit_table_name, days=400)
+    return DynamoIdentityStore(client, table=resources.identity_table_name, audit=audit), audit
+
+
 @pytest.fixture
-async def open_store(backend):
-    """Opens stores over the same data, each with a client of its own, as each process has."""
+async def open_stores(backend):
+    """Opens stores of identities and of the audit log over the same data, each pair with a client of its own."""
     memory = InMemoryIdentityStore()
     async with AsyncExitStack() as clients:
 
         async def opened():
             if backend is None:
-                return memory
-            client = await clients.enter_async_context(backend.aws.client("dynamodb", backend.auth))
-            return DynamoIdentityStore(client, table=backend.resources.identity_table_name)
+                return memory, memory.audit
+            return stores(backend, await clients.enter_async_context(backend.aws.client("dynamodb", backend.auth)))
 
         yield opened
+
+
+@pytest.fixture
+async def open_store(open_stores):
+    """Opens stores over the same data, each with a client of its own, as each process has."""
+
+    async def opened():
+        store, _ = await open_stores()
+        return store
+
+    return opened
 
 
 @pytest.fixture
@@ -96,6 +115,7 @@ def forget_admin(backend, store):
     async def forget():
         if backend is None:
             store._admins.clear()
+            store._accounts |= {user: replace(one, admin=False) for user, one in store._accounts.items()}
             return
         async with backend.aws.client("dynamodb", backend.auth) as client:
             await client.delete_item(TableName=backend.resources.identity_table_name, Key=layout.admin_key())

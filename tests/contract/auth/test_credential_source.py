@@ -19,7 +19,7 @@ from syncline.model.blocks import key_prefix, object_key
 from syncline.model.errors import NoSuchSpace
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
-from tests.services.auth.support import new_device, new_login
+from tests.services.auth.support import change_grant, new_device, new_login
 from tests.support.auth import InMemoryCredentialSource
 
 CONTENT = b"a block"
@@ -161,8 +161,8 @@ async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_get
     found_space = await store.space_with_grants(space)
     assert found_space is not None
     found = found_space[0]
-    await store.change_grant(
-        found, member=login.account, before=None, after=Role.EDITOR, by=owner.account.user, alias="team"
+    await change_grant(
+        store, found, member=login.account, before=None, after=Role.EDITOR, by=owner.account.user, alias="team"
     )
 
     uploads = Uploads(store, clock=system_clock)
@@ -178,7 +178,7 @@ async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_get
     held = await holding(issued)
     assert await held.put(object_key(space, DIGEST)) == 200
 
-    await store.change_grant(found, member=login.account, before=Role.EDITOR, after=None, by=owner.account.user)
+    await change_grant(store, found, member=login.account, before=Role.EDITOR, after=None, by=owner.account.user)
     with pytest.raises(NoSuchSpace):
         await issue()
     assert await held.get(object_key(space, DIGEST)) == 200

@@ -14,12 +14,14 @@ import grpc
 import psutil
 import pytest
 
-from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.audit.events import AuditEvent, AuditKind
+from services.auth.audit.ports import AuditFilter
 from services.auth.records import DeviceEnding
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
 from syncline.model.identifiers import DeviceId, UserId, new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
 from syncline.rpc.errors import error_from_rpc
+from tests.contract.auth.conftest import stores
 from tests.services.auth.support import PASSWORD, SECRET, write_key
 
 MEMORY_BUDGET = 90 * 1024 * 1024
@@ -45,6 +47,7 @@ def environment(backend, key) -> dict[str, str]:
         **backend.aws.environment(backend.auth),
         "SYNCLINE_BUCKET": backend.resources.bucket_name,
         "SYNCLINE_DRAIN_SECONDS": "0",
+        "SYNCLINE_AUDIT_TABLE": backend.resources.audit_table_name,
         "SYNCLINE_IDENTITY_TABLE": backend.resources.identity_table_name,
         "SYNCLINE_SERVICE_SECRET": SECRET,
         "SYNCLINE_SIGN_UP_POLICY": "open",
@@ -164,7 +167,7 @@ async def test_an_end_that_a_killed_process_has_left_is_finished_by_another(mini
     )
     device, user = DeviceId(stolen.device.device_id), UserId(stolen.account.user_id)
     async with ministack.aws.client("dynamodb", ministack.auth) as client:
-        store = DynamoIdentityStore(client, table=ministack.resources.identity_table_name)
+        store, _ = stores(ministack, client)
         now = int(time.time() * 1000)
         # A process that is killed right after it has signed the device out leaves this.
         await store.begin_ending(
@@ -186,6 +189,7 @@ async def test_an_end_that_a_killed_process_has_left_is_finished_by_another(mini
         ({"SYNCLINE_SIGNING_KEY_FILE": "/nowhere/key.pem"}, 1, "/nowhere/key.pem"),
         ({"SYNCLINE_CREDENTIAL_SECONDS": "60"}, 2, "SYNCLINE_CREDENTIAL_SECONDS"),
         ({"SYNCLINE_TRANSFER_ROLE_ARN": "transfer"}, 2, "SYNCLINE_TRANSFER_ROLE_ARN"),
+        ({"SYNCLINE_AUDIT_TABLE": ""}, 2, "SYNCLINE_AUDIT_TABLE"),
         ({"SYNCLINE_SERVICE_SECRET": "short"}, 2, "SYNCLINE_SERVICE_SECRET"),
     ],
 )
@@ -195,3 +199,34 @@ async def test_it_says_why_it_cannot_start(ministack, tmp_path, changed, status,
     assert process.returncode == status
     assert complaint in said.decode()
     assert "Traceback" not in said.decode()
+
+
+async def events_about(backend, party: str) -> list[AuditEvent]:
+    """Return the events of the audit log that a person or an address has a part in, newest first."""
+    async with backend.aws.client("dynamodb", backend.auth) as client:
+        _, audit = stores(backend, client)
+        page = await audit.page(AuditFilter(involving=(party,)), before="", limit=1000)
+    assert not page.before
+    return list(page.events)
+
+
+async def test_two_processes_keep_one_log_and_a_stop_loses_nothing(ministack, tmp_path):
+    env = environment(ministack, write_key(tmp_path / "key.pem"))
+    email = f"{new_text_id()}@example.com"
+    async with serving(env) as one, serving(env) as other:
+        ann = await one.stub.SignUp(auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name="laptop"))
+        metadata = (("authorization", f"Bearer {ann.tokens.access_token}"),)
+        issue = auth_pb2.IssueCredentialsRequest(space_id=ann.account.personal_space_id, access=auth_pb2.ACCESS_READ)
+        hours = {int(time.time()) // 3600}
+        await asyncio.gather(*(process.stub.IssueCredentials(issue, metadata=metadata) for process in (one, other) * 3))
+        hours.add(int(time.time()) // 3600)
+        wrong = auth_pb2.SignInRequest(email=email, password="wrong password", device_name="laptop")
+        for process in (one, one, other):
+            assert await reason_of(process.stub.SignIn(wrong)) == "WRONG_PASSWORD"
+    failed = [event for event in await events_about(ministack, email) if event.kind == AuditKind.SIGN_IN_FAILED]
+    assert sorted(event.count for event in failed) == [1, 2], "each process has appended its count"
+    found = await events_about(ministack, ann.account.user_id)
+    issued = [event for event in found if event.kind == AuditKind.CREDENTIALS_ISSUED]
+    assert 1 <= len(issued) <= len(hours)
+    assert {event.actor.device for event in found} == {ann.device.device_id}
+    assert found[-1].kind == AuditKind.ACCOUNT_CREATED

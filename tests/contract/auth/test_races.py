@@ -9,19 +9,32 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.auth.adapters.dynamodb import DynamoIdentityStore
 from services.auth.attempts import AttemptLimits, Attempts
+from services.auth.audit.counts import RefusalCounts
 from services.auth.bootstrap import system_clock
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists
 from services.auth.endings import Endings
-from services.auth.grants import Grants
 from services.auth.holdings import HoldingLimits
 from services.auth.keys import Keys
 from services.auth.links import Links
 from services.auth.passwords import Passwords
-from services.auth.ports import ChainMoved, GateMoved
-from services.auth.records import DAY_MS, Account, Chain, DeviceRecord, Login, Proof, SpaceRecord
+from services.auth.ports import ChainMoved, GateMoved, PasswordMoved, ResetSpent, StandingMoved
+from services.auth.records import (
+    DAY_MS,
+    Account,
+    Chain,
+    DeviceRecord,
+    Done,
+    Login,
+    PasswordChange,
+    Proof,
+    Reset,
+    SpaceRecord,
+    Suspension,
+)
 from services.auth.sessions import RefreshToken, Sessions
-from services.auth.spaces import Spaces
+from services.auth.space_changes import SpaceChanges
+from services.auth.spaces import SpaceListing, Spaces
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.model.accounts import Role
 from syncline.model.errors import (
@@ -36,7 +49,8 @@ from syncline.model.errors import (
 )
 from syncline.model.identifiers import ROOT, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK
-from tests.services.auth.support import Clock, new_account, new_device, new_link, new_login
+from tests.services.auth.support import Clock, change_grant, new_account, new_device, new_grants, new_link, new_login
+from tests.support.auth import InMemoryAuditStore
 
 # Not moto, which loses acknowledged writes when transactions run at the same time.
 pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK], indirect=True)
@@ -160,9 +174,7 @@ async def test_a_request_makes_one_space(stores):
 
 async def test_spaces_of_one_name_shared_at_once_get_aliases_of_their_own(stores):
     ann, ben = await sign_up(stores[0]), await sign_up(stores[0])
-    grants = [
-        Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=system_clock) for store in stores
-    ]
+    grants = [new_grants(store, clock=system_clock) for store in stores]
     spaces = [SpaceRecord(SpaceId(new_text_id()), "Project", False, 1, 2_000 + number) for number in range(4)]
     for space in spaces:
         await stores[0].create_space(space, owner=ben, alias=space.space)
@@ -186,13 +198,13 @@ async def test_who_reads_grants_from_before_aliases_at_once_gives_them_the_same(
     for space in made:
         await stores[0].create_space(space, owner=ann, alias=space.space)
         await forget_alias(space.space, ann.user, space.space)
-    readers = [Spaces(store, store, store, holdings=HoldingLimits(), clock=Clock()) for store in stores]
+    readers = [Spaces(store, store, holdings=HoldingLimits(), clock=Clock()) for store in stores]
     outcomes = await asyncio.gather(*(reader.of_user(ann.user) for reader in readers), return_exceptions=True)
-    assert any(isinstance(outcome, list) for outcome in outcomes)
+    assert any(isinstance(outcome, SpaceListing) for outcome in outcomes)
     oldest = made[-1].space
     wanted = {one.space: "Project" if one.space == oldest else f"Project ({one.space[:6]})" for one in made}
     for reader in readers:
-        found = {one.space: one.alias for one in await reader.of_user(ann.user)}
+        found = {one.space: one.alias for one in (await reader.of_user(ann.user)).spaces}
         assert found == {ann.personal_space: "personal", **wanted}
 
 
@@ -201,16 +213,14 @@ async def owned_by(stores, count: int) -> tuple[SpaceId, list[Account]]:
     space = SpaceRecord(SpaceId(new_text_id()), "team", False, 1, 2_000)
     await stores[0].create_space(space, owner=owners[0], alias="team")
     for owner in owners[1:]:
-        await stores[0].change_grant(
-            space, member=owner, before=None, after=Role.OWNER, by=owners[0].user, alias="team"
+        await change_grant(
+            stores[0], space, member=owner, before=None, after=Role.OWNER, by=owners[0].user, alias="team"
         )
     return space.space, owners
 
 
 async def test_when_all_owners_leave_at_once_one_stays(stores):
-    grants = [
-        Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=system_clock) for store in stores
-    ]
+    grants = [new_grants(store, clock=system_clock) for store in stores]
     space, owners = await owned_by(stores, 4)
 
     async def leave(number):
@@ -229,9 +239,7 @@ async def test_when_all_owners_leave_at_once_one_stays(stores):
 
 
 async def test_two_owners_cannot_both_remove_the_other(stores):
-    grants = [
-        Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=system_clock) for store in stores
-    ]
+    grants = [new_grants(store, clock=system_clock) for store in stores]
     for _ in range(5):
         space, (ann, bob) = await owned_by(stores, 2)
         outcomes = await asyncio.gather(
@@ -247,9 +255,7 @@ async def test_two_owners_cannot_both_remove_the_other(stores):
 
 
 async def test_grants_and_owners_agree_whatever_happens_at_once(stores):
-    grants = [
-        Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=system_clock) for store in stores
-    ]
+    grants = [new_grants(store, clock=system_clock) for store in stores]
     space, people = await owned_by(stores, 3)
 
     async def change(changer, caller, member, role):
@@ -268,6 +274,39 @@ async def test_grants_and_owners_agree_whatever_happens_at_once(stores):
         held = {grant.user: grant.role for grant in left}.get(person.user)
         listed = {membership.space: membership.role for membership in await stores[1].memberships(person.user)}
         assert listed.get(space) is held
+
+
+async def test_a_space_has_an_owner_whatever_its_owners_do_at_once(stores):
+    grants = [new_grants(store, clock=system_clock) for store in stores]
+    changes = [SpaceChanges(store, store, reversible_days=1, clock=system_clock) for store in stores]
+    space, people = await owned_by(stores, 3)
+
+    async def act(at, caller, heir, what):
+        given = {"request": new_request_id(), "caller": caller.user}
+        match what:
+            case "leave":
+                await grants[at].remove(space, **given, email=caller.email)
+            case "delete":
+                await changes[at].delete(space, **given)
+            case "undelete":
+                await changes[at].undelete(space, **given)
+            case keep:
+                await grants[at].transfer(space, **given, email=heir.email, keep=keep)
+
+    acts = [
+        (at, caller, heir, what)
+        for at, caller, heir in itertools.product((0, 1), people, people)
+        for what in (("leave", "delete", "undelete") if heir is caller else (None, Role.EDITOR))
+    ]
+    outcomes = await asyncio.gather(*(act(*chosen) for chosen in acts), return_exceptions=True)
+    allowed = LastOwner | NoSuchSpace | PermissionDenied | Contended
+    assert [one for one in outcomes if one is not None and not isinstance(one, allowed)] == []
+    found, left = await stores[0].members(space)
+    assert found.owners == sum(grant.role is Role.OWNER for grant in left) >= 1
+    for person in people:
+        held = {grant.user: grant.role for grant in left}.get(person.user)
+        listed = {one.space: (one.role, one.deletion) for one in await stores[1].memberships(person.user)}
+        assert listed.get(space) == ((held, found.deletion) if held else None)
 
 
 async def test_no_more_attempts_than_the_limit_are_counted(stores):
@@ -335,8 +374,8 @@ async def test_spaces_made_in_two_processes_are_no_more_than_the_limit(stores):
     ann = await sign_up(stores[0])
 
     async def create(store, number):
-        spaces = Spaces(store, store, store, holdings=HOLDINGS, clock=Clock())
-        return await spaces.create(user=ann.user, request=new_request_id(), name=f"team {number}")
+        spaces = Spaces(store, store, holdings=HOLDINGS, clock=Clock())
+        return await spaces.create(owner=ann, request=new_request_id(), name=f"team {number}")
 
     assert await limited(stores, create) == (3, MANY - 3)
     assert len(await stores[0].memberships(ann.user)) == 1 + 3
@@ -351,7 +390,7 @@ async def test_memberships_given_in_two_processes_are_no_more_than_the_limit(sto
         await stores[0].create_space(spaces[-1], owner=owner, alias="team")
 
     async def give(store, number):
-        grants = Grants(store, store, store, store, store, holdings=HOLDINGS, clock=Clock())
+        grants = new_grants(store, holdings=HOLDINGS, clock=Clock())
         return await grants.set(
             spaces[number].space,
             request=new_request_id(),
@@ -372,7 +411,7 @@ async def test_members_added_in_two_processes_are_no_more_than_the_limit(stores)
     others = [await sign_up(stores[0]) for _ in range(MANY)]
 
     async def add(store, number):
-        grants = Grants(store, store, store, store, store, holdings=HOLDINGS, clock=Clock())
+        grants = new_grants(store, holdings=HOLDINGS, clock=Clock())
         email = others[number].email
         return await grants.set(space.space, request=new_request_id(), caller=ann.user, email=email, role=Role.VIEWER)
 
@@ -383,7 +422,9 @@ async def test_members_added_in_two_processes_are_no_more_than_the_limit(stores)
 def new_keys(store) -> Keys:
     tokens = AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=Clock())
     lists = DeviceLists(store, HOLDINGS, clock=Clock())
-    return Keys(store, store, tokens, derived=DerivedSecrets("secret"), holdings=HOLDINGS, lists=lists, clock=Clock())
+    return Keys(
+        store, store, store, tokens, derived=DerivedSecrets("secret"), holdings=HOLDINGS, lists=lists, clock=Clock()
+    )
 
 
 async def signed_in(store) -> tuple[Account, DeviceRecord]:
@@ -422,6 +463,7 @@ async def make_link(
         attempts=Attempts(store, AttemptLimits(), clock=Clock()),
         access_tokens=AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=Clock()),
         derived=DerivedSecrets("secret"),
+        refusals=RefusalCounts(InMemoryAuditStore(), clock=Clock()),
         clock=Clock(),
     )
     return await links.create(
@@ -463,6 +505,44 @@ async def test_what_was_left_of_a_revoked_link_takes_no_room(stores):
             await make_link(stores[1], passwords, ann, laptop, holdings=one)
 
 
+async def test_of_many_calls_with_one_reset_one_changes_the_password(stores):
+    login = new_login()
+    await stores[0].create_account(login, device=new_device(login.account.user))
+    reset = Reset(new_text_id().encode(), login.account.user, login.account.email, 0, 9_000)
+    await stores[0].add_reset(reset)
+
+    async def spend(store, number):
+        change = PasswordChange(new_text_id(), login.account.user, login.account.email, 1, None, 5_000, 8_000)
+        await store.change_password(login, f"hash {number}", change=change, reset=reset)
+
+    outcomes = await at_once(stores, spend)
+    assert outcomes.count(None) == 1
+    assert {type(outcome) for outcome in outcomes} <= {type(None), ResetSpent, PasswordMoved, Unavailable}
+    found = await stores[1].login(login.account.email)
+    assert (found.password_hash, found.password_changes) == (f"hash {outcomes.index(None)}", 1)
+    records = [one for one in await stores[1].password_changes() if one.user == login.account.user]
+    assert len(records) == 1
+
+
+async def test_devices_that_sign_in_while_the_password_changes_come_before_it_or_not_at_all(stores):
+    login = new_login()
+    await stores[0].create_account(login, device=new_device(login.account.user))
+    devices = [new_device(login.account.user) for _ in range(MANY)]
+    change = PasswordChange(new_text_id(), login.account.user, login.account.email, 1, None, 5_000, 8_000)
+
+    async def sign_in_or_change(store, number):
+        if number == MANY // 2:
+            await store.change_password(login, "newer", change=change)
+        else:
+            await store.add_device(devices[number], login=login)
+
+    outcomes = await at_once(stores, sign_in_or_change)
+    assert {type(outcome) for outcome in outcomes} <= {type(None), PasswordMoved}
+    assert outcomes[MANY // 2] is None
+    with pytest.raises(PasswordMoved):
+        await stores[1].add_device(devices[MANY // 2], login=login)
+
+
 async def test_of_many_accounts_of_an_address_one_is_proven(stores):
     email = f"{new_text_id()}@example.com"
     logins, proofs = [], []
@@ -484,3 +564,35 @@ async def test_of_many_accounts_of_an_address_one_is_proven(stores):
     found = await stores[1].login(email)
     assert (found.account.user, found.password_hash) == (winner.account.user, winner.account.user)
     assert [await stores[1].unproven(login.account.user) is None for login in logins].count(True) == 1
+
+
+async def test_of_many_administrators_one_is_left(stores, forget_admin):
+    """Administrators resign, or suspend each other, at once."""
+    for resigns in (True, False):
+        await forget_admin()
+        admins = [replace(new_account(), admin=True)]
+        await stores[0].create_account(Login(admins[0], "the hash"), device=new_device(admins[0].user))
+        for _ in range(MANY - 1):
+            ordinary = await sign_up(stores[0])
+            admins.append(replace(ordinary, admin=True))
+            done = Done(admins[0].user, new_request_id(), b"make", 5_000)
+            await stores[0].change_standing(ordinary, admins[-1], by=admins[0].user, done=done)
+
+        async def end(store, number, admins=admins, resigns=resigns):
+            target, by = admins[number], admins[number if resigns else number - 1]
+            suspended = replace(target, suspension=Suspension(6_000, by.user, ""))
+            to = replace(target, admin=False) if resigns else suspended
+            for _ in range(50):
+                try:
+                    done = Done(by.user, new_request_id(), b"end", 6_000)
+                    await store.change_standing(target, to, by=by.user, done=done)
+                except StandingMoved:
+                    await asyncio.sleep(0.01)
+                else:
+                    return
+
+        await at_once(stores, end)
+        left = [await stores[1].account(admin.user) for admin in admins]
+        assert any(account.administers for account in left), "one is left"
+        if resigns:
+            assert sum(account.administers for account in left) == 1

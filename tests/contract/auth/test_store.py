@@ -2,12 +2,22 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from services.auth.adapters import layout
 from services.auth.derived import derived_id
-from services.auth.ports import AdminExists, AliasTaken, ChainMoved, GrantMoved, InvitationSpent, MakerEnded, ProofSpent
+from services.auth.ports import (
+    AdminExists,
+    AliasTaken,
+    ChainMoved,
+    GateMoved,
+    GrantMoved,
+    InvitationSpent,
+    MakerEnded,
+    ProofSpent,
+)
 from services.auth.records import (
     DAY_MS,
     Account,
@@ -18,17 +28,19 @@ from services.auth.records import (
     GrantRecord,
     Invitation,
     Key,
+    KeyLimits,
     Login,
     Membership,
     Proof,
+    SpaceInvitation,
     SpaceRecord,
     SpaceUploads,
 )
-from syncline.model.accounts import DeviceKind, Role
+from syncline.model.accounts import DeviceKind, KeyScope, Role
 from syncline.model.errors import AccountExists, AddressTaken
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
-from tests.services.auth.support import new_account, new_device, new_key_device, new_link, new_login
+from tests.services.auth.support import change_grant, new_account, new_device, new_key_device, new_link, new_login
 
 pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK, MOTO], indirect=True)
 
@@ -238,6 +250,147 @@ async def test_there_is_one_first_administrator(store, forget_admin):
     assert await store.invitation(invitations[1].token) == invitations[1]
 
 
+# ---- invitations to spaces
+
+
+def offer(space: SpaceRecord, by: Account, email: str, role: Role = Role.EDITOR) -> SpaceInvitation:
+    token = new_text_id().encode()
+    return SpaceInvitation(space.space, space.name, email, role, by.user, by.email, 1_000, 5_000, token)
+
+
+def request_of(user: UserId) -> Done:
+    return Done(user, new_request_id(), b"what was asked", 2_000)
+
+
+async def offered(store, space: SpaceRecord, by: Account, email: str) -> SpaceInvitation:
+    invitation = offer(space, by, email)
+    await store.add_space_invitation(invitation, replacing=None, done=request_of(by.user))
+    return invitation
+
+
+async def lists(store, invitation: SpaceInvitation) -> list[list[SpaceInvitation]]:
+    """The three lists that an invitation is in."""
+    return [
+        await store.invitations_to(invitation.space),
+        await store.invitations_for(invitation.email),
+        await store.invitations_by(invitation.by),
+    ]
+
+
+async def test_an_invitation_to_a_space_is_found_in_all_its_lists_and_admits_its_address(store):
+    ann, _ = await sign_up(store)
+    space, email = await make_space(store, ann), f"{new_text_id()}@example.com"
+    invitation = offer(space, ann, email)
+    assert await store.space_invitation(space.space, email) is None
+    done = request_of(ann.user)
+    await store.add_space_invitation(invitation, replacing=None, done=done)
+    assert await store.space_invitation(space.space, email) == invitation
+    assert await lists(store, invitation) == [[invitation]] * 3
+    right = Invitation(invitation.token, email, invitation.expires_at_ms, space.space)
+    assert await store.invitation(invitation.token) == right
+    assert await store.done(ann.user, done.request) == done.fingerprint
+    await store.end_space_invitation(invitation)
+    assert await lists(store, invitation) == [[]] * 3
+    assert await store.space_invitation(space.space, email) is None
+    assert await store.invitation(invitation.token) is None
+    with pytest.raises(GrantMoved):
+        await store.end_space_invitation(invitation)
+
+
+async def test_an_address_has_one_invitation_to_a_space(store):
+    ann, _ = await sign_up(store)
+    bob, _ = await sign_up(store)
+    space, email = await make_space(store, ann), f"{new_text_id()}@example.com"
+    await change_grant(store, space, member=bob, before=None, after=Role.OWNER, by=ann.user, alias="team")
+    first, second = await offered(store, space, ann, email), offer(space, bob, email, Role.VIEWER)
+    for replacing in (None, second):
+        with pytest.raises(GrantMoved):
+            await store.add_space_invitation(second, replacing=replacing, done=request_of(bob.user))
+    assert await lists(store, first) == [[first]] * 3
+    await store.add_space_invitation(second, replacing=first, done=request_of(bob.user))
+    assert await lists(store, second) == [[second]] * 3
+    assert await store.invitations_by(ann.user) == []
+    assert await store.invitation(first.token) is None
+    with pytest.raises(GrantMoved):
+        await store.end_space_invitation(first)
+    third = offer(space, bob, email)
+    await store.add_space_invitation(third, replacing=second, done=request_of(bob.user))
+    assert await lists(store, third) == [[third]] * 3
+
+
+async def test_nobody_is_invited_by_somebody_who_is_no_owner_twice_or_with_an_account(store):
+    ann, _ = await sign_up(store)
+    bob, _ = await sign_up(store)
+    space, email = await make_space(store, ann), f"{new_text_id()}@example.com"
+    done = request_of(ann.user)
+    await store.note(done)
+    for invitation, request in (
+        (offer(space, bob, email), request_of(bob.user)),
+        (offer(space, ann, bob.email), request_of(ann.user)),
+        (offer(space, ann, email), done),
+    ):
+        with pytest.raises(GrantMoved):
+            await store.add_space_invitation(invitation, replacing=None, done=request)
+        assert await lists(store, invitation) == [[]] * 3
+        assert await store.invitation(invitation.token) is None
+
+
+async def test_two_invitations_do_not_rely_on_the_same_count(store):
+    ann, _ = await sign_up(store)
+    space = await make_space(store, ann)
+    gates = await store.gates(f"invited {space.space}")
+    one, two = (offer(space, ann, f"{new_text_id()}@example.com") for _ in range(2))
+    await store.add_space_invitation(one, replacing=None, done=request_of(ann.user), gates=gates)
+    with pytest.raises(GateMoved):
+        await store.add_space_invitation(two, replacing=None, done=request_of(ann.user), gates=gates)
+    assert await store.invitations_to(space.space) == [one]
+
+
+async def test_an_invitation_ends_with_the_grant_that_it_becomes_or_nothing_happens(store):
+    ann, _ = await sign_up(store)
+    space = await make_space(store, ann)
+    login = new_login()
+    bob = login.account
+    invitation = await offered(store, space, ann, bob.email)
+    await store.create_account(login, device=new_device(bob.user))
+    other = replace(invitation, token=new_text_id().encode())
+    change: dict[str, Any] = {"member": bob, "before": None, "after": Role.EDITOR, "by": ann.user, "alias": "team"}
+    with pytest.raises(GrantMoved):
+        await change_grant(store, space, **change, ends=other)
+    assert (await store.access(space.space, user=bob.user, device=None))[0] is None
+    await change_grant(store, space, **change, ends=invitation)
+    assert (await store.access(space.space, user=bob.user, device=None))[0].role is Role.EDITOR
+    assert await lists(store, invitation) == [[]] * 3
+    change = {"member": bob, "before": Role.EDITOR, "after": None, "by": ann.user}
+    with pytest.raises(GrantMoved):
+        await change_grant(store, space, **change, ends=invitation)
+    assert (await store.access(space.space, user=bob.user, device=None))[0].role is Role.EDITOR
+
+
+async def test_an_invitation_is_ended_by_a_request_once(store):
+    ann, _ = await sign_up(store)
+    space, email = await make_space(store, ann), f"{new_text_id()}@example.com"
+    invitation, done = await offered(store, space, ann, email), request_of(ann.user)
+    await store.end_space_invitation(invitation, done=done)
+    assert await store.done(ann.user, done.request) == done.fingerprint
+    again = await offered(store, space, ann, email)
+    with pytest.raises(GrantMoved):
+        await store.end_space_invitation(again, done=done)
+    assert await store.space_invitation(space.space, email) == again
+
+
+async def test_a_guest_reads_the_personal_space_and_owns_none(store):
+    login = new_login()
+    guest = replace(login.account, guest=True)
+    await store.create_account(replace(login, account=guest), device=new_device(guest.user))
+    assert await store.account(guest.user) == guest
+    assert (await store.login(guest.email)).account == guest
+    space, grants = await store.members(guest.personal_space)
+    assert space.owners == 0
+    assert [grant.role for grant in grants] == [Role.VIEWER]
+    assert [one.role for one in await store.memberships(guest.user)] == [Role.VIEWER]
+
+
 # ---- devices
 
 
@@ -317,6 +470,19 @@ async def test_a_device_with_a_key(store, kind):
     assert await store.device(device.device) == device
 
 
+@pytest.mark.parametrize("spaces", [None, 1, 50])
+async def test_the_limits_of_a_key_are_kept(store, spaces):
+    account, _ = await sign_up(store)
+    named = None if spaces is None else frozenset(SpaceId(new_text_id()) for _ in range(spaces))
+    limits = KeyLimits(frozenset({KeyScope.READ, KeyScope.SHARE}), named)
+    device = replace(new_key_device(account.user, kind=DeviceKind.PROGRAM), limits=limits)
+    await store.add_device(device)
+    assert await store.device(device.device) == device
+    assert device in await store.devices(account.user, including=device.device)
+    _, found = await store.accesses([], [device.device])
+    assert found[device.device].limits == limits
+
+
 async def test_the_use_of_a_key_is_noted_unless_a_later_one_is(store):
     account, client = await sign_up(store)
     device = new_key_device(account.user)
@@ -354,7 +520,7 @@ async def test_a_role_is_given_changed_and_taken(store):
     bob, _ = await sign_up(store)
     space = await make_space(store, ann)
     for before, to in [(None, Role.VIEWER), (Role.VIEWER, Role.EDITOR), (Role.EDITOR, Role.OWNER), (Role.OWNER, None)]:
-        await store.change_grant(space, member=bob, before=before, after=to, by=ann.user, alias="team")
+        await change_grant(store, space, member=bob, before=before, after=to, by=ann.user, alias="team")
         found, grants = await store.space_with_grants(space.space, ann.user, bob.user)
         assert found.owners == (2 if to is Role.OWNER else 1)
         assert grants.get(bob.user) == (GrantRecord(space.space, bob.user, bob.email, to, "team") if to else None)
@@ -375,21 +541,21 @@ async def test_an_alias_of_a_user_means_one_space_for_ever(store):
     hers, his = await make_space(store, ann, "Straße"), await make_space(store, bob, "Straße")
     for taken in ("Straße", "STRASSE", "Stra\N{LATIN SMALL LETTER SHARP S}e", "personal", "Ｐｅｒｓｏｎａｌ"):
         with pytest.raises(AliasTaken):
-            await store.change_grant(his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias=taken)
+            await change_grant(store, his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias=taken)
         another = SpaceRecord(SpaceId(new_text_id()), "Straße", False, 1, 2_000)
         with pytest.raises(AliasTaken):
             await store.create_space(another, owner=ann, alias=taken)
         assert await store.members(another.space) is None
     assert await aliases(store, ann.user) == {"Straße": hers.space}
-    await store.change_grant(his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="His")
+    await change_grant(store, his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="His")
     # A changed role leaves it alone, and it stays taken when the grant has gone, but not for the same space.
-    await store.change_grant(his, member=ann, before=Role.EDITOR, after=Role.VIEWER, by=bob.user, alias="Other")
+    await change_grant(store, his, member=ann, before=Role.EDITOR, after=Role.VIEWER, by=bob.user, alias="Other")
     assert await aliases(store, ann.user) == {"Straße": hers.space, "His": his.space}
-    await store.change_grant(his, member=ann, before=Role.VIEWER, after=None, by=ann.user)
+    await change_grant(store, his, member=ann, before=Role.VIEWER, after=None, by=ann.user)
     third = await make_space(store, bob, "third")
     with pytest.raises(AliasTaken):
-        await store.change_grant(third, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="HIS")
-    await store.change_grant(his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="His")
+        await change_grant(store, third, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="HIS")
+    await change_grant(store, his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="His")
     found, grants = await store.space_with_grants(his.space, ann.user, bob.user)
     assert (grants[ann.user].alias, grants[bob.user].alias) == ("His", "Straße")
     assert found.name == "Straße"
@@ -417,8 +583,8 @@ async def test_since_when_a_member_writes_is_kept(store):
     bob, _ = await sign_up(store)
     space = await make_space(store, ann)
     for before, to, since in ((None, Role.EDITOR, 17), (Role.EDITOR, Role.VIEWER, 0), (Role.VIEWER, Role.OWNER, 18)):
-        await store.change_grant(
-            space, member=bob, before=before, after=to, by=ann.user, alias="team", writes_since_ms=since
+        await change_grant(
+            store, space, member=bob, before=before, after=to, by=ann.user, alias="team", writes_since_ms=since
         )
         grant, _ = await store.access(space.space, user=bob.user, device=None)
         assert grant.writes_since_ms == since
@@ -434,9 +600,9 @@ async def test_a_grant_that_changed_meanwhile_stays(store, before, to):
     ann, _ = await sign_up(store)
     bob, _ = await sign_up(store)
     space = await make_space(store, ann)
-    await store.change_grant(space, member=bob, before=None, after=Role.VIEWER, by=ann.user, alias="team")
+    await change_grant(store, space, member=bob, before=None, after=Role.VIEWER, by=ann.user, alias="team")
     with pytest.raises(GrantMoved):
-        await store.change_grant(space, member=bob, before=before, after=to, by=ann.user, alias="team")
+        await change_grant(store, space, member=bob, before=before, after=to, by=ann.user, alias="team")
     found, grants = await store.space_with_grants(space.space, bob.user)
     assert (found.owners, grants[bob.user].role) == (1, Role.VIEWER)
 
@@ -446,7 +612,7 @@ async def test_the_last_owner_stays(store, to):
     ann, _ = await sign_up(store)
     space = await make_space(store, ann)
     with pytest.raises(GrantMoved):
-        await store.change_grant(space, member=ann, before=Role.OWNER, after=to, by=ann.user)
+        await change_grant(store, space, member=ann, before=Role.OWNER, after=to, by=ann.user)
     found, grants = await store.space_with_grants(space.space, ann.user)
     assert (found.owners, grants[ann.user].role) == (1, Role.OWNER)
     assert len(await store.memberships(ann.user)) == 2
@@ -458,13 +624,13 @@ async def test_who_is_no_owner_any_more_changes_nothing(store):
     carol, _ = await sign_up(store)
     dave, _ = await sign_up(store)
     space = await make_space(store, ann)
-    await store.change_grant(space, member=bob, before=None, after=Role.EDITOR, by=ann.user, alias="team")
+    await change_grant(store, space, member=bob, before=None, after=Role.EDITOR, by=ann.user, alias="team")
     for by in (bob.user, dave.user):
         with pytest.raises(GrantMoved):
-            await store.change_grant(space, member=carol, before=None, after=Role.VIEWER, by=by, alias="team")
+            await change_grant(store, space, member=carol, before=None, after=Role.VIEWER, by=by, alias="team")
     assert (await store.space_with_grants(space.space, carol.user))[1] == {}
     # Everybody may leave.
-    await store.change_grant(space, member=bob, before=Role.EDITOR, after=None, by=bob.user)
+    await change_grant(store, space, member=bob, before=Role.EDITOR, after=None, by=bob.user)
 
 
 async def test_more_spaces_than_one_page_holds(store):
@@ -735,9 +901,9 @@ async def test_a_link_that_is_dropped_was_never_there(store):
 async def test_who_gave_a_membership(store):
     (ann, _), (bob, _) = await sign_up(store), await sign_up(store)
     space = await make_space(store, ann)
-    await store.change_grant(space, member=bob, before=None, after=Role.EDITOR, by=ann.user, alias="team")
-    await store.change_grant(space, member=bob, before=Role.EDITOR, after=Role.OWNER, by=ann.user)
-    await store.change_grant(space, member=ann, before=Role.OWNER, after=Role.VIEWER, by=bob.user)
+    await change_grant(store, space, member=bob, before=None, after=Role.EDITOR, by=ann.user, alias="team")
+    await change_grant(store, space, member=bob, before=Role.EDITOR, after=Role.OWNER, by=ann.user)
+    await change_grant(store, space, member=ann, before=Role.OWNER, after=Role.VIEWER, by=bob.user)
     assert {one.by for one in await store.memberships(bob.user) if not one.personal} == {ann.user}
     assert {one.by for one in await store.memberships(ann.user)} == {ann.user}  # ann made it herself
 
@@ -771,12 +937,19 @@ async def test_a_grant_is_changed_by_a_request_once(store):
     (ann, _), (bob, _) = await sign_up(store), await sign_up(store)
     space = await make_space(store, ann)
     done = Done(ann.user, new_request_id(), b"fingerprint", 1_000)
-    given = {"member": bob, "before": None, "after": Role.EDITOR, "by": ann.user, "alias": "team", "done": done}
-    await store.change_grant(space, **given)
+    given: dict[str, Any] = {
+        "member": bob,
+        "before": None,
+        "after": Role.EDITOR,
+        "by": ann.user,
+        "alias": "team",
+        "done": done,
+    }
+    await change_grant(store, space, **given)
     assert await store.done(ann.user, done.request) == b"fingerprint"
-    await store.change_grant(space, member=bob, before=Role.EDITOR, after=None, by=ann.user)
+    await change_grant(store, space, member=bob, before=Role.EDITOR, after=None, by=ann.user)
     with pytest.raises(GrantMoved):
-        await store.change_grant(space, **given)
+        await change_grant(store, space, **given)
     assert [grant.user for grant in (await store.members(space.space))[1]] == [ann.user]
     assert [one.space for one in await store.memberships(bob.user)] == [bob.personal_space]
 

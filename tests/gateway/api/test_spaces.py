@@ -44,9 +44,10 @@ def test_a_personal_space_is_not_shared(ann: Person, ben: Person):
 
 def test_somebody_unknown_is_no_member(ann: Person):
     space = shared(ann)
-    ann.ask("PUT", f"/v1/spaces/{space}/members/nobody-{space}@example.com", {"role": "editor"}).refused(
-        404, "NO_SUCH_ACCOUNT"
-    )
+    nobody = f"/v1/spaces/{space}/members/nobody-{space}@example.com"
+    ann.ask("DELETE", nobody).refused(404, "NO_SUCH_ACCOUNT")
+    assert ann.ask("PUT", nobody, {"role": "editor"}).status == 202
+    assert [one["email"] for one in ann.done("GET", f"/v1/spaces/{space}/members")["members"]] == [ann.email]
     ann.ask("PUT", f"/v1/spaces/{space}/members/nobody@example.com", {"role": "king"}).refused(400, "INVALID_ARGUMENT")
 
 
@@ -100,6 +101,8 @@ def test_what_belongs_to_others_does_not_exist(ann: Person, ben: Person):
         ("GET", "/links", None),
         ("POST", "/links", {"node": node}),
         ("DELETE", f"/links/{'a' * 26}", None),
+        ("GET", "/invitations", None),
+        ("DELETE", "/invitations/nobody@example.com", None),
     ]
     for method, path, body in asked:
         ann.ask(method, f"{ben.top}{path}", body).refused(404, "NO_SUCH_SPACE")
@@ -113,12 +116,17 @@ def test_lists_come_in_pages(ann: Person):
     spaces = {ann.done("POST", "/v1/spaces", {"name": f"Page {n}"}, status=201)["space_id"] for n in range(3)}
     for n in range(2):
         ann.done("POST", f"{ann.top}/links", {"node": "root"}, status=201, idempotency_key=str(n))
+    some = min(spaces)
+    for n in range(2):
+        ann.ask("PUT", f"/v1/spaces/{some}/members/page-{n}-{some}@example.com", {"role": "viewer"})
     for path, name, least in (
         ("/v1/spaces", "spaces", 4),
         (f"{ann.top}/members", "members", 1),
         (f"{ann.top}/links", "links", 2),
         ("/v1/devices", "devices", 1),
         ("/v1/keys", "devices", 0),
+        ("/v1/invitations", "invitations", 0),
+        (f"/v1/spaces/{some}/invitations", "invitations", 2),
     ):
         whole = ann.done("GET", path)
         assert whole["next_page_token"] is None
@@ -134,3 +142,47 @@ def test_lists_come_in_pages(ann: Person):
         ann.ask("GET", path, query={"page_token": "x"}).refused(400, "INVALID_PAGE_TOKEN")
     for space in spaces:
         assert ann.done("GET", f"/v1/spaces/{space}")["space_id"] == space
+
+
+def test_a_space_is_renamed_deleted_and_undeleted(ann: Person, ben: Person):
+    space = shared(ann, "Harbour")
+    ann.done("PUT", f"/v1/spaces/{space}/members/{ben.email}", {"role": "editor"})
+    renamed = ann.done("PATCH", f"/v1/spaces/{space}", {"name": "Pier"})
+    assert (renamed["name"], renamed["alias"], renamed["deleted_at_ms"]) == ("Pier", "Harbour", None)
+    before = ben.done("GET", f"/v1/spaces/{space}")
+    assert before["name"] == "Pier"
+    ben.ask("PATCH", f"/v1/spaces/{space}", {"name": "Mine"}).refused(403, "PERMISSION_DENIED")
+    ben.ask("DELETE", f"/v1/spaces/{space}").refused(403, "PERMISSION_DENIED")
+    ann.ask("PATCH", f"/v1/spaces/{space}", {"name": ""}).refused(400, "INVALID_ARGUMENT")
+    ann.ask("PATCH", f"/v1/spaces/{space}", {"name": "personal"}).refused(400, "INVALID_ARGUMENT")
+    ann.ask("DELETE", ann.top).refused(403, "PERMISSION_DENIED")
+
+    gone = ann.done("DELETE", f"/v1/spaces/{space}")
+    assert gone["restorable_until_ms"] - gone["deleted_at_ms"] == 30 * 86_400_000
+    assert ann.done("GET", "/v1/deleted-spaces") == {"spaces": [gone], "next_page_token": None}
+    assert ben.done("GET", "/v1/deleted-spaces")["spaces"] == []
+    for one in (ann, ben):
+        assert [found["personal"] for found in one.done("GET", "/v1/spaces")["spaces"]] == [True]
+        for path in ("/usage", "/members", "/nodes/root/children", "/notifications", "/trash", "/links"):
+            told = one.ask("GET", f"/v1/spaces/{space}{path}").refused(404, "SPACE_DELETED")
+            assert "undelete" in told["detail"]
+    back = ann.done("POST", f"/v1/spaces/{space}/undelete")
+    assert back == renamed
+    assert ben.done("GET", f"/v1/spaces/{space}") == before
+    assert ann.done("GET", "/v1/deleted-spaces")["spaces"] == []
+
+
+def test_a_space_is_transferred(ann: Person, ben: Person):
+    space = shared(ann)
+    path = f"/v1/spaces/{space}/transfer"
+    ann.ask("POST", path, {"email": ben.email}).refused(400, "INVALID_ARGUMENT")
+    ann.ask("POST", path, {"email": ben.email, "keep_role": "king"}).refused(400, "INVALID_ARGUMENT")
+    ann.ask("POST", path, {"email": ann.email, "keep_role": "editor"}).refused(400, "INVALID_ARGUMENT")
+    ann.ask("POST", path, {"email": f"nobody-{space}@example.com", "keep_role": None}).refused(404, "NO_SUCH_ACCOUNT")
+    ann.ask("POST", f"{ann.top}/transfer", {"email": ben.email, "keep_role": None}).refused(403, "PERMISSION_DENIED")
+    owner = ann.done("POST", path, {"email": ben.email, "keep_role": "viewer"})
+    assert (owner["email"], owner["role"]) == (ben.email, "owner")
+    assert ann.done("GET", f"/v1/spaces/{space}")["role"] == "viewer"
+    ben.done("POST", path, {"email": ann.email, "keep_role": None})
+    ben.ask("GET", f"/v1/spaces/{space}").refused(404, "NO_SUCH_SPACE")
+    assert ann.done("GET", f"/v1/spaces/{space}")["role"] == "owner"

@@ -287,7 +287,7 @@ class Clocked:
         auth: Any = SimpleNamespace(ExchangeKey=self.exchange, IssueCredentials=self.issue)
         metadata: Any = SimpleNamespace(SealObjects=self.seal, CommitChanges=self.commit, ListNodes=self.list)
         nobody: Any = None
-        return Services(auth, metadata, nobody)
+        return Services(auth, metadata, nobody, nobody)
 
 
 async def holder(clocked):

@@ -49,7 +49,7 @@ class OneLargeDirectory:
     def services(self) -> Services:
         nobody: Any = None
         metadata: Any = SimpleNamespace(ListNodes=self.list, CommitChanges=self.commit)
-        return Services(nobody, metadata, nobody)
+        return Services(nobody, metadata, nobody, nobody)
 
 
 async def token() -> str:

@@ -30,6 +30,7 @@ from runtime.permissions import (
 from runtime.rpc.requests import WINDOW_BYTES
 from runtime.rpc.server import RECEIVED_SIZE_FACTOR, App, received_bytes, running
 from runtime.settings import ServiceSettings
+from syncline.admin.v1 import admin_pb2
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
@@ -38,6 +39,7 @@ from syncline.model.identifiers import ID_BYTES, new_text_id
 from syncline.model.limits import (
     MAX_CHECKED_RIGHTS,
     MAX_FIND_DIGESTS,
+    MAX_KEY_SPACES,
     MAX_LABEL_CHARACTERS,
     MAX_MEASURED_NODES,
     MAX_MESSAGE_BYTES,
@@ -57,6 +59,7 @@ from tests.runtime.http2 import http2
 from tests.runtime.rpc.test_requests import Doorkeeper
 
 SERVICES = (
+    admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
     auth_pb2.DESCRIPTOR.services_by_name["AuthService"],
     metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"],
     notify_pb2.DESCRIPTOR.services_by_name["NotifyService"],
@@ -102,6 +105,16 @@ def _commit() -> metadata_pb2.CommitChangesRequest:
 def _largest() -> Iterator[tuple[str, Message]]:
     """Yield the largest requests that methods accept by their other limits."""
     metadata, auth = "syncline.metadata.v1.MetadataService/", "syncline.auth.v1.AuthService/"
+    yield (
+        auth + "CreateKey",
+        auth_pb2.CreateKeyRequest(
+            request_id=NODE,
+            name="\U0001f600" * 100,
+            expires_at_ms=1 << 62,
+            scopes=[auth_pb2.KEY_SCOPE_READ, auth_pb2.KEY_SCOPE_WRITE, auth_pb2.KEY_SCOPE_SHARE],
+            space_ids=[SPACE] * MAX_KEY_SPACES,
+        ),
+    )
     yield metadata + "CommitChanges", _commit()
     update = metadata_pb2.UpdateContent(node=NODE, base_version=1 << 62)
     update.content.manifest.blocks = bytes(MAX_REQUEST_BYTES - 200)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,21 +16,45 @@ from pydantic import SecretStr
 
 from runtime.rpc.server import running
 from runtime.tokens import mint_service_token
+from services.auth.admission import Admission
+from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.bootstrap import AuthAdapters, bootstrap
-from services.auth.keys import key_digest
-from services.auth.links import token_digest
-from services.auth.records import DAY_MS, Account, Chain, DeviceRecord, Key, Link, Login
+from services.auth.derived import DerivedSecrets
+from services.auth.grants import Grants
+from services.auth.holdings import HoldingLimits
+from services.auth.inviting import Inviting
+from services.auth.opaque_tokens import token_digest
+from services.auth.ports import IdentityStore, MailRequests
+from services.auth.records import (
+    DAY_MS,
+    USUAL_LIMITS,
+    Account,
+    Chain,
+    DeviceRecord,
+    Done,
+    Gate,
+    GrantChange,
+    Key,
+    Link,
+    Login,
+    SpaceInvitation,
+    SpaceRecord,
+)
+from services.auth.records import Clock as AnyClock
 from services.auth.sessions import RefreshToken
 from services.auth.settings import AuthSettings
+from services.auth.space_invitations import SpaceInvitations
+from syncline.admin.v1 import admin_pb2_grpc
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
-from syncline.model.accounts import DeviceKind, SignUpPolicy
+from syncline.model.accounts import DeviceKind, Role, SignUpPolicy
 from syncline.model.identifiers import ROOT, DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
 from syncline.rpc.errors import error_from_rpc
 from tests.support.auth import InMemoryCredentialSource, InMemoryIdentityStore, InMemoryMailRequests
+from tests.support.passwords import STRONG
 
 SECRET = "a secret that all services share"
-PASSWORD = "correct horse battery"
+PASSWORD = STRONG
 
 
 class Clock:
@@ -59,6 +83,7 @@ def make_settings(directory: Path, **overrides) -> AuthSettings:
     if not key.exists():
         write_key(key)
     given: dict[str, Any] = {
+        "audit_table": "audit",
         "identity_table": "identity",
         "bucket": "content",
         "transfer_role_arn": "arn:aws:iam::000000000000:role/transfer",
@@ -89,12 +114,64 @@ def new_device(user: UserId, *, now: int = 1_000, name: str = "laptop") -> Devic
 
 
 def new_key_device(user: UserId, *, now: int = 1_000, kind: DeviceKind = DeviceKind.BROWSER) -> DeviceRecord:
-    key = Key(key_digest(f"the key of {user}"), now + 30 * DAY_MS)
-    return DeviceRecord(DeviceId(new_text_id()), user, "browser", now, now, None, None, kind, key)
+    key = Key(token_digest(f"the key of {user}"), now + 30 * DAY_MS)
+    limits = USUAL_LIMITS if kind is DeviceKind.PROGRAM else None
+    return DeviceRecord(DeviceId(new_text_id()), user, "browser", now, now, None, None, kind, key, limits=limits)
 
 
 def new_link(space: SpaceId, user: UserId, **given: Any) -> Link:
     return Link(LinkId(new_text_id()), space, ROOT, user, 1_000, token_digest(new_text_id()), **given)
+
+
+async def change_grant(
+    store: IdentityStore,
+    space: SpaceRecord,
+    *,
+    member: Account,
+    before: Role | None,
+    after: Role | None,
+    by: UserId,
+    alias: str = "",
+    writes_since_ms: int = 0,
+    done: Done | None = None,
+    gates: Sequence[Gate] = (),
+    ends: SpaceInvitation | None = None,
+    as_admin: bool = False,
+) -> None:
+    """Change the grant of one person."""
+    change = GrantChange(member.user, member.email, before, after, alias, writes_since_ms)
+    await store.change_grants(space, [change], by=by, done=done, gates=gates, ends=ends, as_admin=as_admin)
+
+
+def new_grants(
+    store: IdentityStore,
+    *,
+    clock: AnyClock,
+    holdings: HoldingLimits | None = None,
+    mail: MailRequests | None = None,
+    policy: SignUpPolicy = SignUpPolicy.OPEN,
+) -> Grants:
+    """The grants in the spaces of a store. Invitations are mailed by `mail`; None for a list of their own."""
+    limits = holdings or HoldingLimits()
+    inviting = Inviting(
+        store,
+        store,
+        mail or InMemoryMailRequests(),
+        admission=Admission(policy),
+        attempts=Attempts(store, AttemptLimits(), clock=clock),
+        holdings=limits,
+        derived=DerivedSecrets("secret"),
+        clock=clock,
+    )
+    return Grants(store, store, store, store, store, invitations=store, inviting=inviting, holdings=limits, clock=clock)
+
+
+def new_space_invitations(
+    store: IdentityStore, *, clock: AnyClock, policy: SignUpPolicy = SignUpPolicy.OPEN
+) -> SpaceInvitations:
+    """The invitations to the spaces of a store."""
+    grants = new_grants(store, clock=clock, policy=policy)
+    return SpaceInvitations(store, store, store, store, store, grants=grants, admission=Admission(policy), clock=clock)
 
 
 @dataclass(frozen=True)
@@ -125,6 +202,7 @@ class Service:
     clock: Clock
     target: str
     mail: InMemoryMailRequests
+    admin: admin_pb2_grpc.AdminServiceAsyncStub
 
     async def sign_up(self, email: str, *, device: str = "laptop", kind=auth_pb2.DEVICE_KIND_UNSPECIFIED) -> Person:
         request = auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name=device, kind=kind)
@@ -165,17 +243,23 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(directory: Path, *, operations: Any = None, **overrides) -> AsyncIterator[Service]:
-    """The whole service on a free port, over memory; `operations` is the table of who gets where, if another one."""
+async def serving(
+    directory: Path, *, operations: Any = None, archive: Any = None, store: Any = None, **overrides
+) -> AsyncIterator[Service]:
+    """The whole service on a free port, over memory. `operations` is the table of who gets where, and `store` the store
+    in memory, if another one; `archive` is the place to which the audit log is exported.
+    """
     clock = Clock()
     settings = make_settings(directory, **overrides)
-    store, source, mail = InMemoryIdentityStore(), InMemoryCredentialSource(clock), InMemoryMailRequests()
+    store = store or InMemoryIdentityStore()
+    source, mail = InMemoryCredentialSource(clock), InMemoryMailRequests()
     async with (
-        bootstrap(settings, AuthAdapters(store, source, mail), clock=clock) as app,
+        bootstrap(settings, AuthAdapters(store, source, mail, store.audit, archive), clock=clock) as app,
         running(app if operations is None else replace(app, operations=operations), settings) as target,
         aio_channel(target) as channel,
     ):
-        yield Service(auth_pb2_grpc.AuthServiceStub(channel), store, source, clock, target, mail)
+        stub, admin = auth_pb2_grpc.AuthServiceStub(channel), admin_pb2_grpc.AdminServiceStub(channel)
+        yield Service(stub, store, source, clock, target, mail, admin)
 
 
 @contextmanager

@@ -15,14 +15,16 @@ from services.auth.endings import Endings
 from services.auth.holdings import HoldingLimits
 from services.auth.invitations import Invitations
 from services.auth.keys import Keys
+from services.auth.password_strength import PasswordStrength
 from services.auth.passwords import Passwords
 from services.auth.proofs import Proofs
 from services.auth.sessions import Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.model.accounts import SignUpPolicy
 from syncline.model.errors import TooManyAttempts, Unavailable, WrongPassword
-from tests.services.auth.support import PASSWORD, Clock
+from tests.services.auth.support import PASSWORD, Clock, new_space_invitations
 from tests.support.auth import InMemoryIdentityStore, InMemoryMailRequests
+from tests.support.passwords import OTHER_STRONG
 
 EMAIL = "ann@example.com"
 KEYS = SigningKeys.of(Ed25519PrivateKey.generate())
@@ -45,6 +47,7 @@ class World:
         self.clock = Clock()
         self.policy = SignUpPolicy.OPEN
         self.mail = InMemoryMailRequests()
+        self.strength = PasswordStrength()
 
     def accounts(self, passwords: Passwords, *, proves: bool = False, **limits: int) -> AccountRegistry:
         access_tokens = AccessTokens(KEYS, clock=self.clock)
@@ -56,9 +59,11 @@ class World:
             self.store,
             admission=Admission(self.policy),
             passwords=passwords,
+            strength=self.strength,
             attempts=attempts,
             sessions=sessions,
             keys=Keys(
+                self.store,
                 self.store,
                 self.store,
                 access_tokens,
@@ -69,6 +74,7 @@ class World:
             ),
             lists=DeviceLists(self.store, HoldingLimits(), clock=self.clock),
             invitations=Invitations(self.store, self.store, clock=self.clock),
+            space_invitations=new_space_invitations(self.store, clock=self.clock, policy=self.policy),
             clock=self.clock,
             proofs=Proofs(self.store, self.store, self.mail, attempts=attempts, clock=self.clock) if proves else None,
         )
@@ -80,8 +86,10 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world():
+    world = World()
+    with world.strength:
+        yield world
 
 
 @pytest.fixture
@@ -123,7 +131,7 @@ async def test_a_refused_password_costs_the_same_whatever_accounts_the_address_h
     await proven.sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer=PEER)
     await proven.sign_up(email=both, password=PASSWORD, device_name="laptop", peer=PEER)
     for email in (claimed, both):
-        await accounts.sign_up(email=email, password="a long password", device_name="laptop", peer=PEER)
+        await accounts.sign_up(email=email, password=OTHER_STRONG, device_name="laptop", peer=PEER)
     looked = {}
     for email in (EMAIL, claimed, both, neither):
         before = passwords.looked

@@ -57,6 +57,14 @@ CALLS = {
 }
 
 
+CALLS |= {
+    "RequestReset": lambda: auth_pb2.RequestResetRequest(email=f"{new_request_id().hex()}@example.com"),
+    "ResetPassword": lambda: auth_pb2.ResetPasswordRequest(
+        token=f"{new_request_id().hex()}{'x' * 11}", new_password=PASSWORD
+    ),
+}
+
+
 def rate_exceeded():
     return refused("RESOURCE_EXHAUSTED", "RATE_EXCEEDED", work="anonymous")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
 
-from services.auth.servicer import ITEMS_PER_CALL
+from services.auth.paging import ITEMS_PER_CALL
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import new_request_id
 from tests.services.auth.support import serving
@@ -40,3 +41,30 @@ async def test_pages_of_one_cost_as_much_as_the_whole_list(tmp_path, spaces, lea
                 answered += 1
     assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert least <= answered <= most
+
+
+async def test_deleted_spaces_that_are_read_cost_as_much_as_others(tmp_path):
+    settings = {"rate_lists": 0.001, "rate_burst_seconds": BURST * 1000, "rate_makes": 1000, "spaces_per_person": 1000}
+    async with serving(tmp_path, rate_shares=1000, **settings) as auth:
+        ann = await auth.sign_up("ann@example.com")
+        for number in range(SPACES):
+            space = await auth.create_space(ann, f"s{number}")
+            request = auth_pb2.DeleteSpaceRequest(request_id=new_request_id(), space_id=space)
+            await auth.stub.DeleteSpace(request, metadata=ann.credentials)
+        calls = (
+            lambda: auth.stub.ListSpaces(auth_pb2.ListSpacesRequest(page_size=1), metadata=ann.credentials),
+            lambda: auth.stub.ListDeletedSpaces(
+                auth_pb2.ListDeletedSpacesRequest(page_size=1), metadata=ann.credentials
+            ),
+        )
+        answered, codes = 0, set()
+        for number in range(BURST):
+            try:
+                page: Any = await calls[number % 2]()
+            except grpc.aio.AioRpcError as error:
+                codes.add(error.code())
+            else:
+                assert len(page.spaces) == 1
+                answered += 1
+    assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert 2 <= answered <= BURST // 4

@@ -18,7 +18,7 @@ from services.auth.uploads import Uploads
 from syncline.model.accounts import Access, Role
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
-from tests.services.auth.support import Clock, new_device, new_login
+from tests.services.auth.support import Clock, change_grant, new_device, new_login
 from tests.support.auth import InMemoryCredentialSource, InMemoryIdentityStore
 
 NOW = Clock()()
@@ -70,8 +70,8 @@ class World:
     async def change_role(self, before: Role | None, after: Role | None) -> None:
         found = await self.store.space_with_grants(self.space)
         assert found is not None
-        await self.store.change_grant(
-            found[0], member=self.account, before=before, after=after, by=self.owner.user, alias="team"
+        await change_grant(
+            self.store, found[0], member=self.account, before=before, after=after, by=self.owner.user, alias="team"
         )
 
 

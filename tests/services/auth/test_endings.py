@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from services.auth.audit.events import AuditKind
 from services.auth.endings import Endings
 from services.auth.records import DAY_MS
 from services.auth.sessions import RefreshToken, Sessions
@@ -116,6 +118,27 @@ async def test_links_of_a_device_are_told_and_end_if_that_is_asked_for(auth, ann
     assert await open_link(auth, own.token)
 
 
+async def test_links_that_a_key_of_a_device_has_made_end_with_the_device(auth, ann, stolen):
+    """The key is ended before: its links must be found all the same."""
+    request = auth_pb2.CreateKeyRequest(
+        request_id=new_request_id(),
+        name="sharing",
+        expires_at_ms=auth.clock() + 10 * DAY_MS,
+        scopes=[auth_pb2.KEY_SCOPE_SHARE],
+    )
+    made = await auth.stub.CreateKey(request, metadata=stolen.credentials)
+    program = bearer((await trade(auth, made.key)).access_token)
+    link = auth_pb2.CreateLinkRequest(request_id=new_request_id(), space_id=ann.account.personal_space_id, node=ROOT)
+    theirs = await auth.stub.CreateLink(link, metadata=program)
+    assert theirs.link.made_by == made.device.device_id
+    answer = await revoke(auth, stolen.device.device_id, ann)
+    assert [one.link_id for one in answer.remaining_links] == [theirs.link.link_id]
+    answer = await revoke(auth, stolen.device.device_id, ann, end_links=True)
+    assert [one.link_id for one in answer.ended_links] == [theirs.link.link_id]
+    with refused("NOT_FOUND", "NO_SUCH_LINK"):
+        await open_link(auth, theirs.token)
+
+
 async def test_links_that_do_not_open_any_more_do_not_remain(auth, ann, stolen):
     await make_link(auth, stolen, expires_at_ms=auth.clock() + DAY_MS)
     auth.clock.advance(2 * DAY_MS)
@@ -180,20 +203,20 @@ class Stumbling(InMemoryIdentityStore):
             raise Unavailable("the table does not answer")
         await super().begin_ending(ending)
 
-    async def revoke_device(self, device, *, at_ms):
+    async def revoke_device(self, device, *, at_ms, events=()):
         found = await self.device(device)
         if found is not None and found.made_by is not None:
             await self.may_go_on.wait()
         self.fail(device)
-        await super().revoke_device(device, at_ms=at_ms)
+        await super().revoke_device(device, at_ms=at_ms, events=events)
 
-    async def revoke_link(self, link, *, at_ms):
+    async def revoke_link(self, link, *, at_ms, events=()):
         await self.may_go_on.wait()
         self.fail(link.link)
         if self.for_ever or (self.fails and link.link not in self.stumbled):
             self.stumbled.add(link.link)
             raise Unavailable("the link is used at this moment")
-        await super().revoke_link(link, at_ms=at_ms)
+        await super().revoke_link(link, at_ms=at_ms, events=events)
 
 
 class World:
@@ -455,6 +478,13 @@ class Few(World):
         return [await self.has_ended(one) for one in (self.stolen.device, *self.keys)].count(False), links
 
 
+def ended(how: str) -> dict[str, int]:
+    """The events of the end of a device with two keys and two links, by kind."""
+    if how == "a copy":
+        return {AuditKind.DEVICE_COPIED: 1, AuditKind.KEY_ENDED: 2}
+    return {AuditKind.DEVICE_ENDED: 1, AuditKind.KEY_ENDED: 2, AuditKind.LINK_ENDED: 2}
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("how", ["by another device", "itself", "a copy"])
 async def test_at_whatever_write_a_process_is_killed_the_next_one_goes_on(how, after):
@@ -475,6 +505,7 @@ async def test_at_whatever_write_a_process_is_killed_the_next_one_goes_on(how, a
         has_begun = number > 1 or after  # nobody was told that it had, and a caller asks again
         assert await world.good(how) == ((0, 0) if has_begun else before)
         assert await world.store.endings() == []
+        assert Counter(event.kind for event in world.store.audit.events) == (ended(how) if has_begun else {})
     assert number == (5 if how == "a copy" else 7) + 1  # the note, the device, its keys and links, and the note again
 
 
@@ -495,6 +526,7 @@ async def test_at_whatever_write_the_next_one_is_killed_too_another_one_goes_on(
             break
         assert await world.good("by another device") == (0, 0)
         assert await world.store.endings() == []
+        assert Counter(event.kind for event in world.store.audit.events) == ended("by another device")
     assert number == 7 + 1
 
 

@@ -3,19 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointConnectionError, ReadTimeoutError
 
 from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.adapters.dynamodb_audit import DynamoAuditStore
 from services.auth.adapters.sts import StsCredentialSource
 from services.auth.ports import GrantMoved
 from services.auth.records import Chain, Done, SpaceRecord
 from syncline.model.accounts import Role
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
-from tests.services.auth.support import new_account, new_device, new_link, new_login
+from tests.services.auth.support import change_grant, new_account, new_device, new_link, new_login
 
 Answer = Exception | Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -60,10 +62,13 @@ USER, DEVICE, SPACE = UserId(new_text_id()), DeviceId(new_text_id()), SpaceId(ne
 LINK = LinkId(new_text_id())
 CHAIN = Chain(b"family", b"second", b"first", 1_000)
 
+TEAM = SpaceRecord(SPACE, "team", False, 1, 1_000)
+DONE = Done(USER, new_request_id(), b"fingerprint", 1_000)
 
-async def change_grant(store: DynamoIdentityStore) -> None:
+
+async def change_one_grant(store: DynamoIdentityStore) -> None:
     space = SpaceRecord(SPACE, "team", False, 1, 1_000)
-    await store.change_grant(space, member=new_account(), before=None, after=Role.OWNER, by=USER, alias="team")
+    await change_grant(store, space, member=new_account(), before=None, after=Role.OWNER, by=USER, alias="team")
 
 
 CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
@@ -94,7 +99,10 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "memberships": lambda store: store.memberships(USER),
     "members": lambda store: store.members(SPACE),
     "space_with_grants": lambda store: store.space_with_grants(SPACE, USER),
-    "change_grant": change_grant,
+    "change_grants": change_one_grant,
+    "change_space": lambda store: store.change_space(TEAM, replace(TEAM, name="crew"), by=USER, done=DONE),
+    "forget_membership": lambda store: store.forget_membership(SPACE, USER),
+    "deletions": lambda store: store.deletions([SPACE], user=USER),
     "access": lambda store: store.access(SPACE, user=USER, device=DEVICE),
     "accesses": lambda store: store.accesses([(SPACE, USER)], [DEVICE]),
     "count_attempt": lambda store: store.count_attempt(
@@ -109,9 +117,14 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
 }
 
 
+def identity_store(client: Any) -> DynamoIdentityStore:
+    audit = DynamoAuditStore(client, table="audit", days=400)
+    return DynamoIdentityStore(client, table="identity", audit=audit)
+
+
 def store_with(*answers: Answer) -> DynamoIdentityStore:
     client: Any = Scripted(*answers)
-    return DynamoIdentityStore(client, table="identity")
+    return identity_store(client)
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=str)
@@ -128,7 +141,7 @@ async def test_what_does_not_pass_is_not_hidden(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["create_account", "create_space", "change_grant", "give_alias", "add_link", "revoke_link", "add_device"]
+    "name", ["create_account", "create_space", "change_grants", "give_alias", "add_link", "revoke_link", "add_device"]
 )
 async def test_a_throttled_transaction_is_unavailable(name):
     with pytest.raises(Unavailable):
@@ -138,7 +151,7 @@ async def test_a_throttled_transaction_is_unavailable(name):
 async def test_a_conflict_of_transactions_is_another_writer():
     conflict = cancelled("None", "TransactionConflict", "None")
     with pytest.raises(GrantMoved):
-        await change_grant(store_with(conflict))
+        await change_one_grant(store_with(conflict))
     for name in ("create_account", "create_space", "give_alias", "add_link", "revoke_link", "add_device"):
         with pytest.raises(Unavailable):
             await CALLS[name](store_with(conflict))
@@ -176,7 +189,7 @@ async def test_a_revoked_link_is_closed_although_its_token_was_left_behind():
 async def test_a_link_is_revoked_whole_or_not_at_all():
     link = new_link(SPACE, USER)
     client: Any = Scripted(lambda _: {}, EndpointConnectionError(endpoint_url="http://aws"))
-    await DynamoIdentityStore(client, table="identity").revoke_link(link, at_ms=1_000)
+    await identity_store(client).revoke_link(link, at_ms=1_000)
     [(operation, request)] = client.requests
     assert operation == "transact_write_items"
     written = {write[kind]["Key"]["pk"]["S"]: kind for write in request["TransactItems"] for kind in write}
@@ -187,7 +200,7 @@ async def test_a_link_is_revoked_whole_or_not_at_all():
 async def test_what_was_left_of_a_revoked_link_leaves_the_list_of_its_maker():
     link = new_link(SPACE, USER)
     client: Any = Scripted(lambda _: {"Responses": {"identity": []}})
-    assert await DynamoIdentityStore(client, table="identity").without_ended([link]) == []
+    assert await identity_store(client).without_ended([link]) == []
     [(_, asked), (operation, deleted)] = client.requests
     assert asked["RequestItems"]["identity"]["ConsistentRead"]
     assert operation == "delete_item"
@@ -204,7 +217,7 @@ async def test_keys_that_were_left_out_are_asked_for_again():
         return {"Responses": {"identity": [space]}, "UnprocessedKeys": left}
 
     client: Any = Scripted(half, lambda _: {"Responses": {"identity": [grant]}, "UnprocessedKeys": {}})
-    found = await DynamoIdentityStore(client, table="identity").space_with_grants(SPACE, USER)
+    found = await identity_store(client).space_with_grants(SPACE, USER)
     assert found is not None
     assert found[1][USER].role is Role.OWNER
     keys = [request["RequestItems"]["identity"]["Keys"] for _, request in client.requests]
@@ -225,7 +238,7 @@ async def test_every_read_is_consistent():
 
     for name in ("login", "account", "device", "memberships", "members", "space_with_grants", "access"):
         client: Any = Scripted(nothing)
-        await CALLS[name](DynamoIdentityStore(client, table="identity"))
+        await CALLS[name](identity_store(client))
         for _, request in client.requests:
             assert request.get("ConsistentRead") or request["RequestItems"]["identity"]["ConsistentRead"]
 
@@ -262,4 +275,4 @@ async def test_throttling_as_it_comes_over_the_wire():
         aws = Aws(endpoint, AwsCredentials("key", "secret"))
         async with aws.client("dynamodb", retries={"total_max_attempts": 1}) as client:
             with pytest.raises(Unavailable):
-                await DynamoIdentityStore(client, table="identity").login("ann@example.com")
+                await identity_store(client).login("ann@example.com")

@@ -2,14 +2,13 @@
 
 import pytest
 
-from services.auth.grants import Grants, decide_role
-from services.auth.holdings import HoldingLimits
+from services.auth.grants import decide_role
 from services.auth.ports import GrantMoved
-from services.auth.records import Account, GrantRecord, SpaceRecord
+from services.auth.records import Account, GrantRecord, SpaceInvitation, SpaceRecord
 from syncline.model.accounts import Role
 from syncline.model.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
 from syncline.model.identifiers import SpaceId, UserId, new_request_id, new_text_id
-from tests.services.auth.support import new_device, new_login
+from tests.services.auth.support import new_device, new_grants, new_login
 from tests.support.auth import InMemoryIdentityStore
 
 ANN, BOB = UserId(new_text_id()), UserId(new_text_id())
@@ -72,7 +71,7 @@ class Team:
     def __init__(self, store: InMemoryIdentityStore) -> None:
         self.store = store
         self.now_ms = 1000
-        self.grants = Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=lambda: self.now_ms)
+        self.grants = new_grants(store, clock=lambda: self.now_ms)
 
     async def sign_up(self) -> Account:
         login = new_login()
@@ -136,15 +135,17 @@ async def test_only_owners_learn_whether_an_address_has_an_account(team):
         with pytest.raises(PermissionDenied):
             await change
     with pytest.raises(NoSuchAccount):
-        await team.grants.set(
-            SPACE, request=new_request_id(), caller=team.ann.user, email="nobody@example.com", role=Role.VIEWER
-        )
+        await team.grants.remove(SPACE, request=new_request_id(), caller=team.ann.user, email="nobody@example.com")
+    invited = await team.grants.set(
+        SPACE, request=new_request_id(), caller=team.ann.user, email="nobody@example.com", role=Role.VIEWER
+    )
+    assert isinstance(invited, SpaceInvitation)
 
 
 class Unsettled(InMemoryIdentityStore):
     """Somebody else always comes first."""
 
-    async def change_grant(self, *args, **kwargs):
+    async def change_grants(self, *args, **kwargs):
         raise GrantMoved
 
 

@@ -10,7 +10,8 @@ from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
 from services.auth.holdings import HoldingLimits
-from services.auth.keys import Keys, key_digest
+from services.auth.keys import Keys
+from services.auth.opaque_tokens import token_digest
 from services.auth.records import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, DeviceRecord
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.auth.v1 import auth_pb2
@@ -110,6 +111,7 @@ async def test_a_program_has_a_device_of_its_own(auth):
         kind=PROGRAM,
         expires_at_ms=auth.clock() + 10 * DAY_MS,
         made_by=ann.device.device_id,
+        scopes=[auth_pb2.KEY_SCOPE_READ, auth_pb2.KEY_SCOPE_WRITE],
     )
     assert await devices(auth, ann) == {device.device_id: device for device in (made.device, ann.device)}
     assert await device_of(auth, await exchange(auth, made.key)) == made.device.device_id
@@ -293,6 +295,7 @@ class World:
         self.keys = Keys(
             self.store,
             self.store,
+            self.store,
             tokens,
             derived=DerivedSecrets("secret"),
             holdings=HoldingLimits(),
@@ -341,7 +344,7 @@ async def test_only_the_digest_is_stored():
     world = World()
     device, key = await world.browser()
     assert device.key is not None
-    assert device.key.digest == key_digest(key)
+    assert device.key.digest == token_digest(key)
     assert key[-43:] not in repr(device)
     assert str(device.key.digest) not in repr(device)
 

@@ -7,13 +7,14 @@ import pytest
 
 from runtime.logs import structlog
 from runtime.permissions import READERS, RPCS, CallerKind
-from services.auth.links import token_digest
+from services.auth.opaque_tokens import token_digest
 from services.auth.records import DAY_MS, MINUTE_MS, SECOND_MS
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import ROOT, new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
 from tests.services.auth.support import Person, bearer, refused, serving
 from tests.services.refusals import methods_open_to
+from tests.support.passwords import STRONG
 
 VIEWER, EDITOR, OWNER = auth_pb2.ROLE_VIEWER, auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER
 SERVICE = auth_pb2.DESCRIPTOR.services_by_name["AuthService"]
@@ -402,12 +403,24 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
             "SetMember": auth_pb2.SetMemberRequest(role=OWNER, **member),
             "RemoveMember": auth_pb2.RemoveMemberRequest(**member),
             "IssueCredentials": auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.ACCESS_READ),
+            "RenameSpace": auth_pb2.RenameSpaceRequest(request_id=request_id, space_id=space, name="x"),
+            "DeleteSpace": auth_pb2.DeleteSpaceRequest(request_id=request_id, space_id=space),
+            "UndeleteSpace": auth_pb2.UndeleteSpaceRequest(request_id=request_id, space_id=space),
+            "ListDeletedSpaces": auth_pb2.ListDeletedSpacesRequest(),
+            "TransferSpace": auth_pb2.TransferSpaceRequest(**member),
+            "ListInvitations": auth_pb2.ListInvitationsRequest(space_id=space),
+            "RevokeInvitation": auth_pb2.RevokeInvitationRequest(**member),
+            "AcceptInvitation": auth_pb2.AcceptInvitationRequest(request_id=request_id, space_id=space),
+            "DeclineInvitation": auth_pb2.DeclineInvitationRequest(request_id=request_id, space_id=space),
             "ListWrittenSpaces": auth_pb2.ListWrittenSpacesRequest(),
             "BatchCheckAccess": auth_pb2.BatchCheckAccessRequest(user_id=ann.account.user_id),
             "CheckWriters": auth_pb2.CheckWritersRequest(space_id=space),
             "SetUploads": auth_pb2.SetUploadsRequest(space_id=space, refused=True),
             "CreateLink": auth_pb2.CreateLinkRequest(request_id=request_id, space_id=space, node=ROOT),
             "ListLinks": auth_pb2.ListLinksRequest(space_id=space),
+            "ChangePassword": auth_pb2.ChangePasswordRequest(
+                request_id=request_id, current_password=LINK_PASSWORD, new_password=STRONG
+            ),
             "RevokeLink": auth_pb2.RevokeLinkRequest(request_id=request_id, space_id=space, link_id=new_text_id()),
         }
         open_to_links = {name for name in everything if CallerKind.VISITOR in RPCS[name]}

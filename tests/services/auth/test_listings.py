@@ -11,7 +11,7 @@ from services.auth.records import SpaceRecord
 from syncline.auth.v1 import auth_pb2
 from syncline.model.accounts import Role
 from syncline.model.identifiers import SpaceId, UserId, new_text_id
-from tests.services.auth.support import new_account, new_device, new_link, refused, serving
+from tests.services.auth.support import change_grant, new_account, new_device, new_link, refused, serving
 
 MANY = 1203
 GRPC_LIMIT = 4 * 1024 * 1024
@@ -71,8 +71,14 @@ async def test_members(auth, ann, size):
     found, _ = await auth.store.space_with_grants(SpaceId(space))
     for number in range(MANY):
         account = new_account(f"{number:04}{'x' * 50}@{'example' * 8}.com")
-        await auth.store.change_grant(
-            found, member=account, before=None, after=Role.VIEWER, by=UserId(ann.account.user_id), alias="team"
+        await change_grant(
+            auth.store,
+            found,
+            member=account,
+            before=None,
+            after=Role.VIEWER,
+            by=UserId(ann.account.user_id),
+            alias="team",
         )
     members = await in_pages(
         auth.stub.ListMembers, auth_pb2.ListMembersRequest(space_id=space), "members", ann, size=size

@@ -3,14 +3,15 @@
 import pytest
 
 from services.auth.attempts import KNOWN_DAYS
-from services.auth.records import DAY_MS, HOUR_MS
+from services.auth.records import DAY_MS, HOUR_MS, ProofMail
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import ROOT, new_request_id
 from syncline.model.limits import PROOF_SECONDS
 from tests.services.auth.support import PASSWORD, Person, Service, refused, serving
+from tests.support.passwords import OTHER_STRONG
 
 EMAIL = "ann@example.com"
-OTHER_PASSWORD = "another long password"
+OTHER_PASSWORD = OTHER_STRONG
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ async def request_proof(auth: Service, person: Person) -> bool:
 
 
 def last_token(auth: Service) -> str:
-    token = auth.mail.sent[-1].token
+    sent = auth.mail.sent[-1]
+    assert isinstance(sent, ProofMail)
+    token = sent.token
     assert token is not None
     return token
 
@@ -97,9 +100,11 @@ async def test_nothing_is_shared_with_who_is_not_proven(auth):
     ben = await proven(auth, "ben@example.com")
     space = await auth.create_space(ben)
     ann = await sign_up(auth)
-    with refused("NOT_FOUND", "NO_SUCH_ACCOUNT"):
-        await auth.share(space, ben, EMAIL, auth_pb2.ROLE_EDITOR)
-    await prove(auth, ann, last_token(auth))
+    token = last_token(auth)
+    assert not (await auth.share(space, ben, EMAIL, auth_pb2.ROLE_EDITOR)).user_id, "the address is invited"
+    with refused("NOT_FOUND", "NO_SUCH_SPACE"):
+        await auth.credentials(space, ann)
+    await prove(auth, ann, token)
     member = await auth.share(space, ben, EMAIL, auth_pb2.ROLE_EDITOR)
     assert member.user_id == ann.account.user_id
 

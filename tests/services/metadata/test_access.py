@@ -9,7 +9,7 @@ import pytest
 from runtime.identity import Identity
 from services.metadata.access import CallerRight, RoleCache
 from syncline.model.accounts import Role
-from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, SpaceDeleted, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 SPACE = SpaceId("s" * 26)
@@ -98,3 +98,16 @@ async def test_what_was_found_ended_is_not_read_either(auth: SlowAuth) -> None:
         await requiring(access)
     with pytest.raises(NoSuchSpace):
         await access.require(SPACE, BEN, Role.VIEWER)
+
+
+async def test_a_deleted_space_is_refused_with_its_date_and_not_read_either(auth: SlowAuth) -> None:
+    access = RoleCache(auth)
+    auth.answers.set()
+    await requiring(access)
+    auth.has = SpaceDeleted.since(SPACE, at_ms=1_000, until_ms=2_000)
+    await access.require(SPACE, BEN, Role.VIEWER)  # the answer is remembered
+    for now in (True, False):
+        with pytest.raises(SpaceDeleted, match="1970-01-01"):
+            await access.require(SPACE, BEN, Role.VIEWER, now=now)
+    with pytest.raises(SpaceDeleted):
+        await access.writes_since_ms(SPACE, BEN)

@@ -26,7 +26,7 @@ from services.notify.records import PersonAccess, Roster, RosterMember
 from services.notify.settings import NotifySettings
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
-from syncline.model.errors import NoSuchSpace, Unavailable
+from syncline.model.errors import NoSuchSpace, SpaceDeleted, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from syncline.model.limits import MAX_CHECKED_RIGHTS
 
@@ -48,8 +48,10 @@ class FakeAuth(AuthServiceServicer):
     """Auth, as far as notify asks it; over gRPC, and directly as a Directory."""
 
     members_of: dict[SpaceId, list[Person]] = field(default_factory=dict)
+    suspended: set[UserId] = field(default_factory=set)
     revoked: set[DeviceId] = field(default_factory=set)
     expired: set[DeviceId] = field(default_factory=set)
+    deleted: dict[SpaceId, SpaceDeleted] = field(default_factory=dict)
     down: bool = False
     asked: list[str] = field(default_factory=list)
     questions: list[tuple[list[str], list[str]]] = field(default_factory=list)
@@ -88,7 +90,11 @@ class FakeAuth(AuthServiceServicer):
         if space not in self.members_of:
             raise NoSuchSpace
         return Roster(
-            "Team", tuple(RosterMember(person.user, person.email, person.alias) for person in self.members_of[space])
+            "Team",
+            tuple(
+                RosterMember(person.user, person.email, person.alias, person.user in self.suspended)
+                for person in self.members_of[space]
+            ),
         )
 
     async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> PersonAccess:
@@ -97,7 +103,8 @@ class FakeAuth(AuthServiceServicer):
         self.questions.append((list(spaces), list(devices)))
         await asyncio.sleep(self.slow_seconds)
         granted = {space for space in spaces if any(person.user == user for person in self.members_of.get(space, []))}
-        return PersonAccess(granted, self.revoked.intersection(devices), self.expired.intersection(devices))
+        revoked, expired = self.revoked.intersection(devices), self.expired.intersection(devices)
+        return PersonAccess(granted, revoked, expired, dict(self.deleted))
 
     # ---- AuthService
 
@@ -108,7 +115,9 @@ class FakeAuth(AuthServiceServicer):
         start = int(request.page_token or 0)
         some = roster.members[start : start + 1]
         return auth_pb2.ListMembersResponse(
-            members=[auth_pb2.Member(user_id=member.user, email=member.email) for member in some],
+            members=[
+                auth_pb2.Member(user_id=member.user, email=member.email, suspended=member.suspended) for member in some
+            ],
             space_name=roster.space_name,
             next_page_token=str(start + 1) if start + 1 < len(roster.members) else "",
         )
@@ -117,7 +126,17 @@ class FakeAuth(AuthServiceServicer):
         assert current_service() == "notify"
         found = await self.check(request.space_ids, user=request.user_id, devices=request.device_ids)
         return auth_pb2.BatchCheckAccessResponse(
-            space_ids=found.spaces, revoked_device_ids=found.revoked, expired_device_ids=found.expired
+            space_ids=found.spaces,
+            revoked_device_ids=found.revoked,
+            expired_device_ids=found.expired,
+            deleted_spaces=[
+                auth_pb2.DeletedSpace(
+                    space_id=space,
+                    deleted_at_ms=int(error.details["deleted_at_ms"]),
+                    restorable_until_ms=int(error.details["restorable_until_ms"]),
+                )
+                for space, error in found.deleted.items()
+            ],
         )
 
     async def GetJwks(self, request, context):

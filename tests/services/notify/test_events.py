@@ -2,12 +2,22 @@
 
 import contextlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notify.events import InvitationAsked, MalformedEvent, ProofAsked, parse, parse_mail
+from services.notify.events import (
+    InvitationAsked,
+    MalformedEvent,
+    PasswordAsked,
+    ProofAsked,
+    ResetAsked,
+    SpaceInvitationAsked,
+    parse,
+    parse_mail,
+)
 from tests.services.notify.fakes import Person, commit, event, proof
 
 ANN = Person("ann@example.com")
@@ -114,3 +124,49 @@ def test_a_request_for_the_mail_with_an_invitation_is_read():
     assert "t" * 43 not in repr(asked)
     with pytest.raises(MalformedEvent):
         parse_mail(proof(ANN, token=None, kind="invitation"))
+
+
+def space_invitation(**more):
+    told = {"kind": "space invitation", "by": "bob@example.com", "space_name": "Harbour", "role": "editor"}
+    return proof(ANN, token="t" * 43, **(told | more))
+
+
+def test_a_request_for_the_mail_with_an_invitation_to_a_space_is_read():
+    asked = parse_mail(space_invitation())
+    assert isinstance(asked, SpaceInvitationAsked)
+    assert (asked.sender, asked.to, asked.by) == (ANN.user, ANN.email, "bob@example.com")
+    assert (asked.space_name, asked.role) == ("Harbour", "editor")
+    assert "t" * 43 not in repr(asked)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"role": "king"}, {"role": ["editor"]}, {"role": None}, {"by": "bob"}, {"by": None}, {"space_name": 5}, {"v": 2}],
+    ids=str,
+)
+def test_a_request_for_such_a_mail_that_is_wrong_is_malformed(wrong):
+    with pytest.raises(MalformedEvent) as caught:
+        parse_mail(space_invitation(**wrong))
+    assert "t" * 43 not in str(caught.value)
+
+
+def test_a_request_for_the_mail_with_a_reset_is_read():
+    asked = parse_mail(proof(ANN, token="t" * 43, kind="reset"))
+    assert isinstance(asked, ResetAsked)
+    assert (asked.sender, asked.to, asked.token) == (asked.ident, ANN.email, "t" * 43)
+    assert "t" * 43 not in repr(asked)
+    nobody = parse_mail(proof(ANN, token=None, kind="reset"))
+    assert isinstance(nobody, ResetAsked)
+    assert nobody.token is None
+    with pytest.raises(MalformedEvent):
+        parse_mail(proof(ANN, token="t t", kind="reset"))
+
+
+def test_a_request_for_the_mail_about_a_changed_password_is_read():
+    asked = parse_mail(proof(ANN, kind="password", by_reset=True, changed_at_ms=7))
+    assert isinstance(asked, PasswordAsked)
+    assert (asked.sender, asked.to, asked.by_reset, asked.changed_at_ms) == (ANN.user, ANN.email, True, 7)
+    known: dict[str, Any] = {"kind": "password", "by_reset": True, "changed_at_ms": 7}
+    for wrong in ({"by_reset": 1}, {"changed_at_ms": -1}, {"user": "ann"}, {"to": "ann"}):
+        with pytest.raises(MalformedEvent):
+            parse_mail(proof(ANN, **known | wrong))

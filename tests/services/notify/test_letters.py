@@ -1,15 +1,25 @@
 """A mail says what happened, and nothing in a name can make it say something else."""
 
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notify.events import InvitationAsked, ProofAsked, parse
-from services.notify.letters import compose, compose_invitation, compose_proof, one_line
+from services.notify.events import InvitationAsked, PasswordAsked, ProofAsked, ResetAsked, SpaceInvitationAsked, parse
+from services.notify.letters import (
+    compose,
+    compose_invitation,
+    compose_password_change,
+    compose_proof,
+    compose_reset,
+    compose_space_invitation,
+    one_line,
+)
 from services.notify.records import Mail, RosterMember
-from syncline.model.identifiers import SpaceId
+from syncline.model.identifiers import SpaceId, UserId
 from tests.services.notify.fakes import Person, commit, event
 
 ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")
@@ -139,3 +149,79 @@ def test_the_mail_with_an_invitation_has_the_link_and_the_command():
     assert "  https://sync.example.com/join#t-0_k\n" in mail.text
     assert f"--email {ANN.email} --invitation t-0_k" in mail.text
     assert "until 2027-01-15 08:00 UTC" in mail.text
+
+
+def space_invitation(space_name: str = "Harbour", by: str = BOB.email) -> Mail:
+    asked = SpaceInvitationAsked(
+        "i" * 26, UserId("u" * 26), by, space_name, "editor", ANN.email, "t-0_k", 1_800_000_000_000
+    )
+    return compose_space_invitation(asked, url="https://sync.example.com")
+
+
+def test_the_mail_with_an_invitation_to_a_space_says_who_invites_to_what():
+    mail = space_invitation()
+    assert (mail.to, mail.subject) == (ANN.email, f"{BOB.email} invites you to Harbour")
+    assert f"{BOB.email} invites you to the space “Harbour” on Syncline at https://sync.example.com, as an editor." in (
+        mail.text
+    )
+    assert "  https://sync.example.com/join#t-0_k\n" in mail.text
+    assert f"--email {ANN.email} --invitation t-0_k" in mail.text
+    assert "until 2027-01-15 08:00 UTC" in mail.text
+    assert '<a href="https://sync.example.com/join#t-0_k">' in mail.html
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://evil.example/login",
+        "www.evil.example",
+        "evil.example",
+        "mailto:eve@evil.example",
+        "Reports (see evil.example/x)",
+        "例え.テスト",
+        "a” on Syncline at http://evil.example “b",
+    ],
+)
+def test_the_name_of_a_space_makes_no_link_and_does_not_leave_its_quotation_marks(name):
+    mail = space_invitation(name)
+    said = mail.text.partition("“")[2].partition("”")[0]
+    assert mail.text.count("“") == mail.text.count("”") == 1
+    for text in (said, mail.subject.removeprefix(f"{BOB.email} ")):
+        assert "://" not in text
+        assert "@" not in text.replace(" @ ", "")
+        assert re.search(r"\w[.][^\W\d_]", text) is None
+    assert said
+    links = [line for line in mail.html.splitlines() if "<a " in line]
+    assert links == ['<p><a href="https://sync.example.com/join#t-0_k">https://sync.example.com/join#t-0_k</a></p>']
+
+
+@given(st.text(max_size=100))
+def test_no_name_of_a_space_steers_the_mail(name):
+    mail = space_invitation(name)
+    assert "\n" not in mail.subject
+    assert mail.text.count("“") == 1
+    assert one_line(mail.subject) == mail.subject
+
+
+def test_the_mail_with_a_reset_has_the_link_and_the_command_and_says_what_it_does():
+    asked = ResetAsked("i" * 26, ANN.email, "t-0_k", 1_800_000_000_000)
+    mail = compose_reset(asked, url="https://sync.example.com")
+    assert (mail.to, mail.subject) == (ANN.email, "Choose a new password for Syncline")
+    assert "  https://sync.example.com/reset#t-0_k\n" in mail.text
+    assert "syncline reset --endpoint https://sync.example.com --code t-0_k" in mail.text
+    assert "until 2027-01-15 08:00 UTC" in mail.text
+    assert "It signs all your devices out" in mail.text
+    assert "If it was not you, do nothing" in mail.text
+
+
+def test_the_mail_about_a_changed_password_says_when_and_how_and_how_to_react():
+    asked = PasswordAsked("i" * 26, ANN.user, ANN.email, False, 1_800_000_000_000, 1_900_000_000_000)
+    mail = compose_password_change(asked, url="https://sync.example.com")
+    assert (mail.to, mail.subject) == (ANN.email, "Your Syncline password was changed")
+    assert "changed at 2027-01-15 08:00 UTC, on a device that was signed in" in mail.text
+    assert "All other devices were signed out" in mail.text
+    assert "  https://sync.example.com/reset\n" in mail.text
+    assert f"syncline reset {ANN.email} --endpoint https://sync.example.com" in mail.text
+    by_reset = compose_password_change(replace(asked, by_reset=True), url="https://sync.example.com")
+    assert "by a link that was mailed to this address" in by_reset.text
+    assert "All devices were signed out, and all keys of programs were ended" in by_reset.text

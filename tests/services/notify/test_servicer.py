@@ -20,6 +20,7 @@ from syncline.model.errors import (
     PermissionDenied,
     RateExceeded,
     RequestIdReused,
+    SpaceDeleted,
     TokenExpired,
     Unauthenticated,
     Unavailable,
@@ -208,6 +209,18 @@ async def test_a_watch_that_is_over_ends_with_a_heartbeat(revoked, expected):
         else:
             del world.auth.members_of[spaces[1]]
         assert isinstance(await failure(call), expected)
+
+
+async def test_a_watch_of_a_deleted_space_ends_and_says_until_when_it_can_be_undeleted():
+    async with serving(access_seconds=0.001, heartbeat_seconds=0.05) as world, world.stub(ANN) as stub:
+        spaces = [world.auth.space(ANN), world.auth.space(ANN)]
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
+        assert await read(call) == HEARTBEAT
+        del world.auth.members_of[spaces[1]]
+        world.auth.deleted[spaces[1]] = SpaceDeleted.since(spaces[1], at_ms=1_000, until_ms=2_000)
+        error = await failure(call)
+        assert isinstance(error, SpaceDeleted)
+        assert error.details == {"space_id": spaces[1], "deleted_at_ms": "1000", "restorable_until_ms": "2000"}
 
 
 async def test_a_watch_ends_with_the_key_of_its_device():

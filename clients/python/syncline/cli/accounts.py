@@ -4,58 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import sys
 from contextlib import suppress
 from typing import Any, Final
 
 import click
 
-from syncline.cli.output import json_option, moment, signed_in, size
+from syncline.cli.output import device_as_json, json_option, kind_of, moment, signed_in, size
+from syncline.cli.signing_in import endpoint_options, password_from, trust_of
 from syncline.cli.terminal import print_json, print_table, say
 from syncline.model.errors import SynclineError
 from syncline.model.identifiers import DeviceId
 from syncline.sdk import account
-from syncline.sdk.account import Accounts, Device
+from syncline.sdk.account import Accounts
 from syncline.sdk.home import default_home
 from syncline.sdk.session import Session
 from syncline.sdk.space import Space
-from syncline.sdk.trust import Trust
 
 _UNPROVEN: Final = (
     "a mail was sent to {email}: prove that the address is yours by the code in it, `syncline account prove CODE`. "
     "Until then you can use your personal space, and nobody can share with you"
 )
+_GUEST: Final = (
+    "you are a guest here: you work in the spaces of others, as `syncline spaces` lists them, and cannot make spaces, "
+    "links or keys, or change your personal space"
+)
 _SIGN_IN_OPTIONS = [
-    click.option("--endpoint", required=True, metavar="URL", help="Where Syncline serves."),
     click.option("--email", required=True, metavar="E", help="Your e-mail address."),
     click.option("--password-stdin", is_flag=True, help="Read the password from standard input, not the terminal."),
     click.option("--device", metavar="NAME", default=platform.node() or "device", help="The name of this device."),
-    click.option(
-        "--allow-http",
-        is_flag=True,
-        help="Allow an http:// address of another machine: everybody on the network path can read along.",
-    ),
-    click.option(
-        "--allow-host",
-        "allow_hosts",
-        metavar="HOST",
-        multiple=True,
-        help="Use services or storage at HOST, which is outside of the endpoint's domain. May be repeated.",
-    ),
 ]
 
 
 def _sign_in_options(command: Any) -> Any:
     for option in reversed(_SIGN_IN_OPTIONS):
         command = option(command)
-    return command
-
-
-def _password(from_stdin: bool, *, confirm: bool) -> str:
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
-    return password
+    return endpoint_options(command)
 
 
 @click.command()
@@ -82,11 +65,11 @@ def signup(
       echo "$PASSWORD" | syncline signup --endpoint https://sync.example.com --email ann@example.com --password-stdin
       syncline signup --endpoint https://sync.example.com --email ann@example.com --invitation TOKEN
     """
-    home, trust = default_home(), _trust(allow_http, allow_hosts)
+    home, trust = default_home(), trust_of(allow_http, allow_hosts)
     offer = None if invitation else account.sign_up_offer(home, endpoint=endpoint, trust=trust)
     if offer is not None and offer.domains:
         say(f"accounts here are for people with an e-mail address of {', '.join(offer.domains)}", err=True)
-    password = _password(password_stdin, confirm=True)
+    password = password_from("Password", stdin=password_stdin, confirm=True)
     with account.sign_up(
         home,
         endpoint=endpoint,
@@ -98,8 +81,11 @@ def signup(
     ) as session:
         _welcome(session)
         with suppress(SynclineError):  # the account is made, whatever else can be told about it
-            if not Accounts(session).who_am_i().proven:
+            me = Accounts(session).who_am_i()
+            if not me.proven:
                 say(_UNPROVEN.format(email=session.account.email))
+            if me.guest:
+                say(_GUEST)
 
 
 @click.command()
@@ -113,20 +99,16 @@ def login(
     Examples:
       syncline login --endpoint https://sync.example.com --email ann@example.com --device desktop
     """
-    password = _password(password_stdin, confirm=False)
+    password = password_from("Password", stdin=password_stdin)
     with account.sign_in(
         default_home(),
         endpoint=endpoint,
         email=email,
         password=password,
         device_name=device,
-        trust=_trust(allow_http, allow_hosts),
+        trust=trust_of(allow_http, allow_hosts),
     ) as session:
         _welcome(session)
-
-
-def _trust(allow_http: bool, allow_hosts: tuple[str, ...]) -> Trust:
-    return Trust(http=allow_http, hosts=frozenset(host.lower() for host in allow_hosts))
 
 
 def _welcome(session: Session) -> None:
@@ -201,22 +183,18 @@ def _list_devices(as_json: bool) -> None:
     with signed_in() as session:
         found = Accounts(session).devices()
     if as_json:
-        print_json({"devices": [{**dataclasses.asdict(device), "kind": _kind(device)} for device in found]})
+        print_json({"devices": [device_as_json(device) for device in found]})
         return
     print_table(
         (
             device.id,
             device.name,
-            _kind(device),
+            kind_of(device),
             "this device" if device.current else "revoked" if device.revoked_at_ms else "",
             f"last seen {moment(device.last_seen_at_ms)}",
         )
         for device in found
     )
-
-
-def _kind(device: Device) -> str:
-    return device.kind.name.lower() if device.kind else ""
 
 
 @devices.command()
@@ -234,7 +212,7 @@ def revoke(device: str, end_links: bool, as_json: bool) -> None:
     with signed_in() as session:
         done = Accounts(session).revoke(DeviceId(device), end_links=end_links)
     if as_json:
-        keys = [{**dataclasses.asdict(key), "kind": _kind(key)} for key in done.ended_keys]
+        keys = [device_as_json(key) for key in done.ended_keys]
         print_json({"device": device, **dataclasses.asdict(done), "ended_keys": keys})
         return
     say(f"revoked {device}")
@@ -281,13 +259,15 @@ def _show_account(as_json: bool) -> None:
         me = Accounts(session).who_am_i()
     if as_json:
         shown = {"user": me.user, "email": me.email, "personal_space": me.personal_space}
-        print_json({**shown, "proven": me.proven, "admin": me.admin})
+        print_json({**shown, "proven": me.proven, "admin": me.admin, "guest": me.guest})
         return
     say(f"{me.email}, who runs this system" if me.admin else me.email)
     if me.proven:
         say("the address is proven")
     else:
         say("the address is not proven: `syncline account prove CODE` with the code in the mail that was sent to it")
+    if me.guest:
+        say(_GUEST)
 
 
 @own_account.command()

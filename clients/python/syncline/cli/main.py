@@ -30,7 +30,24 @@ LEFT_BY: Final = {
     "get": "nothing is left of it, run the same command again to begin anew",
     "up": "it was not up yet",
     **dict.fromkeys(
-        ("signup", "login", "logout", "account", "devices", "spaces", "share", "unshare", "notify"), MAY_BE_DONE
+        (
+            "signup",
+            "login",
+            "logout",
+            "account",
+            "password",
+            "reset",
+            "devices",
+            "keys",
+            "spaces",
+            "share",
+            "unshare",
+        ),
+        MAY_BE_DONE,
+    ),
+    **dict.fromkeys(
+        ("invitations", "notify", "admin"),
+        MAY_BE_DONE,
     ),
     **dict.fromkeys(("put", "mkdir", "mv", "rm", "restore", "trash"), MAY_BE_DONE),
 }
@@ -48,10 +65,14 @@ UNTRACED: Final = frozenset({"up"})
 # A family is imported only when one of its commands runs, so that `--help` and completion answer at once.
 FAMILIES: Final = {
     "syncline.cli.accounts": ("signup", "login", "logout", "whoami", "account", "devices"),
+    "syncline.cli.keys": ("keys",),
+    "syncline.cli.passwords": ("password", "reset"),
     "syncline.cli.spaces": ("spaces", "members", "share", "unshare", "notify", "credentials"),
+    "syncline.cli.invitations": ("invitations",),
     "syncline.cli.sync_commands": ("sync", "check", "status"),
     "syncline.cli.files": ("ls", "get", "put", "mkdir", "mv", "rm"),
     "syncline.cli.history": ("log", "restore", "trash"),
+    "syncline.cli.administration": ("admin",),
     "syncline.cli.system": ("up", "backup", "restore-backup"),
 }
 SUMMARIES: Final = {
@@ -61,11 +82,15 @@ SUMMARIES: Final = {
     "whoami": "Show who is signed in on this device.",
     "account": "Show your account, or prove that its e-mail address is yours.",
     "devices": "List your devices, or revoke one.",
-    "spaces": "List your spaces, or create one.",
+    "keys": "List your keys for programs, make one, or revoke one.",
+    "password": "Change your password.",
+    "reset": "Choose a new password by a mail, if you have lost yours.",
+    "spaces": "List your spaces, create one, or change one as a whole.",
     "members": "List the members of a space.",
-    "share": "Give somebody a role in a space.",
+    "share": "Give somebody a role in a space, or invite them.",
     "unshare": "Take somebody's role in a space away.",
     "notify": "Show or choose how you are mailed about a space.",
+    "invitations": "List, accept, decline or revoke invitations to spaces.",
     "credentials": "Print temporary S3 credentials of a space.",
     "sync": "Make a folder and its space the same.",
     "check": "Compare a folder with its space, and change nothing.",
@@ -79,6 +104,7 @@ SUMMARIES: Final = {
     "log": "List the versions of a file.",
     "restore": "Bring an older version of a file back.",
     "trash": "List what was deleted, or bring it back.",
+    "admin": "Administer users and spaces of the system.",
     "up": "Run the whole system on this machine.",
     "backup": "Copy all that a system on this machine keeps into one file.",
     "restore-backup": "Make a system's directory of such a file.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import click
 
 from syncline.cli.terminal import complain
 from syncline.model.errors import SynclineError
+from syncline.sdk.account import Device
 from syncline.sdk.home import default_home
 from syncline.sdk.session import Session
 
@@ -55,6 +57,16 @@ def json_option(command: F) -> F:
     output.
     """
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
+
+
+def kind_of(device: Device) -> str:
+    """Return the name of the kind of a device; empty if the service did not state a known kind."""
+    return device.kind.name.lower() if device.kind else ""
+
+
+def device_as_json(device: Device) -> dict[str, Any]:
+    """Return a device in the form in which `--json` prints it."""
+    return {**dataclasses.asdict(device), "kind": kind_of(device)}
 
 
 def moment(milliseconds: int) -> str:

@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 
 import click
 
-from syncline.cli.output import json_option, signed_in
+from syncline.cli import space_changes
+from syncline.cli.invitations import offer_json
+from syncline.cli.output import json_option, moment, signed_in
+from syncline.cli.space_changes import space_json
 from syncline.cli.terminal import print_json, print_table, say
 from syncline.model.accounts import Access, MailMode, Role
-from syncline.sdk.account import Accounts, Grant
+from syncline.sdk.account import Accounts, Member
 from syncline.sdk.credentials import issue
 
 
@@ -17,12 +20,13 @@ from syncline.sdk.credentials import issue
 @json_option
 @click.pass_context
 def spaces(context: click.Context, as_json: bool) -> None:
-    """List your spaces, or create one.
+    """List your spaces, create one, or change one as a whole.
 
     \b
     Examples:
       syncline spaces
       syncline spaces create Project
+      syncline spaces delete Project
     """
     if context.invoked_subcommand is None:
         _list_spaces(as_json)
@@ -42,7 +46,7 @@ def _list_spaces(as_json: bool) -> None:
     with signed_in() as session:
         found = Accounts(session).spaces()
     if as_json:
-        print_json({"spaces": [_space_json(grant) for grant in found]})
+        print_json({"spaces": [space_json(grant) for grant in found]})
     else:
         print_table(
             (grant.alias, grant.role.name.lower(), grant.space, f"called {grant.name}" * (grant.alias != grant.name))
@@ -63,19 +67,9 @@ def create(name: str, as_json: bool) -> None:
     with signed_in() as session:
         grant = Accounts(session).create_space(name)
     if as_json:
-        print_json(_space_json(grant))
+        print_json(space_json(grant))
     else:
         say(f"created {grant.alias} ({grant.space})")
-
-
-def _space_json(grant: Grant) -> dict[str, object]:
-    return {
-        "space": grant.space,
-        "name": grant.name,
-        "alias": grant.alias,
-        "role": grant.role.name.lower(),
-        "personal": grant.personal,
-    }
 
 
 @click.command()
@@ -101,8 +95,12 @@ def members(space: str, as_json: bool) -> None:
 @click.argument("space")
 @click.argument("email")
 @click.option("--role", type=click.Choice(["viewer", "editor", "owner"]), required=True, help="The role of the member.")
-def share(space: str, email: str, role: str) -> None:
-    """Give the account EMAIL a role in SPACE, or change it.
+@json_option
+def share(space: str, email: str, role: str, as_json: bool) -> None:
+    """Give the person EMAIL a role in SPACE, or change it.
+
+    If nobody has an account with that address, a mail invites it: the invitation becomes the role as soon as the person
+    has an account and has proven the address. `syncline invitations list SPACE` shows the invitations of a space.
 
     \b
     Examples:
@@ -110,15 +108,27 @@ def share(space: str, email: str, role: str) -> None:
     """
     with signed_in() as session:
         accounts = Accounts(session)
-        member = accounts.set_member(accounts.resolve(space), email, Role[role.upper()])
-    say(f"{member.email} is {member.role.name.lower()} of {space}")
+        given = accounts.set_member(accounts.resolve(space), email, Role[role.upper()])
+    if isinstance(given, Member):
+        told = {"email": given.email, "role": given.role.name.lower()}
+        if as_json:
+            print_json({"member": told, "invitation": None})
+        else:
+            say(f"{given.email} is {given.role.name.lower()} of {space}")
+    elif as_json:
+        print_json({"member": None, "invitation": offer_json(given)})
+    else:
+        say(
+            f"{given.email} is invited to {space}: a mail was sent, and the invitation ends "
+            f"{moment(given.expires_at_ms)}"
+        )
 
 
 @click.command()
 @click.argument("space")
 @click.argument("email")
 def unshare(space: str, email: str) -> None:
-    """Remove the member EMAIL from SPACE. To leave a space, remove yourself.
+    """Remove the member EMAIL from SPACE. To leave a space, use `syncline spaces leave`.
 
     A removed member can change nothing from that moment on. Reading metadata ends within ten seconds, reading storage
     when the member's credentials expire, after 15 minutes unless the operator has set up to an hour.
@@ -178,5 +188,8 @@ def credentials(space: str, access: str) -> None:
         }
     )
 
+
+for _command in space_changes.COMMANDS:
+    spaces.add_command(_command)
 
 COMMANDS = [spaces, members, share, unshare, notify, credentials]

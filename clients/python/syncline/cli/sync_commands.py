@@ -345,19 +345,19 @@ def check(directory: Path, verify: bool, as_json: bool) -> int:
         with Files(folder.root) as files, state_errors(database), State.in_memory(database) as state:
             exclusions = state.excluded()
             excluded = Excluded.of(exclusions, live_nodes(state.load_remote()).nodes if exclusions else {})
-            verdicts = compare(
+            result = compare(
                 folder, files, state.load_base(), Space(session, folder.space), excluded=excluded.paths, verify=verify
             )
     if as_json:
-        print_json(verdicts.document())
+        print_json(result.document())
     else:
         for name in ("stale", "modified", "unknown", "deleted"):
-            for path in sorted(getattr(verdicts, name)):
+            for path in sorted(getattr(result, name)):
                 say(f"{name:8}  {path}")
-        say(f"{verdicts.current} current")
-    for problem in verdicts.problems:
+        say(f"{result.current} current")
+    for problem in result.problems:
         say(f"{problem.path}: {problem.reason}", err=True)
-    return SOME_NOT_SYNCED if verdicts.problems else 0
+    return SOME_NOT_SYNCED if result.problems else 0
 
 
 @click.command()

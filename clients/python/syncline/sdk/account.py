@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import grpc
 
 from syncline.auth.v1 import auth_pb2
-from syncline.model.accounts import DeviceKind, MailMode, Role, SignUpPolicy
+from syncline.model.accounts import DeviceKind, KeyScope, MailMode, Role, SignUpPolicy
 from syncline.model.errors import InvalidArgument, Kind, NoSuchSpace, SignUpClosed, SynclineError
 from syncline.model.identifiers import DeviceId, LinkId, SpaceId, UserId, new_request_id, parse_text_id
 from syncline.model.names import normalize
@@ -24,6 +25,12 @@ from syncline.sdk.trust import NO_FURTHER, Trust
 
 Item = TypeVar("Item")
 
+_DAY_MS = 86_400_000
+_SCOPES = {
+    KeyScope.READ: auth_pb2.KEY_SCOPE_READ,
+    KeyScope.WRITE: auth_pb2.KEY_SCOPE_WRITE,
+    KeyScope.SHARE: auth_pb2.KEY_SCOPE_SHARE,
+}
 PERSONAL = "personal"
 """The name of every personal space."""
 
@@ -48,6 +55,10 @@ class Device:
     kind: DeviceKind | None
     made_by: DeviceId | None = None
     """The device that made a program's key; None for other devices, and if it is unknown."""
+    scopes: tuple[KeyScope, ...] = ()
+    """The scopes of a program's key; empty for other devices. A scope that this client does not know is missing."""
+    spaces: tuple[SpaceId, ...] = ()
+    """The only spaces that a program's key opens; empty for all spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,24 @@ class Revocation:
 
 
 @dataclass(frozen=True, slots=True)
+class PasswordOutcome:
+    """The clients and browsers that were signed out when the password was changed, and the ended keys of
+    programs; and the keys that this device has made, which still work.
+
+    Each list may be shorter than the count beside it, because the service does not send very long lists as a whole.
+    `unfinished` is True if some could not be ended yet; the service continues to end them.
+    """
+
+    ended_devices: list[Device]
+    ended_keys: list[Device]
+    remaining_keys: list[Device]
+    ended_device_count: int
+    ended_key_count: int
+    remaining_key_count: int
+    unfinished: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A space and the caller's role in it. `alias` is the caller's own name for the space, and never changes."""
 
@@ -84,6 +113,10 @@ class Grant:
     role: Role
     personal: bool
     alias: str
+    deleted_at_ms: int = 0
+    """The time at which the space was deleted, in milliseconds since 1970; 0 for a space that is not deleted."""
+    restorable_until_ms: int = 0
+    """The time until which the deleted space can be undeleted, in milliseconds since 1970; otherwise 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +126,23 @@ class Member:
     user: UserId
     email: str
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An invitation to a space: the offer of a role in it to an address that had no proven account.
+
+    `space_name` is the name of the space when the invitation was made, and `invited_by` the address of the owner who
+    invites. Times are milliseconds since 1970.
+    """
+
+    space: SpaceId
+    space_name: str
+    email: str
+    role: Role
+    invited_by: str
+    created_at_ms: int
+    expires_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +157,9 @@ class WhoAmI:
     proven: bool = True
     """False until the person has proven that mail to the address arrives."""
     admin: bool = False
-    """True for the person who runs the system."""
+    """True for an administrator."""
+    guest: bool = False
+    """True for a person who was admitted by an invitation to a space alone, and makes no spaces, links or keys."""
 
 
 def sign_up_offer(home: Path, *, endpoint: str, trust: Trust = NO_FURTHER) -> discovery.SignUpOffer | None:
@@ -160,6 +212,39 @@ def sign_in(
     """
     request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignIn(request))
+
+
+def request_reset(*, endpoint: str, email: str, trust: Trust = NO_FURTHER) -> None:
+    """Have a mail sent to the address by which a new password can be chosen, if the address has an account at
+    `endpoint`. The service does not tell whether it has one. `endpoint` and `trust` are those of `sign_up`.
+
+    Raise InvalidArgument for an invalid address, TooManyAttempts if enough mails were asked for, Unavailable if the
+    service does not answer, and the errors of `discover`.
+    """
+    _ask_unknown(endpoint, trust, lambda stubs: stubs.auth.RequestReset(auth_pb2.RequestResetRequest(email=email)))
+
+
+def reset_password(*, endpoint: str, token: str, new_password: str, trust: Trust = NO_FURTHER) -> None:
+    """Choose a new password by the token of a mail, at `endpoint`. All devices of the account are signed out, and all
+    its keys end. `endpoint` and `trust` are those of `sign_up`.
+
+    Raise ResetInvalid if the token is malformed, was used, has expired, or if the password was changed since. Raise
+    WeakPassword if the password is easily guessed, and InvalidArgument if it has another length than a password; the
+    token is not spent then. Raise Unavailable if the service does not answer, and the errors of `discover`.
+    """
+    request = auth_pb2.ResetPasswordRequest(token=token, new_password=new_password)
+    _ask_unknown(endpoint, trust, lambda stubs: stubs.auth.ResetPassword(request))
+
+
+def _ask_unknown(endpoint: str, trust: Trust, call: Callable[[Stubs], object]) -> None:
+    """Make one call, for somebody who is not signed in, of the services at `endpoint`."""
+    stubs = Stubs(discovery.discover(endpoint, trust=trust), None)
+    try:
+        call(stubs)
+    except grpc.RpcError as failure:
+        raise error_of_call(failure) from None
+    finally:
+        stubs.close()
 
 
 def _enter(
@@ -230,6 +315,7 @@ class Accounts:
             answer.device.name,
             proven=not answer.account.unproven,
             admin=answer.account.admin,
+            guest=answer.account.guest,
         )
 
     def request_proof(self) -> bool:
@@ -247,6 +333,29 @@ class Accounts:
         - Raise AddressTaken if another account of the address was proven first.
         """
         self._session.call(lambda stubs: stubs.auth.ProveAddress, auth_pb2.ProveAddressRequest(token=token))
+
+    def change_password(self, *, current: str, new: str) -> PasswordOutcome:
+        """Replace the password `current` by `new`, sign out all other devices of the account, and end the keys that
+        this device has not made. Return what was ended.
+
+        - Raise WrongCurrentPassword if `current` is wrong, and TooManyAttempts after too many wrong ones.
+        - Raise WeakPassword if `new` is easily guessed, and InvalidArgument if it has another length than a password or
+          is the current one.
+        - Raise AddressUnproven if the address of the account is not proven.
+        """
+        request = auth_pb2.ChangePasswordRequest(
+            request_id=new_request_id(), current_password=current, new_password=new
+        )
+        answer = self._session.call(lambda stubs: stubs.auth.ChangePassword, request)
+        return PasswordOutcome(
+            [self._device(pb) for pb in answer.ended_devices],
+            [self._device(pb) for pb in answer.ended_keys],
+            [self._device(pb) for pb in answer.remaining_keys],
+            answer.ended_device_count,
+            answer.ended_key_count,
+            answer.remaining_key_count,
+            answer.unfinished,
+        )
 
     def sign_out(self) -> None:
         """Revoke this device and remove the account file, even if the service had revoked the device already.
@@ -270,16 +379,32 @@ class Accounts:
         )
 
     def _device(self, pb: auth_pb2.Device) -> Device:
-        return Device(
-            DeviceId(pb.device_id),
-            pb.name,
-            pb.created_at_ms,
-            pb.last_seen_at_ms,
-            pb.revoked_at_ms,
-            pb.device_id == self._session.account.device,
-            DeviceKind(pb.kind) if pb.kind in _KINDS else None,
-            DeviceId(pb.made_by) if pb.made_by else None,
+        return device_from_wire(pb, calling=self._session.account.device)
+
+    def create_key(
+        self,
+        name: str,
+        *,
+        days: int,
+        scopes: Iterable[KeyScope] = (KeyScope.READ, KeyScope.WRITE),
+        spaces: Iterable[SpaceId] = (),
+    ) -> tuple[Device, str]:
+        """Make a key called `name`, with which a program acts on behalf of the user for `days` days from now. Return
+        the program's device and the key, which the service never tells again.
+
+        `scopes` say what the key is for, and `spaces` which spaces it opens; without any, it opens all of the user.
+        Raise NoSuchSpace for a space in which the user has no role, and LimitReached if the user has too many keys.
+        """
+        expires_at_ms = int(time.time() * 1000) + days * _DAY_MS
+        request = auth_pb2.CreateKeyRequest(
+            request_id=new_request_id(),
+            name=name,
+            expires_at_ms=expires_at_ms,
+            scopes=[_SCOPES[scope] for scope in scopes],
+            space_ids=spaces,
         )
+        answer = self._session.call(lambda stubs: stubs.auth.CreateKey, request)
+        return self._device(answer.device), answer.key
 
     def revoke(self, device: DeviceId, *, end_links: bool = False) -> Revocation:
         """Sign out a device permanently, with the keys that it has made; with `end_links` also end its public links.
@@ -335,29 +460,132 @@ class Accounts:
 
         return gathered(paged(page), "the listing", "report this to whoever runs the service")
 
-    def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
-        """Set the role of the account with this address in `space`, and return the member. An account that is no member
-        becomes one.
+    def set_member(self, space: SpaceId, email: str, role: Role) -> Member | Offer:
+        """Set the role of the person with this address in `space`, and return the member. An account that is no member
+        becomes one. An address without a proven account is invited by a mail; return the invitation then.
 
         - Raise NoSuchSpace if the caller is no member.
         - Raise PermissionDenied if the caller is no owner or the space is personal.
         - Raise LastOwner if no owner would remain.
-        - Raise NoSuchAccount if nobody has the address, and InvalidArgument for an invalid address.
-        - Raise LimitReached if a new grant exceeds a limit of the space, the member or the caller.
+        - Raise GuestRefused if a guest would become an owner, and InvalidArgument for an invalid address.
+        - Raise LimitReached if a new grant or invitation exceeds a limit of the space, the person or the caller, and
+          TooManyAttempts if enough mails with invitations were sent.
         """
         request = auth_pb2.SetMemberRequest(
             request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)
         )
         answer = self._session.call(lambda stubs: stubs.auth.SetMember, request)
         with understood():
+            if answer.HasField("invitation"):
+                return _offer(answer.invitation)
             return _member(answer.member)
 
     def remove_member(self, space: SpaceId, email: str) -> None:
         """Remove the account with this address from the members of `space`; do nothing if it is no member. Members may
-        remove themselves. Raise the errors of `set_member`, except LimitReached.
+        remove themselves.
+
+        Raise NoSuchSpace, PermissionDenied and LastOwner as `set_member` does, and NoSuchAccount if the address has no
+        proven account: an invitation is revoked by `revoke_invitation`.
         """
         request = auth_pb2.RemoveMemberRequest(request_id=new_request_id(), space_id=space, email=email)
         self._session.call(lambda stubs: stubs.auth.RemoveMember, request)
+
+    def rename_space(self, space: SpaceId, name: str) -> Grant:
+        """Give a space another name, for all of its members, and return the space. The aliases of the members stay.
+
+        - Raise NoSuchSpace if the caller is no member, and SpaceDeleted if the space is deleted.
+        - Raise PermissionDenied if the caller is no owner or the space is personal.
+        - Raise InvalidArgument for an invalid name.
+        """
+        request = auth_pb2.RenameSpaceRequest(request_id=new_request_id(), space_id=space, name=name)
+        answer = self._session.call(lambda stubs: stubs.auth.RenameSpace, request)
+        with understood():
+            return _grant(answer.space)
+
+    def delete_space(self, space: SpaceId) -> Grant:
+        """Delete a space, which an owner can undelete until the time `restorable_until_ms` of the result. A space that
+        is deleted already stays as it is. Raise the errors of `rename_space`.
+        """
+        request = auth_pb2.DeleteSpaceRequest(request_id=new_request_id(), space_id=space)
+        answer = self._session.call(lambda stubs: stubs.auth.DeleteSpace, request)
+        with understood():
+            return _grant(answer.space)
+
+    def undelete_space(self, space: SpaceId) -> Grant:
+        """Bring a deleted space back as it was, and return the space. Raise NoSuchSpace also if it is too late, and
+        otherwise the errors of `rename_space`.
+        """
+        request = auth_pb2.UndeleteSpaceRequest(request_id=new_request_id(), space_id=space)
+        answer = self._session.call(lambda stubs: stubs.auth.UndeleteSpace, request)
+        with understood():
+            return _grant(answer.space)
+
+    def deleted_spaces(self) -> list[Grant]:
+        """Return the deleted spaces that the user owns and can undelete, by name."""
+        return self._listed(
+            lambda stubs: stubs.auth.ListDeletedSpaces,
+            auth_pb2.ListDeletedSpacesRequest(),
+            lambda page: map(_grant, page.spaces),
+        )
+
+    def leave_space(self, space: SpaceId) -> None:
+        """Remove the user from the members of a space. Raise LastOwner if no owner would remain, PermissionDenied for
+        the personal space, and NoSuchSpace if the user is no member.
+        """
+        self.remove_member(space, self._session.account.email)
+
+    def transfer_space(self, space: SpaceId, email: str, *, keep: Role | None) -> Member:
+        """Make the account with this address owner of a space, and give the caller, an owner, the role `keep`, or none,
+        both at once. Return the new owner.
+
+        Raise the errors of `set_member`, and InvalidArgument if the address is that of the caller.
+        """
+        request = auth_pb2.TransferSpaceRequest(
+            request_id=new_request_id(),
+            space_id=space,
+            email=email,
+            keep_role=auth_pb2.Role.ValueType(keep.value if keep is not None else 0),
+        )
+        answer = self._session.call(lambda stubs: stubs.auth.TransferSpace, request)
+        with understood():
+            return _member(answer.owner)
+
+    def invitations(self, space: SpaceId | None = None) -> list[Offer]:
+        """Return the invitations to `space` that nobody has taken up, in the order of addresses. If `space` is None,
+        return those of the address of the caller.
+
+        Raise NoSuchSpace or PermissionDenied if the caller is no owner of the space, and AddressUnproven if the address
+        of the caller is not proven.
+        """
+        request = auth_pb2.ListInvitationsRequest(space_id=space or "")
+        return self._listed(
+            lambda stubs: stubs.auth.ListInvitations, request, lambda page: map(_offer, page.invitations)
+        )
+
+    def revoke_invitation(self, space: SpaceId, email: str) -> None:
+        """Revoke the invitation of an address to a space. Raise NoSuchInvitation if there is none, and NoSuchSpace or
+        PermissionDenied if the caller is no owner of the space.
+        """
+        request = auth_pb2.RevokeInvitationRequest(request_id=new_request_id(), space_id=space, email=email)
+        self._session.call(lambda stubs: stubs.auth.RevokeInvitation, request)
+
+    def accept_invitation(self, space: SpaceId) -> Grant:
+        """Become a member of the space to which the address of the caller is invited, and return the space.
+
+        Raise NoSuchInvitation if there is no invitation that can be taken up, AddressUnproven if the address of the
+        caller is not proven, and LimitReached if a list is full.
+        """
+        request = auth_pb2.AcceptInvitationRequest(request_id=new_request_id(), space_id=space)
+        answer = self._session.call(lambda stubs: stubs.auth.AcceptInvitation, request)
+        with understood():
+            return _grant(answer.space)
+
+    def decline_invitation(self, space: SpaceId) -> None:
+        """Decline the invitation of the address of the caller to a space. Raise NoSuchInvitation and AddressUnproven as
+        `accept_invitation` does.
+        """
+        request = auth_pb2.DeclineInvitationRequest(request_id=new_request_id(), space_id=space)
+        self._session.call(lambda stubs: stubs.auth.DeclineInvitation, request)
 
     def resolve(self, space: str) -> SpaceId:
         """Return the id of the space that a person means by the text `space`: an id, or an alias, which is the caller's
@@ -415,7 +643,31 @@ def _letters(name: str) -> str:
 
 
 def _grant(pb: auth_pb2.Space) -> Grant:
-    return Grant(SpaceId(pb.space_id), pb.name, Role(pb.role), pb.personal, pb.alias or pb.name)
+    return Grant(
+        SpaceId(pb.space_id),
+        pb.name,
+        Role(pb.role),
+        pb.personal,
+        pb.alias or pb.name,
+        pb.deleted_at_ms,
+        pb.restorable_until_ms,
+    )
+
+
+def device_from_wire(pb: auth_pb2.Device, *, calling: str) -> Device:
+    """Return the device that a message describes; `calling` is the id of the device that makes the calls."""
+    return Device(
+        DeviceId(pb.device_id),
+        pb.name,
+        pb.created_at_ms,
+        pb.last_seen_at_ms,
+        pb.revoked_at_ms,
+        pb.device_id == calling,
+        DeviceKind(pb.kind) if pb.kind in _KINDS else None,
+        DeviceId(pb.made_by) if pb.made_by else None,
+        tuple(scope for scope, number in _SCOPES.items() if number in pb.scopes),
+        tuple(map(SpaceId, pb.space_ids)),
+    )
 
 
 def _device_link(pb: auth_pb2.Link) -> DeviceLink:
@@ -424,3 +676,15 @@ def _device_link(pb: auth_pb2.Link) -> DeviceLink:
 
 def _member(pb: auth_pb2.Member) -> Member:
     return Member(UserId(pb.user_id), pb.email, Role(pb.role))
+
+
+def _offer(pb: auth_pb2.Invitation) -> Offer:
+    return Offer(
+        SpaceId(pb.space_id),
+        pb.space_name,
+        pb.email,
+        Role(pb.role),
+        pb.invited_by,
+        pb.created_at_ms,
+        pb.expires_at_ms,
+    )

@@ -82,7 +82,7 @@ class HttpOrigin:
         Raise ProxyUnusable or CertificatesUnreadable if the environment names a proxy or certificates that cannot be
         used.
         """
-        self._look_up = look_up or _look_up
+        self._look_ups = _LookUps(look_up or _look_up)
         self._netloc = urllib.parse.urlsplit(url).netloc
         self._route = _route(url)
         self._idle: queue.LifoQueue[_Connection] = queue.LifoQueue(_MAX_IDLE_CONNECTIONS)
@@ -110,7 +110,7 @@ class HttpOrigin:
         Raise NotHttp if the answer is not HTTP, NotConnected if the connection takes too long, TimeoutError if anything
         else does, and another OSError if no complete answer arrives.
         """
-        connection = self._idle_connection() or _Connection(self._route, self._look_up)
+        connection = self._idle_connection() or _Connection(self._route, self._look_ups)
         connection.budget.begin(seconds, silence_seconds or seconds)
         is_reusable = False
         try:
@@ -237,12 +237,42 @@ class _Budget:
         self._end += time.monotonic() - began
 
 
+class _LookUps:
+    """Looks up the addresses of the host that the connections of an origin lead to: its own, or that of a proxy."""
+
+    def __init__(self, look_up: LookUp) -> None:
+        self._look_up = look_up
+        self._lock = threading.Lock()
+        self._present: Future[Sequence[str]] | None = None
+
+    def addresses(self, host: str, port: int, *, seconds: float) -> Sequence[str]:
+        """Return the addresses of the host. Raise TimeoutError after `seconds`, and the errors of the resolver.
+
+        The look-up runs in a thread of its own, because the resolver has no timeout that a program can set. Requests
+        that begin while a look-up is in progress wait for the same one, so that a resolver that never answers holds one
+        thread, however many requests give up.
+        """
+        with self._lock:
+            if self._present is None or self._present.done():
+                self._present = Future()
+                arguments = (self._present, host, port)
+                threading.Thread(target=self._finish, args=arguments, name="resolver", daemon=True).start()
+            present = self._present
+        return present.result(seconds)
+
+    def _finish(self, present: Future[Sequence[str]], host: str, port: int) -> None:
+        try:
+            present.set_result(self._look_up(host, port))
+        except Exception as error:  # the threads that wait raise every error
+            present.set_exception(error)
+
+
 class _Connection(http.client.HTTPConnection):
     """A connection whose every operation keeps to the budget of the request."""
 
-    def __init__(self, route: _Route, look_up: LookUp) -> None:
+    def __init__(self, route: _Route, look_ups: _LookUps) -> None:
         super().__init__(*(route.proxy or (route.host, route.port)))
-        self._look_up = look_up
+        self._look_ups = look_ups
         self.budget = _Budget()
         self.response_class = partial(_BoundedResponse, budget=self.budget)  # type: ignore[assignment]
         self._route = route
@@ -253,7 +283,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the first address of the host that accepts, because a name may have very many addresses."""
         failure = OSError(f"{self.host} has no address")
-        for address in self._addresses():
+        for address in self._look_ups.addresses(self.host, self.port, seconds=self.budget.seconds()):
             self.host = address
             self.timeout = min(self.budget.seconds(), MAX_CONNECT_SECONDS)
             try:
@@ -268,21 +298,6 @@ class _Connection(http.client.HTTPConnection):
         if self._route.tls is not None:
             self.sock.settimeout(self.budget.seconds())
             self.sock = self._route.tls.wrap_socket(self.sock, server_hostname=self._route.host)
-
-    def _addresses(self) -> Sequence[str]:
-        """Return the addresses of the host, looked up in a thread of its own: the resolver has no timeout that a
-        program can set. A thread whose answer comes too late ends when the resolver gives up.
-        """
-        found: Future[Sequence[str]] = Future()
-
-        def look_up(host: str, port: int) -> None:
-            try:
-                found.set_result(self._look_up(host, port))
-            except Exception as error:  # the thread that waits raises every error
-                found.set_exception(error)
-
-        threading.Thread(target=look_up, args=(self.host, self.port), name="resolver", daemon=True).start()
-        return found.result(self.budget.seconds())
 
     @override
     def send(self, data: Any) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from syncline.admin.v1.admin_pb2_grpc import AdminServiceStub
+
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -49,23 +51,37 @@ _REDISCOVERY_SECONDS = 3.0
 _REDISCOVERY_PAUSE_SECONDS = 10.0
 """Minimum number of seconds between two rediscoveries; services may move several times during a long watch."""
 
+_ADMIN = "syncline.admin.v1.AdminService"
 _AUTH = "syncline.auth.v1.AuthService"
-# SignUp and SignIn create something each time; all other calls may be repeated.
-_IDEMPOTENT_AUTH = tuple(
-    f"{_AUTH}/{method}"
-    for method in (
-        "RefreshToken",
-        "SignOut",
-        "GetAccount",
-        "ListDevices",
-        "RevokeDevice",
-        "CreateSpace",
-        "ListSpaces",
-        "ListMembers",
-        "SetMember",
-        "RemoveMember",
-        "IssueCredentials",
-    )
+# SignUp, SignIn and some others create, mail or spend something each time; all other calls may be repeated.
+_IDEMPOTENT_AUTH = (
+    _ADMIN,
+    *(
+        f"{_AUTH}/{method}"
+        for method in (
+            "RefreshToken",
+            "SignOut",
+            "GetAccount",
+            "ListDevices",
+            "RevokeDevice",
+            "ChangePassword",
+            "CreateSpace",
+            "ListSpaces",
+            "ListMembers",
+            "SetMember",
+            "RemoveMember",
+            "RenameSpace",
+            "DeleteSpace",
+            "UndeleteSpace",
+            "ListDeletedSpaces",
+            "TransferSpace",
+            "ListInvitations",
+            "RevokeInvitation",
+            "AcceptInvitation",
+            "DeclineInvitation",
+            "IssueCredentials",
+        )
+    ),
 )
 
 
@@ -92,6 +108,13 @@ class Stubs:
     @property
     def auth(self) -> auth_pb2_grpc.AuthServiceStub:
         return auth_pb2_grpc.AuthServiceStub(self._channel("auth", self._deployment.auth, _IDEMPOTENT_AUTH))
+
+    @property
+    def admin(self) -> AdminServiceStub:
+        # Only administrators need this, and each command pays for what is imported.
+        from syncline.admin.v1.admin_pb2_grpc import AdminServiceStub  # noqa: PLC0415
+
+        return AdminServiceStub(self._channel("auth", self._deployment.auth, _IDEMPOTENT_AUTH))
 
     @property
     def metadata(self) -> metadata_pb2_grpc.MetadataServiceStub:

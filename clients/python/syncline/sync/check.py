@@ -25,7 +25,7 @@ from syncline.sync.trees import BaseNode, Place, Problem, path_of
 
 
 @dataclass(slots=True)
-class Verdicts:
+class CheckResult:
     """The result of `check`: the number of current files (those equal to the current version in the space), and the
     paths of all other files by the kind of their difference.
 
@@ -69,7 +69,7 @@ def check(
     *,
     excluded: frozenset[str] = frozenset(),
     verify: bool = False,
-) -> Verdicts:
+) -> CheckResult:
     """Compare the files of a folder with their current versions in the space, and change nothing. Return the number of
     current files, the paths of all others by the kind of their difference, and the entries that could not be compared.
 
@@ -87,40 +87,40 @@ def check(
     filters = Filters(scanned, files, excluded | {normalize(scanned.path(number)) for number in within})
     if verify:
         base = {id_: dataclasses.replace(node, trusted=False) for id_, node in base.items()}
-    verdicts = Verdicts(problems=list(scanned.problems))
+    result = CheckResult(problems=list(scanned.problems))
     places = {node.id: (node.parent, node.local_name) for node in base.values()}
     base_by_path = {path_of(node.id, places): node for node in base.values() if node.kind is not NodeKind.DIRECTORY}
     strange = _strange(scanned, base, places)
-    verdicts.problems += strange.problems()
-    verdicts.problems += [problem for number, problem in within.items() if not filters.is_ignored(number)]
-    left_out = strange.closed | _spelled_otherwise(scanned, base, places, verdicts)
+    result.problems += strange.problems()
+    result.problems += [problem for number, problem in within.items() if not filters.is_ignored(number)]
+    left_out = strange.closed | _spelled_otherwise(scanned, base, places, result)
     asked: dict[NodeId | str, _Local] = {}
 
     def questions() -> Iterator[tuple[NodeId | str, Digest]]:
-        for local in _locals(files, scanned, filters, base_by_path, verdicts, left_out):
+        for local in _locals(files, scanned, filters, base_by_path, result, left_out):
             key = local.base.id if local.base is not None else normalize(local.path)
             asked[key] = local
             yield key, local.digest
 
     for answer in space.check_versions(questions()):
-        verdicts.current += answer.count - len(answer.differing)
+        result.current += answer.count - len(answer.differing)
         for one in answer.differing:
-            _sort(verdicts, asked[one.asked], str(getattr(one.difference, "name", one.difference)))
-    verdicts.problems += filters.problems
-    return verdicts
+            _sort(result, asked[one.asked], str(getattr(one.difference, "name", one.difference)))
+    result.problems += filters.problems
+    return result
 
 
-def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
+def _sort(result: CheckResult, local: _Local, difference: str) -> None:
     match difference:
         case "DELETED":
-            verdicts.deleted.append(local.path)
+            result.deleted.append(local.path)
         case "UNKNOWN":
             if not local.ignored:
-                verdicts.unknown.append(local.path)
+                result.unknown.append(local.path)
         case _ if local.base is not None and local.digest == local.base.digest:
-            verdicts.stale.append(local.path)
+            result.stale.append(local.path)
         case _:
-            verdicts.modified.append(local.path)
+            result.modified.append(local.path)
 
 
 def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
@@ -138,10 +138,10 @@ def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[Nod
 
 
 def _spelled_otherwise(
-    scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place], verdicts: Verdicts
+    scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place], result: CheckResult
 ) -> set[int]:
     """Return the numbers, in the scan, of the entries whose name differs only in Unicode spelling from that of another
-    entry, which is compared instead. Add a problem for each of them to `verdicts`. `places` has the place of each node
+    entry, which is compared instead. Add a problem for each of them to `result`. `places` has the place of each node
     of `base`, with the local spelling of its name.
     """
     if not (groups := doubles(scanned)):
@@ -154,7 +154,7 @@ def _spelled_otherwise(
         same_inode = [n for n in group if scanned.entries[n].signature.inode == inode]
         kept, *others = closest(group, scanned, before, same_inode)
         dropped.update(others)
-        verdicts.problems += [double(scanned, other, kept) for other in others]
+        result.problems += [double(scanned, other, kept) for other in others]
     return dropped
 
 
@@ -163,12 +163,12 @@ def _locals(  # noqa: PLR0917 - what a check is made of
     scanned: Scan,
     filters: Filters,
     base_by_path: dict[str, BaseNode],
-    verdicts: Verdicts,
+    result: CheckResult,
     left_out: set[int],
 ) -> Iterator[_Local]:
     """Yield each file and symlink with its digest: from the base if the signature is unchanged, otherwise by reading
     the file. `base_by_path` has the files and symlinks of the base, and `left_out` the numbers of entries that are not
-    compared. A file that cannot be read is added to `verdicts` as a problem.
+    compared. A file that cannot be read is added to `result` as a problem.
     """
     unread: dict[str, bool] = {}
     within = set(left_out)
@@ -192,7 +192,7 @@ def _locals(  # noqa: PLR0917 - what a check is made of
         if path in hashed:
             yield _Local(path, hashed[path].digest, base_by_path.get(path), ignored)
         else:
-            verdicts.problems.append(Problem(path, "it cannot be read, or changed while it was read; check again"))
+            result.problems.append(Problem(path, "it cannot be read, or changed while it was read; check again"))
 
 
 def _target_digest(entry: ScannedEntry) -> Digest:

@@ -10,7 +10,7 @@ from pathlib import Path
 from syncline.model.identifiers import RequestId, new_request_id
 from syncline.rpc import traces
 from syncline.sdk.requests import Counts
-from syncline.sync.errors import StateDamaged
+from syncline.sync.errors import StateDamaged, reassuring
 from syncline.sync.folder.files import Files
 from syncline.sync.folder.link import Folder
 from syncline.sync.plan.conflict_names import conflict_label
@@ -54,13 +54,14 @@ class Engine:
         - Raise FolderBusy if another sync of the folder is running.
         - Raise FolderMissing if the folder is not the one that was synced.
         - Raise TooManyDeletions if a mass deletion is not confirmed.
+        - Raise SpaceDeleted if the space is deleted; the folder keeps its files.
         - Raise StateUnusable if the state database cannot be used.
         - Errors of the services pass through.
         """
         report = Report()
         started, before = time.monotonic(), self._transfers.counts()
         self._folder.check_root()
-        with self._folder.locked(), self._open_files(self._folder) as files:
+        with reassuring(), self._folder.locked(), self._open_files(self._folder) as files:
             self._folder.check_root()  # checked again, now that the open folder cannot be unmounted
             files.prepare()
             try:
@@ -91,7 +92,12 @@ class Engine:
         started, before = time.monotonic(), self._transfers.counts()
         self._folder.check_root()
         database = self._folder.database
-        with self._open_files(self._folder) as files, state_errors(database), State.in_memory(database) as state:
+        with (
+            reassuring(),
+            self._open_files(self._folder) as files,
+            state_errors(database),
+            State.in_memory(database) as state,
+        ):
             preview(self._folder, files, state, self._space, label=self._label(), report=report, wanted=wanted)
         _count(report, before, self._transfers.counts())
         report.seconds = time.monotonic() - started

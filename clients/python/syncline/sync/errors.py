@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from syncline.model.errors import InvalidArgument, Kind, SynclineError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from syncline.model.errors import InvalidArgument, Kind, SpaceDeleted, SynclineError
 
 
 class FolderBusy(SynclineError):
@@ -77,3 +80,13 @@ class StateUnusable(SynclineError):
 
     reason = "STATE_UNUSABLE"
     kind = Kind.PRECONDITION
+
+
+@contextmanager
+def reassuring() -> Iterator[None]:
+    """Context manager that adds to a SpaceDeleted from its body that the linked folder keeps its files."""
+    try:
+        yield
+    except SpaceDeleted as error:
+        text = f"{error}. The files of this folder stay as they are, and syncing goes on once the space is undeleted"
+        raise SpaceDeleted(text, **error.details) from None

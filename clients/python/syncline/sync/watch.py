@@ -1,7 +1,8 @@
 """Continuous syncing: a sync after each sign of a change, and retries after errors.
 
 A watch ends when it is stopped, or when there is nothing left to sync: the account, the device, the access to the space
-or the link of the folder is gone for good. Any other error is reported once and retried.
+or the link of the folder is gone for good. Any other error is reported once and retried, also that the space is
+deleted, for as long as it can be undeleted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from syncline.model.errors import DeviceRevoked, NoSuchSpace, RefreshTokenReused, SynclineError
+from syncline.model.errors import (
+    AccountSuspended,
+    DeviceRevoked,
+    NoSuchSpace,
+    RefreshTokenReused,
+    SpaceDeleted,
+    SynclineError,
+)
 from syncline.sdk.errors import NotSignedIn
 from syncline.sync.errors import FolderNotLinked, NotExcluded
 from syncline.sync.filesystem_events import Lookout
@@ -37,9 +45,17 @@ MIN_PAUSE_SECONDS: Final = 2.0
 _WORK_SHARE: Final = 5
 """Minimum pause after an error, as a multiple of the duration of the failed sync."""
 
-FINAL: Final = (NotSignedIn, DeviceRevoked, RefreshTokenReused, NoSuchSpace, FolderNotLinked, NotExcluded)
+FINAL: Final = (
+    NotSignedIn,
+    AccountSuspended,
+    DeviceRevoked,
+    RefreshTokenReused,
+    NoSuchSpace,
+    FolderNotLinked,
+    NotExcluded,
+)
 """Errors after which a watch ends, because no later sync can succeed: there is nothing left to sync, or the request is
-a mistake.
+a mistake. SpaceDeleted is none of them, although it is a NoSuchSpace: the space may be undeleted.
 """
 
 
@@ -154,6 +170,8 @@ def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSour
                 report = Report()
                 try:
                     report = sync()
+                except SpaceDeleted as error:
+                    failure = meaning(error)
                 except FINAL:
                     raise
                 except Exception as error:

@@ -252,10 +252,10 @@ class Filters:
         directory = entry.parent
         while True:
             rules = self._rules.get(directory)
-            if rules is not None and (verdict := rules.verdict(path, is_directory=is_directory)) is not None:
-                return verdict
+            if rules is not None and (ignored := rules.ignores(path, is_directory=is_directory)) is not None:
+                return ignored
             if directory == TOP:
-                return _BUILT_IN.verdict(path, is_directory=is_directory) is True
+                return _BUILT_IN.ignores(path, is_directory=is_directory) is True
             above = self._scan.entries[directory]
             path = f"{above.name}/{path}"
             directory = above.parent

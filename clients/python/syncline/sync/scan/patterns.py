@@ -58,7 +58,7 @@ class Pattern:
 
 
 class Rules:
-    """The patterns of one ignore file; the last one that matches a path decides. `verdict` must be called for a
+    """The patterns of one ignore file; the last one that matches a path decides. `ignores` must be called for a
     directory before it is called for the contents of the directory.
     """
 
@@ -68,7 +68,7 @@ class Rules:
         # pattern.
         self._any = re.compile("|".join(pattern.regex for pattern in self._patterns) or _NOTHING)
 
-    def verdict(self, path: str, *, is_directory: bool) -> bool | None:
+    def ignores(self, path: str, *, is_directory: bool) -> bool | None:
         """Return True if the last pattern that matches `path` ignores it, False if that pattern includes it, and None
         if no pattern matches. `is_directory` is True if the path is that of a directory.
         """

@@ -99,6 +99,34 @@ DEVICE_KIND_PROGRAM: DeviceKind.ValueType  # 3
 """A program, with a key that expires when its maker said."""
 Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
 
+class _KeyScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeyScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEY_SCOPE_UNSPECIFIED: _KeyScope.ValueType  # 0
+    """Not a valid scope."""
+    KEY_SCOPE_READ: _KeyScope.ValueType  # 1
+    """Reads spaces, their members, files, and changes."""
+    KEY_SCOPE_WRITE: _KeyScope.ValueType  # 2
+    """Changes files, and makes spaces."""
+    KEY_SCOPE_SHARE: _KeyScope.ValueType  # 3
+    """Lists and changes public links, and changes members, but neither owners nor the role of its own user."""
+
+class KeyScope(_KeyScope, metaclass=_KeyScopeEnumTypeWrapper):
+    """What the key of a program is for. A key that writes or shares also reads."""
+
+KEY_SCOPE_UNSPECIFIED: KeyScope.ValueType  # 0
+"""Not a valid scope."""
+KEY_SCOPE_READ: KeyScope.ValueType  # 1
+"""Reads spaces, their members, files, and changes."""
+KEY_SCOPE_WRITE: KeyScope.ValueType  # 2
+"""Changes files, and makes spaces."""
+KEY_SCOPE_SHARE: KeyScope.ValueType  # 3
+"""Lists and changes public links, and changes members, but neither owners nor the role of its own user."""
+Global___KeyScope: _TypeAlias = KeyScope  # noqa: Y015
+
 @_typing.final
 class Tokens(_message.Message):
     """What a signed-in device holds."""
@@ -110,7 +138,9 @@ class Tokens(_message.Message):
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     ACCESS_EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
-    """Ed25519 JWT, 15 minutes: claims sub (user), dev (device), for a program knd ("program"); kid in its header."""
+    """Ed25519 JWT, 15 minutes: claims sub (user), dev (device), for a program knd ("program") and scp (the scopes of
+    its key, in lower case with spaces between); kid in its header.
+    """
     access_expires_at_ms: _builtins.int
     """When the access token expires, milliseconds since 1970."""
     refresh_token: _builtins.str
@@ -144,6 +174,7 @@ class Account(_message.Message):
     PERSONAL_SPACE_ID_FIELD_NUMBER: _builtins.int
     UNPROVEN_FIELD_NUMBER: _builtins.int
     ADMIN_FIELD_NUMBER: _builtins.int
+    GUEST_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """26 characters."""
     email: _builtins.str
@@ -153,7 +184,9 @@ class Account(_message.Message):
     unproven: _builtins.bool
     """Whether the user still has to prove that mail to the address arrives."""
     admin: _builtins.bool
-    """Whether the user runs the system: the first account that was made by an invitation."""
+    """Whether the user is an administrator: the first account that was made by an invitation, and whom an administrator made one."""
+    guest: _builtins.bool
+    """Whether the user was admitted by an invitation to a space alone, and owns no space."""
     def __init__(
         self,
         *,
@@ -162,10 +195,11 @@ class Account(_message.Message):
         personal_space_id: _builtins.str = ...,
         unproven: _builtins.bool = ...,
         admin: _builtins.bool = ...,
+        guest: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "email", b"email", "personal_space_id", b"personal_space_id", "unproven", b"unproven", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "email", b"email", "guest", b"guest", "personal_space_id", b"personal_space_id", "unproven", b"unproven", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,6 +219,8 @@ class Device(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     MADE_BY_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    SPACE_IDS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """26 characters."""
     name: _builtins.str
@@ -201,6 +237,14 @@ class Device(_message.Message):
     """When it will be signed out unless it is used before (a program: in any case), milliseconds since 1970."""
     made_by: _builtins.str
     """The device by which a program's key was made; empty for other devices, and for keys from before this was noted."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___KeyScope.ValueType]:
+        """What a program's key is for; empty for other devices."""
+
+    @_builtins.property
+    def space_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only spaces that a program's key opens; empty for all spaces of its user, and for other devices."""
+
     def __init__(
         self,
         *,
@@ -212,10 +256,12 @@ class Device(_message.Message):
         kind: Global___DeviceKind.ValueType = ...,
         expires_at_ms: _builtins.int = ...,
         made_by: _builtins.str = ...,
+        scopes: _abc.Iterable[Global___KeyScope.ValueType] | None = ...,
+        space_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "device_id", b"device_id", "expires_at_ms", b"expires_at_ms", "kind", b"kind", "last_seen_at_ms", b"last_seen_at_ms", "made_by", b"made_by", "name", b"name", "revoked_at_ms", b"revoked_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "device_id", b"device_id", "expires_at_ms", b"expires_at_ms", "kind", b"kind", "last_seen_at_ms", b"last_seen_at_ms", "made_by", b"made_by", "name", b"name", "revoked_at_ms", b"revoked_at_ms", "scopes", b"scopes", "space_ids", b"space_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,6 +278,8 @@ class Space(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     PERSONAL_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
+    DELETED_AT_MS_FIELD_NUMBER: _builtins.int
+    RESTORABLE_UNTIL_MS_FIELD_NUMBER: _builtins.int
     space_id: _builtins.str
     """26 characters."""
     name: _builtins.str
@@ -243,8 +291,12 @@ class Space(_message.Message):
     alias: _builtins.str
     """The caller's own name for the space, by which it is addressed in WebDAV and on the command line: given with the
     grant, unique among the caller's spaces whatever the case, and never another space's, not even when the grant has
-    gone. Made of the name, with the id added where the name is taken already.
+    gone. Made of the name, with the id added where the name is taken already. A later change of the name leaves the alias.
     """
+    deleted_at_ms: _builtins.int
+    """When the space was deleted, milliseconds since 1970; 0 for a space that is not deleted."""
+    restorable_until_ms: _builtins.int
+    """Until when a deleted space can be undeleted, milliseconds since 1970; 0 for a space that is not deleted."""
     def __init__(
         self,
         *,
@@ -253,14 +305,62 @@ class Space(_message.Message):
         role: Global___Role.ValueType = ...,
         personal: _builtins.bool = ...,
         alias: _builtins.str = ...,
+        deleted_at_ms: _builtins.int = ...,
+        restorable_until_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "name", b"name", "personal", b"personal", "role", b"role", "space_id", b"space_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "deleted_at_ms", b"deleted_at_ms", "name", b"name", "personal", b"personal", "restorable_until_ms", b"restorable_until_ms", "role", b"role", "space_id", b"space_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Space: _TypeAlias = Space  # noqa: Y015
+
+@_typing.final
+class Invitation(_message.Message):
+    """The offer of a role in a space to an address that had no proven account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    SPACE_NAME_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    INVITED_BY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_MS_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """The space; empty for an invitation by whoever runs the system."""
+    space_name: _builtins.str
+    """The name of the space when the invitation was made."""
+    email: _builtins.str
+    """The address that is invited."""
+    role: Global___Role.ValueType
+    """The role that is offered."""
+    invited_by: _builtins.str
+    """The address of the owner who invites."""
+    created_at_ms: _builtins.int
+    """Milliseconds since 1970."""
+    expires_at_ms: _builtins.int
+    """When it ends, milliseconds since 1970."""
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+        space_name: _builtins.str = ...,
+        email: _builtins.str = ...,
+        role: Global___Role.ValueType = ...,
+        invited_by: _builtins.str = ...,
+        created_at_ms: _builtins.int = ...,
+        expires_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "email", b"email", "expires_at_ms", b"expires_at_ms", "invited_by", b"invited_by", "role", b"role", "space_id", b"space_id", "space_name", b"space_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Invitation: _TypeAlias = Invitation  # noqa: Y015
 
 @_typing.final
 class Member(_message.Message):
@@ -272,6 +372,7 @@ class Member(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """26 characters."""
     email: _builtins.str
@@ -280,6 +381,8 @@ class Member(_message.Message):
     """What they may do."""
     alias: _builtins.str
     """The member's own name for the space (see Space.alias); told to services only."""
+    suspended: _builtins.bool
+    """Whether the member is suspended, and so gets no mail; told to services only."""
     def __init__(
         self,
         *,
@@ -287,10 +390,11 @@ class Member(_message.Message):
         email: _builtins.str = ...,
         role: Global___Role.ValueType = ...,
         alias: _builtins.str = ...,
+        suspended: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "email", b"email", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "email", b"email", "role", b"role", "suspended", b"suspended", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -344,8 +448,11 @@ class SignUpResponse(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The key of a browser; else empty."""
+    space_id: _builtins.str
+    """The space to which the invitation of the request led; empty if there is none."""
     @_builtins.property
     def account(self) -> Global___Account:
         """The new account."""
@@ -365,10 +472,11 @@ class SignUpResponse(_message.Message):
         device: Global___Device | None = ...,
         tokens: Global___Tokens | None = ...,
         key: _builtins.str = ...,
+        space_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "key", b"key", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "key", b"key", "space_id", b"space_id", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -458,6 +566,170 @@ class ProveAddressResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProveAddressResponse: _TypeAlias = ProveAddressResponse  # noqa: Y015
+
+@_typing.final
+class ChangePasswordRequest(_message.Message):
+    """Request of ChangePassword."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CURRENT_PASSWORD_FIELD_NUMBER: _builtins.int
+    NEW_PASSWORD_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    current_password: _builtins.str
+    """The password that the account has."""
+    new_password: _builtins.str
+    """The password that the account gets: 8 to 1,024 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        current_password: _builtins.str = ...,
+        new_password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_password", b"current_password", "new_password", b"new_password", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePasswordRequest: _TypeAlias = ChangePasswordRequest  # noqa: Y015
+
+@_typing.final
+class ChangePasswordResponse(_message.Message):
+    """Response of ChangePassword. A list that would be longer than a message may be is cut; the counts are those of everything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDED_DEVICES_FIELD_NUMBER: _builtins.int
+    ENDED_KEYS_FIELD_NUMBER: _builtins.int
+    REMAINING_KEYS_FIELD_NUMBER: _builtins.int
+    ENDED_DEVICE_COUNT_FIELD_NUMBER: _builtins.int
+    ENDED_KEY_COUNT_FIELD_NUMBER: _builtins.int
+    REMAINING_KEY_COUNT_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    ended_device_count: _builtins.int
+    """How many clients and browsers this call has signed out."""
+    ended_key_count: _builtins.int
+    """How many keys this call has ended."""
+    remaining_key_count: _builtins.int
+    """How many keys of the calling device still work."""
+    unfinished: _builtins.bool
+    """Whether some devices or keys could not be ended yet. The service goes on with them; the password is changed."""
+    @_builtins.property
+    def ended_devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
+        """The clients and browsers that this call has signed out."""
+
+    @_builtins.property
+    def ended_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
+        """The programs whose keys this call has ended."""
+
+    @_builtins.property
+    def remaining_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
+        """The programs whose keys the calling device has made, which still work."""
+
+    def __init__(
+        self,
+        *,
+        ended_devices: _abc.Iterable[Global___Device] | None = ...,
+        ended_keys: _abc.Iterable[Global___Device] | None = ...,
+        remaining_keys: _abc.Iterable[Global___Device] | None = ...,
+        ended_device_count: _builtins.int = ...,
+        ended_key_count: _builtins.int = ...,
+        remaining_key_count: _builtins.int = ...,
+        unfinished: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_device_count", b"ended_device_count", "ended_devices", b"ended_devices", "ended_key_count", b"ended_key_count", "ended_keys", b"ended_keys", "remaining_key_count", b"remaining_key_count", "remaining_keys", b"remaining_keys", "unfinished", b"unfinished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePasswordResponse: _TypeAlias = ChangePasswordResponse  # noqa: Y015
+
+@_typing.final
+class RequestResetRequest(_message.Message):
+    """Request of RequestReset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_FIELD_NUMBER: _builtins.int
+    email: _builtins.str
+    """An e-mail address."""
+    def __init__(
+        self,
+        *,
+        email: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestResetRequest: _TypeAlias = RequestResetRequest  # noqa: Y015
+
+@_typing.final
+class RequestResetResponse(_message.Message):
+    """Response of RequestReset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestResetResponse: _TypeAlias = RequestResetResponse  # noqa: Y015
+
+@_typing.final
+class ResetPasswordRequest(_message.Message):
+    """Request of ResetPassword."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    NEW_PASSWORD_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token in the mail: 43 characters."""
+    new_password: _builtins.str
+    """The password that the account gets: 8 to 1,024 characters."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        new_password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_password", b"new_password", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetPasswordRequest: _TypeAlias = ResetPasswordRequest  # noqa: Y015
+
+@_typing.final
+class ResetPasswordResponse(_message.Message):
+    """Response of ResetPassword."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetPasswordResponse: _TypeAlias = ResetPasswordResponse  # noqa: Y015
 
 @_typing.final
 class SignInRequest(_message.Message):
@@ -588,22 +860,34 @@ class CreateKeyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    SPACE_IDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
     """16 random bytes."""
     name: _builtins.str
     """1 to 100 characters."""
     expires_at_ms: _builtins.int
     """When it expires, milliseconds since 1970; within a year of now."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___KeyScope.ValueType]:
+        """What it is for; empty for KEY_SCOPE_READ and KEY_SCOPE_WRITE."""
+
+    @_builtins.property
+    def space_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only spaces that it opens, at most 50; empty for all spaces of the user, also those that come later."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.bytes = ...,
         name: _builtins.str = ...,
         expires_at_ms: _builtins.int = ...,
+        scopes: _abc.Iterable[Global___KeyScope.ValueType] | None = ...,
+        space_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at_ms", b"expires_at_ms", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at_ms", b"expires_at_ms", "name", b"name", "request_id", b"request_id", "scopes", b"scopes", "space_ids", b"space_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1073,7 +1357,7 @@ class SetMemberRequest(_message.Message):
     space_id: _builtins.str
     """A shared space."""
     email: _builtins.str
-    """The address of an account."""
+    """The address of a person."""
     role: Global___Role.ValueType
     """The new role."""
     def __init__(
@@ -1099,18 +1383,24 @@ class SetMemberResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBER_FIELD_NUMBER: _builtins.int
+    INVITATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def member(self) -> Global___Member:
-        """The grant that this request gave."""
+        """The grant that this request gave; absent if the address was invited instead."""
+
+    @_builtins.property
+    def invitation(self) -> Global___Invitation:
+        """The invitation that this request made, if the address has no proven account."""
 
     def __init__(
         self,
         *,
         member: Global___Member | None = ...,
+        invitation: Global___Invitation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation", "member", b"member"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation", "member", b"member"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1162,6 +1452,559 @@ class RemoveMemberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveMemberResponse: _TypeAlias = RemoveMemberResponse  # noqa: Y015
+
+@_typing.final
+class RenameSpaceRequest(_message.Message):
+    """Request of RenameSpace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """A shared space."""
+    name: _builtins.str
+    """1 to 100 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameSpaceRequest: _TypeAlias = RenameSpaceRequest  # noqa: Y015
+
+@_typing.final
+class RenameSpaceResponse(_message.Message):
+    """Response of RenameSpace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def space(self) -> Global___Space:
+        """The space as it is now."""
+
+    def __init__(
+        self,
+        *,
+        space: Global___Space | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameSpaceResponse: _TypeAlias = RenameSpaceResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSpaceRequest(_message.Message):
+    """Request of DeleteSpace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """A shared space."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSpaceRequest: _TypeAlias = DeleteSpaceRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSpaceResponse(_message.Message):
+    """Response of DeleteSpace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def space(self) -> Global___Space:
+        """The space as it is now."""
+
+    def __init__(
+        self,
+        *,
+        space: Global___Space | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSpaceResponse: _TypeAlias = DeleteSpaceResponse  # noqa: Y015
+
+@_typing.final
+class UndeleteSpaceRequest(_message.Message):
+    """Request of UndeleteSpace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """A deleted space."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndeleteSpaceRequest: _TypeAlias = UndeleteSpaceRequest  # noqa: Y015
+
+@_typing.final
+class UndeleteSpaceResponse(_message.Message):
+    """Response of UndeleteSpace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def space(self) -> Global___Space:
+        """The space as it is now."""
+
+    def __init__(
+        self,
+        *,
+        space: Global___Space | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndeleteSpaceResponse: _TypeAlias = UndeleteSpaceResponse  # noqa: Y015
+
+@_typing.final
+class ListDeletedSpacesRequest(_message.Message):
+    """Request of ListDeletedSpaces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Entries at most; 0, and more than 1,000, for 1,000."""
+    page_token: _builtins.str
+    """From an earlier response."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeletedSpacesRequest: _TypeAlias = ListDeletedSpacesRequest  # noqa: Y015
+
+@_typing.final
+class ListDeletedSpacesResponse(_message.Message):
+    """Response of ListDeletedSpaces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___Space]:
+        """The spaces by name."""
+
+    def __init__(
+        self,
+        *,
+        spaces: _abc.Iterable[Global___Space] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "spaces", b"spaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeletedSpacesResponse: _TypeAlias = ListDeletedSpacesResponse  # noqa: Y015
+
+@_typing.final
+class TransferSpaceRequest(_message.Message):
+    """Request of TransferSpace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    KEEP_ROLE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """A shared space."""
+    email: _builtins.str
+    """The address of the account that becomes owner, whether it is a member or not."""
+    keep_role: Global___Role.ValueType
+    """The role of the caller from then on; ROLE_UNSPECIFIED if the caller leaves the space."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+        email: _builtins.str = ...,
+        keep_role: Global___Role.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "keep_role", b"keep_role", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferSpaceRequest: _TypeAlias = TransferSpaceRequest  # noqa: Y015
+
+@_typing.final
+class TransferSpaceResponse(_message.Message):
+    """Response of TransferSpace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def owner(self) -> Global___Member:
+        """The new owner."""
+
+    def __init__(
+        self,
+        *,
+        owner: Global___Member | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferSpaceResponse: _TypeAlias = TransferSpaceResponse  # noqa: Y015
+
+@_typing.final
+class ListInvitationsRequest(_message.Message):
+    """Request of ListInvitations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """A space of the caller; empty for the invitations of the address of the caller."""
+    page_size: _builtins.int
+    """Entries at most; 0, and more than 1,000, for 1,000."""
+    page_token: _builtins.str
+    """From an earlier response."""
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInvitationsRequest: _TypeAlias = ListInvitationsRequest  # noqa: Y015
+
+@_typing.final
+class ListInvitationsResponse(_message.Message):
+    """Response of ListInvitations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVITATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def invitations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Invitation]:
+        """By address."""
+
+    def __init__(
+        self,
+        *,
+        invitations: _abc.Iterable[Global___Invitation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invitations", b"invitations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInvitationsResponse: _TypeAlias = ListInvitationsResponse  # noqa: Y015
+
+@_typing.final
+class RevokeInvitationRequest(_message.Message):
+    """Request of RevokeInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """A shared space."""
+    email: _builtins.str
+    """The address that is invited."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+        email: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeInvitationRequest: _TypeAlias = RevokeInvitationRequest  # noqa: Y015
+
+@_typing.final
+class RevokeInvitationResponse(_message.Message):
+    """Response of RevokeInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeInvitationResponse: _TypeAlias = RevokeInvitationResponse  # noqa: Y015
+
+@_typing.final
+class AcceptInvitationRequest(_message.Message):
+    """Request of AcceptInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """The space to which the caller is invited."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptInvitationRequest: _TypeAlias = AcceptInvitationRequest  # noqa: Y015
+
+@_typing.final
+class AcceptInvitationResponse(_message.Message):
+    """Response of AcceptInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def space(self) -> Global___Space:
+        """The space, of which the caller is a member now."""
+
+    def __init__(
+        self,
+        *,
+        space: Global___Space | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptInvitationResponse: _TypeAlias = AcceptInvitationResponse  # noqa: Y015
+
+@_typing.final
+class DeclineInvitationRequest(_message.Message):
+    """Request of DeclineInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """The space to which the caller is invited."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineInvitationRequest: _TypeAlias = DeclineInvitationRequest  # noqa: Y015
+
+@_typing.final
+class DeclineInvitationResponse(_message.Message):
+    """Response of DeclineInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineInvitationResponse: _TypeAlias = DeclineInvitationResponse  # noqa: Y015
+
+@_typing.final
+class GetInvitationRequest(_message.Message):
+    """Request of GetInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token in the mail: 43 characters."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInvitationRequest: _TypeAlias = GetInvitationRequest  # noqa: Y015
+
+@_typing.final
+class GetInvitationResponse(_message.Message):
+    """Response of GetInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVITATION_FIELD_NUMBER: _builtins.int
+    GUEST_FIELD_NUMBER: _builtins.int
+    guest: _builtins.bool
+    """Whether an account that is made by it is that of a guest."""
+    @_builtins.property
+    def invitation(self) -> Global___Invitation:
+        """The invitation. The address is empty for that of the first account."""
+
+    def __init__(
+        self,
+        *,
+        invitation: Global___Invitation | None = ...,
+        guest: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest", "invitation", b"invitation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInvitationResponse: _TypeAlias = GetInvitationResponse  # noqa: Y015
+
+@_typing.final
+class RefuseInvitationRequest(_message.Message):
+    """Request of RefuseInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token in the mail: 43 characters."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefuseInvitationRequest: _TypeAlias = RefuseInvitationRequest  # noqa: Y015
+
+@_typing.final
+class RefuseInvitationResponse(_message.Message):
+    """Response of RefuseInvitation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefuseInvitationResponse: _TypeAlias = RefuseInvitationResponse  # noqa: Y015
 
 @_typing.final
 class GetJwksRequest(_message.Message):
@@ -1796,6 +2639,8 @@ class CheckAccessResponse(_message.Message):
     DEVICE_REVOKED_FIELD_NUMBER: _builtins.int
     WRITES_SINCE_MS_FIELD_NUMBER: _builtins.int
     DEVICE_EXPIRED_FIELD_NUMBER: _builtins.int
+    DELETED_AT_MS_FIELD_NUMBER: _builtins.int
+    RESTORABLE_UNTIL_MS_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     """The user's role."""
     device_revoked: _builtins.bool
@@ -1806,6 +2651,12 @@ class CheckAccessResponse(_message.Message):
     """
     device_expired: _builtins.bool
     """Whether the device's key or refresh token has expired."""
+    deleted_at_ms: _builtins.int
+    """When the space was deleted, milliseconds since 1970: a member has no role in it then. 0 for a space that is not deleted, for one that
+    cannot be undeleted any more, and for whoever is no member.
+    """
+    restorable_until_ms: _builtins.int
+    """Until when that space can be undeleted, milliseconds since 1970; 0 where deleted_at_ms is."""
     def __init__(
         self,
         *,
@@ -1813,10 +2664,12 @@ class CheckAccessResponse(_message.Message):
         device_revoked: _builtins.bool = ...,
         writes_since_ms: _builtins.int = ...,
         device_expired: _builtins.bool = ...,
+        deleted_at_ms: _builtins.int = ...,
+        restorable_until_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_expired", b"device_expired", "device_revoked", b"device_revoked", "role", b"role", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at_ms", b"deleted_at_ms", "device_expired", b"device_expired", "device_revoked", b"device_revoked", "restorable_until_ms", b"restorable_until_ms", "role", b"role", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1865,6 +2718,8 @@ class BatchCheckAccessResponse(_message.Message):
     SPACE_IDS_FIELD_NUMBER: _builtins.int
     REVOKED_DEVICE_IDS_FIELD_NUMBER: _builtins.int
     EXPIRED_DEVICE_IDS_FIELD_NUMBER: _builtins.int
+    DELETED_SPACES_FIELD_NUMBER: _builtins.int
+    LIMITED_DEVICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def space_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those of the spaces in which the user has a role."""
@@ -1877,20 +2732,88 @@ class BatchCheckAccessResponse(_message.Message):
     def expired_device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those of the devices whose key or refresh token has expired."""
 
+    @_builtins.property
+    def deleted_spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeletedSpace]:
+        """Those of the spaces that were deleted, can be undeleted, and have the user as a member."""
+
+    @_builtins.property
+    def limited_devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitedDevice]:
+        """Those of the devices that are programs with a key for some spaces only."""
+
     def __init__(
         self,
         *,
         space_ids: _abc.Iterable[_builtins.str] | None = ...,
         revoked_device_ids: _abc.Iterable[_builtins.str] | None = ...,
         expired_device_ids: _abc.Iterable[_builtins.str] | None = ...,
+        deleted_spaces: _abc.Iterable[Global___DeletedSpace] | None = ...,
+        limited_devices: _abc.Iterable[Global___LimitedDevice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expired_device_ids", b"expired_device_ids", "revoked_device_ids", b"revoked_device_ids", "space_ids", b"space_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_spaces", b"deleted_spaces", "expired_device_ids", b"expired_device_ids", "limited_devices", b"limited_devices", "revoked_device_ids", b"revoked_device_ids", "space_ids", b"space_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchCheckAccessResponse: _TypeAlias = BatchCheckAccessResponse  # noqa: Y015
+
+@_typing.final
+class LimitedDevice(_message.Message):
+    """A program with a key for some spaces only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    SPACE_IDS_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    """One of the devices in the request."""
+    @_builtins.property
+    def space_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The spaces that the key opens, whether the request names them or not."""
+
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        space_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "space_ids", b"space_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitedDevice: _TypeAlias = LimitedDevice  # noqa: Y015
+
+@_typing.final
+class DeletedSpace(_message.Message):
+    """A space that was deleted and can still be undeleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    DELETED_AT_MS_FIELD_NUMBER: _builtins.int
+    RESTORABLE_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """26 characters."""
+    deleted_at_ms: _builtins.int
+    """Milliseconds since 1970."""
+    restorable_until_ms: _builtins.int
+    """Until when it can be undeleted, milliseconds since 1970."""
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+        deleted_at_ms: _builtins.int = ...,
+        restorable_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at_ms", b"deleted_at_ms", "restorable_until_ms", b"restorable_until_ms", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletedSpace: _TypeAlias = DeletedSpace  # noqa: Y015
 
 @_typing.final
 class CheckWritersRequest(_message.Message):

@@ -28,18 +28,21 @@ if _version_not_supported:
 class AuthServiceStub:
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RequestReset, ResetPassword, RefreshToken, ExchangeKey, OpenLink, GetInvitation, RefuseInvitation and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
+    UNAUTHENTICATED / ACCOUNT_SUSPENDED (an administrator has suspended the account: tokens and keys work again once it is resumed; where
+    a service asks auth about a device, the device of a suspended account counts as revoked),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
     returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
-    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
-    SignOut. The token of a public link works where OpenLinkResponse says.
+    The key of a program does what its scopes say: with KEY_SCOPE_READ it reads, with KEY_SCOPE_WRITE it changes files and makes spaces, and
+    with KEY_SCOPE_SHARE it changes members and public links. No key changes devices, keys or the account. What a key does not open is
+    PERMISSION_DENIED / PERMISSION_DENIED, and spaces that it does not open are NO_SUCH_SPACE. It may end itself by SignOut. The token of a public link works where OpenLinkResponse says.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
@@ -47,6 +50,9 @@ class AuthServiceStub:
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
+
+    NOT_FOUND / SPACE_DELETED stands in the place of NO_SUCH_SPACE for a member of a space that was deleted and can still be undeleted. It
+    has `space_id`, and the times `deleted_at_ms` and `restorable_until_ms` (milliseconds since 1970) in ErrorInfo's metadata.
     """
 
     def __init__(self, channel):
@@ -100,6 +106,21 @@ class AuthServiceStub:
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressResponse.FromString,
                 _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ChangePassword',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.FromString,
+                _registered_method=True)
+        self.RequestReset = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/RequestReset',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestResetRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestResetResponse.FromString,
+                _registered_method=True)
+        self.ResetPassword = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ResetPassword',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ResetPasswordRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ResetPasswordResponse.FromString,
+                _registered_method=True)
         self.ListDevices = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/ListDevices',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListDevicesRequest.SerializeToString,
@@ -134,6 +155,61 @@ class AuthServiceStub:
                 '/syncline.auth.v1.AuthService/RemoveMember',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveMemberResponse.FromString,
+                _registered_method=True)
+        self.RenameSpace = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/RenameSpace',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RenameSpaceRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RenameSpaceResponse.FromString,
+                _registered_method=True)
+        self.DeleteSpace = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/DeleteSpace',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.DeleteSpaceRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.DeleteSpaceResponse.FromString,
+                _registered_method=True)
+        self.UndeleteSpace = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/UndeleteSpace',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.UndeleteSpaceRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.UndeleteSpaceResponse.FromString,
+                _registered_method=True)
+        self.ListDeletedSpaces = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ListDeletedSpaces',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListDeletedSpacesRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListDeletedSpacesResponse.FromString,
+                _registered_method=True)
+        self.TransferSpace = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/TransferSpace',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.TransferSpaceRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.TransferSpaceResponse.FromString,
+                _registered_method=True)
+        self.ListInvitations = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ListInvitations',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListInvitationsRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListInvitationsResponse.FromString,
+                _registered_method=True)
+        self.RevokeInvitation = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/RevokeInvitation',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeInvitationRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeInvitationResponse.FromString,
+                _registered_method=True)
+        self.AcceptInvitation = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/AcceptInvitation',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.AcceptInvitationRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.AcceptInvitationResponse.FromString,
+                _registered_method=True)
+        self.DeclineInvitation = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/DeclineInvitation',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.DeclineInvitationRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.DeclineInvitationResponse.FromString,
+                _registered_method=True)
+        self.GetInvitation = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/GetInvitation',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.GetInvitationRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.GetInvitationResponse.FromString,
+                _registered_method=True)
+        self.RefuseInvitation = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/RefuseInvitation',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RefuseInvitationRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RefuseInvitationResponse.FromString,
                 _registered_method=True)
         self.GetJwks = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/GetJwks',
@@ -200,18 +276,21 @@ class AuthServiceStub:
 class AuthServiceServicer:
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RequestReset, ResetPassword, RefreshToken, ExchangeKey, OpenLink, GetInvitation, RefuseInvitation and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
+    UNAUTHENTICATED / ACCOUNT_SUSPENDED (an administrator has suspended the account: tokens and keys work again once it is resumed; where
+    a service asks auth about a device, the device of a suspended account counts as revoked),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
     returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
-    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
-    SignOut. The token of a public link works where OpenLinkResponse says.
+    The key of a program does what its scopes say: with KEY_SCOPE_READ it reads, with KEY_SCOPE_WRITE it changes files and makes spaces, and
+    with KEY_SCOPE_SHARE it changes members and public links. No key changes devices, keys or the account. What a key does not open is
+    PERMISSION_DENIED / PERMISSION_DENIED, and spaces that it does not open are NO_SUCH_SPACE. It may end itself by SignOut. The token of a public link works where OpenLinkResponse says.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
@@ -219,16 +298,21 @@ class AuthServiceServicer:
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
+
+    NOT_FOUND / SPACE_DELETED stands in the place of NO_SUCH_SPACE for a member of a space that was deleted and can still be undeleted. It
+    has `space_id`, and the times `deleted_at_ms` and `restorable_until_ms` (milliseconds since 1970) in ErrorInfo's metadata.
     """
 
     def SignUp(self, request, context):
         """Makes an account with its personal space and signs its first device in.
         PERMISSION_DENIED / SIGN_UP_CLOSED for an address that the policy of sign-up does not admit, before anything else is looked at; the
         discovery document tells the policy. An invitation admits its address whatever the policy is, and makes a proven account:
-        INVALID_ARGUMENT / INVITATION_INVALID (used, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS.
+        INVALID_ARGUMENT / INVITATION_INVALID (used, revoked, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS. By an invitation
+        to a space the account becomes a member of that space; where the policy does not admit the address, it is the account of a guest:
+        CreateSpace, CreateKey and CreateLink answer PERMISSION_DENIED / GUEST, and the personal space cannot be written to.
         Where addresses have to be proven, the account is unproven, and a mail with a proof is sent to its address; the answer is the same
         whatever accounts the address has. Elsewhere ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
-        characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
+        characters; INVALID_ARGUMENT / WEAK_PASSWORD for one that is easily guessed, whose text says why; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,7 +320,7 @@ class AuthServiceServicer:
 
     def SignIn(self, request, context):
         """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
-        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
+        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password);
         RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
         `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
         """
@@ -259,7 +343,7 @@ class AuthServiceServicer:
     def CreateKey(self, request, context):
         """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
         It ends with the device that made it, where that is revoked by RevokeDevice. UNAUTHENTICATED / DEVICE_REVOKED.
-        RESOURCE_EXHAUSTED / LIMIT_REACHED.
+        NOT_FOUND / NO_SUCH_SPACE for a space in which the user has no grant; RESOURCE_EXHAUSTED / LIMIT_REACHED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -299,9 +383,42 @@ class AuthServiceServicer:
     def ProveAddress(self, request, context):
         """Proves the address of the calling account by the token that was mailed to the address. For sessions, and for the account that the
         token was made for alone. An unproven account uses its personal space: CreateSpace, CreateKey and CreateLink answer
-        PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account.
+        PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account. With the proof, the account becomes a member of the
+        spaces to which its address was invited (ListInvitations tells what is left).
         INVALID_ARGUMENT / PROOF_INVALID (used, expired, of another account, or the account is proven already); ALREADY_EXISTS /
         ADDRESS_TAKEN if another account of the address was proven. A repeated call whose first answer was lost gets PROOF_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePassword(self, request, context):
+        """Changes the password of the calling account. All other devices of the account are signed out, and all keys end that the calling
+        device has not made, in the way of RevokeDevice; resets that were mailed before do not work any more, and the owner is told by mail. A
+        session whose sign-in was decided by the former password does not come to be. Public links stay. For sessions.
+        PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN; INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, INVALID_ARGUMENT if the
+        new password has another length, or is the current one; UNAVAILABLE / CONTENDED if the password was changed by another call meanwhile;
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn, with whose attempts those at the current password count.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestReset(self, request, context):
+        """Has a mail with a reset sent to an address, if the address has a proven account. For anybody: the answer and the work are the same
+        for all addresses. INVALID_ARGUMENT for a malformed address; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (resets for the address, from the
+        network, of all) as for SignIn; UNAVAILABLE if no mail could be asked for. Each call sends a mail.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetPassword(self, request, context):
+        """Chooses a new password by the token that was mailed for RequestReset, once and within an hour. For anybody. All devices of the account
+        are signed out, and all its keys and resets end; then one signs in.
+        INVALID_ARGUMENT / RESET_INVALID (used, expired, or the password was changed since); INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, by
+        which the token is not spent; RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE as for SignIn. A repeated call whose first answer was lost gets
+        RESET_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -350,17 +467,111 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetMember(self, request, context):
-        """Gives a user a role in a space, or changes it; owners only.
-        NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
+        """Gives a user a role in a space, or changes it; owners only. An address without a proven account is invited: a mail goes to it, and
+        the invitation becomes the grant as soon as an account of the address is proven, unless the inviter is no owner any more then. Another
+        invitation of the address to the space replaces the earlier one. A repeated request has the mail sent if it was not.
+        NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_INVITATION (a repeated request, whose invitation is gone); PERMISSION_DENIED / PERMISSION_DENIED
+        (also for a personal space), GUEST (a guest cannot be an owner, nor an address that the policy of sign-up does not admit);
         FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED; RESOURCE_EXHAUSTED / LIMIT_REACHED (members of the space, spaces of the
-        user, or of those what one who adds the user leaves free for others).
+        user, or of those what one who adds the user leaves free for others; invitations of the space, of the caller, or of the address),
+        TOO_MANY_ATTEMPTS with RetryInfo (mails with invitations by the caller, or to the address).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMember(self, request, context):
-        """Takes a user's role away; owners, and members for themselves. Errors as SetMember.
+        """Takes a user's role away; owners, and members for themselves. NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT (RevokeInvitation is for an
+        address that is invited); PERMISSION_DENIED / PERMISSION_DENIED; FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenameSpace(self, request, context):
+        """Gives a shared space another name, for all of its members; owners only. The aliases of the members stay as they are.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space); UNAVAILABLE / CONTENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSpace(self, request, context):
+        """Deletes a shared space; owners only. From then on nobody reads or writes it: what is open ends within 10 s, S3 credentials when they
+        expire. Until `restorable_until_ms` an owner can undelete it; after that it stays deleted. A space that is deleted already stays as it
+        is. Errors as RenameSpace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteSpace(self, request, context):
+        """Brings a deleted space back as it was, with members, public links and aliases; owners only. A space that is not deleted stays as it
+        is. NOT_FOUND / NO_SUCH_SPACE also after `restorable_until_ms`; otherwise errors as RenameSpace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeletedSpaces(self, request, context):
+        """The deleted spaces that the caller is an owner of and that can still be undeleted, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferSpace(self, request, context):
+        """Makes another person owner of a shared space, and gives the caller, who is an owner, another role or none, both at once.
+        Errors as SetMember; INVALID_ARGUMENT / INVALID_ARGUMENT if the address is that of the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListInvitations(self, request, context):
+        """The invitations to a space that nobody has taken up, for its owners, or those of the address of the caller. Those that have expired,
+        and those whose inviter is no owner any more, are missing.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (of a space), ADDRESS_UNPROVEN (of the caller).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeInvitation(self, request, context):
+        """Takes an invitation to a space back; owners only. NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_INVITATION (taken up, declined, revoked, or never
+        made); PERMISSION_DENIED / PERMISSION_DENIED; UNAVAILABLE / CONTENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptInvitation(self, request, context):
+        """Makes the caller a member of a space to which the address of the caller is invited. Who is a member already gets the space.
+        NOT_FOUND / NO_SUCH_INVITATION (also expired, or the inviter is no owner any more); PERMISSION_DENIED / ADDRESS_UNPROVEN;
+        RESOURCE_EXHAUSTED / LIMIT_REACHED as for SetMember; UNAVAILABLE / CONTENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeclineInvitation(self, request, context):
+        """Declines the invitation of the address of the caller to a space. NOT_FOUND / NO_SUCH_INVITATION; PERMISSION_DENIED / ADDRESS_UNPROVEN;
+        UNAVAILABLE / CONTENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetInvitation(self, request, context):
+        """The invitation of a token, for whoever has the token and no account yet. Changes nothing. INVALID_ARGUMENT / INVITATION_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefuseInvitation(self, request, context):
+        """Declines an invitation to a space by its token, for whoever has no account and wants none. INVALID_ARGUMENT / INVITATION_INVALID (also
+        for an invitation that is to no space, or was declined already).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -515,6 +726,21 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ProveAddressResponse.SerializeToString,
             ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.SerializeToString,
+            ),
+            'RequestReset': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestReset,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestResetRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestResetResponse.SerializeToString,
+            ),
+            'ResetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetPassword,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ResetPasswordRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ResetPasswordResponse.SerializeToString,
+            ),
             'ListDevices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDevices,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListDevicesRequest.FromString,
@@ -549,6 +775,61 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.RemoveMember,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveMemberRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'RenameSpace': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameSpace,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RenameSpaceRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RenameSpaceResponse.SerializeToString,
+            ),
+            'DeleteSpace': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSpace,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.DeleteSpaceRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.DeleteSpaceResponse.SerializeToString,
+            ),
+            'UndeleteSpace': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteSpace,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.UndeleteSpaceRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.UndeleteSpaceResponse.SerializeToString,
+            ),
+            'ListDeletedSpaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeletedSpaces,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListDeletedSpacesRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListDeletedSpacesResponse.SerializeToString,
+            ),
+            'TransferSpace': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferSpace,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.TransferSpaceRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.TransferSpaceResponse.SerializeToString,
+            ),
+            'ListInvitations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInvitations,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListInvitationsRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListInvitationsResponse.SerializeToString,
+            ),
+            'RevokeInvitation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeInvitation,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeInvitationRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeInvitationResponse.SerializeToString,
+            ),
+            'AcceptInvitation': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptInvitation,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.AcceptInvitationRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.AcceptInvitationResponse.SerializeToString,
+            ),
+            'DeclineInvitation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclineInvitation,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.DeclineInvitationRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.DeclineInvitationResponse.SerializeToString,
+            ),
+            'GetInvitation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInvitation,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.GetInvitationRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.GetInvitationResponse.SerializeToString,
+            ),
+            'RefuseInvitation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefuseInvitation,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RefuseInvitationRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RefuseInvitationResponse.SerializeToString,
             ),
             'GetJwks': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJwks,
@@ -621,18 +902,21 @@ def add_AuthServiceServicer_to_server(servicer, server):
 class AuthService:
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RequestReset, ResetPassword, RefreshToken, ExchangeKey, OpenLink, GetInvitation, RefuseInvitation and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
+    UNAUTHENTICATED / ACCOUNT_SUSPENDED (an administrator has suspended the account: tokens and keys work again once it is resumed; where
+    a service asks auth about a device, the device of a suspended account counts as revoked),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
     returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
-    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
-    SignOut. The token of a public link works where OpenLinkResponse says.
+    The key of a program does what its scopes say: with KEY_SCOPE_READ it reads, with KEY_SCOPE_WRITE it changes files and makes spaces, and
+    with KEY_SCOPE_SHARE it changes members and public links. No key changes devices, keys or the account. What a key does not open is
+    PERMISSION_DENIED / PERMISSION_DENIED, and spaces that it does not open are NO_SUCH_SPACE. It may end itself by SignOut. The token of a public link works where OpenLinkResponse says.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
@@ -640,6 +924,9 @@ class AuthService:
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
+
+    NOT_FOUND / SPACE_DELETED stands in the place of NO_SUCH_SPACE for a member of a space that was deleted and can still be undeleted. It
+    has `space_id`, and the times `deleted_at_ms` and `restorable_until_ms` (milliseconds since 1970) in ErrorInfo's metadata.
     """
 
     @staticmethod
@@ -886,6 +1173,87 @@ class AuthService:
             _registered_method=True)
 
     @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ChangePassword',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestReset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/RequestReset',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RequestResetRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RequestResetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ResetPassword',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ResetPasswordRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ResetPasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListDevices(request,
             target,
             options=(),
@@ -1064,6 +1432,303 @@ class AuthService:
             '/syncline.auth.v1.AuthService/RemoveMember',
             syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveMemberRequest.SerializeToString,
             syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameSpace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/RenameSpace',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RenameSpaceRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RenameSpaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSpace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/DeleteSpace',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.DeleteSpaceRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.DeleteSpaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeleteSpace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/UndeleteSpace',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.UndeleteSpaceRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.UndeleteSpaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeletedSpaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ListDeletedSpaces',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListDeletedSpacesRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListDeletedSpacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferSpace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/TransferSpace',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.TransferSpaceRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.TransferSpaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInvitations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ListInvitations',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListInvitationsRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListInvitationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeInvitation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/RevokeInvitation',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeInvitationRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeInvitationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptInvitation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/AcceptInvitation',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.AcceptInvitationRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.AcceptInvitationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclineInvitation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/DeclineInvitation',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.DeclineInvitationRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.DeclineInvitationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInvitation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/GetInvitation',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.GetInvitationRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.GetInvitationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefuseInvitation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/RefuseInvitation',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RefuseInvitationRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RefuseInvitationResponse.FromString,
             options,
             channel_credentials,
             insecure,

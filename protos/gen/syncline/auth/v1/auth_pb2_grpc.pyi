@@ -29,18 +29,21 @@ GRPC_VERSION: str
 class AuthServiceStub:
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RequestReset, ResetPassword, RefreshToken, ExchangeKey, OpenLink, GetInvitation, RefuseInvitation and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
+    UNAUTHENTICATED / ACCOUNT_SUSPENDED (an administrator has suspended the account: tokens and keys work again once it is resumed; where
+    a service asks auth about a device, the device of a suspended account counts as revoked),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
     returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
-    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
-    SignOut. The token of a public link works where OpenLinkResponse says.
+    The key of a program does what its scopes say: with KEY_SCOPE_READ it reads, with KEY_SCOPE_WRITE it changes files and makes spaces, and
+    with KEY_SCOPE_SHARE it changes members and public links. No key changes devices, keys or the account. What a key does not open is
+    PERMISSION_DENIED / PERMISSION_DENIED, and spaces that it does not open are NO_SUCH_SPACE. It may end itself by SignOut. The token of a public link works where OpenLinkResponse says.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
@@ -48,6 +51,9 @@ class AuthServiceStub:
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
+
+    NOT_FOUND / SPACE_DELETED stands in the place of NO_SUCH_SPACE for a member of a space that was deleted and can still be undeleted. It
+    has `space_id`, and the times `deleted_at_ms` and `restorable_until_ms` (milliseconds since 1970) in ErrorInfo's metadata.
     """
 
     @_typing.overload
@@ -58,14 +64,16 @@ class AuthServiceStub:
     """Makes an account with its personal space and signs its first device in.
     PERMISSION_DENIED / SIGN_UP_CLOSED for an address that the policy of sign-up does not admit, before anything else is looked at; the
     discovery document tells the policy. An invitation admits its address whatever the policy is, and makes a proven account:
-    INVALID_ARGUMENT / INVITATION_INVALID (used, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS.
+    INVALID_ARGUMENT / INVITATION_INVALID (used, revoked, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS. By an invitation
+    to a space the account becomes a member of that space; where the policy does not admit the address, it is the account of a guest:
+    CreateSpace, CreateKey and CreateLink answer PERMISSION_DENIED / GUEST, and the personal space cannot be written to.
     Where addresses have to be proven, the account is unproven, and a mail with a proof is sent to its address; the answer is the same
     whatever accounts the address has. Elsewhere ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
-    characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
+    characters; INVALID_ARGUMENT / WEAK_PASSWORD for one that is easily guessed, whose text says why; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
     """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
     """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
-    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
+    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password);
     RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
     `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
@@ -80,7 +88,7 @@ class AuthServiceStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]
     """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
     It ends with the device that made it, where that is revoked by RevokeDevice. UNAUTHENTICATED / DEVICE_REVOKED.
-    RESOURCE_EXHAUSTED / LIMIT_REACHED.
+    NOT_FOUND / NO_SUCH_SPACE for a space in which the user has no grant; RESOURCE_EXHAUSTED / LIMIT_REACHED.
     """
     ExchangeKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]
     """Exchanges a key, of a browser or a program, for an access token; the key stays valid.
@@ -98,9 +106,30 @@ class AuthServiceStub:
     ProveAddress: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ProveAddressRequest, _auth_pb2.ProveAddressResponse]
     """Proves the address of the calling account by the token that was mailed to the address. For sessions, and for the account that the
     token was made for alone. An unproven account uses its personal space: CreateSpace, CreateKey and CreateLink answer
-    PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account.
+    PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account. With the proof, the account becomes a member of the
+    spaces to which its address was invited (ListInvitations tells what is left).
     INVALID_ARGUMENT / PROOF_INVALID (used, expired, of another account, or the account is proven already); ALREADY_EXISTS /
     ADDRESS_TAKEN if another account of the address was proven. A repeated call whose first answer was lost gets PROOF_INVALID.
+    """
+    ChangePassword: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ChangePasswordRequest, _auth_pb2.ChangePasswordResponse]
+    """Changes the password of the calling account. All other devices of the account are signed out, and all keys end that the calling
+    device has not made, in the way of RevokeDevice; resets that were mailed before do not work any more, and the owner is told by mail. A
+    session whose sign-in was decided by the former password does not come to be. Public links stay. For sessions.
+    PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN; INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, INVALID_ARGUMENT if the
+    new password has another length, or is the current one; UNAVAILABLE / CONTENDED if the password was changed by another call meanwhile;
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn, with whose attempts those at the current password count.
+    """
+    RequestReset: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RequestResetRequest, _auth_pb2.RequestResetResponse]
+    """Has a mail with a reset sent to an address, if the address has a proven account. For anybody: the answer and the work are the same
+    for all addresses. INVALID_ARGUMENT for a malformed address; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (resets for the address, from the
+    network, of all) as for SignIn; UNAVAILABLE if no mail could be asked for. Each call sends a mail.
+    """
+    ResetPassword: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ResetPasswordRequest, _auth_pb2.ResetPasswordResponse]
+    """Chooses a new password by the token that was mailed for RequestReset, once and within an hour. For anybody. All devices of the account
+    are signed out, and all its keys and resets end; then one signs in.
+    INVALID_ARGUMENT / RESET_INVALID (used, expired, or the password was changed since); INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, by
+    which the token is not spent; RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE as for SignIn. A repeated call whose first answer was lost gets
+    RESET_INVALID.
     """
     ListDevices: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]
     """The user's devices, the calling one included, but for those that have expired. Of those that were revoked the oldest are missing
@@ -123,13 +152,62 @@ class AuthServiceStub:
     ListMembers: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListMembersRequest, _auth_pb2.ListMembersResponse]
     """The members of a space, for its members and for services. NOT_FOUND / NO_SUCH_SPACE."""
     SetMember: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SetMemberRequest, _auth_pb2.SetMemberResponse]
-    """Gives a user a role in a space, or changes it; owners only.
-    NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
+    """Gives a user a role in a space, or changes it; owners only. An address without a proven account is invited: a mail goes to it, and
+    the invitation becomes the grant as soon as an account of the address is proven, unless the inviter is no owner any more then. Another
+    invitation of the address to the space replaces the earlier one. A repeated request has the mail sent if it was not.
+    NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_INVITATION (a repeated request, whose invitation is gone); PERMISSION_DENIED / PERMISSION_DENIED
+    (also for a personal space), GUEST (a guest cannot be an owner, nor an address that the policy of sign-up does not admit);
     FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED; RESOURCE_EXHAUSTED / LIMIT_REACHED (members of the space, spaces of the
-    user, or of those what one who adds the user leaves free for others).
+    user, or of those what one who adds the user leaves free for others; invitations of the space, of the caller, or of the address),
+    TOO_MANY_ATTEMPTS with RetryInfo (mails with invitations by the caller, or to the address).
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RemoveMemberRequest, _auth_pb2.RemoveMemberResponse]
-    """Takes a user's role away; owners, and members for themselves. Errors as SetMember."""
+    """Takes a user's role away; owners, and members for themselves. NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT (RevokeInvitation is for an
+    address that is invited); PERMISSION_DENIED / PERMISSION_DENIED; FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
+    """
+    RenameSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RenameSpaceRequest, _auth_pb2.RenameSpaceResponse]
+    """Gives a shared space another name, for all of its members; owners only. The aliases of the members stay as they are.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space); UNAVAILABLE / CONTENDED.
+    """
+    DeleteSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.DeleteSpaceRequest, _auth_pb2.DeleteSpaceResponse]
+    """Deletes a shared space; owners only. From then on nobody reads or writes it: what is open ends within 10 s, S3 credentials when they
+    expire. Until `restorable_until_ms` an owner can undelete it; after that it stays deleted. A space that is deleted already stays as it
+    is. Errors as RenameSpace.
+    """
+    UndeleteSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.UndeleteSpaceRequest, _auth_pb2.UndeleteSpaceResponse]
+    """Brings a deleted space back as it was, with members, public links and aliases; owners only. A space that is not deleted stays as it
+    is. NOT_FOUND / NO_SUCH_SPACE also after `restorable_until_ms`; otherwise errors as RenameSpace.
+    """
+    ListDeletedSpaces: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListDeletedSpacesRequest, _auth_pb2.ListDeletedSpacesResponse]
+    """The deleted spaces that the caller is an owner of and that can still be undeleted, by name."""
+    TransferSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.TransferSpaceRequest, _auth_pb2.TransferSpaceResponse]
+    """Makes another person owner of a shared space, and gives the caller, who is an owner, another role or none, both at once.
+    Errors as SetMember; INVALID_ARGUMENT / INVALID_ARGUMENT if the address is that of the caller.
+    """
+    ListInvitations: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListInvitationsRequest, _auth_pb2.ListInvitationsResponse]
+    """The invitations to a space that nobody has taken up, for its owners, or those of the address of the caller. Those that have expired,
+    and those whose inviter is no owner any more, are missing.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (of a space), ADDRESS_UNPROVEN (of the caller).
+    """
+    RevokeInvitation: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeInvitationRequest, _auth_pb2.RevokeInvitationResponse]
+    """Takes an invitation to a space back; owners only. NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_INVITATION (taken up, declined, revoked, or never
+    made); PERMISSION_DENIED / PERMISSION_DENIED; UNAVAILABLE / CONTENDED.
+    """
+    AcceptInvitation: _grpc.UnaryUnaryMultiCallable[_auth_pb2.AcceptInvitationRequest, _auth_pb2.AcceptInvitationResponse]
+    """Makes the caller a member of a space to which the address of the caller is invited. Who is a member already gets the space.
+    NOT_FOUND / NO_SUCH_INVITATION (also expired, or the inviter is no owner any more); PERMISSION_DENIED / ADDRESS_UNPROVEN;
+    RESOURCE_EXHAUSTED / LIMIT_REACHED as for SetMember; UNAVAILABLE / CONTENDED.
+    """
+    DeclineInvitation: _grpc.UnaryUnaryMultiCallable[_auth_pb2.DeclineInvitationRequest, _auth_pb2.DeclineInvitationResponse]
+    """Declines the invitation of the address of the caller to a space. NOT_FOUND / NO_SUCH_INVITATION; PERMISSION_DENIED / ADDRESS_UNPROVEN;
+    UNAVAILABLE / CONTENDED.
+    """
+    GetInvitation: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetInvitationRequest, _auth_pb2.GetInvitationResponse]
+    """The invitation of a token, for whoever has the token and no account yet. Changes nothing. INVALID_ARGUMENT / INVITATION_INVALID."""
+    RefuseInvitation: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefuseInvitationRequest, _auth_pb2.RefuseInvitationResponse]
+    """Declines an invitation to a space by its token, for whoever has no account and wants none. INVALID_ARGUMENT / INVITATION_INVALID (also
+    for an invitation that is to no space, or was declined already).
+    """
     GetJwks: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _auth_pb2.GetJwksResponse]
     """The public keys that verify access tokens."""
     IssueCredentials: _grpc.UnaryUnaryMultiCallable[_auth_pb2.IssueCredentialsRequest, _auth_pb2.IssueCredentialsResponse]
@@ -186,18 +264,21 @@ class AuthServiceStub:
 class AuthServiceAsyncStub(AuthServiceStub):
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RequestReset, ResetPassword, RefreshToken, ExchangeKey, OpenLink, GetInvitation, RefuseInvitation and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
+    UNAUTHENTICATED / ACCOUNT_SUSPENDED (an administrator has suspended the account: tokens and keys work again once it is resumed; where
+    a service asks auth about a device, the device of a suspended account counts as revoked),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
     returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
-    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
-    SignOut. The token of a public link works where OpenLinkResponse says.
+    The key of a program does what its scopes say: with KEY_SCOPE_READ it reads, with KEY_SCOPE_WRITE it changes files and makes spaces, and
+    with KEY_SCOPE_SHARE it changes members and public links. No key changes devices, keys or the account. What a key does not open is
+    PERMISSION_DENIED / PERMISSION_DENIED, and spaces that it does not open are NO_SUCH_SPACE. It may end itself by SignOut. The token of a public link works where OpenLinkResponse says.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
@@ -205,6 +286,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
+
+    NOT_FOUND / SPACE_DELETED stands in the place of NO_SUCH_SPACE for a member of a space that was deleted and can still be undeleted. It
+    has `space_id`, and the times `deleted_at_ms` and `restorable_until_ms` (milliseconds since 1970) in ErrorInfo's metadata.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -212,14 +296,16 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Makes an account with its personal space and signs its first device in.
     PERMISSION_DENIED / SIGN_UP_CLOSED for an address that the policy of sign-up does not admit, before anything else is looked at; the
     discovery document tells the policy. An invitation admits its address whatever the policy is, and makes a proven account:
-    INVALID_ARGUMENT / INVITATION_INVALID (used, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS.
+    INVALID_ARGUMENT / INVITATION_INVALID (used, revoked, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS. By an invitation
+    to a space the account becomes a member of that space; where the policy does not admit the address, it is the account of a guest:
+    CreateSpace, CreateKey and CreateLink answer PERMISSION_DENIED / GUEST, and the personal space cannot be written to.
     Where addresses have to be proven, the account is unproven, and a mail with a proof is sent to its address; the answer is the same
     whatever accounts the address has. Elsewhere ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
-    characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
+    characters; INVALID_ARGUMENT / WEAK_PASSWORD for one that is easily guessed, whose text says why; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
     """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
-    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
+    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password);
     RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
     `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
@@ -234,7 +320,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
     It ends with the device that made it, where that is revoked by RevokeDevice. UNAUTHENTICATED / DEVICE_REVOKED.
-    RESOURCE_EXHAUSTED / LIMIT_REACHED.
+    NOT_FOUND / NO_SUCH_SPACE for a space in which the user has no grant; RESOURCE_EXHAUSTED / LIMIT_REACHED.
     """
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
     """Exchanges a key, of a browser or a program, for an access token; the key stays valid.
@@ -252,9 +338,30 @@ class AuthServiceAsyncStub(AuthServiceStub):
     ProveAddress: _aio.UnaryUnaryMultiCallable[_auth_pb2.ProveAddressRequest, _auth_pb2.ProveAddressResponse]  # type: ignore[assignment]
     """Proves the address of the calling account by the token that was mailed to the address. For sessions, and for the account that the
     token was made for alone. An unproven account uses its personal space: CreateSpace, CreateKey and CreateLink answer
-    PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account.
+    PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account. With the proof, the account becomes a member of the
+    spaces to which its address was invited (ListInvitations tells what is left).
     INVALID_ARGUMENT / PROOF_INVALID (used, expired, of another account, or the account is proven already); ALREADY_EXISTS /
     ADDRESS_TAKEN if another account of the address was proven. A repeated call whose first answer was lost gets PROOF_INVALID.
+    """
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_pb2.ChangePasswordRequest, _auth_pb2.ChangePasswordResponse]  # type: ignore[assignment]
+    """Changes the password of the calling account. All other devices of the account are signed out, and all keys end that the calling
+    device has not made, in the way of RevokeDevice; resets that were mailed before do not work any more, and the owner is told by mail. A
+    session whose sign-in was decided by the former password does not come to be. Public links stay. For sessions.
+    PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN; INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, INVALID_ARGUMENT if the
+    new password has another length, or is the current one; UNAVAILABLE / CONTENDED if the password was changed by another call meanwhile;
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn, with whose attempts those at the current password count.
+    """
+    RequestReset: _aio.UnaryUnaryMultiCallable[_auth_pb2.RequestResetRequest, _auth_pb2.RequestResetResponse]  # type: ignore[assignment]
+    """Has a mail with a reset sent to an address, if the address has a proven account. For anybody: the answer and the work are the same
+    for all addresses. INVALID_ARGUMENT for a malformed address; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (resets for the address, from the
+    network, of all) as for SignIn; UNAVAILABLE if no mail could be asked for. Each call sends a mail.
+    """
+    ResetPassword: _aio.UnaryUnaryMultiCallable[_auth_pb2.ResetPasswordRequest, _auth_pb2.ResetPasswordResponse]  # type: ignore[assignment]
+    """Chooses a new password by the token that was mailed for RequestReset, once and within an hour. For anybody. All devices of the account
+    are signed out, and all its keys and resets end; then one signs in.
+    INVALID_ARGUMENT / RESET_INVALID (used, expired, or the password was changed since); INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, by
+    which the token is not spent; RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE as for SignIn. A repeated call whose first answer was lost gets
+    RESET_INVALID.
     """
     ListDevices: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]  # type: ignore[assignment]
     """The user's devices, the calling one included, but for those that have expired. Of those that were revoked the oldest are missing
@@ -277,13 +384,62 @@ class AuthServiceAsyncStub(AuthServiceStub):
     ListMembers: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListMembersRequest, _auth_pb2.ListMembersResponse]  # type: ignore[assignment]
     """The members of a space, for its members and for services. NOT_FOUND / NO_SUCH_SPACE."""
     SetMember: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetMemberRequest, _auth_pb2.SetMemberResponse]  # type: ignore[assignment]
-    """Gives a user a role in a space, or changes it; owners only.
-    NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
+    """Gives a user a role in a space, or changes it; owners only. An address without a proven account is invited: a mail goes to it, and
+    the invitation becomes the grant as soon as an account of the address is proven, unless the inviter is no owner any more then. Another
+    invitation of the address to the space replaces the earlier one. A repeated request has the mail sent if it was not.
+    NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_INVITATION (a repeated request, whose invitation is gone); PERMISSION_DENIED / PERMISSION_DENIED
+    (also for a personal space), GUEST (a guest cannot be an owner, nor an address that the policy of sign-up does not admit);
     FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED; RESOURCE_EXHAUSTED / LIMIT_REACHED (members of the space, spaces of the
-    user, or of those what one who adds the user leaves free for others).
+    user, or of those what one who adds the user leaves free for others; invitations of the space, of the caller, or of the address),
+    TOO_MANY_ATTEMPTS with RetryInfo (mails with invitations by the caller, or to the address).
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_auth_pb2.RemoveMemberRequest, _auth_pb2.RemoveMemberResponse]  # type: ignore[assignment]
-    """Takes a user's role away; owners, and members for themselves. Errors as SetMember."""
+    """Takes a user's role away; owners, and members for themselves. NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT (RevokeInvitation is for an
+    address that is invited); PERMISSION_DENIED / PERMISSION_DENIED; FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
+    """
+    RenameSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.RenameSpaceRequest, _auth_pb2.RenameSpaceResponse]  # type: ignore[assignment]
+    """Gives a shared space another name, for all of its members; owners only. The aliases of the members stay as they are.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space); UNAVAILABLE / CONTENDED.
+    """
+    DeleteSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.DeleteSpaceRequest, _auth_pb2.DeleteSpaceResponse]  # type: ignore[assignment]
+    """Deletes a shared space; owners only. From then on nobody reads or writes it: what is open ends within 10 s, S3 credentials when they
+    expire. Until `restorable_until_ms` an owner can undelete it; after that it stays deleted. A space that is deleted already stays as it
+    is. Errors as RenameSpace.
+    """
+    UndeleteSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.UndeleteSpaceRequest, _auth_pb2.UndeleteSpaceResponse]  # type: ignore[assignment]
+    """Brings a deleted space back as it was, with members, public links and aliases; owners only. A space that is not deleted stays as it
+    is. NOT_FOUND / NO_SUCH_SPACE also after `restorable_until_ms`; otherwise errors as RenameSpace.
+    """
+    ListDeletedSpaces: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListDeletedSpacesRequest, _auth_pb2.ListDeletedSpacesResponse]  # type: ignore[assignment]
+    """The deleted spaces that the caller is an owner of and that can still be undeleted, by name."""
+    TransferSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.TransferSpaceRequest, _auth_pb2.TransferSpaceResponse]  # type: ignore[assignment]
+    """Makes another person owner of a shared space, and gives the caller, who is an owner, another role or none, both at once.
+    Errors as SetMember; INVALID_ARGUMENT / INVALID_ARGUMENT if the address is that of the caller.
+    """
+    ListInvitations: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListInvitationsRequest, _auth_pb2.ListInvitationsResponse]  # type: ignore[assignment]
+    """The invitations to a space that nobody has taken up, for its owners, or those of the address of the caller. Those that have expired,
+    and those whose inviter is no owner any more, are missing.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (of a space), ADDRESS_UNPROVEN (of the caller).
+    """
+    RevokeInvitation: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeInvitationRequest, _auth_pb2.RevokeInvitationResponse]  # type: ignore[assignment]
+    """Takes an invitation to a space back; owners only. NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_INVITATION (taken up, declined, revoked, or never
+    made); PERMISSION_DENIED / PERMISSION_DENIED; UNAVAILABLE / CONTENDED.
+    """
+    AcceptInvitation: _aio.UnaryUnaryMultiCallable[_auth_pb2.AcceptInvitationRequest, _auth_pb2.AcceptInvitationResponse]  # type: ignore[assignment]
+    """Makes the caller a member of a space to which the address of the caller is invited. Who is a member already gets the space.
+    NOT_FOUND / NO_SUCH_INVITATION (also expired, or the inviter is no owner any more); PERMISSION_DENIED / ADDRESS_UNPROVEN;
+    RESOURCE_EXHAUSTED / LIMIT_REACHED as for SetMember; UNAVAILABLE / CONTENDED.
+    """
+    DeclineInvitation: _aio.UnaryUnaryMultiCallable[_auth_pb2.DeclineInvitationRequest, _auth_pb2.DeclineInvitationResponse]  # type: ignore[assignment]
+    """Declines the invitation of the address of the caller to a space. NOT_FOUND / NO_SUCH_INVITATION; PERMISSION_DENIED / ADDRESS_UNPROVEN;
+    UNAVAILABLE / CONTENDED.
+    """
+    GetInvitation: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetInvitationRequest, _auth_pb2.GetInvitationResponse]  # type: ignore[assignment]
+    """The invitation of a token, for whoever has the token and no account yet. Changes nothing. INVALID_ARGUMENT / INVITATION_INVALID."""
+    RefuseInvitation: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefuseInvitationRequest, _auth_pb2.RefuseInvitationResponse]  # type: ignore[assignment]
+    """Declines an invitation to a space by its token, for whoever has no account and wants none. INVALID_ARGUMENT / INVITATION_INVALID (also
+    for an invitation that is to no space, or was declined already).
+    """
     GetJwks: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _auth_pb2.GetJwksResponse]  # type: ignore[assignment]
     """The public keys that verify access tokens."""
     IssueCredentials: _aio.UnaryUnaryMultiCallable[_auth_pb2.IssueCredentialsRequest, _auth_pb2.IssueCredentialsResponse]  # type: ignore[assignment]
@@ -339,18 +495,21 @@ class AuthServiceAsyncStub(AuthServiceStub):
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RequestReset, ResetPassword, RefreshToken, ExchangeKey, OpenLink, GetInvitation, RefuseInvitation and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
+    UNAUTHENTICATED / ACCOUNT_SUSPENDED (an administrator has suspended the account: tokens and keys work again once it is resumed; where
+    a service asks auth about a device, the device of a suspended account counts as revoked),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and is
     returned to a person above the rate limit; without an access token, to a network above its limit, or for a secret that is used too often.
 
     RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
     space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
-    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
-    SignOut. The token of a public link works where OpenLinkResponse says.
+    The key of a program does what its scopes say: with KEY_SCOPE_READ it reads, with KEY_SCOPE_WRITE it changes files and makes spaces, and
+    with KEY_SCOPE_SHARE it changes members and public links. No key changes devices, keys or the account. What a key does not open is
+    PERMISSION_DENIED / PERMISSION_DENIED, and spaces that it does not open are NO_SUCH_SPACE. It may end itself by SignOut. The token of a public link works where OpenLinkResponse says.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
@@ -358,6 +517,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
+
+    NOT_FOUND / SPACE_DELETED stands in the place of NO_SUCH_SPACE for a member of a space that was deleted and can still be undeleted. It
+    has `space_id`, and the times `deleted_at_ms` and `restorable_until_ms` (milliseconds since 1970) in ErrorInfo's metadata.
     """
 
     @_abc_1.abstractmethod
@@ -369,10 +531,12 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes an account with its personal space and signs its first device in.
         PERMISSION_DENIED / SIGN_UP_CLOSED for an address that the policy of sign-up does not admit, before anything else is looked at; the
         discovery document tells the policy. An invitation admits its address whatever the policy is, and makes a proven account:
-        INVALID_ARGUMENT / INVITATION_INVALID (used, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS.
+        INVALID_ARGUMENT / INVITATION_INVALID (used, revoked, expired, for another address); ALREADY_EXISTS / ACCOUNT_EXISTS. By an invitation
+        to a space the account becomes a member of that space; where the policy does not admit the address, it is the account of a guest:
+        CreateSpace, CreateKey and CreateLink answer PERMISSION_DENIED / GUEST, and the personal space cannot be written to.
         Where addresses have to be proven, the account is unproven, and a mail with a proof is sent to its address; the answer is the same
         whatever accounts the address has. Elsewhere ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
-        characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
+        characters; INVALID_ARGUMENT / WEAK_PASSWORD for one that is easily guessed, whose text says why; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
         """
 
     @_abc_1.abstractmethod
@@ -382,7 +546,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignInResponse, _abc.Awaitable[_auth_pb2.SignInResponse]]:
         """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
-        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
+        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password);
         RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
         `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
         """
@@ -409,7 +573,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.CreateKeyResponse, _abc.Awaitable[_auth_pb2.CreateKeyResponse]]:
         """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
         It ends with the device that made it, where that is revoked by RevokeDevice. UNAUTHENTICATED / DEVICE_REVOKED.
-        RESOURCE_EXHAUSTED / LIMIT_REACHED.
+        NOT_FOUND / NO_SUCH_SPACE for a space in which the user has no grant; RESOURCE_EXHAUSTED / LIMIT_REACHED.
         """
 
     @_abc_1.abstractmethod
@@ -457,9 +621,48 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.ProveAddressResponse, _abc.Awaitable[_auth_pb2.ProveAddressResponse]]:
         """Proves the address of the calling account by the token that was mailed to the address. For sessions, and for the account that the
         token was made for alone. An unproven account uses its personal space: CreateSpace, CreateKey and CreateLink answer
-        PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account.
+        PERMISSION_DENIED / ADDRESS_UNPROVEN, and for SetMember there is no such account. With the proof, the account becomes a member of the
+        spaces to which its address was invited (ListInvitations tells what is left).
         INVALID_ARGUMENT / PROOF_INVALID (used, expired, of another account, or the account is proven already); ALREADY_EXISTS /
         ADDRESS_TAKEN if another account of the address was proven. A repeated call whose first answer was lost gets PROOF_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangePassword(
+        self,
+        request: _auth_pb2.ChangePasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ChangePasswordResponse, _abc.Awaitable[_auth_pb2.ChangePasswordResponse]]:
+        """Changes the password of the calling account. All other devices of the account are signed out, and all keys end that the calling
+        device has not made, in the way of RevokeDevice; resets that were mailed before do not work any more, and the owner is told by mail. A
+        session whose sign-in was decided by the former password does not come to be. Public links stay. For sessions.
+        PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN; INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, INVALID_ARGUMENT if the
+        new password has another length, or is the current one; UNAVAILABLE / CONTENDED if the password was changed by another call meanwhile;
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn, with whose attempts those at the current password count.
+        """
+
+    @_abc_1.abstractmethod
+    def RequestReset(
+        self,
+        request: _auth_pb2.RequestResetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RequestResetResponse, _abc.Awaitable[_auth_pb2.RequestResetResponse]]:
+        """Has a mail with a reset sent to an address, if the address has a proven account. For anybody: the answer and the work are the same
+        for all addresses. INVALID_ARGUMENT for a malformed address; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (resets for the address, from the
+        network, of all) as for SignIn; UNAVAILABLE if no mail could be asked for. Each call sends a mail.
+        """
+
+    @_abc_1.abstractmethod
+    def ResetPassword(
+        self,
+        request: _auth_pb2.ResetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ResetPasswordResponse, _abc.Awaitable[_auth_pb2.ResetPasswordResponse]]:
+        """Chooses a new password by the token that was mailed for RequestReset, once and within an hour. For anybody. All devices of the account
+        are signed out, and all its keys and resets end; then one signs in.
+        INVALID_ARGUMENT / RESET_INVALID (used, expired, or the password was changed since); INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, by
+        which the token is not spent; RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE as for SignIn. A repeated call whose first answer was lost gets
+        RESET_INVALID.
         """
 
     @_abc_1.abstractmethod
@@ -518,10 +721,14 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.SetMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SetMemberResponse, _abc.Awaitable[_auth_pb2.SetMemberResponse]]:
-        """Gives a user a role in a space, or changes it; owners only.
-        NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
+        """Gives a user a role in a space, or changes it; owners only. An address without a proven account is invited: a mail goes to it, and
+        the invitation becomes the grant as soon as an account of the address is proven, unless the inviter is no owner any more then. Another
+        invitation of the address to the space replaces the earlier one. A repeated request has the mail sent if it was not.
+        NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_INVITATION (a repeated request, whose invitation is gone); PERMISSION_DENIED / PERMISSION_DENIED
+        (also for a personal space), GUEST (a guest cannot be an owner, nor an address that the policy of sign-up does not admit);
         FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED; RESOURCE_EXHAUSTED / LIMIT_REACHED (members of the space, spaces of the
-        user, or of those what one who adds the user leaves free for others).
+        user, or of those what one who adds the user leaves free for others; invitations of the space, of the caller, or of the address),
+        TOO_MANY_ATTEMPTS with RetryInfo (mails with invitations by the caller, or to the address).
         """
 
     @_abc_1.abstractmethod
@@ -530,7 +737,118 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RemoveMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.RemoveMemberResponse, _abc.Awaitable[_auth_pb2.RemoveMemberResponse]]:
-        """Takes a user's role away; owners, and members for themselves. Errors as SetMember."""
+        """Takes a user's role away; owners, and members for themselves. NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT (RevokeInvitation is for an
+        address that is invited); PERMISSION_DENIED / PERMISSION_DENIED; FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
+        """
+
+    @_abc_1.abstractmethod
+    def RenameSpace(
+        self,
+        request: _auth_pb2.RenameSpaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RenameSpaceResponse, _abc.Awaitable[_auth_pb2.RenameSpaceResponse]]:
+        """Gives a shared space another name, for all of its members; owners only. The aliases of the members stay as they are.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space); UNAVAILABLE / CONTENDED.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSpace(
+        self,
+        request: _auth_pb2.DeleteSpaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.DeleteSpaceResponse, _abc.Awaitable[_auth_pb2.DeleteSpaceResponse]]:
+        """Deletes a shared space; owners only. From then on nobody reads or writes it: what is open ends within 10 s, S3 credentials when they
+        expire. Until `restorable_until_ms` an owner can undelete it; after that it stays deleted. A space that is deleted already stays as it
+        is. Errors as RenameSpace.
+        """
+
+    @_abc_1.abstractmethod
+    def UndeleteSpace(
+        self,
+        request: _auth_pb2.UndeleteSpaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.UndeleteSpaceResponse, _abc.Awaitable[_auth_pb2.UndeleteSpaceResponse]]:
+        """Brings a deleted space back as it was, with members, public links and aliases; owners only. A space that is not deleted stays as it
+        is. NOT_FOUND / NO_SUCH_SPACE also after `restorable_until_ms`; otherwise errors as RenameSpace.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeletedSpaces(
+        self,
+        request: _auth_pb2.ListDeletedSpacesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListDeletedSpacesResponse, _abc.Awaitable[_auth_pb2.ListDeletedSpacesResponse]]:
+        """The deleted spaces that the caller is an owner of and that can still be undeleted, by name."""
+
+    @_abc_1.abstractmethod
+    def TransferSpace(
+        self,
+        request: _auth_pb2.TransferSpaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.TransferSpaceResponse, _abc.Awaitable[_auth_pb2.TransferSpaceResponse]]:
+        """Makes another person owner of a shared space, and gives the caller, who is an owner, another role or none, both at once.
+        Errors as SetMember; INVALID_ARGUMENT / INVALID_ARGUMENT if the address is that of the caller.
+        """
+
+    @_abc_1.abstractmethod
+    def ListInvitations(
+        self,
+        request: _auth_pb2.ListInvitationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListInvitationsResponse, _abc.Awaitable[_auth_pb2.ListInvitationsResponse]]:
+        """The invitations to a space that nobody has taken up, for its owners, or those of the address of the caller. Those that have expired,
+        and those whose inviter is no owner any more, are missing.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (of a space), ADDRESS_UNPROVEN (of the caller).
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeInvitation(
+        self,
+        request: _auth_pb2.RevokeInvitationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RevokeInvitationResponse, _abc.Awaitable[_auth_pb2.RevokeInvitationResponse]]:
+        """Takes an invitation to a space back; owners only. NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_INVITATION (taken up, declined, revoked, or never
+        made); PERMISSION_DENIED / PERMISSION_DENIED; UNAVAILABLE / CONTENDED.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptInvitation(
+        self,
+        request: _auth_pb2.AcceptInvitationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.AcceptInvitationResponse, _abc.Awaitable[_auth_pb2.AcceptInvitationResponse]]:
+        """Makes the caller a member of a space to which the address of the caller is invited. Who is a member already gets the space.
+        NOT_FOUND / NO_SUCH_INVITATION (also expired, or the inviter is no owner any more); PERMISSION_DENIED / ADDRESS_UNPROVEN;
+        RESOURCE_EXHAUSTED / LIMIT_REACHED as for SetMember; UNAVAILABLE / CONTENDED.
+        """
+
+    @_abc_1.abstractmethod
+    def DeclineInvitation(
+        self,
+        request: _auth_pb2.DeclineInvitationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.DeclineInvitationResponse, _abc.Awaitable[_auth_pb2.DeclineInvitationResponse]]:
+        """Declines the invitation of the address of the caller to a space. NOT_FOUND / NO_SUCH_INVITATION; PERMISSION_DENIED / ADDRESS_UNPROVEN;
+        UNAVAILABLE / CONTENDED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetInvitation(
+        self,
+        request: _auth_pb2.GetInvitationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.GetInvitationResponse, _abc.Awaitable[_auth_pb2.GetInvitationResponse]]:
+        """The invitation of a token, for whoever has the token and no account yet. Changes nothing. INVALID_ARGUMENT / INVITATION_INVALID."""
+
+    @_abc_1.abstractmethod
+    def RefuseInvitation(
+        self,
+        request: _auth_pb2.RefuseInvitationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RefuseInvitationResponse, _abc.Awaitable[_auth_pb2.RefuseInvitationResponse]]:
+        """Declines an invitation to a space by its token, for whoever has no account and wants none. INVALID_ARGUMENT / INVITATION_INVALID (also
+        for an invitation that is to no space, or was declined already).
+        """
 
     @_abc_1.abstractmethod
     def GetJwks(

@@ -32,7 +32,7 @@ class MetadataServiceStub:
     seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
+    NOT_FOUND / NO_SUCH_SPACE (no grant), SPACE_DELETED (see AuthService), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
@@ -151,7 +151,7 @@ class MetadataServiceServicer:
     seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
+    NOT_FOUND / NO_SUCH_SPACE (no grant), SPACE_DELETED (see AuthService), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
@@ -428,7 +428,7 @@ class MetadataService:
     seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
+    NOT_FOUND / NO_SUCH_SPACE (no grant), SPACE_DELETED (see AuthService), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has

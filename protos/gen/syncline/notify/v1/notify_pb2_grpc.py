@@ -30,7 +30,7 @@ class NotifyServiceStub:
 
     Every rpc needs `authorization: Bearer <access token>` and a grant in each space it names.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
-    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE, SPACE_DELETED (see AuthService),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
     many it is; INVALID_ARGUMENT has the `field` where it is about one.
@@ -64,7 +64,7 @@ class NotifyServiceServicer:
 
     Every rpc needs `authorization: Bearer <access token>` and a grant in each space it names.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
-    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE, SPACE_DELETED (see AuthService),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
     many it is; INVALID_ARGUMENT has the `field` where it is about one.
@@ -126,7 +126,7 @@ class NotifyService:
 
     Every rpc needs `authorization: Bearer <access token>` and a grant in each space it names.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
-    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE, SPACE_DELETED (see AuthService),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
     many it is; INVALID_ARGUMENT has the `field` where it is about one.

@@ -1,0 +1,51 @@
+"""Options and prompts of the commands that reach a service before anybody is signed in, or ask for a password."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from syncline.sdk.trust import Trust
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS: Final = [
+    click.option("--endpoint", required=True, metavar="URL", help="Where Syncline serves."),
+    click.option(
+        "--allow-http",
+        is_flag=True,
+        help="Allow an http:// address of another machine: everybody on the network path can read along.",
+    ),
+    click.option(
+        "--allow-host",
+        "allow_hosts",
+        metavar="HOST",
+        multiple=True,
+        help="Use services or storage at HOST, which is outside of the endpoint's domain. May be repeated.",
+    ),
+]
+
+
+def endpoint_options(command: F) -> F:
+    """Return `command` with the options that name an endpoint, and the user's exceptions for `trust_of`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def trust_of(allow_http: bool, allow_hosts: tuple[str, ...]) -> Trust:
+    """Return the exceptions from the rule of where a device sends secrets, as the options state them."""
+    return Trust(http=allow_http, hosts=frozenset(host.lower() for host in allow_hosts))
+
+
+def password_from(prompt: str, *, stdin: bool, confirm: bool = False) -> str:
+    """Return a password: the next line of standard input if `stdin` is True, otherwise what a person types after
+    `prompt`; with `confirm` it has to be typed twice.
+    """
+    if stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    password: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+    return password

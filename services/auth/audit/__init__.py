@@ -1,0 +1,1 @@
+"""The audit log: security events, which are appended, listed, counted and exported, and never changed."""
