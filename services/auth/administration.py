@@ -7,10 +7,8 @@ not suspended.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 from runtime.logs import structlog
 from services.auth.admission import Admission
@@ -21,6 +19,7 @@ from services.auth.endings import Endings
 from services.auth.grants import Grants
 from services.auth.holdings import decided_anew
 from services.auth.invitations import Invitations
+from services.auth.opaque_tokens import TOKEN_BYTES
 from services.auth.ports import (
     AccountStore,
     DirectoryStore,
@@ -30,19 +29,17 @@ from services.auth.ports import (
     SpaceStore,
 )
 from services.auth.records import Account, Clock, Done, GrantRecord, SpaceRecord, Suspension, UserState
+from services.auth.repetitions import done_by, is_repetition
 from syncline.model.errors import (
     LastAdministrator,
     NoSuchAccount,
     NoSuchSpace,
     PermissionDenied,
-    RequestIdReused,
     UserNotReady,
 )
 from syncline.model.identifiers import RequestId, SpaceId, UserId
 
 log = structlog.get_logger()
-
-_TOKEN_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +123,9 @@ class Administration:
         Raise AccountExists if the address has a proven account, TooManyAttempts if too many mails were sent to the
         address, and Unavailable if the mail could not be asked for; the call may be repeated.
         """
-        done = self._done(admin, request, "invite", email, str(mail))
-        token = self._derived.secret(f"invitation {email}", admin, request, size=_TOKEN_BYTES)
-        if await self._is_done(done):
+        done = done_by(admin, request, "invite", email, str(mail), at_ms=self._clock())
+        token = self._derived.secret(f"invitation {email}", admin, request, size=TOKEN_BYTES)
+        if await is_repetition(self._requests, done):
             return token, await self._invitations.expiry(token)
         if mail:
             await self._attempts.admit_invitation(email=email)
@@ -148,12 +145,12 @@ class Administration:
         def suspended(account: Account) -> Account:
             return account if account.suspension is not None else replace(account, suspension=suspension)
 
-        done = self._done(admin, request, "suspend", user, reason)
+        done = done_by(admin, request, "suspend", user, reason, at_ms=self._clock())
         return await self._change(user, done=done, to=suspended, kind=AuditKind.ACCOUNT_SUSPENDED, reason=reason)
 
     async def resume(self, user: UserId, *, request: RequestId, admin: UserId) -> Account:
         """End the suspension of a user, and return the account. Raise NoSuchAccount if there is no such user."""
-        done = self._done(admin, request, "resume", user)
+        done = done_by(admin, request, "resume", user, at_ms=self._clock())
         return await self._change(
             user, done=done, to=lambda account: replace(account, suspension=None), kind=AuditKind.ACCOUNT_RESUMED
         )
@@ -171,7 +168,7 @@ class Administration:
                 raise UserNotReady
             return replace(account, admin=to)
 
-        done = self._done(admin, request, "admin", user, str(to))
+        done = done_by(admin, request, "admin", user, str(to), at_ms=self._clock())
         kind = AuditKind.ADMINISTRATOR_ADDED if to else AuditKind.ADMINISTRATOR_REMOVED
         return await self._change(user, done=done, to=changed, kind=kind)
 
@@ -191,7 +188,7 @@ class Administration:
 
         async def change() -> Account:
             account = await self.user(user)
-            if await self._is_done(done):
+            if await is_repetition(self._requests, done):
                 return account
             decider = account if user == done.user else await self._accounts.account(done.user)
             if decider is None or not decider.administers:
@@ -233,16 +230,3 @@ class Administration:
         if not member.proven:
             raise NoSuchAccount("the address of this user is not proven, so that nobody can share with the user")
         return await self._grants.make_owner(space, request=request, admin=admin, member=member)
-
-    # ---- requests
-
-    def _done(self, admin: UserId, request: RequestId, *asked: str) -> Done:
-        fingerprint = hashlib.sha256("\0".join(asked).encode()).digest()
-        return Done(admin, request, fingerprint, self._clock())
-
-    async def _is_done(self, done: Done) -> bool:
-        """Return True if a request was carried out before. Raise RequestIdReused if its id was used for another one."""
-        known = await self._requests.done(done.user, done.request)
-        if known is not None and known != done.fingerprint:
-            raise RequestIdReused
-        return known is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
@@ -35,6 +34,7 @@ from services.auth.records import (
     SpaceInvitation,
     SpaceRecord,
 )
+from services.auth.repetitions import done_by, is_repetition
 from syncline.model.accounts import Access, KeyScope, Role
 from syncline.model.errors import (
     GuestRefused,
@@ -282,15 +282,11 @@ class Grants:
         - Raise RequestIdReused if the administrator has used the request id for another change.
         - Raise Contended if concurrent changes come first too often, or if `admin` is no administrator any more.
         """
-        fingerprint = hashlib.sha256("\0".join(("owner", space, member.user)).encode()).digest()
-        done = Done(admin, request, fingerprint, self._clock())
+        done = done_by(admin, request, "owner", space, member.user, at_ms=self._clock())
 
         async def change() -> None:
-            known = await self._requests.done(admin, request)
-            if known is None:
+            if not await is_repetition(self._requests, done):
                 await self._try_to_make_owner(space, done=done, member=member)
-            elif known != fingerprint:
-                raise RequestIdReused
 
         await decided_anew(change, busy=_BUSY)
         return GrantRecord(space, member.user, member.email, Role.OWNER, alias=None)
@@ -357,24 +353,21 @@ class Grants:
     async def _change(
         self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, to: Role | None, by_program: bool
     ) -> Account | SpaceInvitation:
-        fingerprint = hashlib.sha256("\0".join((space, email, _name(to))).encode()).digest()
-        done = Done(caller, request, fingerprint, self._clock())
+        done = done_by(caller, request, space, email, _name(to), at_ms=self._clock())
         is_counted = False
 
         async def change() -> Account | SpaceInvitation:
             nonlocal is_counted
             login = await self._accounts.login(email)
             member = login.account if login else None
-            known = await self._requests.done(caller, request)
-            if known is not None and known != fingerprint:
-                raise RequestIdReused
+            is_repeated = await is_repetition(self._requests, done)
             if member is not None:
-                if known is None:
+                if not is_repeated:
                     await self._try_to_change(
                         space, done=done, caller=caller, member=member, to=to, by_program=by_program
                     )
                 return member
-            if known is not None and to is not None:
+            if is_repeated and to is not None:
                 return await self._inviting.again(space, email=email, done=done)
             found, by = await self.deciding(space, caller, to, by_program=by_program)
             if to is None:  # told only to callers who may invite members
@@ -437,19 +430,16 @@ class Grants:
         """
         login = await self._accounts.login(email)
         heir = login.account if login else None
-        fingerprint = hashlib.sha256("\0".join((space, "transfer", email, _name(keep))).encode()).digest()
-        done = Done(caller, request, fingerprint, self._clock())
+        done = done_by(caller, request, space, "transfer", email, _name(keep), at_ms=self._clock())
 
         async def change() -> Account:
-            known = await self._requests.done(caller, request)
-            if known is None:
+            if not await is_repetition(self._requests, done):
                 return await self._try_to_transfer(space, done=done, heir=heir, keep=keep)
-            if known != fingerprint or heir is None:
+            if heir is None:
                 raise RequestIdReused
             return heir
 
-        busy = "other changes to the members of this space are in progress; try again"
-        owner = await decided_anew(change, busy=busy)
+        owner = await decided_anew(change, busy=_BUSY)
         return GrantRecord(space, owner.user, owner.email, Role.OWNER, alias=None)
 
     async def _try_to_transfer(self, space: SpaceId, *, done: Done, heir: Account | None, keep: Role | None) -> Account:

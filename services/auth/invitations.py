@@ -19,6 +19,18 @@ from syncline.model.limits import INVITATION_DAYS
 log = structlog.get_logger()
 
 
+async def invitation_with(store: InvitationStore, token: str, *, now_ms: int) -> Invitation:
+    """Return the invitation with this token at `now_ms`, the present time in milliseconds since 1970. Raise
+    InvitationInvalid for a token that is none, was used, was revoked or has expired.
+    """
+    if not is_token(token):
+        raise InvitationInvalid("that is no invitation; copy the whole link or code")
+    invitation = await store.invitation(token_digest(token))
+    if invitation is None or invitation.expires_at_ms <= now_ms:
+        raise InvitationInvalid
+    return invitation
+
+
 class Invitations:
     """Makes invitations, and finds those that people present."""
 
@@ -84,10 +96,8 @@ class Invitations:
         expired, or is for another address than `email`. An invitation for the first account is invalid as soon as there
         is an administrator.
         """
-        if not is_token(token):
-            raise InvitationInvalid("that is no invitation; copy the whole link or code")
-        invitation = await self._invitations.invitation(token_digest(token))
-        if invitation is None or invitation.expires_at_ms <= self._clock() or invitation.email not in {None, email}:
+        invitation = await invitation_with(self._invitations, token, now_ms=self._clock())
+        if invitation.email not in {None, email}:
             raise InvitationInvalid
         if invitation.email is None and await self._accounts.has_admin():
             raise InvitationInvalid

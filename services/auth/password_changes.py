@@ -11,7 +11,6 @@ the change, adds no device, since a store compares that number in the transactio
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
@@ -41,6 +40,7 @@ from services.auth.records import (
     PasswordMail,
     Reset,
 )
+from services.auth.repetitions import done_by, is_repetition
 from syncline.model.errors import (
     AddressUnproven,
     Contended,
@@ -135,11 +135,10 @@ class PasswordChanges:
         email = login.account.email
         await self._attempts.admit(subject=email, peer=peer)
         share = Share(email, peer)
-        fingerprint = hashlib.sha256(f"password\0{device}".encode()).digest()
-        known = await self._requests.done(user, request)
-        if known is not None:
+        done = done_by(user, request, "password", device, at_ms=self._clock())
+        if await is_repetition(self._requests, done):
             # The request has no digest of the new password, which would be faster to guess at than its hash.
-            if known != fingerprint or not await self._is_password(new, login, share):
+            if not await self._is_password(new, login, share):
                 raise RequestIdReused
             await self._attempts.succeeded(subject=email, peer=peer)
             ended = await self._endings.end_former(user, before=login.password_changes, keep=device)
@@ -150,7 +149,6 @@ class PasswordChanges:
             await self._attempts.succeeded(subject=email, peer=peer)
             if new == current:
                 raise InvalidArgument("that is the current password; choose another one", field="new_password")
-            done = Done(user, request, fingerprint, self._clock())
             ended = await self.replace(login, new, share=share, keep=device, done=done)
         return ChangedPassword(ended, await self._endings.valid_keys(device, user=user))
 

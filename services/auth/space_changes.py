@@ -6,7 +6,6 @@ are, so that the space is as before when an owner undeletes it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
@@ -17,10 +16,11 @@ from services.auth.audit.events import AuditKind, audit_event
 from services.auth.deletions import error_without_grant
 from services.auth.holdings import decided_anew
 from services.auth.ports import RequestStore, SpaceStore
-from services.auth.records import DAY_MS, Clock, Done, GrantRecord, Membership, SpaceDeletion, SpaceRecord
+from services.auth.records import DAY_MS, Clock, GrantRecord, Membership, SpaceDeletion, SpaceRecord
+from services.auth.repetitions import done_by, is_repetition
 from services.auth.spaces import check_space_name
 from syncline.model.accounts import Role
-from syncline.model.errors import NoSuchSpace, PermissionDenied, RequestIdReused
+from syncline.model.errors import NoSuchSpace, PermissionDenied
 from syncline.model.identifiers import RequestId, SpaceId, UserId
 
 log = structlog.get_logger()
@@ -114,13 +114,11 @@ class SpaceChanges:
         """Replace a space by the result of `decide`. `asked` is what the request asks for; its first text is the verb
         of the change.
         """
-        done = Done(caller, request, hashlib.sha256("\0".join((space, *asked)).encode()).digest(), self._clock())
+        done = done_by(caller, request, space, *asked, at_ms=self._clock())
         verb = asked[0]
 
         async def change() -> Membership:
-            known = await self._requests.done(caller, request)
-            if known is not None and known != done.fingerprint:
-                raise RequestIdReused
+            is_repeated = await is_repetition(self._requests, done)
             found_space = await self._spaces.space_with_grants(space, caller)
             if found_space is None:
                 raise NoSuchSpace(space_id=space)
@@ -130,7 +128,7 @@ class SpaceChanges:
                 raise NoSuchSpace(space_id=space)
             decide_space_change(found, grant, verb=verb)
             assert grant is not None, "decide_space_change refuses a caller without a grant"
-            if known is not None:
+            if is_repeated:
                 return _seen_by(found, grant)
             to = decide(found)
             if to == found:

@@ -8,7 +8,6 @@ right of the inviter is checked when the invitation is used, as that of the make
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +17,7 @@ from services.auth.admission import Admission
 from services.auth.audit.events import AuditEvent, AuditKind, audit_event
 from services.auth.grants import Grants
 from services.auth.holdings import decided_anew
-from services.auth.opaque_tokens import is_token, token_digest
+from services.auth.invitations import invitation_with
 from services.auth.ports import (
     AccessStore,
     InvitationStore,
@@ -26,12 +25,12 @@ from services.auth.ports import (
     SpaceInvitationStore,
     SpaceStore,
 )
-from services.auth.records import Account, Clock, Done, Invitation, Membership, SpaceInvitation
+from services.auth.records import Account, Clock, Invitation, Membership, SpaceInvitation
+from services.auth.repetitions import done_by, is_repetition
 from syncline.model.accounts import Role
 from syncline.model.errors import (
     InvitationInvalid,
     NoSuchInvitation,
-    RequestIdReused,
     SynclineError,
 )
 from syncline.model.identifiers import RequestId, SpaceId, UserId
@@ -158,12 +157,7 @@ class SpaceInvitations:
         """Return the invitation with this token. Raise InvitationInvalid for a token that is none, was used, was
         revoked or has expired, and if the inviter is not an owner of the space any more.
         """
-        if not is_token(token):
-            raise InvitationInvalid("that is no invitation; copy the whole link or code")
-        invitation = await self._tokens.invitation(token_digest(token))
-        if invitation is None or invitation.expires_at_ms <= self._clock():
-            raise InvitationInvalid
-        return await self.judged(invitation)
+        return await self.judged(await invitation_with(self._tokens, token, now_ms=self._clock()))
 
     async def judged(self, invitation: Invitation) -> PresentedInvitation:
         """Return an invitation that was found by its token, with the offer of a role in a space that belongs to it, if
@@ -206,15 +200,11 @@ class SpaceInvitations:
         """End the invitation of an address to a space, for the request of a user, unless the request was carried out
         before. `act` is what the user does, and distinguishes requests.
         """
-        fingerprint = hashlib.sha256("\0".join((f"{act} invitation", space, email)).encode()).digest()
-        done = Done(user, request, fingerprint, self._clock())
+        done = done_by(user, request, f"{act} invitation", space, email, at_ms=self._clock())
 
         async def end() -> None:
-            known = await self._requests.done(user, request)
-            if known == fingerprint:
+            if await is_repetition(self._requests, done):
                 return
-            if known is not None:
-                raise RequestIdReused
             found = await self._invitations.space_invitation(space, email)
             if found is None or found.expires_at_ms <= self._clock():
                 raise NoSuchInvitation
