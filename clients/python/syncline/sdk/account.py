@@ -19,7 +19,7 @@ from syncline.notify.v1 import notify_pb2
 from syncline.sdk import account_file, discovery
 from syncline.sdk.account_file import AccountFile
 from syncline.sdk.errors import MAX_CANDIDATES, AlreadySignedIn, AmbiguousSpace, understood
-from syncline.sdk.pages import gathered, paged
+from syncline.sdk.pages import gathered
 from syncline.sdk.session import Session, Stubs, by_our_clock, error_of_call
 from syncline.sdk.trust import NO_FURTHER, Trust
 
@@ -441,24 +441,18 @@ class Accounts:
         the space.
         """
         request = auth_pb2.ListMembersRequest(space_id=space)
-        return self._listed(lambda stubs: stubs.auth.ListMembers, request, lambda page: map(_member, page.members))
+        return self._listed(
+            lambda stubs: stubs.auth.ListMembers, request, lambda page: map(member_from_wire, page.members)
+        )
 
     def _listed(
         self, method: Callable[[Stubs], Any], request: Any, items: Callable[[Any], Iterable[Item]]
     ) -> list[Item]:
-        """Return the items of all pages of a listing. `method` returns a method of the stubs, which is called with
-        `request` once for each page, and `items` returns the items of an answer. Raise UnexpectedAnswer for a listing
-        that makes no progress, and for an item that this client does not understand. Raise ListingTooLarge for a
-        listing that takes too much memory.
+        """Return the items of all pages of a listing. Arguments and errors are those of `Session.listing`; also raise
+        ListingTooLarge for a listing that takes too much memory.
         """
-
-        def page(token: str) -> tuple[list[Item], str]:
-            request.page_token = token
-            answer = self._session.call(method, request)
-            with understood():
-                return list(items(answer)), answer.next_page_token
-
-        return gathered(paged(page), "the listing", "report this to whoever runs the service")
+        listing = self._session.listing(method, request, items)
+        return gathered(listing, "the listing", "report this to whoever runs the service")
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member | Offer:
         """Set the role of the person with this address in `space`, and return the member. An account that is no member
@@ -478,7 +472,7 @@ class Accounts:
         with understood():
             if answer.HasField("invitation"):
                 return _offer(answer.invitation)
-            return _member(answer.member)
+            return member_from_wire(answer.member)
 
     def remove_member(self, space: SpaceId, email: str) -> None:
         """Remove the account with this address from the members of `space`; do nothing if it is no member. Members may
@@ -548,7 +542,7 @@ class Accounts:
         )
         answer = self._session.call(lambda stubs: stubs.auth.TransferSpace, request)
         with understood():
-            return _member(answer.owner)
+            return member_from_wire(answer.owner)
 
     def invitations(self, space: SpaceId | None = None) -> list[Offer]:
         """Return the invitations to `space` that nobody has taken up, in the order of addresses. If `space` is None,
@@ -674,7 +668,8 @@ def _device_link(pb: auth_pb2.Link) -> DeviceLink:
     return DeviceLink(LinkId(pb.link_id), SpaceId(pb.space_id), pb.created_at_ms)
 
 
-def _member(pb: auth_pb2.Member) -> Member:
+def member_from_wire(pb: auth_pb2.Member) -> Member:
+    """Return the member that `pb` describes. Raise ValueError for a role that this client does not know."""
     return Member(UserId(pb.user_id), pb.email, Role(pb.role))
 
 

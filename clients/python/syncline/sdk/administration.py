@@ -4,10 +4,9 @@ PermissionDenied for everybody else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
 
 from syncline.admin.v1 import admin_pb2
 from syncline.auth.v1 import auth_pb2
@@ -15,12 +14,9 @@ from syncline.model.accounts import Role
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId, UserId, new_request_id, parse_text_id
 from syncline.model.limits import MAX_PAGE_ITEMS
-from syncline.sdk.account import Device, Member, device_from_wire
+from syncline.sdk.account import Device, Member, device_from_wire, member_from_wire
 from syncline.sdk.errors import understood
-from syncline.sdk.pages import paged
-from syncline.sdk.session import Session, Stubs
-
-Item = TypeVar("Item")
+from syncline.sdk.session import Session
 
 
 class UserFilter(Enum):
@@ -122,7 +118,7 @@ class AdminClient:
         request = admin_pb2.ListUsersRequest(email_prefix=email_prefix)
         if state is not None:
             request.state = admin_pb2.UserState.ValueType(state.value)
-        return self._paged(lambda stubs: stubs.admin.ListUsers, request, lambda page: [_user(pb) for pb in page.users])
+        return self._session.listing(lambda stubs: stubs.admin.ListUsers, request, lambda page: map(_user, page.users))
 
     def user(self, email_or_id: str) -> User:
         """Return the user with an id, or the user who has proven an address. Raise NoSuchAccount if there is none, and
@@ -144,7 +140,7 @@ class AdminClient:
         request = admin_pb2.ListUserDevicesRequest(user_id=user)
         here = self._session.account.device
         return list(
-            self._paged(
+            self._session.listing(
                 lambda stubs: stubs.admin.ListUserDevices,
                 request,
                 lambda page: [device_from_wire(pb, calling=here) for pb in page.devices],
@@ -155,8 +151,8 @@ class AdminClient:
         """Return the spaces in which a user has a role, the personal one first."""
         request = admin_pb2.ListUserSpacesRequest(user_id=user)
         return list(
-            self._paged(
-                lambda stubs: stubs.admin.ListUserSpaces, request, lambda page: [_user_space(pb) for pb in page.spaces]
+            self._session.listing(
+                lambda stubs: stubs.admin.ListUserSpaces, request, lambda page: map(_user_space, page.spaces)
             )
         )
 
@@ -204,10 +200,10 @@ class AdminClient:
 
     def spaces(self) -> Iterator[SpaceSummary]:
         """Yield the shared spaces of the system, newest first, page by page."""
-        return self._paged(
+        return self._session.listing(
             lambda stubs: stubs.admin.ListSpaces,
             admin_pb2.ListSpacesRequest(),
-            lambda page: [_summary(pb) for pb in page.spaces],
+            lambda page: map(_summary, page.spaces),
         )
 
     def space(self, space: SpaceId) -> SpaceSummary:
@@ -220,10 +216,10 @@ class AdminClient:
         """Return the members of any space, by address. Raise NoSuchSpace if there is no such space."""
         request = admin_pb2.ListSpaceMembersRequest(space_id=space)
         return list(
-            self._paged(
+            self._session.listing(
                 lambda stubs: stubs.admin.ListSpaceMembers,
                 request,
-                lambda page: [_member(pb) for pb in page.members],
+                lambda page: map(member_from_wire, page.members),
             )
         )
 
@@ -234,7 +230,7 @@ class AdminClient:
         request = admin_pb2.SetSpaceOwnerRequest(request_id=new_request_id(), space_id=space, user_id=user)
         answer = self._session.call(lambda stubs: stubs.admin.SetSpaceOwner, request)
         with understood():
-            return _member(answer.member)
+            return member_from_wire(answer.member)
 
     def policy(self) -> SignUpRules:
         """Return the policy by which people come in."""
@@ -259,24 +255,9 @@ class AdminClient:
         request = admin_pb2.ListAuditEventsRequest(
             page_size=MAX_PAGE_ITEMS, since_ms=since_ms, until_ms=until_ms, kind=kind, involving=involving
         )
-        return self._paged(
-            lambda stubs: stubs.admin.ListAuditEvents, request, lambda page: [_logged_act(pb) for pb in page.events]
+        return self._session.listing(
+            lambda stubs: stubs.admin.ListAuditEvents, request, lambda page: map(_logged_act, page.events)
         )
-
-    def _paged(
-        self, method: Callable[[Stubs], Any], request: Any, items: Callable[[Any], Sequence[Item]]
-    ) -> Iterator[Item]:
-        """Yield the items of all pages of a listing. `method` returns a method of the stubs, which is called with
-        `request` once for each page, and `items` returns the items of an answer.
-        """
-
-        def page(token: str) -> tuple[Sequence[Item], str]:
-            request.page_token = token
-            answer = self._session.call(method, request)
-            with understood():
-                return items(answer), answer.next_page_token
-
-        return paged(page)
 
 
 def _user(pb: admin_pb2.User) -> User:
@@ -295,10 +276,6 @@ def _user(pb: admin_pb2.User) -> User:
 
 def _user_space(pb: auth_pb2.Space) -> UserSpace:
     return UserSpace(SpaceId(pb.space_id), pb.name, Role(pb.role), pb.personal)
-
-
-def _member(pb: auth_pb2.Member) -> Member:
-    return Member(UserId(pb.user_id), pb.email, Role(pb.role))
 
 
 def _summary(pb: admin_pb2.SpaceSummary) -> SpaceSummary:

@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -26,8 +26,9 @@ from syncline.rpc.channel import sync_channel
 from syncline.rpc.errors import error_from_rpc
 from syncline.sdk.account_file import AccountFile, StoredAccount
 from syncline.sdk.discovery import Deployment, Service, discover
-from syncline.sdk.errors import NotSignedIn, UnexpectedAnswer
+from syncline.sdk.errors import NotSignedIn, UnexpectedAnswer, understood
 from syncline.sdk.network import proxy_for, roots
+from syncline.sdk.pages import paged
 from syncline.sdk.requests import RequestCounts
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+Item = TypeVar("Item")
 
 TOKEN_MARGIN_MS = 60_000
 """Milliseconds before its expiry from which on an access token is not used any more."""
@@ -213,6 +215,23 @@ class Session:
         lists, whose errors it raises. `timeout` is in seconds and replaces the default deadline of each attempt.
         """
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
+
+    def listing(
+        self, method: Callable[[Stubs], Any], request: Any, items: Callable[[Any], Iterable[Item]]
+    ) -> Iterator[Item]:
+        """Yield the items of all pages of a listing. `method` returns a method of the stubs, which is called as `call`
+        does, with `request` and the token of the page, once for each page, and `items` returns the items of an answer.
+        Raise UnexpectedAnswer for a listing that makes no progress, and for an item that this client does not
+        understand.
+        """
+
+        def page(token: str) -> tuple[list[Item], str]:
+            request.page_token = token
+            answer = self.call(method, request)
+            with understood():
+                return list(items(answer)), answer.next_page_token
+
+        return paged(page)
 
     def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
         """Return the result of `begin`, a function that makes one call with the stubs of the services. For a stream,

@@ -18,7 +18,7 @@ from syncline.model.limits import MAX_FIND_DIGESTS, MAX_SEAL_DECLARATIONS, MAX_S
 from syncline.model.tree import MAX_CHECK_FILES, Mutation, Node, Result, Version
 from syncline.model.verdicts import Difference, SealVerdict
 from syncline.sdk.errors import understood
-from syncline.sdk.pages import Progress, paged
+from syncline.sdk.pages import Progress
 from syncline.sdk.right import Right
 from syncline.sdk.session import PATIENCE_SECONDS, Session, Stubs
 from syncline.sdk.streams import Broken, Stream, StreamCall
@@ -356,26 +356,20 @@ class Space:
         no such live directory.
         """
 
-        def page(token: str) -> tuple[Iterable[Node], str]:
-            request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent, page_token=token)
-            answer = self.session.call(lambda stubs: stubs.metadata.ListNodes, request)
-            with understood():
-                return list(map(node_from_wire, answer.nodes)), answer.next_page_token
-
-        return paged(page)
+        request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent)
+        return self.session.listing(
+            lambda stubs: stubs.metadata.ListNodes, request, lambda page: map(node_from_wire, page.nodes)
+        )
 
     def versions(self, node: NodeId) -> Iterator[Version]:
         """Yield the versions of the file `node` (deleted or not), newest first. Raise NoSuchNode if there is no such
         file.
         """
 
-        def page(token: str) -> tuple[Iterable[Version], str]:
-            request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node, page_token=token)
-            answer = self.session.call(lambda stubs: stubs.metadata.ListVersions, request)
-            with understood():
-                return list(map(version_from_wire, answer.versions)), answer.next_page_token
-
-        return paged(page)
+        request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node)
+        return self.session.listing(
+            lambda stubs: stubs.metadata.ListVersions, request, lambda page: map(version_from_wire, page.versions)
+        )
 
     def trash(self, path: str = "") -> Iterator[Trashed]:
         """Yield the nodes that were deleted themselves, in the order of their ids. Nodes that were deleted with a
@@ -383,16 +377,13 @@ class Space:
         including those that were deleted with a directory above them.
         """
 
-        def page(token: str) -> tuple[Iterable[Trashed], str]:
-            request = metadata_pb2.ListTrashRequest(space_id=self.id, page_size=1000, page_token=token, path=path)
-            answer = self.session.call(lambda stubs: stubs.metadata.ListTrash, request)
+        def trashed(page: metadata_pb2.ListTrashResponse) -> Iterator[Trashed]:
             # A service of the preceding release sends no paths.
-            paths = answer.paths or [node.name for node in answer.nodes]
-            with understood():
-                trashed = [Trashed(node_from_wire(node), was) for node, was in zip(answer.nodes, paths, strict=True)]
-            return trashed, answer.next_page_token
+            paths = page.paths or [node.name for node in page.nodes]
+            return (Trashed(node_from_wire(node), was) for node, was in zip(page.nodes, paths, strict=True))
 
-        return paged(page)
+        request = metadata_pb2.ListTrashRequest(space_id=self.id, page_size=1000, path=path)
+        return self.session.listing(lambda stubs: stubs.metadata.ListTrash, request, trashed)
 
     def watch(self) -> Watch:
         """Return a watch of the doorbells of this space."""
