@@ -342,6 +342,7 @@ def _program_refusal(callers: Callers) -> str:
 
 
 BEYOND_LINK: Final = "a public link opens what it links to, and nothing else; sign in"
+ADMINISTRATORS_ONLY: Final = "only an administrator of this system can do this; ask one"
 _REFUSALS: Final = {
     CallerKind.ANONYMOUS: "sign in to do this",
     CallerKind.SESSION: "only a public link can do this",

@@ -14,6 +14,7 @@ from gateway.api.identifiers import Space, TextId
 from gateway.api.paging import LongPage, PageToken, ShortPage
 from gateway.identity.caller import GatewayServices, Signed
 from gateway.services.calls import ask
+from runtime.permissions import ADMINISTRATORS_ONLY
 from syncline.admin.v1 import admin_pb2
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import PermissionDenied
@@ -25,7 +26,7 @@ async def _check_administrator(caller: Signed, services: GatewayServices) -> Non
     """
     answer = await ask(services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
     if not answer.account.admin:
-        raise PermissionDenied("only an administrator of this system can do this; ask one")
+        raise PermissionDenied(ADMINISTRATORS_ONLY)
 
 
 router: Final = APIRouter(prefix="/admin", tags=["administration"], dependencies=[Depends(_check_administrator)])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from runtime.logs import structlog
+from runtime.permissions import ADMINISTRATORS_ONLY
 from services.auth.admission import Admission
 from services.auth.attempts import Attempts
 from services.auth.audit.events import AuditKind, audit_event
@@ -192,7 +193,7 @@ class Administration:
                 return account
             decider = account if user == done.user else await self._accounts.account(done.user)
             if decider is None or not decider.administers:
-                raise PermissionDenied("only an administrator of this system can do this; ask one")
+                raise PermissionDenied(ADMINISTRATORS_ONLY)
             after = to(account)
             if after == account:
                 await self._requests.note(done)

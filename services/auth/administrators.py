@@ -5,6 +5,7 @@ The account is read at each call, so that neither a token nor anything that a pr
 
 from __future__ import annotations
 
+from runtime.permissions import ADMINISTRATORS_ONLY
 from services.auth.devices import check_signed_in
 from services.auth.ports import DeviceStore
 from services.auth.records import Account, Clock
@@ -30,5 +31,5 @@ class Administrators:
         if account is None:
             raise NoSuchAccount
         if not account.admin:
-            raise PermissionDenied("only an administrator of this system can do this; ask one")
+            raise PermissionDenied(ADMINISTRATORS_ONLY)
         return account

@@ -292,10 +292,7 @@ class Grants:
         return GrantRecord(space, member.user, member.email, Role.OWNER, alias=None)
 
     async def _try_to_make_owner(self, space: SpaceId, *, done: Done, member: Account) -> None:
-        found_space = await self._spaces.space_with_grants(space, member.user)
-        if found_space is None:
-            raise NoSuchSpace(space_id=space)
-        found, grants = found_space
+        found, grants = await self._found(space, member.user)
         if found.deletion is not None:
             raise error_without_grant(space, found.deletion, now_ms=self._clock())
         if found.personal:
@@ -385,10 +382,7 @@ class Grants:
         """Return a space, and the grant of the caller, who may change the role of a person without one to `to`. Raise
         the errors of `decide_role` otherwise, and SpaceDeleted if the space is deleted.
         """
-        found_space = await self._spaces.space_with_grants(space, caller)
-        if found_space is None:
-            raise NoSuchSpace(space_id=space)
-        found, grants = found_space
+        found, grants = await self._found(space, caller)
         self._check_not_deleted(found, grants.get(caller))
         decide_role(found, caller=grants.get(caller), target=None, to=to, oneself=False, by_program=by_program)
         return found, grants[caller]
@@ -396,10 +390,7 @@ class Grants:
     async def _try_to_change(
         self, space: SpaceId, *, done: Done, caller: UserId, member: Account, to: Role | None, by_program: bool
     ) -> None:
-        found_space = await self._spaces.space_with_grants(space, caller, member.user)
-        if found_space is None:
-            raise NoSuchSpace(space_id=space)
-        found, grants = found_space
+        found, grants = await self._found(space, caller, member.user)
         self._check_not_deleted(found, grants.get(caller))
         target = grants.get(member.user)
         oneself = member.user == caller
@@ -416,6 +407,13 @@ class Grants:
             await self._invitations.end_space_invitation(invitation, done=done)
         else:
             await self._requests.note(done)
+
+    async def _found(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]]:
+        """Return what `SpaceStore.space_with_grants` returns. Raise NoSuchSpace if there is no such space."""
+        found = await self._spaces.space_with_grants(space, *users)
+        if found is None:
+            raise NoSuchSpace(space_id=space)
+        return found
 
     def _check_not_deleted(self, space: SpaceRecord, caller: GrantRecord | None) -> None:
         if space.deletion is not None and caller is not None:
@@ -444,10 +442,7 @@ class Grants:
 
     async def _try_to_transfer(self, space: SpaceId, *, done: Done, heir: Account | None, keep: Role | None) -> Account:
         caller = done.user
-        found_space = await self._spaces.space_with_grants(space, caller, *([heir.user] if heir else []))
-        if found_space is None:
-            raise NoSuchSpace(space_id=space)
-        found, grants = found_space
+        found, grants = await self._found(space, caller, *([heir.user] if heir else []))
         self._check_not_deleted(found, grants.get(caller))
         held = grants.get(heir.user) if heir else None
         decide_role(found, caller=grants.get(caller), target=held, to=Role.OWNER, oneself=False)
