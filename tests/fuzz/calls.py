@@ -244,7 +244,7 @@ class Fuzz:
         if chosen.client_streaming:
             messages += [self._message(chosen) for _ in range(rng.randint(0, 4))]
             if rng.random() < 0.8:
-                messages = [self._opening(), *messages]
+                messages = [self._opening(rng.choice(self._world.known["space_id"])), *messages]
         return Asked(
             service, chosen, caller, self._world.tokens[caller], [self._spared(chosen, raw) for raw in messages]
         )
@@ -270,20 +270,27 @@ class Fuzz:
         message: Any = self._generator.message(method.input_type)
         if method.name == "CommitChanges":
             message = commit(self._world, self._rng)
-        match method.name:
-            case "GetUser":
-                message.email = ""  # either of both fields
-            case "CheckAccess":
-                message.user_id = message.device_id = ""  # only a service asks about somebody else
-            case "ListAuditEvents":
-                message.kind, message.since_ms, message.until_ms = "", 0, 0
-            case "InviteUser" | "SetMember":
-                message.email = f"{self._rng.getrandbits(64):x}@example.com"  # nobody has that address
-        raw = self._opening() if method.client_streaming else message.SerializeToString()
+        else:
+            self._put_right(method, message)
+        raw = self._opening(self._world.known["space_id"][0]) if method.client_streaming else message.SerializeToString()
         return Asked(service, method, caller, self._world.tokens[caller], [self._spared(method, raw)])
 
-    def _opening(self) -> bytes:
-        space = self._rng.choice(self._world.known["space_id"])
+    def _put_right(self, method: MethodDescriptor, message: Any) -> None:
+        """Give a message the fields with which a call of the method succeeds."""
+        right: dict[str, Any] = {"page_token": "", "request_id": self._rng.randbytes(16)}
+        if method.name in {"SignUp", "InviteUser", "SetMember"}:
+            right["email"] = f"{self._rng.getrandbits(64):x}@example.com"  # nobody has that address
+        right |= self._world.right.get(method.name, {})
+        for name, value in right.items():
+            if name not in method.input_type.fields_by_name:
+                continue
+            message.ClearField(name)
+            if isinstance(value, list):
+                getattr(message, name).extend(value)
+            elif value is not None:
+                setattr(message, name, value)
+
+    def _opening(self, space: str) -> bytes:
         opened = metadata_pb2.CheckVersionsOpen(space_id=space)
         return metadata_pb2.CheckVersionsRequest(open=opened).SerializeToString()
 

@@ -233,10 +233,12 @@ def _fits(field: FieldDescriptor, value: Any) -> bool:
 
 
 def walk(message: Message, meet: Callable[[str, Any], None]) -> None:
-    """Tell `meet` the name and value of every field that is set, at any depth."""
+    """Tell `meet` the name and value of every field that is set, at any depth, but for maps."""
     waiting = [message]
     while waiting:
         for field, value in waiting.pop().ListFields():
+            if field.message_type is not None and field.message_type.GetOptions().map_entry:
+                continue  # texts under keys that are no names of fields
             if field.message_type is not None:
                 waiting.extend(value if field.is_repeated else [value])
             else:

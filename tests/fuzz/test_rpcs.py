@@ -23,6 +23,8 @@ from tests.fuzz.world import VARIABLES
 
 CALLS = 1250
 """The number of calls of each share: less than a minute, also on a machine that has other things to do."""
+ONLY_REFUSED = {"DeclineInvitation"}
+"""Methods that no call gets done: an invitation waits only for an account that has no room for one more space."""
 SHARES = 8
 """The number of shares, so that several processes can take part."""
 
@@ -42,8 +44,8 @@ async def test_generated_calls_of_all_rpcs(stack: Stack, seed: int) -> None:
     assert report.calls >= CALLS
     assert {method for method, _ in report.codes} == {method.name for _, method in METHODS}
     done = {method for method, code in report.codes if code == "OK"}
-    never = sorted({method.name for _, method in METHODS} - done)
-    assert len(never) < len(METHODS) * 0.2, f"never done, and so hardly tested: {never}"
+    never = {method.name for _, method in METHODS} - done
+    assert never <= ONLY_REFUSED, f"never done, and so hardly tested: {never}"
 
 
 def test_the_same_seed_makes_the_same_messages() -> None:

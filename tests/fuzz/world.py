@@ -16,6 +16,7 @@ from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 from syncline.model.identifiers import ROOT, new_request_id, new_text_id
 from tests.gateway.administrators import administrator
 from tests.gateway.client import PASSWORD, Person
@@ -56,6 +57,10 @@ class World:
     """Gives the token of a service."""
     managed: str
     """The id of the person about whom the administrator makes calls."""
+    right: dict[str, dict[str, Any]]
+    """By method, the fields with which a call of it succeeds, at least the first one; None is a field that is not set.
+    Other fields have any known value.
+    """
     signed_in_at: float = field(default_factory=time.monotonic)
     _first: dict[str, int] = field(default_factory=dict)
 
@@ -104,22 +109,44 @@ async def build(stack: Stack, target: str) -> World:
     node = owner.update(node, second)
     below = owner.file("b.txt", second, deep["id"])
     gone = owner.file("gone.txt", b"x")
-    owner.done("DELETE", f"{owner.top}/nodes/{gone['id']}", status=204)
-    shared = owner.done("POST", "/v1/spaces", {"name": "shared"}, status=201)["space_id"]
+    back = owner.file("back.txt", b"x")
+    for one in (gone, back):
+        owner.done("DELETE", f"{owner.top}/nodes/{one['id']}", status=204)
+    shared, renamed, given, deleted, buried = [
+        owner.done("POST", "/v1/spaces", {"name": name}, status=201)["space_id"]
+        for name in ("shared", "renamed", "given", "deleted", "buried")
+    ]
+    owner.done("DELETE", f"/v1/spaces/{buried}")
     owner.done("PUT", f"/v1/spaces/{shared}/members/{viewer.email}", {"role": "viewer"})
+    owner.done("PUT", f"/v1/spaces/{shared}/members/{stranger.email}", {"role": "viewer"})
+    invited = [f"{name}-{new_text_id()}@example.com" for name in ("revoked", "refused", "asked")]
+    for email in invited:
+        owner.done("PUT", f"/v1/spaces/{shared}/members/{email}", {"role": "viewer"}, status=202)
     link = owner.done("POST", f"{owner.top}/links", {"node": docs["id"]}, status=201)
+    ended = owner.done("POST", f"{owner.top}/links", {"node": docs["id"]}, status=201)
     guarded = owner.done(
         "POST", f"{owner.top}/links", {"node": "root", "password": PASSWORD, "max_downloads": 3}, status=201
     )
     opened = owner.signed_out().done("POST", "/v1/links/open", {"token": link["token"]})
     async with grpc.aio.insecure_channel(target) as channel:
         auth = AuthServiceStub(channel)
-        spare = await auth.SignIn(auth_pb2.SignInRequest(email=owner.email, password=PASSWORD, device_name="spare"))
+        spare, renewed = [
+            await auth.SignIn(auth_pb2.SignInRequest(email=owner.email, password=PASSWORD, device_name=name))
+            for name in ("spare", "renewed")
+        ]
         browser = auth_pb2.DEVICE_KIND_BROWSER
         console = await auth.SignIn(
             auth_pb2.SignInRequest(email=admin.email, password=PASSWORD, device_name="console", kind=browser)
         )
         key = owner.done("POST", "/v1/keys", {"name": "key", "expires_at_ms": _soon()}, status=201)
+    answered, copied = new_request_id(), new_request_id()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stack.ports.metadata}") as channel:
+        for request, name in ((answered, "answered"), (copied, "copied")):
+            make = metadata_pb2.CreateNode(parent=ROOT, name=name, kind=journal_pb2.NODE_KIND_DIRECTORY)
+            asked = metadata_pb2.CommitChangesRequest(space_id=owner.space, request_id=request)
+            asked.mutations.add().create.CopyFrom(make)
+            metadata = (("authorization", owner.headers["authorization"]),)
+            await MetadataServiceStub(channel).CommitChanges(asked, metadata=metadata)
     nodes = [bytes.fromhex(one["id"]) for one in (docs, deep, node, below, gone)]
     digests = [_digest(data) for data in (first, second, b"")]
     requests = [new_request_id() for _ in range(40)]
@@ -171,7 +198,7 @@ async def build(stack: Stack, target: str) -> World:
         "link_id": [link["link_id"], guarded["link_id"]],
         "token": [link["token"], guarded["token"], proofs[newcomer.email], reset],
         "key": [key["key"]],
-        "refresh_token": [spare.tokens.refresh_token],
+        "refresh_token": [renewed.tokens.refresh_token],
         "expires_at_ms": [_soon(), 0],
         "max_downloads": [0, 3],
         "target": ["", "docs/a.txt"],
@@ -181,7 +208,55 @@ async def build(stack: Stack, target: str) -> World:
     keys = {name: key for name, (_, key) in zip(PEOPLE, people, strict=True) if name != "managed"}
     keys["administrator"] = console.key
     secret = (stack.data / "secrets" / "service-secret").read_text().strip()
-    world = World(tokens, known, keys, service_authorization("metadata", secret), managed.account["user_id"])
+    declared = metadata_pb2.ObjectDeclaration(sha256=digests[0], size=len(first))
+    own, of_shared = {"space_id": owner.space}, {"space_id": shared}
+    file, invitation = {**own, "node": nodes[2]}, await _mailed(stack, invited[2], page="join")
+    right: dict[str, dict[str, Any]] = {
+        "SignUp": {"kind": 1, "invitation": ""},
+        "SignIn": {"email": owner.email, "kind": 1},
+        "ResetPassword": {"token": reset},
+        "ProveAddress": {"token": proofs[newcomer.email]},
+        "OpenLink": {"token": link["token"]},
+        "CreateKey": {"scopes": [], "space_ids": [], "expires_at_ms": _soon()},
+        "GetUser": {"email": ""},  # either of both fields
+        "CheckAccess": {**own, "user_id": "", "device_id": ""},  # only a service asks about somebody else
+        "BatchCheckAccess": {"device_ids": [spare.device.device_id]},
+        "CheckWriters": {**own, "device_ids": [spare.device.device_id]},
+        "ListAuditEvents": {"kind": "", "since_ms": 0, "until_ms": 0, "actor": "", "subject": ""},
+        "SetSpaceOwner": {**of_shared, "user_id": managed.account["user_id"]},
+        "SetMember": of_shared,
+        "RemoveMember": {**of_shared, "email": stranger.email},
+        "RenameSpace": {"space_id": renamed, "name": "other"},
+        "CreateSpace": {"name": "one more"},
+        "TransferSpace": {"space_id": given, "email": viewer.email, "keep_role": 1},
+        "DeleteSpace": {"space_id": deleted},
+        "UndeleteSpace": {"space_id": buried},
+        "ListInvitations": of_shared,
+        "RevokeInvitation": {**of_shared, "email": invited[0]},
+        "GetInvitation": {"token": invitation},
+        "RefuseInvitation": {"token": await _mailed(stack, invited[1], page="join")},
+        "AcceptInvitation": of_shared,
+        "RevokeLink": {**own, "link_id": ended["link_id"]},
+        "SealObjects": {**own, "objects": [declared]},
+        "FindMissingObjects": own,
+        "CommitChanges": own,
+        "GetAnswer": {**own, "request_id": answered},
+        "UndoCopy": {**own, "copy_request_id": copied},
+        "RestoreNode": {**own, "node": bytes.fromhex(back["id"]), "parent": b"", "name": "", "path": None},
+        "RestoreVersion": {**file, "version": 1, "base_version": 2},
+        "GetVersion": {**file, "version": 1},
+        "ListVersions": file,
+        "GetNode": {**file, "path": None},
+        "ListNodes": {**own, "parent": ROOT},
+        "ListChanges": {**own, "cursor": b""},
+        "MeasureTree": {**own, "nodes": [nodes[0]]},
+        "Watch": {"space_ids": [owner.space]},
+    }
+    reads = ("ListMembers", "ListLinks", "ListActivity", "ListTrash", "SearchNodes", "GetPreference")
+    right |= dict.fromkeys((*reads, "IssueCredentials", "CreateLink", "SetPreference"), own)
+    world = World(
+        tokens, known, keys, service_authorization("metadata", secret), managed.account["user_id"], right
+    )
     await renew(world, target)
     return world
 
