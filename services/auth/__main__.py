@@ -5,6 +5,11 @@ from __future__ import annotations
 from runtime.imports import uncollected
 
 with uncollected():
+    from services.auth import common_words
+
+    # Before the other imports, because they take the memory in which the words were: 5 MB less for as long as it runs.
+    common_words.condense()
+
     from runtime.process import serve
     from runtime.rpc.server import run
     from services.auth.bootstrap import bootstrap, on_aws

@@ -54,8 +54,8 @@ class Ranks(Mapping[str, int]):
 
 
 def condense() -> None:
-    """Replace the dictionaries of the library by Ranks, once. The library looks words up in them and does nothing
-    else.
+    """Replace the dictionaries of the library by Ranks. The library looks words up in them and does nothing else. Later
+    calls change nothing.
     """
     for name, words in FREQUENCY_LISTS.items():
         RANKED_DICTIONARIES[name] = Ranks(words)  # type: ignore[assignment] # a mapping is enough
