@@ -13,8 +13,12 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def new_token() -> str:
-    """Return a new token for a mail or a link: 43 characters of base64url that stand for 256 random bits."""
-    return secrets.token_urlsafe(TOKEN_BYTES)
+    """Return a new token for a mail or a link: 43 characters of base64url that stand for 256 random bits. It does not
+    begin with '-', with which the options of a command begin.
+    """
+    while (token := secrets.token_urlsafe(TOKEN_BYTES)).startswith("-"):
+        pass
+    return token
 
 
 def is_token(text: str) -> bool:

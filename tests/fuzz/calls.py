@@ -272,7 +272,9 @@ class Fuzz:
             message = commit(self._world, self._rng)
         else:
             self._put_right(method, message)
-        raw = self._opening(self._world.known["space_id"][0]) if method.client_streaming else message.SerializeToString()
+        raw = (
+            self._opening(self._world.known["space_id"][0]) if method.client_streaming else message.SerializeToString()
+        )
         return Asked(service, method, caller, self._world.tokens[caller], [self._spared(method, raw)])
 
     def _put_right(self, method: MethodDescriptor, message: Any) -> None:

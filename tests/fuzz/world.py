@@ -254,9 +254,7 @@ async def build(stack: Stack, target: str) -> World:
     }
     reads = ("ListMembers", "ListLinks", "ListActivity", "ListTrash", "SearchNodes", "GetPreference")
     right |= dict.fromkeys((*reads, "IssueCredentials", "CreateLink", "SetPreference"), own)
-    world = World(
-        tokens, known, keys, service_authorization("metadata", secret), managed.account["user_id"], right
-    )
+    world = World(tokens, known, keys, service_authorization("metadata", secret), managed.account["user_id"], right)
     await renew(world, target)
     return world
 

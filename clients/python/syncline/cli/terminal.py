@@ -42,6 +42,8 @@ def show(error: click.ClickException) -> None:
     example from a shell pattern.
     """
     told = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        told += " If this is a name that begins with '-', write '--' before it."
     # the message of a MissingParameter spans several lines, all of them our own text
     if not isinstance(error, click.MissingParameter):
         told = harmless(told)
