@@ -21,6 +21,7 @@ An archive has no ranges and no known size: an interrupted one may be started on
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import secrets
@@ -50,10 +51,10 @@ A client that reconnects at once often arrives before its first connection is kn
 _LOOK_SECONDS: Final = 0.2
 """Seconds between two reads of the record by a waiting request."""
 _MAX_ATTEMPTS: Final = 20
-"""Maximum number of attempts to write a record that others write concurrently."""
+"""Maximum number of attempts to write a record that others write concurrently, before a download has no lease."""
 _PAUSE_SECONDS: Final = 0.02
 """Upper bound of the random pause after an attempt to write a record that others wrote meanwhile, in seconds,
-multiplied by the number of such attempts.
+multiplied by the number of such attempts, _MAX_ATTEMPTS at most.
 """
 _MAX_LEASES: Final = 100
 """Maximum number of leases in one record, because its size is limited; further concurrent downloads of the content have
@@ -283,8 +284,10 @@ class Allowance:
             await asyncio.wait(self._settling, timeout=_SETTLING_SECONDS)
 
     async def _give_up(self, place: LinkDownload, ident: str | None, unspent: _Amount) -> None:
+        # A lease that stays would expire, and everything that it holds would be permitted to be sent once more.
+        deadline = time.monotonic() + self._lease_seconds
         try:
-            for attempt in range(_MAX_ATTEMPTS):
+            for attempt in itertools.count():
                 record = await self._read(place)
                 state = _State.of(record)
                 if ident is not None and ident not in state.leases:
@@ -292,6 +295,8 @@ class Allowance:
                 state = state if ident is None else state.without_lease(ident)
                 if await self._write(place, replace(state, unspent=state.unspent + unspent), over=record):
                     return
+                if time.monotonic() > deadline:
+                    break
                 await _pause(attempt)
             log.warning("unspent bytes are lost", link=place.link, reason="others wrote the record each time")
         except Unavailable as error:
@@ -352,4 +357,4 @@ class Download:
 
 
 async def _pause(attempt: int) -> None:
-    await asyncio.sleep(random.random() * _PAUSE_SECONDS * (attempt + 1))  # noqa: S311 - no secret
+    await asyncio.sleep(random.random() * _PAUSE_SECONDS * min(attempt + 1, _MAX_ATTEMPTS))  # noqa: S311 - no secret

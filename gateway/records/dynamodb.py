@@ -61,16 +61,19 @@ class DynamoRecords:
             raise ValueError(f"a record has at most {MAX_RECORD_BYTES} bytes")
         table = await self._table()
         condition, values = (_AS_READ, {":over": attribute(over.tag)}) if over.tag else (NEW, None)
+        tag = secrets.token_hex(8)
         try:
             if data:
-                item = _key(space, name) | {"data": attribute(data), "tag": attribute(secrets.token_hex(8))}
+                item = _key(space, name) | {"data": attribute(data), "tag": attribute(tag)}
                 if expires_at is not None:
                     item["expires_at"] = attribute(int(expires_at) + 1)
                 await table.put(item, condition, values)
             else:
                 await table.delete(_key(space, name), condition, values)
-        except ConditionFailed:
-            raise RecordMoved from None
+        except ConditionFailed as failed:
+            if failed.found is None or text_of(failed.found, "tag") != tag:
+                raise RecordMoved from None
+            # The SDK has repeated a write whose answer was lost: what it found is what it had written.
 
     async def _table(self) -> Table:
         """Return the table. The client is opened at the first call, and at the next call again if opening it has

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from gateway.records.dynamodb import DynamoRecords
 from gateway.records.ports import MAX_RECORD_BYTES, NOTHING, Record, RecordMoved
 from syncline.model.identifiers import SpaceId, new_text_id
 
@@ -102,3 +103,33 @@ async def test_many_are_read_together(records, space):
 async def test_a_record_may_be_as_large_as_is_said(records, space):
     await records.write(space, "locks", bytes(MAX_RECORD_BYTES), over=NOTHING)
     assert len((await records.read(space, ["locks"]))["locks"].data) == MAX_RECORD_BYTES
+
+
+class _AnswersLost:
+    """A client whose every write is repeated, as the SDK does when an answer was lost."""
+
+    def __init__(self, client):
+        self._client = client
+
+    async def put_item(self, **asked):
+        await self._client.put_item(**asked)
+        return await self._client.put_item(**asked)
+
+    async def get_item(self, **asked):
+        return await self._client.get_item(**asked)
+
+
+@pytest.mark.parametrize("backend", ["ministack", "moto"], indirect=True)
+async def test_a_write_that_the_sdk_repeats_was_not_moved(backend, space):
+    async with backend.aws.client("dynamodb", backend.gateway) as client:
+
+        async def opened():
+            return _AnswersLost(client)
+
+        records = DynamoRecords(opened, table=backend.table)
+        await records.write(space, "locks", b"a", over=NOTHING)
+        first = (await records.read(space, ["locks"]))["locks"]
+        await records.write(space, "locks", b"b", over=first)
+        assert (await records.read(space, ["locks"]))["locks"].data == b"b"
+        with pytest.raises(RecordMoved):
+            await records.write(space, "locks", b"c", over=first)

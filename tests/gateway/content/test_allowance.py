@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from gateway.content.allowance import LEASE_SECONDS, PATIENCE_SECONDS, Allowance, Download, LinkDownload
-from gateway.records.ports import NOTHING, Record
+from gateway.records.ports import NOTHING, Record, RecordMoved
 from syncline.model.errors import LinkExhausted
 from syncline.model.identifiers import SpaceId
 from tests.support.records import InMemoryRecords
@@ -52,6 +52,21 @@ class Yielding(InMemoryRecords):
         return found
 
 
+class Contended(Yielding):
+    """Others write each record first, for the next writes."""
+
+    moves = 0
+
+    @override
+    async def write(
+        self, space: SpaceId, name: str, data: bytes, *, over: Record, expires_at: float | None = None
+    ) -> None:
+        if self.moves:
+            self.moves -= 1
+            raise RecordMoved
+        await super().write(space, name, data, over=over, expires_at=expires_at)
+
+
 class Visitors:
     """The visitors of one link, at gateways that share their records."""
 
@@ -63,7 +78,7 @@ class Visitors:
         lease_seconds: float = LEASE_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        records = Yielding()
+        self.records = records = Contended()
         self.link = Link(most)
         self._allowances = [
             Allowance(records, lease_seconds=lease_seconds, patience_seconds=patience_seconds) for _ in range(gateways)
@@ -344,6 +359,17 @@ async def test_who_comes_back_after_the_lease_was_given_away_puts_nothing_back()
     with pytest.raises(LinkExhausted):
         await visitors.begin(part=1)
     download.end(SIZE, complete=True)
+
+
+async def test_who_has_everything_leaves_nothing_however_many_write_at_once() -> None:
+    visitors = Visitors(1, patience_seconds=LEASE)
+    download = await visitors.begin()
+    assert download is not None
+    visitors.records.moves = 25
+    download.end(SIZE, complete=True)
+    await visitors.settled()
+    assert not visitors.records.moves
+    assert not await visitors.records.read_all(SPACE, "")
 
 
 async def test_an_archive_of_a_killed_gateway_is_begun_again() -> None:
