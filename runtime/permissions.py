@@ -81,6 +81,10 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         RequestProof=SESSIONS,
         ProveAddress=SESSIONS,
         ChangePassword=SESSIONS,
+        ListFactors=SESSIONS,
+        AddTotp=SESSIONS,
+        ConfirmTotp=SESSIONS,
+        RemoveFactor=SESSIONS,
         ListDevices=READING,
         RevokeDevice=SESSIONS,
         CreateSpace=WRITING,
@@ -118,6 +122,7 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         SuspendUser=ADMINISTRATORS,
         ResumeUser=ADMINISTRATORS,
         SignOutUser=ADMINISTRATORS,
+        RemoveUserFactor=ADMINISTRATORS,
         SetAdministrator=ADMINISTRATORS,
         ListSpaces=ADMINISTRATORS,
         GetSpace=ADMINISTRATORS,
@@ -240,11 +245,12 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
     _of_kinds(
         "syncline.auth.v1.AuthService",
         {
-            Work.READ: "SignOut GetAccount CheckAccess CountLinkDownload",
+            Work.READ: "SignOut GetAccount ListFactors CheckAccess CountLinkDownload",
             Work.LIST: "ListDevices ListSpaces ListDeletedSpaces ListMembers ListLinks ListInvitations CheckWriters",
             Work.CREDENTIAL: "IssueCredentials",
             Work.SHARE: "SetMember RemoveMember RevokeLink RevokeDevice RequestProof ProveAddress ChangePassword "
-            "RenameSpace DeleteSpace UndeleteSpace TransferSpace RevokeInvitation AcceptInvitation DeclineInvitation",
+            "AddTotp ConfirmTotp RemoveFactor RenameSpace DeleteSpace UndeleteSpace TransferSpace RevokeInvitation "
+            "AcceptInvitation DeclineInvitation",
             Work.MAKE: "CreateSpace CreateKey CreateLink",
         },
     )
@@ -253,7 +259,7 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         {
             Work.READ: "GetUser GetSpace GetPolicy",
             Work.LIST: "ListUsers ListUserDevices ListUserSpaces ListSpaces ListSpaceMembers ListAuditEvents",
-            Work.SHARE: "SuspendUser ResumeUser SignOutUser SetAdministrator SetSpaceOwner",
+            Work.SHARE: "SuspendUser ResumeUser SignOutUser RemoveUserFactor SetAdministrator SetSpaceOwner",
             Work.MAKE: "InviteUser",
         },
     )
@@ -293,9 +299,10 @@ ROUTES: Final[Mapping[str, Callers]] = MappingProxyType(
     | _rows(ANYBODY, "sign_up sign_in refresh open_link get_invitation refuse_invitation")
     | _rows(ANYBODY, "request_reset reset_password")
     | _rows(SESSIONS, "create_key revoke_device request_proof prove_address change_password")
+    | _rows(SESSIONS, "list_factors add_factor confirm_factor remove_factor")
     | _rows(SESSIONS, "rename_space delete_space undelete_space transfer_space")
     | _rows(ADMINISTRATORS, "list_users get_user list_user_devices list_user_spaces get_policy list_audit_events")
-    | _rows(ADMINISTRATORS, "invite_user suspend_user resume_user sign_out_user set_administrator")
+    | _rows(ADMINISTRATORS, "invite_user suspend_user resume_user sign_out_user remove_user_factor set_administrator")
     | _rows(ADMINISTRATORS, "list_all_spaces get_any_space list_space_members set_space_owner")
     | _rows(SHARING, "set_member remove_member create_link revoke_link revoke_invitation")
     | _rows(SESSIONS, "accept_invitation decline_invitation")

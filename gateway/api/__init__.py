@@ -16,6 +16,7 @@ from gateway.api import (
     administration,
     contents,
     events,
+    factors,
     history,
     invitations,
     links,
@@ -53,6 +54,7 @@ def router() -> APIRouter:
     for module in (
         accounts,
         passwords,
+        factors,
         spaces,
         invitations,
         nodes,

@@ -129,6 +129,16 @@ async def resume_user(user_id: UserId, name: Named, caller: Signed, services: Ga
     return _user((await ask(services.admin.ResumeUser, asked, token=caller.token)).user)
 
 
+@router.delete("/users/{user_id}/factor")
+async def remove_user_factor(
+    user_id: UserId, name: Named, caller: Signed, services: GatewayServices
+) -> models.FactorRemoved:
+    """Remove the second factor of a user who has lost the authenticator app and the recovery codes."""
+    asked = admin_pb2.RemoveUserFactorRequest(request_id=name.id, user_id=user_id)
+    answer = await ask(services.admin.RemoveUserFactor, asked, token=caller.token)
+    return models.FactorRemoved(removed=answer.removed)
+
+
 @router.post("/users/{user_id}/sign-out")
 async def sign_out_user(
     user_id: UserId, body: models.SignOut, name: Named, caller: Signed, services: GatewayServices

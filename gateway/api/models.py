@@ -91,6 +91,16 @@ class SignIn(Given):
     browser: bool = False
 
 
+class PasswordSignIn(SignIn):
+    """The account and the device to sign in, with the code of a second factor. With `browser`, a cookie is set and no
+    refresh token is issued.
+    """
+
+    code: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="", description="A code of the account's authenticator app, or a recovery code; empty without a factor."
+    )
+
+
 class SignUp(SignIn):
     """The account to create, and its first device. With `browser`, a cookie is set and no refresh token is issued."""
 
@@ -129,6 +139,49 @@ class PasswordReset(Given):
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     new_password: Password
+
+
+class PasswordAgain(Given):
+    """The password of the account, as confirmation."""
+
+    password: Password
+
+
+class FactorCode(Given):
+    """A code that the authenticator app shows."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class PasswordAndCode(PasswordAgain, FactorCode):
+    """The password of the account, and a code of its authenticator app or a recovery code."""
+
+
+class Factor(Told):
+    """A second factor: an authenticator app."""
+
+    added_at_ms: int = Field(description="When it was confirmed, in milliseconds since 1970.")
+    recovery_codes_left: int = Field(description="How many of the ten recovery codes were not used.")
+
+
+class Factors(Told):
+    """The second factors of an account: one or none."""
+
+    factors: list[Factor]
+
+
+class NewFactor(Told):
+    """The secret of an authenticator app, which is shown only this once."""
+
+    secret: str = Field(description="The secret in base32, for an app that cannot read the QR code.")
+    uri: str = Field(description="The secret as `otpauth:` URI.")
+    qr: str = Field(description="The URI as QR code: an SVG image.")
+
+
+class RecoveryCodes(Told):
+    """The codes that replace a lost authenticator app, which are shown only this once. Each works once."""
+
+    recovery_codes: list[str]
 
 
 class Tokens(Told):
@@ -800,6 +853,12 @@ class SignedOutDevices(Told):
 
     device_count: int
     key_count: int
+
+
+class FactorRemoved(Told):
+    """The result of removing a second factor: `removed` is False if the user had none."""
+
+    removed: bool
 
 
 class AdministratorRight(Given):

@@ -31,6 +31,8 @@ import { retryAfter } from "./upload/retry.js";
  *   remaining_link_count: number}} DeviceEnd
  * @typedef {{ended_devices: Device[], ended_keys: Device[], remaining_keys: Device[], ended_device_count: number,
  *   ended_key_count: number, remaining_key_count: number, unfinished: boolean}} PasswordChanged
+ * @typedef {{added_at_ms: number, recovery_codes_left: number}} Factor
+ * @typedef {{secret: string, uri: string, qr: string}} NewFactor
  */
 
 const ATTEMPTS = 4;

@@ -45,9 +45,10 @@ class Session extends EventTarget {
     }
   }
 
-  /** @param {string} email @param {string} password */
-  async signIn(email, password) {
-    await this.#enter(await call("POST", "/v1/sessions", { body: credentials(email, password), quiet: true }));
+  /** @param {string} email @param {string} password @param {string} [code] of the second factor */
+  async signIn(email, password, code = "") {
+    const body = { ...credentials(email, password), code };
+    await this.#enter(await call("POST", "/v1/sessions", { body, quiet: true }));
     this.dispatchEvent(new Event("signed-in"));
   }
 

@@ -14,6 +14,7 @@ const WORDS = {
   ACCOUNT_SUSPENDED: "This account is suspended. Ask an administrator of this system to resume it.",
   DEVICE_REVOKED: "This browser was signed out from another device. Sign in again.",
   ETAG_MISMATCH: "Somebody else has changed it. Look at it again, and repeat your change if you still want it.",
+  FACTOR_EXISTS: "You have a second factor already. Remove it before you add another one.",
   GUEST: "Guests work in the spaces of others. Ask whoever runs this Syncline to make you more than a guest.",
   INTERNAL: "Something went wrong on our side. Try again in a moment.",
   INVITATION_INVALID:
@@ -22,6 +23,7 @@ const WORDS = {
   LINK_EXHAUSTED: "This link allows no more downloads. Ask the person who gave it to you for another one.",
   NO_SUCH_ACCOUNT: "Nobody has an account with that e-mail address.",
   NO_SUCH_DEVICE: "That device is not signed in any more. Reload the page.",
+  NO_SUCH_FACTOR: "There is no second factor. Reload the page.",
   NO_SUCH_INVITATION: "This invitation was taken up, declined or revoked, or has expired. Ask for another one.",
   NO_SUCH_LINK: "This link does not exist, or is not valid any more. Ask the person who gave it to you for another one.",
   NO_SUCH_NODE: "It is not there any more. Look for it in the trash.",
@@ -33,6 +35,7 @@ const WORDS = {
   RATE_EXCEEDED: "You make these requests faster than one person may. Wait a moment, then try again.",
   RESET_INVALID:
     "This link was used, has expired, or the password was changed since. If you have just changed it, sign in; otherwise ask for another mail.",
+  SECOND_FACTOR_NEEDED: "Enter the code of your authenticator app, or a recovery code.",
   SIGN_UP_CLOSED: "You cannot make an account here with that e-mail address. Ask whoever runs this Syncline to let you in.",
   SPACE_DELETED: "This space was deleted. Its owners can undelete it for a while, with everything that was in it.",
   TOKEN_EXPIRED: "You were away for a long time. Sign in again.",
@@ -42,6 +45,7 @@ const WORDS = {
   TOO_MANY_ATTEMPTS: "Too many attempts. Wait a while, then try again.",
   UNAUTHENTICATED: "You are signed out. Sign in again.",
   UNAVAILABLE: "The server does not answer right now. Try again in a moment.",
+  WRONG_CODE: "This code is wrong, was used, or is too old. Enter the one that the app shows now, or a recovery code.",
   WRONG_CURRENT_PASSWORD: "The current password is wrong. Correct it and try again.",
   WRONG_PASSWORD: "The e-mail address or the password is wrong. Correct it and try again.",
 };

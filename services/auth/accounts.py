@@ -13,6 +13,7 @@ from services.auth.admission import Admission
 from services.auth.attempts import Attempts
 from services.auth.audit.events import Actor, ActorKind, AuditEvent, AuditKind, audit_event
 from services.auth.devices import DeviceLists, check_active
+from services.auth.factors import Factors
 from services.auth.invitations import Invitations
 from services.auth.keys import Keys
 from services.auth.known_accounts import known_account
@@ -29,8 +30,10 @@ from syncline.model.errors import (
     AddressUnproven,
     GuestRefused,
     InvitationInvalid,
+    SecondFactorNeeded,
     TooManyAttempts,
     Unavailable,
+    WrongCode,
     WrongPassword,
 )
 from syncline.model.identifiers import SpaceId, UserId, new_text_id
@@ -64,6 +67,7 @@ class AccountRegistry:
         passwords: Passwords,
         strength: PasswordStrength,
         attempts: Attempts,
+        factors: Factors,
         sessions: Sessions,
         keys: Keys,
         lists: DeviceLists,
@@ -79,6 +83,7 @@ class AccountRegistry:
         self._passwords = passwords
         self._strength = strength
         self._attempts = attempts
+        self._factors = factors
         self._sessions = sessions
         self._keys = keys
         self._lists = lists
@@ -172,14 +177,24 @@ class AccountRegistry:
         return login.account
 
     async def sign_in(
-        self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
+        self,
+        *,
+        email: str,
+        password: str,
+        device_name: str,
+        peer: str,
+        kind: DeviceKind = DeviceKind.CLIENT,
+        code: str = "",
     ) -> SignedIn:
         """Sign in a new device of the account with this e-mail address, and return the account, the device and its
-        tokens. `device_name` and `kind` are those of the device, and `peer` is the network of the caller.
+        tokens. `device_name` and `kind` are those of the device, `peer` is the network of the caller, and `code` that
+        of the account's second factor; empty for none.
 
-        Raise WrongPassword if the password or the address is wrong, AccountSuspended if the password is right and the
-        account is suspended, TooManyAttempts above a limit of `AttemptLimits`, and TooMuchAtOnce if too many passwords
-        are being hashed.
+        - Raise WrongPassword if the password or the address is wrong.
+        - Raise AccountSuspended if the password is right and the account is suspended.
+        - Raise SecondFactorNeeded if the password is right and a code is missing, and WrongCode if the code is wrong.
+        - Raise TooManyAttempts above a limit of `AttemptLimits`, and TooMuchAtOnce if too many passwords are being
+          hashed.
         """
         try:
             await self._attempts.admit(subject=email, peer=peer)
@@ -188,21 +203,26 @@ class AccountRegistry:
             raise
         share = Share(email, peer)
         login = await self._proven(email, password, share)
-        if login is not None:
-            await self._attempts.succeeded(subject=email, peer=peer)
-        elif self._proofs is not None:
-            # The password of a claim is no sign of the owner: whoever makes an account for the address chooses one, and
-            # would reset the count of guesses at the password of the proven account.
+        if login is None and self._proofs is not None:
             login = await self._claimed(email, password, share)
         if login is None:
             metrics.SIGN_INS.labels("failed").inc()
             raise WrongPassword
         account = await self.of_user(login.account.user)  # a login does not tell a suspension
         self._check_active(account)
+        factor = ""
+        if login.account.proven:
+            factor = await self._confirmed(account, code)
+            # The password of a claim is no sign of the owner: whoever makes an account for the address chooses one, and
+            # would reset the count of guesses at the password of the proven account. A password that lacks its code is
+            # no sign of the owner either.
+            await self._attempts.succeeded(subject=email, peer=peer)
         signed_in = self._open(replace(login, account=account), kind, device_name)
         device = signed_in.device
         actor = Actor(ActorKind.SESSION, device.user, device.device)
-        event = audit_event(AuditKind.SIGNED_IN, at_ms=device.created_at_ms, actor=actor, name=device.name)
+        event = audit_event(
+            AuditKind.SIGNED_IN, at_ms=device.created_at_ms, actor=actor, name=device.name, second_factor=factor
+        )
         try:
             proven = login if login.account.proven else None
             await self._devices.add_device(device, login=proven, events=[event])
@@ -216,6 +236,14 @@ class AccountRegistry:
         metrics.SIGN_INS.labels("ok").inc()
         log.info("signed in", user=device.user, device=device.device)
         return signed_in
+
+    async def _confirmed(self, account: Account, code: str) -> str:
+        """Return what `Factors.check` returns, and count a sign-in that lacks a right code."""
+        try:
+            return await self._factors.check(account, code)
+        except (SecondFactorNeeded, WrongCode, TooManyAttempts) as error:
+            metrics.SIGN_INS.labels("limited" if isinstance(error, TooManyAttempts) else "without_code").inc()
+            raise
 
     async def _proven(self, email: str, password: str, share: Share) -> Login | None:
         """Return the proven account of an address if the password is its own, otherwise None."""

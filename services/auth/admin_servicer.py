@@ -128,6 +128,14 @@ class AdminServicer(AdminServiceServicer):
         devices, keys = await self._administration.sign_out(user, end_keys=request.end_keys)
         return admin_pb2.SignOutUserResponse(device_count=devices, key_count=keys)
 
+    async def RemoveUserFactor(
+        self, request: admin_pb2.RemoveUserFactorRequest, context: Context
+    ) -> admin_pb2.RemoveUserFactorResponse:
+        await self._administrator()
+        request_id_from_wire(request.request_id)  # the removal is idempotent, so the id is only checked
+        removed = await self._administration.remove_factor(user_id_from_wire(request.user_id))
+        return admin_pb2.RemoveUserFactorResponse(removed=removed)
+
     async def SetAdministrator(
         self, request: admin_pb2.SetAdministratorRequest, context: Context
     ) -> admin_pb2.SetAdministratorResponse:

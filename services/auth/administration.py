@@ -17,6 +17,7 @@ from services.auth.attempts import Attempts
 from services.auth.audit.events import AuditKind, audit_event
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.endings import Endings
+from services.auth.factors import Factors
 from services.auth.grants import Grants
 from services.auth.holdings import decided_anew
 from services.auth.invitations import Invitations
@@ -32,6 +33,7 @@ from services.auth.ports import (
 from services.auth.records import Account, Clock, Done, GrantRecord, SpaceRecord, Suspension, UserState
 from services.auth.repetitions import done_by, is_repetition
 from syncline.model.errors import (
+    Contended,
     LastAdministrator,
     NoSuchAccount,
     NoSuchSpace,
@@ -73,6 +75,7 @@ class Administration:
         requests: RequestStore,
         *,
         endings: Endings,
+        factors: Factors,
         grants: Grants,
         invitations: Invitations,
         attempts: Attempts,
@@ -86,6 +89,7 @@ class Administration:
         self._spaces = spaces
         self._requests = requests
         self._endings = endings
+        self._factors = factors
         self._grants = grants
         self._invitations = invitations
         self._attempts = attempts
@@ -179,6 +183,18 @@ class Administration:
         """
         await self.user(user)
         return await self._endings.end_all(user, end_keys=end_keys)
+
+    async def remove_factor(self, user: UserId) -> bool:
+        """Remove the second factor of a user; return False if there was none. Raise NoSuchAccount if there is no such
+        user, and Contended if another call changes the factor.
+        """
+        account = await self.user(user)
+        factor = await self._factors.of_user(user)
+        if factor is None:
+            return False
+        if not await self._factors.end(factor, account=account):
+            raise Contended
+        return True
 
     async def _change(
         self, user: UserId, *, done: Done, to: Callable[[Account], Account], kind: AuditKind, reason: str = ""

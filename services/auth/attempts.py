@@ -28,6 +28,8 @@ _MAIL: Final = "mail"
 """Followed by a space and an address or a user: subject of the counter of mails with proofs."""
 _INVITING: Final = "invite"
 """Followed by a space and an address, a user, or both: subject of the counter of mails with invitations to spaces."""
+_CODE: Final = "code"
+"""Followed by a space and a user: subject of the counter of attempts at the codes of the user's second factor."""
 _RESET: Final = "reset"
 """Subject of the counters of resets that were asked for: from a network, and of all. Followed by a space and an
 address: subject of the counter of resets for the address.
@@ -60,6 +62,8 @@ class AttemptLimits:
     """Maximum number of mails with invitations to spaces to one address in a day, by all people together."""
     invitations_per_person: int = 100
     """Maximum number of mails with invitations to spaces by one person in a day."""
+    codes_per_account: int = 10
+    """Maximum number of attempts at the codes of one account's second factor, from all networks together."""
     resets_per_address: int = 5
     """Maximum number of resets that are asked for at one address, whether it has an account or not."""
     resets_per_network: int = 50
@@ -136,6 +140,17 @@ class Attempts:
         await self._count(_RESET, peer, self._limits.resets_per_network)
         await self._count(f"{_RESET} {email}", None, self._limits.resets_per_address)
         await self._count(_RESET, None, self._limits.resets)
+
+    async def admit_code(self, *, user: UserId) -> None:
+        """Count an attempt at a code of the second factor of a user. Raise TooManyAttempts with `retry_after_seconds`
+        if the limit is reached. It is one limit for all networks: a code has few digits, and whoever tries one has the
+        password already.
+        """
+        await self._count(f"{_CODE} {user}", None, self._limits.codes_per_account)
+
+    async def code_was_right(self, *, user: UserId) -> None:
+        """Record that a right code of the second factor of a user was stated: the counter is reset."""
+        await self._store.take_back_attempt(subject=f"{_CODE} {user}", peer=None)
 
     async def recovered(self, *, email: str, peer: str) -> None:
         """Record that the owner of an address has chosen a new password by a reset, from the network `peer`. The

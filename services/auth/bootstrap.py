@@ -26,11 +26,13 @@ from services.auth.audit.export import AuditExport
 from services.auth.audit.hourly import HourlyEvents
 from services.auth.audit.ports import AuditArchive, AuditStore
 from services.auth.audit_log import AuditLog
+from services.auth.confirmation import Confirmation
 from services.auth.credentials import CredentialIssuer, TransferTarget
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists, Devices
 from services.auth.earlier import enter_earlier
 from services.auth.endings import Endings
+from services.auth.factors import Factors
 from services.auth.grants import Grants
 from services.auth.invitations import Invitations
 from services.auth.inviting import Inviting
@@ -108,6 +110,7 @@ async def bootstrap(
         invitations_per_pair=settings.invitation_mails_per_pair,
         invitations_per_address=settings.invitation_mails_per_address,
         invitations_per_person=settings.invitation_mails_per_person,
+        codes_per_account=settings.codes_per_account,
         resets_per_address=settings.resets_per_address,
         resets_per_network=settings.resets_per_network,
         resets=settings.resets_in_total,
@@ -125,19 +128,22 @@ async def bootstrap(
         refusals = RefusalCounts(adapters.audit, clock=clock)
         proofs = Proofs(store, store, adapters.mail, attempts=attempts, clock=clock)
         endings = Endings(store, store, store, store, clock=clock)
+        confirmation = Confirmation(store, passwords=passwords, attempts=attempts)
         changes = PasswordChanges(
             store,
             store,
-            store,
             adapters.mail,
+            confirmation=confirmation,
             passwords=passwords,
             strength=strength,
-            attempts=attempts,
             endings=endings,
             clock=clock,
         )
         sessions = Sessions(store, access_tokens, endings=endings, clock=clock)
         derived = DerivedSecrets(settings.service_secret.get_secret_value())
+        factors = Factors(
+            store, adapters.mail, confirmation=confirmation, attempts=attempts, derived=derived, clock=clock
+        )
         uploads = Uploads(store, clock=clock)
         holdings = settings.holdings()
         admission = settings.admission()
@@ -172,6 +178,7 @@ async def bootstrap(
                 passwords=passwords,
                 strength=strength,
                 attempts=attempts,
+                factors=factors,
                 sessions=sessions,
                 keys=device_keys,
                 lists=lists,
@@ -182,6 +189,7 @@ async def bootstrap(
             ),
             proofs=proofs,
             password_changes=changes,
+            factors=factors,
             resets=Resets(store, store, adapters.mail, changes, attempts=attempts, clock=clock),
             sessions=sessions,
             devices=devices,
@@ -222,6 +230,7 @@ async def bootstrap(
                 store,
                 store,
                 endings=endings,
+                factors=factors,
                 grants=grants,
                 invitations=invitations,
                 attempts=attempts,

@@ -34,8 +34,11 @@ class DerivedSecrets:
         """Return the secret that a user's mutation request makes: `size` bytes, at most 32, as unpadded base64url.
         `kind` distinguishes several secrets of one request.
         """
-        raw = hmac.digest(self._key, _seed(f"{kind} secret", user, request), "sha256")[:size]
-        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        return base64.urlsafe_b64encode(self.raw(kind, user, request, size=size)).decode().rstrip("=")
+
+    def raw(self, kind: str, user: UserId, request: RequestId, *, size: int) -> bytes:
+        """Return the bytes of the secret that `secret` returns as text."""
+        return hmac.digest(self._key, _seed(f"{kind} secret", user, request), "sha256")[:size]
 
 
 def _seed(kind: str, user: UserId, request: RequestId) -> bytes:

@@ -10,7 +10,8 @@ SIGN_UPS: Final = Counter("syncline_sign_ups", "Accounts made.")
 SIGN_INS: Final = Counter(
     "syncline_sign_ins",
     "Sign-in attempts: `ok`; `failed`, with a wrong address or password; `limited`, refused by a limit; `suspended`, "
-    "with the right password of an account that is suspended.",
+    "with the right password of an account that is suspended; `without_code`, with the right password and without a "
+    "right code of the second factor.",
     ["outcome"],
 )
 PROOFS: Final = Counter(
@@ -23,6 +24,11 @@ PASSWORD_CHANGES: Final = Counter(
     "syncline_password_changes",
     "Changes of passwords: `changed`, on a signed-in device; `reset`, by a reset; `refused`, with a wrong current "
     "password.",
+    ["outcome"],
+)
+FACTORS: Final = Counter(
+    "syncline_second_factors",
+    "Second factors: `added`; `removed`; `refused`, a code that was wrong or used.",
     ["outcome"],
 )
 RESETS: Final = Counter(

@@ -20,18 +20,16 @@ from runtime.logs import structlog
 from runtime.periodic_work import run_periodically
 from runtime.pool import Share
 from services.auth import metrics
-from services.auth.attempts import Attempts
 from services.auth.audit.events import PROCESS, Actor, AuditKind, audit_event
+from services.auth.confirmation import Confirmation
 from services.auth.endings import SWEEP_SECONDS, EndedDevices, Endings
-from services.auth.known_accounts import known_account
 from services.auth.password_strength import PasswordStrength
-from services.auth.passwords import PasswordCheck, Passwords
-from services.auth.ports import AccountStore, MailRequests, MakerEnded, PasswordMoved, PasswordStore, RequestStore
+from services.auth.passwords import Passwords
+from services.auth.ports import MailRequests, MakerEnded, PasswordMoved, PasswordStore, RequestStore
 from services.auth.records import (
     DAY_MS,
     HOUR_MS,
     SECOND_MS,
-    Account,
     Clock,
     DeviceRecord,
     Done,
@@ -42,11 +40,9 @@ from services.auth.records import (
 )
 from services.auth.repetitions import done_by, is_repetition
 from syncline.model.errors import (
-    AddressUnproven,
     Contended,
     DeviceRevoked,
     InvalidArgument,
-    NoSuchAccount,
     RequestIdReused,
     SynclineError,
     Unavailable,
@@ -87,23 +83,21 @@ class PasswordChanges:
     def __init__(
         self,
         store: PasswordStore,
-        accounts: AccountStore,
         requests: RequestStore,
         mail: MailRequests,
         *,
+        confirmation: Confirmation,
         passwords: Passwords,
         strength: PasswordStrength,
-        attempts: Attempts,
         endings: Endings,
         clock: Clock,
     ) -> None:
         self._store = store
-        self._accounts = accounts
         self._requests = requests
         self._mail = mail
+        self._confirmation = confirmation
         self._passwords = passwords
         self._strength = strength
-        self._attempts = attempts
         self._endings = endings
         self._clock = clock
         self._own: set[str] = set()
@@ -131,38 +125,25 @@ class PasswordChanges:
 
         The password is not changed then.
         """
-        login = await self._login(user)
-        email = login.account.email
-        await self._attempts.admit(subject=email, peer=peer)
-        share = Share(email, peer)
+        login = await self._confirmation.login(user)
         done = done_by(user, request, "password", device, at_ms=self._clock())
-        if await is_repetition(self._requests, done):
-            # The request has no digest of the new password, which would be faster to guess at than its hash.
-            if not await self._is_password(new, login, share):
-                raise RequestIdReused
-            await self._attempts.succeeded(subject=email, peer=peer)
+        repeated = await is_repetition(self._requests, done)
+        try:
+            await self._confirmation.check(login, new if repeated else current, peer=peer)
+        except WrongCurrentPassword:
+            if repeated:
+                # The request has no digest of the new password, which would be faster to guess at than its hash.
+                raise RequestIdReused from None
+            metrics.PASSWORD_CHANGES.labels("refused").inc()
+            raise
+        if repeated:
             ended = await self._endings.end_former(user, before=login.password_changes, keep=device)
         else:
-            if not await self._is_password(current, login, share):
-                metrics.PASSWORD_CHANGES.labels("refused").inc()
-                raise WrongCurrentPassword
-            await self._attempts.succeeded(subject=email, peer=peer)
             if new == current:
                 raise InvalidArgument("that is the current password; choose another one", field="new_password")
+            share = Share(login.account.email, peer)
             ended = await self.replace(login, new, share=share, keep=device, done=done)
         return ChangedPassword(ended, await self._endings.valid_keys(device, user=user))
-
-    async def _login(self, user: UserId) -> Login:
-        account: Account = await known_account(self._accounts, user)
-        if not account.proven:
-            raise AddressUnproven("prove your e-mail address first, by the link in the mail that was sent to it")
-        login = await self._accounts.login(account.email)
-        if login is None or login.account.user != user:
-            raise NoSuchAccount("this account does not exist any more; sign up again")
-        return login
-
-    async def _is_password(self, password: str, login: Login, share: Share) -> bool:
-        return await self._passwords.verify(password, login.password_hash, share) is not PasswordCheck.WRONG
 
     async def replace(
         self,

@@ -32,6 +32,7 @@ from services.auth.records import (
     PasswordChange,
     Proof,
     Reset,
+    SecondFactor,
     SpaceDeletion,
     SpaceInvitation,
     SpaceRecord,
@@ -228,6 +229,22 @@ class PasswordStore(Protocol):
 
     async def forget_change(self, change: PasswordChange) -> None:
         """Remove the record of a change that is complete. Do nothing if the record was removed before."""
+
+
+class FactorStore(Protocol):
+    """Store of second factors, at most one for each account."""
+
+    async def factor(self, user: UserId) -> SecondFactor | None:
+        """Return the second factor of a user, confirmed or not. Return None if there is none."""
+
+    async def change_factor(
+        self, before: SecondFactor | None, after: SecondFactor | None, *, events: Sequence[AuditEvent] = ()
+    ) -> bool:
+        """Replace the second factor `before` by `after`, which is of the same user, and return True. None stands for no
+        factor; at least one of both is a factor. The stored version is the next one after that of `before`.
+
+        Change nothing and return False if the stored factor is not `before` any more.
+        """
 
 
 class InvitationStore(Protocol):
@@ -563,8 +580,10 @@ class AttemptStore(Protocol):
     async def forget_attempts(self, *, subject: str, peer: str) -> None:
         """Reset two counters of the subject to 0: that of the network `peer`, and that of all networks together."""
 
-    async def take_back_attempt(self, *, subject: str, peer: str) -> None:
-        """Decrement the counter of a subject and of the network `peer`, unless the counter is 0 or does not exist."""
+    async def take_back_attempt(self, *, subject: str, peer: str | None) -> None:
+        """Decrement the counter of a subject and of the network `peer`, unless the counter is 0 or does not exist. None
+        stands for all networks together.
+        """
 
     async def know_network(self, *, subject: str, peer: str, until_ms: int) -> None:
         """Record that a correct password of the subject came from the network `peer`. The record is valid until
@@ -707,6 +726,7 @@ class IdentityStore(
     DirectoryStore,
     ProofStore,
     PasswordStore,
+    FactorStore,
     InvitationStore,
     SpaceInvitationStore,
     DeviceStore,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
 from syncline.model.accounts import DeviceKind, KeyScope, Role
@@ -85,6 +85,28 @@ class Login:
     account: Account
     password_hash: str = field(repr=False)
     password_changes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFactor:
+    """The second factor of an account: an authenticator app of the user that shows a code for each time step (TOTP, RFC
+    6238). The secrets of the app and the recovery codes are derived from `request`, the mutation request that added the
+    factor, and are not stored.
+
+    - `confirmed_at_ms` is None until the user has shown a code of the app; sign-ins need no code until then. Like
+      `added_at_ms`, it is in milliseconds since 1970.
+    - `last_step` is the greatest time step whose code was used; no code of it or of an earlier one works again.
+    - `spent` has the numbers of the recovery codes that were used.
+    - `version` counts the changes of the record.
+    """
+
+    user: UserId
+    request: RequestId
+    added_at_ms: int
+    confirmed_at_ms: int | None = None
+    last_step: int = 0
+    spent: frozenset[int] = frozenset()
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +246,29 @@ class PasswordMail:
     expires_at_ms: int
 
 
-AccountMail: TypeAlias = "ProofMail | InvitationMail | SpaceInvitationMail | ResetMail | PasswordMail"
+class FactorChange(StrEnum):
+    """A change of an account's second factor, of which the owner is told."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    RECOVERY_CODE_USED = "recovery code used"
+
+
+@dataclass(frozen=True, slots=True)
+class FactorMail:
+    """A request to tell the owner of an account that its second factor was changed at `changed_at_ms`. The other fields
+    are as in PasswordMail.
+    """
+
+    ident: str
+    user: UserId
+    to: str
+    change: FactorChange
+    changed_at_ms: int
+    expires_at_ms: int
+
+
+AccountMail: TypeAlias = "ProofMail | InvitationMail | SpaceInvitationMail | ResetMail | PasswordMail | FactorMail"
 """A request for a mail about an account."""
 
 

@@ -21,6 +21,7 @@ from services.auth.audit.hourly import HourlyEvents
 from services.auth.credentials import CredentialIssuer
 from services.auth.devices import Devices
 from services.auth.endings import Endings
+from services.auth.factors import Factors
 from services.auth.grants import CheckedAccess, Grants
 from services.auth.key_limits import check_space
 from services.auth.keys import Keys, parse_key
@@ -48,9 +49,11 @@ from syncline.model.errors import (
     InvitationInvalid,
     PermissionDenied,
     ProofInvalid,
+    SecondFactorNeeded,
     SignUpClosed,
     TokenMalformed,
     TooManyAttempts,
+    WrongCode,
     WrongPassword,
 )
 from syncline.model.identifiers import SpaceId, new_request_id
@@ -75,6 +78,8 @@ _P = TypeVar("_P")
 _WRITTEN = "written spaces"
 _SIGN_UP_REFUSALS: Final = (AccountExists, InvitationInvalid, SignUpClosed, TooManyAttempts)
 """The errors of a sign-up that the audit log counts."""
+_SIGN_IN_REFUSALS: Final = (WrongPassword, SecondFactorNeeded, WrongCode, TooManyAttempts, AccountSuspended)
+"""The errors of a sign-in that the audit log counts."""
 
 
 class AuthServicer(AuthServiceServicer):
@@ -86,6 +91,7 @@ class AuthServicer(AuthServiceServicer):
         accounts: AccountRegistry,
         proofs: Proofs,
         password_changes: PasswordChanges,
+        factors: Factors,
         resets: Resets,
         sessions: Sessions,
         devices: Devices,
@@ -107,6 +113,7 @@ class AuthServicer(AuthServiceServicer):
         self._accounts = accounts
         self._proofs = proofs
         self._password_changes = password_changes
+        self._factors = factors
         self._resets = resets
         self._sessions = sessions
         self._devices = devices
@@ -145,15 +152,14 @@ class AuthServicer(AuthServiceServicer):
         peer = current_network()
         self._anonymous_calls.admit(peer=peer)
         email = normalize_address(request.email)
-        with self._refusals.counting(
-            AuditKind.SIGN_IN_FAILED, WrongPassword, TooManyAttempts, AccountSuspended, address=email
-        ):
+        with self._refusals.counting(AuditKind.SIGN_IN_FAILED, *_SIGN_IN_REFUSALS, address=email):
             signed_in = await self._accounts.sign_in(
                 email=email,
                 password=request.password,
                 device_name=check_label(request.device_name, what="device_name"),
                 peer=peer,
                 kind=wire.device_kind_from_wire(request.kind),
+                code=request.code,
             )
         await self._take_up(signed_in.account)
         return wire.signed_in_to_wire(signed_in)
@@ -231,6 +237,34 @@ class AuthServicer(AuthServiceServicer):
             peer=current_network(),
         )
         return wire.changed_password_to_wire(changed)
+
+    async def ListFactors(self, request: auth_pb2.ListFactorsRequest, context: Context) -> auth_pb2.ListFactorsResponse:
+        caller = await self._signed_in()
+        factor = await self._factors.of_user(caller.user)
+        return auth_pb2.ListFactorsResponse(factors=[] if factor is None else [wire.factor_to_wire(factor)])
+
+    async def AddTotp(self, request: auth_pb2.AddTotpRequest, context: Context) -> auth_pb2.AddTotpResponse:
+        request_id = request_id_from_wire(request.request_id)
+        caller = await self._signed_in()
+        made = await self._factors.add(
+            request=request_id, password=request.password, user=caller.user, peer=current_network()
+        )
+        return auth_pb2.AddTotpResponse(secret=made.secret, uri=made.uri)
+
+    async def ConfirmTotp(self, request: auth_pb2.ConfirmTotpRequest, context: Context) -> auth_pb2.ConfirmTotpResponse:
+        caller = await self._signed_in()
+        account = await self._accounts.proven(caller.user)
+        codes = await self._factors.confirm(request.code, account=account)
+        return auth_pb2.ConfirmTotpResponse(recovery_codes=codes)
+
+    async def RemoveFactor(
+        self, request: auth_pb2.RemoveFactorRequest, context: Context
+    ) -> auth_pb2.RemoveFactorResponse:
+        caller = await self._signed_in()
+        await self._factors.remove(
+            password=request.password, code=request.code, user=caller.user, peer=current_network()
+        )
+        return auth_pb2.RemoveFactorResponse()
 
     async def RequestReset(
         self, request: auth_pb2.RequestResetRequest, context: Context

@@ -104,6 +104,12 @@ class AuthSettings(ServiceSettings, SignUpSettings, AuditSettings):
     invitation_mails_per_person: int = Field(
         default=100, ge=1, description="Maximum number of mails with invitations to spaces by one person in a day."
     )
+    codes_per_account: int = Field(
+        default=10,
+        ge=1,
+        description="Maximum number of attempts at the codes of one account's second factor within the window, from "
+        "all networks together.",
+    )
     resets_per_address: int = Field(
         default=5,
         ge=1,

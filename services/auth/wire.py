@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from services.auth.accounts import SignedIn
 from services.auth.devices import DeviceState
 from services.auth.endings import EndedDevice
+from services.auth.factors import RECOVERY_CODES
 from services.auth.grants import CheckedAccess, CheckedMany
 from services.auth.password_changes import ChangedPassword
 from services.auth.records import (
@@ -22,6 +23,7 @@ from services.auth.records import (
     KeyLimits,
     Link,
     Membership,
+    SecondFactor,
     SpaceInvitation,
     SpaceUploads,
     TemporaryCredentials,
@@ -339,4 +341,11 @@ def changed_password_to_wire(changed: ChangedPassword) -> auth_pb2.ChangePasswor
 def opened_to_wire(link: Link, access: AccessToken) -> auth_pb2.OpenLinkResponse:
     return auth_pb2.OpenLinkResponse(
         access_token=access.text, access_expires_at_ms=access.expires_at_ms, link=link_to_wire(link)
+    )
+
+
+def factor_to_wire(factor: SecondFactor) -> auth_pb2.Factor:
+    """Convert a confirmed second factor."""
+    return auth_pb2.Factor(
+        added_at_ms=factor.confirmed_at_ms or 0, recovery_codes_left=RECOVERY_CODES - len(factor.spent)
     )

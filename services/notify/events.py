@@ -27,6 +27,10 @@ _RESET: Final = "reset"
 """The kind of a message by which auth asks for the mail with a reset of a password."""
 _PASSWORD: Final = "password"  # noqa: S105 - a kind of mail
 """The kind of a message by which auth asks for the mail about a changed password."""
+_FACTOR: Final = "factor"
+"""The kind of a message by which auth asks for the mail about a changed second factor."""
+FACTOR_CHANGES: Final = frozenset({"added", "removed", "recovery code used"})
+"""The changes of a second factor of which auth tells."""
 _ADDRESS: Final = re.compile(r"[^@\s]+@[^@\s]+")
 _ROLES: Final = frozenset(role.name.lower() for role in Role)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -174,7 +178,30 @@ class PasswordAsked:
         return self.user
 
 
-AccountMailAsked: TypeAlias = ProofAsked | InvitationAsked | SpaceInvitationAsked | ResetAsked | PasswordAsked
+@dataclass(frozen=True, slots=True)
+class FactorAsked:
+    """The request of auth to tell the owner of an account that its second factor was changed at `changed_at_ms`, in
+    milliseconds since 1970. `change` is "added", "removed" or "recovery code used". Nothing is mailed after
+    `expires_at_ms`. The other fields are as in ProofAsked.
+    """
+
+    ident: str
+    user: UserId
+    to: str
+    change: str
+    changed_at_ms: int
+    expires_at_ms: int
+    traceparent: str | None = None
+
+    @property
+    def sender(self) -> str:
+        """The account that the mail is charged to."""
+        return self.user
+
+
+AccountMailAsked: TypeAlias = (
+    ProofAsked | InvitationAsked | SpaceInvitationAsked | ResetAsked | PasswordAsked | FactorAsked
+)
 """A request of auth to mail something to one address."""
 
 
@@ -194,6 +221,8 @@ def parse_mail(body: str) -> Event | AccountMailAsked:
         return _reset(raw)
     if kind == _PASSWORD:
         return _password(raw)
+    if kind == _FACTOR:
+        return _factor(raw)
     return _event(raw)
 
 
@@ -251,6 +280,15 @@ def _password(raw: Mapping[str, Any]) -> PasswordAsked:
     if not isinstance(by_reset, bool):
         raise MalformedEvent("by_reset is no truth value")
     return PasswordAsked(ident, user, to, by_reset, _count(raw.get("changed_at_ms"), what="changed_at_ms"), until)
+
+
+def _factor(raw: Mapping[str, Any]) -> FactorAsked:
+    ident, to, until = _addressed(raw)
+    user = UserId(_id(raw.get("user"), what="user"))
+    change = raw.get("change")
+    if not isinstance(change, str) or change not in FACTOR_CHANGES:
+        raise MalformedEvent("change is no change of a second factor")
+    return FactorAsked(ident, user, to, change, _count(raw.get("changed_at_ms"), what="changed_at_ms"), until)
 
 
 def _addressed(raw: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from services.notify.events import (
     CommitSummary,
+    FactorAsked,
     InvitationAsked,
     PasswordAsked,
     ProofAsked,
@@ -26,6 +27,12 @@ _MAX_SUBJECT_NAME_CHARACTERS: Final = 60
 _FORMER_MEMBER: Final = "A former member"
 _DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
 _A_ROLE: Final = {"viewer": "a viewer", "editor": "an editor", "owner": "an owner"}
+_FACTOR_CHANGES: Final = {
+    "added": ("A second factor was added to your Syncline account", "A second factor was added to"),
+    "removed": ("The second factor of your Syncline account was removed", "The second factor was removed from"),
+    "recovery code used": ("A recovery code of your Syncline account was used", "A recovery code signed in to"),
+}
+"""The subject and the beginning of the mail about each change of a second factor (`FACTOR_CHANGES`)."""
 _LINK: Final = re.compile(r"@|:(?=\S)|(?<=\w)[.](?=[^\W\d_])")
 """The parts of a text by which programs for mail recognise an address, and make a link of it."""
 
@@ -193,6 +200,26 @@ def compose_password_change(asked: PasswordAsked, *, url: str) -> Mail:
             f"or by the command: syncline reset {asked.to} --endpoint {url}",
             "Sign in afterwards, and look at your devices, your keys, the members of your spaces and your public "
             "links: whoever changed the password may have added some.",
+        ],
+    )
+
+
+def compose_factor_change(asked: FactorAsked, *, url: str) -> Mail:
+    """Return the mail that tells the owner of an account that its second factor was changed, and how to react."""
+    subject, told = _FACTOR_CHANGES[asked.change]
+    return _letter(
+        asked.to,
+        subject,
+        [
+            f"{told} your account at {url} at {_until(asked.changed_at_ms)}.",
+            "If it was you, there is nothing to do. If it was not you, somebody has your password: choose another one "
+            "at once:",
+        ],
+        link=f"{url}/reset",
+        last=[
+            f"or by the command: syncline reset {asked.to} --endpoint {url}",
+            "This signs all devices out. Then look at your second factor in the settings, or by: syncline factors. An "
+            "administrator of the system can remove one that is not yours.",
         ],
     )
 

@@ -24,6 +24,7 @@ from services.notify.events import (
     AccountMailAsked,
     CommitSummary,
     Event,
+    FactorAsked,
     InvitationAsked,
     PasswordAsked,
     ProofAsked,
@@ -34,6 +35,7 @@ from services.notify.events import (
 )
 from services.notify.letters import (
     compose,
+    compose_factor_change,
     compose_invitation,
     compose_password_change,
     compose_proof,
@@ -197,6 +199,8 @@ class Mailer:
                 return compose_reset(asked, url=self._url)
             case PasswordAsked():
                 return compose_password_change(asked, url=self._url)
+            case FactorAsked():
+                return compose_factor_change(asked, url=self._url)
 
     async def _tell(
         self,

@@ -211,6 +211,8 @@ def _caller_of(method: MethodDescriptor) -> str:
     """Somebody who may call the method."""
     if method.name == "ProveAddress":
         return "newcomer"  # the others have proven theirs
+    if method.name in {"ConfirmTotp", "RemoveFactor"}:
+        return "protected"  # whoever confirms a factor needs codes
     if method.name == "ChangePassword":
         return "changer"  # a change signs out the devices that others use
     takes = RPCS[f"{method.containing_service.full_name}/{method.name}"]
@@ -287,7 +289,9 @@ class Fuzz:
             if name not in method.input_type.fields_by_name:
                 continue
             message.ClearField(name)
-            if isinstance(value, list):
+            if callable(value):
+                setattr(message, name, value())
+            elif isinstance(value, list):
                 getattr(message, name).extend(value)
             elif value is not None:
                 setattr(message, name, value)

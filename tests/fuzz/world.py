@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc.aio
+import pyotp
 
 from runtime.tokens import service_authorization
 from stack.up import Stack
@@ -37,8 +38,10 @@ VARIABLES: Final = {
 """Settings of the system. One person makes nearly all the calls; refusals for that would hide what else they do."""
 MAIL_SECONDS: Final = 90.0
 """Maximum time in which a mail has to come."""
-PEOPLE: Final = ("owner", "viewer", "stranger", "newcomer", "managed", "changer")
-"""The changer changes the password, which signs out all other devices."""
+PEOPLE: Final = ("owner", "viewer", "stranger", "newcomer", "managed", "changer", "protected")
+"""The changer changes the password, which signs out all other devices. The protected one has added an authenticator
+app: codes are needed to sign in once it is confirmed.
+"""
 TOKEN_SECONDS: Final = 600
 """An access token lasts for fifteen minutes."""
 KEPT: Final = 60
@@ -58,8 +61,8 @@ class World:
     managed: str
     """The id of the person about whom the administrator makes calls."""
     right: dict[str, dict[str, Any]]
-    """By method, the fields with which a call of it succeeds, at least the first one; None is a field that is not set.
-    Other fields have any known value.
+    """By method, the fields with which a call of it succeeds, at least the first one. None is a field that is not set,
+    and a function gives the value at the time of the call. Other fields have any known value.
     """
     signed_in_at: float = field(default_factory=time.monotonic)
     _first: dict[str, int] = field(default_factory=dict)
@@ -94,11 +97,11 @@ async def build(stack: Stack, target: str) -> World:
         auth = AuthServiceStub(channel)
         people = [await _sign_up(auth, stack.endpoint, name) for name in PEOPLE]
         proofs = {person.email: await _mailed(stack, person.email) for person, _ in people}
-        (owner, _), (viewer, _), (stranger, _), (newcomer, _), (managed, _), (changer, _) = people
+        (owner, _), (viewer, _), (stranger, _), (newcomer, _), (managed, _), (changer, _), (protected, _) = people
         loser, _ = await _sign_up(auth, stack.endpoint, "loser")
         proofs[loser.email] = await _mailed(stack, loser.email)
         # The newcomer proves an address only by a generated call.
-        for person in (owner, viewer, stranger, managed, changer, loser):
+        for person in (owner, viewer, stranger, managed, changer, protected, loser):
             person.done("POST", "/v1/session/proof", {"token": proofs[person.email]})
         await auth.RequestReset(auth_pb2.RequestResetRequest(email=loser.email))
         reset = await _mailed(stack, loser.email, page="reset")
@@ -208,6 +211,7 @@ async def build(stack: Stack, target: str) -> World:
     keys = {name: key for name, (_, key) in zip(PEOPLE, people, strict=True) if name != "managed"}
     keys["administrator"] = console.key
     secret = (stack.data / "secrets" / "service-secret").read_text().strip()
+    app = pyotp.TOTP(protected.done("POST", "/v1/factors", {"password": PASSWORD}, status=201)["secret"])
     declared = metadata_pb2.ObjectDeclaration(sha256=digests[0], size=len(first))
     own, of_shared = {"space_id": owner.space}, {"space_id": shared}
     file, invitation = {**own, "node": nodes[2]}, await _mailed(stack, invited[2], page="join")
@@ -216,6 +220,8 @@ async def build(stack: Stack, target: str) -> World:
         "SignIn": {"email": owner.email, "kind": 1},
         "ResetPassword": {"token": reset},
         "ProveAddress": {"token": proofs[newcomer.email]},
+        "ConfirmTotp": {"code": app.now},
+        "RemoveFactor": {"password": PASSWORD, "code": lambda: app.at(int(time.time()) + 30)},
         "OpenLink": {"token": link["token"]},
         "CreateKey": {"scopes": [], "space_ids": [], "expires_at_ms": _soon()},
         "GetUser": {"email": ""},  # either of both fields

@@ -80,6 +80,10 @@ RPCS: Final[Mapping[str, _Make]] = MappingProxyType(
         "ChangePassword": lambda scene: auth_pb2.ChangePasswordRequest(
             request_id=new_request_id(), current_password=PASSWORD, new_password=WEAK
         ),
+        "ListFactors": lambda _: auth_pb2.ListFactorsRequest(),
+        "AddTotp": lambda _: auth_pb2.AddTotpRequest(request_id=new_request_id(), password=PASSWORD),
+        "ConfirmTotp": lambda _: auth_pb2.ConfirmTotpRequest(code="no code"),
+        "RemoveFactor": lambda _: auth_pb2.RemoveFactorRequest(password=PASSWORD, code="no code"),
         "RequestReset": lambda scene: auth_pb2.RequestResetRequest(email=_new_email(scene)),
         "ResetPassword": lambda scene: auth_pb2.ResetPasswordRequest(token="A" * 43, new_password=PASSWORD),
         "ListDevices": lambda scene: auth_pb2.ListDevicesRequest(),
@@ -197,6 +201,9 @@ ADMIN_RPCS: Final[Mapping[str, _Make]] = MappingProxyType(
         "SuspendUser": lambda _: admin_pb2.SuspendUserRequest(user_id=new_text_id(), request_id=new_request_id()),
         "ResumeUser": lambda scene: admin_pb2.ResumeUserRequest(user_id=_user(scene), request_id=new_request_id()),
         "SignOutUser": lambda _: admin_pb2.SignOutUserRequest(user_id=new_text_id(), request_id=new_request_id()),
+        "RemoveUserFactor": lambda scene: admin_pb2.RemoveUserFactorRequest(
+            user_id=_user(scene), request_id=new_request_id()
+        ),
         "SetAdministrator": lambda scene: admin_pb2.SetAdministratorRequest(
             user_id=_user(scene), request_id=new_request_id()
         ),
@@ -266,6 +273,9 @@ ROUTES: Final[Mapping[str, Callable[[Scene], Asked]]] = MappingProxyType(
         "open_link": lambda scene: Asked({"token": scene.links["visitor"]["token"]}),
         "prove_address": lambda scene: Asked({"token": "A" * 43}),
         "change_password": lambda scene: Asked({"current_password": PASSWORD, "new_password": WEAK}),
+        "add_factor": lambda _: Asked({"password": PASSWORD}),
+        "confirm_factor": lambda _: Asked({"code": "no code"}),
+        "remove_factor": lambda _: Asked({"password": PASSWORD, "code": "no code"}),
         "request_reset": lambda scene: Asked({"email": _new_email(scene)}),
         "reset_password": lambda scene: Asked({"token": "A" * 43, "new_password": PASSWORD}),
         "create_key": lambda scene: Asked({"name": "key", "expires_at_ms": _in_an_hour()}),
@@ -299,6 +309,7 @@ ROUTES: Final[Mapping[str, Callable[[Scene], Asked]]] = MappingProxyType(
         "invite_user": lambda scene: Asked({"email": _new_email(scene)}),
         "suspend_user": lambda _: Asked({}, path={"user_id": new_text_id()}),
         "sign_out_user": lambda _: Asked({}, path={"user_id": new_text_id()}),
+        "remove_user_factor": lambda _: Asked(path={"user_id": new_text_id()}),
         "set_administrator": lambda _: Asked({"admin": False}),
         "set_space_owner": lambda scene: Asked(path={"space": scene.spare_space}),
         "commit_changes": lambda scene: Asked({"changes": [{"create": _new_folder(scene) | {"kind": "directory"}}]}),

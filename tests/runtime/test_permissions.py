@@ -27,6 +27,7 @@ def of_programs(table, *scopes):
 
 def test_a_key_of_a_program_changes_no_account_and_no_space_as_a_whole():
     changing = {"CreateKey", "RevokeDevice", "RequestProof", "ProveAddress", "ChangePassword"}
+    changing |= {"ListFactors", "AddTotp", "ConfirmTotp", "RemoveFactor"}
     changing |= {"RenameSpace", "DeleteSpace", "UndeleteSpace", "TransferSpace"}
     changing |= {"AcceptInvitation", "DeclineInvitation"}
     session, program = open_to(CallerKind.SESSION, RPCS), of_programs(RPCS, *KeyScope)
@@ -34,6 +35,7 @@ def test_a_key_of_a_program_changes_no_account_and_no_space_as_a_whole():
     assert program <= session
     session, program = open_to(CallerKind.SESSION, ROUTES), of_programs(ROUTES, *KeyScope)
     over_rest = {"create_key", "revoke_device", "request_proof", "prove_address", "change_password"}
+    over_rest |= {"list_factors", "add_factor", "confirm_factor", "remove_factor"}
     over_rest |= {"rename_space", "delete_space", "undelete_space", "transfer_space"}
     over_rest |= {"accept_invitation", "decline_invitation"}
     assert session - program == over_rest

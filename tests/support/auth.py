@@ -44,6 +44,7 @@ from services.auth.records import (
     PasswordChange,
     Proof,
     Reset,
+    SecondFactor,
     SpaceDeletion,
     SpaceInvitation,
     SpaceRecord,
@@ -143,6 +144,7 @@ class InMemoryIdentityStore:
         self._endings: dict[str, DeviceEnding] = {}
         self._resets: dict[bytes, Reset] = {}
         self._changes: dict[str, PasswordChange] = {}
+        self._factors: dict[UserId, SecondFactor] = {}
 
     async def create_account(
         self,
@@ -300,6 +302,23 @@ class InMemoryIdentityStore:
     def _remove_space_invitation(self, invitation: SpaceInvitation) -> None:
         del self._space_invitations[invitation.space, invitation.email]
         self._invitations.pop(invitation.token, None)
+
+    async def factor(self, user: UserId) -> SecondFactor | None:
+        return self._factors.get(user)
+
+    async def change_factor(
+        self, before: SecondFactor | None, after: SecondFactor | None, *, events: Sequence[AuditEvent] = ()
+    ) -> bool:
+        changed = after if after is not None else before
+        assert changed is not None, "a factor becomes none"
+        if self._factors.get(changed.user) != before:
+            return False
+        self.audit.store(events)
+        if after is None:
+            del self._factors[changed.user]
+        else:
+            self._factors[changed.user] = replace(after, version=0 if before is None else before.version + 1)
+        return True
 
     async def add_proof(self, proof: Proof, *, events: Sequence[AuditEvent] = ()) -> None:
         self.audit.store(events)
@@ -628,7 +647,7 @@ class InMemoryIdentityStore:
         self._attempts.pop((subject, peer), None)
         self._attempts.pop((subject, None), None)
 
-    async def take_back_attempt(self, *, subject: str, peer: str) -> None:
+    async def take_back_attempt(self, *, subject: str, peer: str | None) -> None:
         count, ends_at = self._attempts.get((subject, peer), (0, 0))
         if count:
             self._attempts[subject, peer] = (count - 1, ends_at)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import expect
 
+from tests.web.accessibility import severe
 from tests.web.conftest import NewPerson
 from tests.web.people import Person
 from tests.web.samples import png
@@ -23,18 +21,6 @@ FILES = {
     "photos.zip": b"PK",
 }
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
-SEVERE = ("serious", "critical")
-
-
-def severe(person: Person, *rules: str) -> list[dict[str, Any]]:
-    """Return the serious faults that axe finds in the page, by all of its rules or by these."""
-    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
-    found = Axe().run(person.page, options=options).response["violations"]
-    return [
-        {"rule": one["id"], "nodes": [node["html"][:200] + " " + node["failureSummary"] for node in one["nodes"]]}
-        for one in found
-        if one["impact"] in SEVERE
-    ]
 
 
 def furnish(person: Person) -> None:

@@ -12,6 +12,7 @@ import { words } from "../words.js";
 import { failure } from "./blank.js";
 import { deletedSpacesPart } from "./deleted_spaces.js";
 import { devicesPart } from "./devices.js";
+import { factorPart } from "./factors.js";
 import { keysPart } from "./keys.js";
 import { passwordDialog } from "./password.js";
 
@@ -105,6 +106,7 @@ function generalPart(part) {
         ),
       ),
     ),
+    session.me.proven && factorPart(),
     h(
       "section",
       null,

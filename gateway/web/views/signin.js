@@ -8,9 +8,13 @@ import { LEAST_PASSWORD } from "../passwords.js";
 import { session } from "../session.js";
 import { admits, admitted, signUpOffer } from "../sign_up.js";
 import { words } from "../words.js";
+import { codeField } from "./factors.js";
 import { RESET } from "./reset.js";
 
 /** @import {PresentedInvitation} from "../api.js" */
+
+/** The reasons of refusals that ask for a code of the second factor. */
+const ABOUT_CODES = new Set(["SECOND_FACTOR_NEEDED", "WRONG_CODE"]);
 
 /** What is offered in a space, by role. */
 const AS = { viewer: "view", editor: "edit", owner: "own" };
@@ -44,6 +48,14 @@ export function signInView({ news = "", invitation = "" } = {}) {
     maxlength: 1024,
     "aria-describedby": "password-hint",
   });
+  const code = codeField("Code of your authenticator app");
+  const codeLabel = h(
+    "label",
+    { class: "field", hidden: true },
+    h("span", null, "Code of your authenticator app"),
+    code,
+    h("small", null, "Or a recovery code."),
+  );
   const hint = h("small", { id: "password-hint" });
   const who = h("small", { id: "email-hint" });
   const trouble = h("p", { class: "trouble-text", role: "alert" });
@@ -60,6 +72,7 @@ export function signInView({ news = "", invitation = "" } = {}) {
     offered,
     h("label", { class: "field" }, h("span", null, "E-mail address"), email, who),
     h("label", { class: "field" }, h("span", null, "Password"), password, hint),
+    codeLabel,
     trouble,
     submit,
     h("p", { class: "aside" }, question, " ", other),
@@ -131,6 +144,8 @@ export function signInView({ news = "", invitation = "" } = {}) {
 
   function turn() {
     making = !making;
+    codeLabel.hidden = true;
+    code.value = "";
     fill(trouble);
     dress();
     email.readOnly = making && Boolean(invited?.email);
@@ -149,8 +164,15 @@ export function signInView({ news = "", invitation = "" } = {}) {
     submit.disabled = true;
     form.setAttribute("aria-busy", "true");
     try {
-      await (making ? session.signUp(email.value, password.value, invitation) : session.signIn(email.value, password.value));
+      await (making
+        ? session.signUp(email.value, password.value, invitation)
+        : session.signIn(email.value, password.value, code.value));
     } catch (error) {
+      if (error instanceof Problem && ABOUT_CODES.has(error.reason)) {
+        codeLabel.hidden = false;
+        code.value = "";
+        return wrong(code, words(error));
+      }
       const isWeak = error instanceof Problem && error.reason === "WEAK_PASSWORD";
       wrong(making && !isWeak ? email : password, words(error));
     } finally {

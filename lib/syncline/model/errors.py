@@ -174,10 +174,38 @@ class WrongPassword(SynclineError):
 
 
 class WrongCurrentPassword(SynclineError):
-    """The current password is wrong, so it was not changed; correct it and try again."""
+    """The current password is wrong, so nothing was changed; correct it and try again."""
 
     reason = "WRONG_CURRENT_PASSWORD"
     kind = Kind.DENIED
+
+
+class SecondFactorNeeded(SynclineError):
+    """The password is right, and this account has a second factor; state its code, or a recovery code."""
+
+    reason = "SECOND_FACTOR_NEEDED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class WrongCode(SynclineError):
+    """This code is wrong, was used before, or is too old; state the code that the app shows now, or a recovery code."""
+
+    reason = "WRONG_CODE"
+    kind = Kind.DENIED
+
+
+class FactorExists(SynclineError):
+    """The account has a second factor; remove it before you add another one."""
+
+    reason = "FACTOR_EXISTS"
+    kind = Kind.ALREADY_EXISTS
+
+
+class NoSuchFactor(SynclineError):
+    """The account has no such second factor; begin to add one."""
+
+    reason = "NO_SUCH_FACTOR"
+    kind = Kind.NOT_FOUND
 
 
 class WeakPassword(SynclineError):

@@ -62,6 +62,7 @@ from services.auth.records import (
     PasswordChange,
     Proof,
     Reset,
+    SecondFactor,
     SpaceDeletion,
     SpaceInvitation,
     SpaceRecord,
@@ -83,6 +84,7 @@ _ADMINISTERS: Final = f"admin = :yes AND {layout.NOT_SUSPENDED}"
 _NOT_DELETED: Final = "attribute_not_exists(deleted_at)"
 """The condition on a SPACE item that the space is not deleted."""
 _IS_THIS_INVITATION: Final = "token_digest = :token"
+_VERSION_IS: Final = "factor_version = :version"
 """The condition that an invitation that was read has neither ended nor was replaced (`_this_invitation`)."""
 
 
@@ -517,6 +519,31 @@ class DynamoIdentityStore:
     async def forget_change(self, change: PasswordChange) -> None:
         await self._delete(layout.change_key(change))
 
+    # ---- second factors
+
+    async def factor(self, user: UserId) -> SecondFactor | None:
+        item = await self._table.get(layout.factor_key(user))
+        return layout.factor_from_item(user, item) if item else None
+
+    async def change_factor(
+        self, before: SecondFactor | None, after: SecondFactor | None, *, events: Sequence[AuditEvent] = ()
+    ) -> bool:
+        unchanged = _VERSION_IS if before is not None else NEW
+        values = {":version": attribute(before.version)} if before is not None else None
+        if after is not None:
+            stored = replace(after, version=0 if before is None else before.version + 1)
+            write = self._table.putting(layout.factor_item(stored), unchanged, values)
+        else:
+            assert before is not None, "a factor becomes none"
+            write = self._table.deleting(layout.factor_key(before.user), condition=unchanged, values=values)
+        try:
+            await self._table.transact(write, *self._audit.writes(events))
+        except Cancelled as cancelled:
+            if cancelled.reasons[0] in {CONDITION_FAILED, CONFLICT}:
+                return False
+            raise Unavailable("the second factor could not be changed; try again") from None
+        return True
+
     # ---- devices
 
     async def add_device(
@@ -947,7 +974,7 @@ class DynamoIdentityStore:
         # counter.
         await asyncio.gather(*(self._reset(layout.attempts_key(subject, whence)) for whence in (peer, None)))
 
-    async def take_back_attempt(self, *, subject: str, peer: str) -> None:
+    async def take_back_attempt(self, *, subject: str, peer: str | None) -> None:
         with suppress(ConditionFailed):
             await self._table.update(
                 layout.attempts_key(subject, peer),

@@ -16,6 +16,7 @@
 | ENTERED | `ENTERED` | `ENTERED` | marks that accounts and spaces of earlier releases have ENTRY and SHARED items |
 | ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
 | ACCOUNT | `U#{user}` | `ACCOUNT` | address, personal space, and whether the account is proven (absent: yes), an administrator or a guest (absent: no) and suspended (since when, by whom, why; absent: no); the password hash until it is proven |
+| FACTOR | `U#{user}` | `FACTOR` | the second factor: the request that added it, from which its secrets are derived, when it was added and confirmed (absent: not yet), the last time step and the recovery codes that were used, and the number of its changes |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT, and goes alone when a deleted space cannot be undeleted any more. The `name` is that of the time of the grant: the SPACE has the present one |
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |
 | DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
@@ -64,6 +65,7 @@ from services.auth.records import (
     PasswordChange,
     Proof,
     Reset,
+    SecondFactor,
     SpaceDeletion,
     SpaceInvitation,
     SpaceRecord,
@@ -228,6 +230,10 @@ def gate_key(name: str) -> Item:
 
 def account_key(user: UserId) -> Item:
     return key_of(user_pk(user), "ACCOUNT")
+
+
+def factor_key(user: UserId) -> Item:
+    return key_of(user_pk(user), "FACTOR")
 
 
 def membership_key(space: SpaceId, user: UserId) -> Item:
@@ -463,6 +469,30 @@ def proof_item(proof: Proof) -> Item:
 
 def proof_from_item(token: bytes, item: Item) -> Proof:
     return Proof(token, UserId(text_of(item, "user")), text_of(item, "email"), number_of(item, "until"))
+
+
+def factor_item(factor: SecondFactor) -> Item:
+    item = {
+        **factor_key(factor.user),
+        "request": attribute(factor.request),
+        "added_at": attribute(factor.added_at_ms),
+        "last_step": attribute(factor.last_step),
+        "spent": {"L": [attribute(number) for number in sorted(factor.spent)]},
+        "factor_version": attribute(factor.version),
+    }
+    return item if factor.confirmed_at_ms is None else {**item, "confirmed_at": attribute(factor.confirmed_at_ms)}
+
+
+def factor_from_item(user: UserId, item: Item) -> SecondFactor:
+    return SecondFactor(
+        user,
+        RequestId(bytes_of(item, "request")),
+        number_of(item, "added_at"),
+        number_of(item, "confirmed_at") if "confirmed_at" in item else None,
+        number_of(item, "last_step"),
+        frozenset(int(number["N"]) for number in item["spent"]["L"]),
+        number_of(item, "factor_version"),
+    )
 
 
 def reset_item(reset: Reset) -> Item:

@@ -6,7 +6,15 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from aws.errors import aws_errors
-from services.auth.records import AccountMail, InvitationMail, PasswordMail, ProofMail, ResetMail, SpaceInvitationMail
+from services.auth.records import (
+    AccountMail,
+    FactorMail,
+    InvitationMail,
+    PasswordMail,
+    ProofMail,
+    ResetMail,
+    SpaceInvitationMail,
+)
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs.client import SQSClient
@@ -39,6 +47,9 @@ def _about(mail: AccountMail) -> dict[str, object]:
         case PasswordMail():
             changed = {"changed_at_ms": mail.changed_at_ms, "by_reset": mail.by_reset}
             return {"kind": "password", **_addressed(mail), "user": mail.user, **changed}
+        case FactorMail():
+            told = {"changed_at_ms": mail.changed_at_ms, "change": mail.change.value}
+            return {"kind": "factor", **_addressed(mail), "user": mail.user, **told}
         case SpaceInvitationMail(invitation=offer):
             return {
                 "kind": "space invitation",
@@ -52,5 +63,5 @@ def _about(mail: AccountMail) -> dict[str, object]:
             }
 
 
-def _addressed(mail: ProofMail | InvitationMail | ResetMail | PasswordMail) -> dict[str, object]:
+def _addressed(mail: ProofMail | InvitationMail | ResetMail | PasswordMail | FactorMail) -> dict[str, object]:
     return {"to": mail.to, "expires_at_ms": mail.expires_at_ms}

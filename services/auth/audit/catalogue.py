@@ -38,6 +38,10 @@ AUDITED: Final[Mapping[str, frozenset[AuditKind]]] = MappingProxyType(
             "RequestProof": _kinds(AuditKind.PROOF_REQUESTED),
             "ProveAddress": _kinds(AuditKind.ADDRESS_PROVEN, AuditKind.PROOF_FAILED, AuditKind.MEMBER_ADDED),
             "ChangePassword": _kinds(AuditKind.PASSWORD_CHANGED, AuditKind.DEVICE_ENDED, AuditKind.KEY_ENDED),
+            "ConfirmTotp": _kinds(AuditKind.FACTOR_ADDED),
+            "RemoveFactor": _kinds(AuditKind.FACTOR_REMOVED),
+            # Until the factor is confirmed, it has no effect.
+            "AddTotp ListFactors": NOTHING,
             "ResetPassword": _kinds(AuditKind.PASSWORD_RESET, AuditKind.DEVICE_ENDED, AuditKind.KEY_ENDED),
             # A stranger asks for a reset, and nothing depends on the account of the address.
             "RequestReset": NOTHING,
@@ -71,6 +75,7 @@ AUDITED: Final[Mapping[str, frozenset[AuditKind]]] = MappingProxyType(
             "SuspendUser": _kinds(AuditKind.ACCOUNT_SUSPENDED),
             "ResumeUser": _kinds(AuditKind.ACCOUNT_RESUMED),
             "SignOutUser": _kinds(AuditKind.DEVICE_ENDED, AuditKind.KEY_ENDED),
+            "RemoveUserFactor": _kinds(AuditKind.FACTOR_REMOVED),
             "SetAdministrator": _kinds(AuditKind.ADMINISTRATOR_ADDED, AuditKind.ADMINISTRATOR_REMOVED),
             "SetSpaceOwner": _kinds(AuditKind.MEMBER_ADDED, AuditKind.MEMBER_CHANGED),
             "ListUsers GetUser ListUserDevices ListUserSpaces": NOTHING,

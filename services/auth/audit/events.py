@@ -47,6 +47,8 @@ class AuditKind(StrEnum):
     ADDRESS_PROVEN = "address.proven"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - a kind of event
     PASSWORD_RESET = "password.reset"  # noqa: S105 - a kind of event
+    FACTOR_ADDED = "factor.added"
+    FACTOR_REMOVED = "factor.removed"
     INVITATION_CREATED = "invitation.created"
     DEVICE_SIGNED_OUT = "device.signed_out"
     DEVICE_ENDED = "device.ended"

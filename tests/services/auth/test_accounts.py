@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from services.auth.accounts import AccountRegistry, SignedIn
 from services.auth.admission import Admission
 from services.auth.attempts import AttemptLimits, Attempts
+from services.auth.confirmation import Confirmation
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
 from services.auth.endings import Endings
+from services.auth.factors import Factors
 from services.auth.holdings import HoldingLimits
 from services.auth.invitations import Invitations
 from services.auth.keys import Keys
@@ -61,6 +63,14 @@ class World:
             passwords=passwords,
             strength=self.strength,
             attempts=attempts,
+            factors=Factors(
+                self.store,
+                self.mail,
+                confirmation=Confirmation(self.store, passwords=passwords, attempts=attempts),
+                attempts=attempts,
+                derived=DerivedSecrets("secret"),
+                clock=self.clock,
+            ),
             sessions=sessions,
             keys=Keys(
                 self.store,

@@ -421,6 +421,10 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
             "ChangePassword": auth_pb2.ChangePasswordRequest(
                 request_id=request_id, current_password=LINK_PASSWORD, new_password=STRONG
             ),
+            "ListFactors": auth_pb2.ListFactorsRequest(),
+            "AddTotp": auth_pb2.AddTotpRequest(request_id=request_id, password=LINK_PASSWORD),
+            "ConfirmTotp": auth_pb2.ConfirmTotpRequest(code="123456"),
+            "RemoveFactor": auth_pb2.RemoveFactorRequest(password=LINK_PASSWORD, code="123456"),
             "RevokeLink": auth_pb2.RevokeLinkRequest(request_id=request_id, space_id=space, link_id=new_text_id()),
         }
         open_to_links = {name for name in everything if CallerKind.VISITOR in RPCS[name]}

@@ -7,6 +7,7 @@ import pytest
 
 from runtime.pool import Share
 from services.auth.attempts import AttemptLimits, Attempts
+from services.auth.confirmation import Confirmation
 from services.auth.endings import Endings
 from services.auth.password_changes import LISTED_SECONDS, PasswordChanges
 from services.auth.password_strength import PasswordStrength
@@ -249,14 +250,14 @@ class World:
 
     def process(self) -> PasswordChanges:
         endings = Endings(self.store, self.store, self.store, self.store, clock=self.clock)
+        attempts = Attempts(self.store, AttemptLimits(), clock=self.clock)
         return PasswordChanges(
             self.store,
             self.store,
-            self.store,
             self.mail,
+            confirmation=Confirmation(self.store, passwords=self.passwords, attempts=attempts),
             passwords=self.passwords,
             strength=self.strength,
-            attempts=Attempts(self.store, AttemptLimits(), clock=self.clock),
             endings=endings,
             clock=self.clock,
         )

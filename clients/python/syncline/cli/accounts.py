@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import platform
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import click
 
 from syncline.cli.output import device_as_json, json_option, kind_of, moment, signed_in, size
-from syncline.cli.signing_in import endpoint_options, password_from, trust_of
+from syncline.cli.signing_in import code_from, endpoint_options, password_from, trust_of
 from syncline.cli.terminal import print_json, print_table, say
-from syncline.model.errors import SynclineError
+from syncline.model.errors import SecondFactorNeeded, SynclineError
 from syncline.model.identifiers import DeviceId
 from syncline.sdk import account
 from syncline.sdk.account import Accounts
@@ -90,24 +91,42 @@ def signup(
 
 @click.command()
 @_sign_in_options
+@click.option("--code", metavar="CODE", default="", help="A code of your authenticator app, or a recovery code.")
 def login(
-    *, endpoint: str, email: str, password_stdin: bool, device: str, allow_http: bool, allow_hosts: tuple[str, ...]
+    *,
+    endpoint: str,
+    email: str,
+    password_stdin: bool,
+    device: str,
+    allow_http: bool,
+    allow_hosts: tuple[str, ...],
+    code: str,
 ) -> None:
     """Sign this device in.
+
+    If your account has a second factor, you are asked for a code of your authenticator app; without a terminal, state
+    it by --code.
 
     \b
     Examples:
       syncline login --endpoint https://sync.example.com --email ann@example.com --device desktop
+      echo "$PASSWORD" | syncline login --endpoint URL --email ann@example.com --password-stdin --code 123456
     """
     password = password_from("Password", stdin=password_stdin)
-    with account.sign_in(
+    enter = partial(
+        account.sign_in,
         default_home(),
         endpoint=endpoint,
         email=email,
         password=password,
         device_name=device,
         trust=trust_of(allow_http, allow_hosts),
-    ) as session:
+    )
+    try:
+        session = enter(code=code)
+    except SecondFactorNeeded:
+        session = enter(code=code_from())
+    with session:
         _welcome(session)
 
 

@@ -224,6 +224,31 @@ def sign_out_user(user: str, end_keys: bool, yes: bool, as_json: bool) -> None:
         say(f"signed {found.email} out of {_count(devices, 'device')}, and ended {_count(keys, 'key')}")
 
 
+@users.command("remove-factor")
+@click.argument("user", metavar="USER")
+@_yes_option
+@json_option
+def remove_user_factor(user: str, yes: bool, as_json: bool) -> None:
+    """Remove the second factor of USER, an address or an id, who has lost the app and the recovery codes.
+
+    Be sure who asks for it: the password alone signs in then. A mail tells the user.
+
+    \b
+    Examples:
+      syncline admin users remove-factor ben@example.com
+    """
+    with _administering() as (admins, _):
+        found = admins.user(user)
+        _confirm(f"Remove the second factor of {found.email}?", yes=yes)
+        removed = admins.remove_factor(found.user)
+    if as_json:
+        print_json({"user": found.user, "email": found.email, "removed": removed})
+    elif removed:
+        say(f"the second factor of {found.email} is removed")
+    else:
+        say(f"{found.email} has no second factor")
+
+
 @users.command("make-admin")
 @click.argument("user", metavar="USER")
 @_yes_option

@@ -49,3 +49,11 @@ def password_from(prompt: str, *, stdin: bool, confirm: bool = False) -> str:
         return sys.stdin.readline().rstrip("\r\n")
     password: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return password
+
+
+def code_from() -> str:
+    """Return the code of a second factor that a person types. Raise UsageError if there is no terminal to ask at."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("state a code of your authenticator app by --code: there is no terminal to ask for it")
+    code: str = click.prompt("Code of your authenticator app, or a recovery code", err=True)
+    return code

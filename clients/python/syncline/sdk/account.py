@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,6 +162,24 @@ class WhoAmI:
     """True for a person who was admitted by an invitation to a space alone, and makes no spaces, links or keys."""
 
 
+@dataclass(frozen=True, slots=True)
+class AuthenticatorApp:
+    """The second factor of an account: when it was confirmed, in milliseconds since 1970, and how many of the recovery
+    codes were not used.
+    """
+
+    added_at_ms: int
+    recovery_codes_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppSecret:
+    """The secret of an authenticator app in base32, and the same as `otpauth:` URI for a QR code."""
+
+    secret: str = field(repr=False)
+    uri: str = field(repr=False)
+
+
 def sign_up_offer(home: Path, *, endpoint: str, trust: Trust = NO_FURTHER) -> discovery.SignUpOffer | None:
     """Return who may make an account at `endpoint`; None if the endpoint does not say so. A program asks before it asks
     a person for a password.
@@ -203,14 +221,24 @@ def sign_up(
 
 
 def sign_in(
-    home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
+    home: Path,
+    *,
+    endpoint: str,
+    email: str,
+    password: str,
+    device_name: str,
+    trust: Trust = NO_FURTHER,
+    code: str = "",
 ) -> Session:
-    """Sign in this device to an existing account. The arguments and the result are those of `sign_up`.
+    """Sign in this device to an existing account. `code` is that of the account's second factor, or a recovery code;
+    empty for none. The other arguments and the result are those of `sign_up`.
 
-    Raise WrongPassword for a wrong address or password, InvalidArgument for an invalid address or device name, and
-    TooManyAttempts after too many attempts. Raise AlreadySignedIn, Unavailable and other errors as `sign_up` does.
+    Raise WrongPassword for a wrong address or password, SecondFactorNeeded if the account has a second factor and the
+    code is missing, and WrongCode if the code is wrong or was used. Raise InvalidArgument for an invalid address or
+    device name, and TooManyAttempts after too many attempts. Raise AlreadySignedIn, Unavailable and other errors as
+    `sign_up` does.
     """
-    request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name)
+    request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name, code=code)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignIn(request))
 
 
@@ -356,6 +384,41 @@ class Accounts:
             answer.remaining_key_count,
             answer.unfinished,
         )
+
+    def second_factor(self) -> AuthenticatorApp | None:
+        """Return the second factor of the account; None if it has none."""
+        answer = self._session.call(lambda stubs: stubs.auth.ListFactors, auth_pb2.ListFactorsRequest())
+        return next((AuthenticatorApp(one.added_at_ms, one.recovery_codes_left) for one in answer.factors), None)
+
+    def add_totp(self, *, password: str) -> AppSecret:
+        """Begin to add an authenticator app as second factor, and return what the app needs. The factor has no effect
+        until `confirm_totp`. `password` is that of the account.
+
+        Raise FactorExists if the account has a second factor, WrongCurrentPassword if the password is wrong,
+        TooManyAttempts after too many wrong ones, and AddressUnproven if the address of the account is not proven.
+        """
+        request = auth_pb2.AddTotpRequest(request_id=new_request_id(), password=password)
+        answer = self._session.call(lambda stubs: stubs.auth.AddTotp, request)
+        return AppSecret(answer.secret, answer.uri)
+
+    def confirm_totp(self, code: str) -> list[str]:
+        """Confirm the authenticator app by a code that it shows, and return the recovery codes, each of which replaces
+        a code of the app once. From then on a sign-in needs a code.
+
+        Raise WrongCode if the code is wrong, NoSuchFactor if no app was added, FactorExists if it is confirmed already,
+        and TooManyAttempts after too many wrong codes.
+        """
+        answer = self._session.call(lambda stubs: stubs.auth.ConfirmTotp, auth_pb2.ConfirmTotpRequest(code=code))
+        return list(answer.recovery_codes)
+
+    def remove_factor(self, *, password: str, code: str) -> None:
+        """Remove the second factor of the account, by its password and a code of the app or a recovery code.
+
+        Raise NoSuchFactor if the account has none, WrongCurrentPassword or WrongCode if the password or the code is
+        wrong, and TooManyAttempts after too many attempts.
+        """
+        request = auth_pb2.RemoveFactorRequest(password=password, code=code)
+        self._session.call(lambda stubs: stubs.auth.RemoveFactor, request)
 
     def sign_out(self) -> None:
         """Revoke this device and remove the account file, even if the service had revoked the device already.

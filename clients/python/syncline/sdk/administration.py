@@ -180,6 +180,13 @@ class AdminClient:
         with understood():
             return _user(answer.user)
 
+    def remove_factor(self, user: UserId) -> bool:
+        """Remove the second factor of a user; return False if there was none. Raise NoSuchAccount if there is no such
+        user.
+        """
+        request = admin_pb2.RemoveUserFactorRequest(request_id=new_request_id(), user_id=user)
+        return bool(self._session.call(lambda stubs: stubs.admin.RemoveUserFactor, request).removed)
+
     def sign_out(self, user: UserId, *, end_keys: bool) -> tuple[int, int]:
         """Sign a user out of all clients and browsers, and with `end_keys` end the keys of programs as well. Return the
         number of devices and the number of keys. Raise Unavailable if a device could not be signed out; the call may be

@@ -617,6 +617,54 @@ class SignOutUserResponse(_message.Message):
 Global___SignOutUserResponse: _TypeAlias = SignOutUserResponse  # noqa: Y015
 
 @_typing.final
+class RemoveUserFactorRequest(_message.Message):
+    """Request of RemoveUserFactor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes. The removal is idempotent, so that a repetition also removes what was added meanwhile."""
+    user_id: _builtins.str
+    """The user."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveUserFactorRequest: _TypeAlias = RemoveUserFactorRequest  # noqa: Y015
+
+@_typing.final
+class RemoveUserFactorResponse(_message.Message):
+    """Response of RemoveUserFactor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_FIELD_NUMBER: _builtins.int
+    removed: _builtins.bool
+    """Whether there was a factor."""
+    def __init__(
+        self,
+        *,
+        removed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveUserFactorResponse: _TypeAlias = RemoveUserFactorResponse  # noqa: Y015
+
+@_typing.final
 class SetAdministratorRequest(_message.Message):
     """Request of SetAdministrator."""
 

@@ -89,6 +89,11 @@ class AdminServiceStub:
                 request_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SignOutUserRequest.SerializeToString,
                 response_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SignOutUserResponse.FromString,
                 _registered_method=True)
+        self.RemoveUserFactor = channel.unary_unary(
+                '/syncline.admin.v1.AdminService/RemoveUserFactor',
+                request_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.RemoveUserFactorRequest.SerializeToString,
+                response_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.RemoveUserFactorResponse.FromString,
+                _registered_method=True)
         self.SetAdministrator = channel.unary_unary(
                 '/syncline.admin.v1.AdminService/SetAdministrator',
                 request_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetAdministratorRequest.SerializeToString,
@@ -207,6 +212,15 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RemoveUserFactor(self, request, context):
+        """Removes the second factor of a user who has lost both the authenticator app and the recovery codes. The user is told by mail. Whoever
+        asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; UNAVAILABLE / CONTENDED if another call
+        changes the factor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetAdministrator(self, request, context):
         """Makes a user an administrator, or makes an administrator an ordinary user, as `admin` says.
         NOT_FOUND / NO_SUCH_ACCOUNT; FAILED_PRECONDITION / LAST_ADMINISTRATOR (no administrator who is not suspended would remain),
@@ -303,6 +317,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SignOutUser,
                     request_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SignOutUserRequest.FromString,
                     response_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SignOutUserResponse.SerializeToString,
+            ),
+            'RemoveUserFactor': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveUserFactor,
+                    request_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.RemoveUserFactorRequest.FromString,
+                    response_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.RemoveUserFactorResponse.SerializeToString,
             ),
             'SetAdministrator': grpc.unary_unary_rpc_method_handler(
                     servicer.SetAdministrator,
@@ -571,6 +590,33 @@ class AdminService:
             '/syncline.admin.v1.AdminService/SignOutUser',
             syncline_dot_admin_dot_v1_dot_admin__pb2.SignOutUserRequest.SerializeToString,
             syncline_dot_admin_dot_v1_dot_admin__pb2.SignOutUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveUserFactor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.admin.v1.AdminService/RemoveUserFactor',
+            syncline_dot_admin_dot_v1_dot_admin__pb2.RemoveUserFactorRequest.SerializeToString,
+            syncline_dot_admin_dot_v1_dot_admin__pb2.RemoveUserFactorResponse.FromString,
             options,
             channel_credentials,
             insecure,

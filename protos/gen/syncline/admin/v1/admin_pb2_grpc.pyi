@@ -74,6 +74,11 @@ class AdminServiceStub:
     """Signs a user out of all clients and browsers, and with end_keys ends the keys of programs as well. Who knows the password can sign
     in again. NOT_FOUND / NO_SUCH_ACCOUNT. UNAVAILABLE if not all of the devices could be signed out; the call may be repeated.
     """
+    RemoveUserFactor: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveUserFactorRequest, _admin_pb2.RemoveUserFactorResponse]
+    """Removes the second factor of a user who has lost both the authenticator app and the recovery codes. The user is told by mail. Whoever
+    asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; UNAVAILABLE / CONTENDED if another call
+    changes the factor.
+    """
     SetAdministrator: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetAdministratorRequest, _admin_pb2.SetAdministratorResponse]
     """Makes a user an administrator, or makes an administrator an ordinary user, as `admin` says.
     NOT_FOUND / NO_SUCH_ACCOUNT; FAILED_PRECONDITION / LAST_ADMINISTRATOR (no administrator who is not suspended would remain),
@@ -142,6 +147,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     SignOutUser: _aio.UnaryUnaryMultiCallable[_admin_pb2.SignOutUserRequest, _admin_pb2.SignOutUserResponse]  # type: ignore[assignment]
     """Signs a user out of all clients and browsers, and with end_keys ends the keys of programs as well. Who knows the password can sign
     in again. NOT_FOUND / NO_SUCH_ACCOUNT. UNAVAILABLE if not all of the devices could be signed out; the call may be repeated.
+    """
+    RemoveUserFactor: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveUserFactorRequest, _admin_pb2.RemoveUserFactorResponse]  # type: ignore[assignment]
+    """Removes the second factor of a user who has lost both the authenticator app and the recovery codes. The user is told by mail. Whoever
+    asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; UNAVAILABLE / CONTENDED if another call
+    changes the factor.
     """
     SetAdministrator: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetAdministratorRequest, _admin_pb2.SetAdministratorResponse]  # type: ignore[assignment]
     """Makes a user an administrator, or makes an administrator an ordinary user, as `admin` says.
@@ -256,6 +266,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.SignOutUserResponse, _abc.Awaitable[_admin_pb2.SignOutUserResponse]]:
         """Signs a user out of all clients and browsers, and with end_keys ends the keys of programs as well. Who knows the password can sign
         in again. NOT_FOUND / NO_SUCH_ACCOUNT. UNAVAILABLE if not all of the devices could be signed out; the call may be repeated.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveUserFactor(
+        self,
+        request: _admin_pb2.RemoveUserFactorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveUserFactorResponse, _abc.Awaitable[_admin_pb2.RemoveUserFactorResponse]]:
+        """Removes the second factor of a user who has lost both the authenticator app and the recovery codes. The user is told by mail. Whoever
+        asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; UNAVAILABLE / CONTENDED if another call
+        changes the factor.
         """
 
     @_abc_1.abstractmethod

@@ -111,6 +111,26 @@ class AuthServiceStub:
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.FromString,
                 _registered_method=True)
+        self.ListFactors = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ListFactors',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListFactorsRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListFactorsResponse.FromString,
+                _registered_method=True)
+        self.AddTotp = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/AddTotp',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.AddTotpRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.AddTotpResponse.FromString,
+                _registered_method=True)
+        self.ConfirmTotp = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ConfirmTotp',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ConfirmTotpRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ConfirmTotpResponse.FromString,
+                _registered_method=True)
+        self.RemoveFactor = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/RemoveFactor',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveFactorRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveFactorResponse.FromString,
+                _registered_method=True)
         self.RequestReset = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/RequestReset',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RequestResetRequest.SerializeToString,
@@ -399,6 +419,43 @@ class AuthServiceServicer:
         PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN; INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, INVALID_ARGUMENT if the
         new password has another length, or is the current one; UNAVAILABLE / CONTENDED if the password was changed by another call meanwhile;
         RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn, with whose attempts those at the current password count.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFactors(self, request, context):
+        """The second factors of the calling account: at most one. For sessions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddTotp(self, request, context):
+        """Begins to add an authenticator app (TOTP: SHA-1, six digits, steps of 30 seconds) as second factor of the calling account. The factor
+        has no effect until ConfirmTotp, and replaces one that was not confirmed. For sessions.
+        ALREADY_EXISTS / FACTOR_EXISTS if there is a confirmed one; PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN;
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for ChangePassword; UNAVAILABLE / CONTENDED if another call changes the
+        factor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmTotp(self, request, context):
+        """Confirms the authenticator app by a code that it shows. From then on SignIn needs a code. The owner is told by mail. A repetition with
+        the same code gets the same recovery codes, until another code is used. For sessions.
+        NOT_FOUND / NO_SUCH_FACTOR if none was added; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE;
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as for AddTotp.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveFactor(self, request, context):
+        """Removes the second factor of the calling account by the password and a code. The owner is told by mail. For sessions.
+        NOT_FOUND / NO_SUCH_FACTOR if there is no confirmed one, also for a repetition; PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, WRONG_CODE
+        (wrong, or used before); RESOURCE_EXHAUSTED and UNAVAILABLE / CONTENDED as for AddTotp and ConfirmTotp.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -730,6 +787,26 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.ChangePassword,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.SerializeToString,
+            ),
+            'ListFactors': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFactors,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListFactorsRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListFactorsResponse.SerializeToString,
+            ),
+            'AddTotp': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddTotp,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.AddTotpRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.AddTotpResponse.SerializeToString,
+            ),
+            'ConfirmTotp': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmTotp,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ConfirmTotpRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ConfirmTotpResponse.SerializeToString,
+            ),
+            'RemoveFactor': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveFactor,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveFactorRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveFactorResponse.SerializeToString,
             ),
             'RequestReset': grpc.unary_unary_rpc_method_handler(
                     servicer.RequestReset,
@@ -1189,6 +1266,114 @@ class AuthService:
             '/syncline.auth.v1.AuthService/ChangePassword',
             syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.SerializeToString,
             syncline_dot_auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFactors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ListFactors',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListFactorsRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListFactorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddTotp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/AddTotp',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.AddTotpRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.AddTotpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmTotp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ConfirmTotp',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ConfirmTotpRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ConfirmTotpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveFactor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/RemoveFactor',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveFactorRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RemoveFactorResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -119,6 +119,26 @@ class AuthServiceStub:
     new password has another length, or is the current one; UNAVAILABLE / CONTENDED if the password was changed by another call meanwhile;
     RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn, with whose attempts those at the current password count.
     """
+    ListFactors: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListFactorsRequest, _auth_pb2.ListFactorsResponse]
+    """The second factors of the calling account: at most one. For sessions."""
+    AddTotp: _grpc.UnaryUnaryMultiCallable[_auth_pb2.AddTotpRequest, _auth_pb2.AddTotpResponse]
+    """Begins to add an authenticator app (TOTP: SHA-1, six digits, steps of 30 seconds) as second factor of the calling account. The factor
+    has no effect until ConfirmTotp, and replaces one that was not confirmed. For sessions.
+    ALREADY_EXISTS / FACTOR_EXISTS if there is a confirmed one; PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN;
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for ChangePassword; UNAVAILABLE / CONTENDED if another call changes the
+    factor.
+    """
+    ConfirmTotp: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ConfirmTotpRequest, _auth_pb2.ConfirmTotpResponse]
+    """Confirms the authenticator app by a code that it shows. From then on SignIn needs a code. The owner is told by mail. A repetition with
+    the same code gets the same recovery codes, until another code is used. For sessions.
+    NOT_FOUND / NO_SUCH_FACTOR if none was added; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE;
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as for AddTotp.
+    """
+    RemoveFactor: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RemoveFactorRequest, _auth_pb2.RemoveFactorResponse]
+    """Removes the second factor of the calling account by the password and a code. The owner is told by mail. For sessions.
+    NOT_FOUND / NO_SUCH_FACTOR if there is no confirmed one, also for a repetition; PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, WRONG_CODE
+    (wrong, or used before); RESOURCE_EXHAUSTED and UNAVAILABLE / CONTENDED as for AddTotp and ConfirmTotp.
+    """
     RequestReset: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RequestResetRequest, _auth_pb2.RequestResetResponse]
     """Has a mail with a reset sent to an address, if the address has a proven account. For anybody: the answer and the work are the same
     for all addresses. INVALID_ARGUMENT for a malformed address; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (resets for the address, from the
@@ -350,6 +370,26 @@ class AuthServiceAsyncStub(AuthServiceStub):
     PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN; INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, INVALID_ARGUMENT if the
     new password has another length, or is the current one; UNAVAILABLE / CONTENDED if the password was changed by another call meanwhile;
     RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn, with whose attempts those at the current password count.
+    """
+    ListFactors: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListFactorsRequest, _auth_pb2.ListFactorsResponse]  # type: ignore[assignment]
+    """The second factors of the calling account: at most one. For sessions."""
+    AddTotp: _aio.UnaryUnaryMultiCallable[_auth_pb2.AddTotpRequest, _auth_pb2.AddTotpResponse]  # type: ignore[assignment]
+    """Begins to add an authenticator app (TOTP: SHA-1, six digits, steps of 30 seconds) as second factor of the calling account. The factor
+    has no effect until ConfirmTotp, and replaces one that was not confirmed. For sessions.
+    ALREADY_EXISTS / FACTOR_EXISTS if there is a confirmed one; PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN;
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for ChangePassword; UNAVAILABLE / CONTENDED if another call changes the
+    factor.
+    """
+    ConfirmTotp: _aio.UnaryUnaryMultiCallable[_auth_pb2.ConfirmTotpRequest, _auth_pb2.ConfirmTotpResponse]  # type: ignore[assignment]
+    """Confirms the authenticator app by a code that it shows. From then on SignIn needs a code. The owner is told by mail. A repetition with
+    the same code gets the same recovery codes, until another code is used. For sessions.
+    NOT_FOUND / NO_SUCH_FACTOR if none was added; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE;
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as for AddTotp.
+    """
+    RemoveFactor: _aio.UnaryUnaryMultiCallable[_auth_pb2.RemoveFactorRequest, _auth_pb2.RemoveFactorResponse]  # type: ignore[assignment]
+    """Removes the second factor of the calling account by the password and a code. The owner is told by mail. For sessions.
+    NOT_FOUND / NO_SUCH_FACTOR if there is no confirmed one, also for a repetition; PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, WRONG_CODE
+    (wrong, or used before); RESOURCE_EXHAUSTED and UNAVAILABLE / CONTENDED as for AddTotp and ConfirmTotp.
     """
     RequestReset: _aio.UnaryUnaryMultiCallable[_auth_pb2.RequestResetRequest, _auth_pb2.RequestResetResponse]  # type: ignore[assignment]
     """Has a mail with a reset sent to an address, if the address has a proven account. For anybody: the answer and the work are the same
@@ -639,6 +679,50 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN; INVALID_ARGUMENT / WEAK_PASSWORD as for SignUp, INVALID_ARGUMENT if the
         new password has another length, or is the current one; UNAVAILABLE / CONTENDED if the password was changed by another call meanwhile;
         RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn, with whose attempts those at the current password count.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFactors(
+        self,
+        request: _auth_pb2.ListFactorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListFactorsResponse, _abc.Awaitable[_auth_pb2.ListFactorsResponse]]:
+        """The second factors of the calling account: at most one. For sessions."""
+
+    @_abc_1.abstractmethod
+    def AddTotp(
+        self,
+        request: _auth_pb2.AddTotpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.AddTotpResponse, _abc.Awaitable[_auth_pb2.AddTotpResponse]]:
+        """Begins to add an authenticator app (TOTP: SHA-1, six digits, steps of 30 seconds) as second factor of the calling account. The factor
+        has no effect until ConfirmTotp, and replaces one that was not confirmed. For sessions.
+        ALREADY_EXISTS / FACTOR_EXISTS if there is a confirmed one; PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, ADDRESS_UNPROVEN;
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for ChangePassword; UNAVAILABLE / CONTENDED if another call changes the
+        factor.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmTotp(
+        self,
+        request: _auth_pb2.ConfirmTotpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ConfirmTotpResponse, _abc.Awaitable[_auth_pb2.ConfirmTotpResponse]]:
+        """Confirms the authenticator app by a code that it shows. From then on SignIn needs a code. The owner is told by mail. A repetition with
+        the same code gets the same recovery codes, until another code is used. For sessions.
+        NOT_FOUND / NO_SUCH_FACTOR if none was added; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE;
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as for AddTotp.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveFactor(
+        self,
+        request: _auth_pb2.RemoveFactorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RemoveFactorResponse, _abc.Awaitable[_auth_pb2.RemoveFactorResponse]]:
+        """Removes the second factor of the calling account by the password and a code. The owner is told by mail. For sessions.
+        NOT_FOUND / NO_SUCH_FACTOR if there is no confirmed one, also for a repetition; PERMISSION_DENIED / WRONG_CURRENT_PASSWORD, WRONG_CODE
+        (wrong, or used before); RESOURCE_EXHAUSTED and UNAVAILABLE / CONTENDED as for AddTotp and ConfirmTotp.
         """
 
     @_abc_1.abstractmethod

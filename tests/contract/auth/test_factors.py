@@ -1,0 +1,56 @@
+"""Every identity store owes this to second factors."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from services.auth.audit.events import AuditKind, audit_event
+from services.auth.records import SecondFactor
+from syncline.model.identifiers import UserId, new_request_id, new_text_id
+from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
+
+pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK, MOTO], indirect=True)
+
+
+def new_factor() -> SecondFactor:
+    return SecondFactor(UserId(new_text_id()), new_request_id(), 5_000)
+
+
+async def test_a_factor_is_added_changed_and_removed(store):
+    factor = new_factor()
+    assert await store.factor(factor.user) is None
+    assert await store.change_factor(None, factor)
+    assert await store.factor(factor.user) == factor
+    confirmed = replace(factor, confirmed_at_ms=6_000, last_step=7)
+    assert await store.change_factor(factor, confirmed)
+    confirmed = replace(confirmed, version=1)
+    assert await store.factor(factor.user) == confirmed
+    spent = replace(confirmed, spent=frozenset({0, 9}))
+    assert await store.change_factor(confirmed, spent)
+    assert await store.factor(factor.user) == replace(spent, version=2)
+    assert await store.change_factor(replace(spent, version=2), None)
+    assert await store.factor(factor.user) is None
+
+
+async def test_nothing_is_changed_that_is_not_as_it_was_read(store):
+    factor = new_factor()
+    assert not await store.change_factor(factor, replace(factor, last_step=1))
+    assert not await store.change_factor(factor, None)
+    assert await store.change_factor(None, factor)
+    assert not await store.change_factor(None, replace(factor, last_step=1))
+    assert await store.change_factor(factor, replace(factor, last_step=1))
+    event = audit_event(AuditKind.FACTOR_REMOVED, at_ms=5_000, user=factor.user)
+    for after in (replace(factor, last_step=2), None):
+        assert not await store.change_factor(factor, after, events=[event])
+    assert await store.factor(factor.user) == replace(factor, last_step=1, version=1)
+
+
+async def test_of_many_changes_at_once_one_is_made(store):
+    factor = new_factor()
+    assert await store.change_factor(None, factor)
+    changes = [store.change_factor(factor, replace(factor, last_step=step)) for step in range(1, 9)]
+    made = await asyncio.gather(*changes)
+    assert made.count(True) == 1
+    stored = await store.factor(factor.user)
+    assert (stored.last_step, stored.version) == (made.index(True) + 1, 1)

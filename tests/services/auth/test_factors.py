@@ -1,0 +1,281 @@
+"""A second factor: a sign-in needs a code, each code works once, and whoever lacks one stays out."""
+
+import asyncio
+from collections.abc import Awaitable
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import grpc
+import pyotp
+import pytest
+
+from services.auth.factors import RECOVERY_CODES
+from services.auth.records import FactorChange, FactorMail
+from syncline.auth.v1 import auth_pb2
+from syncline.model.identifiers import new_request_id
+from syncline.rpc.errors import error_from_rpc
+from tests.services.auth.support import PASSWORD, Person, Service, refused, serving
+from tests.support.passwords import OTHER_STRONG
+
+EMAIL = "ann@example.com"
+STEP_MS = 30_000
+
+
+@pytest.fixture
+async def auth(tmp_path):
+    async with serving(tmp_path) as service:
+        yield service
+
+
+@pytest.fixture
+async def ann(auth):
+    return await auth.sign_up(EMAIL)
+
+
+async def add(auth: Service, by: Person, *, password: str = PASSWORD, request: bytes = b"") -> auth_pb2.AddTotpResponse:
+    asked = auth_pb2.AddTotpRequest(request_id=request or new_request_id(), password=password)
+    return await auth.stub.AddTotp(asked, metadata=by.credentials)
+
+
+async def confirm(auth: Service, by: Person, code: str) -> list[str]:
+    answer = await auth.stub.ConfirmTotp(auth_pb2.ConfirmTotpRequest(code=code), metadata=by.credentials)
+    return list(answer.recovery_codes)
+
+
+async def remove(auth: Service, by: Person, code: str, *, password: str = PASSWORD) -> None:
+    await auth.stub.RemoveFactor(auth_pb2.RemoveFactorRequest(password=password, code=code), metadata=by.credentials)
+
+
+async def factors(auth: Service, by: Person) -> list[auth_pb2.Factor]:
+    return list((await auth.stub.ListFactors(auth_pb2.ListFactorsRequest(), metadata=by.credentials)).factors)
+
+
+async def enter(auth: Service, code: str = "", *, password: str = PASSWORD) -> auth_pb2.SignInResponse:
+    asked = auth_pb2.SignInRequest(email=EMAIL, password=password, device_name="phone", code=code)
+    return await auth.stub.SignIn(asked)
+
+
+async def reason_of(call: Awaitable[object]) -> str:
+    """Return the reason of the refusal of a call; "OK" if it is carried out."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        known = error_from_rpc(error)
+        return known.reason if known else error.code().name
+    return "OK"
+
+
+class App:
+    """The authenticator app of a person."""
+
+    def __init__(self, auth: Service, secret: str) -> None:
+        self._auth, self._totp = auth, pyotp.TOTP(secret)
+
+    def code(self, *, steps: int = 0) -> str:
+        """The code of the present time step, or of one that is so many steps later."""
+        return self._totp.at(self._auth.clock() // 1000 + 30 * steps)
+
+    def wait(self, steps: int = 1) -> str:
+        """Wait for so many time steps; return the code of then."""
+        self._auth.clock.advance(steps * STEP_MS)
+        return self.code()
+
+
+async def added(auth: Service, by: Person) -> tuple[App, list[str]]:
+    app = App(auth, (await add(auth, by)).secret)
+    return app, await confirm(auth, by, app.code())
+
+
+async def test_a_sign_in_needs_the_code_as_well_as_the_password(auth, ann):
+    assert await enter(auth)
+    app, _ = await added(auth, ann)
+    with refused("UNAUTHENTICATED", "SECOND_FACTOR_NEEDED"):
+        await enter(auth)
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await enter(auth, "000000")
+    with refused("UNAUTHENTICATED", "WRONG_PASSWORD"):
+        await enter(auth, app.wait(), password="not the password at all")
+    assert (await enter(auth, app.code())).account.email == EMAIL
+
+
+async def test_nothing_changes_until_the_app_is_confirmed(auth, ann):
+    first = await add(auth, ann)
+    assert await enter(auth)
+    assert await factors(auth, ann) == []
+    second = await add(auth, ann)
+    assert first.secret != second.secret
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await confirm(auth, ann, App(auth, first.secret).code())
+    assert len(await confirm(auth, ann, App(auth, second.secret).code())) == RECOVERY_CODES
+    (factor,) = await factors(auth, ann)
+    assert (factor.added_at_ms, factor.recovery_codes_left) == (auth.clock(), RECOVERY_CODES)
+
+
+async def test_a_repeated_request_has_the_same_secret_and_codes(auth, ann):
+    request = new_request_id()
+    made = await add(auth, ann, request=request)
+    assert await add(auth, ann, request=request) == made
+    app = App(auth, made.secret)
+    code = app.code()
+    codes = await confirm(auth, ann, code)
+    assert await confirm(auth, ann, code) == codes
+    with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
+        await add(auth, ann)
+    await enter(auth, app.wait())
+    with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
+        await confirm(auth, ann, code)
+
+
+async def test_the_uri_is_that_of_the_app(auth, ann):
+    made = await add(auth, ann)
+    uri = urlsplit(made.uri)
+    assert (uri.scheme, uri.netloc, unquote(uri.path)) == ("otpauth", "totp", f"/Syncline:{EMAIL}")
+    assert parse_qs(uri.query) == {"secret": [made.secret], "issuer": ["Syncline"]}
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 1])
+async def test_the_codes_beside_the_present_one_are_right(auth, ann, steps):
+    app, _ = await added(auth, ann)
+    auth.clock.advance(10 * STEP_MS)
+    assert await enter(auth, app.code(steps=steps))
+
+
+@pytest.mark.parametrize("steps", [-2, 2, 10])
+async def test_the_codes_outside_of_the_window_are_wrong(auth, ann, steps):
+    app, _ = await added(auth, ann)
+    auth.clock.advance(20 * STEP_MS)
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await enter(auth, app.code(steps=steps))
+
+
+async def test_a_code_works_once_and_no_earlier_one_after_it(auth, ann):
+    app, _ = await added(auth, ann)
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await enter(auth, app.code())  # the code that has confirmed the app
+    code = app.wait(5)
+    await enter(auth, code)
+    for used in (code, app.code(steps=-1)):
+        with refused("PERMISSION_DENIED", "WRONG_CODE"):
+            await enter(auth, used)
+    assert await enter(auth, app.code(steps=1))
+
+
+async def test_of_many_at_once_with_one_code_one_signs_in(auth, ann):
+    app, recovery = await added(auth, ann)
+    for code in (app.wait(), recovery[3]):
+        reasons = await asyncio.gather(*(reason_of(enter(auth, code)) for _ in range(5)))
+        assert sorted(reasons) == ["OK", *["WRONG_CODE"] * 4]
+
+
+async def test_a_recovery_code_works_once_however_it_is_written(auth, ann):
+    _, recovery = await added(auth, ann)
+    assert len(set(recovery)) == RECOVERY_CODES
+    await enter(auth, f"  {recovery[0].upper().replace('-', ' ')} ")
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await enter(auth, recovery[0])
+    await enter(auth, recovery[9].replace("-", ""))
+    (factor,) = await factors(auth, ann)
+    assert factor.recovery_codes_left == RECOVERY_CODES - 2
+    assert [mail.change for mail in auth.mail.sent if isinstance(mail, FactorMail)] == [
+        FactorChange.ADDED,
+        FactorChange.RECOVERY_CODE_USED,
+        FactorChange.RECOVERY_CODE_USED,
+    ]
+
+
+@pytest.mark.parametrize(
+    "code", [" ", "12345", "1234567", "abcdef", "\u0661\u0662\u0663\u0664\u0665\u0666", "-" * 60, "9" * 1_000]
+)
+async def test_a_text_that_is_no_code_is_wrong(auth, ann, code):
+    await added(auth, ann)
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await enter(auth, code)
+
+
+async def test_guesses_at_codes_are_limited_from_all_networks_and_right_ones_do_not_count(auth, ann):
+    app, _ = await added(auth, ann)
+    for _ in range(12):
+        await enter(auth, app.wait())
+    refusals = [await reason_of(enter(auth, "000000")) for _ in range(10)]
+    assert refusals == ["WRONG_CODE"] * 10
+    assert await reason_of(enter(auth, app.wait())) == "TOO_MANY_ATTEMPTS"
+    auth.clock.advance(15 * 60 * 1000)
+    assert await enter(auth, app.code())
+
+
+async def test_guesses_with_the_password_alone_are_limited_as_wrong_passwords_are(auth, ann):
+    await added(auth, ann)
+    refusals = [await reason_of(enter(auth)) for _ in range(12)]
+    assert refusals[:9] == ["SECOND_FACTOR_NEEDED"] * 9
+    assert refusals[-1] == "TOO_MANY_ATTEMPTS"
+
+
+async def test_a_removed_factor_is_needed_no_more(auth, ann):
+    app, recovery = await added(auth, ann)
+    with refused("PERMISSION_DENIED", "WRONG_CURRENT_PASSWORD"):
+        await remove(auth, ann, app.wait(), password="not the password at all")
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await remove(auth, ann, "000000")
+    await remove(auth, ann, app.code())
+    with refused("NOT_FOUND", "NO_SUCH_FACTOR"):
+        await remove(auth, ann, app.wait())
+    assert await factors(auth, ann) == []
+    assert await enter(auth)
+    # A factor that is added later has no code of the former one.
+    other, codes = await added(auth, ann)
+    assert not set(codes) & set(recovery)
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await enter(auth, app.wait())
+    await remove(auth, ann, codes[0])
+    assert [mail.change for mail in auth.mail.sent if isinstance(mail, FactorMail)] == [
+        FactorChange.ADDED,
+        FactorChange.REMOVED,
+        FactorChange.ADDED,
+        FactorChange.REMOVED,
+    ]
+    assert other.code()
+
+
+async def test_a_changed_password_keeps_the_factor(auth, ann):
+    app, _ = await added(auth, ann)
+    asked = auth_pb2.ChangePasswordRequest(
+        request_id=new_request_id(), current_password=PASSWORD, new_password=OTHER_STRONG
+    )
+    await auth.stub.ChangePassword(asked, metadata=ann.credentials)
+    with refused("UNAUTHENTICATED", "SECOND_FACTOR_NEEDED"):
+        await enter(auth, password=OTHER_STRONG)
+    assert await enter(auth, app.wait(), password=OTHER_STRONG)
+
+
+async def test_what_is_there_goes_on_without_a_code(auth, ann):
+    until = auth.clock() + 10 * 86_400_000
+    request = auth_pb2.CreateKeyRequest(request_id=new_request_id(), name="program", expires_at_ms=until)
+    key = await auth.stub.CreateKey(request, metadata=ann.credentials)
+    await added(auth, ann)
+    assert await auth.stub.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=key.key))
+    assert await auth.stub.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=ann.tokens.refresh_token))
+
+
+async def test_wrong_confirmations_are_refused(auth, ann):
+    with refused("NOT_FOUND", "NO_SUCH_FACTOR"):
+        await confirm(auth, ann, "123456")
+    with refused("PERMISSION_DENIED", "WRONG_CURRENT_PASSWORD"):
+        await add(auth, ann, password="not the password at all")
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT"):
+        await add(auth, ann, request=b"short")
+    with refused("NOT_FOUND", "NO_SUCH_FACTOR"):
+        await remove(auth, ann, "123456")
+
+
+async def test_the_audit_log_has_each_change_once_and_how_somebody_signed_in(auth, ann):
+    app, recovery = await added(auth, ann)
+    await enter(auth, app.wait())
+    await enter(auth, recovery[0])
+    await remove(auth, ann, recovery[1])
+    kinds = [event.kind for event in auth.store.audit.events if event.kind.startswith("factor.")]
+    assert kinds == ["factor.added", "factor.removed"]
+    entered = [
+        event.details.get("second_factor") for event in auth.store.audit.events if event.kind == "sign_in.succeeded"
+    ]
+    assert entered == ["totp", "recovery code"]
+    told = str(auth.store.audit.events)
+    assert not any(code in told for code in recovery)

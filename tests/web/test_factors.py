@@ -1,0 +1,94 @@
+"""A second factor is added in the settings, needed at the sign-in, and removed, also on a phone."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyotp
+import pytest
+
+from stack.up import Stack
+from tests.web.accessibility import severe
+from tests.web.people import PASSWORD, Person
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+WINDOWS: dict[str, Any] = {
+    "desktop": {"viewport": {"width": 1280, "height": 800}},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
+
+
+@pytest.fixture(params=WINDOWS)
+def ann(chromium: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iterator[Person]:
+    """Somebody with a browser who has just signed up."""
+    ann = Person("ann", chromium.new_context(**WINDOWS[request.param]), stack.endpoint)
+    ann.sign_up()
+    yield ann
+    ann.context.close()
+    assert ann.troubles == []
+
+
+def test_an_app_is_added_needed_and_removed(ann: Person, request: pytest.FixtureRequest) -> None:
+    shots = request.node.callspec.id
+    ann.expect(r"403 POST .*/v1/factors")
+    ann.expect(r"40[13] POST .*/v1/sessions")
+    ann.open("/settings")
+    ann.see(ann.page.get_by_text("Your password alone signs in."))
+    ann.button("Add authenticator app").click()
+    ann.dialog.get_by_label("Your password").fill("not the password")
+    ann.dialog.get_by_role("button", name="Continue").click()
+    ann.see(ann.dialog.get_by_text("The current password is wrong."))
+    ann.dialog.get_by_label("Your password").fill(PASSWORD)
+    ann.dialog.get_by_role("button", name="Continue").click()
+    ann.see(ann.dialog.get_by_role("img", name="QR code of the secret"))
+    picture = ann.dialog.get_by_role("img", name="QR code of the secret")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth > 50)")
+    assert severe(ann) == []
+    ann.shot(f"factor-app-{shots}")
+    secret = re.search(r"[A-Z2-7]{32}", ann.dialog.inner_text())
+    assert secret
+    app = pyotp.TOTP(secret[0])
+    field = ann.dialog.get_by_role("textbox", name="Code that the app shows")
+    field.fill("000000")
+    ann.dialog.get_by_role("button", name="Continue").click()
+    ann.see(ann.dialog.get_by_text("This code is wrong"))
+    field.fill(app.now())
+    ann.dialog.get_by_role("button", name="Continue").click()
+    ann.see(ann.dialog.get_by_text("Keep these recovery codes"))
+    assert severe(ann) == []
+    ann.shot(f"factor-codes-{shots}")
+    codes = re.findall(r"[a-z2-7]{4}(?:-[a-z2-7]{4}){3}", ann.dialog.inner_text())
+    assert len(codes) == 10
+    ann.dialog.get_by_role("button", name="I have kept them").click()
+    ann.see_no(ann.dialog)
+    ann.see(ann.page.get_by_text("10 recovery codes left."))
+
+    ann.sign_out()
+    ann.fill_credentials()
+    assert not ann.page.get_by_label("Code of your authenticator app").is_visible()
+    ann.button("Sign in").click()
+    ann.see(ann.page.get_by_role("alert").get_by_text("Enter the code of your authenticator app"))
+    assert severe(ann) == []
+    ann.shot(f"factor-sign-in-{shots}")
+    code = ann.page.get_by_role("textbox", name="Code of your authenticator app")
+    code.fill("123 456")
+    ann.button("Sign in").click()
+    ann.see(ann.page.get_by_role("alert").get_by_text("This code is wrong"))
+    code.fill(app.at(int(time.time()) + 30))
+    ann.button("Sign in").click()
+    ann.see(ann.button("Account of", exact=False))
+
+    ann.open("/settings")
+    ann.button("Remove second factor").click()
+    ann.dialog.get_by_label("Your password").fill(PASSWORD)
+    ann.dialog.get_by_role("textbox", name="Code of the app, or a recovery code").fill(codes[7])
+    ann.dialog.get_by_role("button", name="Remove").click()
+    ann.see(ann.toast.get_by_text("Your second factor is removed"))
+    ann.see(ann.page.get_by_text("Your password alone signs in."))
+    ann.sign_out()
+    ann.sign_in()
