@@ -10,25 +10,17 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyotp
 import pytest
 
-from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
 from tests.gateway.administrators import administrator
 from tests.gateway.client import PASSWORD
 
 DEADLINE_SECONDS = 90.0
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with running_stack() as stack:
-        yield stack
 
 
 class Device:

@@ -212,7 +212,7 @@ def _caller_of(method: MethodDescriptor) -> str:
     if method.name == "ProveAddress":
         return "newcomer"  # the others have proven theirs
     if method.name in {"ConfirmTotp", "RemoveFactor"}:
-        return "protected"  # whoever confirms a factor needs codes
+        return "protected"  # an account that confirms a factor needs codes
     if method.name == "ChangePassword":
         return "changer"  # a change signs out the devices that others use
     takes = RPCS[f"{method.containing_service.full_name}/{method.name}"]
