@@ -116,3 +116,12 @@ async def test_who_has_a_page_does_not_get_it_again():
         answer = await get("/", if_none_match=has)
         assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", etag)
     assert (await get("/", if_none_match='"other"')).status == 200
+
+
+async def test_every_address_of_the_app_can_be_reloaded():
+    source = (WEB / "app.js").read_text()
+    addresses = re.findall(r'router\.on\("([^"]+)"', source)
+    assert len(addresses) > 10
+    for address in addresses:
+        path = re.sub(r":\w+", "x", address)
+        assert (await get(path)).body == (await get("/")).body, path

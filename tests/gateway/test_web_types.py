@@ -35,7 +35,7 @@ def shape(text: str, types: Mapping[str, str]) -> Shape:
         if not part.startswith("{"):
             members |= shape(types[part], types)
             continue
-        for member in re.split(r",\s+", part.strip("{} ")):
+        for member in re.split(r",\s+(?=\w+: )", part.strip("{} ")):
             name, colon, alternatives = member.partition(": ")
             assert colon, f"{member!r} has no type"
             members[name] = expanded(alternatives, types)
@@ -69,6 +69,8 @@ def alternatives(schema: Mapping[str, Any]) -> frozenset[str]:
             return frozenset({f"{reference.rpartition('/')[2]}[]"})
         case {"type": "array", "items": {"type": str(kind)}}:
             return frozenset({f"{SCALARS[kind]}[]"})
+        case {"type": "object", "additionalProperties": {"type": str(kind)}}:
+            return frozenset({f"Record<string, {SCALARS[kind]}>"})
         case {"type": kind}:
             return frozenset({SCALARS[kind]})
     raise ValueError(f"no type in JSDoc stands for {schema}")

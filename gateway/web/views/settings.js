@@ -9,18 +9,19 @@ import { session } from "../session.js";
 import { spaceTitle } from "../space_title.js";
 import { complain, toast } from "../toasts.js";
 import { words } from "../words.js";
-import { failure } from "./blank.js";
 import { deletedSpacesPart } from "./deleted_spaces.js";
 import { devicesPart } from "./devices.js";
 import { factorPart } from "./factors.js";
 import { keysPart } from "./keys.js";
 import { passwordDialog } from "./password.js";
+import { sectionsView } from "./sections.js";
 
 /** @import {Space} from "../api.js" */
 /** @import {Theme} from "../preferences.js" */
 /** @import {Place, View} from "../router.js" */
+/** @import {Section} from "./sections.js" */
 
-/** @type {[string, string, string, (part: HTMLElement) => void][]} */
+/** @type {Section[]} */
 const SECTIONS = [
   ["general", "General", "settings", generalPart],
   ["notifications", "Notifications", "bell", notificationsPart],
@@ -31,41 +32,7 @@ const SECTIONS = [
 
 /** @param {Place} place @returns {View} */
 export function settingsView({ params: { section = "general" } }) {
-  const found = SECTIONS.find(([name]) => name === section);
-  if (!found)
-    return {
-      title: "Not found",
-      element: failure("There is nothing at this address.", { label: "Go to the settings", href: "/settings" }),
-    };
-  const part = h("div", { class: "settings-part" });
-  found[3](part);
-  const element = h(
-    "section",
-    { class: "page settings" },
-    h("div", { class: "bar" }, h("h1", null, "Settings")),
-    h(
-      "div",
-      { class: "settings-columns" },
-      h(
-        "nav",
-        { class: "settings-nav", "aria-label": "Settings" },
-        ...SECTIONS.map(([name, title, picture]) =>
-          h(
-            "a",
-            {
-              class: "side-link",
-              href: name === "general" ? "/settings" : `/settings/${name}`,
-              "aria-current": name === section ? "page" : null,
-            },
-            icon(picture),
-            h("span", null, title),
-          ),
-        ),
-      ),
-      part,
-    ),
-  );
-  return { title: found[1], element };
+  return sectionsView({ title: "Settings", base: "/settings", sections: SECTIONS, section });
 }
 
 /** @param {HTMLElement} part */

@@ -231,7 +231,12 @@ export class Shell {
         "div",
         { class: "side-foot" },
         this.#usage,
-        h("ul", null, link("/settings", "settings", "Settings", path.startsWith("/settings"))),
+        h(
+          "ul",
+          null,
+          session.me.admin && link("/admin", "people", "Administration", path.startsWith("/admin")),
+          link("/settings", "settings", "Settings", path.startsWith("/settings")),
+        ),
       ),
     );
   }
