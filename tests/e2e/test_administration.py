@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,8 +16,9 @@ from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
 from syncline.model.limits import REVOCATION_SECONDS
+from tests.e2e.command_line import CommandLine
 from tests.gateway.administrators import invite, join, sign_in
-from tests.gateway.client import PASSWORD, Api, Person
+from tests.gateway.client import Api, Person
 
 REAL = {"SYNCLINE_SIGN_UP_POLICY": "invited", "SYNCLINE_PROVE_ADDRESSES": "true"}
 ANN, BEN = "ann@example.com", "ben@example.com"
@@ -35,34 +33,13 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-class Computer:
-    """A device with its own home."""
+class Computer(CommandLine):
+    """A device with its own home, and a folder to keep."""
 
-    def __init__(self, stack: Stack, root: Path) -> None:
-        self._stack = stack
-        self._home = root / "home"
+    def __init__(self, stack: Stack, root: Path, email: str) -> None:
+        super().__init__(stack, root / "home", email)
         self.folder = root / "folder"
         self.folder.mkdir(parents=True)
-
-    def run(self, *arguments: str, stdin: str = "", status: int = 0) -> str:
-        """The output of a command, which must end with this status."""
-        done = subprocess.run(
-            [sys.executable, "-m", "syncline.cli", *arguments],
-            env={"SYNCLINE_HOME": str(self._home), "PATH": ""},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, (arguments, done.stdout, done.stderr)
-        return done.stdout + done.stderr
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.run(*arguments, "--json"))
-
-    def enter(self, command: str, email: str, *options: str, status: int = 0) -> str:
-        where = ("--endpoint", self._stack.endpoint, "--email", email, "--password-stdin")
-        return self.run(command, *where, *options, stdin=f"{PASSWORD}\n", status=status)
 
 
 class Events(threading.Thread):
@@ -89,13 +66,13 @@ class Events(threading.Thread):
 
 
 def test_an_administrator_invites_suspends_resumes_and_signs_out(stack: Stack, tmp_path: Path) -> None:
-    console, laptop = Computer(stack, tmp_path / "console"), Computer(stack, tmp_path / "laptop")
-    console.enter("signup", ANN, "--invitation", stack.first_account)
+    console, laptop = Computer(stack, tmp_path / "console", ANN), Computer(stack, tmp_path / "laptop", BEN)
+    console.enter("signup", "--invitation", stack.first_account)
 
     # The first account invites the second one.
     made = console.json("admin", "users", "invite", BEN)
     assert made["link"] == f"{stack.endpoint}/join#{made['token']}"
-    laptop.enter("signup", BEN, "--invitation", made["link"])
+    laptop.enter("signup", "--invitation", made["link"])
     assert "only an administrator of this system can do this" in laptop.run("admin", "users", "list", status=3)
     assert "There is an account" in console.run("admin", "users", "invite", BEN, status=1)
     (laptop.folder / "report.txt").write_text("figures")
@@ -145,11 +122,11 @@ def test_an_administrator_invites_suspends_resumes_and_signs_out(stack: Stack, t
         threading.Event().wait(0.2)
     told = laptop.run("sync", str(laptop.folder), status=3)
     assert "revoked" in told or "suspended" in told
-    assert "account is suspended; ask an administrator" in Computer(stack, tmp_path / "other").enter(
-        "login", BEN, status=3
+    assert "account is suspended; ask an administrator" in Computer(stack, tmp_path / "other", BEN).enter(
+        "login", status=3
     )
-    assert "the password is wrong" in Computer(stack, tmp_path / "guess").run(
-        *("login", "--endpoint", stack.endpoint, "--email", BEN, "--password-stdin"), stdin="a wrong one\n", status=3
+    assert "the password is wrong" in Computer(stack, tmp_path / "guess", BEN).enter(
+        "login", password="a wrong one", status=3
     )
     assert console.json("admin", "users", "list", "--state", "suspended")["users"] == [suspended]
 
@@ -184,8 +161,8 @@ def test_an_administrator_invites_suspends_resumes_and_signs_out(stack: Stack, t
 
 
 def test_administrators_are_made_and_unmade_and_one_is_left(stack: Stack, tmp_path: Path) -> None:
-    console = Computer(stack, tmp_path / "console")
-    console.enter("login", ANN)
+    console = Computer(stack, tmp_path / "console", ANN)
+    console.enter("login")
     email = f"eve-{new_text_id()[:6]}@example.com"
     join(stack, email, invite(stack, email))
     eve = sign_in(stack, email)
@@ -202,8 +179,8 @@ def test_administrators_are_made_and_unmade_and_one_is_left(stack: Stack, tmp_pa
 
 
 def test_the_audit_log_is_read_on_the_command_line(stack: Stack, tmp_path: Path) -> None:
-    console = Computer(stack, tmp_path / "console")
-    console.enter("login", ANN)
+    console = Computer(stack, tmp_path / "console", ANN)
+    console.enter("login")
     email = f"dora-{new_text_id()[:6]}@example.com"
     join(stack, email, invite(stack, email))
     lines = [json.loads(line) for line in console.run("admin", "audit", "--user", email, "--json").splitlines()]

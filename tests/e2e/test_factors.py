@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
 import select
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,36 +15,16 @@ import pytest
 
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
+from tests.e2e.command_line import CommandLine
 from tests.gateway.administrators import administrator
 from tests.gateway.client import PASSWORD
+from tests.support.mails import mails
 
 DEADLINE_SECONDS = 90.0
 
 
-class Device:
-    """A device of somebody, with the command line."""
-
-    def __init__(self, stack: Stack, home: Path, email: str) -> None:
-        self.stack, self.home, self.email = stack, home, email
-        self._command = [sys.executable, "-m", "syncline.cli"]
-        self._environment = {"SYNCLINE_HOME": str(home), "PATH": "", "TERM": "dumb"}
-
-    def run(self, *arguments: str, stdin: str = "", status: int = 0) -> str:
-        done = subprocess.run(
-            [*self._command, *arguments],
-            env=self._environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
-
-    def enter(self, verb: str, *more: str, status: int = 0) -> str:
-        where = ("--endpoint", self.stack.endpoint, "--email", self.email, "--password-stdin")
-        return self.run(verb, *where, "--device", self.home.name, *more, stdin=f"{PASSWORD}\n", status=status)
+class Device(CommandLine):
+    """A device of somebody."""
 
     def at_terminal(self, *arguments: str, answers: list[tuple[str, str]]) -> tuple[int, str]:
         """Run a command at a terminal, and type an answer whenever its prompt is shown. An answer may name the group of
@@ -54,7 +32,7 @@ class Device:
         """
         main, side = pty.openpty()
         running = subprocess.Popen(
-            [*self._command, *arguments], env=self._environment, stdin=side, stdout=side, stderr=side
+            [*self.command, *arguments], env={**self.environment, "TERM": "dumb"}, stdin=side, stdout=side, stderr=side
         )
         os.close(side)
         shown, deadline = "", time.monotonic() + DEADLINE_SECONDS
@@ -101,14 +79,14 @@ def phone(stack: Stack, tmp_path: Path, laptop: Device) -> Device:
 
 
 def test_a_script_adds_an_app_signs_in_by_its_codes_and_removes_it(laptop: Device, phone: Device) -> None:
-    assert json.loads(laptop.run("factors", "--json")) == []
+    assert laptop.json("factors") == []
     assert "The current password is wrong" in laptop.run("factors", "add", "--password-stdin", stdin="x\n", status=3)
-    made = json.loads(laptop.run("factors", "add", "--password-stdin", "--json", stdin=f"{PASSWORD}\n"))
+    made = laptop.json("factors", "add", "--password-stdin", stdin=f"{PASSWORD}\n")
     app = pyotp.TOTP(made["secret"])
     assert made["uri"] == app.provisioning_uri(name=laptop.email, issuer_name="Syncline")
     assert "This code is wrong" in laptop.run("factors", "confirm", "000000", status=3)
-    codes = json.loads(laptop.run("factors", "confirm", app.now(), "--json"))["recovery_codes"]
-    (factor,) = json.loads(laptop.run("factors", "list", "--json"))
+    codes = laptop.json("factors", "confirm", app.now())["recovery_codes"]
+    (factor,) = laptop.json("factors", "list")
     assert (factor["kind"], factor["recovery_codes_left"]) == ("totp", 10)
 
     assert "state a code of your authenticator app by --code" in phone.enter("login", status=2)
@@ -145,7 +123,7 @@ def test_a_person_is_asked_at_the_terminal(laptop: Device, phone: Device) -> Non
 def test_the_owner_is_told_and_an_administrator_helps(
     stack: Stack, laptop: Device, phone: Device, tmp_path: Path
 ) -> None:
-    made = json.loads(laptop.run("factors", "add", "--password-stdin", "--json", stdin=f"{PASSWORD}\n"))
+    made = laptop.json("factors", "add", "--password-stdin", stdin=f"{PASSWORD}\n")
     laptop.run("factors", "confirm", pyotp.TOTP(made["secret"]).now())
     operator = Device(stack, tmp_path / "operator", administrator(stack).email)
     operator.enter("login")
@@ -154,16 +132,11 @@ def test_the_owner_is_told_and_an_administrator_helps(
     assert f"the second factor of {laptop.email} is removed" in operator.run(
         "admin", "users", "remove-factor", laptop.email, "--yes"
     )
-    told = json.loads(operator.run("admin", "users", "remove-factor", laptop.email, "--yes", "--json"))
+    told = operator.json("admin", "users", "remove-factor", laptop.email, "--yes")
     assert told["removed"] is False
     phone.enter("login")
 
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    wanted = {"A second factor was added to", "The second factor was removed from"}
-    while True:
-        bodies = [mail["BodyText"] for mail in stack.aws.mails() if mail["To"] == [laptop.email]]
-        if wanted <= {text for text in wanted if any(text in body for body in bodies)}:
-            break
-        assert time.monotonic() < deadline, bodies
-        time.sleep(0.2)
-    assert not any(made["secret"] in body for body in bodies)
+    sent = mails(stack, laptop.email, about="second factor", count=2)
+    told_of = ("A second factor was added to", "The second factor was removed from")
+    assert all(text in mail["BodyText"] for text, mail in zip(told_of, sent, strict=True))
+    assert not any(made["secret"] in str(mail) for mail in sent)

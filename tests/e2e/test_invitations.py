@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,9 @@ import pytest
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
+from tests.e2e.command_line import CommandLine
 from tests.gateway.client import PASSWORD, Api
+from tests.support.mails import mails
 
 REAL = {"SYNCLINE_SIGN_UP_POLICY": "invited", "SYNCLINE_PROVE_ADDRESSES": "true"}
 
@@ -27,24 +27,6 @@ def stack() -> Iterator[Stack]:
     """A system for invited people, without any account."""
     with running_stack(variables=REAL) as stack:
         yield stack
-
-
-def syncline(home: Path, *arguments: str, stdin: str = "", status: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "syncline.cli", *arguments],
-        env={"SYNCLINE_HOME": str(home), "PATH": ""},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    return done.stdout + done.stderr
-
-
-def sign_up(stack: Stack, home: Path, email: str, invitation: str, status: int = 0) -> str:
-    where = ("--endpoint", stack.endpoint, "--email", email, "--password-stdin", "--invitation", invitation)
-    return syncline(home, "signup", *where, stdin=f"{PASSWORD}\n", status=status)
 
 
 def invite(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,37 +41,35 @@ def invite(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_operator_makes_the_first_account_and_invites_others(stack: Stack, tmp_path: Path) -> None:
-    ann, ben = "ann@example.com", f"ben-{new_text_id()[:6]}@example.com"
+    ben = f"ben-{new_text_id()[:6]}@example.com"
+    ann, eve = (CommandLine(stack, tmp_path / name, f"{name}@example.com") for name in ("ann", "eve"))
     link = stack.first_account
     assert re.fullmatch(rf"{stack.endpoint}/join#[A-Za-z0-9_-]{{43}}", link)
     token = link.partition("#")[2]
     for log in (stack.data / "logs").iterdir():
         assert token not in log.read_text(), log
 
-    assert f"signed in as {ann}" in sign_up(stack, tmp_path / "ann", ann, link)
-    told = json.loads(syncline(tmp_path / "ann", "account", "show", "--json"))
+    assert f"signed in as {ann.email}" in ann.enter("signup", "--invitation", link)
+    told = ann.json("account", "show")
     assert (told["proven"], told["admin"]) == (True, True)
-    assert "who runs this system" in syncline(tmp_path / "ann", "account")
-    assert "This invitation was used" in sign_up(stack, tmp_path / "eve", "eve@example.com", link, status=1)
+    assert "who runs this system" in ann.run("account")
+    assert "This invitation was used" in eve.enter("signup", "--invitation", link, status=1)
     assert invite(stack, "--first").stdout == ""
 
     done = invite(stack, ben.upper().replace("EXAMPLE", "example"), "--mail", "--url", stack.endpoint)
     assert done.returncode == 0, done.stderr
     printed = done.stdout.strip()
-    deadline = time.monotonic() + 90
-    while not (texts := [mail["BodyText"] for mail in stack.aws.mails() if mail["To"] == [ben]]):
-        assert time.monotonic() < deadline, "no mail came"
-        time.sleep(0.2)
-    assert printed in texts[0]
+    (mail,) = mails(stack, ben)
+    assert printed in mail["BodyText"]
 
-    sign_up(stack, tmp_path / "eve", "eve@example.com", printed, status=1)
+    eve.enter("signup", "--invitation", printed, status=1)
     body = {"email": ben, "password": PASSWORD, "device_name": "laptop"}
     Api(stack.endpoint).ask("POST", "/v1/accounts", body).refused(403, "SIGN_UP_CLOSED")
     answer = Api(stack.endpoint).done(
         "POST", "/v1/accounts", body | {"invitation": printed.partition("#")[2]}, status=201
     )
     assert (answer["account"]["proven"], answer["account"]["admin"]) == (True, False)
-    assert json.loads(syncline(tmp_path / "ann", "spaces", "create", "team", "--json"))
+    assert ann.json("spaces", "create", "team")
     assert "There is an account" in invite(stack, ben).stderr
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
+from tests.e2e.command_line import CommandLine
 from tests.gateway.client import PASSWORD, Api
+from tests.support.mails import eventually, mailed_token, mails, token_in
 from tests.support.passwords import OTHER_STRONG, WEAK
 
-DEADLINE_SECONDS = 90.0
 THIRD = "velvet gravel orbit minnow"
 
 
@@ -30,68 +27,19 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-class Device:
-    """A device of somebody, with the command line."""
-
-    def __init__(self, stack: Stack, home: Path, email: str) -> None:
-        self.stack, self.home, self.email = stack, home, email
-
-    def run(self, *arguments: str, stdin: str = "", status: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "syncline.cli", *arguments],
-            env={"SYNCLINE_HOME": str(self.home), "PATH": ""},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
-
-    def enter(self, verb: str, password: str, status: int = 0) -> str:
-        where = ("--endpoint", self.stack.endpoint, "--email", self.email, "--password-stdin")
-        return self.run(verb, *where, "--device", self.home.name, stdin=f"{password}\n", status=status)
+class Device(CommandLine):
+    """A device of somebody."""
 
     def reset(self, *arguments: str, stdin: str = "", status: int = 0) -> str:
         return self.run("reset", *arguments, "--endpoint", self.stack.endpoint, stdin=stdin, status=status)
-
-
-def eventually(found: Callable[[], Any]) -> Any:
-    """The value that `found` returns, as soon as the value is true."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
-    return value
-
-
-def mails(stack: Stack, to: str, subject: str, count: int = 1) -> list[str]:
-    """The texts of the mails with this subject to an address, oldest first, once there are `count`."""
-
-    def some() -> list[str] | None:
-        sent = [mail for mail in stack.aws.mails() if mail["To"] == [to]]
-        texts = [mail["BodyText"] for mail in sent if subject in str(mail)]
-        return texts if len(texts) >= count else None
-
-    found: list[str] = eventually(some)
-    assert len(found) == count
-    return found
-
-
-def token_in(text: str, page: str = "reset") -> str:
-    found = re.search(rf"/{page}#([A-Za-z0-9_-]{{43}})$", text, re.MULTILINE)
-    assert found, text
-    return found[1]
 
 
 @pytest.fixture
 def laptop(stack: Stack, tmp_path: Path) -> Device:
     """A device of a new person who has proven the address."""
     device = Device(stack, tmp_path / "laptop", f"ann-{new_text_id()[:8]}@example.com")
-    device.enter("signup", PASSWORD)
-    (proof,) = mails(stack, device.email, "Prove your address")
-    device.run("account", "prove", token_in(proof, "prove"))
+    device.enter("signup")
+    device.run("account", "prove", mailed_token(stack, device.email, "prove"))
     return device
 
 
@@ -99,7 +47,7 @@ def laptop(stack: Stack, tmp_path: Path) -> Device:
 def phone(stack: Stack, tmp_path: Path, laptop: Device) -> Device:
     """Another device of the same person."""
     device = Device(stack, tmp_path / "phone", laptop.email)
-    device.enter("login", PASSWORD)
+    device.enter("login")
     return device
 
 
@@ -120,11 +68,11 @@ def test_a_changed_password_ends_other_devices_and_is_told_by_mail(stack: Stack,
 
     assert laptop.email in laptop.run("whoami")
     phone.run("spaces", status=3)
-    assert "password is wrong" in phone.enter("login", PASSWORD, status=3)
-    phone.enter("login", OTHER_STRONG)
-    (text,) = mails(stack, laptop.email, "Your Syncline password was changed")
-    assert "on a device that was signed in" in text
-    assert f"{stack.endpoint}/reset" in text
+    assert "password is wrong" in phone.enter("login", status=3)
+    phone.enter("login", password=OTHER_STRONG)
+    (mail,) = mails(stack, laptop.email, about="Your Syncline password was changed")
+    assert "on a device that was signed in" in mail["BodyText"]
+    assert f"{stack.endpoint}/reset" in mail["BodyText"]
 
 
 def test_a_lost_password_is_replaced_by_a_mail_and_all_devices_end(stack: Stack, laptop: Device, phone: Device) -> None:
@@ -140,32 +88,32 @@ def test_a_lost_password_is_replaced_by_a_mail_and_all_devices_end(stack: Stack,
     told = [phone.reset(email).replace(email, "ADDRESS") for email in (laptop.email, nobody)]
     assert told[0] == told[1]
     assert json.loads(phone.reset(laptop.email, "--json")) == {"email": laptop.email, "requested": True}
-    first, second = mails(stack, laptop.email, "Choose a new password", 2)
-    assert "command: syncline reset --endpoint" in first
+    first, second = mails(stack, laptop.email, about="Choose a new password", count=2)
+    assert "command: syncline reset --endpoint" in first["BodyText"]
 
-    code = token_in(first)
+    code = token_in(first, "reset")
     choose = ("--code", f"{stack.endpoint}/reset#{code}", "--password-stdin")
     assert "easily guessed" in phone.reset(*choose, stdin=f"{WEAK}\n", status=1)
     assert "sign in by `syncline login`" in phone.reset(*choose, stdin=f"{OTHER_STRONG}\n")
-    for spent in (code, token_in(second), "x" * 43, "garbage"):
+    for spent in (code, token_in(second, "reset"), "x" * 43, "garbage"):
         told_why = phone.reset("--code", spent, "--password-stdin", stdin=f"{THIRD}\n", status=1)
         assert "was used, has expired" in told_why or "that is no reset" in told_why
 
     for device in (laptop, phone):
         device.run("spaces", status=3)
     eventually(lambda: program.ask("GET", "/v1/spaces").status == 401)
-    assert "password is wrong" in laptop.enter("login", PASSWORD, status=3)
-    laptop.enter("login", OTHER_STRONG)
-    (text,) = mails(stack, laptop.email, "Your Syncline password was changed")
-    assert "by a link that was mailed to this address" in text
+    assert "password is wrong" in laptop.enter("login", status=3)
+    laptop.enter("login", password=OTHER_STRONG)
+    (mail,) = mails(stack, laptop.email, about="Your Syncline password was changed")
+    assert "by a link that was mailed to this address" in mail["BodyText"]
     assert not any(mail["To"] == [nobody] for mail in stack.aws.mails())
 
 
 def test_a_reset_that_was_mailed_before_a_change_is_worth_nothing(stack: Stack, laptop: Device) -> None:
     laptop.reset(laptop.email)
-    (text,) = mails(stack, laptop.email, "Choose a new password")
+    (mail,) = mails(stack, laptop.email, about="Choose a new password")
     laptop.run("password", "--password-stdin", stdin=f"{PASSWORD}\n{OTHER_STRONG}\n")
-    told = laptop.reset("--code", token_in(text), "--password-stdin", stdin=f"{THIRD}\n", status=1)
+    told = laptop.reset("--code", token_in(mail, "reset"), "--password-stdin", stdin=f"{THIRD}\n", status=1)
     assert "the password was changed since" in told
     assert laptop.email in laptop.run("whoami")
 
@@ -180,5 +128,5 @@ def test_usage_is_explained(laptop: Device) -> None:
 def test_who_signs_up_with_a_weak_password_is_told_why(stack: Stack, tmp_path: Path) -> None:
     email = f"{new_text_id()[:8]}@example.com"
     device = Device(stack, tmp_path / "laptop", email)
-    assert "easily guessed" in device.enter("signup", WEAK, status=1)
-    assert "easily guessed" in device.enter("signup", email, status=1)
+    assert "easily guessed" in device.enter("signup", password=WEAK, status=1)
+    assert "easily guessed" in device.enter("signup", password=email, status=1)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +12,11 @@ import pytest
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
+from tests.e2e.command_line import CommandLine
 from tests.gateway.client import PASSWORD, Api
+from tests.support.mails import mailed_token, mails, token_in
 from tests.support.passwords import OTHER_STRONG
 
-DEADLINE_SECONDS = 90.0
 SQUATTING = OTHER_STRONG
 
 
@@ -52,33 +49,6 @@ def address(name: str) -> str:
     return f"{name}-{new_text_id()[:8]}@example.com"
 
 
-def eventually(found: Callable[[], Any]) -> Any:
-    """The value that `found` returns, as soon as the value is true."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
-    return value
-
-
-def mails(stack: Stack, to: str, count: int) -> list[str]:
-    """The texts of the mails to an address, oldest first, once there are `count`."""
-
-    def some() -> list[str] | None:
-        texts = [mail["BodyText"] for mail in stack.aws.mails() if mail["To"] == [to]]
-        return texts if len(texts) >= count else None
-
-    found: list[str] = eventually(some)
-    assert len(found) == count
-    return found
-
-
-def token_in(text: str) -> str:
-    found = re.search(r"/prove#([A-Za-z0-9_-]{43})$", text, re.MULTILINE)
-    assert found, text
-    return found[1]
-
-
 def prove(account: Account, token: str) -> Any:
     return account.api.ask("POST", "/v1/session/proof", {"token": token})
 
@@ -86,7 +56,7 @@ def prove(account: Account, token: str) -> Any:
 def proven(stack: Stack, name: str) -> Account:
     account = Account(stack, address(name))
     assert not account.proven
-    answer = prove(account, token_in(mails(stack, account.email, 1)[0]))
+    answer = prove(account, mailed_token(stack, account.email, "prove"))
     assert (answer.status, answer.json["proven"]) == (200, True)
     return account
 
@@ -98,9 +68,9 @@ def test_a_squatter_receives_nothing_and_loses_the_address_to_its_owner(stack: S
     grant = {"role": "editor"}
     members, member = f"/v1/spaces/{space}/members", f"/v1/spaces/{space}/members/{email}"
 
-    planted = token_in(mails(stack, email, 1)[0])
+    planted = token_in(mails(stack, email, count=1)[0], "prove")
     assert ben.api.ask("PUT", member, grant).status == 202, "the owner of the address is invited by a mail"
-    assert f"{ben.email} invites you" in mails(stack, email, 2)[1]
+    assert f"{ben.email} invites you" in mails(stack, email, count=2)[1]["BodyText"]
     squatter.api.ask("GET", members).refused(404, "NO_SUCH_SPACE")
     squatter.api.ask("GET", "/v1/invitations").refused(403, "ADDRESS_UNPROVEN")
     squatter.api.ask("POST", f"/v1/invitations/{space}/accept").refused(403, "ADDRESS_UNPROVEN")
@@ -116,7 +86,7 @@ def test_a_squatter_receives_nothing_and_loses_the_address_to_its_owner(stack: S
 
     ann = Account(stack, email)
     prove(ann, planted).refused(400, "PROOF_INVALID")  # the link in the mail that the squatter caused
-    own = token_in(mails(stack, email, 3)[2])
+    own = token_in(mails(stack, email, count=3)[2], "prove")
     prove(squatter, own).refused(400, "PROOF_INVALID")
     assert prove(ann, own).status == 200
     prove(squatter, planted).refused(409, "ADDRESS_TAKEN")
@@ -124,7 +94,7 @@ def test_a_squatter_receives_nothing_and_loses_the_address_to_its_owner(stack: S
     assert space in {one["space_id"] for one in ann.api.done("GET", "/v1/spaces")["spaces"]}
     assert ben.api.done("GET", f"/v1/spaces/{space}/invitations")["invitations"] == []
     ben.api.done("POST", f"/v1/spaces/{space}/folders", {"parent": "root", "name": "Plans for Ann"}, status=201)
-    assert "Plans for Ann" in mails(stack, email, 4)[3]
+    assert "Plans for Ann" in mails(stack, email, count=4)[3]["BodyText"]
     listed = {one["user_id"] for one in ben.api.done("GET", members)["members"]}
     assert listed == {ben.user, ann.user}
     squatter.api.ask("GET", members).refused(404, "NO_SUCH_SPACE")
@@ -141,52 +111,39 @@ def test_a_sign_up_with_the_address_of_somebody_tells_only_the_owner(stack: Stac
     ann = proven(stack, "ann")
     again = Account(stack, ann.email, SQUATTING)
     assert not again.proven
-    text = mails(stack, ann.email, 2)[1]
+    text = mails(stack, ann.email, count=2)[1]["BodyText"]
     assert "which has one already" in text
     assert "/prove#" not in text
 
 
 def test_a_proof_is_sent_again_and_works_once(stack: Stack) -> None:
     ann = Account(stack, address("ann"))
-    (first,) = mails(stack, ann.email, 1)
+    (first,) = mails(stack, ann.email, count=1)
     assert ann.api.ask("POST", "/v1/session/proof/resend").status == 204
-    second = mails(stack, ann.email, 2)[1]
-    assert prove(ann, token_in(second)).status == 200
-    for text in (first, second):
-        prove(ann, token_in(text)).refused(400, "PROOF_INVALID")
+    second = mails(stack, ann.email, count=2)[1]
+    assert prove(ann, token_in(second, "prove")).status == 200
+    for mail in (first, second):
+        prove(ann, token_in(mail, "prove")).refused(400, "PROOF_INVALID")
     assert ann.api.ask("POST", "/v1/session/proof/resend").status == 204
     assert ann.api.done("GET", "/v1/session")["account"]["proven"]
-    assert len(mails(stack, ann.email, 2)) == 2
+    assert len(mails(stack, ann.email, count=2)) == 2
 
 
 def test_the_command_line_proves_an_address(stack: Stack, tmp_path: Path) -> None:
     email = address("ann")
-
-    def syncline(*arguments: str, stdin: str = "", status: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "syncline.cli", *arguments],
-            env={"SYNCLINE_HOME": str(tmp_path), "PATH": ""},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout + done.stderr
-
-    sign_up = ("signup", "--endpoint", stack.endpoint, "--email", email, "--password-stdin")
-    told = syncline(*sign_up, stdin=f"{PASSWORD}\n")
+    ann = CommandLine(stack, tmp_path / "ann", email)
+    told = ann.enter("signup")
     assert f"a mail was sent to {email}" in told
-    assert json.loads(syncline("account", "show", "--json"))["proven"] is False
-    assert "is not proven" in syncline("account")
-    assert "is not proven yet" in syncline("spaces", "create", "team", status=3)
-    assert "another mail was sent" in syncline("account", "prove", "--resend")
-    text = mails(stack, email, 2)[1]
-    assert "used, has expired, or belongs" in syncline("account", "prove", "x" * 43, status=1)
-    link = f"{stack.endpoint}/prove#{token_in(text)}"
-    assert link in text
-    assert f"{email} is proven" in syncline("account", "prove", link)
-    assert json.loads(syncline("account", "--json"))["proven"] is True
-    assert "proven already" in syncline("account", "prove", "--resend")
-    syncline("spaces", "create", "team")
-    assert "state the CODE" in syncline("account", "prove", status=2)
+    assert ann.json("account", "show")["proven"] is False
+    assert "is not proven" in ann.run("account")
+    assert "is not proven yet" in ann.run("spaces", "create", "team", status=3)
+    assert "another mail was sent" in ann.run("account", "prove", "--resend")
+    mail = mails(stack, email, count=2)[1]
+    assert "used, has expired, or belongs" in ann.run("account", "prove", "x" * 43, status=1)
+    link = f"{stack.endpoint}/prove#{token_in(mail, 'prove')}"
+    assert link in mail["BodyText"]
+    assert f"{email} is proven" in ann.run("account", "prove", link)
+    assert ann.json("account")["proven"] is True
+    assert "proven already" in ann.run("account", "prove", "--resend")
+    ann.run("spaces", "create", "team")
+    assert "state the CODE" in ann.run("account", "prove", status=2)

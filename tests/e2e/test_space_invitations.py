@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,8 @@ import pytest
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
-from tests.gateway.client import PASSWORD
+from tests.e2e.command_line import CommandLine
+from tests.support.mails import mails
 
 HOSTILE = "Pay at https://evil.example/now"
 
@@ -28,32 +25,11 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-class Home:
+class Home(CommandLine):
     """A person at the command line of one device."""
 
-    def __init__(self, stack: Stack, home: Path, email: str) -> None:
-        self.stack = stack
-        self.home = home
-        self.email = email
-
-    def run(self, *arguments: str, stdin: str = "", status: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "syncline.cli", *arguments],
-            env={"SYNCLINE_HOME": str(self.home), "PATH": ""},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, (arguments, done.stdout, done.stderr)
-        return done.stdout + done.stderr
-
-    def told(self, *arguments: str) -> Any:
-        return json.loads(self.run(*arguments, "--json"))
-
     def sign_up(self, invitation: str, status: int = 0) -> str:
-        where = ("--endpoint", self.stack.endpoint, "--email", self.email, "--password-stdin")
-        return self.run("signup", *where, "--invitation", invitation, stdin=f"{PASSWORD}\n", status=status)
+        return self.enter("signup", "--invitation", invitation, status=status)
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +44,6 @@ def address(name: str) -> str:
     return f"{name}-{new_text_id()[:8]}@example.org"
 
 
-def mails(stack: Stack, to: str, count: int = 1) -> list[dict[str, Any]]:
-    """The mails to an address, oldest first, once there are `count`."""
-    deadline = time.monotonic() + 90
-    while len(found := [mail for mail in stack.aws.mails() if mail["To"] == [to]]) < count:
-        assert time.monotonic() < deadline, "no mail came"
-        time.sleep(0.2)
-    assert len(found) == count
-    return found
-
-
 def link_in(mail: dict[str, Any]) -> str:
     found = re.search(r"^  (\S+/join#[A-Za-z0-9_-]{43})$", mail["BodyText"], re.MULTILINE)
     assert found, mail
@@ -90,7 +56,7 @@ def test_a_guest_is_invited_joins_by_the_mail_and_syncs_the_space(stack: Stack, 
     assert f"{ben.email} is invited to Harbour: a mail was sent" in ann.run(
         "share", "Harbour", ben.email, "--role", "editor"
     )
-    (listed,) = ann.told("invitations", "list", "Harbour")["invitations"]
+    (listed,) = ann.json("invitations", "list", "Harbour")["invitations"]
     assert (listed["email"], listed["role"], listed["invited_by"]) == (ben.email, "editor", ann.email)
     assert ben.email in ann.run("invitations", "list", "Harbour")
     (mail,) = mails(stack, ben.email)
@@ -101,13 +67,13 @@ def test_a_guest_is_invited_joins_by_the_mail_and_syncs_the_space(stack: Stack, 
         assert token.partition("#")[2] not in log.read_text(), log
 
     assert "you are a guest here" in ben.sign_up(token)
-    account = ben.told("account", "show")
+    account = ben.json("account", "show")
     assert (account["proven"], account["guest"], account["admin"]) == (True, True, False)
     assert "you are a guest here" in ben.run("account")
     assert "Harbour" in ben.run("spaces")
     assert "Guests are members of the spaces of others" in ben.run("spaces", "create", "mine", status=3)
-    assert ann.told("invitations", "list", "Harbour") == {"invitations": []}
-    assert {one["email"] for one in ann.told("members", "Harbour")["members"]} == {ann.email, ben.email}
+    assert ann.json("invitations", "list", "Harbour") == {"invitations": []}
+    assert {one["email"] for one in ann.json("members", "Harbour")["members"]} == {ann.email, ben.email}
     folder = tmp_path / "harbour"
     folder.mkdir()
     (folder / "from ben.txt").write_text("hello")
@@ -126,7 +92,7 @@ def test_an_invitation_is_revoked_and_a_guest_owns_nothing(stack: Stack, ann: Ho
     cat = Home(stack, tmp_path / "cat", address("cat"))
     ann.run("spaces", "create", "Lake")
     assert "can only be a guest here" in ann.run("share", "Lake", cat.email, "--role", "owner", status=3)
-    offer = ann.told("share", "Lake", cat.email, "--role", "viewer")
+    offer = ann.json("share", "Lake", cat.email, "--role", "viewer")
     assert offer["member"] is None
     assert offer["invitation"]["email"] == cat.email
     token = link_in(mails(stack, cat.email)[0])
@@ -134,7 +100,7 @@ def test_an_invitation_is_revoked_and_a_guest_owns_nothing(stack: Stack, ann: Ho
     assert "There is no such invitation" in ann.run("invitations", "revoke", "Lake", cat.email, status=1)
     assert "has expired, or is for another address" in cat.sign_up(token, status=1)
     assert "There is no account" in ann.run("unshare", "Lake", cat.email, status=1)
-    assert ann.told("invitations") == {"invitations": []}
+    assert ann.json("invitations") == {"invitations": []}
     assert "you are not invited to a space 'Sea'" in ann.run("invitations", "accept", "Sea", status=2)
     assert "you are not invited to a space 'Sea'" in ann.run("invitations", "decline", "Sea", status=2)
     assert "There is no such invitation" in ann.run("invitations", "accept", new_text_id(), status=1)
@@ -142,7 +108,7 @@ def test_an_invitation_is_revoked_and_a_guest_owns_nothing(stack: Stack, ann: Ho
 
 def test_a_hostile_name_of_a_space_makes_no_link_in_the_mail(stack: Stack, ann: Home) -> None:
     email = address("dan")
-    space = ann.told("spaces", "create", HOSTILE)["space"]
+    space = ann.json("spaces", "create", HOSTILE)["space"]
     ann.run("share", space, email, "--role", "viewer")
     (mail,) = mails(stack, email)
     assert "Pay at https : //evil . example/now" in mail["Subject"]

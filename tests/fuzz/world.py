@@ -21,6 +21,7 @@ from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 from syncline.model.identifiers import ROOT, new_request_id, new_text_id
 from tests.gateway.administrators import administrator
 from tests.gateway.client import PASSWORD, Person
+from tests.support.mails import mailed_token
 from tests.support.passwords import OTHER_STRONG
 
 VARIABLES: Final = {
@@ -36,8 +37,6 @@ VARIABLES: Final = {
     "SYNCLINE_RESETS_IN_TOTAL": "10000",
 }
 """Settings of the system. One person makes nearly all the calls; refusals for that would hide what else they do."""
-MAIL_SECONDS: Final = 90.0
-"""Maximum time in which a mail has to come."""
 PEOPLE: Final = ("owner", "viewer", "stranger", "newcomer", "managed", "changer", "protected")
 """The changer changes the password, which signs out all other devices. The protected one has added an authenticator
 app: codes are needed to sign in once it is confirmed.
@@ -277,14 +276,7 @@ async def _sign_up(auth: Any, endpoint: str, name: str) -> tuple[Person, str]:
 
 async def _mailed(stack: Stack, email: str, *, page: str = "prove") -> str:
     """The token in the link to a page that was mailed to an address."""
-    deadline = time.monotonic() + MAIL_SECONDS
-    while True:
-        for mail in stack.aws.mails():
-            if mail["To"] == [email] and f"/{page}#" in mail["BodyText"]:
-                token: str = mail["BodyText"].partition(f"/{page}#")[2].split()[0]
-                return token
-        assert time.monotonic() < deadline, "no mail came"
-        await asyncio.sleep(0.1)
+    return await asyncio.to_thread(mailed_token, stack, email, page)
 
 
 async def renew(world: World, target: str) -> None:

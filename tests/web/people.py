@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 PATIENCE_MS = 60_000
 """However busy the machine is: a doorbell that was lost once comes again after half a minute."""
 PASSWORD = STRONG
+WINDOWS: dict[str, Any] = {
+    "desktop": {"viewport": {"width": 1280, "height": 800}},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
+"""The contexts of a browser in a window, and of one on a phone."""
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 
 # The browser breaks requests off when a page is left, or a file saved.

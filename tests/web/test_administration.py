@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,26 +11,19 @@ from syncline.model.identifiers import new_text_id
 from tests.gateway.administrators import administrator
 from tests.web.accessibility import severe
 from tests.web.conftest import NewPerson
-from tests.web.people import Person
+from tests.web.people import WINDOWS, Person
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-WINDOWS: dict[str, Any] = {
-    "desktop": {"viewport": {"width": 1280, "height": 800}},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
-}
+    pass
 
 
 @pytest.fixture(params=WINDOWS)
-def admin(chromium: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iterator[Person]:
+def admin(new_person: NewPerson, stack: Stack, request: pytest.FixtureRequest) -> Person:
     """The administrator at a browser."""
-    admin = Person("admin", chromium.new_context(**WINDOWS[request.param]), stack.endpoint)
+    admin = new_person("admin", **WINDOWS[request.param])
     admin.email = administrator(stack).email
     admin.sign_in()
-    yield admin
-    admin.context.close()
-    assert admin.troubles == []
+    return admin
 
 
 def look_up(admin: Person, person: Person) -> None:

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyotp
 import pytest
 
-from stack.up import Stack
 from tests.web.accessibility import severe
-from tests.web.people import PASSWORD, Person
+from tests.web.conftest import NewPerson
+from tests.web.people import PASSWORD, WINDOWS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-WINDOWS: dict[str, Any] = {
-    "desktop": {"viewport": {"width": 1280, "height": 800}},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
-}
+    pass
 
 
-@pytest.fixture(params=WINDOWS)
-def ann(chromium: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iterator[Person]:
-    """Somebody with a browser who has just signed up."""
-    ann = Person("ann", chromium.new_context(**WINDOWS[request.param]), stack.endpoint)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_an_app_is_added_needed_and_removed(new_person: NewPerson, window: str) -> None:
+    ann = new_person("ann", **WINDOWS[window])
     ann.sign_up()
-    yield ann
-    ann.context.close()
-    assert ann.troubles == []
-
-
-def test_an_app_is_added_needed_and_removed(ann: Person, request: pytest.FixtureRequest) -> None:
-    shots = request.node.callspec.id
     ann.expect(r"403 POST .*/v1/factors")
     ann.expect(r"40[13] POST .*/v1/sessions")
     ann.open("/settings")
@@ -49,7 +35,7 @@ def test_an_app_is_added_needed_and_removed(ann: Person, request: pytest.Fixture
     picture = ann.dialog.get_by_role("img", name="QR code of the secret")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth > 50)")
     assert severe(ann) == []
-    ann.shot(f"factor-app-{shots}")
+    ann.shot(f"factor-app-{window}")
     secret = re.search(r"[A-Z2-7]{32}", ann.dialog.inner_text())
     assert secret
     app = pyotp.TOTP(secret[0])
@@ -61,7 +47,7 @@ def test_an_app_is_added_needed_and_removed(ann: Person, request: pytest.Fixture
     ann.dialog.get_by_role("button", name="Continue").click()
     ann.see(ann.dialog.get_by_text("Keep these recovery codes"))
     assert severe(ann) == []
-    ann.shot(f"factor-codes-{shots}")
+    ann.shot(f"factor-codes-{window}")
     codes = re.findall(r"[a-z2-7]{4}(?:-[a-z2-7]{4}){3}", ann.dialog.inner_text())
     assert len(codes) == 10
     ann.dialog.get_by_role("button", name="I have kept them").click()
@@ -74,7 +60,7 @@ def test_an_app_is_added_needed_and_removed(ann: Person, request: pytest.Fixture
     ann.button("Sign in").click()
     ann.see(ann.page.get_by_role("alert").get_by_text("Enter the code of your authenticator app"))
     assert severe(ann) == []
-    ann.shot(f"factor-sign-in-{shots}")
+    ann.shot(f"factor-sign-in-{window}")
     code = ann.page.get_by_role("textbox", name="Code of your authenticator app")
     code.fill("123 456")
     ann.button("Sign in").click()

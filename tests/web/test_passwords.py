@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from stack.running import running_stack
 from stack.up import Stack
+from tests.support.mails import mailed_link
 from tests.support.passwords import OTHER_STRONG, WEAK
-from tests.web.people import PASSWORD, Person
+from tests.web.people import PASSWORD, WINDOWS, Person
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-WINDOWS: dict[str, Any] = {
-    "desktop": {"viewport": {"width": 1280, "height": 800}},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
-}
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +43,6 @@ def elsewhere(chromium: Browser, stack: Stack, ann: Person) -> Iterator[Person]:
     yield other
     other.context.close()
     assert other.troubles == []
-
-
-def reset_link(stack: Stack, person: Person) -> str:
-    deadline = time.monotonic() + 90
-    while True:
-        for mail in stack.aws.mails():
-            if mail["To"] == [person.email] and (found := re.search(r"/reset#\S+", mail["BodyText"])):
-                return found[0]
-        assert time.monotonic() < deadline, "no mail came"
-        time.sleep(0.2)
 
 
 def change(person: Person, current: str, new: str) -> None:
@@ -107,7 +91,7 @@ def test_a_lost_password_is_replaced_by_the_link_in_a_mail(
     ann.button("Send the mail").click()
     ann.see(ann.page.get_by_text(f"If {ann.email} has an account, a mail is on its way."))
     ann.shot(f"reset-asked-{request.node.callspec.id}")
-    link = reset_link(stack, ann)
+    link = mailed_link(stack, ann.email, "reset")
 
     ann.open(link)  # the page is the same but for what is behind the #
     ann.see(ann.page.get_by_role("heading", name="Choose a new password"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import pytest
 
 from stack.running import running_stack
 from stack.up import Stack
+from tests.support.mails import mailed_link, mails
 from tests.web.people import Person
 
 if TYPE_CHECKING:
@@ -36,23 +35,13 @@ def ann(chromium: Browser, stack: Stack) -> Iterator[Person]:
     assert ann.troubles == []
 
 
-def links(stack: Stack, person: Person, count: int) -> list[str]:
-    """The paths of the links in the mails to a person, once there are `count`."""
-    deadline = time.monotonic() + 90
-    while True:
-        texts = [mail["BodyText"] for mail in stack.aws.mails() if mail["To"] == [person.email]]
-        if len(texts) >= count:
-            return [found[0] for text in texts if (found := re.search(r"/prove#\S+", text))]
-        assert time.monotonic() < deadline, "no mail came"
-        time.sleep(0.2)
-
-
 def test_the_link_in_the_mail_proves_the_address_and_the_banner_goes(ann: Person, stack: Stack) -> None:
     ann.see(ann.page.get_by_text(BANNER))
     ann.shot("unproven")
     ann.button("Send again").click()
     ann.see(ann.toast.get_by_text(f"Another mail was sent to {ann.email}."))
-    _, link = links(stack, ann, 2)
+    mails(stack, ann.email, count=2)
+    link = mailed_link(stack, ann.email, "prove")
 
     ann.open(link)
     ann.see(ann.page.get_by_text(f"You are signed in as {ann.email}."))
@@ -67,7 +56,7 @@ def test_the_link_in_the_mail_proves_the_address_and_the_banner_goes(ann: Person
 
 
 def test_whoever_is_signed_out_signs_in_first_and_comes_out_at_the_proof(ann: Person, stack: Stack) -> None:
-    (link,) = links(stack, ann, 1)
+    link = mailed_link(stack, ann.email, "prove")
     ann.sign_out()
     ann.open(link)
     ann.fill_credentials()

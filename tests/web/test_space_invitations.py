@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import pytest
 
 from stack.running import running_stack
 from stack.up import Stack
+from tests.support.mails import mailed_link
 from tests.web.people import Person
 
 if TYPE_CHECKING:
@@ -47,17 +46,6 @@ def new_person(chromium: Browser, stack: Stack) -> Iterator[Callable[..., Person
     assert [trouble for person in people for trouble in person.troubles] == []
 
 
-def link_for(stack: Stack, email: str) -> str:
-    """The path of the link in the last mail to an address."""
-    deadline = time.monotonic() + 90
-    while True:
-        for mail in reversed(stack.aws.mails()):
-            if mail["To"] == [email] and (found := re.search(r"/join#\S+", mail["BodyText"])):
-                return found[0]
-        assert time.monotonic() < deadline, "no mail came"
-        time.sleep(0.2)
-
-
 def invite(owner: Person, email: str) -> None:
     owner.page.get_by_label("E-mail address of the person to add").fill(email)
     owner.button("Add").click()
@@ -81,7 +69,7 @@ def test_a_guest_is_invited_comes_by_the_mail_and_works_in_the_space(
     ben.shot(f"invited-{shot}")
     ben.page.keyboard.press("Escape")
 
-    guest.open(link_for(stack, guest.email))
+    guest.open(mailed_link(stack, guest.email, "join"))
     guest.see(guest.page.get_by_text(f"{ben.email} invites you to edit “Harbour”."))
     guest.see(guest.page.get_by_text("You will be a guest here"))
     guest.shot(f"join-guest-{shot}")
@@ -108,7 +96,7 @@ def test_an_invitation_is_revoked_and_declined(new_person: Callable[..., Person]
     ben.make_space("Harbour")
     ben.button("Share").click()
     invite(ben, visitor.email)
-    link = link_for(stack, visitor.email)
+    link = mailed_link(stack, visitor.email, "join")
     visitor.open(link)
     visitor.button("Decline this invitation").click()
     visitor.see(visitor.page.get_by_role("heading", name="Declined"))

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 import psutil
 import pytest
 
@@ -20,9 +19,8 @@ from services.auth.records import DeviceEnding
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
 from syncline.model.identifiers import DeviceId, UserId, new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
-from syncline.rpc.errors import error_from_rpc
 from tests.contract.auth.conftest import stores
-from tests.services.auth.support import PASSWORD, SECRET, write_key
+from tests.services.auth.support import PASSWORD, SECRET, reason_of, write_key
 
 MEMORY_BUDGET = 90 * 1024 * 1024
 """Resident at rest."""
@@ -95,15 +93,6 @@ async def processes(ministack, tmp_path):
     env = environment(ministack, write_key(tmp_path / "key.pem"))
     async with serving(env) as one, serving(env) as other:
         yield one, other
-
-
-async def reason_of(call) -> str:
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        known = error_from_rpc(error)
-        return known.reason if known else error.code().name
-    return "OK"
 
 
 async def test_two_processes_are_one_service_within_the_memory_budget(processes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
 from tests.gateway.client import PASSWORD, Api, Person, sign_up
+from tests.support.mails import mailed_token
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +26,6 @@ def narrow() -> Iterator[Stack]:
         yield stack
 
 
-def token_for(stack: Stack, email: str) -> str:
-    """The token in the last mail with an invitation to an address."""
-    deadline = time.monotonic() + 90
-    while True:
-        for mail in reversed(stack.aws.mails()):
-            if mail["To"] == [email] and (found := re.search(r"/join#([A-Za-z0-9_-]{43})", mail["BodyText"])):
-                return found[1]
-        assert time.monotonic() < deadline, "no mail came"
-        time.sleep(0.1)
-
-
 def new_space(owner: Person, name: str) -> str:
     return str(owner.done("POST", "/v1/spaces", {"name": name}, status=201)["space_id"])
 
@@ -48,7 +37,12 @@ def invite(owner: Person, space: str, email: str, role: str = "editor") -> None:
 
 def join(stack: Stack, email: str) -> Person:
     """Make an account by the invitation that was mailed to the address."""
-    body = {"email": email, "password": PASSWORD, "device_name": "laptop", "invitation": token_for(stack, email)}
+    body = {
+        "email": email,
+        "password": PASSWORD,
+        "device_name": "laptop",
+        "invitation": mailed_token(stack, email, "join"),
+    }
     answer = Api(stack.endpoint).done("POST", "/v1/accounts", body, status=201)
     headers = {"authorization": f"Bearer {answer['tokens']['access_token']}"}
     return Person(stack.endpoint, headers, email, answer["account"]["personal_space_id"], answer)
@@ -58,7 +52,7 @@ def test_a_guest_joins_by_the_mail_and_works_in_the_space(narrow: Stack) -> None
     ben = sign_up(narrow.endpoint, "ben")
     space, email = new_space(ben, "Harbour"), f"ann-{new_text_id()[:8]}@elsewhere.example"
     invite(ben, space, email)
-    stranger, token = Api(narrow.endpoint), token_for(narrow, email)
+    stranger, token = Api(narrow.endpoint), mailed_token(narrow, email, "join")
     told = stranger.done("POST", "/v1/invitations/open", {"token": token})
     (listed,) = ben.done("GET", f"/v1/spaces/{space}/invitations")["invitations"]
     assert told == {"email": email, "expires_at_ms": listed["expires_at_ms"], "space": listed, "guest": True}
@@ -100,10 +94,10 @@ def test_an_invitation_is_revoked_or_declined_without_an_account(ann: Person, be
     invite(ann, space, email)
     stranger = Api(stack.endpoint)
     deadline = time.monotonic() + 90
-    while stranger.ask("POST", "/v1/invitations/open", {"token": token_for(stack, email)}).status != 200:
+    while stranger.ask("POST", "/v1/invitations/open", {"token": mailed_token(stack, email, "join")}).status != 200:
         assert time.monotonic() < deadline, "the second mail did not come"
         time.sleep(0.1)
-    body = {"token": token_for(stack, email)}
+    body = {"token": mailed_token(stack, email, "join")}
     stranger.done("POST", "/v1/invitations/refuse", body, status=204)
     stranger.ask("POST", "/v1/invitations/refuse", body).refused(400, "INVITATION_INVALID")
     assert ann.done("GET", path)["invitations"] == []

@@ -7,6 +7,7 @@ from typing import Any
 
 from stack.up import Stack
 from tests.gateway.client import PASSWORD, Answer, Person, browser, sign_up
+from tests.support.mails import mailed_token
 from tests.support.passwords import OTHER_STRONG, WEAK
 
 CHANGE = "/v1/account/password"
@@ -19,17 +20,6 @@ def change(person: Person, *, current: str = PASSWORD, new: str = OTHER_STRONG, 
 def sign_in(person: Person, password: str) -> Answer:
     body = {"email": person.email, "password": password, "device_name": "other"}
     return person.signed_out().ask("POST", "/v1/sessions", body)
-
-
-def token_for(stack: Stack, email: str) -> str:
-    deadline = time.monotonic() + 90
-    while True:
-        for mail in stack.aws.mails():
-            if mail["To"] == [email] and "/reset#" in mail["BodyText"]:
-                token: str = mail["BodyText"].partition("/reset#")[2].split()[0]
-                return token
-        assert time.monotonic() < deadline, "no mail came"
-        time.sleep(0.1)
 
 
 def test_a_changed_password_ends_other_devices_and_tells_what_ended(stack: Stack) -> None:
@@ -94,7 +84,7 @@ def test_a_mailed_token_chooses_a_new_password_once(stack: Stack) -> None:
     assert [(answer.status, answer.body) for answer in answers] == [(204, b"")] * 2
     names = [sorted(name.lower() for name in answer.headers) for answer in answers]
     assert names[0] == names[1]
-    token = token_for(stack, ann.email)
+    token = mailed_token(stack, ann.email, "reset")
 
     body = {"token": token, "new_password": WEAK}
     stranger.ask("POST", "/v1/resets/password", body).refused(400, "WEAK_PASSWORD")

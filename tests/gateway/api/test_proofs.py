@@ -10,6 +10,7 @@ import pytest
 from stack.running import running_stack
 from stack.up import Stack
 from tests.gateway.client import Person, browser, sign_up
+from tests.support.mails import mailed_token
 
 
 @pytest.fixture(scope="module")
@@ -19,21 +20,10 @@ def strict() -> Iterator[Stack]:
         yield stack
 
 
-def token_for(stack: Stack, email: str) -> str:
-    deadline = time.monotonic() + 90
-    while True:
-        for mail in stack.aws.mails():
-            if mail["To"] == [email]:
-                token: str = mail["BodyText"].partition("/prove#")[2].split()[0]
-                return token
-        assert time.monotonic() < deadline, "no mail came"
-        time.sleep(0.1)
-
-
 def test_a_browser_proves_an_address_by_its_cookie_and_token(strict: Stack) -> None:
     ann = browser(strict.endpoint, "ann")
     assert ann.account["account"]["proven"] is False
-    token = token_for(strict, ann.email)
+    token = mailed_token(strict, ann.email, "prove")
     without = ann.ask("POST", "/v1/session/proof", {"token": token}, x_csrf_token="")
     without.refused(403, "CSRF")
     assert ann.done("POST", "/v1/session/proof", {"token": token})["proven"] is True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -260,6 +260,16 @@ async def serving(
     ):
         stub, admin = auth_pb2_grpc.AuthServiceStub(channel), admin_pb2_grpc.AdminServiceStub(channel)
         yield Service(stub, store, source, clock, target, mail, admin)
+
+
+async def reason_of(call: Awaitable[object]) -> str:
+    """Return the reason of the refusal of a call; "OK" if it is carried out."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        known = error_from_rpc(error)
+        return known.reason if known else error.code().name
+    return "OK"
 
 
 @contextmanager

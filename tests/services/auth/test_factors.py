@@ -1,10 +1,8 @@
 """A second factor: a sign-in needs a code, each code works once, and whoever lacks one stays out."""
 
 import asyncio
-from collections.abc import Awaitable
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import grpc
 import pyotp
 import pytest
 
@@ -12,8 +10,7 @@ from services.auth.factors import RECOVERY_CODES
 from services.auth.records import FactorChange, FactorMail
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import new_request_id
-from syncline.rpc.errors import error_from_rpc
-from tests.services.auth.support import PASSWORD, Person, Service, refused, serving
+from tests.services.auth.support import PASSWORD, Person, Service, reason_of, refused, serving
 from tests.support.passwords import OTHER_STRONG
 
 EMAIL = "ann@example.com"
@@ -52,16 +49,6 @@ async def factors(auth: Service, by: Person) -> list[auth_pb2.Factor]:
 async def enter(auth: Service, code: str = "", *, password: str = PASSWORD) -> auth_pb2.SignInResponse:
     asked = auth_pb2.SignInRequest(email=EMAIL, password=password, device_name="phone", code=code)
     return await auth.stub.SignIn(asked)
-
-
-async def reason_of(call: Awaitable[object]) -> str:
-    """Return the reason of the refusal of a call; "OK" if it is carried out."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        known = error_from_rpc(error)
-        return known.reason if known else error.code().name
-    return "OK"
 
 
 class App:
