@@ -342,10 +342,15 @@ def check_caller(kind: CallerKind, callers: Callers | None, *, scopes: Set[KeySc
 
 
 def _program_refusal(callers: Callers) -> str:
-    needed = [scope.value for scope in KeyScope if scope in callers]
+    needed = [scope for scope in KeyScope if scope in callers]
     if not needed:
         return "no key of a program can do this; sign in"
-    return f"this key is not for that; make one with the scope {needed[0]!r}"
+    return without_scope(needed[0])
+
+
+def without_scope(scope: KeyScope) -> str:
+    """Return the text of the refusal of a program whose key lacks a scope."""
+    return f"this key is not for that; make one with the scope {scope.value!r}"
 
 
 BEYOND_LINK: Final = "a public link opens what it links to, and nothing else; sign in"

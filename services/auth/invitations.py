@@ -48,11 +48,8 @@ class Invitations:
         return its token. Raise AccountExists if the address has a proven account, and Unavailable if the mail could not
         be asked for; the invitation is then made and told to nobody.
         """
-        if await self._accounts.login(email) is not None:
-            raise AccountExists
-        token, invitation = await self._add(email)
-        if mail is not None:
-            await mail.send(InvitationMail(new_text_id(), email, token, invitation.expires_at_ms))
+        token = new_token()
+        await self.invite_once(email, token=token, ident=new_text_id(), mail=mail)
         return token
 
     async def invite_once(self, email: str, *, token: str, ident: str, mail: MailRequests | None) -> int:
@@ -64,7 +61,7 @@ class Invitations:
         """
         if await self._accounts.login(email) is not None:
             raise AccountExists
-        _, invitation = await self._add(email, token)
+        invitation = await self._add(email, token)
         if mail is not None:
             await mail.send(InvitationMail(ident, email, token, invitation.expires_at_ms))
         return invitation.expires_at_ms
@@ -80,16 +77,19 @@ class Invitations:
         """Make an invitation for the first account, whose owner states the address, and return its token; return None
         if there is an administrator already.
         """
-        return None if await self._accounts.has_admin() else (await self._add(None))[0]
+        if await self._accounts.has_admin():
+            return None
+        token = new_token()
+        await self._add(None, token)
+        return token
 
-    async def _add(self, email: str | None, token: str | None = None) -> tuple[str, Invitation]:
-        is_repeated = token is not None and await self.expiry(token) > 0
-        token = token or new_token()
+    async def _add(self, email: str | None, token: str) -> Invitation:
+        is_repeated = await self.expiry(token) > 0
         now = self._clock()
         invitation = Invitation(token_digest(token), email, now + INVITATION_DAYS * DAY_MS)
         event = audit_event(AuditKind.INVITATION_CREATED, at_ms=now, actor=self._actor, address=email)
         await self._invitations.add_invitation(invitation, events=[] if is_repeated else [event])
-        return token, invitation
+        return invitation
 
     async def presented(self, token: str, *, email: str) -> Invitation:
         """Return the invitation with this token. Raise InvitationInvalid for a token that is none, was used, has

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from runtime.permissions import without_scope
 from services.auth.records import DeviceRecord, GrantRecord
 from syncline.model.accounts import KeyScope, Role
 from syncline.model.errors import NoSuchSpace, PermissionDenied
@@ -43,4 +44,4 @@ def check_space(space: SpaceId, device: DeviceRecord) -> None:
 def check_scope(scope: KeyScope, device: DeviceRecord) -> None:
     """Raise PermissionDenied if the calling device is a program whose key lacks a scope."""
     if device.limits is not None and scope not in device.limits.scopes:
-        raise PermissionDenied(f"this key is not for that; make one with the scope {scope.value!r}")
+        raise PermissionDenied(without_scope(scope))
