@@ -40,7 +40,7 @@ _SECRET_BYTES: Final = 20
 _RECOVERY_BYTES: Final = 10
 _RECOVERY_CHARACTERS: Final = 16
 _DIGITS: Final = 6
-_MAX_CODE_CHARACTERS: Final = 64
+MAX_CODE_CHARACTERS: Final = 64
 """Maximum number of characters of a presented code, with the blanks and hyphens that are ignored."""
 _ISSUER: Final = "Syncline"
 _TOLD_DAYS: Final = 4
@@ -239,7 +239,7 @@ class Factors:
 
 def _stated(code: str) -> str:
     """Return a presented code without blanks and hyphens, and in lower case; an empty text for one that is too long."""
-    if len(code) > _MAX_CODE_CHARACTERS:
+    if len(code) > MAX_CODE_CHARACTERS:
         return ""
     return "".join(code.replace("-", "").split()).lower()
 

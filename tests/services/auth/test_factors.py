@@ -61,7 +61,7 @@ class App:
         """The code of the present time step, or of one that is so many steps later."""
         return self._totp.at(self._auth.clock() // 1000 + 30 * steps)
 
-    def wait(self, steps: int = 1) -> str:
+    def later(self, steps: int = 1) -> str:
         """Wait for so many time steps; return the code of then."""
         self._auth.clock.advance(steps * STEP_MS)
         return self.code()
@@ -80,7 +80,7 @@ async def test_a_sign_in_needs_the_code_as_well_as_the_password(auth, ann):
     with refused("PERMISSION_DENIED", "WRONG_CODE"):
         await enter(auth, "000000")
     with refused("UNAUTHENTICATED", "WRONG_PASSWORD"):
-        await enter(auth, app.wait(), password="not the password at all")
+        await enter(auth, app.later(), password="not the password at all")
     assert (await enter(auth, app.code())).account.email == EMAIL
 
 
@@ -107,7 +107,7 @@ async def test_a_repeated_request_has_the_same_secret_and_codes(auth, ann):
     assert await confirm(auth, ann, code) == codes
     with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
         await add(auth, ann)
-    await enter(auth, app.wait())
+    await enter(auth, app.later())
     with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
         await confirm(auth, ann, code)
 
@@ -138,7 +138,7 @@ async def test_a_code_works_once_and_no_earlier_one_after_it(auth, ann):
     app, _ = await added(auth, ann)
     with refused("PERMISSION_DENIED", "WRONG_CODE"):
         await enter(auth, app.code())  # the code that has confirmed the app
-    code = app.wait(5)
+    code = app.later(5)
     await enter(auth, code)
     for used in (code, app.code(steps=-1)):
         with refused("PERMISSION_DENIED", "WRONG_CODE"):
@@ -148,7 +148,7 @@ async def test_a_code_works_once_and_no_earlier_one_after_it(auth, ann):
 
 async def test_of_many_at_once_with_one_code_one_signs_in(auth, ann):
     app, recovery = await added(auth, ann)
-    for code in (app.wait(), recovery[3]):
+    for code in (app.later(), recovery[3]):
         reasons = await asyncio.gather(*(reason_of(enter(auth, code)) for _ in range(5)))
         assert sorted(reasons) == ["OK", *["WRONG_CODE"] * 4]
 
@@ -181,10 +181,10 @@ async def test_a_text_that_is_no_code_is_wrong(auth, ann, code):
 async def test_guesses_at_codes_are_limited_from_all_networks_and_right_ones_do_not_count(auth, ann):
     app, _ = await added(auth, ann)
     for _ in range(12):
-        await enter(auth, app.wait())
+        await enter(auth, app.later())
     refusals = [await reason_of(enter(auth, "000000")) for _ in range(10)]
     assert refusals == ["WRONG_CODE"] * 10
-    assert await reason_of(enter(auth, app.wait())) == "TOO_MANY_ATTEMPTS"
+    assert await reason_of(enter(auth, app.later())) == "TOO_MANY_ATTEMPTS"
     auth.clock.advance(15 * 60 * 1000)
     assert await enter(auth, app.code())
 
@@ -199,19 +199,19 @@ async def test_guesses_with_the_password_alone_are_limited_as_wrong_passwords_ar
 async def test_a_removed_factor_is_needed_no_more(auth, ann):
     app, recovery = await added(auth, ann)
     with refused("PERMISSION_DENIED", "WRONG_CURRENT_PASSWORD"):
-        await remove(auth, ann, app.wait(), password="not the password at all")
+        await remove(auth, ann, app.later(), password="not the password at all")
     with refused("PERMISSION_DENIED", "WRONG_CODE"):
         await remove(auth, ann, "000000")
     await remove(auth, ann, app.code())
     with refused("NOT_FOUND", "NO_SUCH_FACTOR"):
-        await remove(auth, ann, app.wait())
+        await remove(auth, ann, app.later())
     assert await factors(auth, ann) == []
     assert await enter(auth)
     # A factor that is added later has no code of the former one.
     other, codes = await added(auth, ann)
     assert not set(codes) & set(recovery)
     with refused("PERMISSION_DENIED", "WRONG_CODE"):
-        await enter(auth, app.wait())
+        await enter(auth, app.later())
     await remove(auth, ann, codes[0])
     assert [mail.change for mail in auth.mail.sent if isinstance(mail, FactorMail)] == [
         FactorChange.ADDED,
@@ -230,7 +230,7 @@ async def test_a_changed_password_keeps_the_factor(auth, ann):
     await auth.stub.ChangePassword(asked, metadata=ann.credentials)
     with refused("UNAUTHENTICATED", "SECOND_FACTOR_NEEDED"):
         await enter(auth, password=OTHER_STRONG)
-    assert await enter(auth, app.wait(), password=OTHER_STRONG)
+    assert await enter(auth, app.later(), password=OTHER_STRONG)
 
 
 async def test_what_is_there_goes_on_without_a_code(auth, ann):
@@ -255,7 +255,7 @@ async def test_wrong_confirmations_are_refused(auth, ann):
 
 async def test_the_audit_log_has_each_change_once_and_how_somebody_signed_in(auth, ann):
     app, recovery = await added(auth, ann)
-    await enter(auth, app.wait())
+    await enter(auth, app.later())
     await enter(auth, recovery[0])
     await remove(auth, ann, recovery[1])
     kinds = [event.kind for event in auth.store.audit.events if event.kind.startswith("factor.")]
