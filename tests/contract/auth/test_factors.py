@@ -1,6 +1,5 @@
 """Every identity store owes this to second factors."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -44,13 +43,3 @@ async def test_nothing_is_changed_that_is_not_as_it_was_read(store):
     for after in (replace(factor, last_step=2), None):
         assert not await store.change_factor(factor, after, events=[event])
     assert await store.factor(factor.user) == replace(factor, last_step=1, version=1)
-
-
-async def test_of_many_changes_at_once_one_is_made(store):
-    factor = new_factor()
-    assert await store.change_factor(None, factor)
-    changes = [store.change_factor(factor, replace(factor, last_step=step)) for step in range(1, 9)]
-    made = await asyncio.gather(*changes)
-    assert made.count(True) == 1
-    stored = await store.factor(factor.user)
-    assert (stored.last_step, stored.version) == (made.index(True) + 1, 1)

@@ -29,6 +29,7 @@ from services.auth.records import (
     PasswordChange,
     Proof,
     Reset,
+    SecondFactor,
     SpaceRecord,
     Suspension,
 )
@@ -596,3 +597,17 @@ async def test_of_many_administrators_one_is_left(stores, forget_admin):
         assert any(account.administers for account in left), "one is left"
         if resigns:
             assert sum(account.administers for account in left) == 1
+
+
+async def test_of_many_changes_of_a_second_factor_one_is_made(stores):
+    factor = SecondFactor(UserId(new_text_id()), new_request_id(), 5_000)
+    assert await stores[0].change_factor(None, factor)
+
+    async def change(store, number):
+        return await store.change_factor(factor, replace(factor, last_step=number + 1))
+
+    outcomes = await at_once(stores, change)
+    assert outcomes.count(True) == 1
+    assert outcomes.count(False) == MANY - 1
+    stored = await stores[1].factor(factor.user)
+    assert (stored.last_step, stored.version) == (outcomes.index(True) + 1, 1)
