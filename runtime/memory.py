@@ -19,9 +19,6 @@ from pathlib import Path
 from typing import Final
 
 _M_ARENA_MAX = -8
-_M_MMAP_THRESHOLD = -3
-_MAPPED_BYTES: Final = 4 * 1024 * 1024
-"""Minimum size of an allocation, in bytes, that is a mapping of its own and is unmapped once it is freed."""
 _MADV_DONTNEED = 4
 _STATM: Final = Path("/proc/self/statm")
 
@@ -36,17 +33,11 @@ _REST: Final = 100
 """Minimum pause between two attempts to return memory, as a multiple of the duration of an attempt."""
 
 
-def limit_unused(arenas: int = 2) -> None:
-    """Limit the memory that glibc keeps although nothing uses it.
-
-    - It has `arenas` malloc arenas. The default is eight per core, each with unused memory of its own.
-    - A large allocation is always unmapped once it is freed. By default, glibc takes allocations from an arena once one
-      of their size was freed, and each arena would keep the 19 MiB of a password's hash.
-    """
+def limit_arenas(count: int = 2) -> None:
+    """Limit glibc to `count` malloc arenas. The default is eight per core, each with unused memory of its own."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_ARENA_MAX, arenas)
-        libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        libc.mallopt(_M_ARENA_MAX, count)
 
 
 def settle() -> None:

@@ -69,7 +69,7 @@ def live(
     """
     import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
-    memory.limit_unused()
+    memory.limit_arenas()
     open_many()
     logs.configure_logs(fmt=log_format, level=log_level, service=name)
     logs.take_uncaught()

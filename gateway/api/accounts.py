@@ -43,7 +43,7 @@ async def sign_up(
 
 @router.post("/sessions", status_code=201)
 async def sign_in(
-    body: models.PasswordSignIn, request: Request, response: Response, services: GatewayServices
+    body: models.SignIn, request: Request, response: Response, services: GatewayServices
 ) -> models.SignedIn:
     """Sign in a new device of an account by e-mail address and password, and by a code if the account has a second
     factor: without it, 401 with SECOND_FACTOR_NEEDED; 403 with WRONG_CODE for a code that is wrong or was used.

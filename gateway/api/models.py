@@ -82,8 +82,8 @@ class Problem(Told):
 # ---- accounts and devices
 
 
-class SignIn(Given):
-    """The account and the device to sign in. With `browser`, a cookie is set and no refresh token is issued."""
+class AccountOnDevice(Given):
+    """The account and the device of a new session. With `browser`, a cookie is set and no refresh token is issued."""
 
     email: Email
     password: Password
@@ -91,7 +91,7 @@ class SignIn(Given):
     browser: bool = False
 
 
-class PasswordSignIn(SignIn):
+class SignIn(AccountOnDevice):
     """The account and the device to sign in, with the code of a second factor. With `browser`, a cookie is set and no
     refresh token is issued.
     """
@@ -101,7 +101,7 @@ class PasswordSignIn(SignIn):
     )
 
 
-class SignUp(SignIn):
+class SignUp(AccountOnDevice):
     """The account to create, and its first device. With `browser`, a cookie is set and no refresh token is issued."""
 
     invitation: Annotated[str, StringConstraints(max_length=128)] = Field(

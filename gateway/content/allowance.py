@@ -51,7 +51,9 @@ A client that reconnects at once often arrives before its first connection is kn
 _LOOK_SECONDS: Final = 0.2
 """Seconds between two reads of the record by a waiting request."""
 _MAX_ATTEMPTS: Final = 20
-"""Maximum number of attempts to write a record that others write concurrently, before a download has no lease."""
+"""Maximum number of attempts to write the lease of a new download while others write the record; after that, the
+download goes on without a lease.
+"""
 _PAUSE_SECONDS: Final = 0.02
 """Upper bound of the random pause after an attempt to write a record that others wrote meanwhile, in seconds,
 multiplied by the number of such attempts, _MAX_ATTEMPTS at most.
@@ -288,21 +290,23 @@ class Allowance:
         deadline = time.monotonic() + self._lease_seconds
         try:
             for attempt in itertools.count():
-                record = await self._read(place)
-                state = _State.of(record)
-                if ident is not None and ident not in state.leases:
-                    return  # the lease expired, and another request may have taken the bytes
-                state = state if ident is None else state.without_lease(ident)
-                if await self._write(place, replace(state, unspent=state.unspent + unspent), over=record):
-                    return
+                try:
+                    record = await self._read(place)
+                    state = _State.of(record)
+                    if ident is not None and ident not in state.leases:
+                        return  # the lease expired, and another request may have taken the bytes
+                    state = state if ident is None else state.without_lease(ident)
+                    if await self._write(place, replace(state, unspent=state.unspent + unspent), over=record):
+                        return
+                    reason = "others wrote the record each time"
+                except Unavailable as error:
+                    reason = str(error)
                 if time.monotonic() > deadline:
-                    break
+                    log.warning("an ended download is not settled", link=place.link, reason=reason)
+                    return
                 await _pause(attempt)
-            log.warning("unspent bytes are lost", link=place.link, reason="others wrote the record each time")
-        except Unavailable as error:
-            log.warning("unspent bytes are lost", link=place.link, reason=str(error))
         except Exception:  # nothing awaits this task
-            log.exception("unspent bytes are lost", link=place.link)
+            log.exception("an ended download is not settled", link=place.link)
 
     async def _read(self, place: LinkDownload) -> Record:
         return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)

@@ -54,9 +54,10 @@ _MAKES_ANEW: Final = (
     auth_pb2.RefuseInvitationRequest,
     auth_pb2.RequestResetRequest,
     auth_pb2.ResetPasswordRequest,
+    auth_pb2.RemoveFactorRequest,
 )
 """Types of requests that are not idempotent: each call creates, mails or spends something. All other requests have a
-request id or only read.
+request id, only read, or have the same answer again, as ConfirmTotp.
 """
 IDEMPOTENT: Final = tuple(
     f"{service.full_name}/{method.name}"

@@ -12,6 +12,7 @@ import { words } from "./words.js";
  * @property {HTMLDialogElement} element
  * @property {Promise<void>} closed
  * @property {() => void} close
+ * @property {() => void} hold from now on only a button at the foot closes it
  *
  * @typedef {object} What
  * @property {string} title
@@ -25,18 +26,15 @@ import { words } from "./words.js";
 export function openDialog({ title, body, buttons = [], size = "small", submit }) {
   const heading = uniqueId("dialog");
   const trouble = h("p", { class: "trouble-text", role: "alert" });
+  const cross = h("button", { type: "button", class: "icon-button", "aria-label": "Close", on: { click: close } }, icon("close"));
   const form = h(
     "form",
     { class: "dialog-form", novalidate: true, on: { submit: (/** @type {SubmitEvent} */ event) => void sent(event) } },
-    h(
-      "header",
-      { class: "dialog-head" },
-      h("h2", { id: heading }, title),
-      h("button", { type: "button", class: "icon-button", "aria-label": "Close", on: { click: close } }, icon("close")),
-    ),
+    h("header", { class: "dialog-head" }, h("h2", { id: heading }, title), cross),
     h("div", { class: "dialog-body" }, ...[body].flat(), trouble),
     buttons.length > 0 && h("footer", { class: "dialog-foot" }, ...buttons),
   );
+  let held = false;
   const element = h("dialog", { class: `dialog ${size}`, "aria-labelledby": heading }, form);
   const opener = document.activeElement;
   /** @type {() => void} */
@@ -49,14 +47,20 @@ export function openDialog({ title, body, buttons = [], size = "small", submit }
     else focusMain();
     settle();
   });
-  pressedOutside(element, close);
+  element.addEventListener("cancel", (event) => held && event.preventDefault());
+  pressedOutside(element, () => held || close());
   document.body.append(element);
   element.showModal();
   /** @type {HTMLElement | null} */ (element.querySelector("[autofocus]"))?.focus();
-  return { element, closed, close };
+  return { element, closed, close, hold };
 
   function close() {
     element.close();
+  }
+
+  function hold() {
+    held = true;
+    cross.remove();
   }
 
   /** @param {SubmitEvent} event */

@@ -212,7 +212,7 @@ class AccountRegistry:
         self._check_active(account)
         factor = ""
         if login.account.proven:
-            factor = await self._confirmed(account, code)
+            factor = await self._confirmed(account, code, peer)
             # The password of a claim is no sign of the owner: whoever makes an account for the address chooses one, and
             # would reset the count of guesses at the password of the proven account. A password that lacks its code is
             # no sign of the owner either.
@@ -237,11 +237,15 @@ class AccountRegistry:
         log.info("signed in", user=device.user, device=device.device)
         return signed_in
 
-    async def _confirmed(self, account: Account, code: str) -> str:
+    async def _confirmed(self, account: Account, code: str, peer: str) -> str:
         """Return what `Factors.check` returns, and count a sign-in that lacks a right code."""
         try:
             return await self._factors.check(account, code)
-        except (SecondFactorNeeded, WrongCode, TooManyAttempts) as error:
+        except SecondFactorNeeded:
+            metrics.SIGN_INS.labels("without_code").inc()
+            await self._attempts.needs_code(peer=peer)
+            raise
+        except (WrongCode, TooManyAttempts) as error:
             metrics.SIGN_INS.labels("limited" if isinstance(error, TooManyAttempts) else "without_code").inc()
             raise
 

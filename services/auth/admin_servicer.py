@@ -131,9 +131,9 @@ class AdminServicer(AdminServiceServicer):
     async def RemoveUserFactor(
         self, request: admin_pb2.RemoveUserFactorRequest, context: Context
     ) -> admin_pb2.RemoveUserFactorResponse:
-        await self._administrator()
+        admin = await self._administrator()
         request_id_from_wire(request.request_id)  # the removal is idempotent, so the id is only checked
-        removed = await self._administration.remove_factor(user_id_from_wire(request.user_id))
+        removed = await self._administration.remove_factor(user_id_from_wire(request.user_id), admin=admin)
         return admin_pb2.RemoveUserFactorResponse(removed=removed)
 
     async def SetAdministrator(

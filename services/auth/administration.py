@@ -17,7 +17,7 @@ from services.auth.attempts import Attempts
 from services.auth.audit.events import AuditKind, audit_event
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.endings import Endings
-from services.auth.factors import Factors
+from services.auth.factor_changes import FactorChanges
 from services.auth.grants import Grants
 from services.auth.holdings import decided_anew
 from services.auth.invitations import Invitations
@@ -30,7 +30,7 @@ from services.auth.ports import (
     RequestStore,
     SpaceStore,
 )
-from services.auth.records import Account, Clock, Done, GrantRecord, SpaceRecord, Suspension, UserState
+from services.auth.records import Account, Clock, Done, FactorChange, GrantRecord, SpaceRecord, Suspension, UserState
 from services.auth.repetitions import done_by, is_repetition
 from syncline.model.errors import (
     Contended,
@@ -75,7 +75,7 @@ class Administration:
         requests: RequestStore,
         *,
         endings: Endings,
-        factors: Factors,
+        factor_changes: FactorChanges,
         grants: Grants,
         invitations: Invitations,
         attempts: Attempts,
@@ -89,7 +89,7 @@ class Administration:
         self._spaces = spaces
         self._requests = requests
         self._endings = endings
-        self._factors = factors
+        self._factor_changes = factor_changes
         self._grants = grants
         self._invitations = invitations
         self._attempts = attempts
@@ -184,16 +184,18 @@ class Administration:
         await self.user(user)
         return await self._endings.end_all(user, end_keys=end_keys)
 
-    async def remove_factor(self, user: UserId) -> bool:
+    async def remove_factor(self, user: UserId, *, admin: UserId) -> bool:
         """Remove the second factor of a user; return False if there was none. Raise NoSuchAccount if there is no such
-        user, and Contended if another call changes the factor.
+        user, PermissionDenied for the factor of `admin`, and Contended if another call changes the factor.
         """
+        if user == admin:
+            raise PermissionDenied("your own second factor is removed in your settings, with your password and a code")
         account = await self.user(user)
-        factor = await self._factors.of_user(user)
+        factor = await self._factor_changes.of_user(user)
         if factor is None:
             return False
-        if not await self._factors.end(factor, account=account):
-            raise Contended
+        if not await self._factor_changes.change(factor, None, account=account, change=FactorChange.REMOVED):
+            raise Contended("another call changes the second factor at this moment; try again")
         return True
 
     async def _change(

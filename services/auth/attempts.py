@@ -30,6 +30,8 @@ _INVITING: Final = "invite"
 """Followed by a space and an address, a user, or both: subject of the counter of mails with invitations to spaces."""
 _CODE: Final = "code"
 """Followed by a space and a user: subject of the counter of attempts at the codes of the user's second factor."""
+_DAY: Final = "day"
+"""Behind a space at the end of a subject: subject of the counter of a day."""
 _RESET: Final = "reset"
 """Subject of the counters of resets that were asked for: from a network, and of all. Followed by a space and an
 address: subject of the counter of resets for the address.
@@ -64,6 +66,8 @@ class AttemptLimits:
     """Maximum number of mails with invitations to spaces by one person in a day."""
     codes_per_account: int = 10
     """Maximum number of attempts at the codes of one account's second factor, from all networks together."""
+    codes_per_day: int = 50
+    """The same in a day, so that nobody guesses for months."""
     resets_per_address: int = 5
     """Maximum number of resets that are asked for at one address, whether it has an account or not."""
     resets_per_network: int = 50
@@ -141,16 +145,27 @@ class Attempts:
         await self._count(f"{_RESET} {email}", None, self._limits.resets_per_address)
         await self._count(_RESET, None, self._limits.resets)
 
-    async def admit_code(self, *, user: UserId) -> None:
-        """Count an attempt at a code of the second factor of a user. Raise TooManyAttempts with `retry_after_seconds`
-        if the limit is reached. It is one limit for all networks: a code has few digits, and whoever tries one has the
-        password already.
+    async def admit_code(self, *, user: UserId, confirming: bool = False) -> None:
+        """Count an attempt at a code of the second factor of a user; `confirming` if the factor is being confirmed.
+        Raise TooManyAttempts with `retry_after_seconds` if the limit within the window, or that of a day, is reached.
+        They are limits for all networks together: a code has few digits, and whoever tries one has the password
+        already.
         """
-        await self._count(f"{_CODE} {user}", None, self._limits.codes_per_account)
+        subject, limits = _codes_of(user, confirming), self._limits
+        await self._count(subject, None, limits.codes_per_account)
+        await self._count(f"{subject} {_DAY}", None, limits.codes_per_day, window_ms=DAY_MS, what="wrong codes")
 
-    async def code_was_right(self, *, user: UserId) -> None:
-        """Record that a right code of the second factor of a user was stated: the counter is reset."""
-        await self._store.take_back_attempt(subject=f"{_CODE} {user}", peer=None)
+    async def code_was_right(self, *, user: UserId, confirming: bool = False) -> None:
+        """Record that the last attempt at a code of a user was right: it does not count."""
+        subject = _codes_of(user, confirming)
+        for counter in (subject, f"{subject} {_DAY}"):
+            await self._store.take_back_attempt(subject=counter, peer=None)
+
+    async def needs_code(self, *, peer: str) -> None:
+        """Record that a password from the network `peer` was right and lacked a code. The counter of the network is
+        decremented, because the attempt is repeated with the code; those of the address count both.
+        """
+        await self._store.take_back_attempt(subject=_ALL, peer=peer)
 
     async def recovered(self, *, email: str, peer: str) -> None:
         """Record that the owner of an address has chosen a new password by a reset, from the network `peer`. The
@@ -182,3 +197,7 @@ class Attempts:
         if wait:
             seconds = -(-wait // SECOND_MS)
             raise TooManyAttempts(f"too many {what}; try again in {seconds} seconds", **{RETRY_AFTER: str(seconds)})
+
+
+def _codes_of(user: UserId, confirming: bool) -> str:
+    return f"{_CODE} confirm {user}" if confirming else f"{_CODE} {user}"

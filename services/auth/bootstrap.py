@@ -32,6 +32,7 @@ from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists, Devices
 from services.auth.earlier import enter_earlier
 from services.auth.endings import Endings
+from services.auth.factor_changes import FactorChanges
 from services.auth.factors import Factors
 from services.auth.grants import Grants
 from services.auth.invitations import Invitations
@@ -111,6 +112,7 @@ async def bootstrap(
         invitations_per_address=settings.invitation_mails_per_address,
         invitations_per_person=settings.invitation_mails_per_person,
         codes_per_account=settings.codes_per_account,
+        codes_per_day=settings.codes_per_day,
         resets_per_address=settings.resets_per_address,
         resets_per_network=settings.resets_per_network,
         resets=settings.resets_in_total,
@@ -141,8 +143,9 @@ async def bootstrap(
         )
         sessions = Sessions(store, access_tokens, endings=endings, clock=clock)
         derived = DerivedSecrets(settings.service_secret.get_secret_value())
+        factor_changes = FactorChanges(store, adapters.mail, clock=clock)
         factors = Factors(
-            store, adapters.mail, confirmation=confirmation, attempts=attempts, derived=derived, clock=clock
+            store, factor_changes, confirmation=confirmation, attempts=attempts, derived=derived, clock=clock
         )
         uploads = Uploads(store, clock=clock)
         holdings = settings.holdings()
@@ -230,7 +233,7 @@ async def bootstrap(
                 store,
                 store,
                 endings=endings,
-                factors=factors,
+                factor_changes=factor_changes,
                 grants=grants,
                 invitations=invitations,
                 attempts=attempts,

@@ -34,7 +34,7 @@ class Confirmation:
 
     async def check(self, login: Login, password: str, *, peer: str) -> None:
         """Return if `password` is that of the account `login`. `peer` is the network of the caller. The attempt counts
-        with those at the sign-in.
+        with those at the sign-in, until `succeeded` takes it back.
 
         Raise WrongCurrentPassword if the password is wrong, TooManyAttempts if a limit of attempts at the address is
         reached, and TooMuchAtOnce if too many passwords are being hashed.
@@ -44,4 +44,7 @@ class Confirmation:
         checked = await self._passwords.verify(password, login.password_hash, Share(email, peer))
         if checked is PasswordCheck.WRONG:
             raise WrongCurrentPassword
-        await self._attempts.succeeded(subject=email, peer=peer)
+
+    async def succeeded(self, login: Login, *, peer: str) -> None:
+        """Record that the owner of an account has confirmed to be the owner, from the network `peer`."""
+        await self._attempts.succeeded(subject=login.account.email, peer=peer)

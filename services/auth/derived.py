@@ -36,10 +36,12 @@ class DerivedSecrets:
         """
         return base64.urlsafe_b64encode(self.raw(kind, user, request, size=size)).decode().rstrip("=")
 
-    def raw(self, kind: str, user: UserId, request: RequestId, *, size: int) -> bytes:
-        """Return the bytes of the secret that `secret` returns as text."""
-        return hmac.digest(self._key, _seed(f"{kind} secret", user, request), "sha256")[:size]
+    def raw(self, kind: str, user: UserId, salt: bytes, *, size: int) -> bytes:
+        """Return a secret of a user as `size` bytes, at most 32. `salt` is what distinguishes the secrets of one kind:
+        the id of a request, or random bytes.
+        """
+        return hmac.digest(self._key, _seed(f"{kind} secret", user, salt), "sha256")[:size]
 
 
-def _seed(kind: str, user: UserId, request: RequestId) -> bytes:
-    return f"syncline {kind}\0{user}\0".encode() + request
+def _seed(kind: str, user: UserId, salt: bytes) -> bytes:
+    return f"syncline {kind}\0{user}\0".encode() + salt

@@ -28,7 +28,7 @@ PASSWORD_CHANGES: Final = Counter(
 )
 FACTORS: Final = Counter(
     "syncline_second_factors",
-    "Second factors: `added`; `removed`; `refused`, a code that was wrong or used.",
+    "Second factors: `added`; `removed`; `recovery_code_used`; `refused`, a code that was wrong or used.",
     ["outcome"],
 )
 RESETS: Final = Counter(

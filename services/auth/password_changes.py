@@ -136,6 +136,7 @@ class PasswordChanges:
                 raise RequestIdReused from None
             metrics.PASSWORD_CHANGES.labels("refused").inc()
             raise
+        await self._confirmation.succeeded(login, peer=peer)
         if repeated:
             ended = await self._endings.end_former(user, before=login.password_changes, keep=device)
         else:

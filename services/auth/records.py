@@ -90,11 +90,12 @@ class Login:
 @dataclass(frozen=True, slots=True)
 class SecondFactor:
     """The second factor of an account: an authenticator app of the user that shows a code for each time step (TOTP, RFC
-    6238). The secrets of the app and the recovery codes are derived from `request`, the mutation request that added the
-    factor, and are not stored.
+    6238). The secret of the app and the recovery codes are derived from `salt`, random bytes, and are not stored.
 
+    - `request` is the mutation request that added the factor, `device` the device that made it, and `password_changes`
+      how often the password had been changed by then.
     - `confirmed_at_ms` is None until the user has shown a code of the app; sign-ins need no code until then. Like
-      `added_at_ms`, it is in milliseconds since 1970.
+      `added_at_ms`, it is in milliseconds since 1970. `confirmed_step` is the time step of that code.
     - `last_step` is the greatest time step whose code was used; no code of it or of an earlier one works again.
     - `spent` has the numbers of the recovery codes that were used.
     - `version` counts the changes of the record.
@@ -102,8 +103,12 @@ class SecondFactor:
 
     user: UserId
     request: RequestId
+    device: DeviceId
+    password_changes: int
+    salt: bytes = field(repr=False)
     added_at_ms: int
     confirmed_at_ms: int | None = None
+    confirmed_step: int = 0
     last_step: int = 0
     spent: frozenset[int] = frozenset()
     version: int = 0

@@ -49,11 +49,11 @@ from syncline.model.errors import (
     InvitationInvalid,
     PermissionDenied,
     ProofInvalid,
-    SecondFactorNeeded,
     SignUpClosed,
     TokenMalformed,
     TooManyAttempts,
     WrongCode,
+    WrongCurrentPassword,
     WrongPassword,
 )
 from syncline.model.identifiers import SpaceId, new_request_id
@@ -78,8 +78,10 @@ _P = TypeVar("_P")
 _WRITTEN = "written spaces"
 _SIGN_UP_REFUSALS: Final = (AccountExists, InvitationInvalid, SignUpClosed, TooManyAttempts)
 """The errors of a sign-up that the audit log counts."""
-_SIGN_IN_REFUSALS: Final = (WrongPassword, SecondFactorNeeded, WrongCode, TooManyAttempts, AccountSuspended)
-"""The errors of a sign-in that the audit log counts."""
+_SIGN_IN_REFUSALS: Final = (WrongPassword, WrongCode, TooManyAttempts, AccountSuspended)
+"""The errors of a sign-in that the audit log counts. SecondFactorNeeded belongs to every sign-in in two steps."""
+_CODE_REFUSALS: Final = (WrongCode, WrongCurrentPassword, TooManyAttempts)
+"""The errors of a change of a second factor that the audit log counts."""
 
 
 class AuthServicer(AuthServiceServicer):
@@ -247,23 +249,28 @@ class AuthServicer(AuthServiceServicer):
         request_id = request_id_from_wire(request.request_id)
         caller = await self._signed_in()
         made = await self._factors.add(
-            request=request_id, password=request.password, user=caller.user, peer=current_network()
+            request=request_id,
+            password=request.password,
+            user=caller.user,
+            device=caller.device,
+            peer=current_network(),
         )
         return auth_pb2.AddTotpResponse(secret=made.secret, uri=made.uri)
 
     async def ConfirmTotp(self, request: auth_pb2.ConfirmTotpRequest, context: Context) -> auth_pb2.ConfirmTotpResponse:
         caller = await self._signed_in()
-        account = await self._accounts.proven(caller.user)
-        codes = await self._factors.confirm(request.code, account=account)
+        with self._refusals.counting(AuditKind.FACTOR_CODE_REFUSED, *_CODE_REFUSALS, user=caller.user):
+            codes = await self._factors.confirm(request.code, user=caller.user, device=caller.device)
         return auth_pb2.ConfirmTotpResponse(recovery_codes=codes)
 
     async def RemoveFactor(
         self, request: auth_pb2.RemoveFactorRequest, context: Context
     ) -> auth_pb2.RemoveFactorResponse:
         caller = await self._signed_in()
-        await self._factors.remove(
-            password=request.password, code=request.code, user=caller.user, peer=current_network()
-        )
+        with self._refusals.counting(AuditKind.FACTOR_CODE_REFUSED, *_CODE_REFUSALS, user=caller.user):
+            await self._factors.remove(
+                password=request.password, code=request.code, user=caller.user, peer=current_network()
+            )
         return auth_pb2.RemoveFactorResponse()
 
     async def RequestReset(

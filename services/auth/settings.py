@@ -110,6 +110,12 @@ class AuthSettings(ServiceSettings, SignUpSettings, AuditSettings):
         description="Maximum number of attempts at the codes of one account's second factor within the window, from "
         "all networks together.",
     )
+    codes_per_day: int = Field(
+        default=50,
+        ge=1,
+        description="Maximum number of attempts at the codes of one account's second factor in a day, from all "
+        "networks together.",
+    )
     resets_per_address: int = Field(
         default=5,
         ge=1,

@@ -28,11 +28,26 @@ _FORMER_MEMBER: Final = "A former member"
 _DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
 _A_ROLE: Final = {"viewer": "a viewer", "editor": "an editor", "owner": "an owner"}
 _FACTOR_CHANGES: Final = {
-    "added": ("A second factor was added to your Syncline account", "A second factor was added to"),
-    "removed": ("The second factor of your Syncline account was removed", "The second factor was removed from"),
-    "recovery code used": ("A recovery code of your Syncline account was used", "A recovery code signed in to"),
+    "added": (
+        "A second factor was added to your Syncline account",
+        "A second factor was added to",
+        "If it was not you, somebody has your password, and only an administrator can remove what they added: ask one, "
+        "and choose another password at once:",
+    ),
+    "removed": (
+        "The second factor of your Syncline account was removed",
+        "The second factor was removed from",
+        "An administrator does this for who has lost it. If neither you nor an administrator whom you asked has done "
+        "it, choose another password at once:",
+    ),
+    "recovery code used": (
+        "A recovery code of your Syncline account was used",
+        "A recovery code signed in to",
+        "If it was not you, somebody has your password and your recovery codes: choose another password at once, sign "
+        "in, and add your app anew:",
+    ),
 }
-"""The subject and the beginning of the mail about each change of a second factor (`FACTOR_CHANGES`)."""
+"""The subject of the mail about each change of a second factor (`FACTOR_CHANGES`), its beginning, and what to do."""
 _LINK: Final = re.compile(r"@|:(?=\S)|(?<=\w)[.](?=[^\W\d_])")
 """The parts of a text by which programs for mail recognise an address, and make a link of it."""
 
@@ -206,20 +221,19 @@ def compose_password_change(asked: PasswordAsked, *, url: str) -> Mail:
 
 def compose_factor_change(asked: FactorAsked, *, url: str) -> Mail:
     """Return the mail that tells the owner of an account that its second factor was changed, and how to react."""
-    subject, told = _FACTOR_CHANGES[asked.change]
+    subject, told, advice = _FACTOR_CHANGES[asked.change]
     return _letter(
         asked.to,
         subject,
         [
             f"{told} your account at {url} at {_until(asked.changed_at_ms)}.",
-            "If it was you, there is nothing to do. If it was not you, somebody has your password: choose another one "
-            "at once:",
+            "If it was you, there is nothing to do.",
+            advice,
         ],
         link=f"{url}/reset",
         last=[
             f"or by the command: syncline reset {asked.to} --endpoint {url}",
-            "This signs all devices out. Then look at your second factor in the settings, or by: syncline factors. An "
-            "administrator of the system can remove one that is not yours.",
+            "A new password signs all devices out.",
         ],
     )
 

@@ -7,9 +7,11 @@ import pty
 import re
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyotp
 import pytest
 
@@ -84,7 +86,7 @@ def test_a_script_adds_an_app_signs_in_by_its_codes_and_removes_it(laptop: Devic
     made = laptop.json("factors", "add", "--password-stdin", stdin=f"{PASSWORD}\n")
     app = pyotp.TOTP(made["secret"])
     assert made["uri"] == app.provisioning_uri(name=laptop.email, issuer_name="Syncline")
-    assert "This code is wrong" in laptop.run("factors", "confirm", "000000", status=3)
+    assert "this code is wrong" in laptop.run("factors", "confirm", "000000", status=3)
     codes = laptop.json("factors", "confirm", app.now())["recovery_codes"]
     (factor,) = laptop.json("factors", "list")
     assert (factor["kind"], factor["recovery_codes_left"]) == ("totp", 10)
@@ -114,7 +116,13 @@ def test_a_person_is_asked_at_the_terminal(laptop: Device, phone: Device) -> Non
     assert len(codes) == 10
     where = ("--endpoint", phone.stack.endpoint, "--email", phone.email)
     status, shown = phone.at_terminal(
-        "login", *where, answers=[("Password", PASSWORD), ("Code of your authenticator app", codes[3])]
+        "login",
+        *where,
+        answers=[
+            ("Password", PASSWORD),
+            ("Code of your authenticator app", "000000"),
+            ("This code is wrong", codes[3]),
+        ],
     )
     assert status == 0, shown
     assert f"signed in as {phone.email}" in shown
@@ -140,3 +148,29 @@ def test_the_owner_is_told_and_an_administrator_helps(
     told_of = ("A second factor was added to", "The second factor was removed from")
     assert all(text in mail["BodyText"] for text, mail in zip(told_of, sent, strict=True))
     assert not any(made["secret"] in str(mail) for mail in sent)
+
+
+def test_the_operator_helps_where_no_administrator_can(stack: Stack, laptop: Device, phone: Device) -> None:
+    made = laptop.json("factors", "add", "--password-stdin", stdin=f"{PASSWORD}\n")
+    laptop.run("factors", "confirm", pyotp.TOTP(made["secret"]).now())
+
+    def command(email: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "services.auth.remove_factor", email],
+            env=psutil.Process(stack.pids["auth"]).environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    for email, status, told in (
+        ("nobody@example.com", 1, "no account has proven that address"),
+        ("nonsense", 1, "not a valid e-mail address"),
+        (laptop.email.replace("@example", "@EXAMPLE"), 0, "the second factor is removed"),
+        (laptop.email, 0, "the account has no second factor"),
+    ):
+        done = command(email)
+        assert done[0] == status, done
+        assert told in done[1]
+    phone.enter("login")

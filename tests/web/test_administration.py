@@ -70,7 +70,9 @@ def test_a_user_is_found_suspended_and_resumed(
     admin.see(admin.page.get_by_text("reason: left the company"))
     admin.shot(f"admin-audit-{request.node.callspec.id}")
     assert severe(admin) == []
-    admin.page.get_by_label("Kind, such as sign_in.failed").fill("account.suspended")
+    kind = admin.page.get_by_label("Kind, such as sign_in.failed")
+    kind.fill("account.suspended")
+    kind.press("Enter")
     admin.see_no(admin.page.get_by_text("account.resumed"))
 
 

@@ -50,6 +50,8 @@ def test_an_app_is_added_needed_and_removed(new_person: NewPerson, window: str) 
     ann.shot(f"factor-codes-{window}")
     codes = re.findall(r"[a-z2-7]{4}(?:-[a-z2-7]{4}){3}", ann.dialog.inner_text())
     assert len(codes) == 10
+    ann.page.keyboard.press("Escape")
+    assert ann.dialog.is_visible(), "codes that are shown once do not go by a wrong key"
     ann.dialog.get_by_role("button", name="I have kept them").click()
     ann.see_no(ann.dialog)
     ann.see(ann.page.get_by_text("10 recovery codes left."))

@@ -6,6 +6,7 @@ import { confirm, openDialog } from "../dialogs.js";
 import { debounced, fill, h } from "../dom.js";
 import { dateOf, plural } from "../format.js";
 import { icon } from "../icons.js";
+import { router } from "../router.js";
 import { session } from "../session.js";
 import { time } from "../times.js";
 import { toast } from "../toasts.js";
@@ -166,7 +167,11 @@ export function userPage(part, id) {
       suspension &&
         h("p", null, `Suspended since ${dateOf(suspension.since_ms)}${suspension.reason ? `: ${suspension.reason}` : "."}`),
       h("div", { class: "button-row" }, ...actions(user)),
-      h("p", null, h("a", { href: `/admin/audit?involving=${id}` }, "What the audit log has about this user")),
+      h(
+        "p",
+        null,
+        h("a", { href: `/admin/audit?involving=${encodeURIComponent(email)}` }, "What the audit log has about this user"),
+      ),
     );
   }
 
@@ -177,7 +182,7 @@ export function userPage(part, id) {
         ? button("Resume", "play", () => change("DELETE", "suspension", undefined, `${email} is not suspended any more`))
         : button("Suspend", "pause", () => suspendDialog(email)),
       button("Sign out everywhere", "signOut", () => signOutDialog(email)),
-      button("Remove second factor", "key", () => factorDialog(email)),
+      id !== session.me.user_id && button("Remove second factor", "key", () => factorDialog(email)),
       admin
         ? button("Make ordinary user", "people", () => administratorDialog(email, false))
         : button("Make administrator", "people", () => administratorDialog(email, true)),
@@ -238,7 +243,12 @@ export function userPage(part, id) {
       title: admin ? "Make this user an administrator?" : "Make this administrator an ordinary user?",
       text: admin ? `${email} can do everything that you can do here.` : `${email} cannot see these pages any more.`,
       action: admin ? "Make administrator" : "Make ordinary user",
-      run: () => change("PUT", "administrator", { admin }, `${email} is ${admin ? "an administrator" : "an ordinary user"} now`),
+      run: async () => {
+        await change("PUT", "administrator", { admin }, `${email} is ${admin ? "an administrator" : "an ordinary user"} now`);
+        if (id !== session.me.user_id) return;
+        await session.loadAccount();
+        router.go("/");
+      },
     });
   }
 }
@@ -269,7 +279,12 @@ function deviceRow({ name, kind, last_seen_at_ms, created_at_ms, revoked_at_ms }
     "li",
     { class: "person" },
     icon(kind === "program" ? "key" : kind === "browser" ? "globe" : "device"),
-    h("span", { class: "person-name" }, name, revoked_at_ms && h("span", { class: "badge" }, "Signed out")),
-    h("span", { class: "hint" }, "last used ", time(last_seen_at_ms || created_at_ms)),
+    h(
+      "span",
+      { class: "person-name" },
+      name,
+      revoked_at_ms && h("span", { class: "badge" }, kind === "program" ? "Ended" : "Signed out"),
+    ),
+    h("span", { class: "hint" }, last_seen_at_ms ? "last used " : "since ", time(last_seen_at_ms || created_at_ms)),
   );
 }

@@ -23,7 +23,7 @@ const DAY_SECONDS = 86_400;
 /** @type {Record<SignUpRules["sign_up_policy"], string>} */
 const POLICIES = {
   invited: "Only people who are invited make an account.",
-  domains: "People with an address of one of these domains make an account, and people who are invited:",
+  domains: "People who are invited make an account, and people with an address of one of these domains:",
   open: "Everybody makes an account.",
 };
 

@@ -9,6 +9,7 @@ import { icon } from "../icons.js";
 import { session } from "../session.js";
 import { toast } from "../toasts.js";
 import { words } from "../words.js";
+import { copyText } from "./once.js";
 
 /** @import {Factor, NewFactor} from "../api.js" */
 
@@ -58,7 +59,7 @@ function addDialog(changed) {
   const code = codeField("Code that the app shows");
   const next = h("button", { type: "submit", class: "button primary" }, "Continue");
   const cancel = h("button", { type: "button", class: "button", on: { click: () => dialog.close() } }, "Cancel");
-  const body = h("div", { class: "stacked" }, h("p", null, "Confirm that it is you."), ...userAnd(password));
+  const body = h("div", { class: "stacked" }, h("p", null, "Confirm that it is you."), ...passwordParts(password));
   let step = askPassword;
   const dialog = openDialog({ title: "Add an authenticator app", body, buttons: [cancel, next], submit: () => step() });
   return dialog;
@@ -100,11 +101,20 @@ function addDialog(changed) {
       h("ul", { class: "recovery-codes" }, ...codes.map((one) => h("li", null, h("code", null, one)))),
       h("p", { class: "hint" }, "Each works once in place of a code. They are not shown again."),
     );
-    cancel.remove();
+    dialog.hold();
+    cancel.replaceWith(
+      h("button", { type: "button", class: "button", on: { click: () => void copyCodes(codes) } }, icon("copy"), "Copy"),
+    );
     fill(next, "I have kept them");
     next.focus();
     void changed();
   }
+}
+
+/** @param {string[]} codes */
+async function copyCodes(codes) {
+  // Pages of plain http may not write to the clipboard; the user may.
+  if (!(await copyText(codes.join("\n")))) toast("Select the codes and copy them");
 }
 
 /** @param {() => unknown} changed */
@@ -115,7 +125,7 @@ function removeDialog(changed) {
     title: "Remove your second factor",
     body: [
       h("p", null, "Your password alone signs in afterwards."),
-      ...userAnd(password),
+      ...passwordParts(password),
       labelled("Code of the app, or a recovery code", code),
     ],
     buttons: [
@@ -133,8 +143,8 @@ function removeDialog(changed) {
   return dialog;
 }
 
-/** @param {HTMLInputElement} password */
-function userAnd(password) {
+/** The field for the password, after a hidden one for the address. @param {HTMLInputElement} password */
+function passwordParts(password) {
   // Programs that remember passwords look for the name that goes with them.
   const user = h("input", { type: "email", autocomplete: "username", value: session.me.email, hidden: true, readonly: true });
   return [user, labelled("Your password", password)];

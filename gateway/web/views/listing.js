@@ -31,10 +31,11 @@ export function listing({ name, row, none, more, kind = "" }) {
     token = "";
     next.hidden = true;
     fill(list, h("li", null, loading()));
+    const mine = asked + 1;
     try {
       await load(true);
     } catch (error) {
-      fill(list, h("li", null, h("p", { class: "trouble-text", role: "alert" }, words(error))));
+      if (mine === asked) fill(list, h("li", null, h("p", { class: "trouble-text", role: "alert" }, words(error))));
     }
   }
 
@@ -48,8 +49,9 @@ export function listing({ name, row, none, more, kind = "" }) {
     if (mine !== asked) return;
     token = page.next_page_token ?? "";
     next.hidden = !token;
-    const rows = page[name].map(row);
-    if (!anew) list.append(...rows);
-    else fill(list, ...(rows.length ? rows : [h("li", { class: "hint" }, none)]));
+    if (anew) list.replaceChildren();
+    list.append(...page[name].map(row));
+    // A page may be empty although others follow, which have what is looked for.
+    if (!list.children.length && !token) fill(list, h("li", { class: "hint" }, none));
   }
 }

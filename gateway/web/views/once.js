@@ -24,12 +24,20 @@ export function shownOnce(where, { label, text, hint }) {
   button.focus();
 }
 
+/** @param {string} text @returns {Promise<boolean>} whether the clipboard has it now */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast("Copied");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** @param {HTMLInputElement} field */
 async function copy(field) {
-  try {
-    await navigator.clipboard.writeText(field.value);
-    toast("Copied");
-  } catch {
+  if (!(await copyText(field.value))) {
     // Pages of plain http may not write to the clipboard; the user may.
     field.focus();
     field.select();

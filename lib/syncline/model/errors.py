@@ -202,7 +202,7 @@ class FactorExists(SynclineError):
 
 
 class NoSuchFactor(SynclineError):
-    """The account has no such second factor; begin to add one."""
+    """The account has no second factor; add one if you want that sign-ins need a code."""
 
     reason = "NO_SUCH_FACTOR"
     kind = Kind.NOT_FOUND

@@ -84,8 +84,9 @@ _ADMINISTERS: Final = f"admin = :yes AND {layout.NOT_SUSPENDED}"
 _NOT_DELETED: Final = "attribute_not_exists(deleted_at)"
 """The condition on a SPACE item that the space is not deleted."""
 _IS_THIS_INVITATION: Final = "token_digest = :token"
-_VERSION_IS: Final = "factor_version = :version"
 """The condition that an invitation that was read has neither ended nor was replaced (`_this_invitation`)."""
+_IS_THIS_FACTOR: Final = "factor_version = :version AND salt = :salt"
+"""The condition that a second factor that was read has neither been changed nor replaced."""
 
 
 class DynamoIdentityStore:
@@ -528,8 +529,10 @@ class DynamoIdentityStore:
     async def change_factor(
         self, before: SecondFactor | None, after: SecondFactor | None, *, events: Sequence[AuditEvent] = ()
     ) -> bool:
-        unchanged = _VERSION_IS if before is not None else NEW
-        values = {":version": attribute(before.version)} if before is not None else None
+        unchanged, values = NEW, None
+        if before is not None:
+            unchanged = _IS_THIS_FACTOR
+            values = {":version": attribute(before.version), ":salt": attribute(before.salt)}
         if after is not None:
             stored = replace(after, version=0 if before is None else before.version + 1)
             write = self._table.putting(layout.factor_item(stored), unchanged, values)

@@ -16,7 +16,7 @@
 | ENTERED | `ENTERED` | `ENTERED` | marks that accounts and spaces of earlier releases have ENTRY and SHARED items |
 | ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
 | ACCOUNT | `U#{user}` | `ACCOUNT` | address, personal space, and whether the account is proven (absent: yes), an administrator or a guest (absent: no) and suspended (since when, by whom, why; absent: no); the password hash until it is proven |
-| FACTOR | `U#{user}` | `FACTOR` | the second factor: the request that added it, from which its secrets are derived, when it was added and confirmed (absent: not yet), the last time step and the recovery codes that were used, and the number of its changes |
+| FACTOR | `U#{user}` | `FACTOR` | the second factor: by which request and device it was added, the salt from which its secrets are derived, when it was added and confirmed (absent: not yet) and by which time step, the last time step and the recovery codes that were used, and the number of its changes |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT, and goes alone when a deleted space cannot be undeleted any more. The `name` is that of the time of the grant: the SPACE has the present one |
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |
 | DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
@@ -475,7 +475,11 @@ def factor_item(factor: SecondFactor) -> Item:
     item = {
         **factor_key(factor.user),
         "request": attribute(factor.request),
+        "device": attribute(factor.device),
+        "password_changes": attribute(factor.password_changes),
+        "salt": attribute(factor.salt),
         "added_at": attribute(factor.added_at_ms),
+        "confirmed_step": attribute(factor.confirmed_step),
         "last_step": attribute(factor.last_step),
         "spent": {"L": [attribute(number) for number in sorted(factor.spent)]},
         "factor_version": attribute(factor.version),
@@ -487,8 +491,12 @@ def factor_from_item(user: UserId, item: Item) -> SecondFactor:
     return SecondFactor(
         user,
         RequestId(bytes_of(item, "request")),
+        DeviceId(text_of(item, "device")),
+        number_of(item, "password_changes"),
+        bytes_of(item, "salt"),
         number_of(item, "added_at"),
         number_of(item, "confirmed_at") if "confirmed_at" in item else None,
+        number_of(item, "confirmed_step"),
         number_of(item, "last_step"),
         frozenset(int(number["N"]) for number in item["spent"]["L"]),
         number_of(item, "factor_version"),

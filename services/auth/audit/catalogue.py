@@ -30,7 +30,11 @@ AUDITED: Final[Mapping[str, frozenset[AuditKind]]] = MappingProxyType(
                 AuditKind.ACCOUNT_CREATED, AuditKind.SIGN_UP_FAILED, AuditKind.PROOF_REQUESTED, AuditKind.MEMBER_ADDED
             ),
             "SignIn": _kinds(
-                AuditKind.SIGNED_IN, AuditKind.SIGN_IN_FAILED, AuditKind.DEVICE_MADE_WAY, AuditKind.MEMBER_ADDED
+                AuditKind.SIGNED_IN,
+                AuditKind.SIGN_IN_FAILED,
+                AuditKind.FACTOR_RECOVERY_CODE_USED,
+                AuditKind.DEVICE_MADE_WAY,
+                AuditKind.MEMBER_ADDED,
             ),
             "RefreshToken": _kinds(AuditKind.DEVICE_COPIED, AuditKind.KEY_ENDED),
             "CreateKey": _kinds(AuditKind.KEY_CREATED),
@@ -38,8 +42,8 @@ AUDITED: Final[Mapping[str, frozenset[AuditKind]]] = MappingProxyType(
             "RequestProof": _kinds(AuditKind.PROOF_REQUESTED),
             "ProveAddress": _kinds(AuditKind.ADDRESS_PROVEN, AuditKind.PROOF_FAILED, AuditKind.MEMBER_ADDED),
             "ChangePassword": _kinds(AuditKind.PASSWORD_CHANGED, AuditKind.DEVICE_ENDED, AuditKind.KEY_ENDED),
-            "ConfirmTotp": _kinds(AuditKind.FACTOR_ADDED),
-            "RemoveFactor": _kinds(AuditKind.FACTOR_REMOVED),
+            "ConfirmTotp": _kinds(AuditKind.FACTOR_ADDED, AuditKind.FACTOR_CODE_REFUSED),
+            "RemoveFactor": _kinds(AuditKind.FACTOR_REMOVED, AuditKind.FACTOR_CODE_REFUSED),
             # Until the factor is confirmed, it has no effect.
             "AddTotp ListFactors": NOTHING,
             "ResetPassword": _kinds(AuditKind.PASSWORD_RESET, AuditKind.DEVICE_ENDED, AuditKind.KEY_ENDED),
@@ -85,5 +89,5 @@ AUDITED: Final[Mapping[str, frozenset[AuditKind]]] = MappingProxyType(
 )
 """The kinds of each rpc, by the full name of the method."""
 
-OF_THE_OPERATOR: Final = _kinds(AuditKind.INVITATION_CREATED)
+OF_THE_OPERATOR: Final = _kinds(AuditKind.INVITATION_CREATED, AuditKind.FACTOR_REMOVED)
 """The kinds that commands cause which the operator runs on a machine of auth."""

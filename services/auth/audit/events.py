@@ -49,6 +49,8 @@ class AuditKind(StrEnum):
     PASSWORD_RESET = "password.reset"  # noqa: S105 - a kind of event
     FACTOR_ADDED = "factor.added"
     FACTOR_REMOVED = "factor.removed"
+    FACTOR_RECOVERY_CODE_USED = "factor.recovery_code_used"
+    FACTOR_CODE_REFUSED = "factor.code_refused"
     INVITATION_CREATED = "invitation.created"
     DEVICE_SIGNED_OUT = "device.signed_out"
     DEVICE_ENDED = "device.ended"

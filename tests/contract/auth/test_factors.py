@@ -6,14 +6,14 @@ import pytest
 
 from services.auth.audit.events import AuditKind, audit_event
 from services.auth.records import SecondFactor
-from syncline.model.identifiers import UserId, new_request_id, new_text_id
+from syncline.model.identifiers import DeviceId, UserId, new_request_id, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
 
 pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK, MOTO], indirect=True)
 
 
 def new_factor() -> SecondFactor:
-    return SecondFactor(UserId(new_text_id()), new_request_id(), 5_000)
+    return SecondFactor(UserId(new_text_id()), new_request_id(), DeviceId(new_text_id()), 3, b"salt" * 4, 5_000)
 
 
 async def test_a_factor_is_added_changed_and_removed(store):
@@ -21,7 +21,7 @@ async def test_a_factor_is_added_changed_and_removed(store):
     assert await store.factor(factor.user) is None
     assert await store.change_factor(None, factor)
     assert await store.factor(factor.user) == factor
-    confirmed = replace(factor, confirmed_at_ms=6_000, last_step=7)
+    confirmed = replace(factor, confirmed_at_ms=6_000, confirmed_step=7, last_step=7)
     assert await store.change_factor(factor, confirmed)
     confirmed = replace(confirmed, version=1)
     assert await store.factor(factor.user) == confirmed
@@ -43,3 +43,14 @@ async def test_nothing_is_changed_that_is_not_as_it_was_read(store):
     for after in (replace(factor, last_step=2), None):
         assert not await store.change_factor(factor, after, events=[event])
     assert await store.factor(factor.user) == replace(factor, last_step=1, version=1)
+
+
+async def test_a_factor_that_was_removed_and_added_anew_is_another_one(store):
+    factor = new_factor()
+    assert await store.change_factor(None, factor)
+    assert await store.change_factor(factor, None)
+    other = replace(factor, salt=b"tlas" * 4)
+    assert await store.change_factor(None, other)
+    for after in (replace(factor, last_step=1), None):
+        assert not await store.change_factor(factor, after)
+    assert await store.factor(factor.user) == other

@@ -48,7 +48,7 @@ from syncline.model.errors import (
     PermissionDenied,
     Unavailable,
 )
-from syncline.model.identifiers import ROOT, RequestId, SpaceId, UserId, new_request_id, new_text_id
+from syncline.model.identifiers import ROOT, DeviceId, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK
 from tests.services.auth.support import Clock, change_grant, new_account, new_device, new_grants, new_link, new_login
 from tests.support.auth import InMemoryAuditStore
@@ -600,7 +600,7 @@ async def test_of_many_administrators_one_is_left(stores, forget_admin):
 
 
 async def test_of_many_changes_of_a_second_factor_one_is_made(stores):
-    factor = SecondFactor(UserId(new_text_id()), new_request_id(), 5_000)
+    factor = SecondFactor(UserId(new_text_id()), new_request_id(), DeviceId(new_text_id()), 0, bytes(16), 5_000)
     assert await stores[0].change_factor(None, factor)
 
     async def change(store, number):

@@ -101,5 +101,7 @@ def test_an_administrator_helps_whoever_has_lost_everything(stack: Stack) -> Non
     ann.ask("DELETE", at).refused(403, "PERMISSION_DENIED")
     assert admin.done("DELETE", at) == {"removed": True}
     assert admin.done("DELETE", at) == {"removed": False}
+    own = f"/v1/admin/users/{admin.done('GET', '/v1/session')['account']['user_id']}/factor"
+    admin.ask("DELETE", own).refused(403, "PERMISSION_DENIED")
     admin.ask("DELETE", f"/v1/admin/users/{'a' * 26}/factor").refused(404, "NO_SUCH_ACCOUNT")
     assert enter(ann).status == 201

@@ -13,6 +13,7 @@ from services.auth.confirmation import Confirmation
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
 from services.auth.endings import Endings
+from services.auth.factor_changes import FactorChanges
 from services.auth.factors import Factors
 from services.auth.holdings import HoldingLimits
 from services.auth.invitations import Invitations
@@ -65,7 +66,7 @@ class World:
             attempts=attempts,
             factors=Factors(
                 self.store,
-                self.mail,
+                FactorChanges(self.store, self.mail, clock=self.clock),
                 confirmation=Confirmation(self.store, passwords=passwords, attempts=attempts),
                 attempts=attempts,
                 derived=DerivedSecrets("secret"),

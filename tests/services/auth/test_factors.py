@@ -1,12 +1,14 @@
 """A second factor: a sign-in needs a code, each code works once, and whoever lacks one stays out."""
 
 import asyncio
+from dataclasses import replace
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyotp
 import pytest
 
-from services.auth.factors import RECOVERY_CODES
+from services.auth import factor_changes
+from services.auth.factors import PENDING_SECONDS, RECOVERY_CODES
 from services.auth.records import FactorChange, FactorMail
 from syncline.auth.v1 import auth_pb2
 from syncline.model.identifiers import new_request_id
@@ -105,11 +107,82 @@ async def test_a_repeated_request_has_the_same_secret_and_codes(auth, ann):
     code = app.code()
     codes = await confirm(auth, ann, code)
     assert await confirm(auth, ann, code) == codes
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await confirm(auth, ann, app.code(steps=1))
     with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
         await add(auth, ann)
     await enter(auth, app.later())
     with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
         await confirm(auth, ann, code)
+
+
+async def test_a_code_of_a_sign_in_gives_no_recovery_codes(auth, ann):
+    app, _ = await added(auth, ann)
+    code = app.later(20)
+    phone = await enter(auth, code)
+    for person in (ann, Person(phone.account, phone.device, phone.tokens)):
+        with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
+            await confirm(auth, person, code)
+
+
+async def test_the_recovery_codes_are_told_again_for_two_minutes_and_on_the_same_device(auth, ann):
+    phone = await auth.sign_in(EMAIL)
+    app = App(auth, (await add(auth, ann)).secret)
+    code = app.code()
+    codes = await confirm(auth, ann, code)
+    with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
+        await confirm(auth, phone, code)
+    auth.clock.advance(STEP_MS)
+    assert await confirm(auth, ann, code) == codes
+    auth.clock.advance(3 * STEP_MS)
+    with refused("ALREADY_EXISTS", "FACTOR_EXISTS"):
+        await confirm(auth, ann, code)
+
+
+async def test_a_factor_is_confirmed_where_it_was_added_and_soon(auth, ann):
+    phone = await auth.sign_in(EMAIL)
+    app = App(auth, (await add(auth, ann)).secret)
+    with refused("NOT_FOUND", "NO_SUCH_FACTOR"):
+        await confirm(auth, phone, app.code())
+    auth.clock.advance(PENDING_SECONDS * 1000)
+    renewed = await auth.stub.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=ann.tokens.refresh_token))
+    with refused("NOT_FOUND", "NO_SUCH_FACTOR"):
+        await confirm(auth, replace(ann, tokens=renewed.tokens), app.code())
+    assert await enter(auth)
+
+
+async def test_a_factor_that_was_added_with_a_former_password_is_not_confirmed(auth, ann):
+    app = App(auth, (await add(auth, ann)).secret)
+    asked = auth_pb2.ChangePasswordRequest(
+        request_id=new_request_id(), current_password=PASSWORD, new_password=OTHER_STRONG
+    )
+    await auth.stub.ChangePassword(asked, metadata=ann.credentials)
+    with refused("NOT_FOUND", "NO_SUCH_FACTOR"):
+        await confirm(auth, ann, app.code())
+
+
+async def test_a_session_alone_neither_learns_codes_nor_uses_them_up(auth, ann):
+    app, recovery = await added(auth, ann)
+    thief = Person(ann.account, ann.device, ann.tokens)
+    for _ in range(20):
+        assert await reason_of(confirm(auth, thief, "000000")) in {"WRONG_CODE", "FACTOR_EXISTS", "TOO_MANY_ATTEMPTS"}
+    assert await enter(auth, app.later())
+    with refused("PERMISSION_DENIED", "WRONG_CURRENT_PASSWORD"):
+        await remove(auth, thief, recovery[0], password="not the password at all")
+
+
+async def test_a_removed_factor_does_not_come_back_with_its_request(auth, ann):
+    request = new_request_id()
+    first = App(auth, (await add(auth, ann, request=request)).secret)
+    recovery = await confirm(auth, ann, first.code())
+    await remove(auth, ann, recovery[0])
+    second = App(auth, (await add(auth, ann, request=request)).secret)
+    codes = await confirm(auth, ann, second.later())
+    assert not set(codes) & set(recovery)
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await enter(auth, recovery[1])
+    with refused("PERMISSION_DENIED", "WRONG_CODE"):
+        await enter(auth, first.later())
 
 
 async def test_the_uri_is_that_of_the_app(auth, ann):
@@ -178,15 +251,40 @@ async def test_a_text_that_is_no_code_is_wrong(auth, ann, code):
         await enter(auth, code)
 
 
-async def test_guesses_at_codes_are_limited_from_all_networks_and_right_ones_do_not_count(auth, ann):
-    app, _ = await added(auth, ann)
-    for _ in range(12):
-        await enter(auth, app.later())
-    refusals = [await reason_of(enter(auth, "000000")) for _ in range(10)]
-    assert refusals == ["WRONG_CODE"] * 10
-    assert await reason_of(enter(auth, app.later())) == "TOO_MANY_ATTEMPTS"
+async def test_guesses_at_codes_are_limited_from_all_networks_and_right_ones_do_not_count(tmp_path):
+    # Wrong passwords of one network are limited as well, and earlier than guesses that come from many networks.
+    async with serving(tmp_path, sign_in_limit_per_peer=100) as auth:
+        app, recovery = await added(auth, await auth.sign_up(EMAIL))
+        for _ in range(12):
+            await enter(auth, app.later())
+        refusals = [await reason_of(enter(auth, "000000")) for _ in range(10)]
+        assert refusals == ["WRONG_CODE"] * 10
+        assert await reason_of(enter(auth, app.later())) == "TOO_MANY_ATTEMPTS"
+        assert await enter(auth, recovery[0])
+        auth.clock.advance(15 * 60 * 1000)
+        assert await enter(auth, app.code())
+
+
+async def test_guesses_at_codes_are_limited_in_a_day(auth, ann):
+    app, recovery = await added(auth, ann)
+    for _ in range(5):
+        auth.clock.advance(15 * 60 * 1000)
+        refusals = [await reason_of(enter(auth, "000000")) for _ in range(10)]
+        assert refusals == ["WRONG_CODE"] * 10
     auth.clock.advance(15 * 60 * 1000)
+    assert await reason_of(enter(auth, app.code())) == "TOO_MANY_ATTEMPTS"
+    assert await enter(auth, recovery[0])
+    auth.clock.advance(24 * 60 * 60 * 1000)
     assert await enter(auth, app.code())
+
+
+async def test_a_sign_in_in_two_steps_does_not_use_the_network_up(tmp_path):
+    async with serving(tmp_path, sign_in_limit_per_network=8, sign_in_limit_per_peer=6) as auth:
+        ann = await auth.sign_up(EMAIL)
+        app, _ = await added(auth, ann)
+        for _ in range(10):
+            assert await reason_of(enter(auth)) == "SECOND_FACTOR_NEEDED"
+            await enter(auth, app.later())
 
 
 async def test_guesses_with_the_password_alone_are_limited_as_wrong_passwords_are(auth, ann):
@@ -257,12 +355,44 @@ async def test_the_audit_log_has_each_change_once_and_how_somebody_signed_in(aut
     app, recovery = await added(auth, ann)
     await enter(auth, app.later())
     await enter(auth, recovery[0])
+    assert await reason_of(remove(auth, ann, "000000")) == "WRONG_CODE"
     await remove(auth, ann, recovery[1])
     kinds = [event.kind for event in auth.store.audit.events if event.kind.startswith("factor.")]
-    assert kinds == ["factor.added", "factor.removed"]
+    assert kinds == ["factor.added", "factor.recovery_code_used", "factor.removed"]
     entered = [
         event.details.get("second_factor") for event in auth.store.audit.events if event.kind == "sign_in.succeeded"
     ]
     assert entered == ["totp", "recovery code"]
     told = str(auth.store.audit.events)
     assert not any(code in told for code in recovery)
+
+
+async def test_the_owner_is_told_also_if_the_call_is_broken_off(auth, ann):
+    app = App(auth, (await add(auth, ann)).secret)
+    sending = asyncio.Event()
+    send = auth.mail.send
+
+    async def slowly(mail):
+        sending.set()
+        await asyncio.sleep(0.2)
+        await send(mail)
+
+    auth.mail.send = slowly
+    confirming = asyncio.ensure_future(confirm(auth, ann, app.code()))
+    await sending.wait()
+    confirming.cancel()
+    async with asyncio.timeout(60):
+        while not any(isinstance(mail, FactorMail) for mail in auth.mail.sent):
+            await asyncio.sleep(0.01)
+    assert len(await factors(auth, ann)) == 1
+
+
+async def test_a_queue_of_mail_that_does_not_answer_keeps_nobody_out(auth, ann, monkeypatch):
+    monkeypatch.setattr(factor_changes, "_MAIL_SECONDS", 0.05)
+    _, recovery = await added(auth, ann)
+
+    async def never(_mail):
+        await asyncio.sleep(3600)
+
+    auth.mail.send = never
+    assert await enter(auth, recovery[0])

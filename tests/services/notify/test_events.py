@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.auth.records import FactorChange
 from services.notify.events import (
+    FACTOR_CHANGES,
+    FactorAsked,
     InvitationAsked,
     MalformedEvent,
     PasswordAsked,
@@ -170,3 +173,17 @@ def test_a_request_for_the_mail_about_a_changed_password_is_read():
     for wrong in ({"by_reset": 1}, {"changed_at_ms": -1}, {"user": "ann"}, {"to": "ann"}):
         with pytest.raises(MalformedEvent):
             parse_mail(proof(ANN, **known | wrong))
+
+
+def test_a_request_for_the_mail_about_a_second_factor_is_read():
+    asked = parse_mail(proof(ANN, kind="factor", change="added", changed_at_ms=7))
+    assert isinstance(asked, FactorAsked)
+    assert (asked.sender, asked.to, asked.change, asked.changed_at_ms) == (ANN.user, ANN.email, "added", 7)
+    known: dict[str, Any] = {"kind": "factor", "change": "removed", "changed_at_ms": 7}
+    for wrong in ({"change": "other"}, {"change": 1}, {"changed_at_ms": -1}, {"user": "ann"}, {"to": "ann"}):
+        with pytest.raises(MalformedEvent):
+            parse_mail(proof(ANN, **known | wrong))
+
+
+def test_auth_and_notify_know_the_same_changes_of_a_second_factor():
+    assert {change.value for change in FactorChange} == FACTOR_CHANGES

@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notify.events import InvitationAsked, PasswordAsked, ProofAsked, ResetAsked, SpaceInvitationAsked, parse
+from services.notify.events import (
+    FACTOR_CHANGES,
+    FactorAsked,
+    InvitationAsked,
+    PasswordAsked,
+    ProofAsked,
+    ResetAsked,
+    SpaceInvitationAsked,
+    parse,
+)
 from services.notify.letters import (
     compose,
+    compose_factor_change,
     compose_invitation,
     compose_password_change,
     compose_proof,
@@ -225,3 +235,13 @@ def test_the_mail_about_a_changed_password_says_when_and_how_and_how_to_react():
     by_reset = compose_password_change(replace(asked, by_reset=True), url="https://sync.example.com")
     assert "by a link that was mailed to this address" in by_reset.text
     assert "All devices were signed out, and all keys of programs were ended" in by_reset.text
+
+
+@pytest.mark.parametrize("change", sorted(FACTOR_CHANGES))
+def test_a_change_of_the_second_factor_says_what_to_do(change: str) -> None:
+    asked = FactorAsked("i" * 26, ANN.user, ANN.email, change, 1_800_000_000_000, 1_900_000_000_000)
+    mail = compose_factor_change(asked, url="https://sync.example.com")
+    assert mail.to == ANN.email
+    assert "at 2027-01-15 08:00 UTC" in mail.text
+    assert "https://sync.example.com/reset" in mail.text
+    assert "administrator" in mail.text or change == "recovery code used"

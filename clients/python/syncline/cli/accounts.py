@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from syncline.cli.output import device_as_json, json_option, kind_of, moment, signed_in, size
-from syncline.cli.signing_in import code_from, endpoint_options, password_from, trust_of
+from syncline.cli.signing_in import endpoint_options, password_from, trust_of, with_code
 from syncline.cli.terminal import print_json, print_table, say
 from syncline.model.errors import SecondFactorNeeded, SynclineError
 from syncline.model.identifiers import DeviceId
@@ -125,7 +125,7 @@ def login(
     try:
         session = enter(code=code)
     except SecondFactorNeeded:
-        session = enter(code=code_from())
+        session = with_code(lambda typed: enter(code=typed))
     with session:
         _welcome(session)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import click
 import segno
 
 from syncline.cli.output import json_option, moment, signed_in
-from syncline.cli.signing_in import code_from, password_from
+from syncline.cli.signing_in import password_from, with_code
 from syncline.cli.terminal import print_json, say
 from syncline.sdk.account import Accounts, AppSecret
 
@@ -61,7 +62,8 @@ def _show(as_json: bool) -> None:
         say("your password alone signs in; `syncline factors add` adds an authenticator app")
     else:
         left = factor.recovery_codes_left
-        say(f"an authenticator app, since {moment(factor.added_at_ms)}; {left} recovery codes left")
+        codes = "1 recovery code" if left == 1 else f"{left} recovery codes"
+        say(f"an authenticator app, since {moment(factor.added_at_ms)}; {codes} left")
 
 
 @factors.command()
@@ -70,8 +72,8 @@ def _show(as_json: bool) -> None:
 def add(password_stdin: bool, as_json: bool) -> None:
     """Add an authenticator app.
 
-    Scan the QR code by the app, or enter the secret, and then state the code that the app shows. Without a terminal,
-    state it by `syncline factors confirm`.
+    Scan the QR code by the app, or enter the secret, and then state the code that the app shows, within an hour.
+    Without a terminal, and with --json, state it by `syncline factors confirm CODE`, on this device.
 
     \b
     Examples:
@@ -88,7 +90,7 @@ def add(password_stdin: bool, as_json: bool) -> None:
         if password_stdin or not sys.stdin.isatty():
             say("it has no effect yet: `syncline factors confirm CODE` with the code that the app shows")
             return
-        _tell_recovery_codes(accounts.confirm_totp(code_from()))
+        _tell_recovery_codes(with_code(accounts.confirm_totp))
 
 
 @factors.command()
@@ -122,7 +124,12 @@ def remove(password_stdin: bool, code: str) -> None:
     """
     with signed_in() as session:
         password = password_from("Your password", stdin=password_stdin)
-        Accounts(session).remove_factor(password=password, code=code or code_from())
+        accounts = Accounts(session)
+        remove_by = partial(accounts.remove_factor, password=password)
+        if code:
+            remove_by(code=code)
+        else:
+            with_code(lambda typed: remove_by(code=typed))
     say("your second factor is removed")
 
 

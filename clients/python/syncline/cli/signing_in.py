@@ -8,9 +8,15 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from syncline.cli.terminal import complain
+from syncline.model.errors import WrongCode
 from syncline.sdk.trust import Trust
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_CODES_ASKED: Final = 3
+"""The number of times that a person is asked for a code."""
 
 _OPTIONS: Final = [
     click.option("--endpoint", required=True, metavar="URL", help="Where Syncline serves."),
@@ -51,9 +57,18 @@ def password_from(prompt: str, *, stdin: bool, confirm: bool = False) -> str:
     return password
 
 
-def code_from() -> str:
-    """Return the code of a second factor that a person types. Raise UsageError if there is no terminal to ask at."""
+def with_code(call: Callable[[str], T]) -> T:
+    """Return the result of `call` with the code of a second factor that a person types; a wrong one may be corrected
+    twice. Raise UsageError if there is no terminal to ask at.
+    """
     if not sys.stdin.isatty():
         raise click.UsageError("state a code of your authenticator app by --code: there is no terminal to ask for it")
-    code: str = click.prompt("Code of your authenticator app, or a recovery code", err=True)
-    return code
+    for left in reversed(range(_CODES_ASKED)):
+        code: str = click.prompt("Code of your authenticator app, or a recovery code", err=True)
+        try:
+            return call(code)
+        except WrongCode as error:
+            if not left:
+                raise
+            complain(str(error))
+    raise AssertionError("unreachable")

@@ -625,7 +625,7 @@ class RemoveUserFactorRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
-    """16 random bytes. The removal is idempotent, so that a repetition also removes what was added meanwhile."""
+    """16 random bytes. The id is only checked: a repetition removes what is there then."""
     user_id: _builtins.str
     """The user."""
     def __init__(

@@ -214,7 +214,8 @@ class AdminServiceServicer:
 
     def RemoveUserFactor(self, request, context):
         """Removes the second factor of a user who has lost both the authenticator app and the recovery codes. The user is told by mail. Whoever
-        asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; UNAVAILABLE / CONTENDED if another call
+        asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; PERMISSION_DENIED for the caller's own
+        factor, which RemoveFactor removes; UNAVAILABLE / CONTENDED if another call
         changes the factor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -76,7 +76,8 @@ class AdminServiceStub:
     """
     RemoveUserFactor: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveUserFactorRequest, _admin_pb2.RemoveUserFactorResponse]
     """Removes the second factor of a user who has lost both the authenticator app and the recovery codes. The user is told by mail. Whoever
-    asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; UNAVAILABLE / CONTENDED if another call
+    asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; PERMISSION_DENIED for the caller's own
+    factor, which RemoveFactor removes; UNAVAILABLE / CONTENDED if another call
     changes the factor.
     """
     SetAdministrator: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetAdministratorRequest, _admin_pb2.SetAdministratorResponse]
@@ -150,7 +151,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     RemoveUserFactor: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveUserFactorRequest, _admin_pb2.RemoveUserFactorResponse]  # type: ignore[assignment]
     """Removes the second factor of a user who has lost both the authenticator app and the recovery codes. The user is told by mail. Whoever
-    asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; UNAVAILABLE / CONTENDED if another call
+    asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; PERMISSION_DENIED for the caller's own
+    factor, which RemoveFactor removes; UNAVAILABLE / CONTENDED if another call
     changes the factor.
     """
     SetAdministrator: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetAdministratorRequest, _admin_pb2.SetAdministratorResponse]  # type: ignore[assignment]
@@ -275,7 +277,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RemoveUserFactorResponse, _abc.Awaitable[_admin_pb2.RemoveUserFactorResponse]]:
         """Removes the second factor of a user who has lost both the authenticator app and the recovery codes. The user is told by mail. Whoever
-        asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; UNAVAILABLE / CONTENDED if another call
+        asks for this should be known: the password alone signs in then. NOT_FOUND / NO_SUCH_ACCOUNT; PERMISSION_DENIED for the caller's own
+        factor, which RemoveFactor removes; UNAVAILABLE / CONTENDED if another call
         changes the factor.
         """
 

@@ -340,7 +340,8 @@ class AuthServiceServicer:
 
     def SignIn(self, request, context):
         """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
-        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password);
+        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password),
+        SECOND_FACTOR_NEEDED (only with the right password, if the account has a second factor and `code` is empty); PERMISSION_DENIED / WRONG_CODE;
         RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
         `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
         """
@@ -443,10 +444,12 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmTotp(self, request, context):
-        """Confirms the authenticator app by a code that it shows. From then on SignIn needs a code. The owner is told by mail. A repetition with
-        the same code gets the same recovery codes, until another code is used. For sessions.
-        NOT_FOUND / NO_SUCH_FACTOR if none was added; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE;
-        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as for AddTotp.
+        """Confirms the authenticator app by a code that it shows, on the device that has added it, within an hour, and before the password is
+        changed. From then on SignIn needs a code. The owner is told by mail. A repetition with the same code on the same device within two
+        minutes gets the same recovery codes, until another code is used. For sessions.
+        NOT_FOUND / NO_SUCH_FACTOR if none waits for that; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE,
+        ADDRESS_UNPROVEN; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as
+        for AddTotp.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

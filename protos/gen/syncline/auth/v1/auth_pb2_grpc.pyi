@@ -73,7 +73,8 @@ class AuthServiceStub:
     """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
     """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
-    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password);
+    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password),
+    SECOND_FACTOR_NEEDED (only with the right password, if the account has a second factor and `code` is empty); PERMISSION_DENIED / WRONG_CODE;
     RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
     `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
@@ -129,10 +130,12 @@ class AuthServiceStub:
     factor.
     """
     ConfirmTotp: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ConfirmTotpRequest, _auth_pb2.ConfirmTotpResponse]
-    """Confirms the authenticator app by a code that it shows. From then on SignIn needs a code. The owner is told by mail. A repetition with
-    the same code gets the same recovery codes, until another code is used. For sessions.
-    NOT_FOUND / NO_SUCH_FACTOR if none was added; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE;
-    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as for AddTotp.
+    """Confirms the authenticator app by a code that it shows, on the device that has added it, within an hour, and before the password is
+    changed. From then on SignIn needs a code. The owner is told by mail. A repetition with the same code on the same device within two
+    minutes gets the same recovery codes, until another code is used. For sessions.
+    NOT_FOUND / NO_SUCH_FACTOR if none waits for that; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE,
+    ADDRESS_UNPROVEN; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as
+    for AddTotp.
     """
     RemoveFactor: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RemoveFactorRequest, _auth_pb2.RemoveFactorResponse]
     """Removes the second factor of the calling account by the password and a code. The owner is told by mail. For sessions.
@@ -325,7 +328,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
     """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
-    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password);
+    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password),
+    SECOND_FACTOR_NEEDED (only with the right password, if the account has a second factor and `code` is empty); PERMISSION_DENIED / WRONG_CODE;
     RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
     `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
@@ -381,10 +385,12 @@ class AuthServiceAsyncStub(AuthServiceStub):
     factor.
     """
     ConfirmTotp: _aio.UnaryUnaryMultiCallable[_auth_pb2.ConfirmTotpRequest, _auth_pb2.ConfirmTotpResponse]  # type: ignore[assignment]
-    """Confirms the authenticator app by a code that it shows. From then on SignIn needs a code. The owner is told by mail. A repetition with
-    the same code gets the same recovery codes, until another code is used. For sessions.
-    NOT_FOUND / NO_SUCH_FACTOR if none was added; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE;
-    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as for AddTotp.
+    """Confirms the authenticator app by a code that it shows, on the device that has added it, within an hour, and before the password is
+    changed. From then on SignIn needs a code. The owner is told by mail. A repetition with the same code on the same device within two
+    minutes gets the same recovery codes, until another code is used. For sessions.
+    NOT_FOUND / NO_SUCH_FACTOR if none waits for that; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE,
+    ADDRESS_UNPROVEN; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as
+    for AddTotp.
     """
     RemoveFactor: _aio.UnaryUnaryMultiCallable[_auth_pb2.RemoveFactorRequest, _auth_pb2.RemoveFactorResponse]  # type: ignore[assignment]
     """Removes the second factor of the calling account by the password and a code. The owner is told by mail. For sessions.
@@ -586,7 +592,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignInResponse, _abc.Awaitable[_auth_pb2.SignInResponse]]:
         """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
-        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password);
+        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address), ACCOUNT_SUSPENDED (only with the right password),
+        SECOND_FACTOR_NEEDED (only with the right password, if the account has a second factor and `code` is empty); PERMISSION_DENIED / WRONG_CODE;
         RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
         `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
         """
@@ -708,10 +715,12 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ConfirmTotpRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ConfirmTotpResponse, _abc.Awaitable[_auth_pb2.ConfirmTotpResponse]]:
-        """Confirms the authenticator app by a code that it shows. From then on SignIn needs a code. The owner is told by mail. A repetition with
-        the same code gets the same recovery codes, until another code is used. For sessions.
-        NOT_FOUND / NO_SUCH_FACTOR if none was added; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE;
-        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as for AddTotp.
+        """Confirms the authenticator app by a code that it shows, on the device that has added it, within an hour, and before the password is
+        changed. From then on SignIn needs a code. The owner is told by mail. A repetition with the same code on the same device within two
+        minutes gets the same recovery codes, until another code is used. For sessions.
+        NOT_FOUND / NO_SUCH_FACTOR if none waits for that; ALREADY_EXISTS / FACTOR_EXISTS if it is confirmed; PERMISSION_DENIED / WRONG_CODE,
+        ADDRESS_UNPROVEN; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (attempts at codes of the account) as for SignIn; UNAVAILABLE / CONTENDED as
+        for AddTotp.
         """
 
     @_abc_1.abstractmethod
