@@ -36,6 +36,7 @@ NOT_ON_THE_DASHBOARD = {
     "syncline_proofs": "follows sign-ups; looked at when mails do not arrive",
     "syncline_password_changes": "rare; looked at when somebody asks",
     "syncline_resets": "rare; looked at when mails do not arrive",
+    "syncline_second_factors": "rare; looked at when somebody guesses codes",
     "syncline_search_size": "bounded; for sizing memory",
     "syncline_sign_ups": "business, not operation",
     "syncline_view_size": "follows spaces in memory; for sizing SYNCLINE_CACHED_NODES",

@@ -40,7 +40,7 @@ CONFIGURATION: dict[str, Any] = yaml.safe_load(FILE.read_text())
 RESOURCES = CONFIGURATION["static_resources"]
 # These make or spend something each time; all other rpcs may be repeated at any time.
 ONCE = {"SignUp", "SignIn", "OpenLink", "RequestProof", "ProveAddress", "RefuseInvitation"}
-ONCE |= {"RequestReset", "ResetPassword"}
+ONCE |= {"RequestReset", "ResetPassword", "RemoveFactor"}
 
 
 def rpcs() -> Iterator[tuple[str, str]]:
