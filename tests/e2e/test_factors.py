@@ -7,18 +7,16 @@ import pty
 import re
 import select
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pyotp
 import pytest
 
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
 from tests.e2e.command_line import CommandLine
-from tests.gateway.administrators import administrator
+from tests.gateway.administrators import administrator, operator_command
 from tests.gateway.client import PASSWORD
 from tests.support.mails import mails
 
@@ -153,24 +151,13 @@ def test_the_owner_is_told_and_an_administrator_helps(
 def test_the_operator_helps_where_no_administrator_can(stack: Stack, laptop: Device, phone: Device) -> None:
     made = laptop.json("factors", "add", "--password-stdin", stdin=f"{PASSWORD}\n")
     laptop.run("factors", "confirm", pyotp.TOTP(made["secret"]).now())
-
-    def command(email: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "services.auth.remove_factor", email],
-            env=psutil.Process(stack.pids["auth"]).environ(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
-
     for email, status, told in (
         ("nobody@example.com", 1, "no account has proven that address"),
         ("nonsense", 1, "not a valid e-mail address"),
         (laptop.email.replace("@example", "@EXAMPLE"), 0, "the second factor is removed"),
         (laptop.email, 0, "the account has no second factor"),
     ):
-        done = command(email)
-        assert done[0] == status, done
-        assert told in done[1]
+        done = operator_command(stack, "remove_factor", email)
+        assert done.returncode == status, done.stderr
+        assert told in done.stdout + done.stderr
     phone.enter("login")

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.model.identifiers import new_text_id
 from tests.e2e.command_line import CommandLine
+from tests.gateway.administrators import operator_command
 from tests.gateway.client import PASSWORD, Api
 from tests.support.mails import mails
 
@@ -27,17 +27,6 @@ def stack() -> Iterator[Stack]:
     """A system for invited people, without any account."""
     with running_stack(variables=REAL) as stack:
         yield stack
-
-
-def invite(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command of the operator, in the environment of auth."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "services.auth.invite", *arguments],
-        env=psutil.Process(stack.pids["auth"]).environ(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_the_operator_makes_the_first_account_and_invites_others(stack: Stack, tmp_path: Path) -> None:
@@ -54,9 +43,11 @@ def test_the_operator_makes_the_first_account_and_invites_others(stack: Stack, t
     assert (told["proven"], told["admin"]) == (True, True)
     assert "who runs this system" in ann.run("account")
     assert "This invitation was used" in eve.enter("signup", "--invitation", link, status=1)
-    assert invite(stack, "--first").stdout == ""
+    assert operator_command(stack, "invite", "--first").stdout == ""
 
-    done = invite(stack, ben.upper().replace("EXAMPLE", "example"), "--mail", "--url", stack.endpoint)
+    done = operator_command(
+        stack, "invite", ben.upper().replace("EXAMPLE", "example"), "--mail", "--url", stack.endpoint
+    )
     assert done.returncode == 0, done.stderr
     printed = done.stdout.strip()
     (mail,) = mails(stack, ben)
@@ -70,7 +61,7 @@ def test_the_operator_makes_the_first_account_and_invites_others(stack: Stack, t
     )
     assert (answer["account"]["proven"], answer["account"]["admin"]) == (True, False)
     assert ann.json("spaces", "create", "team")
-    assert "There is an account" in invite(stack, ben).stderr
+    assert "There is an account" in operator_command(stack, "invite", ben).stderr
 
 
 @pytest.mark.parametrize(
@@ -84,7 +75,7 @@ def test_the_operator_makes_the_first_account_and_invites_others(stack: Stack, t
     ids=["nothing", "nonsense", "first-mail", "both"],
 )
 def test_what_is_wrong_with_an_invitation_is_said(stack: Stack, arguments: tuple[str, ...], complaint: str) -> None:
-    done = invite(stack, *arguments)
+    done = operator_command(stack, "invite", *arguments)
     assert done.returncode != 0
     assert complaint in done.stderr
 

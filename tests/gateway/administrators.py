@@ -16,15 +16,20 @@ _ADMINISTRATORS: Final[dict[str, str]] = {}
 """The address of the administrator of each system, by the endpoint of the system."""
 
 
-def invite(stack: Stack, email: str) -> str:
-    """The token of an invitation for an address, by the command of the operator in the environment of auth."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "services.auth.invite", email],
+def operator_command(stack: Stack, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of the operator, a module of auth, in the environment of auth."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", f"services.auth.{name}", *arguments],
         env=psutil.Process(stack.pids["auth"]).environ(),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def invite(stack: Stack, email: str) -> str:
+    """The token of an invitation for an address, by the command of the operator."""
+    done = operator_command(stack, "invite", email)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

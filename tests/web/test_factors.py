@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
 
 import pyotp
 import pytest
@@ -12,9 +11,6 @@ import pytest
 from tests.web.accessibility import severe
 from tests.web.conftest import NewPerson
 from tests.web.people import PASSWORD, WINDOWS
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.mark.parametrize("window", WINDOWS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
 import click
@@ -125,11 +124,14 @@ def remove(password_stdin: bool, code: str) -> None:
     with signed_in() as session:
         password = password_from("Your password", stdin=password_stdin)
         accounts = Accounts(session)
-        remove_by = partial(accounts.remove_factor, password=password)
+
+        def remove_by(stated: str) -> None:
+            accounts.remove_factor(password=password, code=stated)
+
         if code:
-            remove_by(code=code)
+            remove_by(code)
         else:
-            with_code(lambda typed: remove_by(code=typed))
+            with_code(remove_by)
     say("your second factor is removed")
 
 

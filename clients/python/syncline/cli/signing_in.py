@@ -63,12 +63,14 @@ def with_code(call: Callable[[str], T]) -> T:
     """
     if not sys.stdin.isatty():
         raise click.UsageError("state a code of your authenticator app by --code: there is no terminal to ask for it")
-    for left in reversed(range(_CODES_ASKED)):
-        code: str = click.prompt("Code of your authenticator app, or a recovery code", err=True)
+    for _ in range(_CODES_ASKED - 1):
         try:
-            return call(code)
+            return call(_typed_code())
         except WrongCode as error:
-            if not left:
-                raise
             complain(str(error))
-    raise AssertionError("unreachable")
+    return call(_typed_code())
+
+
+def _typed_code() -> str:
+    code: str = click.prompt("Code of your authenticator app, or a recovery code", err=True)
+    return code
