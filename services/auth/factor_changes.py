@@ -10,7 +10,7 @@ from services.auth import metrics
 from services.auth.audit.events import Actor, AuditEvent, AuditKind, audit_event
 from services.auth.ports import FactorStore, MailRequests
 from services.auth.records import DAY_MS, Account, Clock, FactorChange, FactorMail, SecondFactor
-from syncline.model.errors import SynclineError
+from services.auth.telling import TOLD_DAYS, tell
 from syncline.model.identifiers import UserId, new_text_id
 
 log = structlog.get_logger()
@@ -20,10 +20,6 @@ _KINDS: Final = {
     FactorChange.REMOVED: AuditKind.FACTOR_REMOVED,
     FactorChange.RECOVERY_CODE_USED: AuditKind.FACTOR_RECOVERY_CODE_USED,
 }
-_MAIL_SECONDS: Final = 5.0
-"""Maximum seconds for which a change waits until its mail is asked for."""
-_TOLD_DAYS: Final = 4
-"""Days after a change at which the owner is not told any more: the time for which the queue of mail keeps a request."""
 
 
 class FactorChanges:
@@ -74,14 +70,7 @@ class FactorChanges:
         metrics.FACTORS.labels(change.value.replace(" ", "_")).inc()
         log.info("second factor changed", user=account.user, change=change.value)
         if self._mail is not None:
-            await self._tell(self._mail, account, change)
+            now = self._clock()
+            until = now + TOLD_DAYS * DAY_MS
+            await tell(self._mail, FactorMail(new_text_id(), account.user, account.email, change, now, until))
         return True
-
-    async def _tell(self, mail: MailRequests, account: Account, change: FactorChange) -> None:
-        now = self._clock()
-        asked = FactorMail(new_text_id(), account.user, account.email, change, now, now + _TOLD_DAYS * DAY_MS)
-        try:
-            async with asyncio.timeout(_MAIL_SECONDS):
-                await mail.send(asked)
-        except (SynclineError, TimeoutError) as error:
-            log.warning("change of a second factor not told", user=account.user, reason=str(error))

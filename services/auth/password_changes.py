@@ -39,6 +39,7 @@ from services.auth.records import (
     Reset,
 )
 from services.auth.repetitions import done_by, is_repetition
+from services.auth.telling import TOLD_DAYS, tell
 from syncline.model.errors import (
     Contended,
     DeviceRevoked,
@@ -61,10 +62,6 @@ attempt. If that process is still at work, two processes do the same work, which
 _LONGEST_PATIENCE_MS: Final = HOUR_MS
 _TAKEN_AT_ONCE: Final = 20
 """Maximum number of changes whose work one search resumes."""
-_MAIL_SECONDS: Final = 5.0
-"""Maximum seconds for which a change waits until its mail is asked for; after that, the mail is asked for later."""
-_TOLD_DAYS: Final = 4
-"""Days after a change at which the owner is not told any more: the time for which the queue of mail keeps a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +234,6 @@ class PasswordChanges:
         """Ask for the mail about a change; return False if it has to be asked for later. A repetition is mailed once,
         because the id of the mail is that of the change.
         """
-        until = change.at_ms + _TOLD_DAYS * DAY_MS
+        until = change.at_ms + TOLD_DAYS * DAY_MS
         mail = PasswordMail(change.ident, change.user, change.email, change.keep is None, change.at_ms, until)
-        try:
-            async with asyncio.timeout(_MAIL_SECONDS):
-                await self._mail.send(mail)
-        except (SynclineError, TimeoutError) as error:
-            log.warning("password change not told", user=change.user, reason=str(error))
-            return False
-        return True
+        return await tell(self._mail, mail)

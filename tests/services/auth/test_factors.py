@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pyotp
 import pytest
 
-from services.auth import factor_changes
+from services.auth import telling
 from services.auth.factors import PENDING_SECONDS, RECOVERY_CODES
 from services.auth.records import FactorChange, FactorMail
 from syncline.auth.v1 import auth_pb2
@@ -388,7 +388,7 @@ async def test_the_owner_is_told_also_if_the_call_is_broken_off(auth, ann):
 
 
 async def test_a_queue_of_mail_that_does_not_answer_keeps_nobody_out(auth, ann, monkeypatch):
-    monkeypatch.setattr(factor_changes, "_MAIL_SECONDS", 0.05)
+    monkeypatch.setattr(telling, "_MAIL_SECONDS", 0.05)
     _, recovery = await added(auth, ann)
 
     async def never(_mail):
