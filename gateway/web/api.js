@@ -207,6 +207,15 @@ export async function problemOf(response) {
 }
 
 /**
+ * The path of a page of a listing.
+ * @param {string} path of the listing
+ * @param {string} token that the page before has told; empty for the first page
+ */
+export function pageAt(path, token) {
+  return token ? `${path}${path.includes("?") ? "&" : "?"}page_token=${encodeURIComponent(token)}` : path;
+}
+
+/**
  * All pages of a listing, each as it comes.
  * @param {string} path
  * @param {Asked} [asked]
@@ -215,11 +224,7 @@ export async function problemOf(response) {
 export async function* pages(path, asked) {
   let token = "";
   do {
-    const page = await call(
-      "GET",
-      token ? `${path}${path.includes("?") ? "&" : "?"}page_token=${encodeURIComponent(token)}` : path,
-      asked,
-    );
+    const page = await call("GET", pageAt(path, token), asked);
     yield page;
     token = page.next_page_token ?? "";
   } while (token);

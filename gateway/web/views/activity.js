@@ -1,7 +1,7 @@
 // @ts-check
 /** Who did what in a space, and when. */
 
-import { at, call } from "../api.js";
+import { at, call, pageAt } from "../api.js";
 import { debounced, fill, h } from "../dom.js";
 import { clock, dayOf, exactly, kindOf, plural } from "../format.js";
 import { icon, nodeIcon } from "../icons.js";
@@ -61,7 +61,7 @@ export function activityView({ params: { space } }) {
   /** @param {boolean} earlier */
   async function load(earlier) {
     const path = at`/v1/spaces/${space}/activity?page_size=${100}`;
-    const page = await call("GET", earlier ? `${path}&page_token=${encodeURIComponent(token)}` : path, { signal });
+    const page = await call("GET", pageAt(path, earlier ? token : ""), { signal });
     const users = page.activities.map((/** @type {Activity} */ one) => one.user_id);
     const names = await session.names(space, new Set(users));
     if (earlier || !activities.length) token = page.next_page_token ?? "";

@@ -1,7 +1,7 @@
 // @ts-check
 /** A listing of which one page after the other is shown. */
 
-import { call } from "../api.js";
+import { call, pageAt } from "../api.js";
 import { fill, h } from "../dom.js";
 import { complain } from "../toasts.js";
 import { words } from "../words.js";
@@ -42,10 +42,7 @@ export function listing({ name, row, none, more, kind = "" }) {
   async function load(anew = false) {
     asked += 1;
     const mine = asked;
-    const page = await call(
-      "GET",
-      token ? `${path}${path.includes("?") ? "&" : "?"}page_token=${encodeURIComponent(token)}` : path,
-    );
+    const page = await call("GET", pageAt(path, token));
     if (mine !== asked) return;
     token = page.next_page_token ?? "";
     next.hidden = !token;

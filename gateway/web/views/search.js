@@ -2,7 +2,7 @@
 /** What was found in a space. */
 
 import { download } from "../actions.js";
-import { at, call } from "../api.js";
+import { at, call, pageAt } from "../api.js";
 import { changedCell, nameCell, sizeText } from "../cells.js";
 import { entitle, fill, h } from "../dom.js";
 import { plural } from "../format.js";
@@ -84,7 +84,7 @@ export function searchView({ params: { space }, query }) {
       let page;
       do {
         // A page on which nothing was found may not be the last.
-        const path = `${at`/v1/spaces/${space}/search?q=${text}`}&page_token=${encodeURIComponent(more)}`;
+        const path = pageAt(at`/v1/spaces/${space}/search?q=${text}`, more);
         page = await call("GET", path, { signal });
         found = more ? [...found, ...page.nodes] : page.nodes;
         more = page.next_page_token ?? "";
