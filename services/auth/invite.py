@@ -11,44 +11,25 @@ import argparse
 import asyncio
 import sys
 
-from pydantic import Field
-
-from aws.session import Clients
 from runtime.settings import load
-from services.auth.adapters.dynamodb import DynamoIdentityStore
-from services.auth.adapters.dynamodb_audit import DynamoAuditStore
-from services.auth.adapters.sqs import SqsMailRequests
 from services.auth.addresses import normalize_address
 from services.auth.audit.events import OPERATOR
 from services.auth.bootstrap import system_clock
 from services.auth.invitations import Invitations
-from services.auth.settings import AuditSettings
+from services.auth.operator_access import OperatorSettings, opened
 from syncline.model.errors import SynclineError
 
 
-class InviteSettings(AuditSettings):
-    """The settings of auth that the command needs. AWS itself is configured by the SDK's variables."""
-
-    identity_table: str = Field(min_length=3, description="Name of the DynamoDB table of accounts and invitations.")
-    mail_queue_url: str = Field(
-        default="", pattern=r"^$|^https?://\S+$", description="URL of the SQS queue from which notify sends mail."
-    )
-
-
-async def invite(settings: InviteSettings, email: str | None, *, mail: bool) -> str | None:
+async def invite(settings: OperatorSettings, email: str | None, *, mail: bool) -> str | None:
     """Return the token of a new invitation for an address, which is mailed if `mail`. If `email` is None, the
     invitation is for the first account; return None if there is an administrator already. Raise SynclineError if no
     invitation could be made.
     """
-    async with Clients() as clients:
-        dynamodb = await clients.open("dynamodb")
-        audit = DynamoAuditStore(dynamodb, table=settings.audit_table, days=settings.audit_days)
-        store = DynamoIdentityStore(dynamodb, table=settings.identity_table, audit=audit)
+    async with opened(settings) as (store, queue):
         invitations = Invitations(store, store, clock=system_clock, actor=OPERATOR)
         if email is None:
             return await invitations.invite_first()
-        queue = SqsMailRequests(await clients.open("sqs"), url=settings.mail_queue_url) if mail else None
-        return await invitations.invite(normalize_address(email), mail=queue)
+        return await invitations.invite(normalize_address(email), mail=queue if mail else None)
 
 
 def main() -> int:
@@ -68,7 +49,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.first and given.mail:
         parser.error("--mail needs EMAIL")
-    settings = load(InviteSettings)
+    settings = load(OperatorSettings)
     if given.mail and not settings.mail_queue_url:
         parser.error("--mail needs SYNCLINE_MAIL_QUEUE_URL")
     try:

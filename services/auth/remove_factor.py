@@ -10,30 +10,21 @@ import argparse
 import asyncio
 import sys
 
-from aws.session import Clients
 from runtime.settings import load
-from services.auth.adapters.dynamodb import DynamoIdentityStore
-from services.auth.adapters.dynamodb_audit import DynamoAuditStore
-from services.auth.adapters.sqs import SqsMailRequests
 from services.auth.addresses import normalize_address
 from services.auth.audit.events import OPERATOR
 from services.auth.bootstrap import system_clock
 from services.auth.factor_changes import FactorChanges
-from services.auth.invite import InviteSettings
+from services.auth.operator_access import OperatorSettings, opened
 from services.auth.records import FactorChange
 from syncline.model.errors import Contended, NoSuchAccount, SynclineError
 
 
-async def remove_factor(settings: InviteSettings, email: str) -> bool:
+async def remove_factor(settings: OperatorSettings, email: str) -> bool:
     """Remove the second factor of the proven account of an address, and return False if it has none. Raise
     NoSuchAccount if there is no such account, and other SynclineErrors if the factor could not be removed.
     """
-    async with Clients() as clients:
-        dynamodb = await clients.open("dynamodb")
-        audit = DynamoAuditStore(dynamodb, table=settings.audit_table, days=settings.audit_days)
-        store = DynamoIdentityStore(dynamodb, table=settings.identity_table, audit=audit)
-        url = settings.mail_queue_url
-        queue = SqsMailRequests(await clients.open("sqs"), url=url) if url else None
+    async with opened(settings) as (store, queue):
         changes = FactorChanges(store, queue, clock=system_clock, actor=OPERATOR)
         login = await store.login(normalize_address(email))
         if login is None:
@@ -55,7 +46,7 @@ def main() -> int:
     parser.add_argument("email", metavar="EMAIL", help="the e-mail address of the account")
     given = parser.parse_args()
     try:
-        removed = asyncio.run(remove_factor(load(InviteSettings), given.email))
+        removed = asyncio.run(remove_factor(load(OperatorSettings), given.email))
     except SynclineError as error:
         sys.stderr.write(f"{error}\n")
         return 1
