@@ -51,8 +51,8 @@ class CollectedSpan:
 
 
 class Collector:
-    """Receives spans by OTLP over HTTP within its context. `variables` are the environment variables by which a process
-    sends its spans to this collector.
+    """Context manager that receives spans by OTLP over HTTP until its end. `variables` are the environment variables by
+    which a process sends its spans to this collector.
     """
 
     def __init__(self) -> None:

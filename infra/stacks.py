@@ -53,8 +53,8 @@ class Stacks:
         *,
         confirm: Callable[[str], bool],
     ) -> Mapping[str, str]:
-        """Create or change the stack `name`: show its changes, ask `confirm`, and apply them. Wait for the end, and
-        return the outputs by name.
+        """Create or change the stack `name`: print its changes, call `confirm` with the question whether to apply them,
+        apply them, and wait for the end. Without changes, nothing is asked. Return the outputs of the stack by name.
 
         `template` is TemplateBody or TemplateURL with its value, and `parameters` are in the form of CloudFormation.
         Raise DeployError in these cases:

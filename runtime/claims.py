@@ -50,7 +50,8 @@ _VISITOR: Final = re.compile(r"[0-9A-Za-z]{0,64}")
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of one token, each of the right type and form. The signature has to prove that they are true.
+    """The claims of one token, each of the right type and form. They prove nothing before the signature of the token
+    has been verified.
 
     `subject` is the id of a user or public link, or `service:` and the name of a service. `device` is empty, and `link`
     None, for kinds of callers that have none. `algorithm` and `key_id` are the claimed algorithm and key of the

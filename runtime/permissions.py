@@ -104,6 +104,7 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         IssueCredentials=READING,
         ListWrittenSpaces=SERVICES,
         SetUploads=SERVICES,
+        ReserveBytes=SERVICES,
         CreateLink=SHARING,
         ListLinks=READING,
         RevokeLink=SHARING,
@@ -124,10 +125,12 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         SignOutUser=ADMINISTRATORS,
         RemoveUserFactor=ADMINISTRATORS,
         SetAdministrator=ADMINISTRATORS,
+        SetUserQuota=ADMINISTRATORS,
         ListSpaces=ADMINISTRATORS,
         GetSpace=ADMINISTRATORS,
         ListSpaceMembers=ADMINISTRATORS,
         SetSpaceOwner=ADMINISTRATORS,
+        SetSpaceQuota=ADMINISTRATORS,
         GetPolicy=ADMINISTRATORS,
         ListAuditEvents=ADMINISTRATORS,
     )
@@ -304,6 +307,7 @@ ROUTES: Final[Mapping[str, Callers]] = MappingProxyType(
     | _rows(ADMINISTRATORS, "list_users get_user list_user_devices list_user_spaces get_policy list_audit_events")
     | _rows(ADMINISTRATORS, "invite_user suspend_user resume_user sign_out_user remove_user_factor set_administrator")
     | _rows(ADMINISTRATORS, "list_all_spaces get_any_space list_space_members set_space_owner")
+    | _rows(ADMINISTRATORS, "set_user_quota set_space_quota")
     | _rows(SHARING, "set_member remove_member create_link revoke_link revoke_invitation")
     | _rows(SESSIONS, "accept_invitation decline_invitation")
     | _rows(PEOPLE, "session sign_out")
@@ -349,7 +353,7 @@ def _program_refusal(callers: Callers) -> str:
 
 
 def without_scope(scope: KeyScope) -> str:
-    """Return the text of the refusal of a program whose key lacks a scope."""
+    """Return the error text for a program whose key does not have `scope`."""
     return f"this key is not for that; make one with the scope {scope.value!r}"
 
 

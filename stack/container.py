@@ -49,7 +49,9 @@ class Handout:
     root: Path
 
     def withdraw(self) -> None:
-        """Remove the credentials of an earlier run, so that services wait for those of this run."""
+        """Delete the files with AWS credentials that an earlier run has left for the services, so that the services
+        wait for those of this run.
+        """
         for directory in self.root.iterdir():
             (directory / _CREDENTIALS).unlink(missing_ok=True)
 

@@ -99,8 +99,8 @@ def data_directory(path: Path, *, volume: bool = False) -> Iterator[DataDirector
     """Provide the data directory `path`, locked until the end of the context. Create the directory if it does not
     exist, and generate the secrets that are missing.
 
-    A `volume` of containers may belong to anybody; otherwise the directory has to belong to this user or to root,
-    because any other owner could exchange the secrets in it.
+    The directory has to belong to this user or to root, because any other owner could replace the secrets in it. With
+    `volume` it is a volume of containers, whose owner is not checked.
 
     Raise DataDirectoryInUse if the directory is already locked, and StackError if it cannot be used or its disk is
     full.

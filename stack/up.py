@@ -68,9 +68,11 @@ def main(
 ) -> int:
     """Run the stack until SIGINT, SIGTERM or SIGHUP; return the exit status.
 
-    Port 0 takes five free ports. Without `data`, everything is lost afterwards. `proxies` are networks that contain
-    only trusted reverse proxies, by default those in the environment. `policy`, `domains` and `prove_addresses` are
-    those of `Wiring`.
+    - The stack listens at `port` and at the four ports after it. With 0 it takes five free ports.
+    - `data` is the directory of all data. With None, everything is lost when the stack ends.
+    - `proxies` are networks that contain only trusted reverse proxies; empty for those of SYNCLINE_TRUSTED_NETWORKS.
+    - `policy` says who may sign up, and `domains` with addresses of which domains. With `prove_addresses`, people have
+      to prove that mail to their address reaches them. `Wiring` has the defaults.
     """
     try:
         return asyncio.run(

@@ -80,6 +80,7 @@ async def session(caller: Signed, services: GatewayServices) -> models.SignedIn:
         account=conversions.account(answer.account),
         device=conversions.device(answer.device, current=answer.device.device_id),
         csrf_token=csrf_token(caller.key) if caller.browser else None,
+        usage=conversions.usage(answer.usage),
     )
 
 

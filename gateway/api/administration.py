@@ -158,6 +158,15 @@ async def set_administrator(
     return _user((await ask(services.admin.SetAdministrator, asked, token=caller.token)).user)
 
 
+@router.put("/users/{user_id}/quota")
+async def set_user_quota(
+    user_id: UserId, body: models.NewQuota, name: Named, caller: Signed, services: GatewayServices
+) -> models.User:
+    """Give a user a quota for all spaces that count for the user together, or the usual one. What is stored stays."""
+    asked = admin_pb2.SetUserQuotaRequest(request_id=name.id, user_id=user_id, quota_bytes=body.quota_bytes)
+    return _user((await ask(services.admin.SetUserQuota, asked, token=caller.token)).user)
+
+
 @router.get("/spaces")
 async def list_all_spaces(
     caller: Signed, services: GatewayServices, page_size: LongPage, page_token: PageToken = ""
@@ -200,6 +209,15 @@ async def set_space_owner(
     return conversions.member((await ask(services.admin.SetSpaceOwner, asked, token=caller.token)).member)
 
 
+@router.put("/spaces/{space}/quota")
+async def set_space_quota(
+    space: Space, body: models.NewQuota, name: Named, caller: Signed, services: GatewayServices
+) -> models.SpaceSummary:
+    """Give a space a quota, or the usual one. The quota of its owner holds as well. What is stored stays."""
+    asked = admin_pb2.SetSpaceQuotaRequest(request_id=name.id, space_id=space, quota_bytes=body.quota_bytes)
+    return _summary((await ask(services.admin.SetSpaceQuota, asked, token=caller.token)).space)
+
+
 @router.get("/policy")
 async def get_policy(caller: Signed, services: GatewayServices) -> models.SignUpRules:
     """Get the policy by which people come in."""
@@ -210,6 +228,8 @@ async def get_policy(caller: Signed, services: GatewayServices) -> models.SignUp
         prove_addresses=answer.prove_addresses,
         invitation_seconds=answer.invitation_seconds,
         credential_seconds=answer.credential_seconds,
+        user_quota_bytes=answer.user_quota_bytes if answer.HasField("user_quota_bytes") else None,
+        space_quota_bytes=answer.space_quota_bytes,
     )
 
 
@@ -274,6 +294,8 @@ def _user(pb: admin_pb2.User) -> models.User:
         admin=pb.admin,
         guest=pb.guest,
         suspension=suspension if pb.HasField("suspension") else None,
+        usage=conversions.usage(pb.usage),
+        quota_set=pb.quota_set,
     )
 
 
@@ -285,4 +307,8 @@ def _summary(pb: admin_pb2.SpaceSummary) -> models.SpaceSummary:
         owners=pb.owners,
         created_at_ms=pb.created_at_ms,
         deleted_at_ms=pb.deleted_at_ms or None,
+        quota_bytes=pb.quota_bytes,
+        quota_set=pb.quota_set,
+        reserved_bytes=pb.reserved_bytes,
+        payer_user_id=pb.payer_user_id or None,
     )

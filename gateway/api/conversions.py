@@ -139,6 +139,12 @@ def account(pb: auth_pb2.Account) -> models.Account:
     )
 
 
+def usage(pb: auth_pb2.UserUsage) -> models.UserUsage:
+    return models.UserUsage(
+        quota_bytes=pb.quota_bytes if pb.HasField("quota_bytes") else None, reserved_bytes=pb.reserved_bytes
+    )
+
+
 def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
     """Return a device in the form of the API; `current` is the id of the calling device."""
     kind = auth_pb2.DeviceKind.Name(pb.kind or auth_pb2.DEVICE_KIND_CLIENT).removeprefix("DEVICE_KIND_").lower()

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from gateway.api.identifiers import HexDigest, NodeText, TextId
 from syncline.model.accounts import KeyScope
 from syncline.model.blocks import MAX_BLOCK_BYTES, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
-from syncline.model.limits import MAX_KEY_SPACES, MAX_REASON_CHARACTERS
+from syncline.model.limits import MAX_KEY_SPACES, MAX_QUOTA_BYTES, MAX_REASON_CHARACTERS
 from syncline.model.names import MAX_PATH_BYTES, normalize
 from syncline.model.tree import MAX_MUTATIONS
 
@@ -206,6 +206,15 @@ class Account(Told):
     )
 
 
+class UserUsage(Told):
+    """The quota of all spaces that count for a person together, and how much of it is taken. A space counts for the
+    owner who made it or has taken it over.
+    """
+
+    quota_bytes: int | None = Field(default=None, description="Absent if the person has no quota.")
+    reserved_bytes: int = Field(description="The sizes of all versions, with up to 64 MiB more for each space.")
+
+
 class Device(Told):
     """An installed client, a browser, or a program with a key."""
 
@@ -232,6 +241,7 @@ class SignedIn(Told):
     tokens: Tokens | None = None
     csrf_token: str | None = None
     space_id: str | None = Field(default=None, description="The space to which the invitation of a sign-up has led.")
+    usage: UserUsage | None = Field(default=None, description="Absent in the answer to a sign-in or a sign-up.")
 
 
 class Devices(Told):
@@ -794,6 +804,8 @@ class User(Told):
     admin: bool = Field(description="True for an administrator.")
     guest: bool = Field(description="True for a guest, who owns no space.")
     suspension: UserSuspension | None = None
+    usage: UserUsage
+    quota_set: bool = Field(description="True if the quota was set for this user; otherwise it is the usual one.")
 
 
 class Users(Told):
@@ -867,6 +879,12 @@ class AdministratorRight(Given):
     admin: bool
 
 
+class NewQuota(Given):
+    """The quota that a user or a space has from now on; without `quota_bytes` the usual one."""
+
+    quota_bytes: Annotated[int, Field(ge=0, le=MAX_QUOTA_BYTES)] | None = None
+
+
 class SpaceSummary(Told):
     """A space as administrators see it: nothing of its contents."""
 
@@ -876,6 +894,10 @@ class SpaceSummary(Told):
     owners: int = Field(description="The number of its owners.")
     created_at_ms: int
     deleted_at_ms: int | None = Field(default=None, description="The time at which an owner deleted it.")
+    quota_bytes: int = Field(description="What its versions may have, whatever the quota of its owner leaves.")
+    quota_set: bool = Field(description="True if the quota was set for this space; otherwise it is the usual one.")
+    reserved_bytes: int = Field(description="The sizes of its versions, with up to 64 MiB more.")
+    payer_user_id: str | None = Field(default=None, description="The owner for whom the reserved bytes count.")
 
 
 class SpaceSummaries(Told):
@@ -931,3 +953,5 @@ class SignUpRules(Told):
     prove_addresses: bool
     invitation_seconds: int
     credential_seconds: int
+    user_quota_bytes: int | None = Field(default=None, description="The usual quota of a user; absent for none.")
+    space_quota_bytes: int = Field(description="The usual quota of a space.")

@@ -46,9 +46,10 @@ def etag_of(content: Content) -> str:
 
 
 def description(name: str, content: Content, *, inline: bool = False) -> dict[str, str]:
-    """Return the headers of a file's content, for a whole or partial answer and for 304.
+    """Return the headers that describe a file's content, and are the same in a whole answer, a partial one and a 304;
+    the length and the range are not among them. `name` is the name of the file.
 
-    With `inline`, the file may be displayed if nothing in it can be executed.
+    Browsers are told to save the file. With `inline` they may display it, if its type is one that cannot run scripts.
     """
     kind = content_type(name)
     shown = inline and kind in _SHOWN

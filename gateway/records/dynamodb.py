@@ -43,7 +43,9 @@ class DynamoRecords:
         return _records(await table.get_all(_key(space, name) for name in names))
 
     async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
-        """Return all records whose name has the prefix, by one page of a query; None if they are too large for that."""
+        """Return the records whose names begin with `prefix`, by their names. They are read with one query; None if
+        they do not fit into one page of its answer.
+        """
         table = await self._table()
         items, more = await table.first_page(
             KeyConditionExpression="pk = :space AND begins_with(sk, :prefix)",

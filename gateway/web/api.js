@@ -33,18 +33,20 @@ import { retryAfter } from "./upload/retry.js";
  *   ended_key_count: number, remaining_key_count: number, unfinished: boolean}} PasswordChanged
  * @typedef {{added_at_ms: number, recovery_codes_left: number}} Factor
  * @typedef {{since_ms: number, by_user_id: string, reason: string}} UserSuspension
+ * @typedef {{quota_bytes: number | null, reserved_bytes: number}} UserUsage
  * @typedef {{user_id: string, email: string, personal_space_id: string, created_at_ms: number, proven: boolean, admin: boolean,
- *   guest: boolean, suspension: UserSuspension | null}} User
+ *   guest: boolean, suspension: UserSuspension | null, usage: UserUsage, quota_set: boolean}} User
  * @typedef {{space_id: string, name: string, role: Role, personal: boolean}} UserSpace
  * @typedef {{device_count: number, key_count: number}} SignedOutDevices
  * @typedef {{space_id: string, name: string, personal: boolean, owners: number, created_at_ms: number,
- *   deleted_at_ms: number | null}} SpaceSummary
+ *   deleted_at_ms: number | null, quota_bytes: number, quota_set: boolean, reserved_bytes: number,
+ *   payer_user_id: string | null}} SpaceSummary
  * @typedef {{kind: string, user_id: string | null, device_id: string | null, name: string | null}} AuditActor
  * @typedef {{kind: string, id: string}} AuditSubject
  * @typedef {{event_id: string, at_ms: number, kind: string, result: string, actor: AuditActor, subjects: AuditSubject[],
  *   network: string | null, request_id: string | null, count: number, details: Record<string, string>}} AuditEvent
  * @typedef {{sign_up_policy: "invited" | "domains" | "open", sign_up_domains: string[], prove_addresses: boolean,
- *   invitation_seconds: number, credential_seconds: number}} SignUpRules
+ *   invitation_seconds: number, credential_seconds: number, user_quota_bytes: number | null, space_quota_bytes: number}} SignUpRules
  * @typedef {{secret: string, uri: string, qr: string}} NewFactor
  */
 

@@ -110,16 +110,17 @@ function pressedOutside(element, close) {
  * @param {string} [what.value]
  * @param {string} [what.hint]
  * @param {boolean} [what.stem] select only the part of the name before its extension
+ * @param {boolean} [what.optional] whether the text may be empty
  */
-export function askText({ title, label, action, run, value = "", hint, stem = false }) {
+export function askText({ title, label, action, run, value = "", hint, stem = false, optional = false }) {
   const input = h("input", { type: "text", value, autofocus: true, autocomplete: "off", maxlength: 255, spellcheck: "false" });
-  const submit = h("button", { type: "submit", class: "button primary", disabled: !value.trim() }, action);
-  input.addEventListener("input", () => (submit.disabled = !input.value.trim()));
+  const submit = h("button", { type: "submit", class: "button primary", disabled: !optional && !value.trim() }, action);
+  input.addEventListener("input", () => (submit.disabled = !optional && !input.value.trim()));
   const dialog = openDialog({
     title,
     body: h("label", { class: "field" }, h("span", null, label), input, hint && h("small", null, hint)),
     buttons: [h("button", { type: "button", class: "button", on: { click: () => dialog.close() } }, "Cancel"), submit],
-    submit: () => (input.value.trim() ? run(input.value.trim()) : false),
+    submit: () => (optional || input.value.trim() ? run(input.value.trim()) : false),
   });
   const dot = value.lastIndexOf(".");
   input.setSelectionRange(0, stem && dot > 0 ? dot : value.length);

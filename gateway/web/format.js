@@ -29,6 +29,21 @@ export function bytes(size) {
   return `${unit === 0 || value >= 99.95 ? Math.round(value) : Number(value.toFixed(1))} ${UNITS[unit]}`;
 }
 
+/**
+ * The number of bytes in a text such as "50 GB" or "1.5T"; null for another text. Units are binary, as `bytes` shows them.
+ * @param {string} text
+ */
+export function bytesIn(text) {
+  const found = /^([0-9]{1,15}(?:[.][0-9]{1,6})?) ?([KMGTP]?)(?:i?B)?$/i.exec(text.trim());
+  if (!found?.[1]) return null;
+  return Math.trunc(Number(found[1]) * 1024 ** " KMGTP".indexOf((found[2] || " ").toUpperCase()));
+}
+
+/** How much of a quota is taken. @param {number} taken @param {number | null | undefined} quota */
+export function takenOf(taken, quota) {
+  return quota == null ? `${bytes(taken)} used, without a limit` : `${bytes(taken)} of ${bytes(quota)} used`;
+}
+
 /** @param {number} number @param {string} one @param {string} [many] */
 export function plural(number, one, many = `${one}s`) {
   return `${count.format(number)} ${number === 1 ? one : many}`;

@@ -633,8 +633,8 @@ class CallerConnection(asyncio.BufferedProtocol):
         return self._intake.little_room if is_behind else self._intake.room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Forward the `nbytes` bytes of the caller that are in the buffer to gRPC, as far as the limits of the intake
-        allow; the others wait.
+        """Forward to gRPC the `nbytes` bytes that were read from the caller into the buffer, as far as the limits of
+        the intake allow. Bytes beyond the limits are kept until these allow them.
         """
         if self._cut:
             return

@@ -21,7 +21,9 @@ def domain_of(address: str) -> str:
 
 
 def normalize_address(text: str) -> str:
-    """Return the address in lower case with its domain in Unicode. Raise InvalidArgument if it is malformed."""
+    """Return the e-mail address `text` in lower case, with its domain in Unicode. Raise InvalidArgument if `text` is no
+    e-mail address.
+    """
     if len(text) > MAX_EMAIL_CHARACTERS:  # the library scans the text several times to explain an error
         raise InvalidArgument(f"an e-mail address has at most {MAX_EMAIL_CHARACTERS} characters", field="email")
     try:

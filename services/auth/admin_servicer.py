@@ -17,6 +17,8 @@ from services.auth.audit_log import AuditLog
 from services.auth.devices import Devices
 from services.auth.grants import Grants
 from services.auth.paging import ITEMS_PER_CALL, page_of_all, page_of_read, page_wanted
+from services.auth.quotas import Quotas
+from services.auth.records import Account, SpaceRecord
 from services.auth.spaces import Spaces
 from syncline.admin.v1 import admin_pb2
 from syncline.admin.v1.admin_pb2_grpc import AdminServiceServicer
@@ -47,6 +49,7 @@ class AdminServicer(AdminServiceServicer):
         devices: Devices,
         spaces: Spaces,
         grants: Grants,
+        quotas: Quotas,
         audit_log: AuditLog,
     ) -> None:
         self._administrators = administrators
@@ -54,6 +57,7 @@ class AdminServicer(AdminServiceServicer):
         self._devices = devices
         self._spaces = spaces
         self._grants = grants
+        self._quotas = quotas
         self._audit_log = audit_log
 
     async def ListUsers(self, request: admin_pb2.ListUsersRequest, context: Context) -> admin_pb2.ListUsersResponse:
@@ -63,7 +67,10 @@ class AdminServicer(AdminServiceServicer):
         listing = f"users {state.name if state else ''} {beginning}"
         after, limit = page_wanted(request, listing=listing, beginning=beginning)
         found = await self._administration.users(state, beginning=beginning, after=after, limit=limit)
-        page, token = page_of_read(request, found, admin_wire.user_to_wire, listing=listing)
+        usages = await self._quotas.usage_of_users([account for _, account in found])
+        page, token = page_of_read(
+            request, found, lambda one: admin_wire.user_to_wire(one, usages[one.user]), listing=listing
+        )
         return admin_pb2.ListUsersResponse(users=page, next_page_token=token)
 
     async def GetUser(self, request: admin_pb2.GetUserRequest, context: Context) -> admin_pb2.GetUserResponse:
@@ -74,7 +81,7 @@ class AdminServicer(AdminServiceServicer):
             account = await self._administration.user_with(normalize_address(request.email))
         else:
             account = await self._administration.user(user_id_from_wire(request.user_id))
-        return admin_pb2.GetUserResponse(user=admin_wire.user_to_wire(account))
+        return admin_pb2.GetUserResponse(user=await self._user_to_wire(account))
 
     async def ListUserDevices(
         self, request: admin_pb2.ListUserDevicesRequest, context: Context
@@ -110,14 +117,14 @@ class AdminServicer(AdminServiceServicer):
         user = user_id_from_wire(request.user_id)
         reason = admin_wire.reason_from_wire(request.reason)
         account = await self._administration.suspend(user, request=request_id, admin=admin, reason=reason)
-        return admin_pb2.SuspendUserResponse(user=admin_wire.user_to_wire(account))
+        return admin_pb2.SuspendUserResponse(user=await self._user_to_wire(account))
 
     async def ResumeUser(self, request: admin_pb2.ResumeUserRequest, context: Context) -> admin_pb2.ResumeUserResponse:
         admin = await self._administrator()
         request_id = request_id_from_wire(request.request_id)
         user = user_id_from_wire(request.user_id)
         account = await self._administration.resume(user, request=request_id, admin=admin)
-        return admin_pb2.ResumeUserResponse(user=admin_wire.user_to_wire(account))
+        return admin_pb2.ResumeUserResponse(user=await self._user_to_wire(account))
 
     async def SignOutUser(
         self, request: admin_pb2.SignOutUserRequest, context: Context
@@ -143,19 +150,31 @@ class AdminServicer(AdminServiceServicer):
         request_id = request_id_from_wire(request.request_id)
         user = user_id_from_wire(request.user_id)
         account = await self._administration.set_admin(user, request=request_id, admin=admin, to=request.admin)
-        return admin_pb2.SetAdministratorResponse(user=admin_wire.user_to_wire(account))
+        return admin_pb2.SetAdministratorResponse(user=await self._user_to_wire(account))
+
+    async def SetUserQuota(
+        self, request: admin_pb2.SetUserQuotaRequest, context: Context
+    ) -> admin_pb2.SetUserQuotaResponse:
+        admin = await self._administrator()
+        request_id = request_id_from_wire(request.request_id)
+        user, quota = user_id_from_wire(request.user_id), admin_wire.quota_from_wire(request)
+        account = await self._administration.set_user_quota(user, request=request_id, admin=admin, quota_bytes=quota)
+        return admin_pb2.SetUserQuotaResponse(user=await self._user_to_wire(account))
 
     async def ListSpaces(self, request: admin_pb2.ListSpacesRequest, context: Context) -> admin_pb2.ListSpacesResponse:
         await self._administrator()
         after, limit = page_wanted(request, listing="all spaces")
         found = await self._administration.all_spaces(after=after, limit=limit)
-        page, token = page_of_read(request, found, admin_wire.summary_to_wire, listing="all spaces")
+        usages = await self._quotas.usage_of_spaces([space for _, space in found])
+        page, token = page_of_read(
+            request, found, lambda one: admin_wire.summary_to_wire(one, usages[one.space]), listing="all spaces"
+        )
         return admin_pb2.ListSpacesResponse(spaces=page, next_page_token=token)
 
     async def GetSpace(self, request: admin_pb2.GetSpaceRequest, context: Context) -> admin_pb2.GetSpaceResponse:
         await self._administrator()
         space = await self._administration.space(space_id_from_wire(request.space_id))
-        return admin_pb2.GetSpaceResponse(space=admin_wire.summary_to_wire(space))
+        return admin_pb2.GetSpaceResponse(space=await self._summary_to_wire(space))
 
     async def ListSpaceMembers(
         self, request: admin_pb2.ListSpaceMembersRequest, context: Context
@@ -176,9 +195,18 @@ class AdminServicer(AdminServiceServicer):
         grant = await self._administration.make_owner(space, user, request=request_id, admin=admin)
         return admin_pb2.SetSpaceOwnerResponse(member=wire.member_to_wire(grant))
 
+    async def SetSpaceQuota(
+        self, request: admin_pb2.SetSpaceQuotaRequest, context: Context
+    ) -> admin_pb2.SetSpaceQuotaResponse:
+        admin = await self._administrator()
+        request_id = request_id_from_wire(request.request_id)
+        space, quota = space_id_from_wire(request.space_id), admin_wire.quota_from_wire(request)
+        changed = await self._administration.set_space_quota(space, request=request_id, admin=admin, quota_bytes=quota)
+        return admin_pb2.SetSpaceQuotaResponse(space=await self._summary_to_wire(changed))
+
     async def GetPolicy(self, request: admin_pb2.GetPolicyRequest, context: Context) -> admin_pb2.GetPolicyResponse:
         await self._administrator()
-        return admin_wire.policy_to_wire(self._administration.policy)
+        return admin_wire.policy_to_wire(self._administration.policy, self._quotas)
 
     async def ListAuditEvents(
         self, request: admin_pb2.ListAuditEventsRequest, context: Context
@@ -205,3 +233,11 @@ class AdminServicer(AdminServiceServicer):
     async def _known(self, user_id: str) -> UserId:
         """Return the user with an id. Raise NoSuchAccount if there is none."""
         return (await self._administration.user(user_id_from_wire(user_id))).user
+
+    async def _user_to_wire(self, account: Account) -> admin_pb2.User:
+        usages = await self._quotas.usage_of_users([account])
+        return admin_wire.user_to_wire(account, usages[account.user])
+
+    async def _summary_to_wire(self, space: SpaceRecord) -> admin_pb2.SpaceSummary:
+        usages = await self._quotas.usage_of_spaces([space])
+        return admin_wire.summary_to_wire(space, usages[space.space])

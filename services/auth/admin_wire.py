@@ -8,10 +8,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+from services.auth import wire
 from services.auth.addresses import MAX_EMAIL_CHARACTERS
 from services.auth.administration import Policy
 from services.auth.audit.events import MAX_DETAIL_CHARACTERS, AuditEvent
 from services.auth.audit.ports import LAST_MS, AuditFilter
+from services.auth.quotas import PersonalUsage, Quotas, SpaceUsage
 from services.auth.records import Account, SpaceRecord, UserState
 from syncline.admin.v1 import admin_pb2
 from syncline.model.errors import InvalidArgument
@@ -50,7 +52,16 @@ def reason_from_wire(text: str) -> str:
     return reason
 
 
-def user_to_wire(account: Account) -> admin_pb2.User:
+def quota_from_wire(request: admin_pb2.SetUserQuotaRequest | admin_pb2.SetSpaceQuotaRequest) -> int | None:
+    """Return the quota in a request, in bytes; None for the usual one. Raise InvalidArgument for one that is too
+    large.
+    """
+    if not request.HasField("quota_bytes"):
+        return None
+    return wire.bytes_from_wire(request.quota_bytes, field="quota_bytes")
+
+
+def user_to_wire(account: Account, usage: PersonalUsage) -> admin_pb2.User:
     suspension = account.suspension
     return admin_pb2.User(
         user_id=account.user,
@@ -60,13 +71,15 @@ def user_to_wire(account: Account) -> admin_pb2.User:
         unproven=not account.proven,
         admin=account.admin,
         guest=account.guest,
+        usage=wire.usage_to_wire(usage),
+        quota_set=account.quota_bytes is not None,
         suspension=None
         if suspension is None
         else admin_pb2.Suspension(since_ms=suspension.since_ms, by_user_id=suspension.by, reason=suspension.reason),
     )
 
 
-def summary_to_wire(space: SpaceRecord) -> admin_pb2.SpaceSummary:
+def summary_to_wire(space: SpaceRecord, usage: SpaceUsage) -> admin_pb2.SpaceSummary:
     return admin_pb2.SpaceSummary(
         space_id=space.space,
         name=space.name,
@@ -74,16 +87,22 @@ def summary_to_wire(space: SpaceRecord) -> admin_pb2.SpaceSummary:
         owners=space.owners,
         created_at_ms=space.created_at_ms,
         deleted_at_ms=space.deletion.at_ms if space.deletion is not None else 0,
+        quota_bytes=usage.quota_bytes,
+        quota_set=space.quota_bytes is not None,
+        reserved_bytes=usage.reservation.reserved_bytes,
+        payer_user_id=usage.reservation.payer or "",
     )
 
 
-def policy_to_wire(policy: Policy) -> admin_pb2.GetPolicyResponse:
+def policy_to_wire(policy: Policy, quotas: Quotas) -> admin_pb2.GetPolicyResponse:
     return admin_pb2.GetPolicyResponse(
         sign_up_policy=policy.admission.policy.value,
         sign_up_domains=policy.admission.domains,
         prove_addresses=policy.prove_addresses,
         invitation_seconds=policy.invitation_seconds,
         credential_seconds=policy.credential_seconds,
+        user_quota_bytes=quotas.user_bytes,
+        space_quota_bytes=quotas.space_bytes,
     )
 
 

@@ -177,6 +177,21 @@ class Administration:
         kind = AuditKind.ADMINISTRATOR_ADDED if to else AuditKind.ADMINISTRATOR_REMOVED
         return await self._change(user, done=done, to=changed, kind=kind)
 
+    async def set_user_quota(
+        self, user: UserId, *, request: RequestId, admin: UserId, quota_bytes: int | None
+    ) -> Account:
+        """Give a user a quota in bytes, None for the usual one, and return the account. Raise NoSuchAccount if there is
+        no such user.
+        """
+        done = done_by(admin, request, "user quota", user, str(quota_bytes), at_ms=self._clock())
+        return await self._change(
+            user,
+            done=done,
+            to=lambda account: replace(account, quota_bytes=quota_bytes),
+            kind=AuditKind.ACCOUNT_QUOTA_SET,
+            quota_bytes=_told(quota_bytes),
+        )
+
     async def sign_out(self, user: UserId, *, end_keys: bool) -> tuple[int, int]:
         """Sign a user out of all devices. `end_keys` and the result are those of `Endings.end_all`, whose errors are
         raised. Raise NoSuchAccount if there is no such user.
@@ -199,10 +214,17 @@ class Administration:
         return True
 
     async def _change(
-        self, user: UserId, *, done: Done, to: Callable[[Account], Account], kind: AuditKind, reason: str = ""
+        self,
+        user: UserId,
+        *,
+        done: Done,
+        to: Callable[[Account], Account],
+        kind: AuditKind,
+        reason: str = "",
+        quota_bytes: str = "",
     ) -> Account:
-        """Replace the account of a user by the result of `to`, and return that. `kind` and `reason` are those of the
-        change in the audit log.
+        """Replace the account of a user by the result of `to`, and return that. `kind`, `reason` and `quota_bytes` are
+        those of the change in the audit log.
         """
 
         async def change() -> Account:
@@ -216,7 +238,7 @@ class Administration:
             if after == account:
                 await self._requests.note(done)
                 return account
-            event = audit_event(kind, at_ms=done.at_ms, user=user, reason=reason)
+            event = audit_event(kind, at_ms=done.at_ms, user=user, reason=reason, quota_bytes=quota_bytes)
             await self._directory.change_standing(account, after, by=done.user, done=done, events=[event])
             log.info("user changed", kind=kind.value, user=user, by=done.user)
             return after
@@ -241,6 +263,31 @@ class Administration:
             raise NoSuchSpace("there is no such space; list the spaces", space_id=space)
         return found[0]
 
+    async def set_space_quota(
+        self, space: SpaceId, *, request: RequestId, admin: UserId, quota_bytes: int | None
+    ) -> SpaceRecord:
+        """Give a space a quota in bytes, None for the usual one, and return the space. Raise NoSuchSpace if there is no
+        such space.
+        """
+        done = done_by(admin, request, "space quota", space, str(quota_bytes), at_ms=self._clock())
+
+        async def change() -> SpaceRecord:
+            before = await self.space(space)
+            after = replace(before, quota_bytes=quota_bytes)
+            if await is_repetition(self._requests, done):
+                return before
+            if after == before:
+                await self._requests.note(done)
+                return before
+            event = audit_event(
+                AuditKind.SPACE_QUOTA_SET, at_ms=done.at_ms, space=space, quota_bytes=_told(quota_bytes)
+            )
+            await self._spaces.change_space(before, after, by=admin, done=done, as_admin=True, events=[event])
+            log.info("quota of a space set", space=space, by=admin, quota_bytes=quota_bytes)
+            return after
+
+        return await decided_anew(change, busy="other changes of this space are in progress; try again")
+
     async def make_owner(self, space: SpaceId, user: UserId, *, request: RequestId, admin: UserId) -> GrantRecord:
         """Make a user owner of a shared space, and return the grant. Raise NoSuchAccount for a user who does not exist
         or is not proven, and the errors of `Grants.make_owner`.
@@ -249,3 +296,8 @@ class Administration:
         if not member.proven:
             raise NoSuchAccount("the address of this user is not proven, so that nobody can share with the user")
         return await self._grants.make_owner(space, request=request, admin=admin, member=member)
+
+
+def _told(quota_bytes: int | None) -> str:
+    """Return a quota in bytes as the audit log has it; None stands for the usual one."""
+    return "usual" if quota_bytes is None else str(quota_bytes)

@@ -44,6 +44,7 @@ from services.auth.password_strength import PasswordStrength
 from services.auth.passwords import Passwords
 from services.auth.ports import CredentialSource, IdentityStore, MailRequests
 from services.auth.proofs import Proofs
+from services.auth.quotas import Quotas
 from services.auth.records import DAY_MS, SECOND_MS, Clock
 from services.auth.resets import Resets
 from services.auth.servicer import AuthServicer
@@ -147,7 +148,14 @@ async def bootstrap(
         factors = Factors(
             store, factor_changes, confirmation=confirmation, attempts=attempts, derived=derived, clock=clock
         )
-        uploads = Uploads(store, clock=clock)
+        quotas = Quotas(
+            store,
+            store,
+            store,
+            space_bytes=settings.quota_bytes,
+            user_bytes=settings.user_quota_bytes or None,
+        )
+        uploads = Uploads(store, quotas=quotas, clock=clock)
         holdings = settings.holdings()
         admission = settings.admission()
         lists = DeviceLists(store, holdings, clock=clock)
@@ -168,7 +176,16 @@ async def bootstrap(
             clock=clock,
         )
         grants = Grants(
-            store, store, store, store, store, invitations=store, inviting=inviting, holdings=holdings, clock=clock
+            store,
+            store,
+            store,
+            store,
+            store,
+            invitations=store,
+            inviting=inviting,
+            quotas=quotas,
+            holdings=holdings,
+            clock=clock,
         )
         space_invitations = SpaceInvitations(
             store, store, store, store, store, grants=grants, admission=admission, clock=clock
@@ -204,6 +221,7 @@ async def bootstrap(
                 store, source, uploads, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
             ),
             uploads=uploads,
+            quotas=quotas,
             keys=device_keys,
             links=Links(
                 store,
@@ -250,6 +268,7 @@ async def bootstrap(
             devices=devices,
             spaces=spaces,
             grants=grants,
+            quotas=quotas,
             audit_log=AuditLog(adapters.audit, store),
         )
 

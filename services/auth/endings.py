@@ -218,7 +218,7 @@ class Endings:
         return EndedDevices(devices, ended.keys, not ended.failures)
 
     async def valid_keys(self, maker: DeviceId, *, user: UserId) -> list[DeviceRecord]:
-        """Return the programs of a user whose keys were made from the device `maker`, and are valid."""
+        """Return the programs of `user` that have a valid key which was made on the device `maker`."""
         now = self._clock()
         made = await self._made_keys(maker, user)
         return [key for key in made if key.revoked_at_ms is None and key.expires_at_ms > now]

@@ -22,6 +22,7 @@ from services.auth.ports import (
     SpaceInvitationStore,
     SpaceStore,
 )
+from services.auth.quotas import Quotas
 from services.auth.records import (
     Account,
     Clock,
@@ -155,6 +156,7 @@ class Grants:
         *,
         invitations: SpaceInvitationStore,
         inviting: Inviting,
+        quotas: Quotas,
         holdings: HoldingLimits,
         clock: Clock,
     ) -> None:
@@ -165,6 +167,7 @@ class Grants:
         self._gates = gates
         self._invitations = invitations
         self._inviting = inviting
+        self._quotas = quotas
         self._holdings = holdings
         self._clock = clock
 
@@ -403,6 +406,8 @@ class Grants:
         if before is not to:
             await self._give(found, member=member, held=target, to=to, by=caller, done=done, ends=invitation)
             log.info("grant changed", space=space, member=member.user, before=_name(before), after=_name(to))
+            if before is Role.OWNER:
+                await self._quotas.settle(space)
         elif invitation is not None:
             await self._invitations.end_space_invitation(invitation, done=done)
         else:
@@ -476,6 +481,7 @@ class Grants:
         else:
             await give("")
         log.info("space transferred", space=space, member=heir.user, caller_role=_name(keep))
+        await self._quotas.settle(space)
         return heir
 
     def _change_to(self, member: Account, held: GrantRecord | None, to: Role | None, *, alias: str) -> GrantChange:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from services.auth import metrics
-from services.auth.ports import GateMoved, GrantMoved, StandingMoved
+from services.auth.ports import GateMoved, GrantMoved, ReservationMoved, StandingMoved
 from services.auth.records import Membership
 from syncline.model.accounts import Role
 from syncline.model.errors import Contended, LimitReached
@@ -88,12 +88,12 @@ def limit_reached(limit: str, text: str) -> LimitReached:
 
 async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
     """Return the result of `decide`, a coroutine function that reads, decides, and writes on the condition that nothing
-    has changed since. `decide` is called again if it raises GrantMoved, GateMoved or StandingMoved, because a
-    concurrent writer came first. Raise Contended with the text `busy` after 8 such calls.
+    has changed since. `decide` is called again if it raises GrantMoved, GateMoved, StandingMoved or ReservationMoved,
+    because a concurrent writer came first. Raise Contended with the text `busy` after 8 such calls.
     """
     for pause in _RETRIES.pauses():
         try:
             return await decide()
-        except (GrantMoved, GateMoved, StandingMoved):
+        except (GrantMoved, GateMoved, StandingMoved, ReservationMoved):
             await asyncio.sleep(pause)
     raise Contended(busy)

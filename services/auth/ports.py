@@ -31,6 +31,7 @@ from services.auth.records import (
     Membership,
     PasswordChange,
     Proof,
+    Reservation,
     Reset,
     SecondFactor,
     SpaceDeletion,
@@ -87,6 +88,16 @@ class StandingMoved(Exception):
 
 class NoAdministratorLeft(Exception):
     """No administrator who is not suspended would remain."""
+
+
+class ReservationMoved(Exception):
+    """A reservation is not as the caller has read it, or a concurrent transaction changes it: read again and decide
+    anew.
+    """
+
+
+class QuotaReached(Exception):
+    """More would be reserved for the spaces that count for a person than the person's quota."""
 
 
 class GateMoved(Exception):
@@ -209,12 +220,14 @@ class PasswordStore(Protocol):
         done: Done | None = None,
         events: Sequence[AuditEvent] = (),
     ) -> None:
-        """Replace the password hash of the proven account `login` by `password_hash`, set its number of changes to that
-        of `change`, store the record `change`, spend `reset`, and record the mutation request `done`, atomically.
+        """Replace the password hash of the proven account `login` by `password_hash`, set the number of times that its
+        password was changed to `change.number`, store the record `change`, and spend `reset`, atomically. `done`
+        records the request, so that a repetition is recognised. `change.keep` is the device that stays signed in.
 
         Change nothing and raise one of these errors:
 
-        - PasswordMoved if the password was changed after `login` was read, or `done` was recorded before;
+        - PasswordMoved if the password was changed after `login` was read; also if `done` was recorded before, since
+          this request has changed the password then;
         - ResetSpent if `reset` was spent;
         - MakerEnded if the device `change.keep` is revoked or does not exist.
         """
@@ -285,14 +298,14 @@ class DirectoryStore(Protocol):
     async def change_standing(
         self, before: Account, after: Account, *, by: UserId, done: Done, events: Sequence[AuditEvent] = ()
     ) -> None:
-        """Replace the account `before` by `after`, which differs in `admin` and `suspension` alone, and record the
-        mutation request `done`, atomically. `by` is the administrator who makes the change.
+        """Replace the account `before` by `after`, which differs in `admin`, `suspension` and `quota_bytes` alone, and
+        record the mutation request `done`, atomically. `by` is the administrator who makes the change.
 
         - Raise NoAdministratorLeft and change nothing if no administrator who is not suspended would remain.
-        - Raise StandingMoved and change nothing if the stored account has another `admin` or `suspension` than
-          `before`, if `by` is no administrator or is suspended, if `done` was recorded before, or if a concurrent
-          transaction changes one of the items. Of concurrent calls that would together leave no administrator, at most
-          as many succeed as leave one.
+        - Raise StandingMoved and change nothing if the stored account has another `admin`, `suspension` or
+          `quota_bytes` than `before`, if `by` is no administrator or is suspended, if `done` was recorded before, or if
+          a concurrent transaction changes one of the items. Of concurrent calls that would together leave no
+          administrator, at most as many succeed as leave one.
         """
 
     async def enter_earlier(self) -> bool:
@@ -465,16 +478,23 @@ class SpaceStore(Protocol):
         """
 
     async def change_space(
-        self, before: SpaceRecord, after: SpaceRecord, *, by: UserId, done: Done, events: Sequence[AuditEvent] = ()
+        self,
+        before: SpaceRecord,
+        after: SpaceRecord,
+        *,
+        by: UserId,
+        done: Done,
+        as_admin: bool = False,
+        events: Sequence[AuditEvent] = (),
     ) -> None:
-        """Replace the name and the deletion of a space, which are those of `before`, by those of `after`; `made_as` is
-        replaced as well. `by` is the
-        user who asks for the change, and `done`, the mutation request, is recorded in the same transaction.
+        """Replace the name, the deletion and the quota of a space, which are those of `before`, by those of `after`;
+        `made_as` is replaced as well. `by` is the user who asks for the change: an owner, or with `as_admin` an
+        administrator who is not suspended. `done`, the mutation request, is recorded in the same transaction.
 
         Raise GrantMoved and change nothing in these cases:
 
-        - the name or the deletion of the stored space differs from `before`;
-        - `by` is no owner;
+        - the name, the deletion or the quota of the stored space differs from `before`;
+        - `by` is no owner, or with `as_admin` no administrator;
         - `done` was recorded before;
         - a concurrent transaction is changing one of the items.
         """
@@ -721,6 +741,25 @@ class UploadStore(Protocol):
         """
 
 
+class ReservationStore(Protocol):
+    """Store of the reservations of spaces, and of what these add up to for each person for whom spaces count."""
+
+    async def reservations(self, spaces: Collection[SpaceId]) -> Mapping[SpaceId, Reservation]:
+        """Return the reservations of `spaces`; those for which nothing was ever reserved are missing."""
+
+    async def reserved_for(self, users: Collection[UserId]) -> Mapping[UserId, int]:
+        """Return the sum of the reservations, in bytes, that count for each of `users`; 0 is missing."""
+
+    async def change_reservation(self, before: Reservation, after: Reservation, *, quota_bytes: int | None) -> None:
+        """Replace the reservation `before` of a space by `after`, and adjust the sums of their payers, atomically. A
+        reservation that was never stored has no payer and 0 bytes.
+
+        Raise QuotaReached and change nothing if the sum of the payer of `after` would exceed `quota_bytes`, and if it
+        is not smaller than before; None stands for no quota. Raise ReservationMoved and change nothing if the stored
+        reservation is not `before`, or if a concurrent transaction changes it or one of the sums.
+        """
+
+
 class IdentityStore(
     AccountStore,
     DirectoryStore,
@@ -737,6 +776,7 @@ class IdentityStore(
     EndingStore,
     RequestStore,
     UploadStore,
+    ReservationStore,
     GateStore,
     Protocol,
 ):

@@ -52,6 +52,8 @@ class Account:
     admin: bool = False
     guest: bool = False
     suspension: Suspension | None = None
+    quota_bytes: int | None = None
+    """The quota that an administrator has given this person; None for the usual one."""
 
     @property
     def place(self) -> str:
@@ -394,6 +396,8 @@ class SpaceRecord:
     created_at_ms: int
     deletion: SpaceDeletion | None = None
     made_as: str = ""
+    quota_bytes: int | None = None
+    """The quota that an administrator has given this space; None for the usual one."""
 
     @property
     def place(self) -> str:
@@ -586,6 +590,17 @@ class SpaceUploads:
     stored_bytes: int
     quota_bytes: int
     measured_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The bytes of the quotas that are reserved for a space: its versions never have more. They count for `payer`, an
+    owner of the space; None for nobody, as long as nothing is reserved, and in a space without owners.
+    """
+
+    space: SpaceId
+    payer: UserId | None = None
+    reserved_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from services.auth.paging import ITEMS_PER_CALL, page_of_all
 from services.auth.password_changes import PasswordChanges
 from services.auth.passwords import check_password
 from services.auth.proofs import Proofs
+from services.auth.quotas import Quotas
 from services.auth.records import Account, DeviceRecord, SpaceInvitation
 from services.auth.resets import Resets
 from services.auth.sessions import RefreshToken, Sessions
@@ -103,6 +104,7 @@ class AuthServicer(AuthServiceServicer):
         grants: Grants,
         credentials: CredentialIssuer,
         uploads: Uploads,
+        quotas: Quotas,
         keys: Keys,
         links: Links,
         refusals: RefusalCounts,
@@ -125,6 +127,7 @@ class AuthServicer(AuthServiceServicer):
         self._grants = grants
         self._credentials = credentials
         self._uploads = uploads
+        self._quotas = quotas
         self._keys = keys
         self._links = links
         self._refusals = refusals
@@ -207,7 +210,10 @@ class AuthServicer(AuthServiceServicer):
         caller = current_user()
         device = await self._devices.calling(user=caller.user, device=caller.device)
         account = await self._accounts.of_user(caller.user)
-        return auth_pb2.GetAccountResponse(account=wire.account_to_wire(account), device=wire.device_to_wire(device))
+        usage = (await self._quotas.usage_of_users([account]))[account.user]
+        return auth_pb2.GetAccountResponse(
+            account=wire.account_to_wire(account), device=wire.device_to_wire(device), usage=wire.usage_to_wire(usage)
+        )
 
     async def RequestProof(
         self, request: auth_pb2.RequestProofRequest, context: Context
@@ -497,6 +503,21 @@ class AuthServicer(AuthServiceServicer):
         current_service()
         await self._uploads.set(space_id_from_wire(request.space_id), wire.uploads_from_wire(request))
         return auth_pb2.SetUploadsResponse()
+
+    async def ReserveBytes(
+        self, request: auth_pb2.ReserveBytesRequest, context: Context
+    ) -> auth_pb2.ReserveBytesResponse:
+        current_service()
+        quota = await self._quotas.reserve(
+            space_id_from_wire(request.space_id),
+            used_bytes=wire.bytes_from_wire(request.used_bytes, field="used_bytes"),
+            wanted_bytes=wire.bytes_from_wire(request.wanted_bytes, field="wanted_bytes"),
+        )
+        return auth_pb2.ReserveBytesResponse(
+            reserved_bytes=quota.reserved_bytes,
+            quota_bytes=quota.quota_bytes,
+            whole_quota_bytes=quota.whole_quota_bytes,
+        )
 
     async def CreateLink(self, request: auth_pb2.CreateLinkRequest, context: Context) -> auth_pb2.CreateLinkResponse:
         request_id = request_id_from_wire(request.request_id)

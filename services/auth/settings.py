@@ -13,7 +13,7 @@ from services.auth.admission import Admission
 from services.auth.anonymous_calls import AnonymousCalls
 from services.auth.holdings import HoldingLimits
 from syncline.model.errors import InvalidArgument
-from syncline.model.limits import CREDENTIALS_SECONDS, DELETED_SPACE_DAYS, MAX_CREDENTIALS_SECONDS
+from syncline.model.limits import CREDENTIALS_SECONDS, DELETED_SPACE_DAYS, MAX_CREDENTIALS_SECONDS, MAX_QUOTA_BYTES
 
 
 class AuditSettings(SettingsBase):
@@ -26,7 +26,7 @@ class AuditSettings(SettingsBase):
 
 
 class AuthSettings(ServiceSettings, SignUpSettings, AuditSettings):
-    """Settings of the auth service. AWS itself is configured by the SDK's variables."""
+    """Settings of the auth service. The AWS SDK has environment variables of its own."""
 
     identity_table: str = Field(min_length=3, description="Name of the DynamoDB table of accounts, devices and grants.")
     mail_queue_url: str = Field(
@@ -36,6 +36,20 @@ class AuthSettings(ServiceSettings, SignUpSettings, AuditSettings):
         default=True,
         description="True if people have to prove that mail to their address reaches them before others can share with "
         "them; otherwise each address counts as proven.",
+    )
+    quota_bytes: int = Field(
+        default=1 << 40,
+        ge=1,
+        le=MAX_QUOTA_BYTES,
+        description="Maximum total size of the versions that are kept in one space, in bytes, for spaces to which no "
+        "administrator has given another quota.",
+    )
+    user_quota_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_QUOTA_BYTES,
+        description="Maximum total size of the versions in all spaces that count for one person, in bytes, for people "
+        "to whom no administrator has given another quota; 0 for no such limit.",
     )
     bucket: str = Field(min_length=3, max_length=63, description="Name of the bucket of all content.")
     audit_bucket: str = Field(

@@ -15,6 +15,7 @@ from cachetools import LRUCache
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.ports import UploadStore
+from services.auth.quotas import Quotas
 from services.auth.records import HOUR_MS, SECOND_MS, Clock, SpaceUploads
 from syncline.model.errors import InvalidPageToken, QuotaExceeded
 from syncline.model.identifiers import SpaceId
@@ -40,8 +41,9 @@ class Uploads:
     closed to uploads. One instance serves all spaces of a process.
     """
 
-    def __init__(self, store: UploadStore, *, clock: Clock) -> None:
+    def __init__(self, store: UploadStore, *, quotas: Quotas, clock: Clock) -> None:
         self._store = store
+        self._quotas = quotas
         self._clock = clock
         self._noted: LRUCache[SpaceId, int] = LRUCache(_MAX_REMEMBERED_SPACES)
 
@@ -54,6 +56,8 @@ class Uploads:
             measured is not None
             and measured.refused
             and self._clock() < measured.measured_at_ms + REFUSAL_SECONDS * SECOND_MS
+            # A larger quota helps at once, and not only from the next measurement on.
+            and (await self._quotas.of_space(space)).quota_bytes <= measured.quota_bytes
         ):
             metrics.UPLOADS_REFUSED.inc()
             raise _refused(measured)

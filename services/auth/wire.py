@@ -15,6 +15,7 @@ from services.auth.endings import EndedDevice
 from services.auth.factors import RECOVERY_CODES
 from services.auth.grants import CheckedAccess, CheckedMany
 from services.auth.password_changes import ChangedPassword
+from services.auth.quotas import PersonalUsage
 from services.auth.records import (
     USUAL_LIMITS,
     Account,
@@ -36,7 +37,7 @@ from syncline.model.accounts import Access, DeviceKind, KeyScope, Role
 from syncline.model.blocks import key_prefix
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId, UserId
-from syncline.model.limits import MAX_CHECKED_RIGHTS, MAX_KEY_SPACES
+from syncline.model.limits import MAX_CHECKED_RIGHTS, MAX_KEY_SPACES, MAX_QUOTA_BYTES
 from syncline.wire.identifiers import space_id_from_wire
 from syncline.wire.pages import that_fit
 
@@ -247,6 +248,17 @@ def credentials_to_wire(
         key_prefix=key_prefix(space),
         expires_in_ms=lifetime_ms,
     )
+
+
+def bytes_from_wire(size: int, *, field: str) -> int:
+    """Return a number of bytes. Raise InvalidArgument if it is larger than any quota; `field` names it."""
+    if size > MAX_QUOTA_BYTES:
+        raise InvalidArgument(f"{field} is at most {MAX_QUOTA_BYTES} bytes", field=field)
+    return size
+
+
+def usage_to_wire(usage: PersonalUsage) -> auth_pb2.UserUsage:
+    return auth_pb2.UserUsage(quota_bytes=usage.quota_bytes, reserved_bytes=usage.reserved_bytes)
 
 
 def uploads_from_wire(request: auth_pb2.SetUploadsRequest) -> SpaceUploads:

@@ -27,6 +27,7 @@ from services.metadata.journal.open_spaces import OpenSpaces
 from services.metadata.journal.sweep import Sweeper
 from services.metadata.ports import Journal, MeasureTable, ObjectIndex, ObjectStorage, Topic, TreeTable
 from services.metadata.quota import Measuring, Writers
+from services.metadata.reserving import Reserving
 from services.metadata.sealing import Objects
 from services.metadata.servicer import MetadataServicer
 from services.metadata.settings import MetadataSettings
@@ -50,6 +51,7 @@ class MetadataAdapters:
     topic: Topic
     auth: Auth
     writers: Writers
+    reserving: Reserving
 
 
 @asynccontextmanager
@@ -77,6 +79,7 @@ async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
             topic=SnsTopic(await clients.open("sns"), topic_arn=settings.changes_topic_arn),
             auth=asked,
             writers=asked,
+            reserving=asked,
         )
 
 
@@ -108,7 +111,7 @@ async def bootstrap(
         objects=objects,
         depths=Depths(search),
         process=secrets.token_hex(8),
-        quota_bytes=settings.quota_bytes,
+        reserving=adapters.reserving,
         max_nodes=settings.max_nodes,
         max_journal_bytes=settings.journal_bytes,
         now_ms=system_clock,
@@ -128,7 +131,7 @@ async def bootstrap(
         objects=objects,
         table=adapters.table,
         writers=adapters.writers,
-        quota_bytes=settings.quota_bytes,
+        reserving=adapters.reserving,
         now_ms=system_clock,
         interval_seconds=settings.measure_seconds,
         keep_days=settings.keep_unsealed_days,
@@ -144,7 +147,6 @@ async def bootstrap(
         search=search,
         sizes=TreeSizes(search),
         undos=undos,
-        quota_bytes=settings.quota_bytes,
         max_nodes=settings.max_nodes,
         ask_seconds=ask_seconds,
         now_ms=system_clock,

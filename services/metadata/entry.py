@@ -34,8 +34,8 @@ class Commit:
 @dataclass(frozen=True, slots=True)
 class Position:
     """A point in a journal: directly after entry `seq`. `mark` has 8 bytes, which distinguish this entry from any other
-    entry with the same number. Another one exists if the table was restored from a backup and continued with different
-    entries.
+    entry with the same number. Two entries have the same number if the table was restored from a backup, and other
+    changes were made after that.
     """
 
     seq: int

@@ -23,6 +23,7 @@ from runtime.periodic_work import run_periodically
 from services.metadata import metrics
 from services.metadata.ports import ListedObject, Measure, MeasureTable, ObjectIndex, ObjectStorage, TreeTable
 from services.metadata.removal import remove_unsealed
+from services.metadata.reserving import Reserving
 from services.metadata.sealing import Objects
 from syncline.model.identifiers import SpaceId
 from syncline.model.limits import MAX_STORED_QUOTAS, MIN_UNSEALED_BYTES
@@ -95,13 +96,13 @@ class Measuring:
         objects: Objects,
         table: TreeTable,
         writers: Writers,
-        quota_bytes: int,
+        reserving: Reserving,
         now_ms: Callable[[], int],
         interval_seconds: float,
         keep_days: float,
     ) -> None:
         """Each space is measured at most once in `interval_seconds` seconds, and unsealed objects are removed
-        `keep_days` days after their upload. `quota_bytes` is the quota of each space, and `now_ms` returns milliseconds
+        `keep_days` days after their upload. `reserving` tells the quotas of spaces, and `now_ms` returns milliseconds
         since 1970.
         """
         self._measures = measures
@@ -110,7 +111,7 @@ class Measuring:
         self._objects = objects
         self._table = table
         self._writers = writers
-        self._quota_bytes = quota_bytes
+        self._reserving = reserving
         self._now_ms = now_ms
         self._interval_seconds = interval_seconds
         self._keep_ms = int(keep_days * 86_400_000)
@@ -135,8 +136,10 @@ class Measuring:
                 return
 
     async def measure(self) -> int:
-        """Measure the spaces that are due, one after the other. Return the number of measured spaces when at most
-        SPACES_AT_ONCE spaces were due at the last read, or when other processes had the leases of all that were chosen.
+        """Measure spaces whose next measurement is due, one after the other, and return how many were measured.
+
+        Up to SPACES_AT_ONCE spaces are chosen at random from those that are due, and measured, and so on again. The
+        call ends after a choice that took in all spaces that were due, or of which other processes had all leases.
         """
         measured = 0
         while True:
@@ -170,10 +173,11 @@ class Measuring:
         if found is None:
             return False
         used = (await self._table.state(space)).used_bytes
+        quota = await self._reserving.reserve(space, used_bytes=used, wanted_bytes=0)
         with_versions = used + found.counted_bytes if found.counted_bytes else 0
         # Neither sum includes sealed objects that no version names; the limit on all objects bounds those.
-        too_much_stored = found.stored_bytes > MAX_STORED_QUOTAS * self._quota_bytes
-        refused = with_versions > self._quota_bytes or too_much_stored
+        too_much_stored = found.stored_bytes > MAX_STORED_QUOTAS * quota.whole_quota_bytes
+        refused = with_versions > quota.quota_bytes or too_much_stored
         took = time.monotonic() - begun
         # If the clock was set back, the new measure must still be later than the last one.
         now = max(self._now_ms(), before.at_ms + 1)
@@ -186,7 +190,7 @@ class Measuring:
             at_ms=now,
             next_at_ms=now + int(1000 * max(self._interval_seconds, REST_FACTOR * took)),
         )
-        if not await self._tell(space, found.lease_ms, before, measure):
+        if not await self._tell(space, found.lease_ms, before, measure, quota_bytes=quota.quota_bytes):
             return False
         metrics.MEASURED.inc()
         if refused != before.refused:
@@ -194,9 +198,10 @@ class Measuring:
         self._unsealed_bytes[space] = found.unsealed_bytes
         return True
 
-    async def _tell(self, space: SpaceId, lease: int, before: Measure, measure: Measure) -> bool:
-        """Report `measure` to auth, save it, and return True. Return False if another process has taken over the lease,
-        which ends at `lease`. `before` is the measurement that was saved last.
+    async def _tell(self, space: SpaceId, lease: int, before: Measure, measure: Measure, *, quota_bytes: int) -> bool:
+        """Report `measure` and the quota of the space to auth, save the measurement, and return True. Return False if
+        another process has taken over the lease, which ends at `lease`. `before` is the measurement that was saved
+        last.
 
         First the table records that auth may refuse uploads to the space. Then the measurement is reported to auth, and
         last the measurement is saved. If this process stops in between, the next measurement finds that auth may be
@@ -208,7 +213,7 @@ class Measuring:
             refused = replace(measure, refused=True)
             if not await self._measures.save(space, refused, lease_ms=lease, due_ms=renewed):
                 return False
-            await self._writers.set_uploads(space, measure, quota_bytes=self._quota_bytes)
+            await self._writers.set_uploads(space, measure, quota_bytes=quota_bytes)
             lease = renewed
         due_ms = measure.next_at_ms if measure.refused or measure.unsealed_objects else None
         return await self._measures.save(space, measure, lease_ms=lease, due_ms=due_ms)

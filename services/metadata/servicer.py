@@ -95,13 +95,11 @@ class MetadataServicer(MetadataServiceServicer):
         search: NameSearch,
         sizes: TreeSizes,
         undos: CopyUndos,
-        quota_bytes: int,
         max_nodes: int,
         ask_seconds: float,
         now_ms: Callable[[], int],
     ) -> None:
-        """- `quota_bytes` is the maximum size of all versions of a space in bytes.
-        - `max_nodes` is the maximum number of nodes in a space.
+        """- `max_nodes` is the maximum number of nodes in a space.
         - `ask_seconds` is the interval at which a stream or a long call checks the right of its caller.
         - `now_ms` returns milliseconds since 1970.
         """
@@ -115,7 +113,6 @@ class MetadataServicer(MetadataServiceServicer):
         self._search = search
         self._sizes = sizes
         self._undos = undos
-        self._quota_bytes = quota_bytes
         self._max_nodes = max_nodes
 
     @asynccontextmanager
@@ -157,10 +154,12 @@ class MetadataServicer(MetadataServiceServicer):
                 await live.view.count_nodes()
                 live.projector.wake()  # From now on, the table holds the number.
             measured = await self._measures.measure(live.view.space)
+            if not live.reservation.is_recent:
+                await live.reservation.ask(used_bytes=live.view.used_bytes)
             return metadata_pb2.GetSpaceResponse(
                 head=live.view.seq,
                 used_bytes=live.view.used_bytes,
-                quota_bytes=self._quota_bytes,
+                quota_bytes=live.reservation.quota_bytes,
                 nodes=live.view.counted_nodes(),
                 max_nodes=self._max_nodes,
                 unsealed_bytes=measured.unsealed_bytes,

@@ -9,16 +9,13 @@ from services.metadata.ports import MAX_PROJECTION_WRITES
 
 
 class MetadataSettings(ServiceSettings, AuthPeer):
-    """Settings of the metadata service. AWS itself is configured by the SDK's variables."""
+    """Settings of the metadata service. The AWS SDK has environment variables of its own."""
 
     metadata_table: str = Field(min_length=3, description="Name of the DynamoDB table of journals and trees.")
     bucket: str = Field(min_length=3, max_length=63, description="Name of the bucket of all content.")
     changes_topic_arn: str = Field(
         pattern=r"^arn:[\w-]+:sns:[\w-]+:\d{12}:\S+$",
         description="ARN of the SNS topic on which changes are announced.",
-    )
-    quota_bytes: int = Field(
-        default=1 << 40, ge=1, description="Maximum total size of the versions that are kept in one space, in bytes."
     )
     max_nodes: int = Field(
         default=1_000_000,

@@ -123,8 +123,8 @@ class CopyUndos:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Context manager that cancels the undos in progress at its end. Their callers may repeat them in another
-        process.
+        """Context manager. At its end, the undos of copies that are in progress are cancelled; their callers may ask
+        another process for them.
         """
         try:
             yield

@@ -60,7 +60,9 @@ def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.Muta
 
 
 async def entry_to_bytes(entry: JournalEntry) -> bytes:
-    """Return the stored form of an entry. The work is done in turns that are charged to the authors of the commits."""
+    """Return the stored form of an entry. The event loop serves others between slices of the work, and each slice
+    counts as work for the author of its commit.
+    """
     pb = journal_pb2.Entry(
         seq=entry.seq,
         append_id=entry.append_id,

@@ -119,7 +119,9 @@ class LeaseStore(Protocol):
     """
 
     async def hold_queue(self, name: str, *, until: int) -> None:
-        """Take or renew the lease of a queue until `until`, in milliseconds since 1970."""
+        """Take or renew the lease of the queue `name` until `until`, in milliseconds since 1970. The caller's process
+        has made the queue, and no other process takes the lease of it.
+        """
 
     async def drop_queue(self, name: str) -> None:
         """End the lease of a queue; the queue itself stays. Do nothing for a queue without a lease."""

@@ -8,7 +8,7 @@ from runtime.settings import AuthPeer, ServiceSettings
 
 
 class NotifySettings(ServiceSettings, AuthPeer):
-    """Settings of the notify service. AWS itself is configured by the SDK's variables."""
+    """Settings of the notify service. The AWS SDK has environment variables of its own."""
 
     notify_table: str = Field(min_length=3, description="Name of the DynamoDB table of preferences and claims.")
     mail_queue_url: str = Field(

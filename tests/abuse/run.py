@@ -194,7 +194,8 @@ class Siege:
         while True:
             self._note(result.kept, before, lambda _, now: now)
             self._note(result.grown, self._first, lambda _, now: now)
-            if max(result.kept.values()) <= MOST_GROWTH or time.monotonic() > deadline:
+            is_back = max(result.kept.values()) <= MOST_GROWTH and max(result.grown.values()) <= MOST_TOTAL_GROWTH
+            if is_back or time.monotonic() > deadline:
                 return
             time.sleep(0.5)
 

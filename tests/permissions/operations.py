@@ -126,6 +126,7 @@ RPCS: Final[Mapping[str, _Make]] = MappingProxyType(
         ),
         "ListWrittenSpaces": lambda scene: auth_pb2.ListWrittenSpacesRequest(),
         "SetUploads": lambda scene: auth_pb2.SetUploadsRequest(space_id=scene.space, measured_at_ms=1),
+        "ReserveBytes": lambda scene: auth_pb2.ReserveBytesRequest(space_id=scene.space),
         "CreateLink": lambda scene: auth_pb2.CreateLinkRequest(
             space_id=scene.space, node=bytes.fromhex(scene.folder), request_id=new_request_id()
         ),
@@ -207,11 +208,15 @@ ADMIN_RPCS: Final[Mapping[str, _Make]] = MappingProxyType(
         "SetAdministrator": lambda scene: admin_pb2.SetAdministratorRequest(
             user_id=_user(scene), request_id=new_request_id()
         ),
+        "SetUserQuota": lambda scene: admin_pb2.SetUserQuotaRequest(user_id=_user(scene), request_id=new_request_id()),
         "ListSpaces": lambda _: admin_pb2.ListSpacesRequest(),
         "GetSpace": lambda scene: admin_pb2.GetSpaceRequest(space_id=scene.space),
         "ListSpaceMembers": lambda scene: admin_pb2.ListSpaceMembersRequest(space_id=scene.space),
         "SetSpaceOwner": lambda scene: admin_pb2.SetSpaceOwnerRequest(
             space_id=scene.spare_space, user_id=_user(scene), request_id=new_request_id()
+        ),
+        "SetSpaceQuota": lambda scene: admin_pb2.SetSpaceQuotaRequest(
+            space_id=scene.spare_space, request_id=new_request_id()
         ),
         "GetPolicy": lambda _: admin_pb2.GetPolicyRequest(),
         "ListAuditEvents": lambda _: admin_pb2.ListAuditEventsRequest(),
@@ -311,7 +316,9 @@ ROUTES: Final[Mapping[str, Callable[[Scene], Asked]]] = MappingProxyType(
         "sign_out_user": lambda _: Asked({}, path={"user_id": new_text_id()}),
         "remove_user_factor": lambda _: Asked(path={"user_id": new_text_id()}),
         "set_administrator": lambda _: Asked({"admin": False}),
+        "set_user_quota": lambda _: Asked({}),
         "set_space_owner": lambda scene: Asked(path={"space": scene.spare_space}),
+        "set_space_quota": lambda scene: Asked({}, path={"space": scene.spare_space}),
         "commit_changes": lambda scene: Asked({"changes": [{"create": _new_folder(scene) | {"kind": "directory"}}]}),
     }
 )

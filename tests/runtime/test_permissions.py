@@ -95,7 +95,7 @@ def test_a_visitor_reads_what_a_link_opens_and_nothing_else():
 
 def test_a_service_asks_who_may_what_tells_what_it_measured_and_nothing_else():
     rights = {f"{AUTH}/CheckAccess", f"{AUTH}/BatchCheckAccess", f"{AUTH}/ListMembers"}
-    uploads = {f"{AUTH}/ListWrittenSpaces", f"{AUTH}/SetUploads"}
+    uploads = {f"{AUTH}/ListWrittenSpaces", f"{AUTH}/SetUploads", f"{AUTH}/ReserveBytes"}
     assert open_to(CallerKind.SERVICE, RPCS) == rights | uploads
     assert open_to(CallerKind.SERVICE, ROUTES) == set()
 

@@ -22,6 +22,8 @@ from services.auth.ports import (
     NoAdministratorLeft,
     PasswordMoved,
     ProofSpent,
+    QuotaReached,
+    ReservationMoved,
     ResetSpent,
     StandingMoved,
 )
@@ -43,6 +45,7 @@ from services.auth.records import (
     Membership,
     PasswordChange,
     Proof,
+    Reservation,
     Reset,
     SecondFactor,
     SpaceDeletion,
@@ -145,6 +148,7 @@ class InMemoryIdentityStore:
         self._resets: dict[bytes, Reset] = {}
         self._changes: dict[str, PasswordChange] = {}
         self._factors: dict[UserId, SecondFactor] = {}
+        self._reservations: dict[SpaceId, Reservation] = {}
 
     async def create_account(
         self,
@@ -224,12 +228,13 @@ class InMemoryIdentityStore:
     ) -> None:
         stored, decider = self._accounts[before.user], self._accounts[by]
         if (
-            (stored.admin, stored.suspension) != (before.admin, before.suspension)
+            (stored.admin, stored.suspension, stored.quota_bytes)
+            != (before.admin, before.suspension, before.quota_bytes)
             or not decider.administers
             or (done.user, done.request) in self._done
         ):
             raise StandingMoved
-        changed = replace(stored, admin=after.admin, suspension=after.suspension)
+        changed = replace(stored, admin=after.admin, suspension=after.suspension, quota_bytes=after.quota_bytes)
         if not any(one.administers for one in (self._accounts | {before.user: changed}).values()):
             raise NoAdministratorLeft
         self.audit.store(events)
@@ -513,18 +518,27 @@ class InMemoryIdentityStore:
         self._forgotten_spaces.add((space, user))
 
     async def change_space(
-        self, before: SpaceRecord, after: SpaceRecord, *, by: UserId, done: Done, events: Sequence[AuditEvent] = ()
+        self,
+        before: SpaceRecord,
+        after: SpaceRecord,
+        *,
+        by: UserId,
+        done: Done,
+        as_admin: bool = False,
+        events: Sequence[AuditEvent] = (),
     ) -> None:
         found, decider = self._spaces[before.space], self._grants.get((before.space, by))
+        may = self._accounts[by].administers if as_admin else decider is not None and decider.role is Role.OWNER
         if (
-            (found.name, found.deletion) != (before.name, before.deletion)
-            or decider is None
-            or decider.role is not Role.OWNER
+            (found.name, found.deletion, found.quota_bytes) != (before.name, before.deletion, before.quota_bytes)
+            or not may
             or (done.user, done.request) in self._done
         ):
             raise GrantMoved
         self.audit.store(events)
-        self._spaces[before.space] = replace(found, name=after.name, deletion=after.deletion, made_as=after.made_as)
+        self._spaces[before.space] = replace(
+            found, name=after.name, deletion=after.deletion, made_as=after.made_as, quota_bytes=after.quota_bytes
+        )
         self._done[done.user, done.request] = done.fingerprint
 
     async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
@@ -734,6 +748,29 @@ class InMemoryIdentityStore:
 
     async def uploads(self, space: SpaceId) -> SpaceUploads | None:
         return self._uploads.get(space)
+
+    async def reservations(self, spaces: Collection[SpaceId]) -> Mapping[SpaceId, Reservation]:
+        return {space: self._reservations[space] for space in spaces if space in self._reservations}
+
+    async def reserved_for(self, users: Collection[UserId]) -> Mapping[UserId, int]:
+        return self._reserved_for(users)
+
+    def _reserved_for(self, users: Collection[UserId]) -> Counter[UserId]:
+        sums: Counter[UserId] = Counter()
+        for one in self._reservations.values():
+            if one.payer in users and one.payer is not None:
+                sums[one.payer] += one.reserved_bytes
+        return sums
+
+    async def change_reservation(self, before: Reservation, after: Reservation, *, quota_bytes: int | None) -> None:
+        if self._reservations.get(before.space, Reservation(before.space)) != before:
+            raise ReservationMoved
+        if after.payer is not None and quota_bytes is not None:
+            taken = self._reserved_for([after.payer])[after.payer]
+            more = after.reserved_bytes - (before.reserved_bytes if before.payer == after.payer else 0)
+            if more > 0 and taken + more > quota_bytes:
+                raise QuotaReached
+        self._reservations[after.space] = after
 
     async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
         before = self._uploads.get(space)

@@ -24,6 +24,7 @@ from services.metadata.ports import (
     Sealed,
     StoredObject,
 )
+from services.metadata.reserving import ReservedBytes
 from services.metadata.tree.view import version_of
 from syncline.model.blocks import MAX_OBJECT_BYTES, Digest
 from syncline.model.identifiers import NodeId, RequestId, SpaceId
@@ -367,3 +368,23 @@ class MemoryTopic:
         await self._pause()
         self.published.append((space, event))
         await self._pause()
+
+
+class FixedQuotas:
+    """Reserving with one quota for each space, and nobody for whom spaces count. Like auth, it reserves somewhat more
+    than is asked for, and never takes back what it has reserved.
+    """
+
+    def __init__(self, quota_bytes: int = 1 << 40) -> None:
+        self.quota_bytes = quota_bytes
+        self.reserved: dict[SpaceId, int] = {}
+        self.asked = 0
+        """The number of times that `reserve` was called."""
+
+    async def reserve(self, space: SpaceId, *, used_bytes: int, wanted_bytes: int) -> ReservedBytes:
+        self.asked += 1
+        reserved = max(self.reserved.get(space, 0), used_bytes)
+        if reserved < wanted_bytes <= self.quota_bytes:
+            reserved = min(wanted_bytes + self.quota_bytes // 1024, self.quota_bytes)
+        self.reserved[space] = reserved
+        return ReservedBytes(min(reserved, self.quota_bytes), self.quota_bytes, self.quota_bytes)

@@ -104,6 +104,40 @@ def test_a_user_is_signed_out_everywhere_and_becomes_an_administrator(admin: Per
     ben.see(ben.page.get_by_text("Only an administrator of this Syncline can see this."))
 
 
+def test_quotas_are_set_in_the_console_and_seen_by_the_user(
+    admin: Person, new_person: NewPerson, request: pytest.FixtureRequest
+) -> None:
+    ben = new_person("ben")
+    ben.sign_up()
+    name = f"Plans {new_text_id()[:6]}"
+    ben.make_space(name)
+    look_up(admin, ben)
+    admin.see(admin.page.get_by_text("used, without a limit in the spaces that count for this user"))
+    admin.button("Set quota").click()
+    admin.dialog.get_by_label("Quota, such as 50 GB", exact=False).fill("much")
+    agree(admin, "Set quota")
+    admin.see(admin.dialog.get_by_role("alert").get_by_text("Enter a size such as 50 GB"))
+    admin.dialog.get_by_label("Quota, such as 50 GB", exact=False).fill("2 GB")
+    admin.shot(f"admin-quota-{request.node.callspec.id}")
+    assert severe(admin) == []
+    agree(admin, "Set quota")
+    admin.see(admin.page.get_by_text("of 2 GB used in the spaces that count for this user (a quota of its own)"))
+    ben.open("/settings")
+    ben.see(ben.page.get_by_text("of 2 GB used in the spaces that you have made or taken over"))
+    admin.button("Set quota").click()
+    admin.dialog.get_by_label("Quota, such as 50 GB", exact=False).fill("")
+    agree(admin, "Set quota")
+    admin.see(admin.page.get_by_text("used, without a limit in the spaces that count for this user"))
+
+    admin.link(name).click()
+    admin.button("Set quota").click()
+    admin.dialog.get_by_label("Quota, such as 50 GB", exact=False).fill("1.5T")
+    agree(admin, "Set quota")
+    admin.see(admin.page.get_by_text("of 1.5 TB used (a quota of its own)"))
+    admin.shot(f"admin-space-{request.node.callspec.id}")
+    assert severe(admin) == []
+
+
 def test_somebody_is_invited_by_a_link_to_pass_on(admin: Person) -> None:
     admin.expect(r"409 POST .*/v1/admin/invitations")
     admin.open("/admin/users")

@@ -4,13 +4,15 @@
 import { at, call } from "../api.js";
 import { askText } from "../dialogs.js";
 import { fill, h } from "../dom.js";
-import { dateOf, plural } from "../format.js";
+import { dateOf, plural, takenOf } from "../format.js";
 import { icon } from "../icons.js";
 import { time } from "../times.js";
 import { toast } from "../toasts.js";
 import { words } from "../words.js";
+import { button } from "./admin_users.js";
 import { loading } from "./blank.js";
 import { listing } from "./listing.js";
+import { quotaDialog } from "./quota.js";
 
 /** @import {Member, SpaceSummary, User} from "../api.js" */
 
@@ -33,7 +35,7 @@ export function spacesPart(part) {
 }
 
 /** @param {SpaceSummary} space */
-function spaceRow({ space_id, name, owners, created_at_ms, deleted_at_ms }) {
+function spaceRow({ space_id, name, owners, created_at_ms, deleted_at_ms, reserved_bytes, quota_bytes }) {
   return h(
     "li",
     { class: "person" },
@@ -44,7 +46,12 @@ function spaceRow({ space_id, name, owners, created_at_ms, deleted_at_ms }) {
       h("a", { class: "quiet-link", href: `/admin/spaces/${space_id}` }, name),
       deleted_at_ms && h("span", { class: "badge" }, "Deleted"),
     ),
-    h("span", { class: "hint" }, `${plural(owners, "owner")}, since `, time(created_at_ms)),
+    h(
+      "span",
+      { class: "hint" },
+      `${takenOf(reserved_bytes, quota_bytes)}, ${plural(owners, "owner")}, since `,
+      time(created_at_ms),
+    ),
   );
 }
 
@@ -70,22 +77,35 @@ export function spacePage(part, id) {
   }
 
   /** @param {SpaceSummary} space */
-  function dress({ name, owners, created_at_ms, deleted_at_ms }) {
+  function dress({ name, owners, created_at_ms, deleted_at_ms, reserved_bytes, quota_bytes, quota_set, payer_user_id }) {
     fill(
       head,
       h("h2", null, name, deleted_at_ms && h("span", { class: "badge" }, "Deleted")),
       h("p", { class: "hint" }, `${plural(owners, "owner")}, since ${dateOf(created_at_ms)}.`),
-      !deleted_at_ms &&
-        h(
-          "div",
-          { class: "button-row" },
-          h(
-            "button",
-            { type: "button", class: "button", on: { click: () => ownerDialog(name) } },
-            icon("people"),
-            "Make somebody owner",
-          ),
+      h(
+        "p",
+        { class: "hint" },
+        takenOf(reserved_bytes, quota_bytes),
+        quota_set && " (a quota of its own)",
+        ...(payer_user_id ? [", which counts for ", h("a", { href: `/admin/users/${payer_user_id}` }, "this owner")] : []),
+        ".",
+      ),
+      h(
+        "div",
+        { class: "button-row" },
+        !deleted_at_ms && button("Make somebody owner", "people", () => ownerDialog(name)),
+        button("Set quota", "space", () =>
+          quotaDialog({
+            whose: `“${name}”`,
+            quota: quota_set ? quota_bytes : undefined,
+            hint: "The quota of its owner holds as well. What is stored stays, even if it is more.",
+            run: async (quota) => {
+              dress(await call("PUT", at`/v1/admin/spaces/${id}/quota`, { body: { quota_bytes: quota } }));
+              toast(`The quota of “${name}” is set`);
+            },
+          }),
         ),
+      ),
     );
   }
 

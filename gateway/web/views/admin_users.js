@@ -4,7 +4,7 @@
 import { at, call } from "../api.js";
 import { confirm, openDialog } from "../dialogs.js";
 import { debounced, fill, h } from "../dom.js";
-import { dateOf, plural } from "../format.js";
+import { dateOf, plural, takenOf } from "../format.js";
 import { icon } from "../icons.js";
 import { router } from "../router.js";
 import { session } from "../session.js";
@@ -14,6 +14,7 @@ import { words } from "../words.js";
 import { loading } from "./blank.js";
 import { listing } from "./listing.js";
 import { shownOnce } from "./once.js";
+import { quotaDialog } from "./quota.js";
 
 /** @import {Device, SignedOutDevices, User, UserSpace} from "../api.js" */
 /** @import {Child} from "../dom.js" */
@@ -159,11 +160,17 @@ export function userPage(part, id) {
 
   /** @param {User} user */
   function dress(user) {
-    const { email, created_at_ms, suspension } = user;
+    const { email, created_at_ms, suspension, usage, quota_set } = user;
     fill(
       head,
       h("h2", null, email, ...badges(user)),
       h("p", { class: "hint" }, `Since ${dateOf(created_at_ms)}.`),
+      h(
+        "p",
+        { class: "hint" },
+        `${takenOf(usage.reserved_bytes, usage.quota_bytes)} in the spaces that count for this user`,
+        quota_set ? " (a quota of its own)." : ".",
+      ),
       suspension &&
         h("p", null, `Suspended since ${dateOf(suspension.since_ms)}${suspension.reason ? `: ${suspension.reason}` : "."}`),
       h("div", { class: "button-row" }, ...actions(user)),
@@ -176,13 +183,22 @@ export function userPage(part, id) {
   }
 
   /** @param {User} user */
-  function actions({ email, admin, suspension }) {
+  function actions({ email, admin, suspension, usage, quota_set }) {
+    const quota = quota_set ? usage.quota_bytes : undefined;
     return [
       suspension
         ? button("Resume", "play", () => change("DELETE", "suspension", undefined, `${email} is not suspended any more`))
         : button("Suspend", "pause", () => suspendDialog(email)),
       button("Sign out everywhere", "signOut", () => signOutDialog(email)),
       id !== session.me.user_id && button("Remove second factor", "key", () => factorDialog(email)),
+      button("Set quota", "space", () =>
+        quotaDialog({
+          whose: email,
+          quota,
+          hint: "For all spaces that count for this user together. What is stored stays, even if it is more.",
+          run: (quota_bytes) => change("PUT", "quota", { quota_bytes }, `The quota of ${email} is set`),
+        }),
+      ),
       admin
         ? button("Make ordinary user", "people", () => administratorDialog(email, false))
         : button("Make administrator", "people", () => administratorDialog(email, true)),
@@ -253,8 +269,8 @@ export function userPage(part, id) {
   }
 }
 
-/** @param {string} label @param {string} picture @param {() => unknown} click */
-function button(label, picture, click) {
+/** A button of a row of buttons. @param {string} label @param {string} picture @param {() => unknown} click */
+export function button(label, picture, click) {
   return h("button", { type: "button", class: "button", on: { click } }, icon(picture), label);
 }
 

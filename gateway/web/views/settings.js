@@ -3,6 +3,7 @@
 
 import { at, call } from "../api.js";
 import { fill, h } from "../dom.js";
+import { takenOf } from "../format.js";
 import { icon } from "../icons.js";
 import { setTheme, theme } from "../preferences.js";
 import { session } from "../session.js";
@@ -37,6 +38,12 @@ export function settingsView({ params: { section = "general" } }) {
 
 /** @param {HTMLElement} part */
 function generalPart(part) {
+  const usage = h("p", { class: "hint" });
+  void call("GET", "/v1/session")
+    .then(({ usage: { reserved_bytes, quota_bytes } }) =>
+      fill(usage, `${takenOf(reserved_bytes, quota_bytes)} in the spaces that you have made or taken over, together.`),
+    )
+    .catch((error) => fill(usage, words(error)));
   /** @type {[Theme, string][]} */
   const themes = [
     ["system", "As the system has it"],
@@ -50,6 +57,7 @@ function generalPart(part) {
       null,
       h("h2", null, "Account"),
       h("p", null, "Signed in as ", h("strong", null, session.me.email), ` on ${session.device?.name ?? "this device"}.`),
+      usage,
       session.me.guest &&
         h(
           "p",

@@ -32,6 +32,8 @@ MIN_UNSEALED_BYTES: Final = 64 * 1024
 """Minimum number of bytes with which an unsealed object counts against the quota, because many small objects cost as
 much as few large ones.
 """
+MAX_QUOTA_BYTES: Final = 1 << 60
+"""Maximum quota of a space or of a person, in bytes."""
 MAX_STORED_QUOTAS: Final = 2
 """Maximum size of all objects of a space together, sealed or not, as a multiple of the quota of the space. Sealed
 objects that no version names are left over from changes that were not made; the second quota leaves room for them in a

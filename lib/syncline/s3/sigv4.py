@@ -18,7 +18,7 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class SigningCredentials(Protocol):
-    """The credentials that sign a request, in the form of the AWS SDK."""
+    """The credentials with which a request is signed, with the attributes that credentials have in the AWS SDK."""
 
     @property
     def access_key(self) -> str | None:

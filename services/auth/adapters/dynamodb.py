@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -41,6 +42,8 @@ from services.auth.ports import (
     NoAdministratorLeft,
     PasswordMoved,
     ProofSpent,
+    QuotaReached,
+    ReservationMoved,
     ResetSpent,
     StandingMoved,
 )
@@ -61,6 +64,7 @@ from services.auth.records import (
     Membership,
     PasswordChange,
     Proof,
+    Reservation,
     Reset,
     SecondFactor,
     SpaceDeletion,
@@ -243,14 +247,18 @@ class DynamoIdentityStore:
         and with `by_oneself` that it is an administrator's.
         """
         values = {":admin": attribute(after.admin), ":yes": attribute(True)}
-        sets, removed = ["admin = :admin"], ""
+        sets, removed = ["admin = :admin"], []
         if after.suspension is None:
-            removed = " REMOVE suspended_at, suspended_by, suspended_for"
+            removed += ["suspended_at", "suspended_by", "suspended_for"]
         else:
             new = layout.suspension_attributes(after.suspension)
             sets += [f"{name} = :{name}" for name in new]
             values |= {f":{name}": value for name, value in new.items()}
-        conditions = [THERE, "admin = :yes" if before.admin else "NOT admin = :yes"]
+        quota = _QuotaWrite(before.quota_bytes, after.quota_bytes)
+        values |= quota.values
+        sets += quota.sets
+        removed += quota.removed
+        conditions = [THERE, "admin = :yes" if before.admin else "NOT admin = :yes", quota.condition]
         if before.suspension is None:
             conditions.append(layout.NOT_SUSPENDED)
         else:
@@ -260,7 +268,7 @@ class DynamoIdentityStore:
             conditions.append(_ADMINISTERS)
         return self._table.updating(
             layout.account_key(before.user),
-            update=f"SET {', '.join(sets)}{removed}",
+            update=f"SET {', '.join(sets)}{_removing(removed)}",
             condition=" AND ".join(conditions),
             values=values,
         )
@@ -738,16 +746,23 @@ class DynamoIdentityStore:
         return {space.space: space for space in map(layout.space_in, items)}
 
     async def change_space(
-        self, before: SpaceRecord, after: SpaceRecord, *, by: UserId, done: Done, events: Sequence[AuditEvent] = ()
+        self,
+        before: SpaceRecord,
+        after: SpaceRecord,
+        *,
+        by: UserId,
+        done: Done,
+        as_admin: bool = False,
+        events: Sequence[AuditEvent] = (),
     ) -> None:
         deletion = after.deletion
-        sets, removal = ["#name = :name"], ""
+        sets, removed = ["#name = :name"], []
         values = {":name": attribute(after.name), ":was": attribute(before.name)}
         if after.made_as:
             sets.append("made_as = :made_as")
             values[":made_as"] = attribute(after.made_as)
         if deletion is None:
-            removal = " REMOVE deleted_at, deleted_until"
+            removed += ["deleted_at", "deleted_until"]
         else:
             sets += ["deleted_at = :at", "deleted_until = :until"]
             values |= {":at": attribute(deletion.at_ms), ":until": attribute(deletion.until_ms)}
@@ -755,16 +770,18 @@ class DynamoIdentityStore:
         if before.deletion is not None:
             same_deletion = "deleted_at = :deleted_at"
             values[":deleted_at"] = attribute(before.deletion.at_ms)
+        quota = _QuotaWrite(before.quota_bytes, after.quota_bytes)
+        is_owner = self._table.checking(layout.grant_key(before.space, by), **_role_is(Role.OWNER))
         try:
             await self._table.transact(
                 self._table.updating(
                     layout.space_key(before.space),
-                    update=f"SET {', '.join(sets)}{removal}",
-                    condition=f"#name = :was AND {same_deletion}",
-                    values=values,
+                    update=f"SET {', '.join([*sets, *quota.sets])}{_removing([*removed, *quota.removed])}",
+                    condition=f"#name = :was AND {same_deletion} AND {quota.condition}",
+                    values=values | quota.values,
                     names={"#name": "name"},
                 ),
-                self._table.checking(layout.grant_key(before.space, by), **_role_is(Role.OWNER)),
+                self._checks_admin(by) if as_admin else is_owner,
                 self._table.putting(layout.done_item(done), NEW),
                 *self._audit.writes(events),
             )
@@ -1172,6 +1189,62 @@ class DynamoIdentityStore:
             return False
         return True
 
+    # ---- reservations
+
+    async def reservations(self, spaces: Collection[SpaceId]) -> Mapping[SpaceId, Reservation]:
+        items = await self._table.get_all([layout.reserved_key(space) for space in set(spaces)])
+        return {one.space: one for one in map(layout.reservation_from_item, items)}
+
+    async def reserved_for(self, users: Collection[UserId]) -> Mapping[UserId, int]:
+        items = await self._table.get_all([layout.taken_key(user) for user in set(users)])
+        return dict(map(layout.taken_from_item, items))
+
+    async def change_reservation(self, before: Reservation, after: Reservation, *, quota_bytes: int | None) -> None:
+        if before == after:
+            return
+        changes = Counter({after.payer: after.reserved_bytes})
+        changes[before.payer] -= before.reserved_bytes
+        writes = [self._reserving(before, after)]
+        limited: int | None = None  # the place of the write that a quota limits
+        for user, more in changes.items():
+            if user is not None and more:
+                limits = user == after.payer and more > 0 and quota_bytes is not None
+                if limits:
+                    limited = len(writes)
+                writes.append(self._taking(user, more, quota_bytes=quota_bytes if limits else None))
+        try:
+            await self._table.transact(*writes)
+        except Cancelled as cancelled:
+            if limited is not None and cancelled.reasons[limited] == CONDITION_FAILED:
+                raise QuotaReached from None
+            raise ReservationMoved from None
+
+    def _reserving(self, before: Reservation, after: Reservation) -> Item:
+        condition = "#bytes = :was" if before.reserved_bytes else f"({NEW} OR #bytes = :was)"
+        condition += " AND payer = :payer_was" if before.payer is not None else " AND attribute_not_exists(payer)"
+        payer_was = {":payer_was": attribute(before.payer)} if before.payer is not None else {}
+        payer = {"payer": attribute(after.payer)} if after.payer is not None else {}
+        return self._table.putting(
+            {**layout.reserved_key(after.space), "bytes": attribute(after.reserved_bytes), **payer},
+            condition,
+            {":was": attribute(before.reserved_bytes), **payer_was},
+            {"#bytes": "bytes"},
+        )
+
+    def _taking(self, user: UserId, more: int, *, quota_bytes: int | None) -> Item:
+        """Return the addition of `more` bytes, which may be negative, to what spaces take of the quota of a user. If
+        `quota_bytes` is given, the sum must not exceed it.
+        """
+        room = {} if quota_bytes is None else {":room": attribute(quota_bytes - more)}
+        fits = "#bytes <= :room" if more > (quota_bytes or 0) else "(attribute_not_exists(#bytes) OR #bytes <= :room)"
+        return self._table.updating(
+            layout.taken_key(user),
+            update="ADD #bytes :more",
+            condition=None if quota_bytes is None else fits,
+            values={":more": attribute(more), **room},
+            names={"#bytes": "bytes"},
+        )
+
     # ---- gates
 
     async def gates(self, *names: str) -> list[Gate]:
@@ -1252,6 +1325,23 @@ def _raise_if_maker_ended(cancelled: Cancelled, maker: Sequence[Item], *, at: in
     """
     if maker and cancelled.reasons[at] == CONDITION_FAILED:
         raise MakerEnded from None
+
+
+class _QuotaWrite:
+    """The parts of a write that replace the quota of an account or a space, which an item without one does not have."""
+
+    def __init__(self, before: int | None, after: int | None) -> None:
+        self.sets = [] if after is None else ["quota_bytes = :quota"]
+        self.removed = ["quota_bytes"] if after is None else []
+        self.condition = "attribute_not_exists(quota_bytes)" if before is None else "quota_bytes = :quota_was"
+        self.values: Item = {} if after is None else {":quota": attribute(after)}
+        if before is not None:
+            self.values[":quota_was"] = attribute(before)
+
+
+def _removing(names: Sequence[str]) -> str:
+    """Return the clause of an update that removes these attributes; an empty text without any."""
+    return f" REMOVE {', '.join(names)}" if names else ""
 
 
 def _this_invitation(invitation: SpaceInvitation) -> Item:

@@ -15,14 +15,14 @@
 | SHARED | `SPACES` | `{place, newest first}` | lists a shared space among all of them |
 | ENTERED | `ENTERED` | `ENTERED` | marks that accounts and spaces of earlier releases have ENTRY and SHARED items |
 | ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | the number of attempts, and the time at which the counter ends |
-| ACCOUNT | `U#{user}` | `ACCOUNT` | address, personal space, and whether the account is proven (absent: yes), an administrator or a guest (absent: no) and suspended (since when, by whom, why; absent: no); the password hash until it is proven |
+| ACCOUNT | `U#{user}` | `ACCOUNT` | address, personal space, and whether the account is proven (absent: yes), an administrator or a guest (absent: no) and suspended (since when, by whom, why; absent: no); the quota that an administrator has set; the password hash until it is proven |
 | FACTOR | `U#{user}` | `FACTOR` | the second factor: by which request and device it was added, the salt from which its secrets are derived, when it was added and confirmed (absent: not yet) and by which time step, the last time step and the recovery codes that were used, and the number of its changes |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT, and goes alone when a deleted space cannot be undeleted any more. The `name` is that of the time of the grant: the SPACE has the present one |
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that the alias means to this user, permanently |
 | DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
 | DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key, the scopes and spaces of a program's key, and how often the password had been changed when it signed in (absent: never); the index `gsi1` lists the devices of a user |
 | KEY | `D#{device}` | `K#{device of a program}` | marks that the key of the program was made from the device |
-| SPACE | `S#{space}` | `SPACE` | name, `made_as` (the first name of a renamed space), and the number of owners; `deleted_at` and `deleted_until` if the space is deleted, which ends the right of each GRANT |
+| SPACE | `S#{space}` | `SPACE` | name, `made_as` (the first name of a renamed space), and the number of owners; `deleted_at` and `deleted_until` if the space is deleted, which ends the right of each GRANT; the quota that an administrator has set |
 | GRANT | `S#{space}` | `U#{user}` | role, address, alias, and the time since which the member may write |
 | LINK | `S#{space}#L` | `{link}` | a public link; in a partition of its own, because the GRANTs are read as a whole |
 | MADE | `U#{user}` | `L#{link}` | a link in the form in which it was made, until it is revoked |
@@ -30,6 +30,8 @@
 | COUNTED | `L#{link}` | `R#{request, hex}` | marks that a download was counted for this request |
 | WRITTEN | `WRITTEN#{hour since 1970}` | `{space}` | marks that credentials to write were issued for the space in this hour |
 | UPLOADS | `S#{space}#U` | `UPLOADS` | the last measurement of the objects of a space; in a partition of its own as well |
+| RESERVED | `S#{space}#U` | `RESERVED` | the bytes of the quotas that are reserved for the space, and the owner for whom they count |
+| TAKEN | `U#{user}` | `TAKEN` | the sum of the bytes in the RESERVED items that count for the user; changes in one transaction with them |
 | GATE | `G#{name}` | `GATE` | the version of a limited list, which each addition increments |
 | ENDING | `ENDINGS` | `{ending}` | a revocation of a device, with the keys and links made from it, that was begun and is not finished |
 | PASSWORD_CHANGE | `PASSWORD_CHANGES` | `{change}` | a change of a password whose owner was not told, or whose former devices have not all ended |
@@ -64,6 +66,7 @@ from services.auth.records import (
     Membership,
     PasswordChange,
     Proof,
+    Reservation,
     Reset,
     SecondFactor,
     SpaceDeletion,
@@ -110,6 +113,7 @@ PASSWORD_CHANGES_PK: Final = "PASSWORD_CHANGES"  # noqa: S105 - a key of the tab
 release reads all of those.
 """
 
+_UPLOADS: Final = "#U"
 _KEPT_AFTER_EXPIRY_MS: Final = DAY_MS
 
 
@@ -140,6 +144,10 @@ def space_pk(space: SpaceId) -> str:
 
 def links_pk(space: SpaceId) -> str:
     return f"{space_pk(space)}{_LINKS}"
+
+
+def _uploads_pk(space: SpaceId) -> str:
+    return f"{space_pk(space)}{_UPLOADS}"
 
 
 def invited_pk(space: SpaceId) -> str:
@@ -290,7 +298,15 @@ def written_key(hour: int, space: SpaceId) -> Item:
 
 
 def uploads_key(space: SpaceId) -> Item:
-    return key_of(f"{space_pk(space)}#U", "UPLOADS")
+    return key_of(_uploads_pk(space), "UPLOADS")
+
+
+def reserved_key(space: SpaceId) -> Item:
+    return key_of(_uploads_pk(space), "RESERVED")
+
+
+def taken_key(user: UserId) -> Item:
+    return key_of(user_pk(user), "TAKEN")
 
 
 # ---- records to items and back
@@ -377,7 +393,12 @@ def account_from_item(user: UserId, item: Mapping[str, Any]) -> Account:
         flag_of(item, "admin") if "admin" in item else False,
         flag_of(item, "guest") if "guest" in item else False,
         _suspension(item),
+        _quota_bytes(item),
     )
+
+
+def _quota_bytes(item: Mapping[str, Any]) -> int | None:
+    return number_of(item, "quota_bytes") if "quota_bytes" in item else None
 
 
 def admin_item(account: Account) -> Item:
@@ -661,6 +682,7 @@ def space_in(item: Mapping[str, Any]) -> SpaceRecord:
         if "deleted_at" in item
         else None,
         text_of(item, "made_as") if "made_as" in item else "",
+        _quota_bytes(item),
     )
 
 
@@ -858,6 +880,20 @@ def uploads_from_item(item: Mapping[str, Any]) -> SpaceUploads:
         number_of(item, "quota_bytes"),
         number_of(item, "measured_at") if "measured_at" in item else 0,
     )
+
+
+def reservation_from_item(item: Mapping[str, Any]) -> Reservation:
+    """Return the reservation in a RESERVED item that was read with its key."""
+    return Reservation(
+        SpaceId(text_of(item, "pk").removeprefix(_SPACE).removesuffix(_UPLOADS)),
+        UserId(text_of(item, "payer")) if "payer" in item else None,
+        number_of(item, "bytes"),
+    )
+
+
+def taken_from_item(item: Mapping[str, Any]) -> tuple[UserId, int]:
+    """Return the user and the bytes of a TAKEN item that was read with its key."""
+    return UserId(text_of(item, "pk").removeprefix(_USER)), number_of(item, "bytes")
 
 
 def gate_from_item(item: Item) -> Gate:

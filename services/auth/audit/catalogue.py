@@ -68,8 +68,8 @@ AUDITED: Final[Mapping[str, frozenset[AuditKind]]] = MappingProxyType(
             "ExchangeKey GetAccount GetJwks GetInvitation ListInvitations": NOTHING,
             "ListDevices ListSpaces ListDeletedSpaces ListMembers ListLinks ListWrittenSpaces": NOTHING,
             "CheckAccess BatchCheckAccess CheckWriters": NOTHING,
-            # Counts of downloads and sizes of uploads, which concern no right.
-            "CountLinkDownload SetUploads": NOTHING,
+            # Counts of downloads and sizes of uploads and versions, which concern no right.
+            "CountLinkDownload SetUploads ReserveBytes": NOTHING,
         },
     )
     | _rows(
@@ -81,6 +81,8 @@ AUDITED: Final[Mapping[str, frozenset[AuditKind]]] = MappingProxyType(
             "SignOutUser": _kinds(AuditKind.DEVICE_ENDED, AuditKind.KEY_ENDED),
             "RemoveUserFactor": _kinds(AuditKind.FACTOR_REMOVED),
             "SetAdministrator": _kinds(AuditKind.ADMINISTRATOR_ADDED, AuditKind.ADMINISTRATOR_REMOVED),
+            "SetUserQuota": _kinds(AuditKind.ACCOUNT_QUOTA_SET),
+            "SetSpaceQuota": _kinds(AuditKind.SPACE_QUOTA_SET),
             "SetSpaceOwner": _kinds(AuditKind.MEMBER_ADDED, AuditKind.MEMBER_CHANGED),
             "ListUsers GetUser ListUserDevices ListUserSpaces": NOTHING,
             "ListSpaces GetSpace ListSpaceMembers GetPolicy ListAuditEvents": NOTHING,

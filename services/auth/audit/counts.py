@@ -138,8 +138,8 @@ class RefusalCounts:
             found.add(more)
 
     async def append_counts(self) -> None:
-        """Append all counts to the log, and begin anew. Raise Unavailable if the log cannot be written; the counts are
-        kept for the next call, and appended once, whether the failed call has appended them or not.
+        """Append all counts to the log, and count anew from 0. Raise Unavailable if the log cannot be written: the next
+        call then appends the counts, and has no effect if the failed call has appended them.
         """
         now = self._clock()
         if not self._unwritten:

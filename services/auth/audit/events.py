@@ -37,6 +37,7 @@ class AuditKind(StrEnum):
     ACCOUNT_CREATED = "account.created"
     ACCOUNT_SUSPENDED = "account.suspended"
     ACCOUNT_RESUMED = "account.resumed"
+    ACCOUNT_QUOTA_SET = "account.quota_set"
     ADMINISTRATOR_ADDED = "administrator.added"
     ADMINISTRATOR_REMOVED = "administrator.removed"
     SIGN_UP_FAILED = "sign_up.failed"
@@ -63,6 +64,7 @@ class AuditKind(StrEnum):
     SPACE_DELETED = "space.deleted"
     SPACE_UNDELETED = "space.undeleted"
     SPACE_TRANSFERRED = "space.transferred"
+    SPACE_QUOTA_SET = "space.quota_set"
     MEMBER_ADDED = "member.added"
     MEMBER_CHANGED = "member.changed"
     MEMBER_REMOVED = "member.removed"
@@ -86,7 +88,7 @@ class ActorKind(StrEnum):
 
     - SESSION, PROGRAM, VISITOR, SERVICE and ANONYMOUS are the kinds of `runtime.permissions`.
     - OPERATOR is a command that is run with auth's role on a machine of auth.
-    - PROCESS is the service itself, such as one that continues an act of a process that was killed.
+    - PROCESS is the service by itself, for example when it completes what a process that was killed had begun.
     """
 
     ANONYMOUS = "anonymous"

@@ -10,6 +10,7 @@ from grpc.aio import AioRpcError, Channel
 from runtime.identity import Identity
 from services.metadata.access import CallerRight
 from services.metadata.ports import Measure
+from services.metadata.reserving import ReservedBytes
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.model.accounts import Role
@@ -18,13 +19,14 @@ from syncline.model.identifiers import SpaceId
 from syncline.rpc.errors import error_from_rpc
 
 IDEMPOTENT = [
-    f"syncline.auth.v1.AuthService/{method}" for method in ("CheckAccess", "GetJwks", "ListWrittenSpaces", "SetUploads")
+    f"syncline.auth.v1.AuthService/{method}"
+    for method in ("CheckAccess", "GetJwks", "ListWrittenSpaces", "SetUploads", "ReserveBytes")
 ]
 
 
 class AuthClient:
-    """Reads grants, keys and uploads from auth with this service's own token. A request about a public link carries the
-    token of the link instead.
+    """Reads grants, keys and uploads from auth, and reserves bytes there, with this service's own token. A request
+    about a public link carries the token of the link instead.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -72,3 +74,11 @@ class AuthClient:
             await self._stub.SetUploads(request)
         except AioRpcError as error:
             raise error_from_rpc(error) or error from None
+
+    async def reserve(self, space: SpaceId, *, used_bytes: int, wanted_bytes: int) -> ReservedBytes:
+        request = auth_pb2.ReserveBytesRequest(space_id=space, used_bytes=used_bytes, wanted_bytes=wanted_bytes)
+        try:
+            response = await self._stub.ReserveBytes(request)
+        except AioRpcError as error:
+            raise error_from_rpc(error) or error from None
+        return ReservedBytes(response.reserved_bytes, response.quota_bytes, response.whole_quota_bytes)

@@ -27,6 +27,7 @@ from services.metadata.entry import Commit, JournalEntry, created
 from services.metadata.journal.draft import Draft, ListedNames, Looked
 from services.metadata.journal.project import Projector
 from services.metadata.ports import EntryTaken, Journal
+from services.metadata.reserving import SpaceReservation
 from services.metadata.sealing import Objects
 from services.metadata.tree.decide import Circumstances
 from services.metadata.tree.depths import Depths
@@ -217,6 +218,7 @@ class _Decisions:
         is_journal_full: bool,
         now_ms: int,
     ) -> None:
+        """`quota_bytes` is the maximum size of all versions of the space. The other limits are those of `Committer`."""
         self.draft = draft
         self._view = view
         self._batch = batch
@@ -317,15 +319,15 @@ class Committer:
         objects: Objects,
         projector: Projector,
         depths: Depths,
-        quota_bytes: int,
+        reservation: SpaceReservation,
         max_nodes: int,
         max_journal_bytes: int,
         now_ms: Callable[[], int],
     ) -> None:
         """- `view` is the view of the space, and `projector` projects what is appended.
         - `objects` answers which objects are sealed, and `depths` computes the depths of directories.
-        - `quota_bytes` is the maximum size of all versions of the space in bytes, `max_nodes` the maximum number of its
-          nodes, and `max_journal_bytes` the maximum size of its journal in bytes.
+        - `reservation` has what is reserved of quotas for the space. `max_nodes` is the maximum number of its nodes,
+          and `max_journal_bytes` the maximum size of its journal in bytes.
         - `now_ms` returns milliseconds since 1970.
         """
         self._max_nodes = max_nodes
@@ -335,7 +337,7 @@ class Committer:
         self._journal = journal
         self._objects = objects
         self._projector = projector
-        self._quota_bytes = quota_bytes
+        self._reservation = reservation
         self._now_ms = now_ms
         self._queue = _Waiting()
         self._in_flight: dict[RequestId, _Pending] = {}
@@ -443,6 +445,10 @@ class Committer:
             await self._view.validate()  # the first use opens the view
         await self._view.count_nodes()
         await self._view.weigh_journal()
+        has_current_quota = False  # A refusal for want of quota has to be decided on a current one.
+        if not self._reservation.is_recent and any(map(_may_grow, batch)):
+            await self._reservation.ask(used_bytes=self._view.used_bytes)
+            has_current_quota = True
         for attempt in range(MAX_ATTEMPTS):
             batch[:] = await self._answer_repeated(batch)
             floor = self._view.requests_floor
@@ -461,6 +467,14 @@ class Committer:
             if any(one.request.condition and one.unbroken_to != self._view.seq for one in batch):
                 continue  # the view has advanced, so that the condition is to be checked first
             recorded = [one for one in decided if one.accepted]
+            if not has_current_quota and any(map(_lacks_quota, decided)):
+                quota_bytes = self._reservation.quota_bytes
+                await self._reservation.ask(used_bytes=self._view.used_bytes)
+                has_current_quota = True
+                if self._reservation.quota_bytes > quota_bytes:
+                    continue
+            if not await self._is_reserved(recorded):
+                continue
             if not recorded:
                 # A refusal is valid only if it was decided on the head.
                 seq = self._view.seq
@@ -477,6 +491,16 @@ class Committer:
             # Full jitter. The loser of a race has already caught up, so the wait only spreads the next attempts.
             await asyncio.sleep(random.random() * 0.002 * min(attempt + 1, 10))  # noqa: S311 - not a secret
         raise Contended
+
+    async def _is_reserved(self, recorded: Sequence[_Decided]) -> bool:
+        """Reserve the bytes that the decisions `recorded` take. Return False if they are not reserved, because quotas
+        allow less than when the decisions were made.
+        """
+        used = self._view.used_bytes
+        wanted = _used_after(used, recorded)
+        if used < wanted > self._reservation.reserved_bytes:
+            await self._reservation.ask(used_bytes=used, wanted_bytes=wanted)
+        return wanted == used or wanted <= self._reservation.reserved_bytes
 
     async def _answer_repeated(self, batch: list[_Pending]) -> list[_Pending]:
         """Answer the requests of the batch that an earlier entry has recorded, and return the others."""
@@ -581,7 +605,7 @@ class Committer:
             self._view,
             draft,
             batch,
-            quota_bytes=self._quota_bytes,
+            quota_bytes=self._reservation.quota_bytes,
             max_nodes=self._max_nodes,
             is_journal_full=self._view.known_journal_bytes >= self._max_journal_bytes,
             now_ms=self._now_ms(),
@@ -718,6 +742,15 @@ def _all_or_none(results: tuple[Result, ...]) -> tuple[Result, ...]:
     if refusal is None:
         return results
     return tuple(refusal if result.verdict is Verdict.ACCEPTED else result for result in results)
+
+
+def _may_grow(pending: _Pending) -> bool:
+    """Return True if a request may add versions to the space."""
+    return not all(isinstance(mutation, MoveNode | DeleteNode) for mutation in pending.request.mutations)
+
+
+def _lacks_quota(decided: _Decided) -> bool:
+    return any(result.verdict is Verdict.QUOTA_EXCEEDED for result in decided.commit.results)
 
 
 def _used_after(before: int, recorded: Sequence[_Decided]) -> int:

@@ -13,6 +13,7 @@ from services.metadata import metrics
 from services.metadata.journal.commit import Committer
 from services.metadata.journal.project import Projector
 from services.metadata.ports import Journal, Topic, TreeTable
+from services.metadata.reserving import Reserving, SpaceReservation
 from services.metadata.sealing import Objects
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.view import SpaceView
@@ -21,11 +22,14 @@ from syncline.model.identifiers import SpaceId
 
 @dataclass(slots=True)
 class LiveSpace:
-    """A space that this process has in memory: its view, its committer and its projector."""
+    """A space that this process has in memory: its view, its committer and its projector, and what is reserved of
+    quotas for it.
+    """
 
     view: SpaceView
     committer: Committer
     projector: Projector
+    reservation: SpaceReservation
     users: int = 0
 
     @property
@@ -47,7 +51,7 @@ class OpenSpaces:
         objects: Objects,
         depths: Depths,
         process: str,
-        quota_bytes: int,
+        reserving: Reserving,
         max_nodes: int,
         max_journal_bytes: int,
         now_ms: Callable[[], int],
@@ -56,8 +60,8 @@ class OpenSpaces:
         capacity: int,
     ) -> None:
         """- `process` is the name under which this process sets dirty marks, each a lease of `lease_ms` milliseconds.
-        - `quota_bytes`, `max_nodes` and `max_journal_bytes` are the limits of each space, with the same meaning as for
-          `Committer`.
+        - `reserving` reserves bytes of quotas for the spaces. `max_nodes` and `max_journal_bytes` are the limits of
+          each space, with the same meaning as for `Committer`.
         - `now_ms` returns milliseconds since 1970.
         - `coalesce_seconds` is the time for which an announcement waits for further commits, in order to include them.
         """
@@ -67,7 +71,7 @@ class OpenSpaces:
         self._objects = objects
         self._depths = depths
         self._process = process
-        self._quota_bytes = quota_bytes
+        self._reserving = reserving
         self._max_nodes = max_nodes
         self._max_journal_bytes = max_journal_bytes
         self._now_ms = now_ms
@@ -105,18 +109,19 @@ class OpenSpaces:
             coalesce_seconds=self._coalesce_seconds,
             lease_ms=self._lease_ms,
         )
+        reservation = SpaceReservation(space, self._reserving)
         committer = Committer(
             view,
             journal=self._journal,
             objects=self._objects,
             projector=projector,
             depths=self._depths,
-            quota_bytes=self._quota_bytes,
+            reservation=reservation,
             max_nodes=self._max_nodes,
             max_journal_bytes=self._max_journal_bytes,
             now_ms=self._now_ms,
         )
-        return LiveSpace(view, committer, projector)
+        return LiveSpace(view, committer, projector, reservation)
 
     def _evict(self) -> None:
         size = sum(live.view.size for live in self._live.values())

@@ -88,10 +88,11 @@ class Tree(Protocol):
 
     @property
     def known_live(self) -> set[NodeId]:
-        """Return the set in which `is_live` collects directories. Neither these nor the directories above them are
-        deleted. The set saves walking up a deep tree again.
+        """Return the cache of `is_live`: directories that are known to be live, so that neither they nor any directory
+        above them is deleted. It saves walking up a deep tree again.
 
-        Code that applies the deletion of a directory must clear this set; no other change removes a directory from it.
+        Code that applies the deletion of a directory must clear the set. No other change of a tree can make an entry of
+        the set wrong.
         """
 
     @property

@@ -51,7 +51,7 @@ from syncline.sync.report import Report
 from syncline.sync.state.database import State
 from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Suspect, Trouble, Uploaded, UploadJob
 from tests.support.journal import small_entry
-from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic, still_allowed
+from tests.support.metadata import FixedQuotas, MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic, still_allowed
 
 SPACE = SpaceId("a" * 26)
 
@@ -167,7 +167,7 @@ class MemorySpace:
             objects=self._proofs,
             depths=Depths(NameSearch(journal=self._journal)),
             process="process",
-            quota_bytes=1 << 40,
+            reserving=FixedQuotas(),
             max_nodes=1 << 40,
             max_journal_bytes=1 << 40,
             now_ms=lambda: len(self.journal) + 1,

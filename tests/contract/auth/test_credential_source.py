@@ -19,7 +19,7 @@ from syncline.model.blocks import key_prefix, object_key
 from syncline.model.errors import NoSuchSpace
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
-from tests.services.auth.support import change_grant, new_device, new_login
+from tests.services.auth.support import change_grant, new_device, new_login, new_quotas
 from tests.support.auth import InMemoryCredentialSource
 
 CONTENT = b"a block"
@@ -165,7 +165,7 @@ async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_get
         store, found, member=login.account, before=None, after=Role.EDITOR, by=owner.account.user, alias="team"
     )
 
-    uploads = Uploads(store, clock=system_clock)
+    uploads = Uploads(store, quotas=new_quotas(store), clock=system_clock)
     credentials = CredentialIssuer(
         store, source, uploads, target=target_of(backend), lifetime_seconds=900, clock=system_clock
     )

@@ -26,7 +26,7 @@ from syncline.model.verdicts import Verdict
 from tests.contract.metadata.interposed import Faults, interposed
 from tests.contract.metadata.support import creation, digest, file_node
 from tests.services.metadata.support import FakeAuth
-from tests.support.metadata import MemoryObjects, MemoryTopic, still_allowed
+from tests.support.metadata import FixedQuotas, MemoryObjects, MemoryTopic, still_allowed
 
 EMPTY = Content(Digest(hashlib.sha256().digest()), 0)
 
@@ -82,7 +82,7 @@ async def spaces(client, embedded, table):
         objects=Objects(index=objects, storage=objects),
         depths=Depths(NameSearch(journal=DynamoJournal(client, table=embedded.table))),
         process="process",
-        quota_bytes=1 << 40,
+        reserving=FixedQuotas(),
         max_nodes=1 << 40,
         max_journal_bytes=1 << 40,
         now_ms=lambda: next(clock),
@@ -278,7 +278,7 @@ async def test_what_it_costs_to_measure(client, counted, embedded, space):
             objects=Objects(index=index, storage=storage),
             table=DynamoTable(client, table=embedded.table),
             writers=auth,
-            quota_bytes=1_000,
+            reserving=FixedQuotas(1_000),
             now_ms=lambda: 10**15,
             interval_seconds=60,
             keep_days=7,

@@ -40,6 +40,26 @@ def test_users_are_listed_shown_suspended_and_resumed(root: Person, ann: Person)
     ann.done("GET", "/v1/session")
 
 
+def test_quotas_are_set_and_taken_back(root: Person, ann: Person) -> None:
+    quota = f"/v1/admin/users/{user_id(ann)}/quota"
+    limited = root.done("PUT", quota, {"quota_bytes": 0})
+    assert (limited["usage"]["quota_bytes"], limited["quota_set"]) == (0, True)
+    assert ann.done("GET", "/v1/session")["usage"]["quota_bytes"] == 0
+    assert ann.done("GET", f"{ann.top}/usage")["quota_bytes"] == 0
+    usual = root.done("PUT", quota, {})
+    assert (usual["usage"]["quota_bytes"], usual["quota_set"]) == (None, False)
+    of_space = f"/v1/admin/spaces/{ann.space}/quota"
+    shown = root.done("PUT", of_space, {"quota_bytes": 1 << 30})
+    assert (shown["quota_bytes"], shown["quota_set"], shown["payer_user_id"]) == (1 << 30, True, user_id(ann))
+    assert shown == root.done("GET", f"/v1/admin/spaces/{ann.space}")
+    assert root.done("PUT", of_space, {"quota_bytes": None})["quota_set"] is False
+    for wrong in (-1, 1.5, "1G", 1 << 61):
+        root.ask("PUT", quota, {"quota_bytes": wrong}).refused(400, "INVALID_ARGUMENT")
+    ann.ask("PUT", quota, {"quota_bytes": 1 << 50}).refused(403, "PERMISSION_DENIED")
+    root.ask("PUT", f"/v1/admin/users/{new_text_id()}/quota", {}).refused(404, "NO_SUCH_ACCOUNT")
+    root.ask("PUT", f"/v1/admin/spaces/{new_text_id()}/quota", {}).refused(404, "NO_SUCH_SPACE")
+
+
 def test_a_list_of_users_has_pages(root: Person, stack: Stack) -> None:
     word = f"paged{new_text_id()[:8]}"
     people = sorted(sign_up(stack.endpoint, f"{word}{number}").email for number in range(3))

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ago, byName, bytes, duration, kindName, kindOf, plural } from "../../../gateway/web/format.js";
+import { ago, byName, bytes, bytesIn, duration, kindName, kindOf, plural, takenOf } from "../../../gateway/web/format.js";
 
 test("a size has at most three digits and the unit that fits", () => {
   /** @type {[number, string][]} */
@@ -17,6 +17,29 @@ test("a size has at most three digits and the unit that fits", () => {
     [2 ** 60, "1024 PB"],
   ];
   for (const [size, shown] of sizes) assert.equal(bytes(size), shown);
+});
+
+test("a size is understood as it is shown, and as people type it", () => {
+  /** @type {[string, number | null][]} */
+  const texts = [
+    ["50 GB", 50 * 1024 ** 3],
+    ["1.5T", 1.5 * 1024 ** 4],
+    ["  2 mib ", 2 * 1024 ** 2],
+    ["4096", 4096],
+    ["0", 0],
+    ["", null],
+    ["-1", null],
+    ["much", null],
+    ["1e3", null],
+    ["1 G B", null],
+  ];
+  for (const [text, size] of texts) assert.equal(bytesIn(text), size, text);
+});
+
+test("of a quota is told how much is taken", () => {
+  assert.equal(takenOf(1536, 1024 ** 2), "1.5 KB of 1 MB used");
+  assert.equal(takenOf(0, 0), "0 bytes of 0 bytes used");
+  assert.equal(takenOf(1536, null), "1.5 KB used, without a limit");
 });
 
 test("a number goes with the form of its noun", () => {

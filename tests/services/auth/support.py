@@ -25,6 +25,7 @@ from services.auth.holdings import HoldingLimits
 from services.auth.inviting import Inviting
 from services.auth.opaque_tokens import token_digest
 from services.auth.ports import IdentityStore, MailRequests
+from services.auth.quotas import Quotas
 from services.auth.records import (
     DAY_MS,
     USUAL_LIMITS,
@@ -143,6 +144,11 @@ async def change_grant(
     await store.change_grants(space, [change], by=by, done=done, gates=gates, ends=ends, as_admin=as_admin)
 
 
+def new_quotas(store: IdentityStore, *, space_bytes: int = 1 << 40, user_bytes: int | None = None) -> Quotas:
+    """The quotas over a store."""
+    return Quotas(store, store, store, space_bytes=space_bytes, user_bytes=user_bytes)
+
+
 def new_grants(
     store: IdentityStore,
     *,
@@ -163,7 +169,14 @@ def new_grants(
         derived=DerivedSecrets("secret"),
         clock=clock,
     )
-    return Grants(store, store, store, store, store, invitations=store, inviting=inviting, holdings=limits, clock=clock)
+    return Grants(
+        *(store, store, store, store, store),
+        invitations=store,
+        inviting=inviting,
+        quotas=new_quotas(store),
+        holdings=limits,
+        clock=clock,
+    )
 
 
 def new_space_invitations(

@@ -18,7 +18,7 @@ from services.auth.uploads import Uploads
 from syncline.model.accounts import Access, Role
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
-from tests.services.auth.support import Clock, change_grant, new_device, new_login
+from tests.services.auth.support import Clock, change_grant, new_device, new_login, new_quotas
 from tests.support.auth import InMemoryCredentialSource, InMemoryIdentityStore
 
 NOW = Clock()()
@@ -52,7 +52,7 @@ class World:
         self.clock = Clock()
         self.store = InMemoryIdentityStore()
         self.source = SlowSource(self.clock)
-        self.uploads = Uploads(self.store, clock=self.clock)
+        self.uploads = Uploads(self.store, quotas=new_quotas(self.store), clock=self.clock)
         self.credentials = CredentialIssuer(
             self.store,
             self.source,

@@ -416,6 +416,7 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
             "BatchCheckAccess": auth_pb2.BatchCheckAccessRequest(user_id=ann.account.user_id),
             "CheckWriters": auth_pb2.CheckWritersRequest(space_id=space),
             "SetUploads": auth_pb2.SetUploadsRequest(space_id=space, refused=True),
+            "ReserveBytes": auth_pb2.ReserveBytesRequest(space_id=space),
             "CreateLink": auth_pb2.CreateLinkRequest(request_id=request_id, space_id=space, node=ROOT),
             "ListLinks": auth_pb2.ListLinksRequest(space_id=space),
             "ChangePassword": auth_pb2.ChangePasswordRequest(

@@ -5,13 +5,13 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from services.auth.records import HOUR_MS, MINUTE_MS, SECOND_MS, SpaceUploads
+from services.auth.records import HOUR_MS, MINUTE_MS, SECOND_MS, GrantRecord, SpaceRecord, SpaceUploads
 from services.auth.uploads import REFUSAL_SECONDS, WRITTEN_HOURS, Uploads
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import InvalidPageToken, QuotaExceeded
-from syncline.model.identifiers import SpaceId, new_text_id
+from syncline.model.identifiers import SpaceId, UserId, new_text_id
 from syncline.rpc.errors import error_from_rpc
-from tests.services.auth.support import Clock, serving
+from tests.services.auth.support import Clock, new_quotas, reason_of, serving
 from tests.support.auth import InMemoryIdentityStore
 
 REFUSED = SpaceUploads(
@@ -33,11 +33,16 @@ class CountingStore(InMemoryIdentityStore):
         self.noted += 1
         await super().note_writing(space, hour=hour)
 
+    async def space_with_grants(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]]:
+        """Return a space with this id, whichever it is."""
+        return SpaceRecord(space, "team", personal=False, owners=1, created_at_ms=0), {}
+
 
 class World:
     def __init__(self) -> None:
         self.clock, self.store = Clock(), CountingStore()
-        self.uploads = Uploads(self.store, clock=self.clock)
+        quotas = new_quotas(self.store, space_bytes=REFUSED.quota_bytes)
+        self.uploads = Uploads(self.store, quotas=quotas, clock=self.clock)
 
     async def written(self, limit: int = 100) -> list[SpaceId]:
         """Return all written spaces, page by page."""
@@ -180,10 +185,10 @@ async def test_credentials_to_write_are_refused_also_where_some_are_remembered(t
         listed = await auth.stub.ListWrittenSpaces(auth_pb2.ListWrittenSpacesRequest(), metadata=auth.as_service())
         assert (list(listed.space_ids), listed.next_page_token) == ([space], "")
         said = auth_pb2.SetUploadsRequest(
-            space_id=space, refused=True, unsealed_bytes=5, unsealed_objects=1, stored_bytes=6, quota_bytes=4
+            space_id=space, refused=True, unsealed_bytes=5, unsealed_objects=1, stored_bytes=6, quota_bytes=1 << 40
         )
         await auth.stub.SetUploads(said, metadata=auth.as_service())
-        assert await auth.store.uploads(SpaceId(space)) == SpaceUploads(True, 5, 1, 6, 4, auth.clock())
+        assert await auth.store.uploads(SpaceId(space)) == SpaceUploads(True, 5, 1, 6, 1 << 40, auth.clock())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await auth.credentials(space, ann, auth_pb2.ACCESS_WRITE)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -217,3 +222,14 @@ async def test_pages_of_the_service_lead_to_each_other(tmp_path) -> None:
             if not (token := page.next_page_token):
                 break
         assert sorted(found) == sorted(spaces)
+
+
+async def test_a_larger_quota_helps_at_once(tmp_path) -> None:
+    """A space was measured with a smaller quota than it has now."""
+    async with serving(tmp_path, quota_bytes=5) as auth:
+        ann = await auth.sign_up("ann@example.com")
+        space = ann.account.personal_space_id
+        for quota_bytes, reason in ((4, "OK"), (5, "QUOTA_EXCEEDED")):
+            said = auth_pb2.SetUploadsRequest(space_id=space, refused=True, stored_bytes=60, quota_bytes=quota_bytes)
+            await auth.stub.SetUploads(said, metadata=auth.as_service())
+            assert await reason_of(auth.credentials(space, ann, auth_pb2.ACCESS_WRITE)) == reason

@@ -14,7 +14,7 @@ from services.metadata.sealing import Objects
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.search import MAX_INDEXED_NAMES, NameSearch
 from syncline.model.identifiers import SpaceId
-from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
+from tests.support.metadata import FixedQuotas, MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 
 T = TypeVar("T")
 SPACE = SpaceId("a" * 26)
@@ -114,7 +114,7 @@ class Process:
             objects=Objects(index=world.objects, storage=world.objects),
             depths=Depths(self.search),
             process=f"process-{world.started}",
-            quota_bytes=quota_bytes,
+            reserving=FixedQuotas(quota_bytes),
             max_nodes=max_nodes,
             max_journal_bytes=max_journal_bytes,
             now_ms=world.now_ms,

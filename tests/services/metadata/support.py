@@ -33,7 +33,7 @@ from syncline.model.errors import DeviceRevoked
 from syncline.model.identifiers import ROOT, LinkId, NodeId, SpaceId, new_request_id, new_text_id
 from syncline.rpc.channel import aio_channel
 from syncline.rpc.errors import error_from_rpc
-from tests.support.metadata import MemoryJournal, MemoryMeasures, MemoryObjects, MemoryTable, MemoryTopic
+from tests.support.metadata import FixedQuotas, MemoryJournal, MemoryMeasures, MemoryObjects, MemoryTable, MemoryTopic
 
 if TYPE_CHECKING:
     from grpc.aio import Channel
@@ -98,6 +98,7 @@ class Backend:
     measures: MemoryMeasures = field(default_factory=MemoryMeasures)
     topic: MemoryTopic = field(default_factory=MemoryTopic)
     auth: FakeAuth = field(default_factory=FakeAuth)
+    quotas: FixedQuotas = field(default_factory=FixedQuotas)
 
 
 @dataclass
@@ -256,6 +257,7 @@ async def service(
         topic=backend.topic,
         auth=backend.auth,
         writers=backend.auth,
+        reserving=backend.quotas,
     )
     async with (
         bootstrap(settings, adapters, access_seconds=REMEMBERED_SECONDS, ask_seconds=ask_seconds) as app,

@@ -21,7 +21,7 @@ from syncline.model.identifiers import SpaceId, new_text_id
 from syncline.model.limits import MIN_UNSEALED_BYTES
 from syncline.model.verdicts import SealVerdict
 from tests.services.metadata.support import FakeAuth
-from tests.support.metadata import MemoryMeasures, MemoryObjects, MemoryTable
+from tests.support.metadata import FixedQuotas, MemoryMeasures, MemoryObjects, MemoryTable
 
 ANN = Share.alone("ann")
 
@@ -67,7 +67,7 @@ class World:
                 objects=objects,
                 table=self.table,
                 writers=self.auth,
-                quota_bytes=QUOTA,
+                reserving=FixedQuotas(QUOTA),
                 now_ms=lambda: self.now_ms,
                 interval_seconds=60,
                 keep_days=7,

@@ -38,7 +38,7 @@ from tests.services.metadata.support import (
     projected,
     service,
 )
-from tests.support.metadata import MemoryJournal, MemoryObjects
+from tests.support.metadata import FixedQuotas, MemoryJournal, MemoryObjects
 
 J, M = journal_pb2, metadata_pb2
 
@@ -410,7 +410,7 @@ async def test_a_cursor_of_another_history_is_refused(editor: Caller, metadata: 
 
 
 async def test_a_full_quota_refuses_content_and_says_so() -> None:
-    async with service(quota_bytes=1) as metadata, metadata.caller() as editor:
+    async with service(Backend(quotas=FixedQuotas(1))) as metadata, metadata.caller() as editor:
         assert (await editor.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))).quota_bytes == 1
         manifest = J.Manifest(blocks=EMPTY_DIGEST, lengths=[10])
         content = J.Content(digest=EMPTY_DIGEST, size=10, manifest=manifest)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from syncline.cli.output import device_as_json, json_option, kind_of, moment, signed_in, size
+from syncline.cli.output import device_as_json, json_option, kind_of, moment, signed_in, size, taken_of
 from syncline.cli.signing_in import endpoint_options, password_from, trust_of, with_code
 from syncline.cli.terminal import print_json, print_table, say
 from syncline.model.errors import SecondFactorNeeded, SynclineError
@@ -269,7 +269,7 @@ def own_account(context: click.Context, as_json: bool) -> None:
 @own_account.command("show")
 @json_option
 def show_account(as_json: bool) -> None:
-    """Show your account, and whether its e-mail address is proven."""
+    """Show your account, whether its e-mail address is proven, and how much your spaces hold together."""
     _show_account(as_json)
 
 
@@ -278,9 +278,18 @@ def _show_account(as_json: bool) -> None:
         me = Accounts(session).who_am_i()
     if as_json:
         shown = {"user": me.user, "email": me.email, "personal_space": me.personal_space}
-        print_json({**shown, "proven": me.proven, "admin": me.admin, "guest": me.guest})
+        print_json(
+            {
+                **shown,
+                "proven": me.proven,
+                "admin": me.admin,
+                "guest": me.guest,
+                "usage": dataclasses.asdict(me.usage),
+            }
+        )
         return
     say(f"{me.email}, who runs this system" if me.admin else me.email)
+    say(f"{taken_of(me.usage.reserved_bytes, me.usage.quota_bytes)} used in the spaces that count for you")
     if me.proven:
         say("the address is proven")
     else:

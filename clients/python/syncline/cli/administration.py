@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from syncline.cli.output import json_option, moment, signed_in
+from syncline.cli.output import bytes_in, json_option, moment, signed_in, size, taken_of
 from syncline.cli.terminal import print_json, print_table, say
 from syncline.model.identifiers import SpaceId, parse_text_id
 from syncline.model.printable import harmless
@@ -55,13 +55,14 @@ def admin() -> None:
       syncline admin users list
       syncline admin users invite ben@example.com --mail
       syncline admin users suspend ben@example.com --reason "left the company"
+      syncline admin users set-quota ben@example.com 50G
       syncline admin spaces owner SPACE ann@example.com
     """
 
 
 @admin.group("users")
 def users() -> None:
-    """List, show, invite, suspend and resume users.
+    """List, show, invite, suspend and resume users, and set their quotas.
 
     \b
     Examples:
@@ -121,6 +122,8 @@ def show_user(user: str, as_json: bool) -> None:
         )
         return
     say(f"{found.email} ({found.user}), since {moment(found.created_at_ms)}")
+    usual = "" if found.quota_set else ", as usual"
+    say(f"{taken_of(found.usage.reserved_bytes, found.usage.quota_bytes)}{usual} in the spaces of this user")
     if states := _states(found):
         say(states)
     if found.suspension is not None:
@@ -200,6 +203,27 @@ def resume_user(user: str, as_json: bool) -> None:
     """
     with _administering() as (admins, _):
         _show_changed(admins.resume(admins.user(user).user), "is not suspended", as_json)
+
+
+@users.command("set-quota")
+@click.argument("user", metavar="USER")
+@click.argument("quota", metavar="SIZE")
+@json_option
+def set_user_quota(user: str, quota: str, as_json: bool) -> None:
+    """Let the spaces of USER, an address or an id, hold SIZE together, such as 50G, or "usual" for the usual quota.
+
+    A space counts for the owner who made it or has taken it over. What is stored stays, even if it is more.
+
+    \b
+    Examples:
+      syncline admin users set-quota ben@example.com 50G
+      syncline admin users set-quota ben@example.com usual
+    """
+    quota_bytes = _quota(quota)
+    with _administering() as (admins, _):
+        found = admins.set_user_quota(admins.user(user).user, quota_bytes)
+    told = taken_of(found.usage.reserved_bytes, found.usage.quota_bytes)
+    _show_changed(found, f"has {told}", as_json)
 
 
 @users.command("sign-out")
@@ -285,7 +309,7 @@ def revoke_admin(user: str, yes: bool, as_json: bool) -> None:
 
 @admin.group("spaces")
 def spaces() -> None:
-    """List and show all shared spaces, and make somebody owner of one. Their contents stay out of sight.
+    """List and show all shared spaces, set a quota, and make somebody owner. Their contents stay out of sight.
 
     \b
     Examples:
@@ -309,7 +333,13 @@ def list_all_spaces(as_json: bool) -> None:
         print_json({"spaces": [dataclasses.asdict(space) for space in found]})
     else:
         print_table(
-            (one.space, one.name, _count(one.owners, "owner"), f"since {moment(one.created_at_ms)}{_kind(one)}")
+            (
+                one.space,
+                one.name,
+                _count(one.owners, "owner"),
+                taken_of(one.reserved_bytes, one.quota_bytes),
+                f"since {moment(one.created_at_ms)}{_kind(one)}",
+            )
             for one in found
         )
 
@@ -333,6 +363,9 @@ def show_any_space(space: str, as_json: bool) -> None:
         print_json({**dataclasses.asdict(found), "members": told})
         return
     say(f"{found.name} ({found.space}), since {moment(found.created_at_ms)}{_kind(found)}")
+    usual = "" if found.quota_set else ", as usual"
+    counts = f", which counts for {found.payer}" if found.payer is not None else ""
+    say(f"{taken_of(found.reserved_bytes, found.quota_bytes)}{usual}{counts}")
     print_table((one.email, one.role.name.lower(), one.user) for one in members)
 
 
@@ -361,6 +394,29 @@ def make_owner(space: str, user: str, yes: bool, as_json: bool) -> None:
         say(f"{member.email} is {member.role.name.lower()} of {found.name}")
 
 
+@spaces.command("set-quota")
+@click.argument("space", metavar="SPACE")
+@click.argument("quota", metavar="SIZE")
+@json_option
+def set_space_quota(space: str, quota: str, as_json: bool) -> None:
+    """Let the space with the id SPACE hold SIZE, such as 50G, or "usual" for the usual quota of a space.
+
+    The quota of its owner holds as well. What is stored stays, even if it is more.
+
+    \b
+    Examples:
+      syncline admin spaces set-quota SPACE 50G
+      syncline admin spaces set-quota SPACE usual
+    """
+    ident, quota_bytes = SpaceId(parse_text_id(space, what="SPACE")), _quota(quota)
+    with _administering() as (admins, _):
+        found = admins.set_space_quota(ident, quota_bytes)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        say(f"{found.name} has {taken_of(found.reserved_bytes, found.quota_bytes)}")
+
+
 @admin.command("policy")
 @json_option
 def show_policy(as_json: bool) -> None:
@@ -379,6 +435,9 @@ def show_policy(as_json: bool) -> None:
     say(_POLICIES.get(policy.sign_up_policy, policy.sign_up_policy).format(domains=domains))
     say("addresses are proven by mail" if policy.prove_addresses else "each address counts as proven")
     say(f"an invitation works for {_count(policy.invitation_seconds // _DAY_SECONDS, 'day')}")
+    say(f"a space holds up to {size(policy.space_quota_bytes)}, unless a quota was set for it")
+    if policy.user_quota_bytes is not None:
+        say(f"all spaces of a user hold up to {size(policy.user_quota_bytes)}, unless a quota was set for the user")
     say(f"S3 credentials work for up to {_count(policy.credential_seconds // 60, 'minute')} after a suspension")
 
 
@@ -431,6 +490,11 @@ def _act_line(act: LoggedAct) -> str:
     return " ".join(
         part for part in (moment(act.at_ms), f"{act.kind}{times}", by, subjects, details, act.network) if part
     )
+
+
+def _quota(text: str) -> int | None:
+    """Return the quota in a text, in bytes; None for the usual one. Raise UsageError for another text."""
+    return None if text == "usual" else bytes_in(text)
 
 
 def _show_changed(user: User, what: str, as_json: bool) -> None:

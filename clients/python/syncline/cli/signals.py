@@ -63,7 +63,9 @@ def received() -> bool:
 
 
 def status() -> int:
-    """Return the exit status of an interrupted command."""
+    """Return the exit status of a command that a signal has interrupted: 128 plus the number of the first such signal.
+    If none was recorded, the number is that of SIGINT.
+    """
     return 128 + (_received[0] if _received else signal.SIGINT)
 
 

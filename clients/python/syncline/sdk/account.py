@@ -146,6 +146,16 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class UserUsage:
+    """The quota of all spaces that count for a person together, None for no such quota, and the part of it that is
+    reserved. Both are in bytes.
+    """
+
+    quota_bytes: int | None = None
+    reserved_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WhoAmI:
     """The signed-in user and device, as the service reports them."""
 
@@ -160,6 +170,8 @@ class WhoAmI:
     """True for an administrator."""
     guest: bool = False
     """True for a person who was admitted by an invitation to a space alone, and makes no spaces, links or keys."""
+    usage: UserUsage = UserUsage()
+    """The quota of the person, and how much of it is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +196,8 @@ def sign_up_offer(home: Path, *, endpoint: str, trust: Trust = NO_FURTHER) -> di
     """Return who may make an account at `endpoint`; None if the endpoint does not say so. A program asks before it asks
     a person for a password.
 
-    Raise SignUpClosed if nobody may make an account unasked, AlreadySignedIn if this device is signed in, or is signed
-    in at a service that does not answer, and the errors of `discover`.
+    Raise SignUpClosed if nobody may make an account unasked, AlreadySignedIn as `sign_up` does, and the
+    errors of `discover`.
     """
     if _signed_in(AccountFile(home)):
         raise AlreadySignedIn
@@ -206,15 +218,15 @@ def sign_up(
     invitation: str = "",
 ) -> Session:
     """Make an account and sign in this device, whose state is in `home`. `endpoint` is the http or https URL of the
-    installation, and `trust` has the user's exceptions from the rule of where a device sends secrets. `invitation` is
-    the token of an invitation for the address; empty for none. Return the session, which the caller must
-    close.
+    installation. A device sends secrets over TLS only, and only to hosts of the endpoint's domain; `trust` has the
+    exceptions from this rule that the user has agreed to. `invitation` is the token of an invitation for the address;
+    empty for none. Return the session, which the caller must close.
 
     Raise SignUpClosed if the service does not admit the address, InvitationInvalid if the invitation was used, has
     expired, or is for another address, AccountExists if the address is taken, InvalidArgument for an invalid address,
     password or device name, and TooManyAttempts if too many accounts were made from this network. Raise AlreadySignedIn
-    if the device is signed in, or is signed in at a service that does not answer. Raise Unavailable if the service does
-    not answer, and the errors of `AccountFile.locked` and of `discover`.
+    if the device has a sign-in that is valid, or one that cannot be checked because its service does not answer. Raise
+    Unavailable if the service at `endpoint` does not answer, and the errors of `AccountFile.locked` and of `discover`.
     """
     request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name, invitation=invitation)
     return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignUp(request))
@@ -344,6 +356,7 @@ class Accounts:
             proven=not answer.account.unproven,
             admin=answer.account.admin,
             guest=answer.account.guest,
+            usage=usage_from_wire(answer.usage),
         )
 
     def request_proof(self) -> bool:
@@ -542,7 +555,7 @@ class Accounts:
         remove themselves.
 
         Raise NoSuchSpace, PermissionDenied and LastOwner as `set_member` does, and NoSuchAccount if the address has no
-        proven account: an invitation is revoked by `revoke_invitation`.
+        proven account. To withdraw an invitation to the space, call `revoke_invitation`.
         """
         request = auth_pb2.RemoveMemberRequest(request_id=new_request_id(), space_id=space, email=email)
         self._session.call(lambda stubs: stubs.auth.RemoveMember, request)
@@ -709,6 +722,10 @@ def _grant(pb: auth_pb2.Space) -> Grant:
         pb.deleted_at_ms,
         pb.restorable_until_ms,
     )
+
+
+def usage_from_wire(pb: auth_pb2.UserUsage) -> UserUsage:
+    return UserUsage(pb.quota_bytes if pb.HasField("quota_bytes") else None, pb.reserved_bytes)
 
 
 def device_from_wire(pb: auth_pb2.Device, *, calling: str) -> Device:

@@ -14,7 +14,14 @@ from syncline.model.accounts import Role
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId, UserId, new_request_id, parse_text_id
 from syncline.model.limits import MAX_PAGE_ITEMS
-from syncline.sdk.account import Device, Member, device_from_wire, member_from_wire
+from syncline.sdk.account import (
+    Device,
+    Member,
+    UserUsage,
+    device_from_wire,
+    member_from_wire,
+    usage_from_wire,
+)
 from syncline.sdk.errors import understood
 from syncline.sdk.session import Session
 
@@ -38,7 +45,9 @@ class SuspensionNote:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person with an account, as administrators see it. `suspension` is None unless the user is suspended."""
+    """A person with an account, as administrators see it. `suspension` is None unless the user is suspended.
+    `quota_set` is True if the quota in `usage` was set for this user; otherwise it is the usual one.
+    """
 
     user: UserId
     email: str
@@ -48,6 +57,8 @@ class User:
     admin: bool
     guest: bool
     suspension: SuspensionNote | None
+    usage: UserUsage
+    quota_set: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,9 @@ class UserSpace:
 class SpaceSummary:
     """A space as administrators see it. `owners` is the number of its owners. Times are milliseconds since 1970;
     `deleted_at_ms` is 0 for a space that is not deleted.
+
+    `quota_bytes` is the quota of the space in bytes, and `quota_set` True if it was set for this space. The bytes that
+    are reserved for the space, `reserved_bytes`, count for the owner `payer`; None for nobody.
     """
 
     space: SpaceId
@@ -72,17 +86,25 @@ class SpaceSummary:
     owners: int
     created_at_ms: int
     deleted_at_ms: int
+    quota_bytes: int
+    quota_set: bool
+    reserved_bytes: int
+    payer: UserId | None
 
 
 @dataclass(frozen=True, slots=True)
 class SignUpRules:
-    """The policy by which people come in, and the seconds for which invitations and S3 credentials are valid."""
+    """The policy by which people come in, the seconds for which invitations and S3 credentials are valid, and the usual
+    quotas of a person (None for none) and of a space, in bytes.
+    """
 
     sign_up_policy: str
     sign_up_domains: tuple[str, ...]
     prove_addresses: bool
     invitation_seconds: int
     credential_seconds: int
+    user_quota_bytes: int | None
+    space_quota_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +227,24 @@ class AdminClient:
         with understood():
             return _user(answer.user)
 
+    def set_user_quota(self, user: UserId, quota_bytes: int | None) -> User:
+        """Give a user a quota in bytes for all spaces that count for the user together, None for the usual one, and
+        return the user. What is stored stays.
+        """
+        request = admin_pb2.SetUserQuotaRequest(request_id=new_request_id(), user_id=user, quota_bytes=quota_bytes)
+        answer = self._session.call(lambda stubs: stubs.admin.SetUserQuota, request)
+        with understood():
+            return _user(answer.user)
+
+    def set_space_quota(self, space: SpaceId, quota_bytes: int | None) -> SpaceSummary:
+        """Give a space a quota in bytes, None for the usual one, and return the space. What is stored stays. Raise
+        NoSuchSpace if there is no such space.
+        """
+        request = admin_pb2.SetSpaceQuotaRequest(request_id=new_request_id(), space_id=space, quota_bytes=quota_bytes)
+        answer = self._session.call(lambda stubs: stubs.admin.SetSpaceQuota, request)
+        with understood():
+            return _summary(answer.space)
+
     def spaces(self) -> Iterator[SpaceSummary]:
         """Yield the shared spaces of the system, newest first, page by page."""
         return self._session.listing(
@@ -248,6 +288,8 @@ class AdminClient:
             answer.prove_addresses,
             answer.invitation_seconds,
             answer.credential_seconds,
+            answer.user_quota_bytes if answer.HasField("user_quota_bytes") else None,
+            answer.space_quota_bytes,
         )
 
     def audit(
@@ -278,6 +320,8 @@ def _user(pb: admin_pb2.User) -> User:
         pb.admin,
         pb.guest,
         suspension if pb.HasField("suspension") else None,
+        usage_from_wire(pb.usage),
+        pb.quota_set,
     )
 
 
@@ -286,7 +330,18 @@ def _user_space(pb: auth_pb2.Space) -> UserSpace:
 
 
 def _summary(pb: admin_pb2.SpaceSummary) -> SpaceSummary:
-    return SpaceSummary(SpaceId(pb.space_id), pb.name, pb.personal, pb.owners, pb.created_at_ms, pb.deleted_at_ms)
+    return SpaceSummary(
+        SpaceId(pb.space_id),
+        pb.name,
+        pb.personal,
+        pb.owners,
+        pb.created_at_ms,
+        pb.deleted_at_ms,
+        pb.quota_bytes,
+        pb.quota_set,
+        pb.reserved_bytes,
+        UserId(pb.payer_user_id) if pb.payer_user_id else None,
+    )
 
 
 def _logged_act(pb: admin_pb2.AuditEvent) -> LoggedAct:

@@ -147,8 +147,8 @@ class Stubs:
     def close(self) -> None:
         """Cancel the calls in progress, and wait for their end.
 
-        Must not be called when the process is about to exit, for example after Ctrl-C: gRPC would wait for ever for a
-        call that was interrupted between its registration and the start of the thread that reads its events.
+        Must not be called when the process is about to exit, for example after Ctrl-C, because it may wait for ever
+        then.
         """
         why = sys.exception()
         if why is not None and not isinstance(why, Exception):
@@ -214,8 +214,8 @@ class Session:
         self._stubs.close()
 
     def call(self, method: Unary[Request, Response], request: Request, *, timeout: float | None = None) -> Response:
-        """Call a unary method with `request`, and return the answer. The call is repeated in the cases that `repeating`
-        lists, whose errors it raises. `timeout` is in seconds and replaces the default deadline of each attempt.
+        """Call a unary method with `request`, and return the answer. The call is repeated, and errors are raised, as
+        `repeating` describes. `timeout` is in seconds and replaces the default deadline of each attempt.
         """
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 

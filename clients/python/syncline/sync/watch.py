@@ -137,8 +137,9 @@ class WatchPatience:
 
 
 def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exception], bool]) -> T:
-    """Return the result of `begin`, which is called again after a pause for as long as it raises an error for which
-    `passing` returns True. Each error is reported to `teller`, once. Other errors are raised.
+    """Call `begin` until it succeeds, and return its result. An error for which `passing` returns True is taken to be
+    temporary: `begin` is called again after a pause, which grows up to MAX_PAUSE_SECONDS. Such an error is reported to
+    `teller` unless the attempt before had the same one. All other errors are raised.
     """
     patience = WatchPatience()
     while True:

@@ -283,8 +283,9 @@ def _reading(digest: Digest) -> Iterator[None]:
 
 
 def open_objects(space: Space, access: Access, *, limit: Limit | None = None) -> S3Objects:
-    """Return access to the objects in storage of a space. `access` is what the S3 credentials are requested for, at the
-    first use, and `limit` limits the bandwidth; None means no limit. No call is made yet.
+    """Return a client for the objects of a space in S3. `access` says whether objects are read only, or written too:
+    S3 credentials for that are requested at the first use, and this call requests nothing. `limit` limits the
+    bandwidth; None means no limit.
     """
     session = space.session
     return S3Objects(session.deployment.s3, SpaceCredentials(session, space.id, access), session.requests, limit)

@@ -21,7 +21,7 @@ from syncline.model.errors import Unavailable
 from syncline.model.identifiers import SpaceId, new_text_id
 from syncline.model.verdicts import SealVerdict
 from tests.services.metadata.support import FakeAuth
-from tests.support.metadata import MemoryMeasures, MemoryObjects, MemoryTable
+from tests.support.metadata import FixedQuotas, MemoryMeasures, MemoryObjects, MemoryTable
 
 ANN = Share.alone("ann")
 
@@ -117,7 +117,7 @@ class World:
             objects=self.objects(),
             table=self.table,
             writers=self.auth,
-            quota_bytes=1 << 40,
+            reserving=FixedQuotas(),
             now_ms=lambda: self.now_ms,
             interval_seconds=60,
             keep_days=self.keep_days,

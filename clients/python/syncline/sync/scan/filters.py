@@ -99,8 +99,9 @@ class Excluded:
 
     @classmethod
     def of(cls, exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> Excluded:
-        """Return what `exclusions` leave alone in a space and in the folder. `live` are the live nodes of the space,
-        parents before children.
+        """Return the nodes of the space and the paths of the folder that a sync does not touch because of `exclusions`.
+        An exclusion names a node or a path. `live` are the live nodes of the space, parents before children, by which
+        the node of each path and the path of each node are found.
         """
         exclusions = list(exclusions)
         private = {node.id for node in live.values() if node.name == PRIVATE}
@@ -189,8 +190,8 @@ class Filters:
         self._bytes_read = 0
 
     def is_left_out(self, number: int) -> bool:
-        """Return True if this device excludes the file or directory, or if an ignore rule matches it. An ignored file
-        is still synced if the space has it, which the caller must check.
+        """Return True if this device excludes the scanned entry with the index `number`, or if an ignore rule matches
+        it. A file that a rule matches is synced nevertheless if the space has it; the caller checks that.
         """
         return self.is_excluded(number) or self.is_ignored(number)
 

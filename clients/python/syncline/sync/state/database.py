@@ -410,8 +410,8 @@ class State:
         return found
 
     def put_unobtainable(self, node: NodeId, what: Unobtainable) -> None:
-        """Record that the content of a node could not be obtained, as `what` describes, and remove the records of nodes
-        that no longer exist.
+        """Record that the content of a node could not be obtained, as `what` describes. Remove such records of other
+        nodes that the space does not have any more.
         """
         self._begin()
         self._db.execute("DELETE FROM unobtainable WHERE node NOT IN (SELECT id FROM remote WHERE deleted_at_ms = 0)")

@@ -92,6 +92,8 @@ class User(_message.Message):
     ADMIN_FIELD_NUMBER: _builtins.int
     SUSPENSION_FIELD_NUMBER: _builtins.int
     GUEST_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    QUOTA_SET_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """26 characters."""
     email: _builtins.str
@@ -106,9 +108,15 @@ class User(_message.Message):
     """Whether the user is an administrator."""
     guest: _builtins.bool
     """Whether the user is a guest, who owns no space."""
+    quota_set: _builtins.bool
+    """Whether the quota was set for this user; otherwise it is the usual one."""
     @_builtins.property
     def suspension(self) -> Global___Suspension:
         """Absent unless the user is suspended."""
+
+    @_builtins.property
+    def usage(self) -> _auth_pb2.UserUsage:
+        """What the user may store, and what is taken of it."""
 
     def __init__(
         self,
@@ -121,10 +129,12 @@ class User(_message.Message):
         admin: _builtins.bool = ...,
         suspension: Global___Suspension | None = ...,
         guest: _builtins.bool = ...,
+        usage: _auth_pb2.UserUsage | None = ...,
+        quota_set: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["suspension", b"suspension", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "created_at_ms", b"created_at_ms", "email", b"email", "guest", b"guest", "personal_space_id", b"personal_space_id", "suspension", b"suspension", "unproven", b"unproven", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "created_at_ms", b"created_at_ms", "email", b"email", "guest", b"guest", "personal_space_id", b"personal_space_id", "quota_set", b"quota_set", "suspension", b"suspension", "unproven", b"unproven", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -142,6 +152,10 @@ class SpaceSummary(_message.Message):
     OWNERS_FIELD_NUMBER: _builtins.int
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     DELETED_AT_MS_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTA_SET_FIELD_NUMBER: _builtins.int
+    RESERVED_BYTES_FIELD_NUMBER: _builtins.int
+    PAYER_USER_ID_FIELD_NUMBER: _builtins.int
     space_id: _builtins.str
     """26 characters."""
     name: _builtins.str
@@ -154,6 +168,14 @@ class SpaceSummary(_message.Message):
     """When it was made, milliseconds since 1970."""
     deleted_at_ms: _builtins.int
     """When an owner deleted it, milliseconds since 1970; 0 for a space that is not deleted."""
+    quota_bytes: _builtins.int
+    """What its versions may have in all, whatever its owner's quota leaves."""
+    quota_set: _builtins.bool
+    """Whether the quota was set for this space; otherwise it is the usual one."""
+    reserved_bytes: _builtins.int
+    """What is reserved for it: the sizes of its versions, and up to 64 MiB more."""
+    payer_user_id: _builtins.str
+    """The owner for whom the reserved bytes count; empty for nobody, as long as nothing is reserved."""
     def __init__(
         self,
         *,
@@ -163,10 +185,14 @@ class SpaceSummary(_message.Message):
         owners: _builtins.int = ...,
         created_at_ms: _builtins.int = ...,
         deleted_at_ms: _builtins.int = ...,
+        quota_bytes: _builtins.int = ...,
+        quota_set: _builtins.bool = ...,
+        reserved_bytes: _builtins.int = ...,
+        payer_user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "deleted_at_ms", b"deleted_at_ms", "name", b"name", "owners", b"owners", "personal", b"personal", "space_id", b"space_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "deleted_at_ms", b"deleted_at_ms", "name", b"name", "owners", b"owners", "payer_user_id", b"payer_user_id", "personal", b"personal", "quota_bytes", b"quota_bytes", "quota_set", b"quota_set", "reserved_bytes", b"reserved_bytes", "space_id", b"space_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -719,6 +745,62 @@ class SetAdministratorResponse(_message.Message):
 Global___SetAdministratorResponse: _TypeAlias = SetAdministratorResponse  # noqa: Y015
 
 @_typing.final
+class SetUserQuotaRequest(_message.Message):
+    """Request of SetUserQuota."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    user_id: _builtins.str
+    """The user."""
+    quota_bytes: _builtins.int
+    """The quota; absent for the usual one. 0 leaves no room for anything, and at most 2^60."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        user_id: _builtins.str = ...,
+        quota_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes", "quota_bytes", b"quota_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes", "quota_bytes", b"quota_bytes", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quota_bytes: _TypeAlias = _typing.Literal["quota_bytes"]  # noqa: Y015
+    _WhichOneofArgType__quota_bytes: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_bytes) -> _WhichOneofReturnType__quota_bytes | None: ...
+
+Global___SetUserQuotaRequest: _TypeAlias = SetUserQuotaRequest  # noqa: Y015
+
+@_typing.final
+class SetUserQuotaResponse(_message.Message):
+    """Response of SetUserQuota."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> Global___User:
+        """The user."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUserQuotaResponse: _TypeAlias = SetUserQuotaResponse  # noqa: Y015
+
+@_typing.final
 class ListSpacesRequest(_message.Message):
     """Request of ListSpaces."""
 
@@ -935,6 +1017,62 @@ class SetSpaceOwnerResponse(_message.Message):
 Global___SetSpaceOwnerResponse: _TypeAlias = SetSpaceOwnerResponse  # noqa: Y015
 
 @_typing.final
+class SetSpaceQuotaRequest(_message.Message):
+    """Request of SetSpaceQuota."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """A space, shared or personal."""
+    quota_bytes: _builtins.int
+    """The quota; absent for the usual one. 0 leaves no room for anything, and at most 2^60."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+        quota_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes", "quota_bytes", b"quota_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes", "quota_bytes", b"quota_bytes", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quota_bytes: _TypeAlias = _typing.Literal["quota_bytes"]  # noqa: Y015
+    _WhichOneofArgType__quota_bytes: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_bytes) -> _WhichOneofReturnType__quota_bytes | None: ...
+
+Global___SetSpaceQuotaRequest: _TypeAlias = SetSpaceQuotaRequest  # noqa: Y015
+
+@_typing.final
+class SetSpaceQuotaResponse(_message.Message):
+    """Response of SetSpaceQuota."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def space(self) -> Global___SpaceSummary:
+        """The space."""
+
+    def __init__(
+        self,
+        *,
+        space: Global___SpaceSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSpaceQuotaResponse: _TypeAlias = SetSpaceQuotaResponse  # noqa: Y015
+
+@_typing.final
 class GetPolicyRequest(_message.Message):
     """Request of GetPolicy."""
 
@@ -962,6 +1100,8 @@ class GetPolicyResponse(_message.Message):
     PROVE_ADDRESSES_FIELD_NUMBER: _builtins.int
     INVITATION_SECONDS_FIELD_NUMBER: _builtins.int
     CREDENTIAL_SECONDS_FIELD_NUMBER: _builtins.int
+    USER_QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    SPACE_QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     sign_up_policy: _builtins.str
     """Who makes an account unasked: "invited" (nobody), "domains" (people with an address of one of the domains), "open" (everybody)."""
     prove_addresses: _builtins.bool
@@ -970,6 +1110,10 @@ class GetPolicyResponse(_message.Message):
     """Seconds for which an invitation works."""
     credential_seconds: _builtins.int
     """Seconds for which S3 credentials work, by which they outlive a suspension at most."""
+    user_quota_bytes: _builtins.int
+    """The usual quota of a user; absent for none."""
+    space_quota_bytes: _builtins.int
+    """The usual quota of a space."""
     @_builtins.property
     def sign_up_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The domains, normalised."""
@@ -982,12 +1126,16 @@ class GetPolicyResponse(_message.Message):
         prove_addresses: _builtins.bool = ...,
         invitation_seconds: _builtins.int = ...,
         credential_seconds: _builtins.int = ...,
+        user_quota_bytes: _builtins.int | None = ...,
+        space_quota_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_user_quota_bytes", b"_user_quota_bytes", "user_quota_bytes", b"user_quota_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_seconds", b"credential_seconds", "invitation_seconds", b"invitation_seconds", "prove_addresses", b"prove_addresses", "sign_up_domains", b"sign_up_domains", "sign_up_policy", b"sign_up_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_user_quota_bytes", b"_user_quota_bytes", "credential_seconds", b"credential_seconds", "invitation_seconds", b"invitation_seconds", "prove_addresses", b"prove_addresses", "sign_up_domains", b"sign_up_domains", "sign_up_policy", b"sign_up_policy", "space_quota_bytes", b"space_quota_bytes", "user_quota_bytes", b"user_quota_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__user_quota_bytes: _TypeAlias = _typing.Literal["user_quota_bytes"]  # noqa: Y015
+    _WhichOneofArgType__user_quota_bytes: _TypeAlias = _typing.Literal["_user_quota_bytes", b"_user_quota_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_quota_bytes) -> _WhichOneofReturnType__user_quota_bytes | None: ...
 
 Global___GetPolicyResponse: _TypeAlias = GetPolicyResponse  # noqa: Y015
 

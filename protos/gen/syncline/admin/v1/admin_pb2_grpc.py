@@ -99,6 +99,11 @@ class AdminServiceStub:
                 request_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetAdministratorRequest.SerializeToString,
                 response_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetAdministratorResponse.FromString,
                 _registered_method=True)
+        self.SetUserQuota = channel.unary_unary(
+                '/syncline.admin.v1.AdminService/SetUserQuota',
+                request_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetUserQuotaRequest.SerializeToString,
+                response_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetUserQuotaResponse.FromString,
+                _registered_method=True)
         self.ListSpaces = channel.unary_unary(
                 '/syncline.admin.v1.AdminService/ListSpaces',
                 request_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.ListSpacesRequest.SerializeToString,
@@ -118,6 +123,11 @@ class AdminServiceStub:
                 '/syncline.admin.v1.AdminService/SetSpaceOwner',
                 request_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceOwnerRequest.SerializeToString,
                 response_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceOwnerResponse.FromString,
+                _registered_method=True)
+        self.SetSpaceQuota = channel.unary_unary(
+                '/syncline.admin.v1.AdminService/SetSpaceQuota',
+                request_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceQuotaRequest.SerializeToString,
+                response_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceQuotaResponse.FromString,
                 _registered_method=True)
         self.GetPolicy = channel.unary_unary(
                 '/syncline.admin.v1.AdminService/GetPolicy',
@@ -231,6 +241,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetUserQuota(self, request, context):
+        """Gives a user a quota, for all spaces that count for the user together, or without quota_bytes the usual one. What is stored stays,
+        even if it is more. NOT_FOUND / NO_SUCH_ACCOUNT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSpaces(self, request, context):
         """The shared spaces of the system, newest first. A page costs what it returns.
         """
@@ -256,6 +274,14 @@ class AdminServiceServicer:
         """Makes a user an owner of a shared space, for example of one whose owners have left the organisation. Who is owner stays owner.
         NOT_FOUND / NO_SUCH_SPACE, SPACE_DELETED, NO_SUCH_ACCOUNT (also for a user who is not proven); PERMISSION_DENIED / PERMISSION_DENIED for a personal
         space; RESOURCE_EXHAUSTED / LIMIT_REACHED as for AuthService.SetMember.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSpaceQuota(self, request, context):
+        """Gives a space a quota, or without quota_bytes the usual one. What is stored stays, even if it is more.
+        NOT_FOUND / NO_SUCH_SPACE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -329,6 +355,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetAdministratorRequest.FromString,
                     response_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetAdministratorResponse.SerializeToString,
             ),
+            'SetUserQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUserQuota,
+                    request_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetUserQuotaRequest.FromString,
+                    response_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetUserQuotaResponse.SerializeToString,
+            ),
             'ListSpaces': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSpaces,
                     request_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.ListSpacesRequest.FromString,
@@ -348,6 +379,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetSpaceOwner,
                     request_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceOwnerRequest.FromString,
                     response_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceOwnerResponse.SerializeToString,
+            ),
+            'SetSpaceQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSpaceQuota,
+                    request_deserializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceQuotaRequest.FromString,
+                    response_serializer=syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceQuotaResponse.SerializeToString,
             ),
             'GetPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPolicy,
@@ -656,6 +692,33 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def SetUserQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.admin.v1.AdminService/SetUserQuota',
+            syncline_dot_admin_dot_v1_dot_admin__pb2.SetUserQuotaRequest.SerializeToString,
+            syncline_dot_admin_dot_v1_dot_admin__pb2.SetUserQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListSpaces(request,
             target,
             options=(),
@@ -753,6 +816,33 @@ class AdminService:
             '/syncline.admin.v1.AdminService/SetSpaceOwner',
             syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceOwnerRequest.SerializeToString,
             syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceOwnerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSpaceQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.admin.v1.AdminService/SetSpaceQuota',
+            syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceQuotaRequest.SerializeToString,
+            syncline_dot_admin_dot_v1_dot_admin__pb2.SetSpaceQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,

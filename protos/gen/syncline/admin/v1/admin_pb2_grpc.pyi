@@ -85,6 +85,10 @@ class AdminServiceStub:
     NOT_FOUND / NO_SUCH_ACCOUNT; FAILED_PRECONDITION / LAST_ADMINISTRATOR (no administrator who is not suspended would remain),
     USER_NOT_READY (a user who is not proven, a guest, or suspended becomes no administrator).
     """
+    SetUserQuota: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetUserQuotaRequest, _admin_pb2.SetUserQuotaResponse]
+    """Gives a user a quota, for all spaces that count for the user together, or without quota_bytes the usual one. What is stored stays,
+    even if it is more. NOT_FOUND / NO_SUCH_ACCOUNT.
+    """
     ListSpaces: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSpacesRequest, _admin_pb2.ListSpacesResponse]
     """The shared spaces of the system, newest first. A page costs what it returns."""
     GetSpace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSpaceRequest, _admin_pb2.GetSpaceResponse]
@@ -95,6 +99,10 @@ class AdminServiceStub:
     """Makes a user an owner of a shared space, for example of one whose owners have left the organisation. Who is owner stays owner.
     NOT_FOUND / NO_SUCH_SPACE, SPACE_DELETED, NO_SUCH_ACCOUNT (also for a user who is not proven); PERMISSION_DENIED / PERMISSION_DENIED for a personal
     space; RESOURCE_EXHAUSTED / LIMIT_REACHED as for AuthService.SetMember.
+    """
+    SetSpaceQuota: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetSpaceQuotaRequest, _admin_pb2.SetSpaceQuotaResponse]
+    """Gives a space a quota, or without quota_bytes the usual one. What is stored stays, even if it is more.
+    NOT_FOUND / NO_SUCH_SPACE.
     """
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPolicyRequest, _admin_pb2.GetPolicyResponse]
     """The policy by which people come in."""
@@ -160,6 +168,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     NOT_FOUND / NO_SUCH_ACCOUNT; FAILED_PRECONDITION / LAST_ADMINISTRATOR (no administrator who is not suspended would remain),
     USER_NOT_READY (a user who is not proven, a guest, or suspended becomes no administrator).
     """
+    SetUserQuota: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetUserQuotaRequest, _admin_pb2.SetUserQuotaResponse]  # type: ignore[assignment]
+    """Gives a user a quota, for all spaces that count for the user together, or without quota_bytes the usual one. What is stored stays,
+    even if it is more. NOT_FOUND / NO_SUCH_ACCOUNT.
+    """
     ListSpaces: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSpacesRequest, _admin_pb2.ListSpacesResponse]  # type: ignore[assignment]
     """The shared spaces of the system, newest first. A page costs what it returns."""
     GetSpace: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSpaceRequest, _admin_pb2.GetSpaceResponse]  # type: ignore[assignment]
@@ -170,6 +182,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Makes a user an owner of a shared space, for example of one whose owners have left the organisation. Who is owner stays owner.
     NOT_FOUND / NO_SUCH_SPACE, SPACE_DELETED, NO_SUCH_ACCOUNT (also for a user who is not proven); PERMISSION_DENIED / PERMISSION_DENIED for a personal
     space; RESOURCE_EXHAUSTED / LIMIT_REACHED as for AuthService.SetMember.
+    """
+    SetSpaceQuota: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetSpaceQuotaRequest, _admin_pb2.SetSpaceQuotaResponse]  # type: ignore[assignment]
+    """Gives a space a quota, or without quota_bytes the usual one. What is stored stays, even if it is more.
+    NOT_FOUND / NO_SUCH_SPACE.
     """
     GetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPolicyRequest, _admin_pb2.GetPolicyResponse]  # type: ignore[assignment]
     """The policy by which people come in."""
@@ -294,6 +310,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SetUserQuota(
+        self,
+        request: _admin_pb2.SetUserQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetUserQuotaResponse, _abc.Awaitable[_admin_pb2.SetUserQuotaResponse]]:
+        """Gives a user a quota, for all spaces that count for the user together, or without quota_bytes the usual one. What is stored stays,
+        even if it is more. NOT_FOUND / NO_SUCH_ACCOUNT.
+        """
+
+    @_abc_1.abstractmethod
     def ListSpaces(
         self,
         request: _admin_pb2.ListSpacesRequest,
@@ -326,6 +352,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a user an owner of a shared space, for example of one whose owners have left the organisation. Who is owner stays owner.
         NOT_FOUND / NO_SUCH_SPACE, SPACE_DELETED, NO_SUCH_ACCOUNT (also for a user who is not proven); PERMISSION_DENIED / PERMISSION_DENIED for a personal
         space; RESOURCE_EXHAUSTED / LIMIT_REACHED as for AuthService.SetMember.
+        """
+
+    @_abc_1.abstractmethod
+    def SetSpaceQuota(
+        self,
+        request: _admin_pb2.SetSpaceQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetSpaceQuotaResponse, _abc.Awaitable[_admin_pb2.SetSpaceQuotaResponse]]:
+        """Gives a space a quota, or without quota_bytes the usual one. What is stored stays, even if it is more.
+        NOT_FOUND / NO_SUCH_SPACE.
         """
 
     @_abc_1.abstractmethod

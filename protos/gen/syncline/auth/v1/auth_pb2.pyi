@@ -206,6 +206,34 @@ class Account(_message.Message):
 Global___Account: _TypeAlias = Account  # noqa: Y015
 
 @_typing.final
+class UserUsage(_message.Message):
+    """What a person may store in all spaces that count for the person, and what is taken of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    RESERVED_BYTES_FIELD_NUMBER: _builtins.int
+    quota_bytes: _builtins.int
+    """The quota of the person; absent if the person has none, so that only each space has one."""
+    reserved_bytes: _builtins.int
+    """The bytes that are reserved for the spaces that count for the person: those that the person has made or taken over."""
+    def __init__(
+        self,
+        *,
+        quota_bytes: _builtins.int | None = ...,
+        reserved_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes", "quota_bytes", b"quota_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes", "quota_bytes", b"quota_bytes", "reserved_bytes", b"reserved_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quota_bytes: _TypeAlias = _typing.Literal["quota_bytes"]  # noqa: Y015
+    _WhichOneofArgType__quota_bytes: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_bytes) -> _WhichOneofReturnType__quota_bytes | None: ...
+
+Global___UserUsage: _TypeAlias = UserUsage  # noqa: Y015
+
+@_typing.final
 class Device(_message.Message):
     """One installed client, browser or program of a user."""
 
@@ -1238,6 +1266,7 @@ class GetAccountResponse(_message.Message):
 
     ACCOUNT_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def account(self) -> Global___Account:
         """The caller."""
@@ -1246,15 +1275,20 @@ class GetAccountResponse(_message.Message):
     def device(self) -> Global___Device:
         """The caller's device."""
 
+    @_builtins.property
+    def usage(self) -> Global___UserUsage:
+        """What the caller may store."""
+
     def __init__(
         self,
         *,
         account: Global___Account | None = ...,
         device: Global___Device | None = ...,
+        usage: Global___UserUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2531,6 +2565,66 @@ class SetUploadsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetUploadsResponse: _TypeAlias = SetUploadsResponse  # noqa: Y015
+
+@_typing.final
+class ReserveBytesRequest(_message.Message):
+    """Request of ReserveBytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    WANTED_BYTES_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """Any space."""
+    used_bytes: _builtins.int
+    """The sizes of all versions that the space has. They are reserved in any case."""
+    wanted_bytes: _builtins.int
+    """What is to be reserved in all."""
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+        used_bytes: _builtins.int = ...,
+        wanted_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space_id", b"space_id", "used_bytes", b"used_bytes", "wanted_bytes", b"wanted_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveBytesRequest: _TypeAlias = ReserveBytesRequest  # noqa: Y015
+
+@_typing.final
+class ReserveBytesResponse(_message.Message):
+    """Response of ReserveBytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVED_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    WHOLE_QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    reserved_bytes: _builtins.int
+    """What is reserved for the space, as far as the quotas allow it at present."""
+    quota_bytes: _builtins.int
+    """What could be reserved at most: the quota of the space, or what that of its owner leaves for it if this is less."""
+    whole_quota_bytes: _builtins.int
+    """The smaller one of both quotas, whatever other spaces of the owner take of it."""
+    def __init__(
+        self,
+        *,
+        reserved_bytes: _builtins.int = ...,
+        quota_bytes: _builtins.int = ...,
+        whole_quota_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quota_bytes", b"quota_bytes", "reserved_bytes", b"reserved_bytes", "whole_quota_bytes", b"whole_quota_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveBytesResponse: _TypeAlias = ReserveBytesResponse  # noqa: Y015
 
 @_typing.final
 class CreateLinkRequest(_message.Message):

@@ -251,6 +251,11 @@ class AuthServiceStub:
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsResponse.FromString,
                 _registered_method=True)
+        self.ReserveBytes = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ReserveBytes',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ReserveBytesRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ReserveBytesResponse.FromString,
+                _registered_method=True)
         self.CreateLink = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/CreateLink',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateLinkRequest.SerializeToString,
@@ -671,6 +676,16 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReserveBytes(self, request, context):
+        """Reserves bytes of the quotas for a space: `wanted_bytes` in all, and maybe somewhat more, or none if they do not fit. Versions of
+        the space may have as many bytes as are reserved. Reserved bytes count against the quota of the space and against that of the
+        owner for whom the space counts. With a wanted_bytes of 0 the call only tells what is reserved. For services.
+        NOT_FOUND / NO_SUCH_SPACE; UNAVAILABLE / CONTENDED if concurrent calls for the same person come first too often.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateLink(self, request, context):
         """Makes a public link to a node: the holder of its token may read that node and everything below it. Editors and owners only.
         NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
@@ -930,6 +945,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.SetUploads,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsResponse.SerializeToString,
+            ),
+            'ReserveBytes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReserveBytes,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ReserveBytesRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ReserveBytesResponse.SerializeToString,
             ),
             'CreateLink': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateLink,
@@ -2025,6 +2045,33 @@ class AuthService:
             '/syncline.auth.v1.AuthService/SetUploads',
             syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsRequest.SerializeToString,
             syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReserveBytes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ReserveBytes',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ReserveBytesRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ReserveBytesResponse.FromString,
             options,
             channel_credentials,
             insecure,

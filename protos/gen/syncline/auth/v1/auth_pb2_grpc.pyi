@@ -248,6 +248,12 @@ class AuthServiceStub:
     """Reports a measure of the uploads of a space, which decides whether credentials to write are issued from now on. A measure that
     is older than the last reported one is ignored; a refusal that no measure renews ends after a day. For services.
     """
+    ReserveBytes: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ReserveBytesRequest, _auth_pb2.ReserveBytesResponse]
+    """Reserves bytes of the quotas for a space: `wanted_bytes` in all, and maybe somewhat more, or none if they do not fit. Versions of
+    the space may have as many bytes as are reserved. Reserved bytes count against the quota of the space and against that of the
+    owner for whom the space counts. With a wanted_bytes of 0 the call only tells what is reserved. For services.
+    NOT_FOUND / NO_SUCH_SPACE; UNAVAILABLE / CONTENDED if concurrent calls for the same person come first too often.
+    """
     CreateLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]
     """Makes a public link to a node: the holder of its token may read that node and everything below it. Editors and owners only.
     NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
@@ -502,6 +508,12 @@ class AuthServiceAsyncStub(AuthServiceStub):
     SetUploads: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]  # type: ignore[assignment]
     """Reports a measure of the uploads of a space, which decides whether credentials to write are issued from now on. A measure that
     is older than the last reported one is ignored; a refusal that no measure renews ends after a day. For services.
+    """
+    ReserveBytes: _aio.UnaryUnaryMultiCallable[_auth_pb2.ReserveBytesRequest, _auth_pb2.ReserveBytesResponse]  # type: ignore[assignment]
+    """Reserves bytes of the quotas for a space: `wanted_bytes` in all, and maybe somewhat more, or none if they do not fit. Versions of
+    the space may have as many bytes as are reserved. Reserved bytes count against the quota of the space and against that of the
+    owner for whom the space counts. With a wanted_bytes of 0 the call only tells what is reserved. For services.
+    NOT_FOUND / NO_SUCH_SPACE; UNAVAILABLE / CONTENDED if concurrent calls for the same person come first too often.
     """
     CreateLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]  # type: ignore[assignment]
     """Makes a public link to a node: the holder of its token may read that node and everything below it. Editors and owners only.
@@ -982,6 +994,18 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.SetUploadsResponse, _abc.Awaitable[_auth_pb2.SetUploadsResponse]]:
         """Reports a measure of the uploads of a space, which decides whether credentials to write are issued from now on. A measure that
         is older than the last reported one is ignored; a refusal that no measure renews ends after a day. For services.
+        """
+
+    @_abc_1.abstractmethod
+    def ReserveBytes(
+        self,
+        request: _auth_pb2.ReserveBytesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ReserveBytesResponse, _abc.Awaitable[_auth_pb2.ReserveBytesResponse]]:
+        """Reserves bytes of the quotas for a space: `wanted_bytes` in all, and maybe somewhat more, or none if they do not fit. Versions of
+        the space may have as many bytes as are reserved. Reserved bytes count against the quota of the space and against that of the
+        owner for whom the space counts. With a wanted_bytes of 0 the call only tells what is reserved. For services.
+        NOT_FOUND / NO_SUCH_SPACE; UNAVAILABLE / CONTENDED if concurrent calls for the same person come first too often.
         """
 
     @_abc_1.abstractmethod

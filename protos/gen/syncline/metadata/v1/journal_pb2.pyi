@@ -80,7 +80,7 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_VERSION_NOT_FOUND: _Verdict.ValueType  # 12
     """The file has no such version."""
     VERDICT_QUOTA_EXCEEDED: _Verdict.ValueType  # 13
-    """The space's quota does not allow the content."""
+    """The quota of the space, or of the owner for whom it counts, does not allow the content."""
     VERDICT_OBJECT_MISSING: _Verdict.ValueType  # 14
     """The manifest names an object that is not in this space's storage."""
     VERDICT_OBJECT_NOT_SEALED: _Verdict.ValueType  # 15
@@ -126,7 +126,7 @@ VERDICT_NOT_DELETED: Verdict.ValueType  # 11
 VERDICT_VERSION_NOT_FOUND: Verdict.ValueType  # 12
 """The file has no such version."""
 VERDICT_QUOTA_EXCEEDED: Verdict.ValueType  # 13
-"""The space's quota does not allow the content."""
+"""The quota of the space, or of the owner for whom it counts, does not allow the content."""
 VERDICT_OBJECT_MISSING: Verdict.ValueType  # 14
 """The manifest names an object that is not in this space's storage."""
 VERDICT_OBJECT_NOT_SEALED: Verdict.ValueType  # 15

@@ -140,7 +140,7 @@ class GetSpaceResponse(_message.Message):
     used_bytes: _builtins.int
     """The sizes of all versions that are kept."""
     quota_bytes: _builtins.int
-    """What used_bytes may grow to."""
+    """What used_bytes may grow to: the quota of the space, or what that of the owner for whom it counts leaves for it if this is less."""
     nodes: _builtins.int
     """The number of nodes that were made, deleted ones too."""
     max_nodes: _builtins.int
