@@ -262,7 +262,8 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         {
             Work.READ: "GetUser GetSpace GetPolicy",
             Work.LIST: "ListUsers ListUserDevices ListUserSpaces ListSpaces ListSpaceMembers ListAuditEvents",
-            Work.SHARE: "SuspendUser ResumeUser SignOutUser RemoveUserFactor SetAdministrator SetSpaceOwner",
+            Work.SHARE: "SuspendUser ResumeUser SignOutUser RemoveUserFactor SetAdministrator SetSpaceOwner "
+            "SetUserQuota SetSpaceQuota",
             Work.MAKE: "InviteUser",
         },
     )

@@ -12,16 +12,21 @@ call takes some ten iterations, and so is delayed by one slice instead of one in
 through REST_ITERATIONS iterations within microseconds, so that long work waits only for other work.
 
 Turns go round the waiting callers, so that a caller with a hundred requests gets no more turns than a caller with one.
+
+A request begins in a turn of its network, and a network whose requests have occupied the event loop rests before its
+next turn: for some iterations, in which the requests of others that are in progress go on. Otherwise a network whose
+requests take ten milliseconds each would delay each step of everybody else's by as much.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from runtime.fair_queue import FairQueue
+from runtime.rests import Rests
 
 T = TypeVar("T")
 
@@ -64,6 +69,13 @@ def granted(key: str, person: str = "") -> asyncio.Future[None]:
     return _of_loop(_requests, 1).granted(key, person)
 
 
+async def charged_to(key: str, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, a request of the network `key`, and return its result. The network rests (`runtime.rests`) for the
+    time that `work` takes on the event loop.
+    """
+    return await _of_loop(_requests, 1).rests.charged(key, work)
+
+
 class _Turns:
     """Turns on one event loop, at most one in `iterations` iterations."""
 
@@ -73,6 +85,7 @@ class _Turns:
         self._rest = 0
         """Number of iterations of the event loop before the next turn."""
         self._is_called = False
+        self.rests = Rests()
 
     def granted(self, key: str, person: str) -> asyncio.Future[None]:
         future = self._waiting.add(key, person)
@@ -85,12 +98,13 @@ class _Turns:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Grant one turn, unless the last one was fewer than `iterations` of the event loop ago. The method runs
-        in each iteration while a request waits.
+        """Grant one turn to a key that has rested, unless the last turn was fewer than `iterations` of the event loop
+        ago. The method runs in each iteration while a request waits.
         """
         self._is_called = False
+        self.rests.count_iteration()
         self._rest = max(self._rest - 1, 0)
-        if not self._rest and (following := self._waiting.take()) is not None:
+        if not self._rest and (following := self._waiting.take(self.rests.has_rested)) is not None:
             following[1].set_result(None)
             self._rest = self._iterations
         if self._waiting or self._rest:

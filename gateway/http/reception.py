@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from gateway.identity.address import OwnAddress
 from runtime.connection_pool import ConnectionPool
 from runtime.http.connection import Reception
 from runtime.pool import TooMuchAtOnce
-from runtime.turns import granted
 
 UNREAD_MEMORY_BYTES: Final = 32 * 1024 * 1024
 """Memory in bytes for unconsumed input of all connections."""
@@ -56,17 +54,14 @@ class GatewayReception(Reception):
         """The digests of the credentials that a service has accepted; the values have no meaning."""
 
     @override
-    def turn(self, scope: Scope) -> asyncio.Future[None]:
-        """Return a future that gets a result when the request with this ASGI scope may start. Cancelling the future
-        removes the request from the queue.
-
-        One request starts in each iteration of the event loop. Turns go round the networks, and within each network
-        round the senders whose credentials were accepted before. All other senders of a network count as one.
-        """
-        return granted(self._own.network(Request(scope)), self.person(scope))
+    def network(self, scope: Scope) -> str:
+        return self._own.network(Request(scope))
 
     @override
     def person(self, scope: Scope) -> str:
+        """Return a name for the sender of the request with this ASGI scope, if its credentials were accepted before.
+        All other senders of a network count as one.
+        """
         credentials = _credentials(scope)
         return credentials.hex() if credentials in self._accepted else ""
 

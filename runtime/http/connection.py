@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from runtime.connection_pool import ConnectionPool
 from runtime.http.reading import MAX_PIECE_BYTES, ReadInTurns, Unread
 from runtime.pool import Pool, Share, TooMuchAtOnce
+from runtime.turns import charged_to, granted
 
 RequestScope: TypeAlias = MutableMapping[str, Any]
 
@@ -101,9 +102,9 @@ class Reception(ABC):
         self.header_section_seconds = header_section_seconds
 
     @abstractmethod
-    def turn(self, scope: RequestScope) -> asyncio.Future[None]:
-        """Return a future that gets a result when the request with this ASGI scope may start. Cancelling the future
-        removes the request from the queue.
+    def network(self, scope: RequestScope) -> str:
+        """Return the network that the request with this ASGI scope comes from. Requests start in turns, which go round
+        the networks, and within each network round its people.
         """
 
     @abstractmethod
@@ -317,8 +318,14 @@ class Connection(HttpToolsProtocol):
         if not self._reception.pool.is_trusted((self.client or ("", 0))[0]):
             cycle.scope[CLOSE_UNANSWERED] = partial(_close_unanswered, cycle, self.transport)  # type: ignore[typeddict-unknown-key]  # as above
         start = super()._start_asgi_task
-        self._turn = self._reception.turn(cycle.scope)  # type: ignore[arg-type]  # of uvicorn
-        self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
+        scope: RequestScope = cycle.scope  # type: ignore[assignment]  # of uvicorn
+        network = self._reception.network(scope)
+
+        async def charged(*arguments: Any) -> None:
+            await charged_to(network, app(*arguments))  # type: ignore[arg-type]  # each application is a coroutine function
+
+        self._turn = granted(network, self._reception.person(scope))
+        self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, charged))
 
     def on_chunk_header(self) -> None:
         """Callback of the parser for the size of a chunk. Trailers may follow the last chunk, which has no bytes."""

@@ -26,6 +26,7 @@ from runtime.identity import find_identity
 from runtime.network import current_share
 from runtime.permissions import CallerKind
 from runtime.pool import Share
+from runtime.rests import Rests
 from runtime.rpc.interceptors import Wrapping, parts
 from syncline.model.errors import TokenExpired
 
@@ -54,6 +55,8 @@ I/O, and no call has to wait for them.
 """
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
+_END: Final = object()
+"""Stands for the end of a stream of responses."""
 
 
 class Beginnings:
@@ -75,6 +78,8 @@ class Beginnings:
         self._on_begun = begun
         self._begun: dict[str, tuple[object, float]] = {}
         """The recently started call of each network, and the time of its start."""
+        self.rests = Rests(clock)
+        """The rests of networks whose calls have occupied the event loop."""
         self._waiting = FairQueue()
         """The waiting calls, by network and by caller."""
         self._looks = False
@@ -102,10 +107,10 @@ class Beginnings:
         return partial(self._end, share.network, turn)
 
     def _may(self, network: str) -> bool:
-        """Return True if a call of `network` may start now: fewer than MAX_BEGUN_CALLS calls count as recently started,
-        and none of them is of this network.
+        """Return True if a call of `network` may start now: the network has rested, fewer than MAX_BEGUN_CALLS calls
+        count as recently started, and none of them is of this network.
         """
-        return len(self._begun) < MAX_BEGUN_CALLS and network not in self._begun
+        return len(self._begun) < MAX_BEGUN_CALLS and network not in self._begun and self.rests.has_rested(network)
 
     def _count(self, network: str, call: object) -> None:
         self._begun[network] = call, self._clock()
@@ -151,7 +156,8 @@ class Beginnings:
         of the event loop; `iterations` is the number of those that are left, and `since` the clock's time, in seconds,
         at which the measurement began.
 
-        If the iterations took less than IDLE_SECONDS, the loop is idle and no started call counts any more; otherwise
+        If the iterations took less than IDLE_SECONDS, the loop is idle: no started call counts any more, and all rests
+        end. Otherwise
         those calls stop counting that started BEGUN_SECONDS ago or earlier. While calls wait, the next measurement is
         scheduled.
         """
@@ -160,7 +166,10 @@ class Beginnings:
         if iterations:
             asyncio.get_running_loop().call_soon(self._look, iterations - 1, since)
             return
-        self._forget(math.inf if now - since < IDLE_SECONDS else now - BEGUN_SECONDS)
+        is_idle = now - since < IDLE_SECONDS
+        self._forget(math.inf if is_idle else now - BEGUN_SECONDS)
+        if is_idle:
+            self.rests.end_all()
         self._serve()
         self._looks = False
         if self._waiting:
@@ -189,7 +198,7 @@ class Beginning(Wrapping):
             end = await self._begin()
             try:
                 _check_unexpired()
-                return await inner(request, context)
+                return await self._charged(inner(request, context))
             finally:
                 end()
 
@@ -198,7 +207,7 @@ class Beginning(Wrapping):
             try:
                 _check_unexpired()
                 async with aclosing(inner(request, context)) as responses:
-                    async for response in responses:
+                    while (response := await self._charged(anext(responses, _END))) is not _END:
                         yield response
             finally:
                 end()
@@ -212,10 +221,19 @@ class Beginning(Wrapping):
 
     async def _begin(self) -> Callable[[], None]:
         """Wait until the call of this task may start. Return the function to call when the call ends."""
-        identity = find_identity()
-        if identity is not None and identity.kind is CallerKind.SERVICE:
-            return _nothing
-        return await self._beginnings.begin(current_share())
+        return _nothing if _is_service() else await self._beginnings.begin(current_share())
+
+    async def _charged(self, work: Any) -> Any:
+        """Await `work`, a part of the call of this task, and return its result. The caller's network rests for it."""
+        if _is_service():
+            return await work
+        return await self._beginnings.rests.charged(current_share().network, work)
+
+
+def _is_service() -> bool:
+    """Return True if the call of this task is made by another service."""
+    identity = find_identity()
+    return identity is not None and identity.kind is CallerKind.SERVICE
 
 
 def _check_unexpired() -> None:

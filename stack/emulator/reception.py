@@ -4,7 +4,6 @@ too.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import ClassVar, Final
@@ -14,7 +13,6 @@ from typing_extensions import override
 from runtime.connection_pool import ConnectionPool
 from runtime.http.connection import Reception, RequestScope
 from runtime.pool import TooMuchAtOnce
-from runtime.turns import granted
 
 MAX_CONNECTIONS: Final = 4096
 """Maximum number of connections, if the open-file limit is at least twice as high."""
@@ -40,8 +38,8 @@ class AwsReception(Reception):
         )
 
     @override
-    def turn(self, scope: RequestScope) -> asyncio.Future[None]:
-        return granted((scope["client"] or ("",))[0])
+    def network(self, scope: RequestScope) -> str:
+        return (scope["client"] or ("",))[0]
 
     @override
     def person(self, scope: RequestScope) -> str:

@@ -304,8 +304,8 @@ MUTANTS = (
     Mutant(
         "calls wait for their turn while the loop is idle",
         "runtime/rpc/beginning.py",
-        "math.inf if now - since < IDLE_SECONDS else ",
-        "",
+        "        is_idle = now - since < IDLE_SECONDS\n",
+        "        is_idle = False\n",
         (
             "tests/runtime/rpc/test_beginning.py::test_calls_of_one_network_do_not_wait_for_each_other_while_the_loop_is_idle",
         ),
@@ -667,11 +667,43 @@ MUTANTS = (
             "test_a_commit_that_names_too_many_packs_of_many_blocks_is_refused",
         ),
     ),
+    # ---- quotas ----
+    Mutant(
+        "the spaces of a person have no quota together",
+        "services/auth/adapters/dynamodb.py",
+        "quota_bytes=quota_bytes if limits else None",
+        "quota_bytes=None",
+        ("tests/contract/auth/test_reservations.py::test_a_quota_is_not_exceeded_and_nothing_changes_then",),
+    ),
+    Mutant(
+        "a space counts for whoever made it, even if somebody else has taken it over",
+        "services/auth/quotas.py",
+        "        if payer is None or not _owns(grants.get(payer)):\n",
+        "        if payer is None:\n",
+        ("tests/services/auth/test_quotas.py::test_a_space_counts_for_whoever_takes_it_over",),
+    ),
+    Mutant(
+        "versions take bytes that nobody has reserved",
+        "services/metadata/journal/commit.py",
+        "            if not await self._is_reserved(recorded):\n",
+        "            if False:\n",
+        (
+            "tests/services/metadata/journal/test_reserving.py::test_bytes_are_reserved_before_versions_take_them",
+            "tests/services/metadata/journal/test_reserving.py::test_what_others_have_taken_meanwhile_is_decided_anew",
+        ),
+    ),
+    Mutant(
+        "a refusal for want of quota is decided on what was remembered",
+        "services/metadata/journal/commit.py",
+        "            if not has_current_quota and any(map(_lacks_quota, decided)):\n",
+        "            if False:\n",
+        ("tests/services/metadata/journal/test_reserving.py::test_a_larger_quota_takes_effect_at_once",),
+    ),
     # ---- what is uploaded and not sealed ----
     Mutant(
         "no space is closed to uploads",
         "services/metadata/quota.py",
-        "        refused = with_versions > self._quota_bytes or too_much_stored\n",
+        "        refused = with_versions > quota.quota_bytes or too_much_stored\n",
         "        refused = False\n",
         (
             "tests/services/metadata/test_quota.py::test_what_is_unsealed_comes_on_top_of_what_versions_use",
@@ -955,7 +987,7 @@ MUTANTS = (
     Mutant(
         "who is no owner any more deletes a space",
         "services/auth/adapters/dynamodb.py",
-        "                self._table.checking(layout.grant_key(before.space, by), **_role_is(Role.OWNER)),\n",
+        "                self._checks_admin(by) if as_admin else is_owner,\n",
         "",
         ("tests/contract/auth/test_space_changes.py::test_a_change_of_a_space_that_moved_meanwhile_is_not_made",),
     ),
@@ -1691,6 +1723,13 @@ MUTANTS = (
         "                self._waiting[key] = people\n",
         "                self._waiting[key] = people\n                self._waiting.move_to_end(key, last=False)\n",
         ("tests/runtime/test_turns.py::test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few",),
+    ),
+    Mutant(
+        "a network whose requests take long does not rest",
+        "runtime/rests.py",
+        "        return iteration <= self._iteration or until <= now or self._is_alone(network, now)\n",
+        "        return True\n",
+        ("tests/runtime/test_turns.py::test_a_network_whose_requests_take_long_rests_while_others_are_at_work",),
     ),
     Mutant(
         "all turns are granted at once",

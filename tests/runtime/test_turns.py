@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
-from runtime.turns import REST_ITERATIONS, granted, turn
+import pytest
+
+from runtime.rests import ALONE_SECONDS, REST_STEP_SECONDS
+from runtime.turns import REST_ITERATIONS, charged_to, granted, turn
 
 
 async def test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few() -> None:
@@ -91,3 +95,72 @@ async def test_who_gives_up_takes_no_turn() -> None:
     async with asyncio.timeout(60):
         await turn("mallory")
         await turn("ann")
+
+
+async def test_a_request_that_is_charged_ends_as_it_would_alone() -> None:
+    async def told(text: str) -> str:
+        await asyncio.sleep(0)
+        return text
+
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    ended: list[str] = []
+
+    async def lasting() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    assert await charged_to("ann", told("yes")) == "yes"
+    with pytest.raises(ValueError, match="no"):
+        await charged_to("ann", failing())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await charged_to("ann", lasting())
+    assert ended == ["cancelled"]
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*(charged_to("ann", told(f"{n}")) for n in range(3))) == ["0", "1", "2"]
+
+
+LONG_SECONDS = 20 * REST_STEP_SECONDS
+
+
+async def begun_during(steps: int, *, by: str) -> int:
+    """Let fifty requests of mallory, each of which blocks the event loop for a while, meet a request with so many
+    steps of `by`; return how many of them began before it ended.
+    """
+    begun = 0
+
+    async def block() -> None:
+        time.sleep(LONG_SECONDS)
+
+    async def request() -> None:
+        nonlocal begun
+        await granted("mallory")
+        begun += 1
+        await charged_to("mallory", block())
+
+    async def many() -> int:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return begun
+
+    flood = [asyncio.create_task(request()) for _ in range(50)]
+    await granted(by)
+    found = await charged_to(by, many())
+    async with asyncio.timeout(60):
+        await asyncio.gather(*flood)
+    return found
+
+
+async def test_a_network_whose_requests_take_long_rests_while_others_are_at_work() -> None:
+    assert await begun_during(40, by="ann") <= 4
+
+
+async def test_a_network_that_is_alone_does_not_rest() -> None:
+    await asyncio.sleep(2 * ALONE_SECONDS)
+    assert await begun_during(40, by="mallory") >= 35

@@ -31,7 +31,6 @@ from runtime.http.reading import (
     SMALL_PIECE_BYTES,
 )
 from runtime.pool import TooMuchAtOnce
-from runtime.turns import granted
 from syncline.model.blocks import MIB
 from tests.runtime.connections import SECONDS, connect, serving, until
 
@@ -46,8 +45,8 @@ class Plain(Reception):
     """Connections of no process in particular."""
 
     @override
-    def turn(self, scope: RequestScope) -> asyncio.Future[None]:
-        return granted(scope["client"][0])
+    def network(self, scope: RequestScope) -> str:
+        return str(scope["client"][0])
 
     @override
     def person(self, scope: RequestScope) -> str:
