@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from grpc import StatusCode
 from grpc.aio import AioRpcError, Channel
 
 from runtime.identity import Identity
@@ -14,7 +15,7 @@ from services.metadata.reserving import ReservedBytes
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.model.accounts import Role
-from syncline.model.errors import DeviceRevoked, SpaceDeleted, TokenExpired
+from syncline.model.errors import DeviceRevoked, SpaceDeleted, TokenExpired, Unavailable
 from syncline.model.identifiers import SpaceId
 from syncline.rpc.errors import error_from_rpc
 
@@ -80,5 +81,8 @@ class AuthClient:
         try:
             response = await self._stub.ReserveBytes(request)
         except AioRpcError as error:
+            if error.code() is StatusCode.UNIMPLEMENTED:
+                # An earlier release of auth is still, or again, behind the balancer while the system is updated.
+                raise Unavailable("the system is being updated; try again") from None
             raise error_from_rpc(error) or error from None
         return ReservedBytes(response.reserved_bytes, response.quota_bytes, response.whole_quota_bytes)

@@ -4,20 +4,26 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.tokens import service_authorization
 from services.auth.ports import QuotaReached, ReservationMoved
 from services.auth.quotas import MAX_RESERVE_BYTES, QUOTA_PARTS
 from services.auth.records import Account, Reservation, SpaceRecord
+from services.metadata.adapters.auth import AuthClient
+from services.metadata.reserving import ReservedBytes
 from syncline.admin.v1 import admin_pb2
 from syncline.auth.v1 import auth_pb2
 from syncline.model.accounts import Role
-from syncline.model.errors import NoSuchSpace
+from syncline.model.errors import NoSuchSpace, Unavailable
 from syncline.model.identifiers import SpaceId, new_request_id, new_text_id
 from syncline.model.limits import MAX_QUOTA_BYTES
+from syncline.rpc.channel import aio_channel
 from tests.services.auth.support import (
+    SECRET,
     Service,
     change_grant,
     new_account,
@@ -316,3 +322,28 @@ async def test_bad_input_is_refused(auth: Service) -> None:
     with refused("NOT_FOUND", "NO_SUCH_SPACE"):
         nowhere = admin_pb2.SetSpaceQuotaRequest(request_id=new_request_id(), space_id=new_text_id(), quota_bytes=1)
         await auth.admin.SetSpaceQuota(nowhere, metadata=ann.credentials)
+
+
+async def test_metadata_reserves_by_its_own_client(auth: Service) -> None:
+    ben = await auth.sign_up(BEN)
+    space = SpaceId(ben.account.personal_space_id)
+    async with aio_channel(
+        auth.target, authorization=service_authorization("metadata", SECRET, now=lambda: auth.clock() / 1000)
+    ) as channel:
+        client = AuthClient(channel)
+        assert await client.reserve(space, used_bytes=0, wanted_bytes=500) == ReservedBytes(509, 10_000, 10_000)
+        with pytest.raises(NoSuchSpace):
+            await client.reserve(SpaceId(new_text_id()), used_bytes=0, wanted_bytes=1)
+
+
+async def test_an_auth_of_an_earlier_release_is_unavailable_and_no_defect() -> None:
+    """For some minutes of an update, and of its withdrawal, the releases of both services differ."""
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(Unavailable, match="being updated"):
+                await AuthClient(channel).reserve(SpaceId(new_text_id()), used_bytes=0, wanted_bytes=1)
+    finally:
+        await server.stop(None)
