@@ -10,6 +10,7 @@ import time
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -26,17 +27,32 @@ ALONE_SECONDS: Final = 0.05
 _MAX_REMEMBERED_NETWORKS: Final = 1_000
 
 
+@dataclass(slots=True)
+class _Rest:
+    """The rest of a network, which began in an iteration and at a time, for the work that it has done since."""
+
+    iteration: int
+    began_at: float
+    work_seconds: float = 0.0
+
+    def is_over(self, now: float, iteration: int | None) -> bool:
+        """Return True if the rest has ended at the time `now`, or in this iteration; None for no such end."""
+        if now - self.began_at >= min(REST_FACTOR * self.work_seconds, MAX_REST_SECONDS):
+            return True
+        return iteration is not None and iteration - self.iteration >= self.work_seconds / REST_STEP_SECONDS
+
+
 class Rests:
     """The rests of networks on one event loop. Not thread-safe."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """`clock` returns seconds."""
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, *, by_time: bool = False) -> None:
+        """`clock` returns seconds. With `by_time`, rests do not end after a number of iterations."""
         self._clock = clock
+        self._by_time = by_time
         self._iteration = 0
         self._worked_at: OrderedDict[str, float] = OrderedDict()
         """The time of the last work of each network, the latest one at the end."""
-        self._ends: dict[str, tuple[int, float]] = {}
-        """The end of the rest of each network: an iteration, and a time at which it ends if fewer have passed."""
+        self._rests: dict[str, _Rest] = {}
 
     async def charged(self, network: str, work: Coroutine[Any, Any, T]) -> T:
         """Await `work` and return its result. The network rests for the time that its steps take on the event loop."""
@@ -45,22 +61,28 @@ class Rests:
     def work(self, network: str, seconds: float) -> None:
         """Let `network` rest for work that has just taken `seconds` on the event loop."""
         now = self._clock()
-        iteration, until = self._ends.get(network, (0, 0.0))
-        iteration = max(iteration, self._iteration) + int(seconds / REST_STEP_SECONDS)
-        self._ends[network] = iteration, min(max(until, now) + REST_FACTOR * seconds, now + MAX_REST_SECONDS)
+        rest = self._rests.get(network)
+        if rest is None:
+            rest = self._rests[network] = _Rest(self._iteration, now)
+        rest.work_seconds += seconds
         self._worked_at[network] = now
         self._worked_at.move_to_end(network)
         if len(self._worked_at) > _MAX_REMEMBERED_NETWORKS:
             forgotten, _ = self._worked_at.popitem(last=False)
-            self._ends.pop(forgotten, None)
+            self._rests.pop(forgotten, None)
 
     def has_rested(self, network: str) -> bool:
         """Return True if a request of `network` may begin: its rest has ended, or no other network has worked for
         ALONE_SECONDS.
         """
-        iteration, until = self._ends.get(network, (0, 0.0))
-        now = self._clock()
-        return iteration <= self._iteration or until <= now or self._is_alone(network, now)
+        rest, now = self._rests.get(network), self._clock()
+        if rest is None:
+            return True
+        is_over = rest.is_over(now, None if self._by_time else self._iteration)
+        if not is_over and not self._is_alone(network, now):
+            return False
+        del self._rests[network]
+        return True
 
     def _is_alone(self, network: str, now: float) -> bool:
         latest = next((one for one in reversed(self._worked_at) if one != network), None)
@@ -72,7 +94,7 @@ class Rests:
 
     def end_all(self) -> None:
         """End all rests, because the event loop is idle."""
-        self._ends.clear()
+        self._rests.clear()
 
 
 @types.coroutine

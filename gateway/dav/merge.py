@@ -114,4 +114,4 @@ def _fits(session: DavSession, space: DavSpace, merge: Merge) -> bool:
         if sum(mutation_to_wire(mutation).ByteSize() for mutation in mutations) > _MAX_COMMIT_BYTES:
             return False
     usage = session.usage(space)
-    return not usage.quota or usage.used + sum(update.content.size for update in merge.updates) <= usage.quota
+    return usage.used + sum(update.content.size for update in merge.updates) <= usage.quota

@@ -242,8 +242,7 @@ class Resource:
             usage = self.provider.session.usage(self.space)
             if name == "{DAV:}quota-used-bytes":
                 return str(usage.used)
-            if usage.quota:
-                return str(max(usage.quota - usage.used, 0))
+            return str(max(usage.quota - usage.used, 0))
         raise DavRefused(HTTPStatus.NOT_FOUND, "there is no such property")
 
 

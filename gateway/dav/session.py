@@ -79,7 +79,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class DavUsage:
-    """The number of bytes that a space uses, and the maximum of this number; a quota of 0 means no maximum."""
+    """The number of bytes that a space uses, and the maximum of this number."""
 
     used: int
     quota: int

@@ -15,7 +15,7 @@ export const VERDICTS = {
   CYCLE: "a folder cannot be put into itself",
   NOT_DELETED: "the file or folder is not in the trash",
   VERSION_NOT_FOUND: "the file has no such version",
-  QUOTA_EXCEEDED: "the quota of the space or of its owner is used up; ask an administrator for a larger one",
+  QUOTA_EXCEEDED: "the space is full, or its owner has no room left; ask an administrator for a larger quota",
   OBJECT_MISSING: "an object of the content was not uploaded",
   OBJECT_NOT_SEALED: "an object of the content was not sealed",
   BLOCK_OUT_OF_BOUNDS: "a block of the content reaches beyond its object",

@@ -78,7 +78,7 @@ class Beginnings:
         self._on_begun = begun
         self._begun: dict[str, tuple[object, float]] = {}
         """The recently started call of each network, and the time of its start."""
-        self.rests = Rests(clock)
+        self.rests = Rests(clock, by_time=True)
         """The rests of networks whose calls have occupied the event loop."""
         self._waiting = FairQueue()
         """The waiting calls, by network and by caller."""
@@ -94,10 +94,10 @@ class Beginnings:
         caller must call when the call ends; the call then no longer counts. If the waiting task is cancelled, the call
         does not count.
         """
-        if not self._may(share.network):
+        if self._waiting or not self._may(share.network):
             self._forget(self._clock() - BEGUN_SECONDS)
             self._serve()
-        if self._may(share.network):
+        if not self._waiting.count(share.network) and self._may(share.network):
             call = object()
             self._count(share.network, call)
             return partial(self._end, share.network, call)
@@ -157,9 +157,8 @@ class Beginnings:
         at which the measurement began.
 
         If the iterations took less than IDLE_SECONDS, the loop is idle: no started call counts any more, and all rests
-        end. Otherwise
-        those calls stop counting that started BEGUN_SECONDS ago or earlier. While calls wait, the next measurement is
-        scheduled.
+        end. Otherwise calls that started at least BEGUN_SECONDS ago stop counting. While calls wait, the next
+        measurement is scheduled.
         """
         now = self._clock()
         since = now if since is None else since

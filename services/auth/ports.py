@@ -754,9 +754,9 @@ class ReservationStore(Protocol):
         """Replace the reservation `before` of a space by `after`, and adjust the sums of their payers, atomically. A
         reservation that was never stored has no payer and 0 bytes.
 
-        Raise QuotaReached and change nothing if the sum of the payer of `after` would exceed `quota_bytes`, and if it
-        is not smaller than before; None stands for no quota. Raise ReservationMoved and change nothing if the stored
-        reservation is not `before`, or if a concurrent transaction changes it or one of the sums.
+        Raise QuotaReached and change nothing if the sum of the payer of `after` would grow beyond `quota_bytes`; None
+        stands for no quota, and a sum that shrinks is always allowed. Raise ReservationMoved and change nothing if the
+        stored reservation is not `before`, or if a concurrent transaction changes it or one of the sums.
         """
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from runtime.logs import structlog
 from services.auth.holdings import decided_anew
-from services.auth.ports import AccountStore, QuotaReached, ReservationStore, SpaceStore
+from services.auth.ports import AccountStore, QuotaReached, ReservationMoved, ReservationStore, SpaceStore
 from services.auth.records import Account, GrantRecord, Reservation, SpaceRecord
 from syncline.model.accounts import Role
 from syncline.model.errors import Contended, NoSuchSpace, Unavailable
@@ -133,7 +133,12 @@ class Quotas:
         await self._reservations.change_reservation(stored, reservation, quota_bytes=None)
         left = await self._usage_of_payer(payer)
         quota = self._quota(record, reservation, left)
-        if not quota.reserved_bytes < wanted_bytes <= quota.quota_bytes:
+        if quota.quota_bytes < wanted_bytes:
+            # The reservation and the sum were read one after the other, and may not belong together.
+            if (await self._reservations.reservations([space])).get(space, reservation) != reservation:
+                raise ReservationMoved
+            return quota
+        if wanted_bytes <= quota.reserved_bytes:
             return quota
         more = min(MAX_RESERVE_BYTES, quota.quota_bytes // QUOTA_PARTS)
         reserved = max(reservation.reserved_bytes, min(wanted_bytes + more, quota.quota_bytes))
@@ -143,7 +148,7 @@ class Quotas:
                 reservation, after, quota_bytes=left.quota_bytes if left is not None else None
             )
         except QuotaReached:  # another space has taken what was left
-            return self._quota(record, reservation, await self._usage_of_payer(payer))
+            raise ReservationMoved from None
         if left is not None:
             left = replace(left, reserved_bytes=left.reserved_bytes + reserved - reservation.reserved_bytes)
         return self._quota(record, after, left)

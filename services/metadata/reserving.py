@@ -79,5 +79,6 @@ class SpaceReservation:
         `Reserving.reserve`, which change nothing.
         """
         asked_at = self._monotonic()
-        self._known = await self._reserving.reserve(self._space, used_bytes=used_bytes, wanted_bytes=wanted_bytes)
-        self._asked_at = asked_at
+        answer = await self._reserving.reserve(self._space, used_bytes=used_bytes, wanted_bytes=wanted_bytes)
+        if self._asked_at is None or asked_at >= self._asked_at:  # otherwise a later question was answered first
+            self._known, self._asked_at = answer, asked_at

@@ -115,6 +115,7 @@ def test_bad_sizes_and_unknown_people_are_refused(people: tuple[CommandLine, Com
     console, laptop = people
     for text in ("", "much", "-1", "1Q", "5 0G", "1e3"):
         assert "no size such as 50G" in console.run("admin", "users", "set-quota", BEN, "--", text, status=2)
-    assert "at most" in console.run("admin", "users", "set-quota", BEN, "9000P", status=1)
+    for text in ("1025P", "99999999P"):
+        assert "at most 1024P" in console.run("admin", "users", "set-quota", BEN, text, status=2)
     console.run("admin", "users", "set-quota", "nobody@example.com", "1G", status=1)
     assert "only an administrator" in laptop.run("admin", "users", "set-quota", BEN, "1T", status=3)

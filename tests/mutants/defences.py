@@ -685,8 +685,8 @@ MUTANTS = (
     Mutant(
         "versions take bytes that nobody has reserved",
         "services/metadata/journal/commit.py",
-        "            if not await self._is_reserved(recorded):\n",
-        "            if False:\n",
+        " or not await self._is_reserved(entry):\n",
+        ":\n",
         (
             "tests/services/metadata/journal/test_reserving.py::test_bytes_are_reserved_before_versions_take_them",
             "tests/services/metadata/journal/test_reserving.py::test_what_others_have_taken_meanwhile_is_decided_anew",
@@ -695,7 +695,7 @@ MUTANTS = (
     Mutant(
         "a refusal for want of quota is decided on what was remembered",
         "services/metadata/journal/commit.py",
-        "            if not has_current_quota and any(map(_lacks_quota, decided)):\n",
+        "            if not has_current_quota and not self._is_journal_full and any(map(_lacks_quota, decided)):\n",
         "            if False:\n",
         ("tests/services/metadata/journal/test_reserving.py::test_a_larger_quota_takes_effect_at_once",),
     ),
@@ -1727,8 +1727,8 @@ MUTANTS = (
     Mutant(
         "a network whose requests take long does not rest",
         "runtime/rests.py",
-        "        return iteration <= self._iteration or until <= now or self._is_alone(network, now)\n",
-        "        return True\n",
+        "        if not is_over and not self._is_alone(network, now):\n",
+        "        if False:\n",
         ("tests/runtime/test_turns.py::test_a_network_whose_requests_take_long_rests_while_others_are_at_work",),
     ),
     Mutant(

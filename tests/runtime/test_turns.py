@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from runtime.rests import ALONE_SECONDS, REST_STEP_SECONDS
+from runtime.rests import ALONE_SECONDS, MAX_REST_SECONDS, REST_STEP_SECONDS, Rests
 from runtime.turns import REST_ITERATIONS, charged_to, granted, turn
 
 
@@ -164,3 +164,31 @@ async def test_a_network_whose_requests_take_long_rests_while_others_are_at_work
 async def test_a_network_that_is_alone_does_not_rest() -> None:
     await asyncio.sleep(2 * ALONE_SECONDS)
     assert await begun_during(40, by="mallory") >= 35
+
+
+def test_a_rest_lasts_as_long_as_its_maximum_at_most_whatever_goes_on_meanwhile() -> None:
+    """Requests in progress of the same network go on to work while its next request waits."""
+    now = 0.0
+    rests = Rests(lambda: now, by_time=True)
+    waited = 0.0
+    rests.work("home", 0.001)
+    rests.work("office", 0.001)
+    while not rests.has_rested("office"):
+        now += 0.008
+        waited += 0.008
+        rests.work("office", 0.008)
+        rests.work("home", 0.001)
+    assert 0.002 < waited <= MAX_REST_SECONDS + 0.008
+
+
+def test_many_short_steps_count_as_much_as_one_long_one() -> None:
+    now = 0.0
+    rests = Rests(lambda: now)
+    rests.work("home", 0.001)
+    for _ in range(100):
+        rests.work("office", REST_STEP_SECONDS * 0.9)
+    iterations = 0
+    while not rests.has_rested("office"):
+        rests.count_iteration()
+        iterations += 1
+    assert iterations == 90

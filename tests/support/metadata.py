@@ -375,14 +375,18 @@ class FixedQuotas:
     than is asked for, and never takes back what it has reserved.
     """
 
-    def __init__(self, quota_bytes: int = 1 << 40) -> None:
+    def __init__(self, quota_bytes: int = 1 << 40, pause: Callable[[], Awaitable[None]] | None = None) -> None:
+        """`pause` is awaited before each answer, so that others come first."""
         self.quota_bytes = quota_bytes
+        self._pause = pause
         self.reserved: dict[SpaceId, int] = {}
         self.asked = 0
         """The number of times that `reserve` was called."""
 
     async def reserve(self, space: SpaceId, *, used_bytes: int, wanted_bytes: int) -> ReservedBytes:
         self.asked += 1
+        if self._pause is not None:
+            await self._pause()
         reserved = max(self.reserved.get(space, 0), used_bytes)
         if reserved < wanted_bytes <= self.quota_bytes:
             reserved = min(wanted_bytes + self.quota_bytes // 1024, self.quota_bytes)

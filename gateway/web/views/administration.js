@@ -3,7 +3,7 @@
 
 import { call } from "../api.js";
 import { fill, h } from "../dom.js";
-import { plural } from "../format.js";
+import { bytes, plural } from "../format.js";
 import { session } from "../session.js";
 import { words } from "../words.js";
 import { spacePage, spacesPart } from "./admin_spaces.js";
@@ -93,6 +93,13 @@ function policyPart(part) {
         "p",
         null,
         `A suspended user loses the credentials of the storage after ${plural(Math.round(found.credential_seconds / 60), "minute")} at most.`,
+      ),
+      h(
+        "p",
+        null,
+        `A space holds up to ${bytes(found.space_quota_bytes)}`,
+        found.user_quota_bytes != null && `, and all spaces of a user together up to ${bytes(found.user_quota_bytes)}`,
+        ", unless another quota was set.",
       ),
       h("p", { class: "hint" }, "The policy is set where the services are started."),
     );

@@ -16,7 +16,7 @@ export function quotaDialog({ whose, quota, hint, run }) {
   askText({
     title: `Quota of ${whose}`,
     label: "Quota, such as 50 GB; empty for the usual one",
-    value: quota == null ? "" : bytes(quota),
+    value: quota == null ? "" : bytesIn(bytes(quota)) === quota ? bytes(quota) : String(quota),
     action: "Set quota",
     hint,
     optional: true,

@@ -252,8 +252,8 @@ export class Shell {
     const usage = await call("GET", at`/v1/spaces/${space}/usage`).catch(() => ({}));
     const { used_bytes: used, quota_bytes: quota, unsealed_bytes: unsealed } = usage;
     if (used === undefined || space !== (this.#space || session.account?.personal_space_id)) return;
-    const share = quota ? used / quota : 0;
-    const text = quota ? `${bytes(used)} of ${bytes(quota)} used` : `${bytes(used)} used`;
+    const share = used < quota ? used / quota : 1;
+    const text = `${bytes(used)} of ${bytes(quota)} used`;
     const bar = h("meter", { min: 0, max: 1, high: NEARLY_FULL, value: Math.min(1, share), "aria-label": "Space used" });
     bar.textContent = text;
     const waiting = unsealed ? `${bytes(unsealed)} uploaded and in no file yet: finish uploads, or wait a week` : "";

@@ -57,7 +57,7 @@ _TEXTS: Final[Mapping[Verdict, str]] = {
     Verdict.CYCLE: "a directory cannot be put into itself",
     Verdict.NOT_DELETED: "the file or directory is not in the trash",
     Verdict.VERSION_NOT_FOUND: "the file has no such version",
-    Verdict.QUOTA_EXCEEDED: "the quota of the space or of its owner is used up; ask an administrator for a larger one",
+    Verdict.QUOTA_EXCEEDED: "the space is full, or its owner has no room left; ask an administrator for a larger quota",
     Verdict.OBJECT_MISSING: "an object of the content was not uploaded",
     Verdict.OBJECT_NOT_SEALED: "an object of the content was not sealed",
     Verdict.BLOCK_OUT_OF_BOUNDS: "a block of the content reaches beyond its object",

@@ -1215,7 +1215,8 @@ class DynamoIdentityStore:
         try:
             await self._table.transact(*writes)
         except Cancelled as cancelled:
-            if limited is not None and cancelled.reasons[limited] == CONDITION_FAILED:
+            is_moved = cancelled.reasons[0] == CONDITION_FAILED
+            if limited is not None and cancelled.reasons[limited] == CONDITION_FAILED and not is_moved:
                 raise QuotaReached from None
             raise ReservationMoved from None
 

@@ -467,13 +467,9 @@ class Committer:
             if any(one.request.condition and one.unbroken_to != self._view.seq for one in batch):
                 continue  # the view has advanced, so that the condition is to be checked first
             recorded = [one for one in decided if one.accepted]
-            if not has_current_quota and any(map(_lacks_quota, decided)):
-                quota_bytes = self._reservation.quota_bytes
+            if not has_current_quota and not self._is_journal_full and any(map(_lacks_quota, decided)):
                 await self._reservation.ask(used_bytes=self._view.used_bytes)
                 has_current_quota = True
-                if self._reservation.quota_bytes > quota_bytes:
-                    continue
-            if not await self._is_reserved(recorded):
                 continue
             if not recorded:
                 # A refusal is valid only if it was decided on the head.
@@ -492,15 +488,18 @@ class Committer:
             await asyncio.sleep(random.random() * 0.002 * min(attempt + 1, 10))  # noqa: S311 - not a secret
         raise Contended
 
-    async def _is_reserved(self, recorded: Sequence[_Decided]) -> bool:
-        """Reserve the bytes that the decisions `recorded` take. Return False if they are not reserved, because quotas
-        allow less than when the decisions were made.
+    @property
+    def _is_journal_full(self) -> bool:
+        return self._view.known_journal_bytes >= self._max_journal_bytes
+
+    async def _is_reserved(self, entry: JournalEntry) -> bool:
+        """Reserve the bytes that the versions of `entry` take. Return False if they are not reserved, because quotas
+        allow less than when the entry was decided.
         """
-        used = self._view.used_bytes
-        wanted = _used_after(used, recorded)
-        if used < wanted > self._reservation.reserved_bytes:
-            await self._reservation.ask(used_bytes=used, wanted_bytes=wanted)
-        return wanted == used or wanted <= self._reservation.reserved_bytes
+        more = _used_after(0, entry.commits)
+        if more and entry.used_bytes > self._reservation.reserved_bytes:
+            await self._reservation.ask(used_bytes=entry.used_bytes - more, wanted_bytes=entry.used_bytes)
+        return not more or entry.used_bytes <= self._reservation.reserved_bytes
 
     async def _answer_repeated(self, batch: list[_Pending]) -> list[_Pending]:
         """Answer the requests of the batch that an earlier entry has recorded, and return the others."""
@@ -607,7 +606,7 @@ class Committer:
             batch,
             quota_bytes=self._reservation.quota_bytes,
             max_nodes=self._max_nodes,
-            is_journal_full=self._view.known_journal_bytes >= self._max_journal_bytes,
+            is_journal_full=self._is_journal_full,
             now_ms=self._now_ms(),
         )
 
@@ -650,15 +649,15 @@ class Committer:
 
     async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> JournalEntry | None:
         """Append the decisions `recorded` as one entry directly after the view's sequence number, and return the entry.
-        Return None, for the caller to decide again, if another process appended that entry first, or if requests had to
-        leave the batch.
+        Return None, for the caller to decide again, if another process appended that entry first, if requests had to
+        leave the batch, or if the bytes that the entry takes could not be reserved.
         """
         commits = tuple(one.commit for one in recorded)
         entry = JournalEntry(
             seq=self._view.seq + 1,
             append_id=secrets.token_bytes(16),
             commits=commits,
-            used_bytes=_used_after(self._view.used_bytes, recorded),
+            used_bytes=_used_after(self._view.used_bytes, commits),
             nodes=self._view.counted_nodes() + created(commits),
         )
         blob = await entry_to_bytes(entry)
@@ -668,7 +667,7 @@ class Committer:
             self._cut(batch)
             return None
         await self._wait_for_projection()
-        if await self._without_right(batch):
+        if await self._without_right(batch) or not await self._is_reserved(entry):
             return None
         async with self._projector.dirty():
             try:
@@ -753,11 +752,11 @@ def _lacks_quota(decided: _Decided) -> bool:
     return any(result.verdict is Verdict.QUOTA_EXCEEDED for result in decided.commit.results)
 
 
-def _used_after(before: int, recorded: Sequence[_Decided]) -> int:
+def _used_after(before: int, commits: Sequence[Commit]) -> int:
     return before + sum(
         result.node.content.size
-        for one in recorded
-        for result in one.commit.accepted()
+        for commit in commits
+        for result in commit.accepted()
         if result.change in {Change.CREATED, Change.UPDATED} and result.node and result.node.content
     )
 

@@ -114,7 +114,7 @@ class Process:
             objects=Objects(index=world.objects, storage=world.objects),
             depths=Depths(self.search),
             process=f"process-{world.started}",
-            reserving=FixedQuotas(quota_bytes),
+            reserving=FixedQuotas(quota_bytes, self._pause),
             max_nodes=max_nodes,
             max_journal_bytes=max_journal_bytes,
             now_ms=world.now_ms,

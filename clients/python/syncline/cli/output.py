@@ -14,6 +14,7 @@ import click
 
 from syncline.cli.terminal import complain
 from syncline.model.errors import SynclineError
+from syncline.model.limits import MAX_QUOTA_BYTES
 from syncline.model.printable import harmless
 from syncline.sdk.account import Device
 from syncline.sdk.home import default_home
@@ -89,7 +90,10 @@ def bytes_in(text: str) -> int:
     found = _BYTES.fullmatch(text)
     if found is None:
         raise click.UsageError(f"{harmless(text)} is no size such as 50G, 1.5T or 4096")
-    return int(float(found["number"]) * 1024 ** " KMGTP".index(found["unit"].upper() or " "))
+    size = int(float(found["number"]) * 1024 ** " KMGTP".index(found["unit"].upper() or " "))
+    if size > MAX_QUOTA_BYTES:
+        raise click.UsageError(f"{harmless(text)} is more than a quota may be: at most 1024P")
+    return size
 
 
 def taken_of(taken: int, quota: int | None) -> str:

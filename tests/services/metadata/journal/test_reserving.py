@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -25,11 +25,16 @@ class Shrinking(FixedQuotas):
     """Quotas of which other spaces of the owner take `taken` bytes just before something is reserved."""
 
     taken = 0
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    """Awaited once, while something is being reserved."""
 
     async def reserve(self, space: SpaceId, *, used_bytes: int, wanted_bytes: int) -> ReservedBytes:
         if wanted_bytes and self.taken:
             self.quota_bytes -= self.taken
             self.taken = 0
+        if wanted_bytes and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
         return await super().reserve(space, used_bytes=used_bytes, wanted_bytes=wanted_bytes)
 
 
@@ -39,8 +44,12 @@ def quotas() -> Shrinking:
 
 
 @pytest.fixture
-async def editor(quotas: Shrinking) -> AsyncIterator[Caller]:
-    backend = Backend(quotas=quotas)
+def backend(quotas: Shrinking) -> Backend:
+    return Backend(quotas=quotas)
+
+
+@pytest.fixture
+async def editor(backend: Backend) -> AsyncIterator[Caller]:
     async with service(backend) as metadata, metadata.caller() as editor:
         for size in SIZES:
             backend.objects.index[editor.space, digest_of(size)] = Sealed(size)
@@ -99,3 +108,19 @@ async def test_what_others_have_taken_meanwhile_is_decided_anew(editor: Caller, 
     quotas.taken = QUOTA - 3_000
     assert await verdicts(editor, file("b.txt", 5_000), file("c.txt", 2_000)) == [FULL, ACCEPTED]
     assert await used(editor) == 2_010 <= quotas.reserved[editor.space] <= 3_000
+
+
+async def test_a_change_that_is_seen_while_bytes_are_reserved_is_decided_on(
+    editor: Caller, backend: Backend, quotas: Shrinking
+) -> None:
+    """Another process makes a file of the same name, and this process learns of it, while bytes are reserved."""
+    async with service(backend) as other, other.caller(space=editor.space) as elsewhere:
+
+        async def meanwhile() -> None:
+            assert await verdicts(elsewhere, file("a.txt", 5)) == [ACCEPTED]
+            assert await used(editor) == 5
+
+        quotas.meanwhile = meanwhile
+        answer = await editor.commit(file("a.txt", 2_000), file("b.txt", 2_000))
+        assert [result.verdict for result in answer.results] == [journal_pb2.VERDICT_NAME_TAKEN, ACCEPTED]
+        assert (answer.seq, await used(editor), await used(elsewhere)) == (2, 2_005, 2_005)
