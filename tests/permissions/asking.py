@@ -40,8 +40,9 @@ def rpcs(scene: Scene) -> dict[str, dict[str, str]]:
     """The words for all rpcs, by the name of the method and by caller."""
     found = {}
     for name, service, prefix in SERVICES:
-        with grpc.insecure_channel(scene.target(name)) as channel:
-            for method in service.methods:
+        for method in service.methods:
+            # A service closes a connection on which too many calls are refused because of their tokens.
+            with grpc.insecure_channel(scene.target(name), [("grpc.use_local_subchannel_pool", 1)]) as channel:
                 found[f"{prefix}{method.name}"] = {
                     caller: word_of(_in_time(partial(_rpc, channel, method, scene, caller))) for caller in CALLERS
                 }
