@@ -14,7 +14,7 @@ from runtime.logs import structlog
 from runtime.permissions import ADMINISTRATORS_ONLY
 from services.auth.admission import Admission
 from services.auth.attempts import Attempts
-from services.auth.audit.events import AuditKind, audit_event
+from services.auth.audit.events import AuditEvent, AuditKind, audit_event
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.endings import Endings
 from services.auth.factor_changes import FactorChanges
@@ -151,14 +151,14 @@ class Administration:
             return account if account.suspension is not None else replace(account, suspension=suspension)
 
         done = done_by(admin, request, "suspend", user, reason, at_ms=self._clock())
-        return await self._change(user, done=done, to=suspended, kind=AuditKind.ACCOUNT_SUSPENDED, reason=reason)
+        event = audit_event(AuditKind.ACCOUNT_SUSPENDED, at_ms=done.at_ms, user=user, reason=reason)
+        return await self._change(user, done=done, to=suspended, event=event)
 
     async def resume(self, user: UserId, *, request: RequestId, admin: UserId) -> Account:
         """End the suspension of a user, and return the account. Raise NoSuchAccount if there is no such user."""
         done = done_by(admin, request, "resume", user, at_ms=self._clock())
-        return await self._change(
-            user, done=done, to=lambda account: replace(account, suspension=None), kind=AuditKind.ACCOUNT_RESUMED
-        )
+        event = audit_event(AuditKind.ACCOUNT_RESUMED, at_ms=done.at_ms, user=user)
+        return await self._change(user, done=done, to=lambda account: replace(account, suspension=None), event=event)
 
     async def set_admin(self, user: UserId, *, request: RequestId, admin: UserId, to: bool) -> Account:
         """Make a user an administrator, or an ordinary user if `to` is False, and return the account.
@@ -175,7 +175,8 @@ class Administration:
 
         done = done_by(admin, request, "admin", user, str(to), at_ms=self._clock())
         kind = AuditKind.ADMINISTRATOR_ADDED if to else AuditKind.ADMINISTRATOR_REMOVED
-        return await self._change(user, done=done, to=changed, kind=kind)
+        event = audit_event(kind, at_ms=done.at_ms, user=user)
+        return await self._change(user, done=done, to=changed, event=event)
 
     async def set_user_quota(
         self, user: UserId, *, request: RequestId, admin: UserId, quota_bytes: int | None
@@ -184,12 +185,9 @@ class Administration:
         no such user.
         """
         done = done_by(admin, request, "user quota", user, str(quota_bytes), at_ms=self._clock())
+        event = audit_event(AuditKind.ACCOUNT_QUOTA_SET, at_ms=done.at_ms, user=user, quota_bytes=_told(quota_bytes))
         return await self._change(
-            user,
-            done=done,
-            to=lambda account: replace(account, quota_bytes=quota_bytes),
-            kind=AuditKind.ACCOUNT_QUOTA_SET,
-            quota_bytes=_told(quota_bytes),
+            user, done=done, to=lambda account: replace(account, quota_bytes=quota_bytes), event=event
         )
 
     async def sign_out(self, user: UserId, *, end_keys: bool) -> tuple[int, int]:
@@ -214,18 +212,9 @@ class Administration:
         return True
 
     async def _change(
-        self,
-        user: UserId,
-        *,
-        done: Done,
-        to: Callable[[Account], Account],
-        kind: AuditKind,
-        reason: str = "",
-        quota_bytes: str = "",
+        self, user: UserId, *, done: Done, to: Callable[[Account], Account], event: AuditEvent
     ) -> Account:
-        """Replace the account of a user by the result of `to`, and return that. `kind`, `reason` and `quota_bytes` are
-        those of the change in the audit log.
-        """
+        """Replace the account of a user by the result of `to`, and return that. `event` is the event of the change."""
 
         async def change() -> Account:
             account = await self.user(user)
@@ -238,9 +227,8 @@ class Administration:
             if after == account:
                 await self._requests.note(done)
                 return account
-            event = audit_event(kind, at_ms=done.at_ms, user=user, reason=reason, quota_bytes=quota_bytes)
             await self._directory.change_standing(account, after, by=done.user, done=done, events=[event])
-            log.info("user changed", kind=kind.value, user=user, by=done.user)
+            log.info("user changed", kind=event.kind, user=user, by=done.user)
             return after
 
         try:

@@ -1236,13 +1236,16 @@ class DynamoIdentityStore:
         """Return the addition of `more` bytes, which may be negative, to what spaces take of the quota of a user. If
         `quota_bytes` is given, the sum must not exceed it.
         """
-        room = {} if quota_bytes is None else {":room": attribute(quota_bytes - more)}
-        fits = "#bytes <= :room" if more > (quota_bytes or 0) else "(attribute_not_exists(#bytes) OR #bytes <= :room)"
+        condition, values = None, {":more": attribute(more)}
+        if quota_bytes is not None:
+            condition, values[":room"] = "#bytes <= :room", attribute(quota_bytes - more)
+            if more <= quota_bytes:  # Without an item, nothing is taken yet.
+                condition = f"({NEW} OR {condition})"
         return self._table.updating(
             layout.taken_key(user),
             update="ADD #bytes :more",
-            condition=None if quota_bytes is None else fits,
-            values={":more": attribute(more), **room},
+            condition=condition,
+            values=values,
             names={"#bytes": "bytes"},
         )
 

@@ -496,7 +496,7 @@ class Committer:
         """Reserve the bytes that the versions of `entry` take. Return False if they are not reserved, because quotas
         allow less than when the entry was decided.
         """
-        more = _used_after(0, entry.commits)
+        more = _bytes_taken(entry.commits)
         if more and entry.used_bytes > self._reservation.reserved_bytes:
             await self._reservation.ask(used_bytes=entry.used_bytes - more, wanted_bytes=entry.used_bytes)
         return not more or entry.used_bytes <= self._reservation.reserved_bytes
@@ -657,7 +657,7 @@ class Committer:
             seq=self._view.seq + 1,
             append_id=secrets.token_bytes(16),
             commits=commits,
-            used_bytes=_used_after(self._view.used_bytes, commits),
+            used_bytes=self._view.used_bytes + _bytes_taken(commits),
             nodes=self._view.counted_nodes() + created(commits),
         )
         blob = await entry_to_bytes(entry)
@@ -752,8 +752,9 @@ def _lacks_quota(decided: _Decided) -> bool:
     return any(result.verdict is Verdict.QUOTA_EXCEEDED for result in decided.commit.results)
 
 
-def _used_after(before: int, commits: Sequence[Commit]) -> int:
-    return before + sum(
+def _bytes_taken(commits: Sequence[Commit]) -> int:
+    """Return the sizes of all versions that these commits add."""
+    return sum(
         result.node.content.size
         for commit in commits
         for result in commit.accepted()

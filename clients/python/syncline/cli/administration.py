@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +13,16 @@ from typing import Any, Final
 
 import click
 
-from syncline.cli.output import bytes_in, json_option, moment, signed_in, size, taken_of
+from syncline.cli.output import json_option, moment, signed_in, size, taken_of
 from syncline.cli.terminal import print_json, print_table, say
 from syncline.model.identifiers import SpaceId, parse_text_id
+from syncline.model.limits import MAX_QUOTA_BYTES
 from syncline.model.printable import harmless
 from syncline.sdk.administration import AdminClient, LoggedAct, SpaceSummary, User, UserFilter
 from syncline.sdk.session import Session
 
 _DAY_SECONDS: Final = 86_400
+_SIZE: Final = re.compile(r"(?P<number>[0-9]{1,15}(\.[0-9]{1,6})?) ?(?P<unit>[KMGTP]?)(i?B)?", re.IGNORECASE)
 _MOMENT: Final = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"])
 _POLICIES: Final = {
     "invited": "only people who are invited make accounts",
@@ -122,8 +125,8 @@ def show_user(user: str, as_json: bool) -> None:
         )
         return
     say(f"{found.email} ({found.user}), since {moment(found.created_at_ms)}")
-    usual = "" if found.quota_set else ", as usual"
-    say(f"{taken_of(found.usage.reserved_bytes, found.usage.quota_bytes)}{usual} in the spaces of this user")
+    taken = _taken(found.usage.reserved_bytes, found.usage.quota_bytes, is_set=found.quota_set)
+    say(f"{taken} in the spaces of this user")
     if states := _states(found):
         say(states)
     if found.suspension is not None:
@@ -363,9 +366,8 @@ def show_any_space(space: str, as_json: bool) -> None:
         print_json({**dataclasses.asdict(found), "members": told})
         return
     say(f"{found.name} ({found.space}), since {moment(found.created_at_ms)}{_kind(found)}")
-    usual = "" if found.quota_set else ", as usual"
     counts = f", which counts for {found.payer}" if found.payer is not None else ""
-    say(f"{taken_of(found.reserved_bytes, found.quota_bytes)}{usual}{counts}")
+    say(f"{_taken(found.reserved_bytes, found.quota_bytes, is_set=found.quota_set)}{counts}")
     print_table((one.email, one.role.name.lower(), one.user) for one in members)
 
 
@@ -493,8 +495,23 @@ def _act_line(act: LoggedAct) -> str:
 
 
 def _quota(text: str) -> int | None:
-    """Return the quota in a text, in bytes; None for the usual one. Raise UsageError for another text."""
-    return None if text == "usual" else bytes_in(text)
+    """Return the quota in a text, in bytes: `50G`, `1.5 TiB`, `4096`, or `usual`, for which the result is None. Raise
+    UsageError for another text.
+    """
+    if text == "usual":
+        return None
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise click.UsageError(f"{harmless(text)} is no size such as 50G, 1.5T or 4096")
+    quota_bytes = int(float(found["number"]) * 1024 ** " KMGTP".index(found["unit"].upper() or " "))
+    if quota_bytes > MAX_QUOTA_BYTES:
+        raise click.UsageError(f"{harmless(text)} is more than a quota may be: at most 1024P")
+    return quota_bytes
+
+
+def _taken(taken: int, quota: int | None, *, is_set: bool) -> str:
+    """Return how much of a quota is taken, and whether the quota is the usual one, as text."""
+    return f"{taken_of(taken, quota)}{'' if is_set else ', as usual'}"
 
 
 def _show_changed(user: User, what: str, as_json: bool) -> None:

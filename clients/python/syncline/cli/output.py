@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +13,6 @@ import click
 
 from syncline.cli.terminal import complain
 from syncline.model.errors import SynclineError
-from syncline.model.limits import MAX_QUOTA_BYTES
-from syncline.model.printable import harmless
 from syncline.sdk.account import Device
 from syncline.sdk.home import default_home
 from syncline.sdk.session import Session
@@ -26,7 +23,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NOTICED_SECONDS: Final = 1.0
 """Seconds of waiting after which people wonder why nothing happens."""
 _AGAIN_SECONDS: Final = 30.0
-_BYTES: Final = re.compile(r"(?P<number>[0-9]{1,15}(\.[0-9]{1,6})?) ?(?P<unit>[KMGTP]?)(i?B)?", re.IGNORECASE)
 
 
 def signed_in() -> Session:
@@ -81,19 +77,6 @@ def moment(milliseconds: int) -> str:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return "at no known time"
-
-
-def bytes_in(text: str) -> int:
-    """Return the number of bytes in a text with a binary unit or without: `50G`, `1.5 TiB`, `4096`. Raise UsageError
-    for another text.
-    """
-    found = _BYTES.fullmatch(text)
-    if found is None:
-        raise click.UsageError(f"{harmless(text)} is no size such as 50G, 1.5T or 4096")
-    size = int(float(found["number"]) * 1024 ** " KMGTP".index(found["unit"].upper() or " "))
-    if size > MAX_QUOTA_BYTES:
-        raise click.UsageError(f"{harmless(text)} is more than a quota may be: at most 1024P")
-    return size
 
 
 def taken_of(taken: int, quota: int | None) -> str:
